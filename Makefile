@@ -1,0 +1,29 @@
+# Two commands matter: `make demo` (the whole flow on rendered video) and `make test` (lint, types, tests).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO_FLAGS ?=
+
+.PHONY: install demo test lint gpu-check
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,dali]'
+	touch $@
+
+demo: install
+	$(BIN)/tfcovr demo $(DEMO_FLAGS)
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+test: lint
+	$(BIN)/python -m pytest
+
+# Runs under the machine's own python3 and packages; records go to $OUT or benchmarks/results/.
+gpu-check:
+	$(PYTHON) -m benchmarks.gpu_check

@@ -1,0 +1,1 @@
+"""Where work runs: Ray, storage, retry, and what this machine has. Knows no model, video or Milvus."""

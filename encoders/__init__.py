@@ -1,0 +1,1 @@
+"""Clips and text to vectors: decoding, models, bundles, backends, metrics. Knows no Ray and no Milvus."""

@@ -1,0 +1,1 @@
+"""Bundle and clips to Milvus to answers: plan, write, ledger, verify, search."""

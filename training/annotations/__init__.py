@@ -1,0 +1,1 @@
+"""Clips with labels to triplets: label grammars, edit texts, the triplet builder."""
