@@ -1,6 +1,95 @@
 """The front door: `tfcovr <command>`, and the public names for `import tfcovr`; holds no logic."""
 
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-def main() -> None:
-    """Dispatch one command."""
-    raise SystemExit("tfcovr: no command is here yet")
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Command:
+    """Where a command lives (imported only when it is asked for) and what it says of itself."""
+
+    module: str
+    help: str
+
+
+COMMANDS: dict[str, Command] = {
+    "demo": Command(module="benchmarks.demo", help="the whole flow on rendered video, start here"),
+    "doctor": Command(module="benchmarks.doctor", help="what this machine has and lacks"),
+    "dives": Command(module="benchmarks.dives.__main__", help="render an archive of dives"),
+    "triplets": Command(
+        module="training.annotations.triplets", help="labelled clips -> composed queries"
+    ),
+    "train": Command(module="training.run", help="train stage 1 or stage 2 by recipe"),
+    "vectors": Command(module="training.vectors", help="clips + bundle -> vectors.parquet"),
+    "export": Command(module="encoders.export", help="add ONNX files and canaries to a bundle"),
+    "index": Command(module="indexing.pipeline", help="embed an archive into Milvus"),
+    "verify": Command(module="indexing.verify", help="prove that the collection is complete"),
+    "search": Command(module="indexing.search", help="ask: a clip and an edit text"),
+    "evaluate": Command(module="training.evaluate", help="mAP and Recall, with intervals"),
+    "report": Command(module="benchmarks.report", help="a finished run -> report.html"),
+}
+
+# Public names -> the module that holds them; resolved on first use so that the import stays light.
+_PUBLIC: dict[str, str] = {
+    "Clip": "encoders.clips",
+    "read_clips": "encoders.clips",
+    "write_clips": "encoders.clips",
+    "SamplingConfig": "encoders.sampling",
+    "Span": "encoders.decode",
+    "decode_clips": "encoders.decode",
+    "load_bundle": "encoders.bundle",
+    "open_backend": "encoders.backends",
+    "SearchClient": "indexing.search",
+}
+__all__ = ["COMMANDS", "Command", "main", *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _PUBLIC:
+        raise AttributeError(f"tfcovr has no {name!r}; it has {', '.join(sorted(_PUBLIC))}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def help_text() -> str:
+    """The commands, one line each, and where to begin."""
+    lines = ["usage: tfcovr COMMAND [options]", "", "commands:"]
+    lines += [f"  {name:<10} {command.help}" for name, command in COMMANDS.items()]
+    lines += [
+        "",
+        "examples:",
+        "  tfcovr demo --tiny",
+        "  tfcovr search --clip dive-000017 --edit 'with 2.5 twists' -k 10",
+        "  tfcovr COMMAND --help",
+    ]
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; bad input ends with one clear line and exit status 2."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        sys.stdout.write(help_text() + "\n")
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        sys.stderr.write(f"error: no command {name!r}{hint}\n\n{help_text()}\n")
+        return 2
+    command = importlib.import_module(COMMANDS[name].module)
+    sys.argv[0] = f"tfcovr {name}"  # what usage lines show
+    try:
+        return command.main(rest) or 0
+    except (ValueError, OSError, ImportError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; run the same command again to go on\n")
+        return 130
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
