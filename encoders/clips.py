@@ -1,0 +1,165 @@
+"""What a clip is, and clips.parquet: the one table of clips that every step reads and writes.
+
+A relative `video_uri` in the file is relative to the folder of the file, so that an archive can be moved as a whole; in memory
+it is absolute.
+"""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+CLIPS_SCHEMA = pa.schema(
+    [
+        pa.field("clip_id", pa.string(), nullable=False),
+        pa.field("video_uri", pa.string(), nullable=False),
+        pa.field("start_s", pa.float64(), nullable=False),
+        pa.field("end_s", pa.float64()),
+        pa.field("label", pa.string()),
+        pa.field("split", pa.string()),
+        pa.field("attributes", pa.map_(pa.string(), pa.string())),
+    ]
+)
+_REQUIRED_COLUMNS = ("clip_id", "video_uri")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Clip:
+    """A time span of a video: what is embedded and found."""
+
+    clip_id: str
+    video_uri: str
+    start_s: float = 0.0
+    """Seconds after the first video frame."""
+    end_s: float | None = None
+    """None = to the end of the video."""
+    label: str | None = None
+    split: str | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for column, value, is_allowed, allowed in (
+            ("clip_id", self.clip_id, bool(self.clip_id), "a non-empty text"),
+            ("video_uri", self.video_uri, bool(self.video_uri), "a path or URI"),
+            ("start_s", self.start_s, 0 <= self.start_s < math.inf, "a finite number >= 0"),
+            (
+                "end_s",
+                self.end_s,
+                self.end_s is None or self.start_s < self.end_s < math.inf,
+                f"None or a finite number above start_s ({self.start_s})",
+            ),
+        ):
+            if not is_allowed:
+                raise ValueError(f"{column} is {value!r}; it must be {allowed}")
+
+
+def read_clips(path: str | Path) -> list[Clip]:
+    """Clips in file order, each video_uri absolute. ValueError names file, row, column and value."""
+    path = Path(path)
+    table = _checked_table(path)
+    folder = path.resolve().parent
+    clips: list[Clip] = []
+    row_by_clip_id: dict[str, int] = {}
+    for row, values in enumerate(table.to_pylist()):
+        clip = _clip_of_row(values, folder, where=f"{path}: row {row}")
+        if clip.clip_id in row_by_clip_id:
+            first = row_by_clip_id[clip.clip_id]
+            raise ValueError(
+                f"{path}: row {row}: clip_id is {clip.clip_id!r}, as in row {first}; it must be unique"
+            )
+        row_by_clip_id[clip.clip_id] = row
+        clips.append(clip)
+    return clips
+
+
+def write_clips(path: str | Path, clips: Sequence[Clip]) -> None:
+    """Writes all clips or nothing: a reader never sees a torn file."""
+    path = Path(path)
+    ids = {clip.clip_id for clip in clips}
+    if len(ids) != len(clips):
+        raise ValueError(
+            f"{path}: {len(clips) - len(ids)} clip_ids occur twice; they must be unique"
+        )
+    folder = path.resolve().parent
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [
+        {
+            "clip_id": clip.clip_id,
+            "video_uri": _uri_below(clip.video_uri, folder),
+            "start_s": float(clip.start_s),
+            "end_s": None if clip.end_s is None else float(clip.end_s),
+            "label": clip.label,
+            "split": clip.split,
+            "attributes": sorted(clip.attributes.items()),
+        }
+        for clip in clips
+    ]
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            pq.write_table(pa.Table.from_pylist(rows, schema=CLIPS_SCHEMA), file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _checked_table(path: Path) -> pa.Table:
+    """The table with exactly our columns; label, split, attributes and the span may be missing."""
+    table = pq.ParquetFile(path).read()
+    missing = [name for name in _REQUIRED_COLUMNS if name not in table.column_names]
+    if missing:
+        raise ValueError(f"{path}: column {missing[0]!r} is missing; found {table.column_names}")
+    columns: list[pa.ChunkedArray] = []
+    for wanted in CLIPS_SCHEMA:
+        if wanted.name not in table.column_names:
+            columns.append(pa.chunked_array([pa.nulls(len(table), wanted.type)]))
+            continue
+        column = table[wanted.name]
+        try:
+            columns.append(column.cast(wanted.type))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise ValueError(
+                f"{path}: column {wanted.name!r} has type {column.type}; it must be {wanted.type} ({error})"
+            ) from error
+    nullable = pa.schema([wanted.with_nullable(True) for wanted in CLIPS_SCHEMA])
+    return pa.table(columns, schema=nullable)
+
+
+def _clip_of_row(values: dict[str, Any], folder: Path, *, where: str) -> Clip:
+    for name in _REQUIRED_COLUMNS:
+        if not values[name]:
+            raise ValueError(f"{where}: {name} is {values[name]!r}; it must be a non-empty text")
+    try:
+        return Clip(
+            clip_id=values["clip_id"],
+            video_uri=_absolute_uri(values["video_uri"], folder),
+            start_s=0.0 if values["start_s"] is None else values["start_s"],
+            end_s=values["end_s"],
+            label=values["label"],
+            split=values["split"],
+            attributes=dict(values["attributes"] or ()),
+        )
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+def _absolute_uri(video_uri: str, folder: Path) -> str:
+    return video_uri if "://" in video_uri else str(folder / video_uri)
+
+
+def _uri_below(video_uri: str, folder: Path) -> str:
+    if "://" in video_uri:
+        return video_uri
+    path = Path(os.path.normpath(Path.cwd() / video_uri))
+    for candidate in (path, path.parent.resolve() / path.name):
+        if candidate.is_relative_to(folder):
+            return str(candidate.relative_to(folder))
+    return str(path)
