@@ -1,0 +1,145 @@
+"""How any list of (callable class, resources) runs as Ray Data actor pools that stream to each other.
+
+It knows nothing of what flows: rows are dicts, and every stage is a plain class whose instances are
+made once per worker.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+import numpy as np
+import ray
+from ray.exceptions import RayTaskError
+
+logger = logging.getLogger(__name__)
+_TARGET_BLOCK_BYTES = 16 << 20
+_MAX_INPUT_BLOCKS = 2000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stage:
+    """One step: `factory(**arguments)` is made once per worker and then called.
+
+    kind "rows": called with one row, yields any number of rows. kind "batches": called with a dict
+    of columns, returns a dict of columns.
+    """
+
+    name: str
+    factory: type
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    kind: Literal["rows", "batches"] = "batches"
+    num_workers: int = 1
+    num_cpus: float = 1.0
+    num_gpus: float = 0.0
+    batch_size: int = 16
+
+    def __post_init__(self) -> None:
+        if self.num_workers < 1:
+            raise ValueError(f"stage {self.name!r}: num_workers is {self.num_workers}; at least 1")
+        if self.batch_size < 1:
+            raise ValueError(f"stage {self.name!r}: batch_size is {self.batch_size}; at least 1")
+        if self.kind not in ("rows", "batches"):
+            raise ValueError(f"stage {self.name!r}: kind is {self.kind!r}; rows or batches")
+
+
+def stream_dataflow(
+    rows: Sequence[dict[str, Any]],
+    stages: Sequence[Stage],
+    *,
+    result_batch_size: int = 64,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yield result batches as they are made, in any order; needs a connected Ray (`ray_session`).
+
+    An error that a stage raises comes out as itself, with the worker's traceback as its cause.
+    """
+    if not rows:
+        return
+    _check_resources(stages)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.raise_original_map_exception = True
+    context.target_max_block_size = _TARGET_BLOCK_BYTES
+    _keep_ray_data_off_the_terminal()
+    dataset = ray.data.from_items(list(rows), override_num_blocks=min(len(rows), _MAX_INPUT_BLOCKS))
+    for stage in stages:
+        dataset = _append(dataset, stage)
+    try:
+        for batch in dataset.iter_batches(batch_size=result_batch_size, batch_format="numpy"):
+            yield cast("dict[str, np.ndarray]", batch)
+    except RayTaskError as error:
+        if not isinstance(error.cause, Exception):
+            raise
+        raise _without_ray_advice(error.cause) from error
+
+
+def _without_ray_advice(error: Exception) -> Exception:
+    """Ray appends lines on its own retry settings to the message."""
+    if error.args and isinstance(error.args[0], str):
+        message = error.args[0].split("\nFailed to apply UDF transform", 1)[0]
+        error.args = (message, *error.args[1:])
+    return error
+
+
+def _keep_ray_data_off_the_terminal() -> None:
+    """What goes wrong is raised here; the rest is in Ray's own log files."""
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setLevel(logging.CRITICAL)
+
+
+class _Step:
+    """Makes the stage in the worker; what that raises is kept for the first call.
+
+    Ray reports an error of a constructor as a dead actor, and an error of a call as the error itself.
+    """
+
+    def __init__(self, factory: type, arguments: Mapping[str, Any]) -> None:
+        self._error: Exception | None = None
+        try:
+            self._stage = factory(**arguments)
+        except Exception as error:  # noqa: BLE001  raised again by the first call
+            self._error = error
+
+    def __call__(self, rows: dict[str, Any]) -> Any:
+        if self._error is not None:
+            raise self._error
+        return self._stage(rows)
+
+
+def _append(dataset: ray.data.Dataset, stage: Stage) -> ray.data.Dataset:
+    step = type(f"_Step_{stage.name}", (_Step,), {})  # the name that Ray shows
+    shared: dict[str, Any] = {
+        "fn_constructor_kwargs": {"factory": stage.factory, "arguments": dict(stage.arguments)},
+        "compute": ray.data.ActorPoolStrategy(size=stage.num_workers),
+        "num_cpus": stage.num_cpus,
+    }
+    if stage.num_gpus:
+        shared["num_gpus"] = stage.num_gpus
+    if stage.kind == "rows":
+        return dataset.flat_map(step, **shared)
+    apply: Callable[..., ray.data.Dataset] = dataset.map_batches
+    return apply(
+        step,
+        batch_size=stage.batch_size,
+        batch_format="numpy",
+        zero_copy_batch=False,
+        **shared,
+    )
+
+
+def _check_resources(stages: Sequence[Stage]) -> None:
+    """A pool that can never start would wait for ever without a word."""
+    have = ray.cluster_resources()
+    for resource, label in (("CPU", "num_cpus"), ("GPU", "num_gpus")):
+        need = sum(getattr(stage, label) * stage.num_workers for stage in stages)
+        if need > have.get(resource, 0.0) + 1e-9:
+            wanted = ", ".join(
+                f"{stage.name} {stage.num_workers} x {getattr(stage, label)}" for stage in stages
+            )
+            raise ValueError(
+                f"the stages need {need:g} {resource} ({wanted}) and Ray has "
+                f"{have.get(resource, 0.0):g}; lower num_workers or {label}"
+            )

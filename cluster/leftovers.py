@@ -1,0 +1,154 @@
+"""Which processes a run folder started, so that a rerun ends what a killed run left, and no others.
+
+A process is known by its pid AND its start time: a pid alone may by now belong to somebody else.
+"""
+
+import json
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from cluster.storage import write_atomic
+
+logger = logging.getLogger(__name__)
+_FOLDER = "processes"
+DRIVER = "driver"
+
+
+class RunFolderBusyError(OSError):
+    """Another driver is at work in this run folder."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProcessRecord:
+    """One process of one boot of one machine; `start_ticks` counts from boot, as the kernel does."""
+
+    pid: int
+    start_ticks: int
+    boot_id: str
+    name: str
+
+
+def _boot_id() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def _start_ticks(pid: int) -> int | None:
+    """Field 22 of /proc/PID/stat; None when there is no such process or it is only a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in ("Z", "X") else int(fields[19])
+
+
+def record_process(run_dir: str | Path, name: str, pid: int | None = None) -> None:
+    """Write down a process (this one by default) as belonging to the run folder."""
+    pid = os.getpid() if pid is None else pid
+    _write_record(Path(run_dir), name, pid)
+
+
+def _write_record(run_dir: Path, name: str, pid: int) -> Path | None:
+    start_ticks = _start_ticks(pid)
+    if start_ticks is None:
+        return None
+    record = ProcessRecord(pid=pid, start_ticks=start_ticks, boot_id=_boot_id(), name=name)
+    path = run_dir / _FOLDER / f"{pid}-{start_ticks}.json"
+    if not path.exists():
+        write_atomic(path, json.dumps(asdict(record)))
+    return path
+
+
+def read_records(run_dir: str | Path) -> list[ProcessRecord]:
+    """Every process that the run folder names, dead or alive."""
+    return [
+        ProcessRecord(**json.loads(path.read_text()))
+        for path in sorted((Path(run_dir) / _FOLDER).glob("*.json"))
+    ]
+
+
+def is_alive(record: ProcessRecord) -> bool:
+    """True only for the very process that was recorded."""
+    return record.boot_id == _boot_id() and _start_ticks(record.pid) == record.start_ticks
+
+
+def _own_family() -> set[int]:
+    me = psutil.Process()
+    family = [me, *me.parents(), *me.children(recursive=True)]
+    return {process.pid for process in family}
+
+
+def end_leftovers(run_dir: str | Path, *, grace_s: float = 5.0) -> list[ProcessRecord]:
+    """End the recorded processes that still run, with their children; returns what was ended.
+
+    This process, its ancestors and its descendants are never touched. A driver that still runs is no
+    leftover: RunFolderBusyError.
+    """
+    spared = _own_family()
+    ended: list[ProcessRecord] = []
+    victims: dict[int, psutil.Process] = {}
+    for record in read_records(run_dir):
+        if record.pid in spared or not is_alive(record):
+            continue
+        if record.name == DRIVER:
+            raise RunFolderBusyError(
+                f"run folder {str(run_dir)!r} is in use by process {record.pid}; "
+                "wait until it has finished, or end it, and run the same command again"
+            )
+        ended.append(record)
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(record.pid)
+            if not is_alive(record):
+                continue
+            children = process.children(recursive=True)
+            victims |= {one.pid: one for one in [process, *children] if one.pid not in spared}
+    for process in victims.values():
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()  # psutil compares the creation time before it signals
+    _gone, stubborn = psutil.wait_procs(list(victims.values()), timeout=grace_s)
+    for process in stubborn:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(stubborn, timeout=grace_s)
+    if ended:
+        logger.warning("ended %d processes that an earlier run left behind", len(victims))
+    for path in (Path(run_dir) / _FOLDER).glob("*.json"):
+        if not is_alive(ProcessRecord(**json.loads(path.read_text()))):
+            path.unlink(missing_ok=True)
+    return ended
+
+
+@contextmanager
+def recorded_descendants(run_dir: str | Path, *, interval_s: float = 0.5) -> Iterator[None]:
+    """Record this process, and while the block runs every process below it; forget the dead at exit."""
+    run_dir = Path(run_dir)
+    record_process(run_dir, DRIVER)
+    stop = threading.Event()
+
+    def watch() -> None:
+        seen: set[int] = set()
+        while not stop.wait(interval_s):
+            alive = psutil.Process().children(recursive=True)
+            for process in alive:
+                if process.pid not in seen:
+                    with suppress(psutil.NoSuchProcess):
+                        _write_record(run_dir, process.name(), process.pid)
+            seen = {process.pid for process in alive}
+
+    thread = threading.Thread(target=watch, name="recorded-descendants", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        for path in (run_dir / _FOLDER).glob("*.json"):
+            record = ProcessRecord(**json.loads(path.read_text()))
+            if record.pid == os.getpid() or not is_alive(record):
+                path.unlink(missing_ok=True)

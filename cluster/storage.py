@@ -1,0 +1,93 @@
+"""Which storage a run may use, and how a file is written so that no reader ever sees half of it."""
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+# File systems that several machines mount together, as /proc/mounts names them.
+_SHARED_FILE_SYSTEMS = frozenset(
+    {
+        "9p",
+        "afs",
+        "beegfs",
+        "ceph",
+        "cifs",
+        "fuse.ceph",
+        "fuse.gcsfuse",
+        "fuse.glusterfs",
+        "fuse.juicefs",
+        "fuse.s3fs",
+        "fuse.sshfs",
+        "glusterfs",
+        "gpfs",
+        "lustre",
+        "nfs",
+        "nfs4",
+        "smb3",
+        "wekafs",
+    }
+)
+
+
+def write_atomic(path: str | Path, content: bytes | str) -> None:
+    """Temp file in the same folder, fsync, rename, fsync of the folder; makes the folder."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = content.encode() if isinstance(content, str) else content
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o666 & ~_umask())
+        Path(temporary).replace(path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            Path(temporary).unlink()
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _umask() -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("Umask:"):
+            return int(line.split()[1], 8)
+    return 0o022
+
+
+def require_shared(
+    uri: str | Path, *, num_nodes: int, what: str, needed: str, mounts: str | None = None
+) -> None:
+    """Refuse storage that only one of several nodes can reach. `needed` is an example URI."""
+    if num_nodes <= 1:
+        return
+    text = str(uri)
+    if "://" in text and not text.startswith("file://"):
+        host = text.split("://", 1)[1].split("/", 1)[0]
+        if host.rsplit(":", 1)[0] not in ("127.0.0.1", "localhost", "[::1]"):
+            return
+    elif file_system_of(text.removeprefix("file://"), mounts=mounts) in _SHARED_FILE_SYSTEMS:
+        return
+    raise ValueError(
+        f"{what} {text!r} can be reached from one node only, and this run has {num_nodes} nodes; "
+        f"give one that all of them reach, such as {needed}"
+    )
+
+
+def file_system_of(path: str | Path, *, mounts: str | None = None) -> str:
+    """The type of the file system that a path lies on (or would lie on), "" if unknown."""
+    table = Path("/proc/mounts").read_text() if mounts is None else mounts
+    target = Path(path).resolve()
+    best, kind = "", ""
+    for line in table.splitlines():
+        _device, mount, file_system = line.split()[:3]
+        mount = mount.encode().decode("unicode_escape")
+        if target.is_relative_to(mount) and len(mount) >= len(best):
+            best, kind = mount, file_system
+    return kind

@@ -1,0 +1,92 @@
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cluster.leftovers import (
+    DRIVER,
+    RunFolderBusyError,
+    end_leftovers,
+    read_records,
+    record_process,
+    recorded_descendants,
+)
+
+SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
+
+
+@pytest.fixture
+def orphan() -> Iterator[psutil.Process]:
+    """A process that is no child of this one any more, as after a SIGKILL of its parent."""
+    script = (
+        "import subprocess, sys;"
+        "p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'],"
+        " start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL);"
+        "print(p.pid)"
+    )
+    pid = int(
+        subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout
+    )
+    process = psutil.Process(pid)
+    yield process
+    if process.is_running():
+        process.kill()
+
+
+def test_a_recorded_orphan_is_ended_and_its_record_forgotten(tmp_path: Path, orphan) -> None:
+    record_process(tmp_path, "raylet", orphan.pid)
+    assert [record.pid for record in end_leftovers(tmp_path)] == [orphan.pid]
+    assert not psutil.pid_exists(orphan.pid) or orphan.status() == psutil.STATUS_ZOMBIE
+    assert read_records(tmp_path) == []
+
+
+@pytest.mark.parametrize("field", ["start_ticks", "boot_id"])
+def test_a_stranger_with_the_same_pid_lives(tmp_path: Path, orphan, field: str) -> None:
+    record_process(tmp_path, "raylet", orphan.pid)
+    path = next(tmp_path.rglob("*.json"))
+    record = json.loads(path.read_text())
+    record[field] = record[field] - 1 if field == "start_ticks" else "another boot"
+    path.write_text(json.dumps(record))
+    assert end_leftovers(tmp_path) == []
+    assert orphan.is_running()
+
+
+def test_own_children_and_other_folders_are_spared(tmp_path: Path, orphan) -> None:
+    child = subprocess.Popen(SLEEP)
+    try:
+        record_process(tmp_path / "mine", "raylet", child.pid)
+        record_process(tmp_path / "other", "raylet", orphan.pid)
+        assert end_leftovers(tmp_path / "mine") == []
+        assert child.poll() is None
+        assert orphan.is_running()
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_a_driver_that_still_runs_is_no_leftover(tmp_path: Path, orphan) -> None:
+    record_process(tmp_path, DRIVER, orphan.pid)
+    with pytest.raises(RunFolderBusyError, match=str(orphan.pid)):
+        end_leftovers(tmp_path)
+    assert orphan.is_running()
+
+
+def test_descendants_are_recorded_while_they_live(tmp_path: Path) -> None:
+    with recorded_descendants(tmp_path, interval_s=0.02):
+        child = subprocess.Popen(SLEEP)
+        try:
+            for _ in range(100):
+                if child.pid in {record.pid for record in read_records(tmp_path)}:
+                    break
+                with pytest.raises(subprocess.TimeoutExpired):
+                    child.wait(0.02)
+            else:
+                pytest.fail("the child was never recorded")
+        finally:
+            child.kill()
+            child.wait()
+    assert read_records(tmp_path) == []
