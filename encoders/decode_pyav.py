@@ -1,0 +1,267 @@
+"""Frames of one local video on the CPU through FFmpeg's libraries, frame-exact, in one pass over the wanted frames.
+
+FFmpeg sees the file only as a Python file object of a container that we chose, and may open nothing else.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, NoReturn, Self
+
+import numpy as np
+
+from encoders.frame_image import orient_frame
+from encoders.frame_plan import FrameIndex
+from encoders.media import ALLOWED_DECODERS, DecodeError, MediaLimits, sniff_container
+
+try:
+    import av
+    import av.error
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.stream import Discard, Disposition
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+except ImportError as error:
+    raise ImportError(
+        "decoding with pyav needs the package 'av': pip install -e . (or 'av>=14')"
+    ) from error
+
+_BUFFER_BYTES = 1 << 18
+
+
+class PyavVideo:
+    """An open video: its frame index, then its frames. Every error about the file is a DecodeError."""
+
+    backend_used: Literal["pyav"] = "pyav"
+
+    def __init__(self, path: Path, limits: MediaLimits) -> None:
+        self.num_frames_decoded = 0
+        self.last_error = ""
+        self._has_read_error = False
+        self._limits = limits
+        self._file = path.open("rb")
+        try:
+            container_format, self._is_short = sniff_container(self._file)
+            self._file.seek(0)
+            self._container = self._open_container(container_format)
+        except BaseException:
+            self._file.close()
+            raise
+        try:
+            self._stream = self._checked_stream()
+            self.index = self._read_index()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._container.close()
+        self._file.close()
+
+    def read_frames(self, numbers: Iterable[int]) -> Iterator[tuple[int, np.ndarray | None]]:
+        """(number, RGB frame as shown [H, W, 3]) in ascending order; None for a frame that cannot be decoded."""
+        pending = deque(sorted(set(numbers)))
+        position: int | None = None
+        packets: Iterator[Packet] = iter(())
+        while pending:
+            start = self.index.start_position(pending[0])
+            if position is None or self.index.skips_a_keyframe(position, start):
+                packets, position = self._packets_from(start), start - 1
+            packet = next(packets, None)
+            position += 1
+            for frame in self._decode(packet):
+                number = self.index.number_of_pts.get(-1 if frame.pts is None else frame.pts)
+                if number is None:
+                    continue
+                while pending and pending[0] < number:
+                    yield pending.popleft(), None
+                if pending and pending[0] == number:
+                    yield pending.popleft(), None if frame.is_corrupt else _shown_picture(frame)
+            if packet is None:
+                yield from ((number, None) for number in pending)
+                return
+
+    def _open_container(self, container_format: str) -> InputContainer:
+        options = {
+            # Each is checked again below; here they bind what FFmpeg does by itself while it opens the file.
+            "codec_whitelist": ",".join(ALLOWED_DECODERS),
+            "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm",
+            "protocol_whitelist": "none",
+            "enable_drefs": "0",
+            "max_streams": str(self._limits.max_streams + 1),
+            "max_pixels": str(self._limits.max_pixels),
+        }
+        try:
+            return av.open(
+                self._file,
+                mode="r",
+                format=container_format,
+                options=options,
+                buffer_size=_BUFFER_BYTES,
+                io_open=_refuse_to_open,
+            )
+        except av.error.FFmpegError as error:
+            raise DecodeError("corrupt_container", f"cannot be opened: {error}") from error
+
+    def _checked_stream(self) -> VideoStream:
+        limits, container = self._limits, self._container
+        if len(container.streams) > limits.max_streams:
+            raise DecodeError(
+                "limit_exceeded", f"more than {limits.max_streams} streams (max_streams)"
+            )
+        stream = _first_video(container)
+        codec_context = stream.codec_context
+        if codec_context is None or codec_context.codec.name not in ALLOWED_DECODERS:
+            name = codec_context.codec.name if codec_context is not None else "of the video stream"
+            raise DecodeError(
+                "codec_unsupported", f"codec {name}; allowed are {', '.join(ALLOWED_DECODERS)}"
+            )
+        width, height = codec_context.width, codec_context.height
+        if width < 1 or height < 1:
+            raise DecodeError("corrupt_container", f"the frame size is {width}x{height}")
+        duration_s = max(
+            float((stream.duration or 0) * (stream.time_base or 0)),
+            (container.duration or 0) / av.time_base,
+        )
+        rate = float(stream.average_rate or 0)
+        for what, value, limit in (
+            ("max_pixels", width * height, limits.max_pixels),
+            ("max_duration_s", duration_s, limits.max_duration_s),
+            ("max_frame_rate", rate, limits.max_frame_rate),
+        ):
+            if value > limit:
+                raise DecodeError("limit_exceeded", f"{what} is {limit}; the file has {value}")
+        # One thread: workers are the parallelism, and no frame is decoded ahead of need.
+        codec_context.thread_count = 1
+        codec_context.options = {"max_pixels": str(limits.max_pixels)}
+        for other in container.streams:
+            if other is not stream:
+                other.discard = Discard.all
+        return stream
+
+    def _read_index(self) -> FrameIndex:
+        stream = self._stream
+        codec = stream.codec_context.codec.canonical_name
+        rows: list[tuple[int, int, bool, bool]] = []
+        for packet in self._data_packets():
+            rows.append((*_pts_dts(packet), packet.is_keyframe, _is_shown(packet, codec)))
+            if len(rows) > self._limits.max_frames:
+                raise DecodeError("limit_exceeded", f"more than {self._limits.max_frames} frames")
+        pts, dts, is_keyframe, is_shown = (
+            np.array(column) for column in (zip(*rows, strict=True) if rows else ((),) * 4)
+        )
+        index = FrameIndex(
+            pts_P=pts.astype(np.int64),
+            dts_P=dts.astype(np.int64),
+            is_keyframe_P=is_keyframe.astype(bool),
+            is_shown_P=is_shown.astype(bool),
+            time_base=stream.time_base or stream.codec_context.time_base,
+            codec=codec,
+            width=stream.codec_context.width,
+            height=stream.codec_context.height,
+            is_truncated=self._is_short or self._has_read_error,
+        )
+        if index.num_frames == 0:
+            raise DecodeError("corrupt_container", "the video stream has no frames")
+        if index.shown_times_s[-1] > self._limits.max_duration_s:
+            raise DecodeError(
+                "limit_exceeded",
+                f"max_duration_s is {self._limits.max_duration_s}; "
+                f"the frames last {index.shown_times_s[-1]:.1f}",
+            )
+        return index
+
+    def _packets_from(self, start: int) -> Iterator[Packet]:
+        """Seeks to a keyframe: lands at or before it, wherever the container's own index points, and drops what lies before."""
+        index, stream = self.index, self._stream
+        earliest = min(int(index.dts_P[0]), int(index.pts_P.min()))
+        for timestamp in (min(int(index.dts_P[start]), int(index.pts_P[start])), earliest):
+            try:
+                self._container.seek(timestamp, stream=stream, backward=True)
+            except av.error.FFmpegError as error:
+                self.last_error = str(error)
+                continue
+            packets = self._data_packets()
+            for packet in packets:
+                position = index.position_of_pts.get(_pts_dts(packet)[0], index.num_packets)
+                if position == start:
+                    return chain([packet], packets)
+                if position > start:
+                    break
+        raise DecodeError("corrupt_container", f"cannot seek to packet {start}: {self.last_error}")
+
+    def _data_packets(self) -> Iterator[Packet]:
+        """Packets as the index counts them; a read error ends them."""
+        try:
+            for packet in self._container.demux(self._stream):
+                if packet.is_corrupt:
+                    self._has_read_error = True
+                elif packet.size > 0:  # 0 = the flush packet at the end
+                    yield packet
+        except av.error.FFmpegError as error:
+            self._has_read_error = True
+            self.last_error = str(error)
+
+    def _decode(self, packet: Packet | None) -> list[VideoFrame]:
+        """The frames that come out when one more packet goes in, or when the end (None) is told."""
+        if packet is not None:
+            self.num_frames_decoded += 1
+        try:
+            return self._stream.codec_context.decode(packet)
+        except MemoryError as error:
+            raise DecodeError(
+                "limit_exceeded", "decoding needs more memory than is allowed"
+            ) from error
+        except av.error.FFmpegError as error:
+            # A damaged packet costs the frames that need it: they never come out, and the caller sees them missing.
+            self.last_error = str(error)
+            return []
+
+
+def _refuse_to_open(url: str, flags: int, options: dict[str, str]) -> NoReturn:
+    raise PermissionError(f"a media file may not open {url!r}")
+
+
+def _first_video(container: InputContainer) -> VideoStream:
+    for stream in container.streams.video:
+        if not stream.disposition & Disposition.attached_pic:
+            return stream
+    raise DecodeError("no_video_stream", f"{len(container.streams)} stream(s), none of them video")
+
+
+def _pts_dts(packet: Packet) -> tuple[int, int]:
+    pts = packet.pts if packet.pts is not None else packet.dts
+    dts = packet.dts if packet.dts is not None else packet.pts
+    if pts is None or dts is None:
+        raise DecodeError("corrupt_container", "a packet has no time")
+    return pts, dts
+
+
+def _is_shown(packet: Packet, codec: str) -> bool:
+    if packet.is_discard:
+        return False
+    # VP8 stores its hidden reference frames as packets of their own; bit 4 of the first byte is show_frame (RFC 6386, 9.1).
+    return codec != "vp8" or bool(bytes(packet)[0] & 0x10)
+
+
+def _shown_picture(frame: VideoFrame) -> np.ndarray:
+    picture_HWC = frame.to_ndarray(format="rgb24", threads=1)
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return picture_HWC
+    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
+    return orient_frame(picture_HWC, (a, b, c, d))

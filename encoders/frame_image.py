@@ -1,0 +1,31 @@
+"""From a stored frame to the picture that every encoder sees: orientation and size, the same code for every decode backend."""
+
+import numpy as np
+from PIL import Image
+
+
+def resize_frame(frame_HWC: np.ndarray, frame_size: int | None) -> np.ndarray:
+    """A square of `frame_size` pixels, aspect ratio not kept; None keeps the native size.
+
+    Pillow's bicubic: antialiased when it shrinks (OpenCV's is not), integer arithmetic and so the same bits on every machine
+    (torch's differs between CPU features), what the release and CLIP's own preprocessing use, and always installed.
+    """
+    height, width = frame_HWC.shape[:2]
+    if frame_size is None or (height, width) == (frame_size, frame_size):
+        return np.ascontiguousarray(frame_HWC)
+    image = Image.fromarray(np.ascontiguousarray(frame_HWC))
+    return np.asarray(image.resize((frame_size, frame_size), Image.Resampling.BICUBIC))
+
+
+def orient_frame(frame_HWC: np.ndarray, matrix: tuple[float, float, float, float]) -> np.ndarray:
+    """The frame as its display matrix (a, b, c, d) shows it: one of the eight turns and mirrors nearest to the matrix.
+
+    A stored point (x, y) is shown at (a x + c y, b x + d y), y downwards, as in ISO 14496-12.
+    """
+    a, b, c, d = matrix
+    if abs(b) + abs(c) > abs(a) + abs(d):  # x and y change places
+        frame_HWC = frame_HWC.swapaxes(0, 1)
+        mirror_x, mirror_y = c < 0, b < 0
+    else:
+        mirror_x, mirror_y = a < 0, d < 0
+    return frame_HWC[:: -1 if mirror_y else 1, :: -1 if mirror_x else 1]

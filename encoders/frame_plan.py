@@ -1,0 +1,158 @@
+"""Which frames of a video do its spans need? Presentation times to frame numbers, and where decoding must start for each.
+
+A frame number counts shown frames in display order from 0; a position counts packets in decoding order. Letters: F shown frames,
+P packets, T frames per clip.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+
+import numpy as np
+
+from encoders.media import DecodeError, MediaLimits
+from encoders.sampling import sample_positions
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Span:
+    """[start, end) in seconds after the presentation time of the video's first frame; None = to the end."""
+
+    start_s: float
+    end_s: float | None
+
+    def __post_init__(self) -> None:
+        if not self.start_s >= 0 or not (self.end_s is None or self.end_s > self.start_s):
+            raise ValueError(
+                f"span is [{self.start_s}, {self.end_s}); it must start at 0 or later and end after its start"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameIndex:
+    """All packets of the video stream, read without decoding."""
+
+    pts_P: np.ndarray
+    dts_P: np.ndarray
+    is_keyframe_P: np.ndarray
+    is_shown_P: np.ndarray
+    """False for packets that only prepare others: before an edit list's start, or hidden by the codec."""
+    time_base: Fraction
+    codec: str
+    width: int
+    height: int
+    is_truncated: bool
+
+    @cached_property
+    def shown_positions(self) -> np.ndarray:
+        """Position of each shown frame, in display order."""
+        shown = np.flatnonzero(self.is_shown_P)
+        return shown[np.argsort(self.pts_P[shown], kind="stable")]
+
+    @cached_property
+    def shown_pts(self) -> np.ndarray:
+        return self.pts_P[self.shown_positions]
+
+    @cached_property
+    def number_of_pts(self) -> dict[int, int]:
+        return {int(pts): number for number, pts in enumerate(self.shown_pts)}
+
+    @cached_property
+    def position_of_pts(self) -> dict[int, int]:
+        return {int(pts): position for position, pts in reversed(list(enumerate(self.pts_P)))}
+
+    @cached_property
+    def _keyframe_positions(self) -> np.ndarray:
+        return np.flatnonzero(self.is_keyframe_P)
+
+    @cached_property
+    def shown_times_s(self) -> np.ndarray:
+        """Seconds after the first shown frame."""
+        return (self.shown_pts - self.shown_pts[0]) * float(self.time_base)
+
+    @property
+    def num_packets(self) -> int:
+        return len(self.pts_P)
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.shown_positions)
+
+    def start_position(self, number: int) -> int:
+        """Where decoding must start for this frame: the last keyframe both before it in the file and not shown after it.
+
+        A frame shown before the keyframe that precedes it in the file (open GOP) needs the keyframe before that one.
+        """
+        position, pts = self.shown_positions[number], self.shown_pts[number]
+        keys = self._keyframe_positions
+        keys = keys[: int(np.searchsorted(keys, position, side="right"))]
+        usable = np.flatnonzero(self.pts_P[keys] <= pts)
+        return int(keys[usable[-1]]) if len(usable) else 0
+
+    def skips_a_keyframe(self, position: int, start: int) -> bool:
+        """Whether going on after `position` would decode at least one keyframe that starting at `start` would not."""
+        keys = self._keyframe_positions
+        upcoming = keys[int(np.searchsorted(keys, position, side="right")) :]
+        return bool(len(upcoming) and upcoming[0] < start)
+
+
+def frames_in_span(index: FrameIndex, span: Span) -> range:
+    """Numbers of the frames in the span.
+
+    Containers round presentation times to their time base (Matroska: 1 ms), so both bounds are read half a tick early, at most
+    half a millisecond: frame i of a 30 fps WebM belongs to a span that starts at i / 30.
+    """
+    slack_s = min(float(index.time_base) / 2, 0.0005)
+    first = int(np.searchsorted(index.shown_times_s, span.start_s - slack_s, side="left"))
+    if span.end_s is None:
+        return range(first, index.num_frames)
+    return range(
+        first, int(np.searchsorted(index.shown_times_s, span.end_s - slack_s, side="left"))
+    )
+
+
+def plan_span(
+    index: FrameIndex,
+    span: Span,
+    num_frames: int,
+    limits: MediaLimits,
+    rng: np.random.Generator | None,
+) -> np.ndarray:
+    """Frame numbers [T] of one span; DecodeError if the video does not have them."""
+    frames = frames_in_span(index, span)
+    last_s = float(index.shown_times_s[-1])
+    frame_s = last_s / max(index.num_frames - 1, 1)
+    if index.is_truncated and (span.end_s is None or span.end_s > last_s + 1.5 * frame_s):
+        raise DecodeError(
+            "corrupt_container",
+            f"the file is cut off after {last_s + frame_s:.3f} s, the span ends at {span.end_s}",
+        )
+    if not frames:
+        raise DecodeError(
+            "span_outside_video",
+            f"no frame in [{span.start_s}, {span.end_s}); {index.num_frames} frames end at {last_s + frame_s:.3f} s",
+        )
+    if len(frames) < limits.min_frames_per_clip:
+        raise DecodeError(
+            "too_short",
+            f"{len(frames)} frame(s) in the span; a clip needs at least {limits.min_frames_per_clip}",
+        )
+    return frames.start + sample_positions(len(frames), num_frames, rng=rng)
+
+
+def plan_spans(
+    index: FrameIndex,
+    spans: Sequence[Span],
+    num_frames: int,
+    limits: MediaLimits,
+    rng: np.random.Generator | None,
+) -> list[np.ndarray | DecodeError]:
+    """For each span its frame numbers [T], or why it has none."""
+    plans: list[np.ndarray | DecodeError] = []
+    for span in spans:
+        try:
+            plans.append(plan_span(index, span, num_frames, limits, rng))
+        except DecodeError as error:
+            plans.append(error)
+    return plans

@@ -1,0 +1,153 @@
+"""May this media file be opened at all? The allow-list of containers and codecs, the limits, and the reasons of refusal.
+
+A media file is hostile until decoded: only these checks look at it before FFmpeg does, and they never follow a reference out of
+the file.
+"""
+
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+from urllib.parse import unquote, urlsplit
+
+DecodeReason = Literal[
+    "fetch_failed",
+    "empty_file",
+    "container_not_allowed",
+    "corrupt_container",
+    "no_video_stream",
+    "codec_unsupported",
+    "limit_exceeded",
+    "span_outside_video",
+    "too_short",
+    "decoder_crashed",
+    "decode_timeout",
+]
+# The name is FFmpeg's demuxer. No playlists (hls, dash, concat), no image sequences, nothing that opens a second file; no AVI
+# either, whose frames carry no presentation times.
+ContainerFormat = Literal["mov", "matroska"]
+# Names of FFmpeg's decoders, software only.
+ALLOWED_DECODERS = (
+    *("h264", "hevc", "vp8", "vp9", "libvpx", "libvpx-vp9", "av1", "libdav1d", "libaom-av1"),
+    *("mpeg4", "mpeg2video", "mpeg1video", "mjpeg"),
+)
+_FIRST_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"moof"}
+_EBML_ID, _SEGMENT_ID = 0x1A45DFA3, 0x18538067
+_MAX_BOXES = 1_000_000
+
+
+class DecodeError(Exception):
+    """One video or one span cannot be decoded; `reason` is for programs, `detail` for people."""
+
+    def __init__(self, reason: DecodeReason, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason: DecodeReason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MediaLimits:
+    """What a file may ask of us; checked before its first frame is decoded."""
+
+    max_pixels: int = 8192 * 4320
+    """Width times height of one frame."""
+    max_streams: int = 32
+    max_duration_s: float = 6 * 3600.0
+    max_frame_rate: float = 300.0
+    min_frames_per_clip: int = 2
+    """One frame shows no motion: such a clip is `too_short` instead of a still repeated T times."""
+
+    def __post_init__(self) -> None:
+        for name in self.__dataclass_fields__:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+
+    @property
+    def max_frames(self) -> int:
+        return int(self.max_duration_s * self.max_frame_rate)
+
+
+def local_path(video: str | Path) -> Path:
+    """A path or file:// URI as the path of an existing regular file that is not empty."""
+    path = Path(video) if isinstance(video, Path) or "://" not in video else _path_of_uri(video)
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        raise DecodeError("fetch_failed", f"{video}: {error}") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise DecodeError("fetch_failed", f"{video} is not a regular file")
+    if status.st_size == 0:
+        raise DecodeError("empty_file", f"{video} has 0 bytes")
+    return path
+
+
+def sniff_container(file: BinaryIO) -> tuple[ContainerFormat, bool]:
+    """The container by its first bytes, never by its name, and whether the file is shorter than it says."""
+    file.seek(0, 2)
+    num_bytes = file.tell()
+    file.seek(0)
+    head = file.read(16)
+    file.seek(0)
+    if head[4:8] in _FIRST_BOXES:
+        return "mov", _boxes_end(file, num_bytes) > num_bytes
+    if int.from_bytes(head[:4], "big") == _EBML_ID:
+        return "matroska", _segment_end(file) > num_bytes
+    raise DecodeError(
+        "container_not_allowed", f"starts with {head!r}; allowed are MP4/MOV and Matroska/WebM"
+    )
+
+
+def _path_of_uri(uri: str) -> Path:
+    parts = urlsplit(uri)
+    if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
+        raise DecodeError("fetch_failed", f"{uri}: only local paths and file:// are read here")
+    return Path(unquote(parts.path))
+
+
+def _boxes_end(file: BinaryIO, num_bytes: int) -> int:
+    """Where the last top-level MP4 box says that it ends."""
+    offset = 0
+    for _ in range(_MAX_BOXES):
+        file.seek(offset)
+        header = file.read(16)
+        if len(header) < 8:
+            return num_bytes
+        size = int.from_bytes(header[:4], "big")
+        if size == 1 and len(header) == 16:
+            size = int.from_bytes(header[8:], "big")
+        if size < 8:  # 0 = to the end of the file; 1..7 = garbage, which the demuxer judges
+            return num_bytes
+        offset += size
+        if offset >= num_bytes:
+            return offset
+    return num_bytes
+
+
+def _segment_end(file: BinaryIO) -> int:
+    """Where the Matroska segment says that it ends; 0 where it does not say (live streams)."""
+    for _ in range(2):
+        element_id = _read_vint(file, keep_marker=True)
+        size = _read_vint(file, keep_marker=False)
+        if element_id is None or size is None:
+            return 0
+        end = file.tell() + size
+        if element_id == _SEGMENT_ID:
+            return end
+        file.seek(end)
+    return 0
+
+
+def _read_vint(file: BinaryIO, *, keep_marker: bool) -> int | None:
+    """An EBML variable-length integer; None at the end of the file or for the reserved value `unknown`."""
+    first = file.read(1)
+    if not first or first[0] == 0:
+        return None
+    length = 9 - first[0].bit_length()
+    rest = file.read(length - 1)
+    if len(rest) < length - 1:
+        return None
+    value = int.from_bytes(first + rest, "big")
+    if keep_marker:
+        return value
+    value &= (1 << (7 * length)) - 1
+    return None if value == (1 << (7 * length)) - 1 else value

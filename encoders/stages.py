@@ -1,0 +1,185 @@
+"""The two stages between clips and vectors, as plain classes: rows of Ray Data in, rows out, no Ray in sight.
+
+N clips, T frames, S frame size, D vector width. A clip that fails becomes a row with a reason, never an exception; a setup that
+is broken (no bundle, a package missing) raises.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from encoders.decode import (
+    DecodeBackendKind,
+    DecodedSpan,
+    DecodeError,
+    DecodeRequest,
+    MediaLimits,
+    Span,
+    iter_spans,
+)
+from encoders.sampling import SamplingConfig
+
+# Columns of a video row that become columns of a clip row under another name.
+_CLIP_COLUMNS = ("clip_ids", "starts_s", "ends_s")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeadLetter:
+    """A clip that failed for good."""
+
+    clip_id: str
+    video_uri: str
+    stage: str
+    reason: str
+    detail: str
+
+    @classmethod
+    def of_row(cls, row: dict[str, Any]) -> "DeadLetter | None":
+        """None for a row that is alive."""
+        if not row["dead_reason"]:
+            return None
+        return cls(
+            clip_id=row["clip_id"],
+            video_uri=row["video_uri"],
+            stage=row["dead_stage"],
+            reason=row["dead_reason"],
+            detail=row["dead_detail"],
+        )
+
+
+class DecodeStage:
+    """One video row in, one row per clip out, in the order in which the clips are ready.
+
+    In: video_uri, clip_ids, starts_s, ends_s (None or NaN = to the end), and any other columns, which every clip row repeats.
+    Out: clip_id, video_uri, start_s, end_s (NaN = to the end), frames (uint8 [T, S, S, 3] as bytes, empty when dead),
+    decode_backend, decode_busy_s, dead_stage, dead_reason, dead_detail (empty when alive).
+    """
+
+    def __init__(
+        self,
+        *,
+        sampling: SamplingConfig,
+        backend: DecodeBackendKind = "pyav",
+        isolate: bool = True,
+        deadline_s: float = 120.0,
+        device: str = "cpu",
+    ) -> None:
+        if sampling.frame_size is None:
+            raise ValueError("sampling.frame_size is None; a stage needs clips of one size")
+        self._sampling = sampling
+        self._backend: DecodeBackendKind = backend
+        self._device = device
+        self._limits = MediaLimits()
+        self._iter_spans = iter_spans
+
+    def __call__(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        clip_rows = _clip_rows(row)
+        waiting = set(range(len(clip_rows)))
+        started = time.perf_counter()
+        try:
+            for span in self._iter_spans(self._request(row["video_uri"], clip_rows)):
+                waiting.discard(span.number)
+                yield clip_rows[span.number] | _outcome(span, time.perf_counter() - started)
+                started = time.perf_counter()
+        except DecodeError as error:
+            busy_s = (time.perf_counter() - started) / max(len(waiting), 1)
+            for number in sorted(waiting):
+                yield clip_rows[number] | _dead(error, self._backend, busy_s)
+
+    def _request(self, video_uri: str, clip_rows: Sequence[dict[str, Any]]) -> DecodeRequest:
+        return DecodeRequest(
+            video=video_uri,
+            spans=tuple(
+                Span(
+                    start_s=clip["start_s"],
+                    end_s=None if math.isnan(clip["end_s"]) else clip["end_s"],
+                )
+                for clip in clip_rows
+            ),
+            sampling=self._sampling,
+            backend=self._backend,
+            limits=self._limits,
+            device=self._device,
+        )
+
+
+class EmbedStage:
+    """Frames in, unit vectors out. One instance per worker, so that weights load once.
+
+    Takes the column `frames` away and adds `embedding` (float32 [N, D], zeros for a dead row), `embed_backend` and
+    `embed_busy_s` (the batch's time, shared evenly by its clips).
+    """
+
+    def __init__(
+        self, *, bundle_dir: str, backend: str = "onnx", device: str = "cpu", num_threads: int = 1
+    ) -> None:
+        from encoders.backends import open_backend  # torch and ONNX Runtime only where they embed
+
+        self._backend = open_backend(
+            Path(bundle_dir), backend, device=device, num_threads=num_threads
+        )
+        card = self._backend.card
+        size = card.sampling.frame_size
+        self._frames_shape = (card.sampling.num_frames, size, size, 3)
+        self._embedding_dim = card.embedding_dim
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        started = time.perf_counter()
+        frames = batch.pop("frames")
+        embedding_ND = np.zeros((len(frames), self._embedding_dim), np.float32)
+        alive = [row for row in range(len(frames)) if len(frames[row])]
+        if alive:
+            frames_NTHWC = np.stack(
+                [np.frombuffer(frames[row], np.uint8).reshape(self._frames_shape) for row in alive]
+            )
+            embedding_ND[alive] = self._backend.embed_clips(frames_NTHWC)
+        batch["embedding"] = embedding_ND
+        batch["embed_backend"] = np.array([self._backend.kind] * len(frames))
+        busy_s = (time.perf_counter() - started) / max(len(frames), 1)
+        batch["embed_busy_s"] = np.full(len(frames), busy_s)
+        return batch
+
+
+def _clip_rows(row: dict[str, Any]) -> list[dict[str, Any]]:
+    passed = {name: value for name, value in row.items() if name not in _CLIP_COLUMNS}
+    return [
+        passed
+        | {
+            "clip_id": clip_id,
+            "start_s": float(start_s),
+            "end_s": math.nan if end_s is None else float(end_s),
+        }
+        for clip_id, start_s, end_s in zip(*(row[name] for name in _CLIP_COLUMNS), strict=True)
+    ]
+
+
+def _outcome(span: DecodedSpan, busy_s: float) -> dict[str, Any]:
+    if span.error is not None or span.frames_THWC is None:
+        error = span.error or DecodeError("decoder_crashed", "no frames and no reason came back")
+        return _dead(error, span.backend_used, busy_s)
+    return {
+        "frames": span.frames_THWC.tobytes(),
+        "decode_backend": span.backend_used,
+        "decode_fallback_reason": span.fallback_reason or "",
+        "decode_busy_s": busy_s,
+        "dead_stage": "",
+        "dead_reason": "",
+        "dead_detail": "",
+    }
+
+
+def _dead(error: DecodeError, backend: str, busy_s: float) -> dict[str, Any]:
+    return {
+        "frames": b"",
+        "decode_backend": backend,
+        "decode_fallback_reason": "",
+        "decode_busy_s": busy_s,
+        "dead_stage": "decode",
+        "dead_reason": error.reason,
+        "dead_detail": error.detail,
+    }
