@@ -45,6 +45,10 @@ class DecodeError(Exception):
         self.detail = detail
 
 
+class DecodeSetupError(RuntimeError):
+    """Nothing can be decoded here, whatever the file: raised at once, never a dead letter."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MediaLimits:
     """What a file may ask of us; checked before its first frame is decoded."""

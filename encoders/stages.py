@@ -22,6 +22,7 @@ from encoders.decode import (
     Span,
     iter_spans,
 )
+from encoders.isolate import DEFAULT_MEMORY_LIMIT_BYTES, IsolatedDecoder
 from encoders.sampling import SamplingConfig
 
 # Columns of a video row that become columns of a clip row under another name.
@@ -76,6 +77,11 @@ class DecodeStage:
         self._device = device
         self._limits = MediaLimits()
         self._iter_spans = iter_spans
+        if isolate:
+            # CUDA and the GPU's pinned memory are private mappings too: no limit that makes sense for them.
+            limit_bytes = DEFAULT_MEMORY_LIMIT_BYTES if device == "cpu" else None
+            decoder = IsolatedDecoder(deadline_s=deadline_s, memory_limit_bytes=limit_bytes)
+            self._iter_spans = decoder.iter_spans
 
     def __call__(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         clip_rows = _clip_rows(row)

@@ -1,0 +1,181 @@
+"""Decoding in a killable child process: a crash or a hang inside a codec costs one video, not the worker.
+
+The child is kept for the next video and started again after it died. It is a fresh interpreter, not a fork, so it holds
+nothing of a large parent.
+"""
+
+import fcntl
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from encoders.decode import DecodedSpan, DecodeRequest
+from encoders.isolate_child import HEADER_LENGTH, request_to_dict
+from encoders.media import DecodeError, DecodeSetupError
+
+DEFAULT_MEMORY_LIMIT_BYTES = 4 << 30
+_START_TIMEOUT_S = 120.0
+_PIPE_BYTES = 1 << 20
+_SOURCE_ROOT = Path(__file__).resolve().parent.parent
+
+
+class IsolatedDecoder:
+    """`iter_spans` as a method, in a child process with a deadline and a memory limit.
+
+    `deadline_s` is the longest wait for the next span of a video, so that a long video with many spans is no hang.
+    `decode_function` ("module:function") is what the child calls.
+    """
+
+    def __init__(
+        self,
+        *,
+        deadline_s: float,
+        memory_limit_bytes: int | None = DEFAULT_MEMORY_LIMIT_BYTES,
+        decode_function: str = "encoders.decode:iter_spans",
+    ) -> None:
+        if deadline_s <= 0:
+            raise ValueError(f"deadline_s is {deadline_s}; it must be above 0")
+        self._deadline_s = deadline_s
+        self._memory_limit_bytes = memory_limit_bytes or 0
+        self._decode_function = decode_function
+        self._child: _Child | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._child is not None:
+            self._child.kill()
+            self._child = None
+
+    def iter_spans(self, request: DecodeRequest) -> Iterator[DecodedSpan]:
+        """Spans that arrived before a crash or timeout are good; the error then stands for the rest of the video."""
+        child = self._running_child()
+        is_in_step = False
+        try:
+            child.send({"request": request_to_dict(request), "deadline_s": self._deadline_s})
+            while True:
+                header, payload = child.receive(self._deadline_s)
+                if header["kind"] == "span":
+                    yield _span(header["span"], payload)
+                    continue
+                is_in_step = header["kind"] in ("end", "video_error")
+                break
+        finally:
+            if not is_in_step:  # crashed, hung, or the reader left early: the pipes are out of step
+                self.close()
+        if header["kind"] == "setup_error":
+            raise DecodeSetupError(header["detail"])
+        if header["kind"] != "end":
+            raise DecodeError(header["reason"], header["detail"])
+
+    def _running_child(self) -> "_Child":
+        if self._child is None:
+            self._child = _Child(self._decode_function, self._memory_limit_bytes)
+        return self._child
+
+
+class _Child:
+    def __init__(self, decode_function: str, memory_limit_bytes: int) -> None:
+        request_read, request_write = os.pipe()
+        reply_read, reply_write = os.pipe()
+        fcntl.fcntl(
+            reply_read, fcntl.F_SETPIPE_SZ, _PIPE_BYTES
+        )  # a clip in two writes, not in thirty
+        paths = [str(_SOURCE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        command = [sys.executable, "-P", "-m", "encoders.isolate_child"]
+        command += ["--function", decode_function, "--parent-pid", str(os.getpid())]
+        command += ["--request-fd", str(request_read), "--reply-fd", str(reply_write)]
+        command += ["--memory-limit-bytes", str(memory_limit_bytes)]
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=2,  # what native code prints belongs to the log
+                pass_fds=(request_read, reply_write),
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+            )
+        finally:
+            os.close(request_read)
+            os.close(reply_write)
+        self._request_fd, self._reply_fd = request_write, reply_read
+        self.kill = weakref.finalize(self, _end, self._process, request_write, reply_read)
+        header, _ = self.receive(_START_TIMEOUT_S)
+        if header["kind"] != "ready":
+            self.kill()
+            raise DecodeSetupError(f"the decoding process did not start: {header['detail']}")
+
+    def send(self, message: dict[str, Any]) -> None:
+        line = memoryview(json.dumps(message).encode() + b"\n")
+        try:
+            while line:
+                line = line[os.write(self._request_fd, line) :]
+        except BrokenPipeError:
+            return  # died while idle; receive() says how
+
+    def receive(self, deadline_s: float) -> tuple[dict[str, Any], bytearray]:
+        """The next message; a dead or silent child as one of kind `fatal`."""
+        give_up = time.monotonic() + deadline_s
+        try:
+            (length,) = HEADER_LENGTH.unpack(self._read(HEADER_LENGTH.size, give_up))
+            header = json.loads(self._read(length, give_up))
+            return header, self._read(header["num_bytes"], give_up)
+        except TimeoutError:
+            reason, detail = "decode_timeout", f"nothing came for {deadline_s:g} s"
+        except EOFError:
+            reason, detail = self._cause_of_death()
+        return {"kind": "fatal", "reason": reason, "detail": detail}, bytearray()
+
+    def _read(self, num_bytes: int, give_up: float) -> bytearray:
+        buffer = bytearray(num_bytes)
+        rest = memoryview(buffer)
+        poll = select.poll()
+        poll.register(self._reply_fd, select.POLLIN)
+        while rest:
+            if not poll.poll(max(give_up - time.monotonic(), 0) * 1000):
+                raise TimeoutError
+            count = os.readv(self._reply_fd, [rest])
+            if count == 0:
+                raise EOFError
+            rest = rest[count:]
+        return buffer
+
+    def _cause_of_death(self) -> tuple[str, str]:
+        try:
+            status = self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            return "decoder_crashed", "the decoding process closed its pipe"
+        if status == -signal.SIGALRM:
+            return "decode_timeout", "the alarm ended the decoding process"
+        name = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+        return "decoder_crashed", f"the decoding process ended with {name}"
+
+
+def _end(process: subprocess.Popen[bytes], *descriptors: int) -> None:
+    process.kill()
+    process.wait()
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+def _span(values: dict[str, Any], payload: bytearray) -> DecodedSpan:
+    shape, indices, error = values.pop("shape"), values.pop("frame_indices"), values.pop("error")
+    return DecodedSpan(
+        frames_THWC=None if shape is None else np.frombuffer(payload, np.uint8).reshape(shape),
+        frame_indices_T=None if indices is None else np.array(indices, np.int64),
+        error=None if error is None else DecodeError(*error),
+        **values,
+    )
