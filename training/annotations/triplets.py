@@ -177,6 +177,7 @@ class _Pools:
         self._videos = {
             key: Counter(clip.video_uri for clip in pool) for key, pool in self._clips.items()
         }
+        self._turned: dict[tuple[str | None, str, int], tuple[str, ...]] = {}
         self.splits = sorted({split for split, _ in self._clips}, key=lambda split: split or "")
 
     def clips(self, split: str | None, label: str) -> list[Clip]:
@@ -190,21 +191,19 @@ class _Pools:
         return [query for query in queries if videos and query.video_uri not in videos]
 
     def targets(self, query: Clip, label: str, *, limit: int | None, start: int) -> tuple[str, ...]:
-        """Clips of the label from other videos; with a limit, those that follow place `start`."""
+        """Clips of the label from other videos, from place `start` on, at most `limit` of them."""
         key = (query.split, label)
         ids, pool = self._ids[key], self._clips[key]
-        if limit is None or limit >= len(ids):
-            if query.video_uri not in self._videos[key]:
-                return ids  # shared between triplets: a large archive has few distinct target sets
-            return tuple(clip.clip_id for clip in pool if clip.video_uri != query.video_uri)
-        chosen: list[str] = []
-        for place in range(start, start + len(pool)):
-            clip = pool[place % len(pool)]
-            if clip.video_uri != query.video_uri:
-                chosen.append(clip.clip_id)
-                if len(chosen) == limit:
-                    break
-        return tuple(chosen)
+        start %= len(pool)
+        limit = len(pool) if limit is None else limit
+        num_same_video = self._videos[key][query.video_uri]
+        if num_same_video == 0 and limit >= len(pool):
+            # Equal tuples are one tuple: a large archive has few distinct target lists.
+            return self._turned.setdefault((*key, start), ids[start:] + ids[:start])
+        end = start + min(len(pool), limit + num_same_video)
+        nearest = pool[start:end] + pool[: max(0, end - len(pool))]
+        others = [clip.clip_id for clip in nearest if clip.video_uri != query.video_uri]
+        return tuple(others[:limit])
 
 
 def _possible_edits(
