@@ -1,0 +1,159 @@
+"""How does a small clip encoder see time? A frozen image part per frame, then a transformer over the frame vectors. Not AIM.
+
+N clips, T frames, H W pixels, F length of a frame vector, D clip vector. The image part never trains here, so training can compute
+the frame vectors of a clip once and run `pool` on samples of them.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from encoders.pose_image import PoseImage, PoseImageConfig, load_pose_image
+
+TemporalKind = Literal["ordered", "single", "mean"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FrameTemporalConfig:
+    """A frame_temporal encoder."""
+
+    kind: Literal["frame_temporal"] = "frame_temporal"
+    num_frames: int = 24
+    image: PoseImageConfig = field(default_factory=PoseImageConfig)
+    embedding_dim: int = 192
+    """Width of the transformer and of the clip vector (D)."""
+    depth: int = 3
+    num_heads: int = 4
+    dropout: float = 0.1
+    temporal: TemporalKind = "ordered"
+    """`ordered` sees all frames in order; the other two are controls with the same weights: each frame by itself, averaged.
+    `mean` trains on all T frames, `single` on one random frame of them."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.image, dict):
+            object.__setattr__(self, "image", PoseImageConfig(**self.image))
+        if min(self.num_frames, self.depth, self.num_heads) < 1:
+            raise ValueError(
+                f"num_frames {self.num_frames}, depth {self.depth}, num_heads {self.num_heads}: each must be at least 1"
+            )
+        if self.embedding_dim < 1 or self.embedding_dim % self.num_heads:
+            raise ValueError(
+                f"embedding_dim is {self.embedding_dim}; it must be a multiple of num_heads ({self.num_heads})"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}; it must lie in [0, 1)")
+        if self.temporal not in ("ordered", "single", "mean"):
+            raise ValueError(
+                f"temporal is {self.temporal!r}; choose one of 'ordered', 'single', 'mean'"
+            )
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square frames."""
+        return self.image.image_size
+
+
+class _Block(nn.Module):
+    """A pre-norm transformer block over frames."""
+
+    def __init__(self, config: FrameTemporalConfig) -> None:
+        super().__init__()
+        width = config.embedding_dim
+        self.num_heads, self.dropout = config.num_heads, config.dropout
+        self.attention_norm = nn.LayerNorm(width)
+        self.query_key_value = nn.Linear(width, 3 * width)
+        self.attention_out = nn.Linear(width, width)
+        self.mlp_norm = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width),
+            nn.GELU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(4 * width, width),
+        )
+
+    def _attend(self, x_NTD: Tensor) -> Tensor:
+        num_clips, num_frames, width = x_NTD.shape
+        heads = self.query_key_value(x_NTD).view(num_clips, num_frames, 3, self.num_heads, -1)
+        query, key, value = heads.permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        return self.attention_out(mixed.transpose(1, 2).reshape(num_clips, num_frames, width))
+
+    def forward(self, x_NTD: Tensor) -> Tensor:
+        dropped = F.dropout(
+            self._attend(self.attention_norm(x_NTD)), self.dropout, training=self.training
+        )
+        x_NTD = x_NTD + dropped
+        return x_NTD + F.dropout(
+            self.mlp(self.mlp_norm(x_NTD)), self.dropout, training=self.training
+        )
+
+
+class FrameTemporalEncoder(nn.Module):
+    """Frame vectors of a frozen image part, a transformer over their order, and their mean."""
+
+    def __init__(self, config: FrameTemporalConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.image = PoseImage(config.image).requires_grad_(False).eval()
+        width = config.embedding_dim
+        self.frame_norm = nn.LayerNorm(config.image.vector_dim)
+        self.frame_in = nn.Linear(config.image.vector_dim, width)
+        self.positions = nn.Parameter(torch.randn(config.num_frames, width) * 0.02)
+        self.blocks = nn.ModuleList(_Block(config) for _ in range(config.depth))
+        self.norm = nn.LayerNorm(width)
+
+    def train(self, mode: bool = True) -> "FrameTemporalEncoder":
+        """As usual, but the image part keeps its statistics."""
+        super().train(mode)
+        self.image.eval()
+        return self
+
+    def frame_vectors(self, frames_NTHWC: Tensor) -> Tensor:
+        """uint8 frames -> [N, T, F]; takes any number of frames, the image part is frozen."""
+        num_frames = frames_NTHWC.shape[1]
+        vectors_BF = self.image(frames_NTHWC.flatten(0, 1))
+        return vectors_BF.unflatten(0, (-1, num_frames))
+
+    def pool(self, frame_vectors_NTF: Tensor) -> Tensor:
+        """Frame vectors -> clip vectors [N, D], not normalised.
+
+        The controls average what each frame gives by itself, so a linear head on their clip vector gives the mean of the
+        frames' logits, over however many frames come.
+        """
+        x_NTD = self.frame_in(self.frame_norm(frame_vectors_NTF))
+        if self.config.temporal == "ordered":
+            return self.norm(self._run_blocks(x_NTD + self.positions)).mean(dim=1)
+        if self.config.temporal == "single" and self.training:
+            x_NTD = self._one_frame_each(x_NTD)
+        num_frames = x_NTD.shape[1]
+        alone_BD = self.norm(self._run_blocks(x_NTD.reshape(-1, 1, x_NTD.shape[2])))[:, 0]
+        return alone_BD.unflatten(0, (-1, num_frames)).mean(dim=1)
+
+    def features(self, frames_NTHWC: Tensor) -> Tensor:
+        """uint8 frames [N, T, H, W, 3] -> clip vectors [N, D], not normalised."""
+        return self.pool(self.frame_vectors(frames_NTHWC))
+
+    def forward(self, frames_NTHWC: Tensor) -> Tensor:
+        """uint8 frames [N, T, H, W, 3] -> unit clip vectors [N, D]."""
+        return F.normalize(self.features(frames_NTHWC), dim=-1)
+
+    def _run_blocks(self, x_NTD: Tensor) -> Tensor:
+        for block in self.blocks:
+            x_NTD = block(x_NTD)
+        return x_NTD
+
+    @staticmethod
+    def _one_frame_each(x_NTD: Tensor) -> Tensor:
+        chosen_N = torch.randint(x_NTD.shape[1], (x_NTD.shape[0],), device=x_NTD.device)
+        return x_NTD[torch.arange(x_NTD.shape[0], device=x_NTD.device), chosen_N].unsqueeze(1)
+
+
+def load_pretrained_image(encoder: FrameTemporalEncoder, name: str) -> None:
+    """Put a shipped image part into the encoder; refuses one of another shape."""
+    image = load_pose_image(name)
+    if image.config != encoder.config.image:
+        raise ValueError(f"weights {name!r} are for {image.config}, not for {encoder.config.image}")
+    encoder.image.load_state_dict(image.state_dict())
