@@ -9,10 +9,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from cluster.storage import write_atomic
-from encoders.clips import read_clips
+from encoders.clips import Clip, read_clips
+from training.annotations.label_pairs import attributes_by_label, label_pairs
+from training.annotations.llm import LlmConfig, LlmTexts, write_texts
 from training.annotations.triplets import (
     TripletConfig,
     TripletReport,
@@ -28,6 +31,7 @@ the answers to a query are the clips of the new label in other videos of the sam
 examples:
   tfcovr triplets --clips runs/demo/archive/clips.parquet --out runs/demo/triplets.parquet
   tfcovr triplets --clips clips.parquet --out triplets.parquet --num-triplets 180000 --held-out-share 0.2
+  tfcovr triplets --clips clips.parquet --out triplets.parquet --llm-url http://127.0.0.1:8000/v1 --llm-model NAME
 """
 
 
@@ -40,6 +44,18 @@ class MakeTripletsConfig:
     out: Path
     """The triplets.parquet to write; a summary goes beside it as <name>.json."""
     triplets: TripletConfig = field(default_factory=TripletConfig)
+    llm_url: str | None = None
+    """Base URL of an OpenAI-compatible endpoint that writes edit texts; None = templates only."""
+    llm_model: str | None = None
+    llm_api_key_env: str | None = None
+    """Name of the environment variable that holds the key."""
+    llm_cache: Path | None = None
+    """JSON file of replies; None = <out>.llm.json."""
+    llm_sentences_per_pair: int = 6
+
+    def __post_init__(self) -> None:
+        if (self.llm_url is None) != (self.llm_model is None):
+            raise ValueError("llm_url and llm_model go together; give both or neither")
 
 
 def run(argv: Sequence[str] | None = None) -> int:
@@ -54,22 +70,56 @@ def run(argv: Sequence[str] | None = None) -> int:
         config=(tyro.conf.OmitArgPrefixes,),
     )
     started = time.monotonic()
-    triplets, report = build_triplets_with_report(read_clips(config.clips), config.triplets)
+    console = Console(file=sys.stdout)
+    clips = read_clips(config.clips)
+    llm = _ask_llm(clips, config)
+    texts = llm.texts if llm else {}
+    triplets, report = build_triplets_with_report(clips, config.triplets, texts=texts)
     if not triplets:
         raise ValueError(
             f"{config.clips}: no triplet can be made: {report.num_pairs} label pairs differ in at most "
             f"{config.triplets.max_changes} attributes, {report.num_edits_without_target} edits have no target"
         )
     write_triplets(config.out, triplets)
-    record = {"config": asdict(config), "report": asdict(report)}
+    num_written = sum((t.source_label, t.target_label) in texts for t in triplets)
+    record = {
+        "config": asdict(config),
+        "report": asdict(report),
+        "edit_texts": {"llm": num_written, "templates": len(triplets) - num_written},
+    }
+    if llm is not None:
+        record["llm"] = {k: v for k, v in asdict(llm).items() if k != "texts"}
     write_atomic(config.out.with_suffix(".json"), json.dumps(record, indent=1, default=os.fspath))
-    console = Console(file=sys.stdout)
     console.print(_summary(report))
+    if llm is not None:
+        console.print(
+            f"edit texts: {num_written} from {config.llm_model}, {len(triplets) - num_written} from templates"
+        )
+        if llm.warning:
+            console.print(f"warning: {llm.warning}", style="yellow", markup=False)
     console.print(
         f"wrote {report.num_triplets} triplets to {config.out} in {time.monotonic() - started:.1f} s",
         highlight=False,
     )
     return 0
+
+
+def _ask_llm(clips: Sequence[Clip], config: MakeTripletsConfig) -> LlmTexts | None:
+    if config.llm_url is None or config.llm_model is None:
+        return None
+    pairs = label_pairs(attributes_by_label(clips), max_changes=config.triplets.max_changes)
+    llm_config = LlmConfig(
+        base_url=config.llm_url,
+        model=config.llm_model,
+        api_key_env=config.llm_api_key_env,
+        cache_path=config.llm_cache or config.out.with_suffix(".llm.json"),
+        sentences_per_pair=config.llm_sentences_per_pair,
+    )
+    with Progress(console=Console(stderr=True)) as progress:
+        bar = progress.add_task("edit texts", total=len(pairs))
+        return write_texts(
+            pairs, llm_config, on_progress=lambda num_pairs: progress.advance(bar, num_pairs)
+        )
 
 
 def _summary(report: TripletReport) -> Table:
