@@ -7,13 +7,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, get_args
+from typing import Protocol, get_args
 
 import numpy as np
 
 from encoders.frame_image import resize_frame
 from encoders.frame_plan import FrameIndex, Span, plan_spans
-from encoders.media import DecodeError, DecodeReason, MediaLimits, local_path
+from encoders.media import DecodeBackendKind, DecodeError, DecodeReason, MediaLimits, local_path
 from encoders.sampling import SamplingConfig
 
 __all__ = [
@@ -28,8 +28,6 @@ __all__ = [
     "decode_clips",
     "iter_spans",
 ]
-
-DecodeBackendKind = Literal["pyav", "dali"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,6 +72,8 @@ class FrameSource(Protocol):
     def index(self) -> FrameIndex: ...
     @property
     def backend_used(self) -> DecodeBackendKind: ...
+    @property
+    def fallback_reason(self) -> str | None: ...
     @property
     def num_frames_decoded(self) -> int: ...
     @property
@@ -151,10 +151,19 @@ def _iter_pyav(path: Path, request: DecodeRequest) -> Iterator[DecodedSpan]:
     from encoders.decode_pyav import PyavVideo  # av only where it decodes
 
     with PyavVideo(path, request.limits) as video:
-        yield from _assemble(request, video, fallback_reason=None)
+        yield from _assemble(request, video)
+
+
+def _iter_dali(path: Path, request: DecodeRequest) -> Iterator[DecodedSpan]:
+    from encoders.decode_dali import DaliVideo  # dali only where it decodes
+    from encoders.decode_pyav import PyavVideo
+
+    with PyavVideo(path, request.limits) as video:
+        yield from _assemble(request, DaliVideo(video, request.device))
 
 
 _BACKENDS: dict[DecodeBackendKind, Callable[[Path, DecodeRequest], Iterator[DecodedSpan]]] = {
+    "dali": _iter_dali,
     "pyav": _iter_pyav,
 }
 
@@ -186,9 +195,7 @@ class _OpenSpan:
         self.frames_THWC[self.frame_indices_T == frame_number] = frame_HWC
 
 
-def _assemble(
-    request: DecodeRequest, source: FrameSource, *, fallback_reason: str | None
-) -> Iterator[DecodedSpan]:
+def _assemble(request: DecodeRequest, source: FrameSource) -> Iterator[DecodedSpan]:
     """One pass over the sorted union of all frames; a frame that several spans want is decoded and resized once."""
 
     def finished(span: _OpenSpan) -> DecodedSpan:
@@ -198,7 +205,7 @@ def _assemble(
             frame_indices_T=span.frame_indices_T if span.error is None else None,
             error=span.error,
             backend_used=source.backend_used,
-            fallback_reason=fallback_reason,
+            fallback_reason=source.fallback_reason,
             num_frames_decoded=source.num_frames_decoded,
         )
 

@@ -7,14 +7,19 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, NoReturn, Self
+from typing import NoReturn, Self
 
 import numpy as np
 
-from encoders.frame_image import orient_frame
+from encoders.frame_image import DisplayMatrix, orient_frame
 from encoders.frame_plan import FrameIndex
-from encoders.media import ALLOWED_DECODERS, DecodeError, MediaLimits, sniff_container
+from encoders.media import (
+    ALLOWED_DECODERS,
+    DecodeBackendKind,
+    DecodeError,
+    MediaLimits,
+    sniff_container,
+)
 
 try:
     import av
@@ -23,6 +28,7 @@ try:
     from av.packet import Packet
     from av.stream import Discard, Disposition
     from av.video.frame import VideoFrame
+    from av.video.reformatter import Interpolation, VideoReformatter
     from av.video.stream import VideoStream
 except ImportError as error:
     raise ImportError(
@@ -30,17 +36,22 @@ except ImportError as error:
     ) from error
 
 _BUFFER_BYTES = 1 << 18
+# The default shortcut from YUV to RGB is 1 to 2 levels too dark. This is the conversion of DALI on a CPU, bit for bit.
+_TO_RGB = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
 
 
 class PyavVideo:
     """An open video: its frame index, then its frames. Every error about the file is a DecodeError."""
 
-    backend_used: Literal["pyav"] = "pyav"
+    backend_used: DecodeBackendKind = "pyav"
+    fallback_reason: str | None = None
 
     def __init__(self, path: Path, limits: MediaLimits) -> None:
+        self.path = path
         self.num_frames_decoded = 0
         self.last_error = ""
         self._has_read_error = False
+        self._reformatter = VideoReformatter()
         self._limits = limits
         self._file = path.open("rb")
         try:
@@ -60,12 +71,7 @@ class PyavVideo:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -90,10 +96,27 @@ class PyavVideo:
                 while pending and pending[0] < number:
                     yield pending.popleft(), None
                 if pending and pending[0] == number:
-                    yield pending.popleft(), None if frame.is_corrupt else _shown_picture(frame)
+                    yield (
+                        pending.popleft(),
+                        None if frame.is_corrupt else self._shown_picture(frame),
+                    )
             if packet is None:
                 yield from ((number, None) for number in pending)
                 return
+
+    @property
+    def num_video_streams(self) -> int:
+        return len(self._container.streams.video)
+
+    def read_display_matrix(self) -> DisplayMatrix | None:
+        """How the first frame asks to be turned or mirrored; decodes until that frame comes out."""
+        packets = self._packets_from(0)
+        while True:
+            packet = next(packets, None)
+            for frame in self._decode(packet):
+                return _display_matrix(frame)
+            if packet is None:
+                raise DecodeError("corrupt_container", f"no frame decodes: {self.last_error}")
 
     def _open_container(self, container_format: str) -> InputContainer:
         options = {
@@ -185,6 +208,13 @@ class PyavVideo:
             )
         return index
 
+    def _shown_picture(self, frame: VideoFrame) -> np.ndarray:
+        picture_HWC = self._reformatter.reformat(
+            frame, format="rgb24", interpolation=_TO_RGB, threads=1
+        ).to_ndarray()
+        matrix = _display_matrix(frame)
+        return picture_HWC if matrix is None else orient_frame(picture_HWC, matrix)
+
     def _packets_from(self, start: int) -> Iterator[Packet]:
         """Seeks to a keyframe: lands at or before it, wherever the container's own index points, and drops what lies before."""
         index, stream = self.index, self._stream
@@ -258,10 +288,9 @@ def _is_shown(packet: Packet, codec: str) -> bool:
     return codec != "vp8" or bool(bytes(packet)[0] & 0x10)
 
 
-def _shown_picture(frame: VideoFrame) -> np.ndarray:
-    picture_HWC = frame.to_ndarray(format="rgb24", threads=1)
+def _display_matrix(frame: VideoFrame) -> DisplayMatrix | None:
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
-        return picture_HWC
+        return None
     a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
-    return orient_frame(picture_HWC, (a, b, c, d))
+    return a, b, c, d

@@ -3,6 +3,8 @@
 import numpy as np
 from PIL import Image
 
+DisplayMatrix = tuple[float, float, float, float]
+
 
 def resize_frame(frame_HWC: np.ndarray, frame_size: int | None) -> np.ndarray:
     """A square of `frame_size` pixels, aspect ratio not kept; None keeps the native size.
@@ -17,7 +19,7 @@ def resize_frame(frame_HWC: np.ndarray, frame_size: int | None) -> np.ndarray:
     return np.asarray(image.resize((frame_size, frame_size), Image.Resampling.BICUBIC))
 
 
-def orient_frame(frame_HWC: np.ndarray, matrix: tuple[float, float, float, float]) -> np.ndarray:
+def orient_frame(frame_HWC: np.ndarray, matrix: DisplayMatrix) -> np.ndarray:
     """The frame as its display matrix (a, b, c, d) shows it: one of the eight turns and mirrors nearest to the matrix.
 
     A stored point (x, y) is shown at (a x + c y, b x + d y), y downwards, as in ISO 14496-12.

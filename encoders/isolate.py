@@ -78,7 +78,7 @@ class IsolatedDecoder:
             if not is_in_step:  # crashed, hung, or the reader left early: the pipes are out of step
                 self.close()
         if header["kind"] == "setup_error":
-            raise DecodeSetupError(header["detail"])
+            raise _setup_error(header)
         if header["kind"] != "end":
             raise DecodeError(header["reason"], header["detail"])
 
@@ -116,7 +116,7 @@ class _Child:
         header, _ = self.receive(_START_TIMEOUT_S)
         if header["kind"] != "ready":
             self.kill()
-            raise DecodeSetupError(f"the decoding process did not start: {header['detail']}")
+            raise _setup_error(header)
 
     def send(self, message: dict[str, Any]) -> None:
         line = memoryview(json.dumps(message).encode() + b"\n")
@@ -169,6 +169,11 @@ def _end(process: subprocess.Popen[bytes], *descriptors: int) -> None:
     process.wait()
     for descriptor in descriptors:
         os.close(descriptor)
+
+
+def _setup_error(header: dict[str, Any]) -> ImportError | DecodeSetupError:
+    kind = ImportError if header.get("is_import_error") else DecodeSetupError
+    return kind(f"in the decoding process: {header['detail']}")
 
 
 def _span(values: dict[str, Any], payload: bytearray) -> DecodedSpan:

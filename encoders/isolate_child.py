@@ -93,7 +93,7 @@ def main(argv: list[str] | None = None) -> None:
         try:
             iter_spans = _named_function(arguments.function)
         except (ImportError, AttributeError) as error:
-            write_message(replies, {"kind": "setup_error", "detail": str(error)})
+            write_message(replies, _setup_error(error))
             return
         if arguments.memory_limit_bytes:
             _limit_memory(arguments.memory_limit_bytes)
@@ -123,7 +123,7 @@ def _answer(
     except DecodeError as error:
         reply = {"kind": "video_error", "reason": error.reason, "detail": error.detail}
     except (ImportError, DecodeSetupError) as error:
-        reply = {"kind": "setup_error", "detail": str(error)}
+        reply = _setup_error(error)
     except BrokenPipeError:
         raise
     except MemoryError:
@@ -134,6 +134,11 @@ def _answer(
     signal.setitimer(signal.ITIMER_REAL, 0)
     write_message(replies, reply)
     return reply["kind"] != "fatal"
+
+
+def _setup_error(error: Exception) -> dict[str, Any]:
+    is_import_error = isinstance(error, ImportError)
+    return {"kind": "setup_error", "detail": str(error), "is_import_error": is_import_error}
 
 
 def _named_function(name: str) -> Callable[[DecodeRequest], Iterator[DecodedSpan]]:

@@ -23,6 +23,7 @@ DecodeReason = Literal[
     "decoder_crashed",
     "decode_timeout",
 ]
+DecodeBackendKind = Literal["pyav", "dali"]
 # The name is FFmpeg's demuxer. No playlists (hls, dash, concat), no image sequences, nothing that opens a second file; no AVI
 # either, whose frames carry no presentation times.
 ContainerFormat = Literal["mov", "matroska"]

@@ -1,0 +1,155 @@
+"""Frames of one local video through NVIDIA DALI: NVDEC on a GPU, and on a CPU the codecs that DALI decodes there.
+
+The frame numbers come from the index that the pyav backend uses, and so does the check of the file: DALI gets the bytes of a
+file that PyavVideo has accepted, and no path. What DALI cannot decode exactly goes through PyavVideo, and `fallback_reason`
+says why.
+"""
+
+from collections.abc import Iterable, Iterator
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from encoders.decode_pyav import PyavVideo
+from encoders.frame_image import orient_frame
+from encoders.frame_plan import FrameIndex
+from encoders.media import DecodeBackendKind, DecodeSetupError
+
+try:
+    from nvidia.dali import fn, types
+    from nvidia.dali.pipeline import Pipeline
+except ImportError as error:
+    raise ImportError(
+        "decoding with dali needs the package 'nvidia-dali-cuda130': pip install -e '.[dali]'"
+    ) from error
+
+CPU_CODECS = frozenset({"vp8", "vp9", "mjpeg"})
+GPU_CODECS = CPU_CODECS | {"h264", "hevc", "av1", "mpeg4"}
+# Decoded frames that DALI holds at once; each further run reads the file's packet table again.
+_RUN_BYTES = 256 << 20
+
+
+class DaliVideo:
+    """A FrameSource over a video that PyavVideo opened."""
+
+    def __init__(self, video: PyavVideo, device: str) -> None:
+        self._video = video
+        self._device_id = _device_id(device)
+        self._num_frames_returned = 0
+        self.fallback_reason: str | None = _why_not(video, self._device_id)
+        self.last_error = ""
+        if self.fallback_reason is None:
+            self._display_matrix = video.read_display_matrix()
+            _pipeline(self._device_id)
+
+    @property
+    def index(self) -> FrameIndex:
+        return self._video.index
+
+    @property
+    def backend_used(self) -> DecodeBackendKind:
+        return "dali" if self.fallback_reason is None else "pyav"
+
+    @property
+    def num_frames_decoded(self) -> int:
+        """DALI does not tell how many frames it decodes to reach the wanted ones: those that it returned are counted."""
+        return self._video.num_frames_decoded + self._num_frames_returned
+
+    def read_frames(self, numbers: Iterable[int]) -> Iterator[tuple[int, np.ndarray | None]]:
+        """(number, RGB frame as shown [H, W, 3]) in ascending order; None for a frame that cannot be decoded."""
+        wanted = sorted(set(numbers))
+        per_run = max(_RUN_BYTES // (self.index.width * self.index.height * 3), 1)
+        while wanted and self.fallback_reason is None:
+            now, later = wanted[:per_run], wanted[per_run:]
+            try:
+                frames_FHWC = self._run(now)
+            except RuntimeError as error:
+                # DALI gives up its pipeline with the video; the next video gets a new one.
+                _pipeline.cache_clear()
+                self.fallback_reason = f"dali failed: {_cause(error)}"
+                break
+            self._num_frames_returned += len(now)
+            for number, frame_HWC in zip(now, frames_FHWC, strict=True):
+                yield number, self._oriented(frame_HWC)
+            wanted = later
+        for number, picture in self._video.read_frames(wanted):
+            self.last_error = self._video.last_error
+            yield number, picture
+
+    def _run(self, numbers: list[int]) -> np.ndarray:
+        pipeline = _pipeline(self._device_id)
+        pipeline.feed_input("encoded", [np.memmap(self._video.path, np.uint8, mode="r")])
+        pipeline.feed_input("frames", [np.array(numbers, np.int32)])
+        (sequences,) = pipeline.run()
+        frames_FHWC = np.array(sequences.as_cpu().at(0))
+        expected = (len(numbers), self.index.height, self.index.width, 3)
+        if frames_FHWC.shape != expected:
+            raise RuntimeError(f"frames of shape {frames_FHWC.shape} instead of {expected}")
+        return frames_FHWC
+
+    def _oriented(self, frame_HWC: np.ndarray) -> np.ndarray:
+        if self._display_matrix is None:
+            return frame_HWC
+        return orient_frame(frame_HWC, self._display_matrix)
+
+
+@cache
+def _pipeline(device_id: int | None) -> Any:
+    """One pipeline per process and device: encoded bytes and frame numbers are its inputs, so it fits every video."""
+
+    pipeline = Pipeline(
+        batch_size=1,
+        num_threads=1,
+        device_id=device_id,
+        prefetch_queue_depth=1,
+        exec_async=False,
+        exec_pipelined=False,
+    )
+    with pipeline:
+        encoded = fn.external_source(
+            name="encoded", dtype=types.DALIDataType.UINT8, ndim=1, no_copy=True
+        )
+        frames = fn.external_source(name="frames", dtype=types.DALIDataType.INT32, ndim=1)
+        device = "cpu" if device_id is None else "mixed"
+        pipeline.set_outputs(fn.decoders.video(encoded, frames=frames, device=device, affine=False))
+    try:
+        pipeline.build()
+    except RuntimeError as error:
+        where = "on the CPU" if device_id is None else f"on GPU {device_id}"
+        raise DecodeSetupError(f"dali cannot run {where}: {_cause(error)}") from error
+    return pipeline
+
+
+def _device_id(device: str) -> int | None:
+    kind, _, number = device.partition(":")
+    if kind == "cpu" and not number:
+        return None
+    if kind == "cuda" and (number or "0").isdigit():
+        return int(number or "0")
+    raise ValueError(f"device is {device!r}; it must be 'cpu', 'cuda' or 'cuda:N'")
+
+
+def _why_not(video: PyavVideo, device_id: int | None) -> str | None:
+    """Why this video's frames would not be the same ones through DALI; None if they would."""
+    index = video.index
+    codecs = CPU_CODECS if device_id is None else GPU_CODECS
+    if index.codec not in codecs:
+        where = "on a CPU" if device_id is None else "on a GPU"
+        return f"dali does not decode {index.codec} {where}"
+    if index.num_frames != index.num_packets:
+        return "the file has packets that are not shown, which dali counts as frames"
+    if index.is_truncated:
+        return "the file is cut off"
+    if video.num_video_streams > 1:
+        return f"the file has {video.num_video_streams} video streams"
+    return None
+
+
+def _cause(error: RuntimeError) -> str:
+    """The line of DALI's long message that says what happened."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    after = [
+        line for line, before in zip(lines[1:], lines, strict=False) if before == "encountered:"
+    ]
+    return (after or lines or ["no message"])[0]
