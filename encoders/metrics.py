@@ -1,0 +1,72 @@
+"""How good is a ranking? AP@k, mAP@k, Recall@k and a bootstrap interval: the one place where they are written."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+
+_RESAMPLES_AT_ONCE = 64
+
+
+def average_precision_at_k(ranking: Sequence[Any], relevant: Collection[Any], *, k: int) -> float:
+    """Sum of the precision at each hit in the first k, divided by min(k, number of relevant items)."""
+    hits = _hits(ranking, relevant, k)
+    precision_at_hit = np.cumsum(hits)[hits] / (np.flatnonzero(hits) + 1)
+    return float(precision_at_hit.sum() / min(k, len(relevant)))
+
+
+def mean_average_precision_at_k(
+    ranked_ids: Sequence[Sequence[Any]], relevant_ids: Sequence[Collection[Any]], *, k: int
+) -> float:
+    """Mean of AP@k over queries."""
+    if not len(ranked_ids):
+        raise ValueError("there are no queries; a mean needs at least one")
+    return float(
+        np.mean(
+            [
+                average_precision_at_k(ranking, relevant, k=k)
+                for ranking, relevant in zip(ranked_ids, relevant_ids, strict=True)
+            ]
+        )
+    )
+
+
+def recall_at_k(ranking: Sequence[Any], relevant: Collection[Any], *, k: int) -> float:
+    """1 when at least one relevant item is among the first k, else 0: what Recall@k means in composed retrieval."""
+    return float(_hits(ranking, relevant, k).any())
+
+
+def bootstrap_interval(
+    values: Sequence[float] | np.ndarray,
+    *,
+    num_resamples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> tuple[float, float]:
+    """Percentile bootstrap interval (low, high) of the mean of per-query values."""
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}; it must lie between 0 and 1")
+    if num_resamples < 1:
+        raise ValueError(f"num_resamples is {num_resamples}; it must be at least 1")
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != 1 or not len(values):
+        raise ValueError(f"values have shape {values.shape}; they must be a list of at least one")
+    rng = np.random.default_rng(seed)
+    means: list[np.ndarray] = []
+    for start in range(0, num_resamples, _RESAMPLES_AT_ONCE):
+        count = min(_RESAMPLES_AT_ONCE, num_resamples - start)
+        means.append(values[rng.integers(len(values), size=(count, len(values)))].mean(axis=1))
+    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _hits(ranking: Sequence[Any], relevant: Collection[Any], k: int) -> np.ndarray:
+    if k < 1:
+        raise ValueError(f"k is {k}; it must be at least 1")
+    if not len(relevant):
+        raise ValueError("a query has no relevant items; leave it out of the evaluation")
+    first = list(ranking[:k])
+    if len(set(first)) != len(first):
+        raise ValueError("the ranking names an item twice; a gallery holds each clip once")
+    wanted = set(relevant)
+    return np.fromiter((item in wanted for item in first), dtype=bool, count=len(first))
