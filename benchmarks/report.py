@@ -1,0 +1,68 @@
+"""A finished run as one page (report.html), and the result tables of benchmarks/README.md.
+
+The page is one file: style and pictures inside, no script, nothing from the network.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from benchmarks.harness import capture_environment
+from benchmarks.report_charts import CHART_HEIGHT, CHART_WIDTH
+from benchmarks.report_input import ReportInput, read_run
+from benchmarks.report_tables import update_tables
+from benchmarks.report_view import build_view
+from cluster.storage import write_atomic
+
+_FOLDER = Path(__file__).resolve().parent
+
+
+def write_report(run_dir: Path, *, environment: Mapping[str, Any] | None = None) -> Path:
+    """Write `report.html` into the run folder; `environment` is this machine's unless given."""
+    environment = capture_environment() if environment is None else environment
+    path = run_dir / "report.html"
+    write_atomic(path, render_report(read_run(run_dir, environment=environment)))
+    return path
+
+
+def render_report(run: ReportInput) -> str:
+    """The page as text; every value from a file is escaped."""
+    loader = FileSystemLoader(_FOLDER)
+    template = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    ).get_template("report.html.jinja")
+    view = build_view(run)
+    return template.render(
+        **view,
+        has_strips=any(
+            answer["strip"] or any(hit["strip"] for hit in answer["hits"])
+            for answer in view["answers"]
+        ),
+        style=Markup((_FOLDER / "report.css").read_text()),
+        width=CHART_WIDTH,
+        height=CHART_HEIGHT,
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """`report page RUN_DIR` or `report results`."""
+    parser = argparse.ArgumentParser(
+        description="Make report.html from a run, or the tables of benchmarks/README.md.",
+        epilog="examples: tfcovr report page runs/demo | tfcovr report results",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    page = commands.add_parser("page", help="write report.html into a run folder")
+    page.add_argument("run_dir", type=Path)
+    commands.add_parser("results", help="write the tables of benchmarks/README.md from its records")
+    options = parser.parse_args(argv)
+    made = write_report(options.run_dir) if options.command == "page" else update_tables()
+    sys.stdout.write(f"{made}\n")
+
+
+if __name__ == "__main__":
+    main()

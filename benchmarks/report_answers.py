@@ -1,0 +1,64 @@
+"""How asked queries become film strips on the page: pictures inlined, right and wrong marked."""
+
+import base64
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report_charts import as_number
+
+_MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
+
+
+def answer_view(answer: Mapping[str, Any], run_dir: Path) -> dict[str, Any]:
+    """One query with its hits in order; strips come as data URIs."""
+    hits = [
+        {
+            "place": place,
+            "label": hit.get("label") or "unlabelled",
+            "clip_id": hit.get("clip_id", ""),
+            "score": _score(hit.get("score")),
+            "span": _span(hit),
+            "is_right": hit.get("is_right"),
+            "strip": _strip(hit.get("strip"), run_dir),
+        }
+        for place, hit in enumerate(answer.get("hits", []), start=1)
+    ]
+    num_right = sum(hit["is_right"] is True for hit in hits)
+    return {
+        "query_clip_id": answer.get("query_clip_id", ""),
+        "query_label": answer.get("query_label") or "",
+        "edit_text": answer.get("edit_text", ""),
+        "target_label": answer.get("target_label") or "",
+        "strip": _strip(answer.get("query_strip"), run_dir),
+        "hits": hits,
+        "verdict": f"{num_right} of {len(hits)} right",
+    }
+
+
+def _score(value: object) -> str:
+    number = as_number(value)
+    return "" if number is None else f"{number:.3f}"
+
+
+def _span(hit: Mapping[str, Any]) -> str:
+    start, end = as_number(hit.get("start_s")), as_number(hit.get("end_s"))
+    return "" if start is None or end is None else f"{start:.1f} to {end:.1f} s"
+
+
+def _strip(path: object, run_dir: Path) -> str:
+    """A strip lies below the run folder; a path that leads elsewhere is refused."""
+    if not isinstance(path, str) or not path:
+        return ""
+    full = (run_dir / path).resolve()
+    if not full.is_relative_to(run_dir.resolve()):
+        raise ValueError(f"answers.json names the strip {path!r}, which is not below {run_dir}")
+    return inline_picture(full)
+
+
+def inline_picture(path: Path | None) -> str:
+    """The picture as a data URI, so that the page is one file; empty where there is none."""
+    if path is None or not path.exists() or path.suffix.lower() not in _MEDIA_TYPES:
+        return ""
+    encoded = base64.b64encode(path.read_bytes()).decode()
+    return f"data:{_MEDIA_TYPES[path.suffix.lower()]};base64,{encoded}"
