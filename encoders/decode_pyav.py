@@ -134,6 +134,7 @@ class PyavVideo:
                 mode="r",
                 format=container_format,
                 options=options,
+                metadata_errors="replace",
                 buffer_size=_BUFFER_BYTES,
                 io_open=_refuse_to_open,
             )

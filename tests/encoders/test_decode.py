@@ -1,0 +1,223 @@
+"""Frame exactness against videos whose frames carry their own number, on every kind of file that breaks seeking."""
+
+import numpy as np
+import pytest
+
+from encoders.decode import DecodeError, Span, decode_clips
+from encoders.decode_pyav import PyavVideo
+from encoders.media import MediaLimits
+from encoders.sampling import SamplingConfig, sample_positions
+
+X264 = {"bf": "3", "preset": "veryfast"}
+VFR = tuple(np.cumsum(np.random.default_rng(0).integers(1, 5, 60)).tolist())
+KINDS = {
+    "gop_250.mp4": {"num_frames": 300, "options": X264 | {"g": "250"}},
+    "gop_12.mp4": {"num_frames": 120, "options": X264 | {"g": "12"}},
+    "gop_1.mp4": {"num_frames": 120, "options": X264 | {"g": "1"}},
+    "open_gop.mp4": {
+        "num_frames": 120,
+        "options": X264 | {"g": "12", "x264-params": "open-gop=1"},
+    },
+    "open_gop.mkv": {
+        "num_frames": 120,
+        "options": X264 | {"g": "12", "x264-params": "open-gop=1"},
+    },
+    "hevc.mp4": {
+        "num_frames": 60,
+        "codec": "libx265",
+        "options": {"x265-params": "keyint=12:bframes=3:log-level=none", "preset": "ultrafast"},
+    },
+    "vp9_hidden_frames.webm": {
+        "num_frames": 60,
+        "codec": "libvpx-vp9",
+        "options": {"g": "20", "auto-alt-ref": "1", "lag-in-frames": "16", "cpu-used": "8"},
+    },
+    "vp8.webm": {
+        "num_frames": 60,
+        "codec": "libvpx",
+        "options": {"g": "20", "auto-alt-ref": "1", "lag-in-frames": "16", "cpu-used": "8"},
+    },
+    "mjpeg.mov": {"num_frames": 60, "codec": "mjpeg", "pix_fmt": "yuvj420p"},
+    "mpeg4.mp4": {"num_frames": 60, "codec": "mpeg4", "options": {"bf": "2"}},
+    "start_4s.mp4": {"num_frames": 60, "pts": tuple(range(100, 160)), "options": X264},
+    "start_4s.mkv": {"num_frames": 60, "pts": tuple(range(100, 160)), "options": X264},
+    "odd_size.webm": {"num_frames": 60, "codec": "libvpx-vp9", "width": 63, "height": 47},
+    "fragmented.mp4": {
+        "num_frames": 60,
+        "options": X264 | {"g": "10"},
+        "container_options": {"movflags": "frag_keyframe+empty_moov"},
+    },
+}
+
+
+def spans_of(num_frames: int, fps: int = 25) -> list[tuple[int, int]]:
+    """Frame ranges in an awkward order: late, early, overlapping, whole, two frames."""
+    n = num_frames
+    return [(3 * n // 4, n - 5), (5, n // 3), (n // 4, n // 2), (0, n), (n - 2, n)]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_frames_are_the_ones_asked_for(make_video, numbers_in, name):
+    spec = KINDS[name]
+    ranges = spans_of(spec["num_frames"])
+    spans = [Span(start_s=first / 25, end_s=end / 25) for first, end in ranges]
+    sampling = SamplingConfig(num_frames=12, frame_size=None)
+    clips = decode_clips(make_video(name, **spec), spans, sampling)
+    assert clips.errors == (None,) * len(spans)
+    for (first, end), frames_THWC, indices in zip(
+        ranges, clips.frames_NTHWC, clips.frame_indices_NT, strict=True
+    ):
+        expected = (first + sample_positions(end - first, 12)).tolist()
+        assert indices.tolist() == expected
+        assert numbers_in(frames_THWC) == expected
+
+
+@pytest.mark.parametrize("name", ["vfr.mp4", "vfr.mkv"])
+def test_variable_frame_rate_goes_by_time(make_video, numbers_in, name):
+    path = make_video(name, num_frames=60, pts=VFR, options=X264)
+    span = Span(start_s=1.0, end_s=3.0)
+    clips = decode_clips(path, [span], SamplingConfig(num_frames=8, frame_size=None))
+    times_s = (np.array(VFR) - VFR[0]) / 25
+    inside = np.flatnonzero((times_s >= 1.0) & (times_s < 3.0))
+    expected = inside[sample_positions(len(inside), 8)].tolist()
+    assert clips.frame_indices_NT[0].tolist() == expected
+    assert numbers_in(clips.frames_NTHWC[0]) == expected
+
+
+def test_frames_before_an_edit_list_are_not_counted(make_video, numbers_in):
+    path = make_video("edit.mp4", num_frames=60, pts=tuple(range(-10, 50)), options=X264)
+    clips = decode_clips(
+        path, [Span(start_s=0, end_s=0.2)], SamplingConfig(num_frames=5, frame_size=None)
+    )
+    assert clips.frame_indices_NT[0].tolist() == [0, 1, 2, 3, 4]
+    assert numbers_in(clips.frames_NTHWC[0]) == [10, 11, 12, 13, 14]
+
+
+@pytest.mark.parametrize("rotation", [90, 180, 270])
+@pytest.mark.parametrize("hflip", [False, True])
+def test_rotation_metadata_is_applied(make_video, numbers_in, rotation, hflip):
+    path = make_video("turned.mp4", num_frames=20, rotation=rotation, hflip=hflip)
+    clips = decode_clips(
+        path, [Span(start_s=0, end_s=None)], SamplingConfig(num_frames=20, frame_size=None)
+    )
+    shown = clips.frames_NTHWC[0]
+    assert shown.shape[1:3] == ((64, 48) if rotation in (90, 270) else (48, 64))
+    if hflip:
+        shown = shown[:, :, ::-1]
+    assert numbers_in(np.rot90(shown, -rotation // 90, axes=(1, 2))) == list(range(20))
+
+
+def test_seeking_pays_only_past_a_keyframe(make_video):
+    """100 frames between the spans: GOP 12 skips most of them, one long GOP cannot skip any, GOP 1 decodes only what is used."""
+    spans = [Span(start_s=0, end_s=0.4), Span(start_s=4.4, end_s=4.8)]
+    sampling = SamplingConfig(num_frames=10, frame_size=16)
+    decoded = {
+        name: decode_clips(make_video(name, **KINDS[name]), spans, sampling).num_frames_decoded
+        for name in ("gop_1.mp4", "gop_12.mp4", "gop_250.mp4")
+    }
+    assert decoded["gop_1.mp4"] == 20
+    assert (
+        24 <= decoded["gop_12.mp4"] <= 30
+    )  # 10 + up to 3 for reordering, 12 from frame 108 to 119
+    assert 120 <= decoded["gop_250.mp4"] <= 123
+
+
+def test_neighbouring_keyframes_are_read_through(make_video):
+    """From one GOP into the next there is nothing to skip: the file is not sought, each frame is decoded once."""
+    path = make_video("gop_12.mp4", **KINDS["gop_12.mp4"])
+    with PyavVideo(path, MediaLimits()) as video:
+        seeks = []
+        seek = video._packets_from
+        video._packets_from = lambda start: seeks.append(start) or seek(start)
+        assert len(list(video.read_frames([2, 14, 26, 110]))) == 4
+    assert seeks == [0, 108]
+
+
+def test_jitter_draws_other_frames_from_the_same_intervals(make_video, numbers_in):
+    path = make_video("gop_12.mp4", **KINDS["gop_12.mp4"])
+    spans = [Span(start_s=0, end_s=4)] * 2
+    sampling = SamplingConfig(num_frames=10, frame_size=None)
+    clips = decode_clips(path, spans, sampling, rng=np.random.default_rng(1))
+    again = decode_clips(path, spans, sampling, rng=np.random.default_rng(1))
+    np.testing.assert_array_equal(clips.frame_indices_NT, again.frame_indices_NT)
+    assert (clips.frame_indices_NT // 10 == np.arange(10)).all()
+    assert (clips.frame_indices_NT[0] != clips.frame_indices_NT[1]).any()
+    assert numbers_in(clips.frames_NTHWC[1]) == clips.frame_indices_NT[1].tolist()
+
+
+def test_a_bad_span_leaves_its_neighbours_whole(make_video):
+    path = make_video("gop_12.mp4", **KINDS["gop_12.mp4"])
+    spans = [
+        Span(start_s=0, end_s=1),
+        Span(start_s=50, end_s=60),
+        Span(start_s=1, end_s=1.04),
+        Span(start_s=4, end_s=99),
+    ]
+    sampling = SamplingConfig(num_frames=4, frame_size=16)
+    clips = decode_clips(path, spans, sampling)
+    reasons = [error.reason if error else None for error in clips.errors]
+    assert reasons == [None, "span_outside_video", "too_short", None]
+    assert not clips.frames_NTHWC[1:3].any()
+    alone = decode_clips(path, [spans[3]], sampling)
+    np.testing.assert_array_equal(clips.frames_NTHWC[3], alone.frames_NTHWC[0])
+
+
+def test_a_truncated_file_gives_the_clips_before_the_cut(tmp_path, make_video, numbers_in):
+    whole = make_video(
+        "faststart.mp4", num_frames=120, options=X264, container_options={"movflags": "faststart"}
+    ).read_bytes()
+    path = tmp_path / "cut.mp4"
+    path.write_bytes(whole[: len(whole) * 3 // 4])
+    spans = [Span(start_s=0, end_s=1), Span(start_s=1, end_s=4.7), Span(start_s=0, end_s=None)]
+    clips = decode_clips(path, spans, SamplingConfig(num_frames=5, frame_size=None))
+    reasons = [error.reason if error else None for error in clips.errors]
+    assert reasons == [None, "corrupt_container", "corrupt_container"]
+    assert numbers_in(clips.frames_NTHWC[0]) == [2, 7, 12, 17, 22]
+
+
+def test_damaged_packets_cost_only_the_clips_that_need_them(tmp_path, make_video, numbers_in):
+    source = make_video("gop_1.mp4", **KINDS["gop_1.mp4"])
+    with PyavVideo(source, MediaLimits()) as video:
+        packets = [(packet.pos, packet.size) for packet in video._packets_from(0)]
+    data = bytearray(source.read_bytes())
+    for position, size in packets[50:60]:
+        data[position : position + size] = bytes(size)
+    path = tmp_path / "damaged.mp4"
+    path.write_bytes(data)
+    spans = [Span(start_s=1, end_s=2), Span(start_s=2, end_s=3), Span(start_s=3, end_s=4)]
+    clips = decode_clips(path, spans, SamplingConfig(num_frames=25, frame_size=None))
+    reasons = [error.reason if error else None for error in clips.errors]
+    assert reasons == [None, "corrupt_container", None]
+    assert numbers_in(clips.frames_NTHWC[2]) == list(range(75, 100))
+
+
+def test_bytes_of_noise_never_raise_anything_else(tmp_path, make_video):
+    """Hostile by chance: whatever is overwritten, the answer is frames or a DecodeError."""
+    rng = np.random.default_rng(0)
+    for name in ("gop_12.mp4", "open_gop.mkv", "vp9_hidden_frames.webm"):
+        whole = make_video(name, **KINDS[name]).read_bytes()
+        for _ in range(25):
+            data = bytearray(whole)
+            for _ in range(rng.integers(1, 6)):
+                at = int(rng.integers(0, len(data)) * rng.random() ** 3)
+                data[at : at + 8] = rng.bytes(8)
+            path = tmp_path / "noise"
+            path.write_bytes(data)
+            try:
+                clips = decode_clips(
+                    path, [Span(start_s=0, end_s=1)], SamplingConfig(num_frames=3, frame_size=16)
+                )
+            except DecodeError:
+                continue
+            assert clips.frames_NTHWC.shape == (1, 3, 16, 16, 3)
+
+
+def test_bad_arguments_are_named(make_video):
+    path = make_video("gop_12.mp4", **KINDS["gop_12.mp4"])
+    sampling = SamplingConfig(num_frames=3, frame_size=16)
+    with pytest.raises(ValueError, match="backend is 'decord'; choose one of pyav, dali"):
+        decode_clips(path, [Span(start_s=0, end_s=1)], sampling, backend="decord")
+    with pytest.raises(ValueError, match=r"span is \[2, 1\)"):
+        Span(start_s=2, end_s=1)
+    with pytest.raises(ValueError, match="at least one span"):
+        decode_clips(path, [], sampling)

@@ -1,0 +1,69 @@
+"""Where decoding starts and which frames a span holds, on packet tables written by hand."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from encoders.frame_plan import FrameIndex, Span, frames_in_span
+
+
+def index_of(pts, keyframes, *, hidden=(), time_base=Fraction(1, 25)) -> FrameIndex:
+    """Packets in decoding order with these pts; keyframes and hidden are positions."""
+    positions = np.arange(len(pts))
+    return FrameIndex(
+        pts_P=np.array(pts),
+        dts_P=positions,
+        is_keyframe_P=np.isin(positions, list(keyframes)),
+        is_shown_P=~np.isin(positions, list(hidden)),
+        time_base=time_base,
+        codec="h264",
+        width=64,
+        height=48,
+        is_truncated=False,
+    )
+
+
+# Decoding order I0 P3 B1 B2 | I6 B4 B5 P7: in an open GOP, frames 4 and 5 come after keyframe 6 and need frame 3.
+OPEN_GOP = index_of([0, 3, 1, 2, 6, 4, 5, 7], keyframes=[0, 4])
+
+
+def test_display_order_and_open_gop():
+    assert OPEN_GOP.shown_positions.tolist() == [0, 2, 3, 1, 5, 6, 4, 7]
+    assert [OPEN_GOP.start_position(number) for number in range(8)] == [0, 0, 0, 0, 0, 0, 4, 4]
+
+
+def test_hidden_packets_shift_the_numbers():
+    index = index_of([-2, -1, 0, 1, 2], keyframes=[0], hidden=[0, 1])
+    assert index.num_frames == 3
+    assert index.shown_pts.tolist() == [0, 1, 2]
+    assert index.start_position(0) == 0
+
+
+@pytest.mark.parametrize(
+    ("position", "start", "skips"),
+    [(0, 0, False), (0, 3, False), (0, 6, True), (3, 6, False), (2, 9, True), (11, 9, False)],
+)
+def test_a_seek_must_skip_a_keyframe(position, start, skips):
+    index = index_of(range(12), keyframes=[0, 3, 6, 9])
+    assert index.skips_a_keyframe(position, start) is skips
+
+
+@pytest.mark.parametrize("fps", [24, 25, 30, 60])
+def test_spans_on_frame_times_survive_rounding_to_milliseconds(fps):
+    """Matroska rounds 1/30 s to 33 ms; a span made of exact frame times still holds exactly its frames."""
+    pts = [round(1000 * number / fps) for number in range(200)]
+    index = index_of(pts, keyframes=[0], time_base=Fraction(1, 1000))
+    for first in range(0, 150, 7):
+        for num_frames in (1, 2, 13):
+            span = Span(start_s=first / fps, end_s=(first + num_frames) / fps)
+            assert frames_in_span(index, span) == range(first, first + num_frames)
+
+
+def test_spans_are_half_open_and_clamped():
+    index = index_of(range(100, 150), keyframes=[0])
+    assert frames_in_span(index, Span(start_s=0, end_s=0.04)) == range(1)
+    assert frames_in_span(index, Span(start_s=1.9 / 25, end_s=2.1 / 25)) == range(2, 3)
+    assert frames_in_span(index, Span(start_s=1.9, end_s=99)) == range(48, 50)
+    assert frames_in_span(index, Span(start_s=1.9, end_s=None)) == range(48, 50)
+    assert not frames_in_span(index, Span(start_s=2.0, end_s=None))
