@@ -1,0 +1,128 @@
+"""What an evaluation asks: the queries of one split, the gallery, and the vectors of both.
+
+Protocol `unique`: the gallery holds each clip of the split once; a query never finds its own clip.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from encoders.clips import Clip
+from training.annotations.triplet_table import Triplet
+
+_MAX_LENGTH_ERROR = 1e-2
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrievalProblem:
+    """N queries over a gallery of M clips, vectors D wide."""
+
+    triplets: tuple[Triplet, ...]
+    gallery_ids: tuple[str, ...]
+    vectors: Mapping[str, np.ndarray]
+    """clip id -> unit vector; holds every query and gallery clip."""
+    seen_pairs: frozenset[tuple[str | None, str | None]]
+    """(source label, target label) of the training triplets; empty = not known."""
+
+    @cached_property
+    def gallery_MD(self) -> np.ndarray:  # noqa: N802 - M gallery clips, D wide
+        """Gallery vectors in the order of the ids."""
+        return np.stack([self.vectors[clip_id] for clip_id in self.gallery_ids])
+
+    @cached_property
+    def clips_ND(self) -> np.ndarray:  # noqa: N802 - N queries, D wide
+        """The query clips' own vectors."""
+        return np.stack([self.vectors[triplet.query_clip_id] for triplet in self.triplets])
+
+    @cached_property
+    def targets(self) -> list[frozenset[int]]:
+        """Per query, the places of its targets in the gallery."""
+        place = {clip_id: n for n, clip_id in enumerate(self.gallery_ids)}
+        return [frozenset(place[clip] for clip in t.target_clip_ids) for t in self.triplets]
+
+    @cached_property
+    def hidden(self) -> list[tuple[int, ...]]:
+        """Per query, the place of its own clip, which it must not find."""
+        place = {clip_id: n for n, clip_id in enumerate(self.gallery_ids)}
+        return [
+            (place[t.query_clip_id],) if t.query_clip_id in place else () for t in self.triplets
+        ]
+
+    @cached_property
+    def is_seen_N(self) -> np.ndarray:  # noqa: N802 - N queries
+        """Whether a query's label pair occurs in training."""
+        return np.array(
+            [(t.source_label, t.target_label) in self.seen_pairs for t in self.triplets]
+        )
+
+
+def pose_problem(
+    triplets: Sequence[Triplet],
+    vectors: Mapping[str, np.ndarray],
+    *,
+    split: str | None,
+    clips: Sequence[Clip] | None = None,
+    train_split: str = "train",
+) -> RetrievalProblem:
+    """The queries of a split over all its clips.
+
+    `clips` tells which clips the split has. Without it the gallery is the query and target clips of the
+    split's triplets, which leaves out clips that no triplet names.
+    """
+    chosen = tuple(triplet for triplet in triplets if triplet.split == split)
+    if not chosen:
+        found = sorted({triplet.split or "(none)" for triplet in triplets})
+        raise ValueError(f"no triplet has the split {split!r}; there are {found}")
+    named = {clip_id for t in chosen for clip_id in (t.query_clip_id, *t.target_clip_ids)}
+    gallery = named
+    if clips is not None:
+        gallery = {clip.clip_id for clip in clips if clip.split == split}
+        strangers = sorted(named - gallery)
+        if strangers:
+            raise ValueError(
+                f"{len(strangers)} clips of the triplets are no clips of split {split!r}, first: {strangers[:3]}"
+            )
+    missing = sorted(gallery - vectors.keys())
+    if missing:
+        raise ValueError(f"{len(missing)} clips have no vector, first: {missing[:3]}")
+    seen = frozenset(
+        (t.source_label, t.target_label)
+        for t in triplets
+        if t.split == train_split and t.target_label
+    )
+    return RetrievalProblem(
+        triplets=chosen,
+        gallery_ids=tuple(sorted(gallery)),
+        vectors=vectors,
+        seen_pairs=seen if split != train_split else frozenset(),
+    )
+
+
+def read_unit_vectors(path: str | Path) -> dict[str, np.ndarray]:
+    """clip id -> float32 unit vector, from vectors.parquet."""
+    path = Path(path)
+    table = pq.ParquetFile(path).read(columns=["clip_id", "embedding"])
+    missing = [name for name in ("clip_id", "embedding") if name not in table.column_names]
+    if missing:
+        raise ValueError(f"{path}: column {missing[0]!r} is missing")
+    if not len(table):
+        raise ValueError(f"{path}: it holds no vectors")
+    ids = table["clip_id"].to_pylist()
+    lists = table["embedding"].combine_chunks()
+    lengths = np.diff(np.asarray(lists.offsets)) if hasattr(lists, "offsets") else None
+    if lists.null_count or (lengths is not None and len(set(lengths.tolist())) != 1):
+        raise ValueError(f"{path}: column 'embedding': vectors are missing or differ in width")
+    vectors_ND = lists.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+    vectors_ND = vectors_ND.reshape(len(ids), -1)
+    length_N = np.linalg.norm(vectors_ND, axis=1)
+    for row in np.flatnonzero(~(np.abs(length_N - 1) < _MAX_LENGTH_ERROR)):
+        raise ValueError(
+            f"{path}: row {row}: embedding of clip {ids[row]!r} has length {length_N[row]:.4g}; it must be 1"
+        )
+    if len(set(ids)) != len(ids):
+        raise ValueError(f"{path}: column 'clip_id': some ids occur twice; they must be unique")
+    return dict(zip(ids, vectors_ND, strict=True))
