@@ -1,0 +1,256 @@
+"""The collection of clip vectors: any Milvus URI opens the same way, and its encoder id guards it."""
+
+import json
+import logging
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pymilvus import DataType, MilvusClient
+from pymilvus.exceptions import ConnectError, MilvusException, MilvusUnavailableException
+
+from cluster.retry import retry
+from indexing.milvus_server import serve_milvus
+
+logger = logging.getLogger(__name__)
+
+_ENCODER_ID = "tfcovr.encoder_id"
+_TIMEOUT_S = 60.0
+_PAGE = 4096
+_TEXT_LENGTHS = {
+    "clip_id": 1024,
+    "video_uri": 4096,
+    "label": 1024,
+    "split": 256,
+    "backend": 64,
+    "precision": 64,
+}
+ROW_FIELDS = ("clip_key", *_TEXT_LENGTHS, "start_s", "end_s", "attributes")
+TO_THE_END = -1.0
+"""`end_s` of a clip that goes to the end of its video (older servers have no null)."""
+
+
+class EncoderMismatchError(ValueError):
+    """The vectors of the collection and the encoder at hand do not belong together."""
+
+
+class MilvusBusyError(OSError):
+    """Milvus could not answer this time; asking again may help."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VideoSpan:
+    """A span of a video, as a condition on rows."""
+
+    video_uri: str
+    start_s: float
+    end_s: float | None
+
+    def outside(self) -> str:
+        """True for clips of other videos and for clips that do not overlap with this span."""
+        parts = [
+            f"video_uri != {_quoted(self.video_uri)}",
+            f"(end_s > {TO_THE_END} and end_s <= {self.start_s})",
+        ]
+        if self.end_s is not None:
+            parts.append(f"start_s >= {self.end_s}")
+        return f"({' or '.join(parts)})"
+
+
+class ClipCollection:
+    """Rows by clip_key. Writes are upserts: the same row twice is one row."""
+
+    def __init__(self, address: str, name: str) -> None:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,254}", name):
+            raise ValueError(
+                f"collection {name!r} is no name for Milvus; use letters, digits and _, "
+                "not beginning with a digit"
+            )
+        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # what fails is raised here
+        self.name = name
+        self.address = address
+        try:
+            self._client = MilvusClient(uri=address, timeout=10)
+        except MilvusException as error:
+            raise ConnectionError(
+                f"no Milvus answers at {address!r} ({error}); start it, or give a folder to use "
+                "Milvus Lite"
+            ) from error
+
+    def exists(self) -> bool:
+        """Whether the collection is there."""
+        return _ask(lambda: self._client.has_collection(self.name, timeout=_TIMEOUT_S))
+
+    def create_or_check(self, *, encoder_id: str, embedding_dim: int) -> None:
+        """Make the collection for this encoder; one of another encoder is refused."""
+        if not self.exists():
+            self._create(encoder_id, embedding_dim)
+        self.check(encoder_id=encoder_id)
+
+    def check(self, *, encoder_id: str) -> None:
+        """Refuse a collection that is missing or holds vectors of another encoder."""
+        if not self.exists():
+            raise ValueError(
+                f"Milvus at {self.address!r} has no collection {self.name!r}; run `tfcovr index` "
+                "first, or name another with --collection"
+            )
+        stored = self._stored_encoder_id()
+        if stored != encoder_id:
+            raise EncoderMismatchError(
+                f"collection {self.name!r} holds vectors of encoder {stored!r} and this bundle is "
+                f"encoder {encoder_id!r}; use the bundle that indexed it, or another --collection"
+            )
+        _ask(lambda: self._client.load_collection(self.name, timeout=_TIMEOUT_S))
+
+    def _stored_encoder_id(self) -> str | None:
+        described = _ask(lambda: self._client.describe_collection(self.name, timeout=_TIMEOUT_S))
+        properties = dict(described.get("properties") or {})
+        if _ENCODER_ID in properties:
+            return properties[_ENCODER_ID]
+        found = re.fullmatch(rf"{re.escape(_ENCODER_ID)}=(\S+)", described.get("description") or "")
+        return found.group(1) if found else None
+
+    def _create(self, encoder_id: str, embedding_dim: int) -> None:
+        schema = self._client.create_schema(
+            auto_id=False, enable_dynamic_field=False, description=f"{_ENCODER_ID}={encoder_id}"
+        )
+        schema.add_field("clip_key", DataType.VARCHAR, is_primary=True, max_length=64)
+        for field, length in _TEXT_LENGTHS.items():
+            schema.add_field(field, DataType.VARCHAR, max_length=length)
+        schema.add_field("start_s", DataType.DOUBLE)
+        schema.add_field("end_s", DataType.DOUBLE)
+        schema.add_field("attributes", DataType.JSON)
+        schema.add_field("embedding", DataType.FLOAT_VECTOR, dim=embedding_dim)
+        index = self._client.prepare_index_params()
+        index.add_index("embedding", index_type="FLAT", metric_type="COSINE")
+        _ask(
+            lambda: self._client.create_collection(
+                self.name,
+                schema=schema,
+                index_params=index,
+                properties={_ENCODER_ID: encoder_id},
+                consistency_level="Strong",
+                timeout=_TIMEOUT_S,
+            )
+        )
+
+    def upsert(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Rows with ROW_FIELDS and `embedding`."""
+        if rows:
+            _ask(lambda: self._client.upsert(self.name, list(rows), timeout=_TIMEOUT_S))
+
+    def delete(self, clip_keys: Sequence[str]) -> None:
+        """Deleting what is not there is no error."""
+        for first in range(0, len(clip_keys), _PAGE):
+            part = list(clip_keys[first : first + _PAGE])
+            _ask(lambda part=part: self._client.delete(self.name, ids=part, timeout=_TIMEOUT_S))
+
+    def flush(self) -> None:
+        """Seal what was written; queries are faster afterwards."""
+        _ask(lambda: self._client.flush(self.name, timeout=_TIMEOUT_S))
+
+    def rows(self, fields: Sequence[str] = ("clip_key", "clip_id")) -> Iterator[dict[str, Any]]:
+        """Every row, these fields of it."""
+        iterator = self._client.query_iterator(
+            self.name, batch_size=_PAGE, filter="", output_fields=list(fields), timeout=_TIMEOUT_S
+        )
+        try:
+            while page := iterator.next():
+                yield from (dict(row) for row in page)
+        finally:
+            iterator.close()
+
+    def rows_of_clip(
+        self, clip_id: str, *, fields: Sequence[str] = (*ROW_FIELDS, "embedding")
+    ) -> list[dict[str, Any]]:
+        """The rows of one clip id: one, unless something is stale."""
+        condition = f"clip_id == {_quoted(clip_id)}"
+        found = _ask(
+            lambda: self._client.query(
+                self.name, filter=condition, output_fields=list(fields), timeout=_TIMEOUT_S
+            )
+        )
+        return [dict(row) for row in found]
+
+    def rows_of_keys(self, clip_keys: Sequence[str]) -> list[dict[str, Any]]:
+        """Whole rows with their vectors, of those keys that are there."""
+        found = _ask(
+            lambda: self._client.get(
+                self.name,
+                ids=list(clip_keys),
+                output_fields=[*ROW_FIELDS, "embedding"],
+                timeout=_TIMEOUT_S,
+            )
+        )
+        return [dict(row) for row in found]
+
+    def nearest(
+        self,
+        vector_D: np.ndarray,
+        *,
+        limit: int,
+        without_clip_id: str = "",
+        without_span: "VideoSpan | None" = None,
+    ) -> list[tuple[float, dict[str, Any]]]:
+        """(cosine, row) of the nearest clips by exact search, best first."""
+        conditions = [f"clip_id != {_quoted(without_clip_id)}"] if without_clip_id else []
+        if without_span is not None:
+            conditions.append(without_span.outside())
+        condition = " and ".join(conditions)
+        found = _ask(
+            lambda: self._client.search(
+                self.name,
+                data=[vector_D.astype(np.float32).tolist()],
+                anns_field="embedding",
+                filter=condition,
+                limit=limit,
+                output_fields=list(ROW_FIELDS),
+                timeout=_TIMEOUT_S,
+            )
+        )
+        return [(float(hit["distance"]), dict(hit["entity"])) for hit in found[0]]
+
+    def count(self) -> int:
+        """Rows that are there now."""
+        found = _ask(
+            lambda: self._client.query(
+                self.name, filter="", output_fields=["count(*)"], timeout=_TIMEOUT_S
+            )
+        )
+        return int(found[0]["count(*)"])
+
+    def close(self) -> None:
+        """Let the connection go."""
+        self._client.close()
+
+
+@contextmanager
+def open_collection(uri: str, name: str) -> Iterator[ClipCollection]:
+    """A collection at any URI, served and closed again."""
+    with serve_milvus(uri) as address:
+        collection = ClipCollection(address, name)
+        try:
+            yield collection
+        finally:
+            collection.close()
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _ask(call: Callable[[], Any]) -> Any:
+    """Repeat what Milvus itself calls repeatable; everything else comes out at once."""
+
+    def attempt() -> Any:
+        try:
+            return call()
+        except MilvusException as error:
+            if error.retriable or isinstance(error, MilvusUnavailableException | ConnectError):
+                raise MilvusBusyError(f"Milvus does not answer: {error}") from error
+            raise
+
+    return retry(attempt, on=(MilvusBusyError,))

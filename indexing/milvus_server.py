@@ -1,0 +1,66 @@
+"""Where Milvus answers: a server's URI is itself, a folder is Milvus Lite and is served by this process.
+
+Only one process may open a Milvus Lite folder, so whoever opens it serves it on a loopback port to the
+other processes of the node.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class _LiteServer:
+    """One open Milvus Lite folder of this process, and how many use it."""
+
+    def __init__(self, folder: Path) -> None:
+        from milvus_lite.adapter.grpc.server import start_server_in_thread
+        from milvus_lite.exceptions import DataDirLockedError
+
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._server, self._db, port = start_server_in_thread(str(folder), host="127.0.0.1")
+        except DataDirLockedError as error:
+            raise OSError(
+                f"Milvus Lite folder {str(folder)!r} is open in another process, and only one may "
+                "have it open; end that process or use a Milvus server (http://HOST:19530)"
+            ) from error
+        self.address = f"http://127.0.0.1:{port}"
+        self.num_users = 0
+
+    def close(self) -> None:
+        self._server.stop(grace=2).wait()
+        self._db.close()
+
+
+_lite_servers: dict[Path, _LiteServer] = {}
+_lite_lock = threading.Lock()
+
+
+def is_lite(uri: str) -> bool:
+    """Whether a URI is a local folder."""
+    return "://" not in uri
+
+
+@contextmanager
+def serve_milvus(uri: str) -> Iterator[str]:
+    """The address that every process of this node can connect to while the block runs."""
+    if not is_lite(uri):
+        yield uri
+        return
+    folder = Path(uri).resolve()
+    if folder.is_file():
+        raise ValueError(f"Milvus URI {uri!r} is a file; give a folder or http://HOST:PORT")
+    with _lite_lock:
+        server = _lite_servers.get(folder)
+        if server is None:
+            server = _lite_servers[folder] = _LiteServer(folder)
+        server.num_users += 1
+    try:
+        yield server.address
+    finally:
+        with _lite_lock:
+            server.num_users -= 1
+            if server.num_users == 0:
+                del _lite_servers[folder]
+                server.close()

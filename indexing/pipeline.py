@@ -1,0 +1,276 @@
+"""How an archive gets into Milvus: plan, decode, embed, write, ledger; killed anywhere, it goes on there.
+
+A row is in Milvus before its ledger line is written, and an old row goes only after the new one is in.
+"""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import tyro
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from cluster.connect import RaySession, ray_session
+from cluster.dataflow import stream_dataflow
+from cluster.leftovers import end_leftovers, recorded_descendants
+from cluster.storage import require_shared
+from encoders.bundle import BundleCard, read_card
+from encoders.clips import write_clips
+from encoders.stages import DeadLetter
+from indexing.compare import Comparison, compare
+from indexing.config import IndexConfig
+from indexing.content import read_contents
+from indexing.ledger import Ledger, Outcome, write_dead_letters
+from indexing.milvus import ClipCollection, open_collection
+from indexing.milvus_server import is_lite
+from indexing.plan import PlannedClip, list_clips, make_shards, plan_clips
+from indexing.resources import Workers, choose_workers
+from indexing.stages import index_stages
+from indexing.summary import IndexSummary, Tally, find_bottleneck, stage_times, write_summary
+from indexing.write import refresh_rows, row_digest
+
+_PENDING = "pending.parquet"
+_RESULT_BATCH = 32
+
+
+def index_archive(config: IndexConfig, *, console: Console | None = None) -> IndexSummary:
+    """The whole run. Raises for a broken setup; a clip that fails becomes a dead letter."""
+    console = console or Console(quiet=True)
+    end_leftovers(config.run_dir)
+    with recorded_descendants(config.run_dir):
+        card = read_card(config.bundle_dir)
+        clips = list_clips(config.clips)
+        ledger = Ledger(config.run_dir)
+        with console.status(f"reading the content of the videos of {len(clips)} clips"):
+            contents = read_contents((one.video_uri for one in clips), ledger.read_contents())
+        ledger.write_contents(contents)
+        planned = plan_clips(clips, contents, encoder_id=card.encoder_id)
+        with open_collection(config.milvus_uri, config.collection) as collection:
+            collection.create_or_check(encoder_id=card.encoder_id, embedding_dim=card.embedding_dim)
+            return _IndexRun(config, card, ledger, collection, console).run(planned)
+
+
+class _IndexRun:
+    """One run with its open collection and ledger."""
+
+    def __init__(
+        self,
+        config: IndexConfig,
+        card: BundleCard,
+        ledger: Ledger,
+        collection: ClipCollection,
+        console: Console,
+    ) -> None:
+        self._config = config
+        self._card = card
+        self._ledger = ledger
+        self._collection = collection
+        self._console = console
+        self._num_deleted = 0
+
+    def run(self, planned: Sequence[PlannedClip]) -> IndexSummary:
+        found = self._compare(planned)
+        self._delete_stale(found, [one.clip.clip_id for one in (*found.present, *found.dead)])
+        num_refreshed = self._refresh(found.present)
+        pending = [*found.missing, *(found.dead if self._config.retry_dead else ())]
+        tally, seconds, workers = Tally(), 0.0, None
+        if pending:
+            started = time.perf_counter()
+            with self._session() as session:
+                workers = choose_workers(
+                    self._config.workers, session, is_lite=is_lite(self._config.milvus_uri)
+                )
+                self._stream(pending, found, workers, tally)
+            seconds = time.perf_counter() - started
+        if self._config.prune:
+            self._delete(list(found.orphaned))
+        if pending or num_refreshed or self._num_deleted:
+            self._collection.flush()
+            self._ledger.compact()
+        summary = self._summarise(planned, tally, seconds, workers)
+        write_dead_letters(self._config.run_dir, summary.dead_letters)
+        summary = replace(summary, refreshed=num_refreshed)
+        write_summary(self._config.run_dir, summary)
+        return summary
+
+    def _compare(self, planned: Sequence[PlannedClip]) -> Comparison:
+        stored = [(row["clip_key"], row["clip_id"]) for row in self._collection.rows()]
+        return compare(planned, stored, dead_keys=self._ledger.dead_keys())
+
+    @contextmanager
+    def _session(self) -> Iterator[RaySession]:
+        with ray_session() as session:
+            for uri, what, needed in (
+                (self._config.milvus_uri, "the Milvus URI", "http://HOST:19530"),
+                (self._config.run_dir, "the run folder", "a folder on NFS, /mnt/SHARED/RUN"),
+            ):
+                require_shared(uri, num_nodes=session.num_nodes, what=what, needed=needed)
+            yield session
+
+    def _stream(
+        self,
+        pending: Sequence[PlannedClip],
+        found: Comparison,
+        workers: Workers,
+        tally: Tally,
+    ) -> None:
+        clip_by_id = {one.clip.clip_id: one.clip for one in pending}
+        clips_path = self._config.run_dir / _PENDING
+        write_clips(clips_path, list(clip_by_id.values()))
+        stages = index_stages(
+            self._config,
+            self._card,
+            workers,
+            address=self._collection.address,
+            clips_path=clips_path,
+        )
+        with _progress(self._console) as progress:
+            task = progress.add_task("indexing", total=len(pending))
+            for batch in stream_dataflow(
+                make_shards(pending), stages, result_batch_size=_RESULT_BATCH
+            ):
+                outcomes = [
+                    Outcome(
+                        clip_key=str(batch["clip_key"][i]),
+                        clip_id=str(clip_id),
+                        video_uri=str(batch["video_uri"][i]),
+                        status="dead" if batch["dead_reason"][i] else "written",
+                        row_digest=row_digest(clip_by_id[str(clip_id)]),
+                        stage=str(batch["dead_stage"][i]),
+                        reason=str(batch["dead_reason"][i]),
+                        detail=str(batch["dead_detail"][i]),
+                    )
+                    for i, clip_id in enumerate(batch["clip_id"])
+                ]
+                self._ledger.record(outcomes)
+                self._delete_stale(found, [one.clip_id for one in outcomes])
+                tally.add(batch)
+                progress.advance(task, len(outcomes))
+        clips_path.unlink()
+
+    def _refresh(self, present: Sequence[PlannedClip]) -> int:
+        """Rows whose label, attributes or file name changed, or that no ledger line describes."""
+        outdated = [
+            one
+            for one in present
+            if (known := self._ledger.outcomes.get(one.clip_key)) is None
+            or known.row_digest != row_digest(one.clip)
+        ]
+        refresh_rows(self._collection, outdated)
+        self._ledger.record(
+            [
+                Outcome(
+                    clip_key=one.clip_key,
+                    clip_id=one.clip.clip_id,
+                    video_uri=one.clip.video_uri,
+                    status="written",
+                    row_digest=row_digest(one.clip),
+                )
+                for one in outdated
+            ]
+        )
+        return len(outdated)
+
+    def _delete_stale(self, found: Comparison, clip_ids: Sequence[str]) -> None:
+        self._delete([key for clip_id in clip_ids for key in found.stale.get(clip_id, ())])
+
+    def _delete(self, clip_keys: Sequence[str]) -> None:
+        self._collection.delete(clip_keys)
+        self._ledger.forget(clip_keys)
+        self._num_deleted += len(clip_keys)
+
+    def _summarise(
+        self,
+        planned: Sequence[PlannedClip],
+        tally: Tally,
+        seconds: float,
+        workers: Workers | None,
+    ) -> IndexSummary:
+        found = self._compare(planned)
+        letters = [self._ledger.outcomes[one.clip_key].dead_letter() for one in found.dead]
+        letters += [
+            DeadLetter(
+                clip_id=one.clip.clip_id,
+                video_uri=one.clip.video_uri,
+                stage="plan",
+                reason="fetch_failed",
+                detail=one.problem,
+            )
+            for one in found.unreadable
+        ]
+        num_workers = (
+            {"decode": workers.num_decode, "embed": workers.num_embed, "write": workers.num_write}
+            if workers
+            else {}
+        )
+        stages = stage_times(tally.busy_s, num_workers, seconds=seconds)
+        return IndexSummary(
+            clips_in=len(planned),
+            written=tally.written,
+            dead=len(letters),
+            skipped=len(found.present) - tally.written,
+            refreshed=0,
+            deleted=self._num_deleted,
+            rows_in_collection=self._collection.count(),
+            seconds=round(seconds, 3),
+            clips_per_s=round(tally.written / seconds, 3) if seconds else 0.0,
+            bottleneck=find_bottleneck(stages),
+            stages=stages,
+            embed_backends=dict(tally.embed_backends),
+            decode_backends=dict(tally.decode_backends),
+            decode_fallbacks=dict(tally.decode_fallbacks),
+            canary_min_cosine=tally.canary_min_cosine,
+            encoder_id=self._card.encoder_id,
+            bundle_dir=str(self._config.bundle_dir),
+            milvus_uri=self._config.milvus_uri,
+            collection=self._config.collection,
+            dead_letters=tuple(letters),
+        )
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("elapsed"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
+_EXAMPLES = """examples:
+  tfcovr index --bundle-dir runs/demo/stage2/bundle --clips runs/demo/archive/clips.parquet \\
+      --milvus-uri runs/demo/milvus --run-dir runs/demo/index
+  tfcovr index --bundle-dir BUNDLE --clips 'videos/**/*.mp4' --milvus-uri http://HOST:19530 \\
+      --collection dives --run-dir runs/dives
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Index and print the summary; progress goes to stderr."""
+    config = tyro.cli(
+        IndexConfig,
+        args=argv,
+        prog="tfcovr index",
+        description=f"{IndexConfig.__doc__}\n\n{_EXAMPLES}",
+    )
+    summary = index_archive(config, console=Console(stderr=True))
+    sys.stdout.write("\n".join(summary.lines()) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,126 @@
+"""A picture of a question and its answers: one film strip per clip, with what is known of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from encoders.decode import DecodeError, Span, decode_clips
+from encoders.sampling import SamplingConfig
+from indexing.search import ClipPlace, Hit, SearchResult
+
+_PAPER = (250, 250, 248)
+_INK = (24, 28, 34)
+_GREY = (110, 116, 124)
+_QUERY = (0, 92, 168)
+_MARGIN = 12
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SheetStyle:
+    """Sizes in pixels."""
+
+    num_frames: int = 8
+    frame_size: int = 112
+    label_width: int = 300
+    font_size: int = 15
+
+
+def draw_sheet(result: SearchResult, path: str | Path, *, style: SheetStyle | None = None) -> Path:
+    """Write the PNG. A clip that cannot be decoded gets a grey strip that says why."""
+    style = style or SheetStyle()
+    rows = [_query_row(result, style)]
+    rows += [_hit_row(rank, hit, style) for rank, hit in enumerate(result.hits, start=1)]
+    height = sum(row.height for row in rows) + _MARGIN * (len(rows) + 1)
+    sheet = Image.new("RGB", (rows[0].width + 2 * _MARGIN, height), _PAPER)
+    top = _MARGIN
+    for row in rows:
+        sheet.paste(row, (_MARGIN, top))
+        top += row.height + _MARGIN
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    sheet.save(temporary, format="PNG")
+    temporary.replace(path)
+    return path
+
+
+def film_strip(place: ClipPlace, style: SheetStyle) -> Image.Image:
+    """The frames of a clip side by side, in order."""
+    strip = Image.new(
+        "RGB", (style.num_frames * style.frame_size, style.frame_size), (206, 208, 212)
+    )
+    sampling = SamplingConfig(num_frames=style.num_frames, frame_size=style.frame_size)
+    try:
+        span = Span(start_s=place.start_s, end_s=place.end_s)
+        decoded = decode_clips(place.video_uri, [span], sampling)
+        problem = decoded.errors[0]
+    except DecodeError as error:
+        problem = error
+    else:
+        if problem is None:
+            return Image.fromarray(np.concatenate(list(decoded.frames_NTHWC[0]), axis=1))
+    ImageDraw.Draw(strip).text((8, 8), str(problem)[:120], fill=_INK, font=_font(style))
+    return strip
+
+
+def _query_row(result: SearchResult, style: SheetStyle) -> Image.Image:
+    query = result.query
+    name = query.clip_id or Path(query.video_uri).name
+    lines = [
+        ("query", _QUERY),
+        (f"+ {result.edit_text!r}" if result.edit_text else "most similar clips", _QUERY),
+        (query.label or "no label", _INK),
+        (f"{name}  {query.span()}", _GREY),
+    ]
+    return _row(film_strip(query, style), lines, style)
+
+
+def _hit_row(rank: int, hit: Hit, style: SheetStyle) -> Image.Image:
+    known = ", ".join(f"{name} {value}" for name, value in sorted(hit.attributes.items()))
+    lines = [
+        (f"{rank}.  {hit.score:.3f}", _INK),
+        (hit.label or "no label", _INK),
+        (known, _GREY),
+        (f"{hit.clip_id}  {hit.span()}", _GREY),
+    ]
+    return _row(film_strip(hit, style), lines, style)
+
+
+def _row(
+    strip: Image.Image, lines: Sequence[tuple[str, tuple[int, int, int]]], style: SheetStyle
+) -> Image.Image:
+    row = Image.new("RGB", (style.label_width + strip.width, strip.height), _PAPER)
+    draw = ImageDraw.Draw(row)
+    font = _font(style)
+    top = 2.0
+    for line in (part for text, colour in lines for part in _wrapped(text, colour, font, style)):
+        draw.text((0, top), line[0], fill=line[1], font=font)
+        top += style.font_size * 1.3
+    row.paste(strip, (style.label_width, 0))
+    return row
+
+
+def _wrapped(
+    text: str,
+    colour: tuple[int, int, int],
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    style: SheetStyle,
+) -> list[tuple[str, tuple[int, int, int]]]:
+    """At most two lines that fit the label's width."""
+    lines: list[str] = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) <= style.label_width - 8 or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    if len(lines) > 2:
+        lines = [lines[0], f"{lines[1]} ..."]
+    return [(line, colour) for line in lines if line]
+
+
+def _font(style: SheetStyle) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size=style.font_size)

@@ -1,0 +1,149 @@
+"""What an indexing run did: counts, throughput, the bottleneck, and which backends really ran."""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from cluster.storage import write_atomic
+from encoders.stages import DeadLetter
+
+SUMMARY = "index_summary.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageTime:
+    """`busy_s` is summed over the workers; `utilisation` is its share of workers x wall time."""
+
+    name: str
+    num_workers: int
+    busy_s: float
+    utilisation: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IndexSummary:
+    """The record of one run. clips_in = written + dead + skipped."""
+
+    clips_in: int
+    written: int
+    """Clips whose vector this run made and stored."""
+    dead: int
+    """Clips that have no row, now or from an earlier run; the reasons are in dead_letters.parquet."""
+    skipped: int
+    """Clips that were in the collection already."""
+    refreshed: int
+    """Of the skipped: rows whose label, attributes or file name were brought up to date."""
+    deleted: int
+    """Rows of former content or spans (and with --prune of clips that the archive lost)."""
+    rows_in_collection: int
+    seconds: float
+    """Of the dataflow, start of Ray's workers included; 0 when there was nothing to do."""
+    clips_per_s: float
+    bottleneck: str
+    """The stage whose workers were busiest, "" when there was nothing to do."""
+    stages: tuple[StageTime, ...]
+    embed_backends: Mapping[str, int]
+    decode_backends: Mapping[str, int]
+    decode_fallbacks: Mapping[str, int]
+    """Reason -> clips, where another decoder than the one asked for did the work."""
+    canary_min_cosine: float | None
+    """Lowest cosine of the bundle's canaries with their vectors, over all workers; None = no work."""
+    encoder_id: str
+    bundle_dir: str
+    milvus_uri: str
+    collection: str
+    dead_letters: tuple[DeadLetter, ...]
+
+    def lines(self) -> list[str]:
+        """For people."""
+        where = f"collection {self.collection!r} at {self.milvus_uri}"
+        lines = [
+            f"{self.clips_in} clips: {self.written} written, {self.skipped} already there, "
+            f"{self.dead} dead; {self.rows_in_collection} rows in {where}"
+        ]
+        if self.seconds:
+            times = ", ".join(
+                f"{stage.name} {stage.busy_s:.1f} s busy ({stage.utilisation:.0%})"
+                for stage in self.stages
+            )
+            lines.append(
+                f"{self.clips_per_s:.1f} clips/s over {self.seconds:.1f} s; bottleneck: "
+                f"{self.bottleneck} ({times})"
+            )
+            lines.append(
+                f"embedded by {_counts(self.embed_backends)}, decoded by {_counts(self.decode_backends)}"
+            )
+        for reason, count in self.decode_fallbacks.items():
+            lines.append(f"decoded by another decoder than asked for ({count} clips): {reason}")
+        for reason, count in Counter(letter.reason for letter in self.dead_letters).most_common():
+            lines.append(f"dead: {count} x {reason}")
+        if self.refreshed or self.deleted:
+            lines.append(
+                f"{self.refreshed} rows brought up to date, {self.deleted} old rows deleted"
+            )
+        return lines
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} ({count})" for name, count in counts.items()) or "nothing"
+
+
+@dataclass(kw_only=True, slots=True)
+class Tally:
+    """Adds up result batches while they stream."""
+
+    written: int = 0
+    dead: int = 0
+    busy_s: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    embed_backends: Counter[str] = field(default_factory=Counter)
+    decode_backends: Counter[str] = field(default_factory=Counter)
+    decode_fallbacks: Counter[str] = field(default_factory=Counter)
+    canary_min_cosine: float | None = None
+
+    def add(self, batch: Mapping[str, np.ndarray]) -> None:
+        """One batch that came out of the write stage."""
+        is_alive = np.array([not reason for reason in batch["dead_reason"]])
+        self.written += int(is_alive.sum())
+        self.dead += int((~is_alive).sum())
+        for name in ("decode", "embed", "write"):
+            self.busy_s[name] += float(batch[f"{name}_busy_s"].sum())
+        self.embed_backends.update(map(str, batch["embed_backend"][is_alive]))
+        self.decode_backends.update(map(str, batch["decode_backend"][is_alive]))
+        if "decode_fallback_reason" in batch:
+            self.decode_fallbacks.update(
+                str(reason) for reason in batch["decode_fallback_reason"] if reason
+            )
+        lowest = float(batch["canary_min_cosine"].min())
+        if self.canary_min_cosine is None or lowest < self.canary_min_cosine:
+            self.canary_min_cosine = lowest
+
+
+def stage_times(
+    busy_s: Mapping[str, float], num_workers: Mapping[str, int], *, seconds: float
+) -> tuple[StageTime, ...]:
+    """In the order of the dataflow."""
+    return tuple(
+        StageTime(
+            name=name,
+            num_workers=count,
+            busy_s=round(busy_s.get(name, 0.0), 3),
+            utilisation=round(busy_s.get(name, 0.0) / (count * seconds), 4) if seconds else 0.0,
+        )
+        for name, count in num_workers.items()
+    )
+
+
+def find_bottleneck(stages: Sequence[StageTime]) -> str:
+    """The stage that would have to get more workers first."""
+    return max(stages, key=lambda stage: stage.utilisation).name if stages else ""
+
+
+def write_summary(run_dir: str | Path, summary: IndexSummary) -> None:
+    """The file describes the last run that did something: a run without work leaves it alone."""
+    path = Path(run_dir) / SUMMARY
+    if summary.seconds or not path.exists():
+        write_atomic(path, json.dumps(asdict(summary), indent=2) + "\n")

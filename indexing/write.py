@@ -1,0 +1,116 @@
+"""Vectors into Milvus: the last stage of the dataflow, and how a row keeps up with its clip's label."""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from encoders.clips import Clip, read_clips
+from indexing.milvus import TO_THE_END, ClipCollection
+from indexing.plan import PlannedClip, clip_key
+
+_REFRESH_PAGE = 512
+
+
+def collection_row(
+    clip: Clip, *, key: str, embedding_D: np.ndarray, backend: str, precision: str
+) -> dict[str, Any]:
+    """One clip as Milvus stores it."""
+    return {
+        "clip_key": key,
+        "clip_id": clip.clip_id,
+        "video_uri": clip.video_uri,
+        "label": clip.label or "",
+        "split": clip.split or "",
+        "backend": backend,
+        "precision": precision,
+        "start_s": float(clip.start_s),
+        "end_s": TO_THE_END if clip.end_s is None else float(clip.end_s),
+        "attributes": dict(clip.attributes),
+        "embedding": embedding_D.tolist(),
+    }
+
+
+def row_digest(clip: Clip) -> str:
+    """Of what a row holds beside its key and its vector."""
+    parts = [clip.video_uri, clip.label, clip.split, sorted(clip.attributes.items())]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def refresh_rows(collection: ClipCollection, planned: Sequence[PlannedClip]) -> None:
+    """Bring label, split, attributes and file name of rows up to date; their vectors stay."""
+    for first in range(0, len(planned), _REFRESH_PAGE):
+        part = {one.clip_key: one for one in planned[first : first + _REFRESH_PAGE]}
+        collection.upsert(
+            [
+                collection_row(
+                    part[row["clip_key"]].clip,
+                    key=row["clip_key"],
+                    embedding_D=np.asarray(row["embedding"], np.float32),
+                    backend=row["backend"],
+                    precision=row["precision"],
+                )
+                for row in collection.rows_of_keys(list(part))
+            ]
+        )
+
+
+class WriteStage:
+    """Upserts the living rows of a batch; takes `embedding` away, adds `clip_key` and `write_busy_s`.
+
+    `clips_path` holds the clips of this run with what Milvus stores beside a vector.
+    """
+
+    def __init__(
+        self, *, address: str, collection: str, clips_path: str, encoder_id: str, precision: str
+    ) -> None:
+        self._collection = ClipCollection(address, collection)
+        self._clip_by_id = {clip.clip_id: clip for clip in read_clips(Path(clips_path))}
+        self._encoder_id = encoder_id
+        self._precision = precision
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        started = time.perf_counter()
+        embedding_ND = batch.pop("embedding")
+        keys = [
+            clip_key(self._encoder_id, str(clip_id), str(content_hash), start_s, _or_none(end_s))
+            for clip_id, content_hash, start_s, end_s in zip(
+                batch["clip_id"],
+                batch["content_hash"],
+                batch["start_s"],
+                batch["end_s"],
+                strict=True,
+            )
+        ]
+        rows = [
+            collection_row(
+                self._clip_by_id[str(batch["clip_id"][i])],
+                key=keys[i],
+                embedding_D=_checked_vector(embedding_ND[i], str(batch["clip_id"][i])),
+                backend=str(batch["embed_backend"][i]),
+                precision=self._precision,
+            )
+            for i in range(len(keys))
+            if not batch["dead_reason"][i]
+        ]
+        self._collection.upsert(rows)
+        batch["clip_key"] = np.array(keys, dtype=object)
+        busy_s = (time.perf_counter() - started) / max(len(keys), 1)
+        batch["write_busy_s"] = np.full(len(keys), busy_s)
+        return batch
+
+
+def _or_none(end_s: float) -> float | None:
+    return None if math.isnan(end_s) else float(end_s)
+
+
+def _checked_vector(vector_D: np.ndarray, clip_id: str) -> np.ndarray:
+    length = float(np.linalg.norm(vector_D))
+    if not abs(length - 1.0) < 1e-3:
+        raise ValueError(f"the vector of clip {clip_id!r} has length {length}; it must be 1")
+    return vector_D
