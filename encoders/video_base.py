@@ -44,6 +44,9 @@ class VideoEncoder(nn.Module):
         """uint8 frames -> pooled clip vectors [N, D], not normalised: what a classification head reads."""
         raise NotImplementedError(f"{type(self).__name__} must define features()")
 
+    def freeze_pretrained(self) -> None:
+        """Leave only what stage 1 learns trainable; an encoder without a pretrained part trains whole."""
+
     def forward(self, frames_NTHWC: Tensor) -> Tensor:
         """uint8 frames -> unit clip vectors [N, D], float32."""
         return F.normalize(self.features(frames_NTHWC).float(), dim=-1)

@@ -1,0 +1,238 @@
+"""How does a frozen image transformer learn to see time? AIM (arXiv 2302.03024): adapters, and the same attention run over frames.
+
+N clips, T frames, H W pixels, C channels, B = N * T pictures, L tokens of a picture (class token first), D width.
+Names in the state dict are those of the released checkpoints.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from encoders.preprocessing import CLIP_MEAN, CLIP_STD, Preprocessing, normalize_pixels
+from encoders.video_base import VideoEncoder
+
+_LEARNED_NAMES = ("temporal_embedding", "_Adapter.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AimConfig:
+    """The shape of an AIM encoder."""
+
+    kind: Literal["aim"] = "aim"
+    num_frames: int
+    image_size: int
+    """Frames are squares of this many pixels."""
+    patch_size: int
+    width: int
+    depth: int
+    num_heads: int
+    adapter_ratio: float = 0.25
+    """Width of an adapter's middle layer over the model's width."""
+    adapter_scale: float = 0.5
+    """Weight of the adapter beside the MLP."""
+    drop_path: float = 0.2
+    """Stochastic depth of the last block; it rises linearly from 0 at the first."""
+    pixel_mean: tuple[float, float, float] = CLIP_MEAN
+    pixel_std: tuple[float, float, float] = CLIP_STD
+
+    def __post_init__(self) -> None:
+        checked = Preprocessing(mean=self.pixel_mean, std=self.pixel_std)
+        object.__setattr__(self, "pixel_mean", checked.mean)
+        object.__setattr__(self, "pixel_std", checked.std)
+        if min(self.num_frames, self.patch_size, self.width, self.depth, self.num_heads) < 1:
+            raise ValueError(
+                f"num_frames {self.num_frames}, patch_size {self.patch_size}, width {self.width}, depth {self.depth}, "
+                f"num_heads {self.num_heads}: each must be at least 1"
+            )
+        if self.image_size < self.patch_size or self.image_size % self.patch_size:
+            raise ValueError(
+                f"image_size is {self.image_size}; it must be a multiple of patch_size ({self.patch_size})"
+            )
+        if self.width % self.num_heads:
+            raise ValueError(
+                f"width is {self.width}; it must be a multiple of num_heads ({self.num_heads})"
+            )
+        if int(self.width * self.adapter_ratio) < 1:
+            raise ValueError(
+                f"adapter_ratio is {self.adapter_ratio}; an adapter needs at least one middle unit"
+            )
+        if not 0 <= self.drop_path < 1:
+            raise ValueError(f"drop_path is {self.drop_path}; it must lie in [0, 1)")
+
+    @property
+    def embedding_dim(self) -> int:
+        """Length of the clip vector (D)."""
+        return self.width
+
+    @property
+    def num_tokens(self) -> int:
+        """Patches of a picture and the class token (L)."""
+        return (self.image_size // self.patch_size) ** 2 + 1
+
+
+AIM_PRESETS: dict[str, AimConfig] = {
+    "aim_vit_b16": AimConfig(
+        num_frames=12, image_size=224, patch_size=16, width=768, depth=12, num_heads=12
+    ),
+    "aim_small": AimConfig(
+        num_frames=12,
+        image_size=64,
+        patch_size=8,
+        width=192,
+        depth=6,
+        num_heads=3,
+        drop_path=0.1,
+    ),
+}
+
+
+class Adapter(nn.Module):
+    """Two linear layers around an exact GELU; the second starts at zero, so that a new adapter adds nothing."""
+
+    def __init__(self, width: int, hidden_width: int, *, has_skip: bool) -> None:
+        super().__init__()
+        self.has_skip = has_skip
+        self.D_fc1 = nn.Linear(width, hidden_width)
+        self.D_fc2 = nn.Linear(hidden_width, width)
+        nn.init.zeros_(self.D_fc2.weight)
+        nn.init.zeros_(self.D_fc2.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        adapted = self.D_fc2(F.gelu(self.D_fc1(x)))
+        return x + adapted if self.has_skip else adapted
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over the middle axis of [rows, sequence, D]."""
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.out_proj = nn.Linear(width, width)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+        nn.init.zeros_(self.out_proj.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+        # [rows, sequence, 3 * heads * head] -> 3 of [rows, heads, sequence, head]
+        query, key, value = qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        return self.out_proj(mixed.transpose(1, 2).flatten(2))
+
+
+class Mlp(nn.Module):
+    """CLIP's MLP, with its QuickGELU."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.c_fc = nn.Linear(width, 4 * width)
+        self.c_proj = nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.c_fc(x)
+        return self.c_proj(hidden * torch.sigmoid(1.702 * hidden))
+
+
+class Block(nn.Module):
+    """Attention over frames, the same attention over space, and the MLP, each with its adapter."""
+
+    def __init__(self, config: AimConfig, drop_path: float) -> None:
+        super().__init__()
+        width, hidden = config.width, int(config.width * config.adapter_ratio)
+        self.num_frames, self.drop_path, self.scale = (
+            config.num_frames,
+            drop_path,
+            config.adapter_scale,
+        )
+        self.attn = Attention(width, config.num_heads)
+        self.ln_1 = nn.LayerNorm(width)
+        self.mlp = Mlp(width)
+        self.ln_2 = nn.LayerNorm(width)
+        self.MLP_Adapter = Adapter(width, hidden, has_skip=False)
+        self.S_Adapter = Adapter(width, hidden, has_skip=True)
+        self.T_Adapter = Adapter(width, hidden, has_skip=False)
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        num_tokens = x_BLD.shape[1]
+        over_time_NTLD = self.ln_1(x_BLD).unflatten(0, (-1, self.num_frames))
+        attended = self.T_Adapter(self.attn(over_time_NTLD.transpose(1, 2).flatten(0, 1)))
+        attended_BLD = attended.unflatten(0, (-1, num_tokens)).transpose(1, 2).flatten(0, 1)
+        x_BLD = x_BLD + self._drop_clips(attended_BLD)
+        x_BLD = x_BLD + self.S_Adapter(self.attn(self.ln_1(x_BLD)))
+        normed_BLD = self.ln_2(x_BLD)
+        adapted_BLD = self.scale * self.MLP_Adapter(normed_BLD)
+        return x_BLD + self.mlp(normed_BLD) + self._drop_clips(adapted_BLD)
+
+    def _drop_clips(self, x_BLD: Tensor) -> Tensor:
+        """Stochastic depth: whole clips lose this branch, the others make up for it."""
+        if not self.training or self.drop_path == 0:
+            return x_BLD
+        keep = 1 - self.drop_path
+        num_clips = x_BLD.shape[0] // self.num_frames
+        kept_N = torch.rand(num_clips, device=x_BLD.device) < keep
+        weight_B = (kept_N.to(x_BLD.dtype) / keep).repeat_interleave(self.num_frames)
+        return x_BLD * weight_B[:, None, None]
+
+
+class Transformer(nn.Module):
+    """The blocks, under the name that checkpoints give them."""
+
+    def __init__(self, config: AimConfig) -> None:
+        super().__init__()
+        last = max(config.depth - 1, 1)
+        self.resblocks = nn.Sequential(
+            *(Block(config, config.drop_path * i / last) for i in range(config.depth))
+        )
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        return self.resblocks(x_BLD)
+
+
+class AimEncoder(VideoEncoder):
+    """CLIP's image transformer with AIM's adapters: per frame at the start, over frames once trained."""
+
+    config: AimConfig
+
+    def __init__(self, config: AimConfig) -> None:
+        super().__init__(config)
+        width = config.width
+        self.conv1 = nn.Conv2d(3, width, config.patch_size, stride=config.patch_size, bias=False)
+        self.class_embedding = nn.Parameter(torch.randn(width) * width**-0.5)
+        self.positional_embedding = nn.Parameter(
+            torch.randn(config.num_tokens, width) * width**-0.5
+        )
+        self.temporal_embedding = nn.Parameter(torch.zeros(1, config.num_frames, width))
+        self.ln_pre = nn.LayerNorm(width)
+        self.transformer = Transformer(config)
+        self.ln_post = nn.LayerNorm(width)
+
+    def features(self, frames_NTHWC: Tensor) -> Tensor:
+        """uint8 frames [N, T, H, W, 3] -> clip vectors [N, D], not normalised."""
+        self.check_frames(frames_NTHWC)
+        if frames_NTHWC.shape[1] != self.config.num_frames:
+            raise ValueError(
+                f"clips have {frames_NTHWC.shape[1]} frames; this encoder takes {self.config.num_frames}"
+            )
+        pixels_BCHW = normalize_pixels(frames_NTHWC, self.preprocessing, self.conv1.weight.dtype)
+        x_BLD = self.ln_pre(self._embed_tokens(pixels_BCHW))
+        class_token_BD = self.ln_post(self.transformer(x_BLD)[:, 0])
+        return class_token_BD.unflatten(0, (-1, self.config.num_frames)).mean(dim=1)
+
+    def freeze_pretrained(self) -> None:
+        """Train only what AIM adds to CLIP: the adapters and the temporal embedding."""
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(any(learned in name for learned in _LEARNED_NAMES))
+
+    def _embed_tokens(self, pixels_BCHW: Tensor) -> Tensor:
+        patches_BLD = self.conv1(pixels_BCHW).flatten(2).transpose(1, 2)
+        class_token = self.class_embedding.to(patches_BLD.dtype).expand(
+            patches_BLD.shape[0], 1, self.config.width
+        )
+        x_BLD = torch.cat([class_token, patches_BLD], dim=1) + self.positional_embedding
+        x_NTLD = x_BLD.unflatten(0, (-1, self.config.num_frames))
+        return (x_NTLD + self.temporal_embedding.unsqueeze(2)).flatten(0, 1)
