@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from encoders.pose_image import PoseImage, PoseImageConfig, load_pose_image
+from encoders.pose_image import POSE_PREPROCESSING, PoseImage, PoseImageConfig, load_pose_image
+from encoders.video_base import VideoEncoder
 
 TemporalKind = Literal["ordered", "single", "mean"]
 
@@ -55,6 +56,16 @@ class FrameTemporalConfig:
         """Side of the square frames."""
         return self.image.image_size
 
+    @property
+    def pixel_mean(self) -> tuple[float, float, float]:
+        """The image part was pretrained with it."""
+        return POSE_PREPROCESSING.mean
+
+    @property
+    def pixel_std(self) -> tuple[float, float, float]:
+        """The image part was pretrained with it."""
+        return POSE_PREPROCESSING.std
+
 
 class _Block(nn.Module):
     """A pre-norm transformer block over frames."""
@@ -91,12 +102,11 @@ class _Block(nn.Module):
         )
 
 
-class FrameTemporalEncoder(nn.Module):
+class FrameTemporalEncoder(VideoEncoder):
     """Frame vectors of a frozen image part, a transformer over their order, and their mean."""
 
     def __init__(self, config: FrameTemporalConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.image = PoseImage(config.image).requires_grad_(False).eval()
         width = config.embedding_dim
         self.frame_norm = nn.LayerNorm(config.image.vector_dim)
@@ -134,11 +144,12 @@ class FrameTemporalEncoder(nn.Module):
 
     def features(self, frames_NTHWC: Tensor) -> Tensor:
         """uint8 frames [N, T, H, W, 3] -> clip vectors [N, D], not normalised."""
+        self.check_frames(frames_NTHWC)
         return self.pool(self.frame_vectors(frames_NTHWC))
 
-    def forward(self, frames_NTHWC: Tensor) -> Tensor:
-        """uint8 frames [N, T, H, W, 3] -> unit clip vectors [N, D]."""
-        return F.normalize(self.features(frames_NTHWC), dim=-1)
+    def freeze_pretrained(self) -> None:
+        """Stage 1 learns all but the image part, which is frozen from the start."""
+        self.image.requires_grad_(False)
 
     def _run_blocks(self, x_NTD: Tensor) -> Tensor:
         for block in self.blocks:

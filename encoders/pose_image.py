@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from encoders.preprocessing import Preprocessing, normalize_pixels
+
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
-PIXEL_MEAN = 0.45
-PIXEL_STD = 0.25
+POSE_PREPROCESSING = Preprocessing(mean=(0.45, 0.45, 0.45), std=(0.25, 0.25, 0.25))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,9 +92,8 @@ class PoseImage(nn.Module):
         self.pose = nn.Linear(config.feature_dim, config.pose_dim)
 
     def forward(self, frames_BHWC: Tensor) -> Tensor:
-        pixels_BCHW = (
-            frames_BHWC.permute(0, 3, 1, 2).to(self.pose.weight.dtype) / 255 - PIXEL_MEAN
-        ) / PIXEL_STD
+        dtype = self.pose.weight.dtype
+        pixels_BCHW = normalize_pixels(frames_BHWC.unsqueeze(0), POSE_PREPROCESSING, dtype)
         return self.forward_pixels(pixels_BCHW)
 
     def forward_pixels(self, pixels_BCHW: Tensor) -> Tensor:
