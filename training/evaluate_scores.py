@@ -77,18 +77,36 @@ def _metrics_of(ranking: list[int], targets: frozenset[int]) -> list[float]:
 
 
 def summarize_rows(
-    rows: Sequence[ScoredRow], problem: RetrievalProblem, config: IntervalConfig
+    rows: Sequence[ScoredRow],
+    problem: RetrievalProblem,
+    config: IntervalConfig,
+    *,
+    change_by_pair: Mapping[tuple[str, str], str] | None = None,
 ) -> dict[str, Any]:
-    """The JSON account of all rows: each metric with its bounds, and composed against the best other."""
+    """The JSON account of all rows: each metric with its bounds, and composed against the best other.
+
+    The same again for label pairs that training saw and that it did not, and, when `change_by_pair`
+    tells what changes between two labels, for each kind of change.
+    """
+    parts: dict[str, dict[str, np.ndarray]] = {"by_pairs": {}, "by_change": {}}
+    if problem.seen_pairs:
+        parts["by_pairs"] = {"seen": problem.is_seen_N, "unseen": ~problem.is_seen_N}
+    if change_by_pair:
+        changes_N = np.array(
+            [
+                change_by_pair.get((t.source_label or "", t.target_label or ""), "other")
+                for t in problem.triplets
+            ]
+        )
+        parts["by_change"] = {str(name): changes_N == name for name in np.unique(changes_N)}
     everything = np.ones(len(problem.triplets), bool)
     summary = _summarize_queries(rows, problem.triplets, everything, config)
-    summary["by_pairs"] = {}
-    if problem.seen_pairs:
-        for name, chosen_N in (("seen", problem.is_seen_N), ("unseen", ~problem.is_seen_N)):
-            if chosen_N.any():
-                summary["by_pairs"][name] = _summarize_queries(
-                    rows, problem.triplets, chosen_N, config
-                )
+    for kind, masks in parts.items():
+        summary[kind] = {
+            name: _summarize_queries(rows, problem.triplets, chosen_N, config)
+            for name, chosen_N in masks.items()
+            if chosen_N.any()
+        }
     return summary
 
 
@@ -148,8 +166,8 @@ def _compare(
         return {}
     ours, best = names.index("composed"), max(others, key=lambda place: means_R[place])
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratios_B = resampled_BR[:, ours] / resampled_BR[:, best]
-        ratio = float(means_R[ours] / means_R[best]) if means_R[best] else float("inf")
+        ratios_B = resampled_BR[:, ours] / resampled_BR[:, best]  # not finite where the other is 0
+        ratio = float(means_R[ours] / means_R[best])
     gap = float(means_R[ours] - means_R[best])
     gaps_B = resampled_BR[:, ours] - resampled_BR[:, best]
     highest_other = max(rows[place][f"{HEADLINE}_high"] for place in others)

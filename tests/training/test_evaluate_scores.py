@@ -107,6 +107,23 @@ def test_the_summary_holds_means_and_parts_by_pair():
     json.dumps(summary)
 
 
+def test_the_summary_has_a_part_per_kind_of_change():
+    clips, vectors, triplets = random_problem(4)
+    problem = pose_problem(triplets, vectors, split="test", clips=clips)
+    row = score_row("composed", problem.clips_ND, problem)
+    change_by_pair = {("L0", f"L{n}"): "twists" for n in range(5)}
+    summary = summarize_rows(
+        [row], problem, IntervalConfig(num_resamples=50), change_by_pair=change_by_pair
+    )
+    is_twists = np.array([t.source_label == "L0" for t in problem.triplets])
+    assert {name: part["num_queries"] for name, part in summary["by_change"].items()} == {
+        "twists": is_twists.sum(),
+        "other": (~is_twists).sum(),
+    }
+    shown = summary["by_change"]["twists"]["rows"][0]["map@5"]
+    assert shown == pytest.approx(row.values_NV[is_twists, 0].mean())
+
+
 def test_equal_rows_are_not_called_better():
     clips, vectors, triplets = random_problem(5)
     problem = pose_problem(triplets, vectors, split="test", clips=clips)
