@@ -69,7 +69,9 @@ class FrameIndex:
     @cached_property
     def shown_times_s(self) -> np.ndarray:
         """Seconds after the first shown frame."""
-        return (self.shown_pts - self.shown_pts[0]) * float(self.time_base)
+        # As floats: the difference of hostile 64-bit times may not fit into 64 bits.
+        pts = self.shown_pts.astype(np.float64)
+        return (pts - pts[0]) * float(self.time_base)
 
     @property
     def num_packets(self) -> int:

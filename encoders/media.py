@@ -69,7 +69,16 @@ class MediaLimits:
 
     @property
     def max_frames(self) -> int:
+        """What the longest video at the highest rate has."""
         return int(self.max_duration_s * self.max_frame_rate)
+
+    def check(self, **found: float) -> None:
+        """Raises where a value is above the limit of the same name: check(max_pixels=width * height)."""
+        for name, value in found.items():
+            if value > getattr(self, name):
+                raise DecodeError(
+                    "limit_exceeded", f"{name} is {getattr(self, name)}; the file has {value:g}"
+                )
 
 
 def local_path(video: str | Path) -> Path:

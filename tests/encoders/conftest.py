@@ -52,6 +52,10 @@ class VideoSpec:
     hflip: bool = False
     pix_fmt: str = "yuv420p"
     container_options: dict[str, str] = field(default_factory=dict)
+    color_range: int | None = None
+    """1 = limited, 2 = full."""
+    colorspace: int | None = None
+    """FFmpeg's number: 1 = BT.709, 5 = BT.601."""
     picture: str = "number"
     """`number`, or `gradient`: smooth colours for comparing pixels."""
 
@@ -74,10 +78,16 @@ def write_video(path: Path, spec: VideoSpec) -> Path:
         stream = container.add_stream(spec.codec, rate=spec.fps, options=spec.options)
         stream.width, stream.height, stream.pix_fmt = spec.width, spec.height, spec.pix_fmt
         stream.time_base = stream.codec_context.time_base = Fraction(1, spec.fps)
+        if spec.colorspace is not None:
+            stream.codec_context.colorspace = spec.colorspace
+            stream.codec_context.color_range = spec.color_range
         if spec.rotation is not None:
             stream.set_display_rotation(spec.rotation, hflip=spec.hflip)
         for number in range(spec.num_frames):
             frame = av.VideoFrame.from_ndarray(draw(number, spec.width, spec.height), "rgb24")
+            if spec.colorspace is not None:
+                frame = frame.reformat(format=spec.pix_fmt)
+                frame.colorspace, frame.color_range = spec.colorspace, spec.color_range
             frame.pts = spec.pts[number] if spec.pts else number
             frame.time_base = Fraction(1, spec.fps)
             container.mux(stream.encode(frame))
