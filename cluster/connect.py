@@ -7,12 +7,18 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import ray
 
 from cluster.leftovers import end_leftovers, recorded_descendants
+from cluster.retry import retry
 
 logger = logging.getLogger(__name__)
 _LOCAL_OBJECT_STORE_BYTES = 1 << 30
+
+
+class RayStartError(OSError):
+    """A local Ray did not come up; on a busy machine the next attempt may succeed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,14 +69,25 @@ def _connect(target: str, *, num_cpus: int | None) -> None:
         ray.init(address=target, **quiet)
         return
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # C++ lines on the terminal
-    with _no_native_stderr():
-        ray.init(
-            address="local",
-            num_cpus=num_cpus,
-            include_dashboard=False,
-            object_store_memory=_LOCAL_OBJECT_STORE_BYTES,
-            **quiet,
-        )
+
+    def start() -> None:
+        earlier = set(psutil.Process().children())
+        try:
+            with _no_native_stderr():
+                ray.init(
+                    address="local",
+                    num_cpus=num_cpus,
+                    include_dashboard=False,
+                    object_store_memory=_LOCAL_OBJECT_STORE_BYTES,
+                    **quiet,
+                )
+        except (RuntimeError, TimeoutError) as error:
+            ray.shutdown()
+            for half_started in set(psutil.Process().children()) - earlier:
+                half_started.kill()
+            raise RayStartError(f"Ray did not start on this machine: {error}") from error
+
+    retry(start, on=(RayStartError,), attempts=3)
 
 
 @contextmanager

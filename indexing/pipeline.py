@@ -5,8 +5,8 @@ A row is in Milvus before its ledger line is written, and an old row goes only a
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 
 import tyro
@@ -55,42 +55,49 @@ def index_archive(config: IndexConfig, *, console: Console | None = None) -> Ind
             contents = read_contents((one.video_uri for one in clips), ledger.read_contents())
         ledger.write_contents(contents)
         planned = plan_clips(clips, contents, encoder_id=card.encoder_id)
-        with open_collection(config.milvus_uri, config.collection) as collection:
-            collection.create_or_check(encoder_id=card.encoder_id, embedding_dim=card.embedding_dim)
-            return _IndexRun(config, card, ledger, collection, console).run(planned)
+        with ExitStack() as stack:
+            run = _IndexRun(config, card, ledger, stack, console)
+            return run.run(planned)
 
 
 class _IndexRun:
-    """One run with its open collection and ledger."""
+    """One run; what it opens is closed by the stack."""
+
+    _collection: ClipCollection
 
     def __init__(
         self,
         config: IndexConfig,
         card: BundleCard,
         ledger: Ledger,
-        collection: ClipCollection,
+        stack: ExitStack,
         console: Console,
     ) -> None:
         self._config = config
         self._card = card
         self._ledger = ledger
-        self._collection = collection
+        self._stack = stack
         self._console = console
         self._num_deleted = 0
 
     def run(self, planned: Sequence[PlannedClip]) -> IndexSummary:
+        # Ray starts its processes by fork, which is not safe once gRPC has threads: Ray first, then Milvus.
+        session = None
+        if any(not one.problem and one.clip_key not in self._ledger.outcomes for one in planned):
+            session = self._open_session()
+        self._collection = self._open_collection()
         found = self._compare(planned)
         self._delete_stale(found, [one.clip.clip_id for one in (*found.present, *found.dead)])
         num_refreshed = self._refresh(found.present)
         pending = [*found.missing, *(found.dead if self._config.retry_dead else ())]
         tally, seconds, workers = Tally(), 0.0, None
         if pending:
+            session = session or self._open_session()
+            workers = choose_workers(
+                self._config.workers, session, is_lite=is_lite(self._config.milvus_uri)
+            )
             started = time.perf_counter()
-            with self._session() as session:
-                workers = choose_workers(
-                    self._config.workers, session, is_lite=is_lite(self._config.milvus_uri)
-                )
-                self._stream(pending, found, workers, tally)
+            self._stream(pending, found, workers, tally)
             seconds = time.perf_counter() - started
         if self._config.prune:
             self._delete(list(found.orphaned))
@@ -103,19 +110,27 @@ class _IndexRun:
         write_summary(self._config.run_dir, summary)
         return summary
 
+    def _open_session(self) -> RaySession:
+        session = self._stack.enter_context(ray_session())
+        for uri, what, needed in (
+            (self._config.milvus_uri, "the Milvus URI", "http://HOST:19530"),
+            (self._config.run_dir, "the run folder", "a folder on NFS, /mnt/SHARED/RUN"),
+        ):
+            require_shared(uri, num_nodes=session.num_nodes, what=what, needed=needed)
+        return session
+
+    def _open_collection(self) -> ClipCollection:
+        collection = self._stack.enter_context(
+            open_collection(self._config.milvus_uri, self._config.collection)
+        )
+        collection.create_or_check(
+            encoder_id=self._card.encoder_id, embedding_dim=self._card.embedding_dim
+        )
+        return collection
+
     def _compare(self, planned: Sequence[PlannedClip]) -> Comparison:
         stored = [(row["clip_key"], row["clip_id"]) for row in self._collection.rows()]
         return compare(planned, stored, dead_keys=self._ledger.dead_keys())
-
-    @contextmanager
-    def _session(self) -> Iterator[RaySession]:
-        with ray_session() as session:
-            for uri, what, needed in (
-                (self._config.milvus_uri, "the Milvus URI", "http://HOST:19530"),
-                (self._config.run_dir, "the run folder", "a folder on NFS, /mnt/SHARED/RUN"),
-            ):
-                require_shared(uri, num_nodes=session.num_nodes, what=what, needed=needed)
-            yield session
 
     def _stream(
         self,
