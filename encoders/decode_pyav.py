@@ -18,6 +18,7 @@ from encoders.media import (
     DecodeBackendKind,
     DecodeError,
     MediaLimits,
+    open_local,
     sniff_container,
 )
 
@@ -62,7 +63,7 @@ class PyavVideo:
         self._has_read_error = False
         self._reformatter = VideoReformatter()
         self._limits = limits
-        self._file = path.open("rb")
+        self._file = open_local(path)
         try:
             container_format, self._is_short = sniff_container(self._file)
             self._file.seek(0)

@@ -95,6 +95,14 @@ def local_path(video: str | Path) -> Path:
     return path
 
 
+def open_local(path: Path) -> BinaryIO:
+    """The file for reading; one that went away or is not ours to read is `fetch_failed`."""
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise DecodeError("fetch_failed", f"{path}: {error}") from error
+
+
 def sniff_container(file: BinaryIO) -> tuple[ContainerFormat, bool]:
     """The container by its first bytes, never by its name, and whether the file is shorter than it says."""
     file.seek(0, 2)
@@ -105,7 +113,7 @@ def sniff_container(file: BinaryIO) -> tuple[ContainerFormat, bool]:
     if head[4:8] in _FIRST_BOXES:
         return "mov", _boxes_end(file, num_bytes) > num_bytes
     if int.from_bytes(head[:4], "big") == _EBML_ID:
-        return "matroska", _segment_end(file) > num_bytes
+        return "matroska", _segment_end(file, num_bytes) > num_bytes
     raise DecodeError(
         "container_not_allowed", f"starts with {head!r}; allowed are MP4/MOV and Matroska/WebM"
     )
@@ -137,7 +145,7 @@ def _boxes_end(file: BinaryIO, num_bytes: int) -> int:
     return num_bytes
 
 
-def _segment_end(file: BinaryIO) -> int:
+def _segment_end(file: BinaryIO, num_bytes: int) -> int:
     """Where the Matroska segment says that it ends; 0 where it does not say (live streams)."""
     for _ in range(2):
         element_id = _read_vint(file, keep_marker=True)
@@ -145,7 +153,7 @@ def _segment_end(file: BinaryIO) -> int:
         if element_id is None or size is None:
             return 0
         end = file.tell() + size
-        if element_id == _SEGMENT_ID:
+        if element_id == _SEGMENT_ID or end > num_bytes:
             return end
         file.seek(end)
     return 0

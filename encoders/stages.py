@@ -156,7 +156,7 @@ def _clip_rows(row: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         passed
         | {
-            "clip_id": clip_id,
+            "clip_id": str(clip_id),
             "start_s": float(start_s),
             "end_s": math.nan if end_s is None else float(end_s),
         }

@@ -1,0 +1,138 @@
+"""Rows in, rows out: one row per clip whatever happens to its video, and vectors only for the living."""
+
+import math
+import sys
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+
+from encoders.decode import Span, decode_clips
+from encoders.isolate import IsolatedDecoder
+from encoders.sampling import SamplingConfig
+from encoders.stages import DeadLetter, DecodeStage, EmbedStage
+
+SAMPLING = SamplingConfig(num_frames=4, frame_size=16)
+
+
+def video_row(video, clips, **passed) -> dict:
+    return {
+        "video_uri": str(video),
+        "clip_ids": [clip_id for clip_id, _, _ in clips],
+        "starts_s": np.array([start_s for _, start_s, _ in clips]),
+        "ends_s": np.array([end_s for _, _, end_s in clips], float),
+        **passed,
+    }
+
+
+def test_one_row_per_clip_with_its_frames_or_its_reason(make_video):
+    video = make_video("a.mp4", num_frames=100)
+    clips = [("late", 3, 4), ("outside", 30, 40), ("early", 0, 1), ("open", 1, math.nan)]
+    stage = DecodeStage(sampling=SAMPLING, isolate=False)
+    rows = {row["clip_id"]: row for row in stage(video_row(video, clips, shard=7))}
+    assert set(rows) == {"late", "outside", "early", "open"}
+    assert {row["shard"] for row in rows.values()} == {7}
+    assert {row["video_uri"] for row in rows.values()} == {str(video)}
+    dead = rows.pop("outside")
+    assert DeadLetter.of_row(dead) == DeadLetter(
+        clip_id="outside",
+        video_uri=str(video),
+        stage="decode",
+        reason="span_outside_video",
+        detail=dead["dead_detail"],
+    )
+    assert dead["frames"] == b""
+    for clip_id, start_s, end_s in (("late", 3, 4), ("early", 0, 1), ("open", 1, None)):
+        direct = decode_clips(video, [Span(start_s=start_s, end_s=end_s)], SAMPLING)
+        assert rows[clip_id]["frames"] == direct.frames_NTHWC[0].tobytes()
+        assert DeadLetter.of_row(rows[clip_id]) is None
+        assert rows[clip_id]["decode_backend"] == "pyav"
+        assert rows[clip_id]["decode_busy_s"] > 0
+
+
+def test_a_bad_video_is_a_dead_letter_for_each_of_its_clips(tmp_path, make_video):
+    (tmp_path / "text.mp4").write_text("no video at all, however long the text is")
+    stage = DecodeStage(sampling=SAMPLING)
+    bad = list(stage(video_row(tmp_path / "text.mp4", [("a", 0, 1), ("b", 1, 2)])))
+    assert [(row["clip_id"], row["dead_reason"]) for row in bad] == [
+        ("a", "container_not_allowed"),
+        ("b", "container_not_allowed"),
+    ]
+    (good,) = stage(video_row(make_video("a.mp4", num_frames=100), [("c", 0, 1)]))
+    assert not good["dead_reason"]
+    assert good.keys() == bad[0].keys()
+
+
+def test_a_crash_keeps_the_clips_before_it(tmp_path, monkeypatch, make_video):
+    (tmp_path / "planted_crash.py").write_text(
+        "import os\nfrom encoders.decode import iter_spans\n"
+        "def crash_after_one(request):\n"
+        "    for span in iter_spans(request):\n"
+        "        if span.number == 1: os.abort()\n"
+        "        yield span\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    stage = DecodeStage(sampling=SAMPLING)
+    decoder = IsolatedDecoder(deadline_s=30, decode_function="planted_crash:crash_after_one")
+    monkeypatch.setattr(stage, "_iter_spans", decoder.iter_spans)
+    video = make_video("a.mp4", num_frames=100)
+    with decoder:
+        rows = list(stage(video_row(video, [("a", 0, 1), ("b", 1, 2), ("c", 2, 3)])))
+    assert [(row["clip_id"], row["dead_reason"]) for row in rows] == [
+        ("a", ""),
+        ("b", "decoder_crashed"),
+        ("c", "decoder_crashed"),
+    ]
+
+
+def test_a_fallback_is_in_the_row(make_video):
+    pytest.importorskip("nvidia.dali", reason="the extra `dali` is not installed")
+    stage = DecodeStage(sampling=SAMPLING, backend="dali", isolate=False)
+    (row,) = stage(video_row(make_video("a.mp4", num_frames=100), [("a", 0, 1)]))
+    assert row["decode_backend"] == "pyav"
+    assert "h264" in row["decode_fallback_reason"]
+
+
+def test_a_stage_needs_one_frame_size():
+    with pytest.raises(ValueError, match="frame_size is None"):
+        DecodeStage(sampling=SamplingConfig(num_frames=4, frame_size=None))
+
+
+@pytest.fixture
+def mean_backend(monkeypatch):
+    """A backend whose vector is the mean brightness of the clip's four frames."""
+
+    class MeanBackend:
+        kind = "mean"
+        card = SimpleNamespace(sampling=SAMPLING, embedding_dim=4)
+
+        def embed_clips(self, frames_NTHWC):
+            assert frames_NTHWC.shape[1:] == (4, 16, 16, 3)
+            assert frames_NTHWC.dtype == np.uint8
+            return frames_NTHWC.mean((2, 3, 4)).astype(np.float32)
+
+    module = ModuleType("encoders.backends")
+    module.open_backend = lambda bundle_dir, kind, *, device, num_threads: MeanBackend()
+    monkeypatch.setitem(sys.modules, "encoders.backends", module)
+
+
+def test_dead_rows_get_zeros_and_cost_no_embedding(mean_backend):
+    rng = np.random.default_rng(0)
+    clips = rng.integers(0, 256, (2, 4, 16, 16, 3), np.uint8)
+    frames = np.empty(3, object)
+    frames[:] = [clips[0].tobytes(), b"", clips[1].tobytes()]
+    batch = {"clip_id": np.array(["a", "dead", "b"]), "frames": frames}
+    out = EmbedStage(bundle_dir="anywhere")(batch)
+    assert "frames" not in out
+    assert out["clip_id"].tolist() == ["a", "dead", "b"]
+    np.testing.assert_allclose(out["embedding"][[0, 2]], clips.mean((2, 3, 4)), rtol=1e-6)
+    assert not out["embedding"][1].any()
+    assert out["embed_backend"].tolist() == ["mean"] * 3
+    assert (out["embed_busy_s"] > 0).all()
+
+
+def test_a_batch_of_the_dead_alone(mean_backend):
+    frames = np.empty(2, object)
+    frames[:] = [b"", b""]
+    out = EmbedStage(bundle_dir="anywhere")({"frames": frames})
+    assert out["embedding"].shape == (2, 4)
