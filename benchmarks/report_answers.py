@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report_charts import as_number
+from training.annotations.dive_numbers import parse_dive_number
 
 _MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
 
@@ -18,7 +19,7 @@ def answer_view(answer: Mapping[str, Any], run_dir: Path) -> dict[str, Any]:
             "label": hit.get("label") or "unlabelled",
             "clip_id": hit.get("clip_id", ""),
             "score": _score(hit.get("score")),
-            "span": _span(hit),
+            "about": _about(hit),
             "is_right": hit.get("is_right"),
             "strip": _strip(hit.get("strip"), run_dir),
         }
@@ -29,7 +30,9 @@ def answer_view(answer: Mapping[str, Any], run_dir: Path) -> dict[str, Any]:
         "query_clip_id": answer.get("query_clip_id", ""),
         "query_label": answer.get("query_label") or "",
         "edit_text": answer.get("edit_text", ""),
+        "query_about": describe_dive(str(answer.get("query_label") or "")),
         "target_label": answer.get("target_label") or "",
+        "target_about": describe_dive(str(answer.get("target_label") or "")),
         "strip": _strip(answer.get("query_strip"), run_dir),
         "hits": hits,
         "verdict": f"{num_right} of {len(hits)} right",
@@ -41,9 +44,27 @@ def _score(value: object) -> str:
     return "" if number is None else f"{number:.3f}"
 
 
-def _span(hit: Mapping[str, Any]) -> str:
+def _about(hit: Mapping[str, Any]) -> str:
+    """What the label means, and where the clip lies: `back, 2.5 somersaults, pike; test-0012, 0.0 to 2.4 s`."""
+    parts = [describe_dive(str(hit.get("label") or "")), str(hit.get("clip_id", ""))]
     start, end = as_number(hit.get("start_s")), as_number(hit.get("end_s"))
-    return "" if start is None or end is None else f"{start:.1f} to {end:.1f} s"
+    if start is not None and end is not None:
+        parts[-1] += f", {start:.1f} to {end:.1f} s"
+    return "; ".join(filter(None, parts))
+
+
+def describe_dive(label: str) -> str:
+    """A dive number in words; empty for a label that is none."""
+    try:
+        dive = parse_dive_number(label)
+    except ValueError:
+        return ""
+    counts = [
+        f"{half_turns / 2:g} {name}{'' if half_turns == 2 else 's'}"
+        for name, half_turns in (("somersault", dive.half_somersaults), ("twist", dive.half_twists))
+        if half_turns
+    ]
+    return ", ".join(["armstand"] * dive.armstand + [dive.take_off, *counts, dive.position])
 
 
 def _strip(path: object, run_dir: Path) -> str:

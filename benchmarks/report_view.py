@@ -7,36 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.report_answers import answer_view, inline_picture
-from benchmarks.report_charts import (
-    Estimate,
-    as_number,
-    interval_bar,
-    interval_text,
-    line_charts,
-    nice_scale,
-    read_estimate,
-)
+from benchmarks.report_charts import as_number, line_charts
 from benchmarks.report_input import ReportInput
+from benchmarks.report_quality import evaluation_view, list_facts, time_view
 from benchmarks.thresholds import Unit, Verdict, format_duration, format_figure, judge, read_bars
 
 _MAX_DEAD_LETTERS = 20
-METRICS = tuple(f"map@{k}" for k in (5, 10, 25, 50)) + tuple(f"recall@{k}" for k in (1, 5, 10, 50))
-# Row of the evaluation -> its name and what it is.
-EVALUATION_ROWS = {
-    "composed": ("Clip + sentence", "the whole model"),
-    "mean": ("Mean of both", "two linear maps, averaged"),
-    "video_only": ("Clip only", "trained with the sentence zeroed"),
-    "text_only": ("Sentence only", "trained with the clip zeroed"),
-    "raw": ("Raw clip vector", "nearest neighbours, no stage 2"),
-}
-TIME_ROWS = {
-    "ordered": ("All frames, in order", "the encoder as it is"),
-    "shuffled": ("All frames, shuffled", "the same encoder"),
-    "single_frame": ("One frame", "trained and tested on single frames"),
-    "mean_of_frames": ("Mean of frames", "no temporal part"),
-    "count_given_family_somersaults": ("Somersaults, family known", "the count alone"),
-    "count_given_family_twists": ("Twists, family known", "the count alone"),
-}
 
 
 def build_view(run: ReportInput) -> dict[str, Any]:
@@ -51,8 +27,8 @@ def build_view(run: ReportInput) -> dict[str, Any]:
         "num_passed": sum(verdict.state == "pass" for verdict in verdicts),
         "answers": [answer_view(answer, run.run_dir) for answer in run.answers],
         "answers_sheet": inline_picture(run.answers_sheet),
-        "evaluation": _evaluation(run.evaluation),
-        "time_evidence": _time_evidence(run.time_evidence),
+        "evaluation": evaluation_view(run.evaluation),
+        "time_evidence": time_view(run.time_evidence),
         "curves": [
             {
                 "title": curves.title,
@@ -120,85 +96,6 @@ def _figure(verdict: Verdict, *, is_judged: bool) -> dict[str, str]:
     }
 
 
-def _evaluation(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    order = list(EVALUATION_ROWS)
-    rows = sorted(
-        metrics.get("rows", []),
-        key=lambda row: order.index(row["name"]) if row["name"] in order else len(order),
-    )
-    measured = [(row, estimate) for row in rows if (estimate := read_estimate(row, "map@50"))]
-    scale = nice_scale(max((e.high or e.value for _, e in measured), default=1.0))
-    bars = [
-        interval_bar(
-            *_row_words(EVALUATION_ROWS, row["name"]),
-            estimate,
-            full_scale=scale,
-            is_main=row["name"] == "composed",
-        )
-        for row, estimate in measured
-    ]
-    table = [
-        {
-            "label": _row_words(EVALUATION_ROWS, row["name"])[0],
-            "is_main": row["name"] == "composed",
-            "cells": [_cell(row, metric) for metric in METRICS],
-        }
-        for row in rows
-    ]
-    return {
-        "bars": bars,
-        "scale": f"{100 * scale:.0f} %",
-        "metrics": [metric.replace("map", "mAP").replace("recall", "R") for metric in METRICS],
-        "table": table,
-        "facts": _facts(metrics, ("protocol", "split", "num_queries", "gallery_size")),
-    }
-
-
-def _row_words(known: Mapping[str, tuple[str, str]], name: str) -> tuple[str, str]:
-    return known.get(name, (name.replace("_", " "), ""))
-
-
-def _cell(row: Mapping[str, Any], metric: str) -> dict[str, str]:
-    estimate = read_estimate(row, metric)
-    if estimate is None:
-        return {"text": "-", "interval": ""}
-    return {"text": f"{100 * estimate.value:.1f}", "interval": interval_text(estimate)}
-
-
-def _time_evidence(evidence: Mapping[str, Any]) -> dict[str, Any]:
-    groups: dict[str, list[Any]] = {}
-    for row in evidence.get("rows", []):
-        low, high = as_number(row.get("low")), as_number(row.get("high"))
-        top1 = as_number(row.get("top1"))
-        if top1 is None:
-            continue
-        name = str(row.get("name", ""))
-        bar = interval_bar(
-            *_row_words(TIME_ROWS, name),
-            Estimate(value=top1, low=low, high=high),
-            full_scale=1.0,
-            chance=as_number(row.get("chance")),
-            is_main=name == "ordered",
-        )
-        groups.setdefault(str(row.get("archive") or ""), []).append(bar)
-    return {
-        "groups": [{"archive": archive, "bars": bars} for archive, bars in groups.items()],
-        "facts": _facts(evidence, ("split", "num_clips", "num_classes")),
-    }
-
-
-def _facts(source: Mapping[str, Any], names: Sequence[str]) -> list[str]:
-    """`num_queries: 900` -> `900 queries`; text as it is, with its name."""
-    facts = []
-    for name in names:
-        value = source.get(name)
-        if isinstance(value, int):
-            facts.append(f"{value:,} {name.removeprefix('num_').replace('_', ' ')}")
-        elif value:
-            facts.append(f"{name.replace('_', ' ')}: {value}")
-    return facts
-
-
 def _index(summary: Mapping[str, Any]) -> dict[str, Any]:
     counts = [
         {"label": label, "text": f"{summary[name]:,}"}
@@ -213,26 +110,36 @@ def _index(summary: Mapping[str, Any]) -> dict[str, Any]:
     rate = as_number(summary.get("clips_per_s"))
     if rate is not None:
         counts.append({"label": "clips per second", "text": f"{rate:.1f}"})
-    stages = {
-        str(stage["name"]): busy_s
+    stages = [
+        {
+            "name": str(stage["name"]),
+            "text": format_duration(busy_s),
+            "note": f"{stage.get('num_workers', '?')} workers",
+            "width": round(100 * min(utilisation, 1), 1),
+            "utilisation": f"{100 * utilisation:.0f} % busy",
+        }
         for stage in summary.get("stages", [])
         if (busy_s := as_number(stage.get("busy_s"))) is not None
-    }
-    total_s = sum(stages.values()) or 1.0
+        and (utilisation := as_number(stage.get("utilisation"))) is not None
+    ]
+    fallbacks = summary.get("decode_fallbacks") or {}
     return {
         "counts": counts,
         "bottleneck": str(summary.get("bottleneck") or ""),
-        "backends": _facts(summary, ("decode_backend_used", "backend_used", "fallback_reason")),
-        "stages": [
-            {
-                "name": name,
-                "text": format_duration(busy_s),
-                "width": round(100 * busy_s / total_s, 1),
-            }
-            for name, busy_s in stages.items()
+        "facts": [
+            *_backends("embedded by", summary.get("embed_backends")),
+            *_backends("decoded by", summary.get("decode_backends")),
+            *(f"another decoder for {count} clips: {why}" for why, count in fallbacks.items()),
+            *list_facts(summary, ("collection", "milvus_uri")),
         ],
+        "stages": stages,
         "dead_letters": list(summary.get("dead_letters", []))[:_MAX_DEAD_LETTERS],
     }
+
+
+def _backends(verb: str, counts: Mapping[str, int] | None) -> list[str]:
+    names = ", ".join(f"{name} ({count:,})" for name, count in (counts or {}).items())
+    return [f"{verb} {names}"] if names else []
 
 
 def _steps(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from benchmarks.report import write_report
+from benchmarks.report_answers import describe_dive
 from benchmarks.report_charts import Estimate, interval_bar, line_charts, tick_values
 from benchmarks.report_tables import BEGIN, END, update_tables
 from benchmarks.report_view import derived_figures
@@ -125,6 +126,32 @@ def test_rows_and_metrics_stand_in_their_cells(tmp_path) -> None:
     assert names == ["Clip + sentence", "Raw clip vector"]
     assert "<td>41.2<small>39.1 to 43.3</small></td>" in body
     assert "1,204 queries" in text
+
+
+def test_no_bar_is_cut_off_and_parts_share_the_scale(tmp_path) -> None:
+    def row(value: float) -> dict:
+        return {"name": "composed", "map@50": value, "map@50_low": value, "map@50_high": value}
+
+    parts = {"twists": {"num_queries": 3, "rows": [row(0.76)]}, "pike": {"rows": [row(0.19)]}}
+    write(tmp_path, "evaluate/metrics.json", {"rows": [row(0.38)], "by_change": parts})
+    text = page(tmp_path)
+    widths = re.findall(r"class=\"fill\" style=\"width:([\d.]+)%", text)
+    assert [float(width) for width in widths] == [47.5, 95.0, 23.75]  # full width is 80 %
+    assert "full width = 80 %" in text
+    assert "3 queries" in text
+
+
+@pytest.mark.parametrize(
+    ("label", "words"),
+    [
+        ("5253b", "back, 2.5 somersaults, 1.5 twists, pike"),
+        ("401b", "inward, 0.5 somersaults, pike"),
+        ("626c", "armstand, back, 3 somersaults, tuck"),
+        ("a label of another data set", ""),
+    ],
+)
+def test_dive_numbers_are_said_in_words(label: str, words: str) -> None:
+    assert describe_dive(label) == words
 
 
 def test_a_half_written_last_line_of_curves_is_left_out(tmp_path) -> None:
