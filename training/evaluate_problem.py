@@ -3,8 +3,8 @@
 Protocol `unique`: the gallery holds each clip of the split once; a query never finds its own clip.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -27,6 +27,10 @@ class RetrievalProblem:
     """clip id -> unit vector; holds every query and gallery clip."""
     seen_pairs: frozenset[tuple[str | None, str | None]]
     """(source label, target label) of the training triplets; empty = not known."""
+    num_dead_clips: int = 0
+    """Clips of the split that could not be embedded: not in the gallery, no target of any query."""
+    num_queries_left_out: int = 0
+    """Queries whose own clip or whose every target is dead."""
 
     @cached_property
     def gallery_MD(self) -> np.ndarray:  # noqa: N802 - M gallery clips, D wide
@@ -66,40 +70,69 @@ def pose_problem(
     *,
     split: str | None,
     clips: Sequence[Clip] | None = None,
+    dead_ids: Collection[str] = (),
     train_split: str = "train",
 ) -> RetrievalProblem:
     """The queries of a split over all its clips.
 
     `clips` tells which clips the split has. Without it the gallery is the query and target clips of the
-    split's triplets, which leaves out clips that no triplet names.
+    split's triplets, which leaves out clips that no triplet names. `dead_ids` are clips that are known
+    to have no vector; any other missing vector is an error.
     """
-    chosen = tuple(triplet for triplet in triplets if triplet.split == split)
+    chosen = [triplet for triplet in triplets if triplet.split == split]
     if not chosen:
         found = sorted({triplet.split or "(none)" for triplet in triplets})
         raise ValueError(f"no triplet has the split {split!r}; there are {found}")
-    named = {clip_id for t in chosen for clip_id in (t.query_clip_id, *t.target_clip_ids)}
-    gallery = named
-    if clips is not None:
-        gallery = {clip.clip_id for clip in clips if clip.split == split}
-        strangers = sorted(named - gallery)
-        if strangers:
-            raise ValueError(
-                f"{len(strangers)} clips of the triplets are no clips of split {split!r}, first: {strangers[:3]}"
-            )
-    missing = sorted(gallery - vectors.keys())
+    gallery = _split_clips(chosen, split, clips)
+    dead = gallery & set(dead_ids)
+    missing = sorted(gallery - dead - vectors.keys())
     if missing:
         raise ValueError(f"{len(missing)} clips have no vector, first: {missing[:3]}")
-    seen = frozenset(
-        (t.source_label, t.target_label)
-        for t in triplets
-        if t.split == train_split and t.target_label
-    )
+    alive = [_without(triplet, dead) for triplet in chosen] if dead else list(chosen)
+    kept = tuple(triplet for triplet in alive if triplet is not None)
+    if not kept:
+        raise ValueError(
+            f"all {len(chosen)} queries of split {split!r} lost their clips: {sorted(dead)[:3]} ..."
+        )
+    seen = {(t.source_label, t.target_label) for t in triplets if t.split == train_split}
     return RetrievalProblem(
-        triplets=chosen,
-        gallery_ids=tuple(sorted(gallery)),
+        triplets=kept,
+        gallery_ids=tuple(sorted(gallery - dead)),
         vectors=vectors,
-        seen_pairs=seen if split != train_split else frozenset(),
+        seen_pairs=frozenset(pair for pair in seen if all(pair) and split != train_split),
+        num_dead_clips=len(dead),
+        num_queries_left_out=len(chosen) - len(kept),
     )
+
+
+def _split_clips(
+    triplets: Sequence[Triplet], split: str | None, clips: Sequence[Clip] | None
+) -> set[str]:
+    named = {clip_id for t in triplets for clip_id in (t.query_clip_id, *t.target_clip_ids)}
+    if clips is None:
+        return named
+    gallery = {clip.clip_id for clip in clips if clip.split == split}
+    strangers = sorted(named - gallery)
+    if strangers:
+        raise ValueError(
+            f"{len(strangers)} clips of the triplets are no clips of split {split!r}, first: {strangers[:3]}"
+        )
+    return gallery
+
+
+def _without(triplet: Triplet, dead: Set[str]) -> Triplet | None:
+    targets = tuple(clip_id for clip_id in triplet.target_clip_ids if clip_id not in dead)
+    if triplet.query_clip_id in dead or not targets:
+        return None
+    return replace(triplet, target_clip_ids=targets)
+
+
+def read_dead_ids(vectors_path: Path) -> frozenset[str]:
+    """The clips that `<vectors>.dead.parquet`, written beside the vectors, says could not be embedded."""
+    path = vectors_path.with_name(f"{vectors_path.stem}.dead.parquet")
+    if not path.exists():
+        return frozenset()
+    return frozenset(pq.ParquetFile(path).read(columns=["clip_id"])["clip_id"].to_pylist())
 
 
 def read_unit_vectors(path: str | Path) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ import pytest
 
 from encoders.clips import Clip
 from training.annotations.triplet_table import Triplet
-from training.evaluate_problem import pose_problem, read_unit_vectors
+from training.evaluate_problem import pose_problem, read_dead_ids, read_unit_vectors
 from training.evaluate_scores import METRICS, IntervalConfig, score_row, summarize_rows
 
 
@@ -132,6 +132,29 @@ def test_equal_rows_are_not_called_better():
     assert summary["composed_over_best_other"] == {"value": 1.0, "low": 1.0, "high": 1.0}
     assert summary["composed_minus_best_other"] == {"value": 0.0, "low": 0.0, "high": 0.0}
     assert not summary["intervals_are_disjoint"]
+
+
+def test_dead_clips_leave_gallery_targets_and_queries(tmp_path):
+    clips, vectors, triplets = random_problem(2)
+    asked = [triplet for triplet in triplets if triplet.split == "test"]
+    dead = {asked[0].query_clip_id, *asked[1].target_clip_ids}
+    table = pa.table({"clip_id": sorted(dead), "reason": ["x"] * len(dead)})
+    pq.write_table(table, tmp_path / "vectors.dead.parquet")
+    alive = {clip_id: vector for clip_id, vector in vectors.items() if clip_id not in dead}
+    problem = pose_problem(
+        triplets, alive, split="test", clips=clips,
+        dead_ids=read_dead_ids(tmp_path / "vectors.parquet"),
+    )  # fmt: skip
+    expected = {
+        t.query_id: set(t.target_clip_ids) - dead
+        for t in asked
+        if t.query_clip_id not in dead and set(t.target_clip_ids) - dead
+    }
+    assert {t.query_id: set(t.target_clip_ids) for t in problem.triplets} == expected
+    assert problem.num_queries_left_out == len(asked) - len(expected) > 1
+    assert problem.num_dead_clips == len(dead)
+    assert not dead & set(problem.gallery_ids)
+    assert read_dead_ids(tmp_path / "others.parquet") == frozenset()
 
 
 def test_what_does_not_fit_together_is_named():
