@@ -24,7 +24,7 @@ from cluster.connect import RaySession, ray_session
 from cluster.dataflow import stream_dataflow
 from cluster.leftovers import end_leftovers, recorded_descendants
 from cluster.storage import require_shared
-from encoders.bundle import BundleCard, read_card
+from encoders.card import BundleCard, read_card
 from encoders.clips import write_clips
 from encoders.stages import DeadLetter
 from indexing.compare import Comparison, compare
@@ -239,6 +239,7 @@ class _IndexRun:
             rows_in_collection=self._collection.count(),
             seconds=round(seconds, 3),
             clips_per_s=round(tally.written / seconds, 3) if seconds else 0.0,
+            clips_per_s_warm=round(tally.clips_per_s_warm(), 3),
             bottleneck=find_bottleneck(stages),
             stages=stages,
             embed_backends=dict(tally.embed_backends),

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from encoders.backends import open_backend
-from encoders.bundle import read_card
+from encoders.card import read_card
 from encoders.decode import DecodeError, Span, decode_clips
 from indexing.milvus import TO_THE_END, VideoSpan, open_collection
 from indexing.plan import VIDEO_SUFFIXES

@@ -16,6 +16,7 @@ _INK = (24, 28, 34)
 _GREY = (110, 116, 124)
 _QUERY = (0, 92, 168)
 _MARGIN = 12
+_GAP = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +62,9 @@ def film_strip(place: ClipPlace, style: SheetStyle) -> Image.Image:
         problem = error
     else:
         if problem is None:
-            return Image.fromarray(np.concatenate(list(decoded.frames_NTHWC[0]), axis=1))
+            frames_THWC = decoded.frames_NTHWC[0].copy()
+            frames_THWC[:-1, :, -_GAP:] = _PAPER
+            return Image.fromarray(np.concatenate(list(frames_THWC), axis=1))
     ImageDraw.Draw(strip).text((8, 8), str(problem)[:120], fill=_INK, font=_font(style))
     return strip
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cluster.dataflow import Stage
-from encoders.bundle import BundleCard
+from encoders.card import BundleCard
 from encoders.stages import DecodeStage
 from indexing.config import IndexConfig
 from indexing.embed import CheckedEmbedStage

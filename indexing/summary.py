@@ -1,6 +1,7 @@
 """What an indexing run did: counts, throughput, the bottleneck, and which backends really ran."""
 
 import json
+import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -43,6 +44,9 @@ class IndexSummary:
     seconds: float
     """Of the dataflow, start of Ray's workers included; 0 when there was nothing to do."""
     clips_per_s: float
+    """Written clips over `seconds`."""
+    clips_per_s_warm: float
+    """The same from the first result batch on, without it: what a long run comes to; 0 when unknown."""
     bottleneck: str
     """The stage whose workers were busiest, "" when there was nothing to do."""
     stages: tuple[StageTime, ...]
@@ -71,7 +75,8 @@ class IndexSummary:
                 for stage in self.stages
             )
             lines.append(
-                f"{self.clips_per_s:.1f} clips/s over {self.seconds:.1f} s; bottleneck: "
+                f"{self.clips_per_s:.1f} clips/s over {self.seconds:.1f} s, "
+                f"{self.clips_per_s_warm:.1f} once warm; bottleneck: "
                 f"{self.bottleneck} ({times})"
             )
             lines.append(
@@ -103,12 +108,22 @@ class Tally:
     decode_backends: Counter[str] = field(default_factory=Counter)
     decode_fallbacks: Counter[str] = field(default_factory=Counter)
     canary_min_cosine: float | None = None
+    _first: tuple[float, int] | None = None
+    _last_s: float = 0.0
+
+    def clips_per_s_warm(self) -> float:
+        """From the first batch to the last, without the first."""
+        if self._first is None or self._last_s <= self._first[0]:
+            return 0.0
+        return (self.written - self._first[1]) / (self._last_s - self._first[0])
 
     def add(self, batch: Mapping[str, np.ndarray]) -> None:
         """One batch that came out of the write stage."""
         is_alive = np.array([not reason for reason in batch["dead_reason"]])
         self.written += int(is_alive.sum())
         self.dead += int((~is_alive).sum())
+        self._last_s = time.perf_counter()
+        self._first = self._first or (self._last_s, self.written)
         for name in ("decode", "embed", "write"):
             self.busy_s[name] += float(batch[f"{name}_busy_s"].sum())
         self.embed_backends.update(map(str, batch["embed_backend"][is_alive]))

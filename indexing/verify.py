@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tyro
 
-from encoders.bundle import read_card
+from encoders.card import read_card
 from indexing.compare import Comparison, compare
 from indexing.content import read_contents
 from indexing.ledger import Ledger

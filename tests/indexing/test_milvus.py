@@ -1,4 +1,4 @@
-"""Against exact NumPy search, on a real Milvus Lite."""
+"""Against exact NumPy search, on Milvus Lite, and where `pip install '.[server]'` was done on a Milvus server."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,10 +31,22 @@ def row(i: int, **changes) -> dict:
     } | changes
 
 
+@pytest.fixture(scope="module", params=["lite", "server"])
+def milvus_uri(request, tmp_path_factory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("milvus")
+    if request.param == "lite":
+        yield str(folder / "lite")
+        return
+    server = pytest.importorskip("milvus").default_server
+    server.set_base_dir(str(folder))
+    server.start()
+    yield f"http://127.0.0.1:{server.listen_port}"
+    server.stop()
+
+
 @pytest.fixture(scope="module")
-def collection(tmp_path_factory) -> Iterator[ClipCollection]:
-    folder = tmp_path_factory.mktemp("milvus") / "lite"
-    with open_collection(str(folder), "clips") as opened:
+def collection(milvus_uri: str) -> Iterator[ClipCollection]:
+    with open_collection(milvus_uri, "clips") as opened:
         opened.create_or_check(encoder_id="encoder-1", embedding_dim=DIM)
         opened.upsert([row(i) for i in range(300)])
         opened.upsert([row(i) for i in range(50)])

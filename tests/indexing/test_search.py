@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("encoders.bundle")
+pytest.importorskip("encoders.backends")
 
 from indexing.search import parse_file
 

@@ -1,0 +1,180 @@
+"""Good and bad files in one folder: every good clip gets in, every bad file its own reason, reruns do what changed."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+import psutil
+import pytest
+
+from cluster.connect import ray_session
+from encoders.clips import Clip, write_clips
+from indexing import verify
+from indexing.config import IndexConfig
+from indexing.ledger import read_dead_letters
+from indexing.milvus import open_collection
+from indexing.pipeline import index_archive
+from indexing.resources import WorkerOptions
+from indexing.search import SearchClient
+from indexing.summary import IndexSummary
+
+NUM_GOOD = 5
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_of_this_module() -> Iterator[None]:
+    before = {process.pid for process in psutil.Process().children(recursive=True)}
+    with ray_session(num_cpus=2):
+        yield
+    after = {process.pid for process in psutil.Process().children(recursive=True)}
+    assert after <= before
+
+
+def write_video(path: Path, seed: int, *, num_frames: int = 20) -> Path:
+    rng = np.random.default_rng(seed)
+    picture = rng.integers(0, 255, (8, 8, 3)).astype(np.uint8).repeat(8, 0).repeat(8, 1)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        for turn in range(num_frames):
+            frame = av.VideoFrame.from_ndarray(np.roll(picture, 3 * turn, 1), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def write_sound(path: Path) -> None:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=16000)
+        frame = av.AudioFrame(format="fltp", layout="mono", samples=1024)
+        frame.planes[0].update(np.zeros(1024, np.float32).tobytes())
+        frame.sample_rate = 16000
+        for number in range(10):
+            frame.pts = number * 1024
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("archive")
+    for number in range(NUM_GOOD):
+        write_video(folder / f"good-{number}.mp4", number)
+    whole = write_video(folder / "truncated.mp4", 99, num_frames=50).read_bytes()
+    (folder / "truncated.mp4").write_bytes(whole[: len(whole) // 2])
+    (folder / "empty.mp4").touch()
+    (folder / "text.mp4").write_text("these are words\n" * 100)
+    write_sound(folder / "sound.mp4")
+    write_video(folder / "one-frame.mp4", 98, num_frames=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def config(archive, tiny_bundle, tmp_path_factory) -> IndexConfig:
+    folder = tmp_path_factory.mktemp("index")
+    return IndexConfig(
+        bundle_dir=tiny_bundle,
+        clips=str(archive),
+        milvus_uri=str(folder / "milvus"),
+        run_dir=folder / "run",
+        workers=WorkerOptions(decode="pyav", device="cpu"),
+    )
+
+
+@pytest.fixture(scope="module")
+def first_run(config) -> IndexSummary:
+    return index_archive(config)
+
+
+def stored_rows(config: IndexConfig, encoder_id: str) -> dict[str, str]:
+    with open_collection(config.milvus_uri, config.collection) as collection:
+        collection.check(encoder_id=encoder_id)
+        rows = [(row["clip_id"], row["clip_key"]) for row in collection.rows()]
+    assert len(rows) == len(dict(rows))
+    return dict(rows)
+
+
+def verified(config: IndexConfig) -> int:
+    arguments = ["--bundle-dir", str(config.bundle_dir), "--clips", config.clips]
+    return verify.main(
+        [*arguments, "--milvus-uri", config.milvus_uri, "--run-dir", str(config.run_dir)]
+    )
+
+
+def test_every_good_file_is_in_and_every_bad_one_has_its_reason(config, first_run) -> None:
+    good = {f"good-{number}.mp4" for number in range(NUM_GOOD)}
+    assert stored_rows(config, first_run.encoder_id).keys() == good
+    assert (first_run.clips_in, first_run.written, first_run.dead) == (NUM_GOOD + 5, NUM_GOOD, 5)
+    letters = read_dead_letters(config.run_dir)
+    assert {letter.clip_id: letter.reason for letter in letters} == {
+        "truncated.mp4": "corrupt_container",
+        "empty.mp4": "empty_file",
+        "text.mp4": "container_not_allowed",
+        "sound.mp4": "no_video_stream",
+        "one-frame.mp4": "too_short",
+    }
+    assert all(letter.detail and letter.stage == "decode" for letter in letters)
+    assert first_run.embed_backends == {"onnx": NUM_GOOD}
+    assert first_run.decode_backends == {"pyav": NUM_GOOD}
+    assert first_run.canary_min_cosine is not None
+    assert first_run.canary_min_cosine > 0.9999
+    assert verified(config) == 0
+
+
+def test_changes_and_only_changes_are_worked_on(config, archive, first_run, capsys) -> None:
+    before = stored_rows(config, first_run.encoder_id)
+    again = index_archive(config)
+    assert (again.written, again.skipped, again.dead, again.seconds) == (0, NUM_GOOD, 5, 0.0)
+
+    write_video(archive / "good-0.mp4", 1000)  # new content
+    shutil.copy(archive / "good-1.mp4", archive / "copy.mp4")  # the same content twice
+    write_video(archive / "one-frame.mp4", 98)  # mended
+    (archive / "good-2.mp4").write_text("spoiled")  # a good one goes bad
+    with open_collection(config.milvus_uri, config.collection) as collection:
+        collection.check(encoder_id=first_run.encoder_id)
+        collection.delete([before["good-3.mp4"]])  # a row is lost
+    capsys.readouterr()
+    assert verified(config) == 1
+    assert "5 missing, 0 duplicate, 2 stale, 0 orphaned" in capsys.readouterr().out
+    changed = index_archive(config)
+    assert (changed.written, changed.deleted, changed.dead) == (4, 2, 5)
+    after = stored_rows(config, first_run.encoder_id)
+    assert after.keys() == (before.keys() - {"good-2.mp4"}) | {"copy.mp4", "one-frame.mp4"}
+    same = {name for name in before if after.get(name) == before[name]}
+    assert same == {"good-1.mp4", "good-3.mp4", "good-4.mp4"}
+    assert verified(config) == 0
+
+    (archive / "copy.mp4").unlink()  # the archive loses a clip
+    assert verified(config) == 1
+    assert "1 orphaned" in capsys.readouterr().out
+
+
+def test_labels_follow_without_a_new_vector(config, archive, first_run, tmp_path) -> None:
+    videos = [archive / "good-1.mp4", archive / "good-4.mp4"]
+
+    def clips(label: str) -> str:
+        listed = [
+            Clip(clip_id=path.name, video_uri=str(path), label=label, attributes={"twists": "1"})
+            for path in videos
+        ]
+        write_clips(tmp_path / "clips.parquet", listed)
+        return str(tmp_path / "clips.parquet")
+
+    from dataclasses import replace
+
+    labelled = replace(config, clips=clips("5253b"))
+    assert index_archive(labelled).refreshed == 2
+    summary = index_archive(replace(labelled, clips=clips("301c")))
+    assert (summary.refreshed, summary.written, summary.seconds) == (2, 0, 0.0)
+    with SearchClient(config.milvus_uri, config.collection, config.bundle_dir) as client:
+        result = client.search(clip="good-1.mp4", limit=50)
+        by_file = client.search(clip=str(archive / "good-1.mp4"), limit=50)
+    assert result.query.label == "301c"
+    assert {hit.label for hit in result.hits if hit.clip_id == "good-4.mp4"} == {"301c"}
+    assert "good-1.mp4" not in {hit.clip_id for hit in (*result.hits, *by_file.hits)}
+    for one, other in zip(result.hits, by_file.hits, strict=True):
+        assert one.clip_id == other.clip_id
+        assert one.score == pytest.approx(other.score, abs=1e-4)
