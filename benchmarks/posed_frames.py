@@ -1,0 +1,51 @@
+"""Frames for pretraining: rendered clips of the `pretrain` streams, as a decoder would give them, with their true poses.
+
+T frames, H W pixels, C channels, P pose numbers.
+"""
+
+import cv2
+import numpy as np
+
+from benchmarks.dives.pose import render_clip
+from encoders.frame_image import resize_frame
+from training.annotations.dive_numbers import DIVE_CLASSES, parse_dive_number
+
+DIFFICULTIES = ("open", "full")
+_JPEG_QUALITY = (45, 95)
+_NUM_FRAMES_OF_SPLASH = 3
+
+
+def clip_labels(num_clips: int, rng: np.random.Generator) -> list[str]:
+    """Dive numbers to render: dives with twists twice as often, because turning is the harder half of a pose."""
+    twisting = [label for label in DIVE_CLASSES if parse_dive_number(label).half_twists]
+    pool = [*DIVE_CLASSES, *twisting]
+    return [pool[n] for n in rng.integers(len(pool), size=num_clips)]
+
+
+def render_posed_clip(task: tuple[str, int, int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """(label, seed, index, render size, image size) -> the clip's frames up to the splash, as a decoder might give them."""
+    label, seed, index, render_size, image_size = task
+    cv2.setNumThreads(1)
+    clip = render_clip(
+        label,
+        seed=seed,
+        split="pretrain",
+        index=index,
+        difficulty=DIFFICULTIES[index % len(DIFFICULTIES)],
+        size=render_size,
+    )
+    end = min(clip.motion.execution.entry_frame + _NUM_FRAMES_OF_SPLASH, len(clip.frames_THWC))
+    rng = np.random.default_rng([seed, index])
+    quality = int(rng.integers(*_JPEG_QUALITY))
+    frames = [
+        resize_frame(_compress(frame_HWC, quality), image_size)
+        for frame_HWC in clip.frames_THWC[:end]
+    ]
+    return np.stack(frames), clip.pose_TP[:end]
+
+
+def _compress(frame_HWC: np.ndarray, quality: int) -> np.ndarray:
+    """Block artefacts like those of a video codec."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    _is_ok, data = cv2.imencode(".jpg", frame_HWC[..., ::-1], options)
+    return np.ascontiguousarray(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[..., ::-1])
