@@ -5,6 +5,7 @@ Letters: N spans, T frames, H W pixels, C = 3 (RGB).
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, get_args
@@ -62,7 +63,7 @@ class DecodedSpan:
     backend_used: DecodeBackendKind
     fallback_reason: str | None
     num_frames_decoded: int
-    """Frames that went through the decoder for the whole video so far."""
+    """Frames that came out of the decoder for the whole video so far."""
 
 
 class FrameSource(Protocol):
@@ -80,7 +81,7 @@ class FrameSource(Protocol):
     def last_error(self) -> str: ...
 
     def read_frames(self, numbers: Iterable[int]) -> Iterator[tuple[int, np.ndarray | None]]:
-        """(number, RGB frame as shown [H, W, 3]) in ascending order; None for a frame that cannot be decoded."""
+        """(number, RGB frame as shown [H, W, 3]) in any order; None for a frame that cannot be decoded."""
         ...
 
 
@@ -150,7 +151,7 @@ def iter_spans(request: DecodeRequest) -> Iterator[DecodedSpan]:
 def _iter_pyav(path: Path, request: DecodeRequest) -> Iterator[DecodedSpan]:
     from encoders.decode_pyav import PyavVideo  # av only where it decodes
 
-    with PyavVideo(path, request.limits) as video:
+    with closing(PyavVideo(path, request.limits)) as video:
         yield from _assemble(request, video)
 
 
@@ -158,7 +159,7 @@ def _iter_dali(path: Path, request: DecodeRequest) -> Iterator[DecodedSpan]:
     from encoders.decode_dali import DaliVideo  # dali only where it decodes
     from encoders.decode_pyav import PyavVideo
 
-    with PyavVideo(path, request.limits) as video:
+    with closing(PyavVideo(path, request.limits)) as video:
         yield from _assemble(request, DaliVideo(video, request.device))
 
 

@@ -57,7 +57,7 @@ class DaliVideo:
         return self._video.num_frames_decoded + self._num_frames_returned
 
     def read_frames(self, numbers: Iterable[int]) -> Iterator[tuple[int, np.ndarray | None]]:
-        """(number, RGB frame as shown [H, W, 3]) in ascending order; None for a frame that cannot be decoded."""
+        """(number, RGB frame as shown [H, W, 3]); None for a frame that cannot be decoded."""
         wanted = sorted(set(numbers))
         per_run = max(_RUN_BYTES // (self.index.width * self.index.height * 3), 1)
         while wanted and self.fallback_reason is None:

@@ -7,18 +7,19 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn
 
 import numpy as np
 
 from encoders.frame_image import DisplayMatrix, orient_frame
-from encoders.frame_plan import FrameIndex
+from encoders.frame_plan import FrameIndex, PacketRow, index_of_packets
 from encoders.media import (
     ALLOWED_DECODERS,
     DecodeBackendKind,
     DecodeError,
     MediaLimits,
     open_local,
+    open_options,
     sniff_container,
 )
 
@@ -78,41 +79,59 @@ class PyavVideo:
             self.close()
             raise
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def close(self) -> None:
         self._container.close()
         self._file.close()
 
     def read_frames(self, numbers: Iterable[int]) -> Iterator[tuple[int, np.ndarray | None]]:
-        """(number, RGB frame as shown [H, W, 3]) in ascending order; None for a frame that cannot be decoded."""
+        """(number, RGB frame as shown [H, W, 3]); None for a frame that cannot be decoded."""
+        missing: list[int] = []
+        for number, picture_HWC in self._read_pass(numbers, is_thorough=False):
+            if picture_HWC is None:
+                missing.append(number)
+            else:
+                yield number, picture_HWC
+        # A keyframe that is none (periodic intra refresh) or a decoder that loses count of the display order: read it all.
+        yield from self._read_pass(missing, is_thorough=True)
+
+    def _read_pass(
+        self, numbers: Iterable[int], *, is_thorough: bool
+    ) -> Iterator[tuple[int, np.ndarray | None]]:
+        """Once through the file, in ascending order; thorough = from its start and every frame.
+
+        Otherwise it seeks, and in H.264 does not decode unwanted frames that no frame refers to (most B-frames). Only H.264
+        marks those beyond doubt: in HEVC the mark speaks of one temporal layer.
+        """
+        may_skip = self.index.codec == "h264" and not is_thorough
         pending = deque(sorted(set(numbers)))
+        wanted_pts = {int(self.index.shown_pts[number]) for number in pending}
         position: int | None = None
         packets: Iterator[Packet] = iter(())
+        head, start = -1, -1
         while pending:
-            start = self.index.start_position(pending[0])
+            if pending[0] != head:
+                head = pending[0]
+                start = 0 if is_thorough else self.index.start_position(head)
             if position is None or self.index.skips_a_keyframe(position, start):
                 packets, position = self._packets_from(start), start - 1
             packet = next(packets, None)
             position += 1
+            if packet is not None:
+                is_needed = not may_skip or _pts_dts(packet)[0] in wanted_pts
+                self._stream.codec_context.skip_frame = "DEFAULT" if is_needed else "NONREF"
             for frame in self._decode(packet):
-                number = self.index.number_of_pts.get(-1 if frame.pts is None else frame.pts)
-                if number is None:
-                    continue
-                while pending and pending[0] < number:
+                number = self._number_of(frame)
+                while number is not None and pending and pending[0] < number:
                     yield pending.popleft(), None
                 if pending and pending[0] == number:
-                    yield (
-                        pending.popleft(),
-                        None if frame.is_corrupt else self._shown_picture(frame),
-                    )
+                    picture_HWC = None if frame.is_corrupt else self._shown_picture(frame)
+                    yield pending.popleft(), picture_HWC
             if packet is None:
                 yield from ((number, None) for number in pending)
                 return
+
+    def _number_of(self, frame: VideoFrame) -> int | None:
+        return None if frame.pts is None else self.index.number_of_pts.get(frame.pts)
 
     @property
     def num_video_streams(self) -> int:
@@ -129,21 +148,12 @@ class PyavVideo:
                 raise DecodeError("corrupt_container", f"no frame decodes: {self.last_error}")
 
     def _open_container(self, container_format: str) -> InputContainer:
-        options = {
-            # Each is checked again below; here they bind what FFmpeg does by itself while it opens the file.
-            "codec_whitelist": ",".join(ALLOWED_DECODERS),
-            "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm",
-            "protocol_whitelist": "none",
-            "enable_drefs": "0",
-            "max_streams": str(self._limits.max_streams + 1),
-            "max_pixels": str(self._limits.max_pixels),
-        }
         try:
             return av.open(
                 self._file,
                 mode="r",
                 format=container_format,
-                options=options,
+                options=open_options(self._limits),
                 metadata_errors="replace",
                 buffer_size=_BUFFER_BYTES,
                 io_open=_refuse_to_open,
@@ -184,23 +194,16 @@ class PyavVideo:
     def _read_index(self) -> FrameIndex:
         stream = self._stream
         codec = stream.codec_context.codec.canonical_name
-        rows: list[tuple[int, int, bool, bool]] = []
+        rows: list[PacketRow] = []
         for packet in self._data_packets():
             rows.append((*_pts_dts(packet), packet.is_keyframe, _is_shown(packet, codec)))
             if len(rows) > self._limits.max_frames:
                 self._limits.check(max_frames=len(rows))
-        pts, dts, is_keyframe, is_shown = (
-            np.array(column) for column in (zip(*rows, strict=True) if rows else ((),) * 4)
-        )
-        index = FrameIndex(
-            pts_P=pts.astype(np.int64),
-            dts_P=dts.astype(np.int64),
-            is_keyframe_P=is_keyframe.astype(bool),
-            is_shown_P=is_shown.astype(bool),
+        index = index_of_packets(
+            rows,
             time_base=stream.time_base or stream.codec_context.time_base,
             codec=codec,
-            width=stream.codec_context.width,
-            height=stream.codec_context.height,
+            size=(stream.codec_context.width, stream.codec_context.height),
             is_truncated=self._is_short or self._has_read_error,
         )
         if index.num_frames == 0:
@@ -246,10 +249,8 @@ class PyavVideo:
 
     def _decode(self, packet: Packet | None) -> list[VideoFrame]:
         """The frames that come out when one more packet goes in, or when the end (None) is told."""
-        if packet is not None:
-            self.num_frames_decoded += 1
         try:
-            return self._stream.codec_context.decode(packet)
+            frames = self._stream.codec_context.decode(packet)
         except MemoryError as error:
             raise DecodeError(
                 "limit_exceeded", "decoding needs more memory than is allowed"
@@ -258,6 +259,8 @@ class PyavVideo:
             # A damaged packet costs the frames that need it: they never come out, and the caller sees them missing.
             self.last_error = str(error)
             return []
+        self.num_frames_decoded += len(frames)
+        return frames
 
 
 def _refuse_to_open(url: str, flags: int, options: dict[str, str]) -> NoReturn:

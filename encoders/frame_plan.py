@@ -14,6 +14,9 @@ import numpy as np
 from encoders.media import DecodeError, MediaLimits
 from encoders.sampling import sample_positions
 
+# pts, dts, is keyframe, is shown
+PacketRow = tuple[int, int, bool, bool]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Span:
@@ -97,6 +100,29 @@ class FrameIndex:
         keys = self._keyframe_positions
         upcoming = keys[int(np.searchsorted(keys, position, side="right")) :]
         return bool(len(upcoming) and upcoming[0] < start)
+
+
+def index_of_packets(
+    rows: Sequence[PacketRow],
+    *,
+    time_base: Fraction,
+    codec: str,
+    size: tuple[int, int],
+    is_truncated: bool,
+) -> FrameIndex:
+    """The index of packets in decoding order; size is (width, height)."""
+    pts, dts, is_keyframe, is_shown = zip(*rows, strict=True) if rows else ((),) * 4
+    return FrameIndex(
+        pts_P=np.array(pts, np.int64),
+        dts_P=np.array(dts, np.int64),
+        is_keyframe_P=np.array(is_keyframe, bool),
+        is_shown_P=np.array(is_shown, bool),
+        time_base=time_base,
+        codec=codec,
+        width=size[0],
+        height=size[1],
+        is_truncated=is_truncated,
+    )
 
 
 def frames_in_span(index: FrameIndex, span: Span) -> range:

@@ -95,6 +95,18 @@ def local_path(video: str | Path) -> Path:
     return path
 
 
+def open_options(limits: MediaLimits) -> dict[str, str]:
+    """What FFmpeg is told while it opens a file, for what it does before anybody can check its findings."""
+    return {
+        "codec_whitelist": ",".join(ALLOWED_DECODERS),
+        "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm",
+        "protocol_whitelist": "none",
+        "enable_drefs": "0",
+        "max_streams": str(limits.max_streams + 1),
+        "max_pixels": str(limits.max_pixels),
+    }
+
+
 def open_local(path: Path) -> BinaryIO:
     """The file for reading; one that went away or is not ours to read is `fetch_failed`."""
     try:
