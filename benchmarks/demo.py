@@ -1,0 +1,86 @@
+"""The whole flow on rendered video: `tfcovr demo` renders, trains, exports, indexes, evaluates, asks.
+
+Every step is a command that a user could type; the demo puts them in a row, remembers what is done,
+and measures the time and the memory of each.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.demo_plan import FULL, TINY, plan_steps
+from benchmarks.report import write_report
+from benchmarks.steps import StepError, format_seconds, run_steps
+from benchmarks.summary import summarize
+from cluster.storage import write_atomic
+
+_EXAMPLES = """examples:
+  tfcovr demo                       the real thing: at most 15 minutes on 2 cores
+  tfcovr demo --tiny                the same steps in under 2 minutes; its numbers mean nothing
+  tfcovr demo --run-dir /data/demo  keep everything somewhere else
+
+Stop it whenever you like: the same command goes on where it stopped."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DemoConfig:
+    """Render an archive of dives, train on it, index it, ask it, and write a report."""
+
+    run_dir: Path | None = None
+    """Where everything goes; runs/demo, or runs/demo-tiny with --tiny, unless named."""
+    tiny: bool = False
+    """A few clips and steps only."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the flow and say where the report is."""
+    import tyro
+
+    config = tyro.cli(
+        DemoConfig,
+        args=argv,
+        prog="tfcovr demo",
+        description=f"{DemoConfig.__doc__}\n\n{_EXAMPLES}",
+    )
+    plan = TINY if config.tiny else FULL
+    run_dir = config.run_dir or Path("runs") / ("demo-tiny" if config.tiny else "demo")
+    console = Console(file=sys.stdout)
+    try:
+        records = run_steps(plan_steps(plan, run_dir), run_dir, console)
+    except StepError as error:
+        sys.stderr.write(f"error: {error}\nthe same command goes on where this one stopped\n")
+        return 1
+    summary = summarize(run_dir, records, preset=plan.name)
+    write_atomic(run_dir / "summary.json", json.dumps(summary, indent=1).encode())
+    report = write_report(run_dir)
+    console.print(
+        f"\nAll steps took {format_seconds(summary['seconds_total'])}, "
+        f"at most {summary['peak_memory_gb']:.1f} GB of memory.\n"
+        f"  the page:     {report}\n"
+        f"  the answers:  {run_dir / 'answers.png'}\n"
+        f"  the figures:  {run_dir / 'summary.json'}\n"
+        f"Ask it yourself:\n  {example_question(run_dir)}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if config.tiny:
+        console.print("This was --tiny: every step is real, the numbers mean nothing.")
+    return 0
+
+
+def example_question(run_dir: Path) -> str:
+    """A command that repeats the first question of the demo."""
+    answer = json.loads((run_dir / "answers.json").read_text())[0]
+    return (
+        f"tfcovr search --bundle-dir {run_dir / 'stage2' / 'bundle'} "
+        f"--milvus-uri {run_dir / 'milvus'} --clip {answer['query_clip_id']} "
+        f'--edit "{answer["edit_text"]}" -k 5'
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
