@@ -32,7 +32,7 @@ def triplets(clips: list[Clip]) -> list[Triplet]:
         Triplet(
             query_id=f"{clip.clip_id}->{label}",
             query_clip_id=clip.clip_id,
-            edit_text="",
+            edit_text="otherwise",
             target_clip_ids=(f"{label}-0",),
             source_label=clip.label,
             target_label=label,
