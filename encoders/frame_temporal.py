@@ -24,7 +24,7 @@ class FrameTemporalConfig:
     kind: Literal["frame_temporal"] = "frame_temporal"
     num_frames: int = 24
     image: PoseImageConfig = field(default_factory=PoseImageConfig)
-    embedding_dim: int = 192
+    embedding_dim: int = 128
     """Width of the transformer and of the clip vector (D)."""
     depth: int = 3
     num_heads: int = 4
@@ -111,6 +111,8 @@ class FrameTemporalEncoder(VideoEncoder):
         width = config.embedding_dim
         self.frame_norm = nn.LayerNorm(config.image.vector_dim)
         self.frame_in = nn.Linear(config.image.vector_dim, width)
+        # Sees what changes between neighbouring frames: without it, shuffling the frames hardly hurts.
+        self.motion = nn.Conv1d(width, width, 3, padding=1)
         self.positions = nn.Parameter(torch.randn(config.num_frames, width) * 0.02)
         self.blocks = nn.ModuleList(_Block(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width)
@@ -135,12 +137,16 @@ class FrameTemporalEncoder(VideoEncoder):
         """
         x_NTD = self.frame_in(self.frame_norm(frame_vectors_NTF))
         if self.config.temporal == "ordered":
-            return self.norm(self._run_blocks(x_NTD + self.positions)).mean(dim=1)
+            if x_NTD.shape[1] != self.config.num_frames:
+                raise ValueError(
+                    f"{x_NTD.shape[1]} frame vectors a clip; this encoder takes {self.config.num_frames}"
+                )
+            return self._contextualize(x_NTD, self.positions).mean(dim=1)
         if self.config.temporal == "single" and self.training:
             x_NTD = self._one_frame_each(x_NTD)
         num_frames = x_NTD.shape[1]
-        alone_BD = self.norm(self._run_blocks(x_NTD.reshape(-1, 1, x_NTD.shape[2])))[:, 0]
-        return alone_BD.unflatten(0, (-1, num_frames)).mean(dim=1)
+        alone_B1D = self._contextualize(x_NTD.reshape(-1, 1, x_NTD.shape[2]), None)
+        return alone_B1D.unflatten(0, (-1, num_frames)).mean(dim=(1, 2))
 
     def features(self, frames_NTHWC: Tensor) -> Tensor:
         """uint8 frames [N, T, H, W, 3] -> clip vectors [N, D], not normalised."""
@@ -151,10 +157,13 @@ class FrameTemporalEncoder(VideoEncoder):
         """Stage 1 learns all but the image part, which is frozen from the start."""
         self.image.requires_grad_(False)
 
-    def _run_blocks(self, x_NTD: Tensor) -> Tensor:
+    def _contextualize(self, x_NTD: Tensor, positions_TD: Tensor | None) -> Tensor:
+        x_NTD = F.gelu(self.motion(x_NTD.transpose(1, 2))).transpose(1, 2)
+        if positions_TD is not None:
+            x_NTD = x_NTD + positions_TD
         for block in self.blocks:
             x_NTD = block(x_NTD)
-        return x_NTD
+        return self.norm(x_NTD)
 
     @staticmethod
     def _one_frame_each(x_NTD: Tensor) -> Tensor:
