@@ -42,7 +42,7 @@ def test_a_head_and_gpu_workers_that_come_and_go(cluster: dict) -> None:
 
 
 def test_the_nodes_install_what_the_project_has(cluster: dict) -> None:
-    (mount,) = cluster["file_mounts"]
+    (mount,) = [remote for remote, local in cluster["file_mounts"].items() if local == "."]
     commands = [
         command for name in ("", "head_", "worker_") for command in cluster[f"{name}setup_commands"]
     ]
