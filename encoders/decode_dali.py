@@ -141,6 +141,8 @@ def _why_not(video: PyavVideo, device_id: int | None) -> str | None:
         return "the file has packets that are not shown, which dali counts as frames"
     if index.is_truncated:
         return "the file is cut off"
+    if video.has_false_keyframes:
+        return "the file has keyframes at which dali may not start (periodic intra refresh)"
     if video.num_video_streams > 1:
         return f"the file has {video.num_video_streams} video streams"
     return None

@@ -13,6 +13,7 @@ import numpy as np
 
 from encoders.frame_image import DisplayMatrix, orient_frame
 from encoders.frame_plan import FrameIndex, PacketRow, index_of_packets
+from encoders.keyframes import is_clean_start, is_shown
 from encoders.media import (
     ALLOWED_DECODERS,
     DecodeBackendKind,
@@ -61,6 +62,7 @@ class PyavVideo:
         self.path = path
         self.num_frames_decoded = 0
         self.last_error = ""
+        self.has_false_keyframes = False
         self._has_read_error = False
         self._reformatter = VideoReformatter()
         self._limits = limits
@@ -91,7 +93,7 @@ class PyavVideo:
                 missing.append(number)
             else:
                 yield number, picture_HWC
-        # A keyframe that is none (periodic intra refresh) or a decoder that loses count of the display order: read it all.
+        # A keyframe that is none after all, or a decoder that loses count of the display order: read it all.
         yield from self._read_pass(missing, is_thorough=True)
 
     def _read_pass(
@@ -194,9 +196,15 @@ class PyavVideo:
     def _read_index(self) -> FrameIndex:
         stream = self._stream
         codec = stream.codec_context.codec.canonical_name
+        extradata = stream.codec_context.extradata
         rows: list[PacketRow] = []
         for packet in self._data_packets():
-            rows.append((*_pts_dts(packet), packet.is_keyframe, _is_shown(packet, codec)))
+            data = memoryview(packet)
+            is_start = packet.is_keyframe and is_clean_start(data, codec, extradata)
+            self.has_false_keyframes |= packet.is_keyframe and not is_start
+            rows.append(
+                (*_pts_dts(packet), is_start, is_shown(data, codec) and not packet.is_discard)
+            )
             if len(rows) > self._limits.max_frames:
                 self._limits.check(max_frames=len(rows))
         index = index_of_packets(
@@ -280,13 +288,6 @@ def _pts_dts(packet: Packet) -> tuple[int, int]:
     if pts is None or dts is None:
         raise DecodeError("corrupt_container", "a packet has no time")
     return pts, dts
-
-
-def _is_shown(packet: Packet, codec: str) -> bool:
-    if packet.is_discard:
-        return False
-    # VP8 stores its hidden reference frames as packets of their own; bit 4 of the first byte is show_frame (RFC 6386, 9.1).
-    return codec != "vp8" or bool(bytes(packet)[0] & 0x10)
 
 
 def _display_matrix(frame: VideoFrame) -> DisplayMatrix | None:
