@@ -1,0 +1,53 @@
+"""How do weights move? AdamW in two groups, and a learning rate that is a function of the step alone."""
+
+import math
+
+import torch
+from torch import nn
+
+from training.configs import LoopConfig
+
+
+def build_optimizer(module: nn.Module, config: LoopConfig) -> torch.optim.AdamW:
+    """Trainable parameters only. No decay for norms, biases and embeddings (class, position, time).
+
+    A module may scale the rate of some parameters: `learning_rate_scales`, prefix of the name -> factor.
+    """
+    scales: dict[str, float] = getattr(module, "learning_rate_scales", {})
+    groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            scale = next((s for prefix, s in scales.items() if name.startswith(prefix)), 1.0)
+            groups.setdefault((decays(name, parameter), scale), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {
+                "params": parameters,
+                "weight_decay": config.weight_decay if with_decay else 0.0,
+                "scale": scale,
+            }
+            for (with_decay, scale), parameters in sorted(groups.items(), key=lambda g: g[0])
+        ],
+        lr=config.learning_rate,
+        betas=config.betas,
+    )
+
+
+def decays(name: str, parameter: nn.Parameter) -> bool:
+    """Matrices and kernels decay; vectors (norms, biases) and anything called embedding or position do not."""
+    last = name.rsplit(".", 2)[-2:]
+    return parameter.ndim >= 2 and not any("embed" in part or "position" in part for part in last)
+
+
+def rate_factor(step: int, *, num_warmup_steps: int, num_steps: int) -> float:
+    """Linear from 0 over the warm-up, then half a cosine to 0; `step` counts from 1."""
+    if step <= num_warmup_steps:
+        return step / num_warmup_steps
+    done = (step - num_warmup_steps) / max(num_steps - num_warmup_steps, 1)
+    return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    """For every group, times the group's own scale."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate * group["scale"]

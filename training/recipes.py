@@ -1,0 +1,113 @@
+"""Which runs are there? Each recipe is a function that returns one complete, checked config."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from encoders.frame_temporal import FrameTemporalConfig
+from encoders.video import PRESETS
+from training.configs import AugmentConfig, LoopConfig, Stage1Config, Stage2Config
+
+
+def demo_actions() -> Stage1Config:
+    """Stage 1 of the demo: the temporal part of a frame-temporal encoder on kept frame vectors."""
+    return Stage1Config(
+        encoder=PRESETS["frame_temporal_small"],
+        pretrained_image="pose_image_small",
+        loop=LoopConfig(
+            num_epochs=40,
+            batch_size=32,
+            learning_rate=1e-3,
+            weight_decay=0.05,
+            betas=(0.9, 0.98),
+            num_warmup_steps=100,
+            grad_clip_norm=1.0,
+            eval_every=2,
+        ),
+        label_smoothing=0.1,
+        attributes=("take_off", "somersaults", "twists", "position"),
+        attribute_weight=0.5,
+    )
+
+
+def demo_actions_tiny() -> Stage1Config:
+    """The same steps in seconds; the numbers mean nothing."""
+    recipe = demo_actions()
+    return replace(
+        recipe,
+        encoder=FrameTemporalConfig(num_frames=8, embedding_dim=64, depth=1),
+        pretrained_image=None,
+        num_cached_positions=12,
+        loop=replace(recipe.loop, num_epochs=3, batch_size=16, num_warmup_steps=5, eval_every=1),
+    )
+
+
+def demo_fusion() -> Stage2Config:
+    """Stage 2 of the demo: a small Combiner; clips of the target's own class in the batch are no negatives."""
+    return Stage2Config(
+        loop=LoopConfig(
+            num_epochs=30,
+            batch_size=256,
+            learning_rate=5e-4,
+            weight_decay=0.05,
+            num_warmup_steps=50,
+            grad_clip_norm=1.0,
+            eval_every=2,
+        ),
+        projection_dim=512,
+        hidden_dim=1024,
+        dropout=0.3,
+        mask_same_label=True,
+    )
+
+
+def demo_fusion_tiny() -> Stage2Config:
+    """The same steps in seconds; the numbers mean nothing."""
+    recipe = demo_fusion()
+    return replace(
+        recipe,
+        projection_dim=64,
+        hidden_dim=128,
+        max_val_queries=64,
+        loop=replace(recipe.loop, num_epochs=3, batch_size=32, num_warmup_steps=5, eval_every=1),
+    )
+
+
+def aim_vit_b16() -> Stage1Config:
+    """Stage 1 of the paper: AIM on CLIP ViT-B/16, 12 frames of 224 x 224, AIM's recipe for Diving48."""
+    return Stage1Config(
+        encoder=PRESETS["aim_vit_b16"],
+        pretrained_image="openai/clip-vit-base-patch16",
+        loop=LoopConfig(
+            num_epochs=50,
+            batch_size=64,
+            learning_rate=3e-4,
+            weight_decay=0.05,
+            num_warmup_steps=500,
+        ),
+        augment=AugmentConfig(flip=True, min_crop_scale=0.5, decode_size=256),
+        num_decode_threads=8,
+    )
+
+
+def tfcovr_fusion() -> Stage2Config:
+    """Stage 2 of the paper, its loss as published: every batch neighbour is a negative."""
+    return Stage2Config(
+        loop=LoopConfig(num_epochs=100, batch_size=512, learning_rate=1e-5, weight_decay=0.05),
+        projection_dim=3072,
+        hidden_dim=6144,
+        dropout=0.5,
+        train_text=True,
+    )
+
+
+RECIPES: dict[str, Callable[[], Stage1Config | Stage2Config]] = {
+    recipe.__name__: recipe
+    for recipe in (
+        demo_actions,
+        demo_actions_tiny,
+        demo_fusion,
+        demo_fusion_tiny,
+        aim_vit_b16,
+        tfcovr_fusion,
+    )
+}

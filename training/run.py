@@ -1,0 +1,161 @@
+"""Train by recipe: `python training/run.py --recipe NAME ...`, alone or through `ray job submit --working-dir . -- ...`.
+
+Stage 1 recipes need --clips, stage 2 recipes --triplets, --init and --clips (or --vectors). Every value of a recipe is an option,
+and an option beats the recipe. Killed anywhere, the same command goes on; done, it does nothing.
+"""
+
+import argparse
+import difflib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    # Python puts the script's folder first, where our modules would hide packages of the same name.
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from training.configs import LaunchSettings, Stage1Config, Stage2Config
+from training.recipes import RECIPES
+
+EXAMPLES = """
+examples:
+  python training/run.py --recipe demo_actions --clips clips.parquet --run-dir runs/stage1
+  python training/run.py --recipe demo_fusion --clips clips.parquet --triplets triplets.parquet \\
+      --init runs/stage1/bundle --run-dir runs/stage2
+  python training/run.py --recipe demo_actions ... --config.loop.num-epochs 5 --config.encoder.depth 2
+  python training/run.py --recipe aim_vit_b16 ... --num-workers 8            8 Ray Train workers
+  ray job submit --working-dir . -- python training/run.py --recipe aim_vit_b16 ... --num-workers 8
+  python training/run.py --recipe demo_actions --help                        all options of a recipe
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    recipe: str
+    """One of the recipes."""
+    run_dir: Path
+    """Everything the run writes; shared by all nodes."""
+    num_workers: int = 1
+    """Ray Train workers; 0 = no Ray."""
+    no_ray: bool = False
+    """The plain torch loop in this process, as --num-workers 0."""
+    cpus_per_worker: float = 1.0
+    use_gpu: bool | None = None
+    """None = if there is one."""
+    max_failures: int = 3
+    """How often the run survives a dead worker."""
+    address: str | None = None
+    """Ray cluster; None = RAY_ADDRESS, or a local one."""
+    quiet: bool = False
+    """No progress bars."""
+
+    def launch(self) -> LaunchSettings:
+        return LaunchSettings(
+            num_workers=0 if self.no_ray else self.num_workers,
+            cpus_per_worker=self.cpus_per_worker,
+            use_gpu=self.use_gpu,
+            max_failures=self.max_failures,
+            address=self.address,
+            show_progress=not self.quiet,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage1Run(_Run):
+    """Action classification: clips.parquet -> bundle with a video encoder and a classification head."""
+
+    clips: Path
+    """clips.parquet with labels and splits."""
+    frame_vectors_dir: Path | None = None
+    """Where vectors of a frozen image part are kept; runs may share it. None = in the run folder."""
+    config: Stage1Config
+
+    def train(self) -> dict[str, Any]:
+        from training.train_stage1 import Stage1Inputs, train_stage1
+
+        inputs = Stage1Inputs(clips_path=self.clips, frame_vectors_dir=self.frame_vectors_dir)
+        return train_stage1(self.config, inputs, self.run_dir, self.launch())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage2Run(_Run):
+    """Composition: a stage 1 bundle and triplets -> bundle that answers (clip, edit text)."""
+
+    triplets: Path
+    """triplets.parquet."""
+    init: Path
+    """Stage 1 bundle."""
+    clips: Path | None = None
+    """clips.parquet, whose clips become vectors in the run folder."""
+    vectors: Path | None = None
+    """vectors.parquet of the same bundle, instead of --clips."""
+    config: Stage2Config
+
+    def train(self) -> dict[str, Any]:
+        from training.train_stage2 import Stage2Inputs, train_stage2
+
+        inputs = Stage2Inputs(
+            triplets_path=self.triplets,
+            init_bundle=self.init,
+            clips_path=self.clips,
+            vectors_path=self.vectors,
+        )
+        return train_stage2(self.config, inputs, self.run_dir, self.launch())
+
+
+def parse(argv: Sequence[str]) -> Stage1Run | Stage2Run:
+    """The recipe first: its values are the defaults of the other options."""
+    import tyro
+
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--recipe")
+    name = finder.parse_known_args(argv)[0].recipe
+    if name is None:
+        wants_help = not argv or "--help" in argv or "-h" in argv
+        sys.stdout.write(f"{__doc__}\nrecipes:\n{_recipe_list()}\n{EXAMPLES}")
+        raise SystemExit(0 if wants_help else 2)
+    if name not in RECIPES:
+        near = difflib.get_close_matches(name, RECIPES, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"recipe is {name!r}; choose one of {', '.join(RECIPES)}{hint}")
+    config = RECIPES[name]()
+    missing: Any = tyro.MISSING
+    settings = {"recipe": name, "run_dir": missing, "config": config}
+    default = (
+        Stage1Run(clips=missing, **settings)
+        if isinstance(config, Stage1Config)
+        else Stage2Run(triplets=missing, init=missing, **settings)
+    )
+    run = tyro.cli(
+        type(default),
+        args=list(argv),
+        default=default,
+        description=f"{__doc__}{EXAMPLES}",
+        config=(tyro.conf.AvoidSubcommands,),
+    )
+    return replace(run)
+
+
+def _recipe_list() -> str:
+    return "\n".join(
+        f"  {name:<18} {(recipe.__doc__ or '').splitlines()[0]}" for name, recipe in RECIPES.items()
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line."""
+    run = parse(sys.argv[1:] if argv is None else argv)
+    result = run.train()
+    scores = ", ".join(f"{name} {result[name]:.3f}" for name in result if name.startswith("val_"))
+    sys.stdout.write(f"{run.run_dir / result['bundle']}: epoch {result['epoch']}, {scores}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        raise SystemExit(main())
+    except (ValueError, OSError, ImportError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        raise SystemExit(2) from error
