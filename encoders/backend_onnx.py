@@ -1,0 +1,100 @@
+"""Run an exported encoder with ONNX Runtime, on CPU or CUDA.
+
+N clips or queries, T frames, H W pixels, C channels, D clip vector, L tokens.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from encoders.backends import BackendSettings, check_clip_frames, check_queries
+from encoders.card import BundleCard, BundleMismatchError, check_file, read_card
+from encoders.text import Tokenizer, tokenizer_from_json
+
+VIDEO_GRAPH = "video.onnx"
+QUERY_GRAPH = "query.onnx"
+
+
+def open_session(
+    path: Path, *, device: str = "cpu", num_threads: int | None = None
+) -> onnxruntime.InferenceSession:
+    """A session on just the asked device; ValueError where ONNX Runtime would fall back to another."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors only; what matters is checked below
+    if num_threads is not None:
+        options.intra_op_num_threads = num_threads
+        options.inter_op_num_threads = 1
+        # Idle threads of one worker must not burn the cores of its neighbours.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    kind, _, number = device.partition(":")
+    if kind == "cpu":
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    wanted = "CUDAExecutionProvider"
+    available = onnxruntime.get_available_providers()
+    if wanted not in available:
+        raise ValueError(
+            f"device is {device!r}, but this onnxruntime has only {available}; install the 'gpu' extra"
+        )
+    if hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()  # finds the CUDA libraries that came with torch
+    provider: tuple[str, dict[str, Any]] = (wanted, {"device_id": int(number or 0)})
+    session = onnxruntime.InferenceSession(path, options, providers=[provider])
+    if session.get_providers()[0] != wanted:
+        raise ValueError(
+            f"device is {device!r}, but ONNX Runtime fell back to {session.get_providers()}; see its CUDA and cuDNN needs"
+        )
+    return session
+
+
+class OnnxBackend:
+    """A bundle's exported graphs. The query graph opens with the first query: indexing never needs it."""
+
+    kind = "onnx"
+
+    def __init__(self, settings: BackendSettings) -> None:
+        self._settings = settings
+        self.card: BundleCard = read_card(settings.bundle_dir)
+        self._video = self._open(VIDEO_GRAPH)
+        self._query: onnxruntime.InferenceSession | None = None
+        self._tokenizer: Tokenizer | None = None
+
+    def embed_clips(self, frames_NTHWC: np.ndarray) -> np.ndarray:
+        """uint8 frames -> unit clip vectors [N, D] float32."""
+        check_clip_frames(self.card, frames_NTHWC)
+        inputs = {"frames": np.ascontiguousarray(frames_NTHWC)}
+        return np.asarray(self._video.run(["clip_vector"], inputs)[0])
+
+    def embed_queries(self, clip_vectors_ND: np.ndarray, edit_texts: Sequence[str]) -> np.ndarray:
+        """Unit clip vectors and edit texts -> unit query vectors [N, D] float32."""
+        vectors_ND = check_queries(self.card, clip_vectors_ND, edit_texts)
+        session, tokenizer = self._open_query()
+        tokens_NL, mask_NL = tokenizer.tokenize(edit_texts)
+        inputs = {
+            "clip_vector": vectors_ND,
+            "input_ids": tokens_NL.numpy(),
+            "attention_mask": mask_NL.numpy(),
+        }
+        return np.asarray(session.run(["query_vector"], inputs)[0])
+
+    def _open(self, name: str) -> onnxruntime.InferenceSession:
+        folder = self._settings.bundle_dir
+        if name not in self.card.files:
+            raise BundleMismatchError(
+                f"{folder} has no {name}; write it with: tfcovr export --bundle-dir {folder}"
+            )
+        path = check_file(folder, self.card, name)
+        return open_session(
+            path, device=self._settings.device, num_threads=self._settings.num_threads
+        )
+
+    def _open_query(self) -> tuple[onnxruntime.InferenceSession, Tokenizer]:
+        if self._query is None or self._tokenizer is None:
+            if self.card.text is None:
+                raise BundleMismatchError(f"{self._settings.bundle_dir} has no text encoder")
+            path = check_file(self._settings.bundle_dir, self.card, "tokenizer.json")
+            self._tokenizer = tokenizer_from_json(path.read_text(), self.card.text)
+            self._query = self._open(QUERY_GRAPH)
+        return self._query, self._tokenizer

@@ -1,0 +1,106 @@
+"""Which program runs an encoder? One table of backends; all of them take frames and texts and give unit vectors.
+
+N clips or queries, T frames, H W pixels, C channels, D clip vector.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+
+from encoders.card import BundleCard
+
+BackendKind = Literal["torch", "onnx"]
+
+
+class EncoderBackend(Protocol):
+    """A loaded encoder, ready to run."""
+
+    card: BundleCard
+    kind: str
+
+    def embed_clips(self, frames_NTHWC: np.ndarray) -> np.ndarray:
+        """uint8 frames -> unit clip vectors [N, D] float32."""
+        ...
+
+    def embed_queries(self, clip_vectors_ND: np.ndarray, edit_texts: Sequence[str]) -> np.ndarray:
+        """Unit clip vectors and edit texts -> unit query vectors [N, D] float32."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BackendSettings:
+    """Where a backend runs."""
+
+    bundle_dir: Path
+    device: str = "cpu"
+    """`cpu`, `cuda` or `cuda:N`."""
+    num_threads: int | None = None
+    """CPU threads; None = what the backend's library takes by itself."""
+
+    def __post_init__(self) -> None:
+        kind, _, number = self.device.partition(":")
+        if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
+            raise ValueError(f"device is {self.device!r}; choose 'cpu', 'cuda' or 'cuda:N'")
+        if self.num_threads is not None and self.num_threads < 1:
+            raise ValueError(f"num_threads is {self.num_threads}; it must be None or at least 1")
+
+
+def open_backend(
+    bundle_dir: str | Path,
+    kind: str,
+    *,
+    device: str = "cpu",
+    num_threads: int | None = None,
+) -> EncoderBackend:
+    """Load a bundle into a backend. There is no silent fallback: what can't run on the device raises."""
+    if kind not in _OPENERS:
+        raise ValueError(f"backend {kind!r} is unknown; choose one of {sorted(_OPENERS)}")
+    settings = BackendSettings(bundle_dir=Path(bundle_dir), device=device, num_threads=num_threads)
+    return _OPENERS[kind](settings)
+
+
+def check_clip_frames(card: BundleCard, frames_NTHWC: np.ndarray) -> None:
+    """ValueError for frames that the card's encoder was not made for."""
+    size = card.sampling.frame_size
+    wanted = (card.sampling.num_frames, size, size, 3)
+    if frames_NTHWC.dtype != np.uint8 or frames_NTHWC.shape[1:] != wanted:
+        raise ValueError(
+            f"frames are {frames_NTHWC.dtype} {frames_NTHWC.shape}; encoder {card.encoder_id} takes uint8 [N, {', '.join(map(str, wanted))}]"
+        )
+
+
+def check_queries(
+    card: BundleCard, clip_vectors_ND: np.ndarray, edit_texts: Sequence[str]
+) -> np.ndarray:
+    """The clip vectors as float32; ValueError where they do not fit the card or the texts."""
+    if card.fusion is None:
+        raise ValueError(
+            f"bundle {card.bundle_id} has no text encoder and fusion; train stage 2 to ask composed queries"
+        )
+    wanted = (len(edit_texts), card.embedding_dim)
+    if clip_vectors_ND.shape != wanted:
+        raise ValueError(
+            f"clip vectors have shape {clip_vectors_ND.shape}; {len(edit_texts)} texts of this bundle need {wanted}"
+        )
+    return np.ascontiguousarray(clip_vectors_ND, dtype=np.float32)
+
+
+def _open_torch(settings: BackendSettings) -> EncoderBackend:
+    from encoders.backend_torch import TorchBackend
+
+    return TorchBackend(settings)
+
+
+def _open_onnx(settings: BackendSettings) -> EncoderBackend:
+    from encoders.backend_onnx import OnnxBackend
+
+    return OnnxBackend(settings)
+
+
+_OPENERS: dict[str, Callable[[BackendSettings], EncoderBackend]] = {
+    "torch": _open_torch,
+    "onnx": _open_onnx,
+}
