@@ -26,6 +26,7 @@ __all__ = [
     "DecodedSpan",
     "MediaLimits",
     "Span",
+    "collect_spans",
     "decode_clips",
     "iter_spans",
 ]

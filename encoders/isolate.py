@@ -19,7 +19,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from encoders.decode import DecodedSpan, DecodeRequest
+from encoders.decode import DecodedClips, DecodedSpan, DecodeRequest, collect_spans
 from encoders.isolate_child import HEADER_LENGTH, request_to_dict
 from encoders.media import DecodeError, DecodeSetupError
 
@@ -81,6 +81,10 @@ class IsolatedDecoder:
             raise _setup_error(header)
         if header["kind"] != "end":
             raise DecodeError(header["reason"], header["detail"])
+
+    def decode(self, request: DecodeRequest) -> DecodedClips:
+        """All spans as one block, as `decode_clips` gives them."""
+        return collect_spans(request, self.iter_spans(request))
 
     def _running_child(self) -> "_Child":
         if self._child is None:

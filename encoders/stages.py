@@ -131,6 +131,8 @@ class EmbedStage:
         )
         card = self._backend.card
         size = card.sampling.frame_size
+        if size is None:
+            raise ValueError(f"{bundle_dir}: frame_size is None; a stage needs clips of one size")
         self._frames_shape = (card.sampling.num_frames, size, size, 3)
         self._embedding_dim = card.embedding_dim
 

@@ -11,7 +11,7 @@ import numpy as np
 import psutil
 import pytest
 
-from encoders.decode import DecodeRequest, Span, iter_spans
+from encoders.decode import DecodeRequest, Span, decode_clips, iter_spans
 from encoders.isolate import IsolatedDecoder
 from encoders.media import DecodeError, DecodeSetupError
 from encoders.sampling import SamplingConfig
@@ -132,6 +132,18 @@ def test_isolated_equals_direct(make_video):
         assert (ours.number, ours.num_frames_decoded) == (theirs.number, theirs.num_frames_decoded)
         np.testing.assert_array_equal(ours.frames_THWC, theirs.frames_THWC)
         np.testing.assert_array_equal(ours.frame_indices_T, theirs.frame_indices_T)
+
+
+def test_a_whole_video_as_one_block(make_video):
+    spans = [Span(start_s=1, end_s=2), Span(start_s=9, end_s=10), Span(start_s=0, end_s=1.5)]
+    sampling = SamplingConfig(num_frames=5, frame_size=32)
+    video = make_video("a.mp4", num_frames=60)
+    wanted = DecodeRequest(video=str(video), spans=tuple(spans), sampling=sampling)
+    with IsolatedDecoder(deadline_s=30) as isolated:
+        block = isolated.decode(wanted)
+    direct = decode_clips(video, spans, sampling)
+    np.testing.assert_array_equal(block.frames_NTHWC, direct.frames_NTHWC)
+    assert [str(error) for error in block.errors] == [str(error) for error in direct.errors]
 
 
 def test_the_child_ends_with_a_killed_parent(tmp_path):
