@@ -24,6 +24,7 @@ from cluster.connect import RaySession, ray_session
 from cluster.dataflow import stream_dataflow
 from cluster.leftovers import end_leftovers, recorded_descendants
 from cluster.storage import require_shared
+from encoders.canaries import read_canaries
 from encoders.card import BundleCard, read_card
 from encoders.clips import write_clips
 from encoders.stages import DeadLetter
@@ -49,6 +50,7 @@ def index_archive(config: IndexConfig, *, console: Console | None = None) -> Ind
     end_leftovers(config.run_dir)
     with recorded_descendants(config.run_dir):
         card = read_card(config.bundle_dir)
+        read_canaries(config.bundle_dir)  # a bundle without them is refused before anything starts
         clips = list_clips(config.clips)
         ledger = Ledger(config.run_dir)
         with console.status(f"reading the content of the videos of {len(clips)} clips"):
@@ -86,6 +88,7 @@ class _IndexRun:
         if any(not one.problem and one.clip_key not in self._ledger.outcomes for one in planned):
             session = self._open_session()
         self._collection = self._open_collection()
+        self._collection.flush()  # Milvus Lite lists rows ten times faster afterwards
         found = self._compare(planned)
         self._delete_stale(found, [one.clip.clip_id for one in (*found.present, *found.dead)])
         num_refreshed = self._refresh(found.present)

@@ -1,20 +1,27 @@
 """Good and bad files in one folder: every good clip gets in, every bad file its own reason, reruns do what changed."""
 
+import json
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import av
 import numpy as np
 import psutil
 import pytest
+from PIL import Image
 
-from cluster.connect import ray_session
+from cluster.connect import RaySession, ray_session
+from encoders.backends import open_backend
+from encoders.canaries import CANARY_FILE, read_canaries, write_canaries
+from encoders.card import BundleMismatchError, hash_file, read_card, sealed, write_card
 from encoders.clips import Clip, write_clips
-from indexing import verify
+from indexing import pipeline, search, verify
 from indexing.config import IndexConfig
 from indexing.ledger import read_dead_letters
-from indexing.milvus import open_collection
+from indexing.milvus import EncoderMismatchError, open_collection
 from indexing.pipeline import index_archive
 from indexing.resources import WorkerOptions
 from indexing.search import SearchClient
@@ -163,8 +170,6 @@ def test_labels_follow_without_a_new_vector(config, archive, first_run, tmp_path
         write_clips(tmp_path / "clips.parquet", listed)
         return str(tmp_path / "clips.parquet")
 
-    from dataclasses import replace
-
     labelled = replace(config, clips=clips("5253b"))
     assert index_archive(labelled).refreshed == 2
     summary = index_archive(replace(labelled, clips=clips("301c")))
@@ -178,3 +183,84 @@ def test_labels_follow_without_a_new_vector(config, archive, first_run, tmp_path
     for one, other in zip(result.hits, by_file.hits, strict=True):
         assert one.clip_id == other.clip_id
         assert one.score == pytest.approx(other.score, abs=1e-4)
+
+
+def test_a_composed_query_equals_exact_search_in_numpy(config, first_run) -> None:
+    with open_collection(config.milvus_uri, config.collection) as collection:
+        collection.check(encoder_id=first_run.encoder_id)
+        rows = list(collection.rows(("clip_id", "embedding")))
+    ids = [row["clip_id"] for row in rows]
+    vectors_ND = np.array([row["embedding"] for row in rows], np.float32)
+    query = ids.index("good-3.mp4")
+    encoder = open_backend(config.bundle_dir, "torch")
+    query_D = encoder.embed_queries(vectors_ND[[query]], ["with two and a half twists"])[0]
+    cosines = vectors_ND @ query_D
+    ranked = [ids[i] for i in np.argsort(-cosines) if i != query]
+    with SearchClient(config.milvus_uri, config.collection, config.bundle_dir) as client:
+        plain = client.search(clip="good-3.mp4", limit=3)
+        composed = client.search(clip="good-3.mp4", edit="with 2.5 twists", limit=3)
+        with pytest.raises(ValueError, match=r"'dive-9' is neither a clip id .* nor a video file"):
+            client.search(clip="dive-9")
+        with pytest.raises(ValueError, match="empty_file"):
+            client.search(clip=str(Path(config.clips) / "empty.mp4"))
+    assert composed.backend_used == "onnx"
+    assert [hit.clip_id for hit in composed.hits] == ranked[:3]
+    for hit in composed.hits:
+        assert hit.score == pytest.approx(float(cosines[ids.index(hit.clip_id)]), abs=1e-4)
+    assert [hit.score for hit in plain.hits] != [hit.score for hit in composed.hits]
+
+
+def test_the_command_answers_in_json_and_as_film_strips(
+    config, first_run, tmp_path, capsys
+) -> None:
+    sheet = tmp_path / "sheet.png"
+    arguments = ["--bundle-dir", str(config.bundle_dir), "--milvus-uri", config.milvus_uri]
+    arguments += ["--clip", f"{config.clips}/good-4.mp4@0.1-0.6", "--edit", "in tuck", "-k", "2"]
+    assert search.main([*arguments, "--json", "--sheet", str(sheet)]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["query"]["end_s"] == 0.6
+    assert len(answer["hits"]) == 2
+    picture = Image.open(sheet)
+    assert picture.height > 3 * 100
+    assert len(set(picture.convert("L").tobytes())) > 20
+    assert search.main(arguments) == 0
+    assert answer["hits"][0]["clip_id"][:6] in capsys.readouterr().out
+
+
+def test_another_encoder_and_a_bundle_that_is_not_itself_are_refused(
+    config, first_run, other_bundle, tmp_path
+) -> None:
+    with pytest.raises(EncoderMismatchError, match=first_run.encoder_id):
+        index_archive(replace(config, bundle_dir=other_bundle))
+    with pytest.raises(EncoderMismatchError, match=first_run.encoder_id):
+        SearchClient(config.milvus_uri, config.collection, other_bundle)
+    broken = shutil.copytree(config.bundle_dir, tmp_path / "broken")
+    frames_NTHWC, vectors_ND = read_canaries(broken)
+    write_canaries(broken / CANARY_FILE, frames_NTHWC, np.roll(vectors_ND, 1, axis=1))
+    card = read_card(broken)
+    files = dict(card.files) | {CANARY_FILE: hash_file(broken / CANARY_FILE)}
+    write_card(broken, sealed(replace(card, files=files)))
+    (tmp_path / "videos").mkdir()
+    write_video(tmp_path / "videos" / "a.mp4", 1)
+    wrong = replace(
+        config,
+        bundle_dir=broken,
+        clips=str(tmp_path / "videos"),
+        run_dir=tmp_path / "run",
+        milvus_uri=str(tmp_path / "milvus"),
+    )
+    with pytest.raises(BundleMismatchError, match="canary clips come back with cosine"):
+        index_archive(wrong)
+
+
+def test_storage_of_one_node_is_refused_when_there_are_two(config, tmp_path, monkeypatch) -> None:
+    @contextmanager
+    def two_nodes() -> Iterator[RaySession]:
+        yield RaySession(num_nodes=2, num_cpus=4, num_gpus=0, started_here=False)
+
+    monkeypatch.setattr(pipeline, "ray_session", two_nodes)
+    fresh = replace(config, run_dir=tmp_path / "run", milvus_uri=str(tmp_path / "milvus"))
+    with pytest.raises(ValueError, match=r"Milvus URI .*milvus.* 2 nodes.*http://HOST:19530"):
+        index_archive(fresh)
+    with pytest.raises(ValueError, match=r"run folder .*run"):
+        index_archive(replace(fresh, milvus_uri="http://milvus.internal:19530"))
