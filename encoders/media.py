@@ -33,6 +33,7 @@ ALLOWED_DECODERS = (
     *("mpeg4", "mpeg2video", "mpeg1video", "mjpeg"),
 )
 _FIRST_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"moof"}
+_MEDIA_BOXES = {b"moov", b"moof", b"mdat"}
 _EBML_ID, _SEGMENT_ID = 0x1A45DFA3, 0x18538067
 _MAX_BOXES = 1_000_000
 
@@ -139,7 +140,7 @@ def _path_of_uri(uri: str) -> Path:
 
 
 def _boxes_end(file: BinaryIO, num_bytes: int) -> int:
-    """Where the last top-level MP4 box says that it ends."""
+    """Where the last top-level MP4 box says that it ends; what is no media (padding, rubbish at the end) may be cut."""
     offset = 0
     for _ in range(_MAX_BOXES):
         file.seek(offset)
@@ -153,7 +154,7 @@ def _boxes_end(file: BinaryIO, num_bytes: int) -> int:
             return num_bytes
         offset += size
         if offset >= num_bytes:
-            return offset
+            return offset if header[4:8] in _MEDIA_BOXES else num_bytes
     return num_bytes
 
 

@@ -200,6 +200,12 @@ def test_a_file_shorter_than_it_says_is_known_from_its_first_bytes(make_video, n
         assert sniff_container(io.BytesIO(whole[:num_bytes])) == (expected, True)
 
 
+def test_rubbish_after_the_end_cuts_nothing(tmp_path, make_video):
+    path = tmp_path / "tail.mp4"
+    path.write_bytes(make_video("a.mp4").read_bytes() + b"\x7f recorded by nobody")
+    assert decode_clips(path, WHOLE, SAMPLING).errors == (None,)
+
+
 def test_a_first_element_that_ends_beyond_all_files_is_a_cut_off_file():
     head = bytes.fromhex("1a45dfa3 01 fffffffffffffe")
     assert sniff_container(io.BytesIO(head + bytes(100))) == ("matroska", True)
