@@ -14,8 +14,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pyarrow.parquet as pq
 import torch
+from torch import Tensor
 
-from encoders.bundle import Bundle, load_bundle
+from encoders.bundle import TEXT_ARCHITECTURE, TEXT_WEIGHTS, TOKENIZER, Bundle, load_bundle
 from training.configs import LaunchSettings, LoopConfig, Stage2Config
 from training.evaluate_problem import RetrievalProblem
 from training.run_folder import BUNDLE, CONFIG, RESULT, hash_file
@@ -30,7 +31,38 @@ _CONTROLS: dict[str, dict[str, Any]] = {
     "text_only": {"inputs": "text"},
     "mean": {"fusion": "mean"},
 }
-_TEXTS_AT_ONCE = 256
+_TEXTS_AT_ONCE = 64
+_QUERIES_AT_ONCE = 1024
+
+
+@dataclass(kw_only=True)
+class QueryEncoder:
+    """As `bundle.encode_queries`, but each distinct text is encoded once per text encoder, not once per row."""
+
+    _text_vectors: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+
+    def __call__(
+        self, bundle: Bundle, clip_vectors_ND: np.ndarray, edit_texts: Sequence[str]
+    ) -> np.ndarray:
+        """Unit query vectors [N, D]."""
+        if bundle.text is None or bundle.fusion is None:
+            raise ValueError(
+                f"{bundle.folder} is no bundle of stage 2: it has no text encoder and fusion"
+            )
+        files = bundle.card.files
+        key = " ".join(files[name] for name in (TEXT_WEIGHTS, TEXT_ARCHITECTURE, TOKENIZER))
+        known = self._text_vectors.setdefault(f"{key} {bundle.card.text}", {})
+        texts = sorted(set(edit_texts) - known.keys())
+        queries: list[Tensor] = []
+        with torch.inference_mode():
+            for start in range(0, len(texts), _TEXTS_AT_ONCE):
+                part = texts[start : start + _TEXTS_AT_ONCE]
+                known.update(zip(part, bundle.text.encode(part), strict=True))
+            for start in range(0, len(edit_texts), _QUERIES_AT_ONCE):
+                block = slice(start, start + _QUERIES_AT_ONCE)
+                text_ND = torch.stack([known[text] for text in edit_texts[block]])
+                queries.append(bundle.fusion(torch.from_numpy(clip_vectors_ND[block]), text_ND))
+        return torch.cat(queries).numpy()
 
 
 @dataclass(kw_only=True)
@@ -46,6 +78,7 @@ class RowMaker:
     launch: LaunchSettings = field(default_factory=LaunchSettings)
     sources: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Row -> run folder, bundle id and what the queries are made of; filled as rows are made."""
+    _encode: QueryEncoder = field(default_factory=QueryEncoder)
 
     def queries(self, name: RowName, problem: RetrievalProblem) -> np.ndarray:
         """Unit query vectors [N, D] of a row."""
@@ -62,7 +95,7 @@ class RowMaker:
             "inputs": None if bundle.fusion is None else bundle.fusion.config.inputs,
         }
         texts = [triplet.edit_text for triplet in problem.triplets]
-        return encode_queries(bundle, problem.clips_ND, texts)
+        return self._encode(bundle, problem.clips_ND, texts)
 
     def _train_control(self, name: str) -> Path:
         """The control's run folder, finished: at once if it is done, from its last checkpoint if it was cut."""
@@ -76,32 +109,6 @@ class RowMaker:
         )
         train_stage2(config, inputs, run_dir, self.launch)
         return run_dir
-
-
-def encode_queries(
-    bundle: Bundle, clip_vectors_ND: np.ndarray, edit_texts: Sequence[str]
-) -> np.ndarray:
-    """As `bundle.encode_queries`, each distinct text encoded once."""
-    if bundle.text is None or bundle.fusion is None:
-        raise ValueError(
-            f"{bundle.folder} is no bundle of stage 2: it has no text encoder and fusion"
-        )
-    unique, place_N = np.unique(np.asarray(edit_texts, dtype=object), return_inverse=True)
-    with torch.inference_mode():
-        text_UD = torch.cat(
-            [
-                bundle.text.encode(unique[start : start + _TEXTS_AT_ONCE].tolist())
-                for start in range(0, len(unique), _TEXTS_AT_ONCE)
-            ]
-        )
-        queries = [
-            bundle.fusion(torch.from_numpy(clip_vectors_ND[block]), text_UD[place_N[block]])
-            for block in (
-                slice(start, start + 4 * _TEXTS_AT_ONCE)
-                for start in range(0, len(place_N), 4 * _TEXTS_AT_ONCE)
-            )
-        ]
-    return torch.cat(queries).numpy()
 
 
 def check_encoder(bundle: Bundle, vectors_path: Path) -> None:

@@ -172,6 +172,19 @@ def test_given_texts_take_the_templates_place():
         assert is_written == ((triplet.source_label, triplet.target_label) == pair)
 
 
+def test_texts_per_pair_bounds_the_different_texts_of_a_pair():
+    clips = random_clips(6, num_clips=600)
+    texts = {}
+    for limit in (1, 4, None):
+        found = texts[limit] = {}
+        for triplet in build_triplets(clips, TripletConfig(texts_per_pair=limit)):
+            pair = (triplet.source_label, triplet.target_label)
+            found.setdefault(pair, set()).add(triplet.edit_text)
+    assert {len(found) for found in texts[1].values()} == {1}
+    assert 2.5 < sum(map(len, texts[4].values())) / len(texts[4]) <= 4
+    assert max(map(len, texts[None].values())) > 16
+
+
 def test_labels_whose_attributes_disagree_or_are_equal():
     clips = [
         Clip(clip_id="a", video_uri="/a", label="x", attributes={"twists": "1"}),
@@ -228,7 +241,7 @@ def test_a_missing_or_mistyped_column_is_named(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("num_triplets", 0), ("max_targets", 0), ("max_changes", 0), ("relative_share", 1.1),
+    [("num_triplets", 0), ("max_targets", 0), ("max_changes", 0), ("texts_per_pair", 0), ("relative_share", 1.1),
      ("held_out_share", 1.0), ("held_out_share", -0.1)],
 )  # fmt: skip
 def test_a_config_out_of_range_is_refused(name, value):

@@ -54,13 +54,16 @@ class TripletConfig:
     """Label pairs may differ in this many attributes."""
     relative_share: float = 0.5
     """Share of number changes said relative to the query ("one more twist" and not "2.5 twists")."""
+    texts_per_pair: int | None = 16
+    """At most this many different texts per label pair, over all splits; None = all that templates give.
+    Each different text costs a pass through the text encoder."""
     held_out_share: float = 0.0
     """Share of ordered label pairs that never occur in the train split."""
     train_split: str = "train"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("num_triplets", "max_targets", "max_changes"):
+        for name in ("num_triplets", "max_targets", "max_changes", "texts_per_pair"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
@@ -266,7 +269,12 @@ def _say(
     if written:
         text = written[choice % len(written)]
     else:
-        text = edit_text(pair, choice=choice, relative_share=config.relative_share)
+        variant = choice
+        if config.texts_per_pair is not None:
+            number = choice % config.texts_per_pair
+            key = (config.seed, pair.source_label, pair.target_label, number)
+            variant = stable_hash("variant", *key)
+        text = edit_text(pair, choice=variant, relative_share=config.relative_share)
     return Triplet(
         query_id=f"{query.clip_id}->{pair.target_label}",
         query_clip_id=query.clip_id,
