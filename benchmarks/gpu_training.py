@@ -8,6 +8,7 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,13 @@ from torch import Tensor
 from benchmarks.gpu_steps import Measurement
 from benchmarks.harness import summarize_samples
 from encoders.clips import Clip
+from encoders.fusion import FusionConfig, build_fusion
 from encoders.video import PRESETS, VideoEncoderConfig
-from training.configs import LoopConfig, Stage1Config
+from training.annotations.triplet_table import Triplet
+from training.configs import LoopConfig, Stage1Config, Stage2Config
 from training.loop import Batch, World, fit
 from training.stage1 import Stage1Task, build_classifier
+from training.stage2 import QueryComposer, Stage2Task, TextTable
 
 LABELS = ("101b", "105b", "205b", "305c")
 # The loss must come down to this share of where it began.
@@ -52,6 +56,17 @@ class MemoryClips:
             "frames": torch.from_numpy(self._frames[numbers]),
             "weights": torch.ones(len(numbers)),
         }
+
+
+class _TimedStage2(Stage2Task):
+    """As _TimedStage1."""
+
+    device: torch.device
+    epoch_seconds: list[float]
+
+    def batches(self, epoch: int, steps: Sequence[np.ndarray]) -> Iterator[Batch]:
+        with _Stopwatch(self.device, self.epoch_seconds):
+            yield from super().batches(epoch, steps)
 
 
 class _TimedStage1(Stage1Task):
@@ -120,6 +135,101 @@ def train_stage1(
         config={"preset": preset, "batch_size": batch_size, "precision": "bf16"},
         excluded=["decoding", "evaluation", "checkpoints"],
     )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stage2Size:
+    """How much stage 2 has to do; the widths and the batch are the paper's."""
+
+    num_queries: int = 8192
+    batch_size: int = 512
+    num_epochs: int = 6
+    video_dim: int = 768
+    text_dim: int = 768
+    projection_dim: int = 3072
+    hidden_dim: int = 6144
+    num_labels: int = 64
+    learning_rate: float = 1e-4
+
+
+def train_stage2(device: torch.device, size: Stage2Size | None = None) -> Measurement:
+    """Hard-negative NCE of composed queries against clip vectors, text vectors given, in bf16."""
+    size = size or Stage2Size()
+    loop = LoopConfig(
+        num_epochs=size.num_epochs,
+        batch_size=size.batch_size,
+        learning_rate=size.learning_rate,
+        weight_decay=0.05,
+        grad_clip_norm=1.0,
+        precision="bf16",
+        eval_every=size.num_epochs,
+    )
+    config = Stage2Config(loop=loop, projection_dim=size.projection_dim, hidden_dim=size.hidden_dim)
+    torch.manual_seed(0)
+    fusion = build_fusion(
+        FusionConfig(
+            kind="combiner",
+            video_dim=size.video_dim,
+            text_dim=size.text_dim,
+            projection_dim=size.projection_dim,
+            hidden_dim=size.hidden_dim,
+        )
+    )
+    module = QueryComposer(fusion, None, config).to(device)
+    triplets, vectors, texts = _composed_queries(size)
+    with tempfile.TemporaryDirectory() as folder:
+        run_dir = Path(folder)
+        parts = {"train": triplets, "val": triplets[: size.batch_size]}
+        task = _TimedStage2(module, parts, vectors, texts, config)
+        task.device, task.epoch_seconds = device, []
+        fit(task, loop, run_dir, world=World(device=str(device)))
+        losses = read_losses(run_dir)
+    return describe_training(
+        losses,
+        task.epoch_seconds,
+        clips_per_epoch=size.num_queries // size.batch_size * size.batch_size,
+        config={**asdict(size), "precision": "bf16", "fusion": "combiner"},
+        excluded=["video and text encoders (their vectors are given)", "evaluation", "checkpoints"],
+    )
+
+
+def _composed_queries(
+    size: Stage2Size,
+) -> tuple[list[Triplet], dict[str, np.ndarray], TextTable]:
+    """Clips lie around the centre of their label; the text says which label is meant."""
+    rng = np.random.default_rng(0)
+
+    def unit(rows: np.ndarray) -> np.ndarray:
+        return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+    labels = np.arange(size.num_queries) % size.num_labels
+    centres = rng.standard_normal((size.num_labels, size.video_dim))
+    noise = rng.standard_normal((size.num_queries, size.video_dim))
+    rows_NV = unit(centres[labels] + 0.5 * noise)
+    vectors = {f"{n:06d}": row for n, row in enumerate(rows_NV)}
+    texts_UD = unit(rng.standard_normal((size.num_labels, size.text_dim)))
+    wanted = (labels + rng.integers(1, size.num_labels, size.num_queries)) % size.num_labels
+    triplets = [
+        Triplet(
+            query_id=f"q{n:06d}",
+            query_clip_id=f"{n:06d}",
+            edit_text=f"text {label}",
+            # One clip of the wanted label: label, label + num_labels, ...
+            target_clip_ids=(f"{label + size.num_labels * (n % 4):06d}",),
+            source_label=str(labels[n]),
+            target_label=str(label),
+            split="train",
+        )
+        for n, label in enumerate(wanted.tolist())
+    ]
+    tokens = torch.ones((size.num_labels, 1), dtype=torch.int64)
+    table = TextTable(
+        number_by_text={f"text {label}": label for label in range(size.num_labels)},
+        vectors_UD=torch.from_numpy(texts_UD),
+        tokens_UL=tokens,
+        mask_UL=tokens,
+    )
+    return triplets, vectors, table
 
 
 def read_losses(run_dir: Path) -> list[float]:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from benchmarks.gpu_training import describe_training, train_stage1
+from benchmarks.gpu_training import Stage2Size, describe_training, train_stage1, train_stage2
 from encoders.aim import AimConfig
 from encoders.frame_temporal import FrameTemporalConfig
 from encoders.pose_image import PoseImageConfig
@@ -43,6 +43,23 @@ def test_stage_1_learns_in_bf16(monkeypatch, kind: str) -> None:
     )
     assert found.metrics["num_steps"] == 48
     assert found.metrics["clips_per_s"].n == 11
+    assert found.problems == []
+
+
+def test_stage_2_learns_in_bf16() -> None:
+    size = Stage2Size(
+        num_queries=256,
+        batch_size=32,
+        num_epochs=4,
+        video_dim=16,
+        text_dim=16,
+        projection_dim=32,
+        hidden_dim=32,
+        num_labels=8,
+        learning_rate=5e-3,
+    )
+    found = train_stage2(CPU, size)
+    assert found.metrics["num_steps"] == 32
     assert found.problems == []
 
 

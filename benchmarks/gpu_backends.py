@@ -1,0 +1,82 @@
+"""Do the programs that run on a GPU give what the reference gives: ONNX Runtime and torch, NVDEC and PyAV, the GPU tests?"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+from benchmarks.gpu_steps import Measurement
+from benchmarks.harness import REPOSITORY
+from encoders.video import PRESETS, build_video_encoder
+
+_TESTS_S = 480
+
+
+def compare_onnx_cuda(
+    device: str, *, preset: str = "aim_small", num_clips: int = 64
+) -> Measurement:
+    """Export an encoder whose every weight is random, then run both backends on the device."""
+    from encoders.backends import open_backend
+    from encoders.bundle import save_bundle
+    from encoders.canaries import draw_clips
+    from encoders.export import ExportConfig, export_onnx
+    from encoders.parity import compare_backends
+
+    torch.manual_seed(0)
+    encoder = build_video_encoder(PRESETS[preset])
+    with torch.no_grad():  # a new adapter is zero and would hide what it does
+        for parameter in encoder.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    with tempfile.TemporaryDirectory() as folder:
+        bundle_dir = Path(folder) / "bundle"
+        card = save_bundle(bundle_dir, video=encoder.eval())
+        report = export_onnx(ExportConfig(bundle_dir=bundle_dir, num_clips=num_clips))
+        parity = compare_backends(
+            open_backend(bundle_dir, "torch", device=device),
+            open_backend(bundle_dir, "onnx", device=device),
+            draw_clips(card.sampling, num_clips, name="gpu-check"),
+        )
+    return Measurement(
+        line=f"lowest cosine {parity.min_cosine:.7f} over {num_clips} clips",
+        config={"preset": preset, "device": device, "weights": "random", "dtype": "float32"},
+        metrics={
+            "min_cosine": parity.min_cosine,
+            "min_cosine_on_cpu": report.min_cosine,
+            "num_clips": num_clips,
+        },
+    )
+
+
+def run_gpu_tests() -> Measurement:
+    """pytest tests/gpu, where a test that skips for want of a GPU fails."""
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "tests/gpu", "-q", "-p", "no:cacheprovider"],
+        cwd=REPOSITORY,
+        env={**os.environ, "FAIL_WITHOUT_GPU": "1"},
+        capture_output=True,
+        text=True,
+        timeout=_TESTS_S,
+        check=False,
+    )
+    lines = result.stdout.strip().splitlines() or [result.stderr.strip()[-300:]]
+    counts = count_tests(lines[-1])
+    problems = []
+    if result.returncode != 0 or not counts.get("passed"):
+        failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
+        problems = [f"pytest ended with status {result.returncode}", *failed[:10]]
+    return Measurement(
+        line=lines[-1].strip("= "),
+        config={"FAIL_WITHOUT_GPU": "1", "folder": "tests/gpu"},
+        metrics={"exit_status": result.returncode, **counts},
+        problems=problems,
+    )
+
+
+def count_tests(line: str) -> dict[str, int]:
+    """`3 passed, 1 skipped in 2.0s` -> {"passed": 3, "skipped": 1}."""
+    found = re.findall(r"(\d+) (passed|failed|skipped|errors?)", line)
+    return {word.removesuffix("s") if word == "errors" else word: int(n) for n, word in found}

