@@ -135,7 +135,13 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
             "num_queries_left_out": problem.num_queries_left_out,
             "intervals": asdict(config.intervals),
             **summary,
-            "release": {"protocol": "tfcovr-release", "unit": "percent", "rows": release},
+            "release": {
+                "protocol": "tfcovr-release",
+                "unit": "percent",
+                "note": "one gallery entry per query, duplicates kept and each a hit: where many queries share a "
+                "target, values exceed 100; compare only with numbers of that evaluator on the same rows",
+                "rows": release,
+            },
             "sources": maker.sources,
         }
     )
