@@ -113,3 +113,90 @@ def make_video(tmp_path_factory):
 @pytest.fixture(scope="session")
 def numbers_in():
     return read_numbers
+
+
+def _tiny_text():
+    """A random BERT of one layer with a tokenizer of five words."""
+    from tokenizers import Tokenizer as FastTokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+    from transformers import BertConfig, BertModel
+
+    from encoders.text import TextConfig, TextEncoder, Tokenizer
+
+    words = {"[PAD]": 0, "[UNK]": 1, "in": 2, "tuck": 3, "two": 4, "twists": 5, "with": 6}
+    fast = FastTokenizer(WordLevel(words, unk_token="[UNK]"))
+    fast.pre_tokenizer = Whitespace()
+    config = TextConfig(source="made-up", pooling="mean", max_tokens=8)
+    shape = BertConfig(
+        vocab_size=len(words),
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=12,
+        max_position_embeddings=16,
+    )
+    return TextEncoder(config, BertModel(shape), Tokenizer(fast, config, pad_token="[PAD]")).eval()
+
+
+@pytest.fixture
+def make_tiny_text():
+    return _tiny_text
+
+
+def _tiny_parts() -> dict:
+    """Everything that save_bundle takes, tiny, with no weight at zero."""
+    import torch
+
+    from encoders.aim import AimConfig
+    from encoders.fusion import FusionConfig, build_fusion
+    from encoders.video import build_video_encoder
+
+    torch.manual_seed(0)
+    config = AimConfig(num_frames=3, image_size=16, patch_size=8, width=12, depth=2, num_heads=2)
+    video = build_video_encoder(config).eval()
+    with torch.no_grad():
+        for parameter in video.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    fusion = FusionConfig(
+        kind="combiner", video_dim=12, text_dim=8, projection_dim=6, hidden_dim=10
+    )
+    return {
+        "video": video,
+        "text": _tiny_text(),
+        "fusion": build_fusion(fusion).eval(),
+        "head": torch.nn.Linear(12, 2),
+        "labels": ["107b", "109c"],
+        "training_info": {"seed": 3, "recipe": "made-up"},
+    }
+
+
+@pytest.fixture
+def tiny_parts():
+    return _tiny_parts()
+
+
+@pytest.fixture(scope="session")
+def exported_bundle(tmp_path_factory) -> Path:
+    """A tiny bundle with its ONNX files and canaries; copy it before changing it."""
+    from encoders.bundle import save_bundle
+    from encoders.export import ExportConfig, export_onnx
+
+    folder = tmp_path_factory.mktemp("exported") / "bundle"
+    save_bundle(folder, **_tiny_parts())
+    export_onnx(ExportConfig(bundle_dir=folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported_video_bundle(tmp_path_factory) -> Path:
+    """As after stage 1: no text encoder and no fusion. Checked on five clips of the caller."""
+    from encoders.bundle import save_bundle
+    from encoders.canaries import draw_clips
+    from encoders.export import ExportConfig, export_onnx
+
+    folder = tmp_path_factory.mktemp("exported") / "video_bundle"
+    card = save_bundle(folder, video=_tiny_parts()["video"])
+    frames = draw_clips(card.sampling, 5, name="mine")
+    export_onnx(ExportConfig(bundle_dir=folder, num_clips=5), frames_NTHWC=frames)
+    return folder

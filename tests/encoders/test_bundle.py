@@ -5,60 +5,17 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
-from transformers import BertConfig, BertModel
 
-from encoders.aim import AimConfig
 from encoders.bundle import load_bundle, save_bundle
 from encoders.card import BundleMismatchError, read_card
-from encoders.fusion import FusionConfig, build_fusion
+from encoders.fusion import build_fusion
 from encoders.sampling import SamplingConfig
-from encoders.text import TextConfig, TextEncoder, Tokenizer
 from encoders.video import build_video_encoder
-
-VIDEO = AimConfig(num_frames=3, image_size=16, patch_size=8, width=12, depth=2, num_heads=2)
-FUSION = FusionConfig(kind="combiner", video_dim=12, text_dim=8, projection_dim=6, hidden_dim=10)
-LABELS = ["107b", "109c"]
-
-
-def make_text():
-    from tokenizers import Tokenizer as FastTokenizer
-    from tokenizers.models import WordLevel
-    from tokenizers.pre_tokenizers import Whitespace
-
-    fast = FastTokenizer(
-        WordLevel({"[PAD]": 0, "[UNK]": 1, "in": 2, "tuck": 3, "two": 4}, unk_token="[UNK]")
-    )
-    fast.pre_tokenizer = Whitespace()
-    config = TextConfig(source="made-up", pooling="mean", max_tokens=8)
-    model = BertModel(
-        BertConfig(
-            vocab_size=5,
-            hidden_size=8,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            intermediate_size=12,
-            max_position_embeddings=16,
-        )
-    )
-    return TextEncoder(config, model, Tokenizer(fast, config, pad_token="[PAD]")).eval()
 
 
 @pytest.fixture
-def parts():
-    torch.manual_seed(0)
-    video = build_video_encoder(VIDEO).eval()
-    with torch.no_grad():
-        for parameter in video.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.1)
-    return {
-        "video": video,
-        "text": make_text(),
-        "fusion": build_fusion(FUSION).eval(),
-        "head": nn.Linear(12, 2),
-        "labels": LABELS,
-        "training_info": {"seed": 3, "recipe": "made-up"},
-    }
+def parts(tiny_parts):
+    return tiny_parts
 
 
 def frames():
@@ -85,16 +42,19 @@ def test_everything_comes_back_to_the_bit(parts, tmp_path):
 
 
 def test_a_bundle_of_stage_one_has_no_queries(parts, tmp_path):
-    save_bundle(tmp_path / "b", video=parts["video"], head=parts["head"], labels=LABELS)
+    save_bundle(tmp_path / "b", video=parts["video"], head=parts["head"], labels=parts["labels"])
     bundle = load_bundle(tmp_path / "b")
     with pytest.raises(ValueError, match="stage 2"):
         bundle.encode_queries(torch.zeros(1, 12), ["in tuck"])
 
 
-def test_retraining_fusion_or_text_keeps_the_encoder_id(parts, tmp_path):
+def test_retraining_fusion_or_text_keeps_the_encoder_id(parts, make_tiny_text, tmp_path):
     first = save_bundle(tmp_path / "a", **parts)
     torch.manual_seed(9)
-    changed = parts | {"text": make_text(), "fusion": build_fusion(replace(FUSION, hidden_dim=4))}
+    changed = parts | {
+        "text": make_tiny_text(),
+        "fusion": build_fusion(replace(parts["fusion"].config, hidden_dim=4)),
+    }
     second = save_bundle(tmp_path / "b", **changed)
     third = save_bundle(tmp_path / "c", video=parts["video"])
     assert first.encoder_id == second.encoder_id == third.encoder_id
@@ -106,7 +66,7 @@ def test_anything_that_changes_a_gallery_vector_changes_the_encoder_id(parts, tm
     ids = {save_bundle(tmp_path / "a", video=parts["video"]).encoder_id}
     weights = parts["video"].state_dict()
     for i, change in enumerate(({"pixel_mean": (0.5, 0.5, 0.5)}, {"adapter_scale": 0.4})):
-        other = build_video_encoder(replace(VIDEO, **change))
+        other = build_video_encoder(replace(parts["video"].config, **change))
         other.load_state_dict(weights)
         ids.add(save_bundle(tmp_path / f"b{i}", video=other).encoder_id)
     with torch.no_grad():
@@ -215,7 +175,7 @@ def test_parts_that_do_not_belong_together_are_refused(parts, tmp_path):
         save_bundle(tmp_path / "b", video=parts["video"], head=parts["head"])
     with pytest.raises(ValueError, match="Linear"):
         save_bundle(tmp_path / "b", **(parts | {"labels": ["only one"]}))
-    wide = build_fusion(replace(FUSION, video_dim=13))
+    wide = build_fusion(replace(parts["fusion"].config, video_dim=13))
     with pytest.raises(ValueError, match="video_dim"):
         save_bundle(tmp_path / "b", **(parts | {"fusion": wide}))
     sampling = SamplingConfig(num_frames=5, frame_size=16)
