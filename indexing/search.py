@@ -17,10 +17,12 @@ from rich.table import Table
 
 from encoders.backends import open_backend
 from encoders.card import read_card
-from encoders.decode import DecodeError, Span, decode_clips
+from encoders.decode import DecodeError, DecodeRequest, Span
+from encoders.isolate import IsolatedDecoder
 from indexing.milvus import TO_THE_END, VideoSpan, open_collection
 from indexing.plan import VIDEO_SUFFIXES
 
+DECODE_DEADLINE_S = 60.0
 _SPAN = re.compile(r"^(?P<file>.+)@(?P<start>\d+(\.\d+)?)-(?P<end>\d+(\.\d+)?)?$")
 
 
@@ -75,6 +77,7 @@ class SearchClient:
             self._collection = opening.enter_context(open_collection(milvus_uri, collection))
             self._collection.check(encoder_id=self._card.encoder_id)
             self._encoder = open_backend(bundle_dir, backend)
+            self._decoder = opening.enter_context(IsolatedDecoder(deadline_s=DECODE_DEADLINE_S))
             self._stack = opening.pop_all()
 
     def __enter__(self) -> "SearchClient":
@@ -129,8 +132,9 @@ class SearchClient:
                 "nor a video file (FILE or FILE@START-END in seconds)"
             )
         span = Span(start_s=place.start_s, end_s=place.end_s)
+        request = DecodeRequest(video=place.video_uri, spans=(span,), sampling=self._card.sampling)
         try:
-            decoded = decode_clips(place.video_uri, [span], self._card.sampling)
+            decoded = self._decoder.decode(request)
         except DecodeError as error:
             raise ValueError(f"{clip}: {error}") from error
         if decoded.errors[0] is not None:

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from encoders.decode import DecodeError, Span, decode_clips
+from encoders.decode import DecodeError, DecodeRequest, Span
+from encoders.isolate import IsolatedDecoder
 from encoders.sampling import SamplingConfig
-from indexing.search import ClipPlace, Hit, SearchResult
+from indexing.search import DECODE_DEADLINE_S, ClipPlace, Hit, SearchResult
 
 _PAPER = (250, 250, 248)
 _INK = (24, 28, 34)
@@ -17,6 +18,7 @@ _GREY = (110, 116, 124)
 _QUERY = (0, 92, 168)
 _MARGIN = 12
 _GAP = 2
+_Line = tuple[str, tuple[int, int, int]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,8 +34,13 @@ class SheetStyle:
 def draw_sheet(result: SearchResult, path: str | Path, *, style: SheetStyle | None = None) -> Path:
     """Write the PNG. A clip that cannot be decoded gets a grey strip that says why."""
     style = style or SheetStyle()
-    rows = [_query_row(result, style)]
-    rows += [_hit_row(rank, hit, style) for rank, hit in enumerate(result.hits, start=1)]
+    with IsolatedDecoder(deadline_s=DECODE_DEADLINE_S) as decoder:
+        strips = [film_strip(place, style, decoder) for place in (result.query, *result.hits)]
+    rows = [_row(strips[0], _query_lines(result), style)]
+    rows += [
+        _row(strip, _hit_lines(rank, hit), style)
+        for rank, (strip, hit) in enumerate(zip(strips[1:], result.hits, strict=True), start=1)
+    ]
     height = sum(row.height for row in rows) + _MARGIN * (len(rows) + 1)
     sheet = Image.new("RGB", (rows[0].width + 2 * _MARGIN, height), _PAPER)
     top = _MARGIN
@@ -48,15 +55,20 @@ def draw_sheet(result: SearchResult, path: str | Path, *, style: SheetStyle | No
     return path
 
 
-def film_strip(place: ClipPlace, style: SheetStyle) -> Image.Image:
-    """The frames of a clip side by side, in order."""
-    strip = Image.new(
-        "RGB", (style.num_frames * style.frame_size, style.frame_size), (206, 208, 212)
+def film_strip(
+    place: ClipPlace, style: SheetStyle, decoder: IsolatedDecoder | None = None
+) -> Image.Image:
+    """The frames of a clip side by side, in order. Give a decoder for many strips: it has a process."""
+    if decoder is None:
+        with IsolatedDecoder(deadline_s=DECODE_DEADLINE_S) as own_decoder:
+            return film_strip(place, style, own_decoder)
+    request = DecodeRequest(
+        video=place.video_uri,
+        spans=(Span(start_s=place.start_s, end_s=place.end_s),),
+        sampling=SamplingConfig(num_frames=style.num_frames, frame_size=style.frame_size),
     )
-    sampling = SamplingConfig(num_frames=style.num_frames, frame_size=style.frame_size)
     try:
-        span = Span(start_s=place.start_s, end_s=place.end_s)
-        decoded = decode_clips(place.video_uri, [span], sampling)
+        decoded = decoder.decode(request)
         problem = decoded.errors[0]
     except DecodeError as error:
         problem = error
@@ -65,36 +77,35 @@ def film_strip(place: ClipPlace, style: SheetStyle) -> Image.Image:
             frames_THWC = decoded.frames_NTHWC[0].copy()
             frames_THWC[:-1, :, -_GAP:] = _PAPER
             return Image.fromarray(np.concatenate(list(frames_THWC), axis=1))
+    strip = Image.new(
+        "RGB", (style.num_frames * style.frame_size, style.frame_size), (206, 208, 212)
+    )
     ImageDraw.Draw(strip).text((8, 8), str(problem)[:120], fill=_INK, font=_font(style))
     return strip
 
 
-def _query_row(result: SearchResult, style: SheetStyle) -> Image.Image:
+def _query_lines(result: SearchResult) -> list[_Line]:
     query = result.query
     name = query.clip_id or Path(query.video_uri).name
-    lines = [
+    return [
         ("query", _QUERY),
         (f"+ {result.edit_text!r}" if result.edit_text else "most similar clips", _QUERY),
         (query.label or "no label", _INK),
         (f"{name}  {query.span()}", _GREY),
     ]
-    return _row(film_strip(query, style), lines, style)
 
 
-def _hit_row(rank: int, hit: Hit, style: SheetStyle) -> Image.Image:
+def _hit_lines(rank: int, hit: Hit) -> list[_Line]:
     known = ", ".join(f"{name} {value}" for name, value in sorted(hit.attributes.items()))
-    lines = [
+    return [
         (f"{rank}.  {hit.score:.3f}", _INK),
         (hit.label or "no label", _INK),
         (known, _GREY),
         (f"{hit.clip_id}  {hit.span()}", _GREY),
     ]
-    return _row(film_strip(hit, style), lines, style)
 
 
-def _row(
-    strip: Image.Image, lines: Sequence[tuple[str, tuple[int, int, int]]], style: SheetStyle
-) -> Image.Image:
+def _row(strip: Image.Image, lines: Sequence[_Line], style: SheetStyle) -> Image.Image:
     row = Image.new("RGB", (style.label_width + strip.width, strip.height), _PAPER)
     draw = ImageDraw.Draw(row)
     font = _font(style)
@@ -111,7 +122,7 @@ def _wrapped(
     colour: tuple[int, int, int],
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
     style: SheetStyle,
-) -> list[tuple[str, tuple[int, int, int]]]:
+) -> list[_Line]:
     """At most two lines that fit the label's width."""
     lines: list[str] = [""]
     for word in text.split():
