@@ -125,8 +125,7 @@ def load_bundle(folder: str | Path, *, device: str | torch.device = "cpu") -> Bu
     for name in card.files:
         check_file(folder, card, name)
     video = build_video_encoder(card.video)
-    _load_into(video, folder, VIDEO_WEIGHTS)
-    _check_encoder(card, video, folder)
+    _check_encoder(card, video, folder, _load_into(video, folder, VIDEO_WEIGHTS))
     text = fusion = head = None
     if card.text is not None:
         architecture = json.loads((folder / TEXT_ARCHITECTURE).read_text())
@@ -188,7 +187,7 @@ def _write_weights(weights: dict[str, Tensor], path: Path) -> None:
     path.write_bytes(safetensors.torch.save(weights))
 
 
-def _load_into(module: nn.Module, folder: Path, name: str) -> None:
+def _load_into(module: nn.Module, folder: Path, name: str) -> dict[str, Tensor]:
     try:
         weights = safetensors.torch.load_file(folder / name)
         module.load_state_dict(weights)
@@ -196,14 +195,17 @@ def _load_into(module: nn.Module, folder: Path, name: str) -> None:
         raise BundleMismatchError(
             f"{folder / name} does not fit what the card describes: {error}"
         ) from error
+    return weights
 
 
-def _check_encoder(card: BundleCard, video: VideoEncoder, folder: Path) -> None:
+def _check_encoder(
+    card: BundleCard, video: VideoEncoder, folder: Path, weights: Mapping[str, Tensor]
+) -> None:
     expected_id = new_encoder_id(
         video=card.video,
         sampling=card.sampling,
         preprocessing=card.preprocessing,
-        weights=safetensors.torch.load_file(folder / VIDEO_WEIGHTS),
+        weights=weights,
     )
     if expected_id != card.encoder_id:
         raise BundleMismatchError(

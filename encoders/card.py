@@ -125,6 +125,9 @@ def card_from_dict(values: Mapping[str, Any]) -> BundleCard:
         raise ValueError(
             f"a card has the keys {sorted(known)}; unknown: {sorted(set(values) - known)}, missing: {sorted(known - set(values))}"
         )
+    nested = [name for name in values["files"] if Path(name).name != name]
+    if nested:
+        raise ValueError(f"files must lie in the bundle's own folder; the card names {nested[0]!r}")
     try:
         return BundleCard(
             **{

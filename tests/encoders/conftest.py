@@ -153,7 +153,7 @@ def _tiny_parts() -> dict:
     from encoders.video import build_video_encoder
 
     torch.manual_seed(0)
-    config = AimConfig(num_frames=3, image_size=16, patch_size=8, width=12, depth=2, num_heads=2)
+    config = AimConfig(num_frames=3, image_size=16, patch_size=8, width=12, depth=1, num_heads=2)
     video = build_video_encoder(config).eval()
     with torch.no_grad():
         for parameter in video.parameters():

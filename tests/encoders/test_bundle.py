@@ -123,7 +123,7 @@ def forge(folder, change):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda card: card["video"].update(depth=1), "video.safetensors does not fit"),
+        (lambda card: card["video"].update(depth=2), "video.safetensors does not fit"),
         (lambda card: card["fusion"].update(hidden_dim=11), "fusion.safetensors does not fit"),
         (lambda card: card.update(labels=["a", "b", "c"]), "head.safetensors does not fit"),
         (lambda card: card["video"].update(adapter_scale=0.1), "encoder_id"),
@@ -148,6 +148,7 @@ def test_a_card_that_describes_another_encoder_is_refused(parts, tmp_path, chang
         (lambda card: card.pop("labels"), "'labels'"),
         (lambda card: card["video"].update(kind="gru"), "'gru' is unknown"),
         (lambda card: card["sampling"].update(stride=2), "stride"),
+        (lambda card: card["files"].update({"../other": "00"}), "own folder"),
     ],
 )
 def test_a_card_that_is_not_understood_is_refused(parts, tmp_path, change, message):
