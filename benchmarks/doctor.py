@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from benchmarks.doctor_lines import ONNX_GPU_LINE, pip_line
 from cluster.machine import Machine, describe_machine
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -36,15 +37,6 @@ class Finding:
     is_required: bool
     detail: str
     fix: str = ""
-
-
-def pip_line(extra: str = "") -> str:
-    """The line that installs the tested versions, with one of the extras of pyproject.toml."""
-    return (
-        f"pip install -c constraints.txt -e '.[{extra}]'"
-        if extra
-        else ("pip install -c constraints.txt -e .")
-    )
 
 
 # Distribution -> what it is for. All of these come with the plain install.
@@ -184,8 +176,7 @@ def _onnx_findings(has_gpu: bool) -> list[Finding]:
     ]
     findings.append(_present("backends", "ONNX providers", ", ".join(providers)))
     if "CUDA" not in providers:
-        line = f"pip uninstall -y onnxruntime && {pip_line('gpu')}"
-        fix = line if has_gpu else f"on a GPU machine: {line}"
+        fix = ONNX_GPU_LINE if has_gpu else f"on a GPU machine: {ONNX_GPU_LINE}"
         findings.append(_absent("backends", "ONNX CUDA", "no CUDA provider", fix))
     return findings
 

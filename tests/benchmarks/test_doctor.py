@@ -5,8 +5,10 @@ import json
 import pytest
 from rich.console import Console
 
-from benchmarks import doctor
+from benchmarks import doctor, doctor_codecs
 from benchmarks.doctor import Finding, as_table, examine, main
+from benchmarks.doctor_codecs import find_codecs
+from benchmarks.doctor_lines import pip_line
 from cluster.machine import Gpu, Machine
 
 
@@ -59,8 +61,19 @@ def test_the_table_shows_brackets_of_extras_as_they_are_typed(width: int) -> Non
         is_ok=False,
         is_required=False,
         detail="not installed",
-        fix=doctor.pip_line("dali"),
+        fix=pip_line("dali"),
     )
     console = Console(width=width, record=True, file=io.StringIO())
     console.print(as_table([finding]))
     assert "pip install -c constraints.txt -e '.[dali]'" in " ".join(console.export_text().split())
+
+
+def test_a_decoder_that_does_not_load_is_a_line_with_its_cure(monkeypatch) -> None:
+    monkeypatch.setitem(doctor_codecs._FILES, "encoders.no_such_decoder", ("DALI", "dali"))
+    monkeypatch.delitem(doctor_codecs._FILES, "encoders.decode_dali")
+    decodes, writes, broken = find_codecs(has_gpu=False)
+    assert decodes["is_ok"]
+    assert "h264" in decodes["detail"]
+    assert "libx264" in writes["detail"]
+    assert not broken["is_ok"]
+    assert broken["fix"] == "pip install -c constraints.txt -e '.[dali]'"
