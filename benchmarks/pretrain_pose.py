@@ -154,7 +154,8 @@ def measure(image: PoseImage, frames: PosedFrames) -> dict[str, float]:
     is_clear_B = true_BP[:, depth].abs() > 0.5
     is_right_B = pose_BP[:, depth].sign() == true_BP[:, depth].sign()
     metrics["r2_chest_front_z"] = r2_P[depth].item()
-    metrics["facing_right"] = is_right_B[is_clear_B].float().mean().item()
+    if is_clear_B.any():
+        metrics["facing_right"] = is_right_B[is_clear_B].float().mean().item()
     return {name: round(value, 4) for name, value in metrics.items()}
 
 
@@ -163,10 +164,10 @@ def pretrain(config: PretrainConfig, *, command: str, console: Console) -> dict[
     torch.set_num_threads(config.num_threads)
     started = time.monotonic()
     frames = render_pool(config, is_held_out=False, console=console)
+    held_out = render_pool(config, is_held_out=True, console=console)
     rendered = time.monotonic()
     image, losses = train_image(config, frames, console)
     trained = time.monotonic()
-    held_out = render_pool(config, is_held_out=True, console=console)
     info: dict[str, object] = {
         "what": "image part of frame_temporal encoders, pretrained on rendered frames with true poses",
         "command": command,
