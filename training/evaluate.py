@@ -79,11 +79,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     metrics = evaluate(config)
     console = Console(file=sys.stdout)
-    console.print(rows_table(metrics, title=f"{metrics['split']} split, protocol unique, percent"))
+    title = f"{metrics['split']} split, protocol unique, percent"
+    console.print(rows_table(metrics, title=title, width=console.width))
     for name, part in metrics["by_pairs"].items():
         if len(metrics["by_pairs"]) > 1:
             title = f"label pairs {name} in training ({part['num_label_pairs']} pairs)"
-            console.print(rows_table(part, title=title))
+            console.print(rows_table(part, title=title, width=console.width))
     console.print(verdict(metrics))
     console.print(
         f"{metrics['num_queries']} queries, {metrics['gallery_size']} clips; wrote {config.run_dir / 'metrics.json'}"

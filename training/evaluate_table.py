@@ -8,23 +8,27 @@ from training.evaluate_scores import HEADLINE, METRICS
 
 ROW_TITLES = {
     "composed": "clip + edit text",
-    "video_only": "clip only (text zeroed)",
-    "text_only": "edit text only (clip zeroed)",
-    "mean": "mean of two projections",
+    "video_only": "clip, text zeroed",
+    "text_only": "edit text, clip zeroed",
+    "mean": "mean of projections",
     "raw": "raw clip vector",
 }
 
+_CHIEF_METRICS = ("map@10", HEADLINE, "recall@1", "recall@10")
+_FULL_WIDTH = 108
 
-def rows_table(part: dict[str, Any], *, title: str) -> Table:
-    """All metrics in percent, the headline one with its interval."""
+
+def rows_table(part: dict[str, Any], *, title: str, width: int) -> Table:
+    """Metrics in percent, the headline one with its interval; those that a terminal of this width holds."""
+    metrics = METRICS if width >= _FULL_WIDTH else _CHIEF_METRICS
     table = Table(title=title)
-    table.add_column("query")
-    for metric in METRICS:
+    table.add_column("query", no_wrap=True)
+    for metric in metrics:
         shown = metric.replace("map", "mAP").replace("recall", "R")
         table.add_column(shown, justify="right", no_wrap=True)
     for row in part["rows"]:
         cells = [ROW_TITLES.get(row["name"], row["name"])]
-        for metric in METRICS:
+        for metric in metrics:
             text = f"{100 * row[metric]:.1f}"
             if metric == HEADLINE:
                 text += f" [{100 * row[metric + '_low']:.1f}, {100 * row[metric + '_high']:.1f}]"

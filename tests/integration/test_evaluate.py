@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 
+import av
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -126,6 +127,47 @@ def test_all_rows_are_trained_measured_and_kept(archive, capsys):
     main(arguments(archive, run_dir))
     assert {path: path.stat().st_mtime_ns for path in results} == results
     assert json.loads((run_dir / "metrics.json").read_text()) == metrics
+
+
+def write_noise_video(path, seed):
+    rng = np.random.default_rng(seed)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        for _ in range(10):
+            frame = rng.integers(0, 255, size=(64, 64, 3), dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def test_vectors_are_computed_when_none_are_given_and_a_bad_file_costs_no_neighbour(
+    archive, tmp_path
+):
+    clips = []
+    for number, twists in enumerate(["0", "1"] * 6):
+        path = tmp_path / f"{number}.mp4"
+        write_noise_video(path, number)
+        clips.append(
+            Clip(clip_id=path.stem, video_uri=str(path), label=f"t{twists}", split="test",
+                 attributes={"twists": twists})
+        )  # fmt: skip
+    broken = tmp_path / "3.mp4"
+    broken.write_bytes(broken.read_bytes()[:200])
+    write_clips(tmp_path / "clips.parquet", clips)
+    write_triplets(tmp_path / "triplets.parquet", build_triplets(clips, TripletConfig()))
+    options = [
+        *("--stage2", str(archive / "stage2"), "--run-dir", str(tmp_path / "out")),
+        *("--triplets", str(tmp_path / "triplets.parquet")),
+        *("--clips", str(tmp_path / "clips.parquet"), "--num-resamples", "20"),
+    ]
+    main([*options, "--rows", "composed", "raw"])
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["gallery_size"] == 11
+    assert (metrics["num_dead_clips"], metrics["num_queries_left_out"]) == (1, 1)
+    assert metrics["num_queries"] == 11
+    with pytest.raises(ValueError, match="was not trained on"):
+        main([*options, "--rows", "text_only"])
 
 
 def test_a_run_that_is_not_finished_is_refused(archive, tmp_path):
