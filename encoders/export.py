@@ -167,8 +167,11 @@ class _Graphs:
     """Exported graphs that are not in a bundle yet."""
 
     def __init__(self, folder: Path, tokenizer: Tokenizer | None) -> None:
-        self._video = open_session(folder / VIDEO_GRAPH)
-        self._query = None if tokenizer is None else open_session(folder / QUERY_GRAPH)
+        threads = torch.get_num_threads()
+        self._video = open_session(folder / VIDEO_GRAPH, num_threads=threads)
+        self._query = (
+            None if tokenizer is None else open_session(folder / QUERY_GRAPH, num_threads=threads)
+        )
         self._tokenizer = tokenizer
 
     def embed_clips(self, frames_NTHWC: np.ndarray) -> np.ndarray:
