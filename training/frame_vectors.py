@@ -71,7 +71,10 @@ class FrameVectorStage:
     ) -> None:
         encoder: Any = build_video_encoder(video_config_from_dict(config)).eval().to(device)
         encoder.image.load_state_dict(safetensors.torch.load_file(weights_path))
-        self._encoder, self._device = encoder, device
+        self._encoder, self._device = encoder, device.split(":")[0]
+        # They are kept in bf16 anyway; a CPU without the instructions would be slower in it.
+        has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+        self._in_bf16 = device != "cpu" or has_bf16()
         self._shape = (num_positions, encoder.config.image_size, encoder.config.image_size, 3)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -87,7 +90,7 @@ class FrameVectorStage:
     def _vectors(self, frames: np.ndarray) -> tuple[bytes, bytes]:
         frames_MHWC = torch.from_numpy(frames.reshape(self._shape).copy()).to(self._device)
         both_2MHWC = torch.stack([frames_MHWC, frames_MHWC.flip(2)])
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast(self._device, torch.bfloat16, self._in_bf16):
             vectors_2MF = self._encoder.frame_vectors(both_2MHWC)
         halves = vectors_2MF.float().cpu().to(torch.bfloat16).view(torch.int16).numpy()
         return halves[0].tobytes(), halves[1].tobytes()

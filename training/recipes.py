@@ -14,7 +14,7 @@ def demo_actions() -> Stage1Config:
         encoder=PRESETS["frame_temporal_small"],
         pretrained_image="pose_image_small",
         loop=LoopConfig(
-            num_epochs=40,
+            num_epochs=16,
             batch_size=32,
             learning_rate=1e-3,
             weight_decay=0.05,

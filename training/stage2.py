@@ -21,27 +21,9 @@ from training.evaluate_problem import read_unit_vectors
 from training.loop import TaskFactory, World
 from training.losses import hn_nce, same_label_mask
 from training.rankings import rank_gallery
+from training.texts import TextTable, read_texts
 
-_TEXTS_PER_BATCH = 64
 _VAL_K = 50
-
-
-@dataclass(frozen=True, kw_only=True)
-class TextTable:
-    """Every edit text once: its vector, if the text encoder is frozen, or its tokens."""
-
-    number_by_text: Mapping[str, int]
-    vectors_UD: Tensor | None
-    tokens_UL: Tensor
-    mask_UL: Tensor
-
-    def rows(self, numbers: Tensor) -> dict[str, Tensor]:
-        """What the module needs of these texts."""
-        if self.vectors_UD is not None:
-            return {"text": self.vectors_UD[numbers]}
-        mask_NL = self.mask_UL[numbers]
-        length = int(mask_NL.sum(dim=1).max())
-        return {"tokens": self.tokens_UL[numbers, :length], "mask": mask_NL[:, :length]}
 
 
 class QueryComposer(nn.Module):
@@ -191,7 +173,8 @@ class Stage2Factory(TaskFactory):
         width = len(next(iter(vectors.values())))
         module = build_composer(self.config, text, video_dim=width).to(world.device)
         wanted = sorted({t.edit_text for part in triplets.values() for t in part})
-        texts = read_texts(wanted, text, keep_tokens=self.config.train_text)
+        cache_dir = None if self.config.train_text else Path(self.vectors_path).parent
+        texts = read_texts(wanted, text, cache_dir=cache_dir)
         return Stage2Task(module, triplets, vectors, texts, self.config)
 
 
@@ -210,28 +193,6 @@ def build_composer(config: Stage2Config, text: TextEncoder, *, video_dim: int) -
         )
     )
     return QueryComposer(fusion, text if config.train_text else None, config)
-
-
-def read_texts(texts: Sequence[str], encoder: TextEncoder, *, keep_tokens: bool) -> TextTable:
-    """Tokens or vectors of all texts; each text is encoded once, in an order that the batch does not change."""
-    tokens_UL, mask_UL = encoder.tokenizer.tokenize(texts)
-    vectors_UD = None
-    if not keep_tokens:
-        device = next(encoder.parameters()).device
-        parts: list[Tensor] = []
-        with torch.inference_mode():
-            for start in range(0, len(texts), _TEXTS_PER_BATCH):
-                part = slice(start, start + _TEXTS_PER_BATCH)
-                length = int(mask_UL[part].sum(dim=1).max())
-                tokens, mask = tokens_UL[part, :length], mask_UL[part, :length]
-                parts.append(encoder(tokens.to(device), mask.to(device)).float().cpu())
-        vectors_UD = torch.cat(parts).clone()
-    return TextTable(
-        number_by_text={text: n for n, text in enumerate(texts)},
-        vectors_UD=vectors_UD,
-        tokens_UL=tokens_UL,
-        mask_UL=mask_UL,
-    )
 
 
 def select_triplets(

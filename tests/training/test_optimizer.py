@@ -1,0 +1,64 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from encoders.aim import AimConfig
+from encoders.video import build_video_encoder
+from training.configs import LoopConfig
+from training.optimizer import build_optimizer, rate_factor, set_learning_rate
+
+CONFIG = LoopConfig(num_epochs=1, batch_size=1, learning_rate=0.5, weight_decay=0.1)
+
+
+class Model(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.learning_rate_scales = {"text.": 0.1}
+        self.text = nn.Linear(3, 3)
+        self.head = nn.Linear(3, 3)
+        self.positions = nn.Parameter(torch.zeros(4, 3))
+        self.frozen = nn.Linear(3, 3).requires_grad_(False)
+
+
+def test_every_trainable_parameter_is_in_one_group_with_its_decay_and_scale() -> None:
+    model = Model()
+    optimizer = build_optimizer(model, CONFIG)
+    found = {
+        id(parameter): (group["weight_decay"], group["scale"])
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    assert found == {
+        id(model.text.weight): (0.1, 0.1),
+        id(model.text.bias): (0.0, 0.1),
+        id(model.head.weight): (0.1, 1.0),
+        id(model.head.bias): (0.0, 1.0),
+        id(model.positions): (0.0, 1.0),
+    }
+    set_learning_rate(optimizer, 2.0)
+    assert {group["lr"] for group in optimizer.param_groups} == {2.0, 0.2}
+
+
+def test_aim_embeddings_do_not_decay() -> None:
+    config = AimConfig(num_frames=2, image_size=16, patch_size=8, width=16, depth=1, num_heads=2)
+    encoder = build_video_encoder(config)
+    decayed = {
+        id(p)
+        for g in build_optimizer(encoder, CONFIG).param_groups
+        if g["weight_decay"]
+        for p in g["params"]
+    }
+    for name, parameter in encoder.named_parameters():
+        if parameter.requires_grad:
+            is_matrix = name.endswith("weight") and parameter.ndim >= 2
+            assert (id(parameter) in decayed) == is_matrix, name
+
+
+def test_the_rate_rises_linearly_and_falls_as_a_cosine() -> None:
+    rates = [rate_factor(s, num_warmup_steps=4, num_steps=24) for s in range(1, 25)]
+    assert rates[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0])
+    assert rates[13] == pytest.approx((1 + math.cos(math.pi / 2)) / 2)
+    assert rates[-1] == pytest.approx(0.0)
+    assert rates[3:] == sorted(rates[3:], reverse=True)

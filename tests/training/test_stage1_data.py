@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+import torch
+
+from encoders.clips import Clip
+from training.configs import AugmentConfig
+from training.frame_vectors import FrameVectors
+from training.stage1_data import (
+    ExampleSettings,
+    KeptSource,
+    augment_frames,
+    example_rng,
+    load_ahead,
+)
+
+NUM_CLIPS, NUM_POSITIONS, NUM_FRAMES = 6, 12, 4
+
+
+def settings(**augment) -> ExampleSettings:
+    return ExampleSettings(
+        num_frames=NUM_FRAMES, image_size=8, augment=AugmentConfig(**augment), seed=3
+    )
+
+
+@pytest.fixture
+def source() -> KeptSource:
+    """The vector of a position says which clip and position it is; a mirrored one is negative."""
+    clips = [Clip(clip_id=f"c{n}", video_uri="v") for n in range(NUM_CLIPS)]
+    numbers = torch.arange(NUM_CLIPS * NUM_POSITIONS).reshape(NUM_CLIPS, NUM_POSITIONS, 1).float()
+    vectors = FrameVectors(
+        clip_ids=tuple(clip.clip_id for clip in clips),
+        plain_NMF=numbers,
+        flipped_NMF=-numbers - 1000,
+        dead=(),
+    )
+    return KeptSource(clips, vectors, settings())
+
+
+def test_validation_reads_the_middle_of_every_interval(source) -> None:
+    rows = source.load(np.array([2, 0]), None)["frame_vectors"][:, :, 0]
+    assert rows.tolist() == [[25.0, 28.0, 31.0, 34.0], [1.0, 4.0, 7.0, 10.0]]
+
+
+def test_training_reads_one_position_of_every_interval_plain_or_mirrored(source) -> None:
+    seen = set()
+    for epoch in range(40):
+        row = source.load(np.array([1]), epoch)["frame_vectors"][0, :, 0]
+        is_mirrored = bool(row[0] < 0)
+        positions = (-row - 1000 if is_mirrored else row) - NUM_POSITIONS
+        assert (positions // 3).tolist() == [0, 1, 2, 3]
+        seen.add((is_mirrored, tuple(positions.tolist())))
+    assert {mirrored for mirrored, _positions in seen} == {True, False}
+    assert len(seen) > 20
+
+
+def test_an_example_depends_on_its_clip_and_epoch_alone(source) -> None:
+    together = source.load(np.array([4, 5, 1]), 7)["frame_vectors"]
+    alone = source.load(np.array([5]), 7)["frame_vectors"]
+    assert torch.equal(together[1], alone[0])
+    first = example_rng(0, 1, "a").random()
+    assert first == example_rng(0, 1, "a").random()
+    assert len({first, example_rng(0, 1, "b").random(), example_rng(0, 2, "a").random()}) == 3
+
+
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_loading_ahead_keeps_the_order(source, num_threads) -> None:
+    steps = [np.array([n, (n + 1) % NUM_CLIPS]) for n in range(NUM_CLIPS)]
+    batches = list(load_ahead(source, steps, epoch=2, num_threads=num_threads))
+    for step, batch in zip(steps, batches, strict=True):
+        assert torch.equal(batch["frame_vectors"], source.load(step, 2)["frame_vectors"])
+
+
+def test_an_error_while_loading_comes_out(source) -> None:
+    steps = [np.array([0]), np.array([99]), np.array([1])]
+    with pytest.raises(IndexError):
+        list(load_ahead(source, steps, epoch=None, num_threads=2))
+
+
+def test_all_frames_of_a_clip_are_cropped_and_mirrored_alike() -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (1, 16, 16, 3)).astype(np.uint8)
+    frames = torch.from_numpy(picture.repeat(NUM_FRAMES, 0))
+    outcomes = set()
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        made = augment_frames(frames, settings(min_crop_scale=0.5), rng)
+        assert made.shape == (NUM_FRAMES, 8, 8, 3)
+        assert made.dtype == torch.uint8
+        assert all(torch.equal(frame, made[0]) for frame in made)
+        outcomes.add(made.numpy().tobytes())
+    assert len(outcomes) > 15
+
+
+def test_mirroring_is_left_and_right() -> None:
+    frames = torch.arange(8 * 8 * 3, dtype=torch.uint8).reshape(1, 8, 8, 3)
+    made = {
+        augment_frames(frames, settings(), np.random.default_rng(s)).numpy().tobytes()
+        for s in range(12)
+    }
+    assert made == {frames.numpy().tobytes(), frames.numpy()[:, :, ::-1].tobytes()}

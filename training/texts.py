@@ -1,0 +1,77 @@
+"""What does the text encoder say of each edit text? Every text once; vectors of a frozen encoder are kept beside the clip vectors.
+
+U different texts, L tokens, D width of text vectors, N texts of a batch.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from cluster.storage import write_atomic
+from encoders.text import TextEncoder
+
+_TEXTS_PER_BATCH = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextTable:
+    """Every edit text once: its vector, if the text encoder is frozen, or its tokens."""
+
+    number_by_text: Mapping[str, int]
+    vectors_UD: Tensor | None
+    tokens_UL: Tensor
+    mask_UL: Tensor
+
+    def rows(self, numbers: Tensor) -> dict[str, Tensor]:
+        """What the module needs of these texts."""
+        if self.vectors_UD is not None:
+            return {"text": self.vectors_UD[numbers]}
+        mask_NL = self.mask_UL[numbers]
+        length = int(mask_NL.sum(dim=1).max())
+        return {"tokens": self.tokens_UL[numbers, :length], "mask": mask_NL[:, :length]}
+
+
+def read_texts(texts: Sequence[str], encoder: TextEncoder, *, cache_dir: Path | None) -> TextTable:
+    """Tokens of all texts; with a folder to keep them in (the encoder is frozen) their vectors too."""
+    tokens_UL, mask_UL = encoder.tokenizer.tokenize(texts)
+    vectors_UD = None
+    if cache_dir is not None:
+        path = cache_dir / f"text_vectors-{_key(texts, encoder)}.safetensors"
+        if not path.exists():
+            vectors = {"vectors": _encode(tokens_UL, mask_UL, encoder)}
+            write_atomic(path, safetensors.torch.save(vectors))
+        vectors_UD = safetensors.torch.load_file(path)["vectors"]
+    return TextTable(
+        number_by_text={text: n for n, text in enumerate(texts)},
+        vectors_UD=vectors_UD,
+        tokens_UL=tokens_UL,
+        mask_UL=mask_UL,
+    )
+
+
+def _encode(tokens_UL: Tensor, mask_UL: Tensor, encoder: TextEncoder) -> Tensor:
+    """Short texts with short ones: a batch is as long as its longest text."""
+    device = next(encoder.parameters()).device
+    order = mask_UL.sum(dim=1).argsort(stable=True)
+    vectors_UD = torch.empty(len(order), encoder.text_dim)
+    with torch.inference_mode():
+        for part in order.split(_TEXTS_PER_BATCH):
+            length = int(mask_UL[part].sum(dim=1).max())
+            tokens, mask = tokens_UL[part, :length], mask_UL[part, :length]
+            vectors_UD[part] = encoder(tokens.to(device), mask.to(device)).float().cpu()
+    return vectors_UD
+
+
+def _key(texts: Sequence[str], encoder: TextEncoder) -> str:
+    """Changes when a text, the reading of texts, or a weight does."""
+    digest = hashlib.sha256(json.dumps([asdict(encoder.config), list(texts)]).encode())
+    for name, value in sorted(encoder.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
