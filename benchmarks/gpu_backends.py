@@ -7,6 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from benchmarks.gpu_steps import Measurement
@@ -48,6 +49,36 @@ def compare_onnx_cuda(
             "min_cosine_on_cpu": report.min_cosine,
             "num_clips": num_clips,
         },
+    )
+
+
+def compare_decoders(video: Path, device: str) -> Measurement:
+    """DALI on a device against PyAV on the CPU: the same frame numbers, and nearly the same pixels.
+
+    Both see the same decoded YUV; what may differ is how chroma is interpolated and rounded on the way to RGB.
+    """
+    from encoders.decode import Span, decode_clips
+    from encoders.sampling import SamplingConfig
+
+    spans = [Span(start_s=0, end_s=None), Span(start_s=0.4, end_s=1.2), Span(start_s=1, end_s=None)]
+    sampling = SamplingConfig(num_frames=12, frame_size=None)
+    dali = decode_clips(video, spans, sampling, backend="dali", device=device)
+    pyav = decode_clips(video, spans, sampling)
+    num_wrong = int((dali.frame_indices_NT != pyav.frame_indices_NT).sum())
+    difference = np.abs(dali.frames_NTHWC.astype(np.int16) - pyav.frames_NTHWC)
+    mean, p999 = float(difference.mean()), float(np.percentile(difference, 99.9))
+    problems = [f"span {n}: {error}" for n, error in enumerate(dali.errors) if error is not None]
+    if dali.backend_used != "dali":
+        problems.append(f"dali did not decode it: {dali.fallback_reason}")
+    return Measurement(
+        line=f"{num_wrong} wrong frames, pixels differ by {mean:.2f} on average, 99.9 % by at most {p999:g}",
+        config={"device": device, "num_spans": len(spans), "num_frames": sampling.num_frames},
+        metrics={
+            "num_wrong_frame_indices": num_wrong,
+            "mean_pixel_difference": mean,
+            "p999_pixel_difference": p999,
+        },
+        problems=problems,
     )
 
 
