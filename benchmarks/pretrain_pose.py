@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -182,6 +183,7 @@ def pretrain(config: PretrainConfig, *, command: str, console: Console) -> dict[
         "seconds": {"render": round(rendered - started), "train": round(trained - rendered)},
         "losses_every_100_steps": losses,
         "held_out": measure(image, held_out) | {"num_frames": len(held_out.frames_BHWC)},
+        "recorded_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": capture_environment(),
     }
     data = safetensors.torch.save(
