@@ -1,0 +1,165 @@
+"""`ray job submit --working-dir . -- python training/run.py` against a one-node Ray of its own, as on a cluster."""
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from encoders.clips import Clip, write_clips
+
+ROOT = Path(__file__).resolve().parents[2]
+MAX_UPLOAD_BYTES = 30e6
+# A Ray with its dashboard and job server that ends when its standard input does.
+HEAD = """
+import sys
+import ray
+context = ray.init(address="local", num_cpus=2, include_dashboard=True, dashboard_host="127.0.0.1",
+                   dashboard_port=int(sys.argv[1]), _temp_dir=sys.argv[2],
+                   object_store_memory=200_000_000, log_to_driver=False)
+print(context.dashboard_url, flush=True)
+sys.stdin.read()
+ray.shutdown()
+"""
+
+
+@pytest.fixture
+def ray_temp():
+    """Short: the paths of Ray's sockets lie below it, and they may have 107 characters."""
+    folder = tempfile.mkdtemp(prefix="rj", dir="/tmp")
+    yield Path(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    """A token of its own: no other Ray of this machine is reached, and none reaches this one."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    # A busy machine starts slowly: the raylet, and the agent that takes jobs.
+    patience = {
+        "RAY_raylet_start_wait_time_s": "120",
+        "RAY_agent_register_timeout_ms": "120000",
+    }
+    return inherited | token | patience | {"OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+
+
+@pytest.fixture
+def job_server(ray_temp: Path, environment):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with (ray_temp / "head.log").open("w") as log:
+        head = subprocess.Popen(
+            [sys.executable, "-c", HEAD, str(port), str(ray_temp)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env=environment,
+        )
+        assert head.stdin is not None
+        assert head.stdout is not None
+        url = head.stdout.readline().strip()
+        assert url, (ray_temp / "head.log").read_text()
+        yield f"http://{url}"
+        head.stdin.close()
+        try:
+            head.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            head.kill()
+            head.wait()
+
+
+def write_archive(folder: Path) -> Path:
+    """Eight clips of two labels: a bright block moves right, or left."""
+    clips = []
+    for number in range(8):
+        label = "105b" if number % 2 else "205b"
+        path = folder / f"{number}.mp4"
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("libx264", rate=25)
+            stream.width = stream.height = 64
+            stream.pix_fmt = "yuv420p"
+            for step in range(12):
+                picture = np.full((64, 64, 3), 40 + number, np.uint8)
+                left = 4 * (step if label == "105b" else 11 - step)
+                picture[20:40, left : left + 16] = 220
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            container.mux(stream.encode())
+        attributes = {"take_off": "back", "somersaults": "2.5", "twists": "0", "position": "pike"}
+        clips.append(
+            Clip(
+                clip_id=path.stem,
+                video_uri=str(path),
+                label=label,
+                split="val" if number >= 6 else "train",
+                attributes=attributes,
+            )
+        )
+    write_clips(folder / "clips.parquet", clips)
+    return folder / "clips.parquet"
+
+
+def submit(server: str, command: list[str], environment: dict[str, str]) -> str:
+    """The job's output; asked again while the server has no agent yet."""
+    deadline = time.monotonic() + 90
+    while True:
+        result = subprocess.run(
+            [
+                str(Path(sys.executable).with_name("ray")),
+                *("job", "submit", "--address", server, "--working-dir", ".", "--", *command),
+            ],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        output = result.stdout + result.stderr
+        if "No available agent" in output and time.monotonic() < deadline:
+            time.sleep(1)
+            continue
+        assert result.returncode == 0, output[-4000:]
+        return output
+
+
+def test_a_submitted_job_trains_from_the_uploaded_checkout(
+    tmp_path, ray_temp, job_server, environment
+) -> None:
+    clips = write_archive(tmp_path)
+    run_dir = tmp_path / "run"
+    options = ["--config.loop.num-epochs", "1", "--config.loop.batch-size", "2", "--quiet"]
+    output = submit(
+        job_server,
+        [
+            *("python", "training/run.py", "--recipe", "demo_actions_tiny"),
+            *("--clips", str(clips), "--run-dir", str(run_dir), *options),
+        ],
+        environment,
+    )
+    assert "succeeded" in output
+    result = json.loads((run_dir / "result.json").read_text())
+    assert (run_dir / result["bundle"] / "card.json").exists()
+    steps = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    assert sum("loss" in step for step in steps) == 3
+
+    (uploaded,) = [
+        path
+        for path in (ray_temp / "session_latest").glob("runtime_resources/working_dir_files/*")
+        if path.is_dir()
+    ]
+    assert (uploaded / "training" / "run.py").exists()
+    assert not [name for name in (".git", ".venv", "runs") if (uploaded / name).exists()]
+    sizes = [path.stat().st_size for path in uploaded.rglob("*") if path.is_file()]
+    assert sum(sizes) < MAX_UPLOAD_BYTES
