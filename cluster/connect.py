@@ -3,9 +3,10 @@
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import ray
@@ -15,6 +16,8 @@ from cluster.retry import retry
 
 logger = logging.getLogger(__name__)
 _LOCAL_OBJECT_STORE_BYTES = 1 << 30
+_SHUTDOWN_S = 10.0
+_QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
 
 
 class RayStartError(OSError):
@@ -52,8 +55,11 @@ def ray_session(
         if not already_connected:
             target = address or os.environ.get("RAY_ADDRESS") or "local"
             started_here = target == "local"
-            stack.callback(ray.shutdown)
-            _connect(target, num_cpus=num_cpus if started_here else None)
+            if started_here:
+                stack.enter_context(_local_ray(num_cpus))
+            else:
+                stack.callback(ray.shutdown)
+                ray.init(address=target, **_QUIET)
         resources = ray.cluster_resources()
         yield RaySession(
             num_nodes=sum(bool(node["Alive"]) for node in ray.nodes()),
@@ -63,31 +69,46 @@ def ray_session(
         )
 
 
-def _connect(target: str, *, num_cpus: int | None) -> None:
-    quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if target != "local":
-        ray.init(address=target, **quiet)
-        return
+@contextmanager
+def _local_ray(num_cpus: int | None) -> Iterator[None]:
+    """Ray on this machine; when the block ends, so have all of its processes."""
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # C++ lines on the terminal
+    earlier = set(psutil.Process().children())
+    retry(lambda: _start_local(num_cpus, earlier), on=(RayStartError,), first_wait_s=2.0)
+    servers = set(psutil.Process().children()) - earlier
+    try:
+        yield
+    finally:
+        processes = set(servers)
+        for server in servers:
+            with suppress(psutil.NoSuchProcess):
+                processes |= set(server.children(recursive=True))
+        ray.shutdown()
+        _gone, alive = psutil.wait_procs(list(processes), timeout=_SHUTDOWN_S)
+        for process in alive:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(alive, timeout=_SHUTDOWN_S)
 
-    def start() -> None:
-        earlier = set(psutil.Process().children())
-        try:
-            with _no_native_stderr():
-                ray.init(
-                    address="local",
-                    num_cpus=num_cpus,
-                    include_dashboard=False,
-                    object_store_memory=_LOCAL_OBJECT_STORE_BYTES,
-                    **quiet,
-                )
-        except (RuntimeError, TimeoutError) as error:
-            ray.shutdown()
-            for half_started in set(psutil.Process().children()) - earlier:
+
+def _start_local(num_cpus: int | None, earlier: set[psutil.Process]) -> None:
+    try:
+        with _no_native_stderr():
+            ray.init(
+                address="local",
+                num_cpus=num_cpus,
+                include_dashboard=False,
+                object_store_memory=_LOCAL_OBJECT_STORE_BYTES,
+                **_QUIET,
+            )
+    except Exception as error:  # a node that is slow to come up is a bare Exception in Ray
+        if type(error) not in (Exception, RuntimeError, TimeoutError):
+            raise
+        ray.shutdown()
+        for half_started in set(psutil.Process().children()) - earlier:
+            with suppress(psutil.NoSuchProcess):
                 half_started.kill()
-            raise RayStartError(f"Ray did not start on this machine: {error}") from error
-
-    retry(start, on=(RayStartError,), attempts=3)
+        raise RayStartError(f"Ray did not start on this machine: {error}") from error
 
 
 @contextmanager
