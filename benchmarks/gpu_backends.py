@@ -52,6 +52,28 @@ def compare_onnx_cuda(
     )
 
 
+def compare_nvdec(device: str, *, codec: str) -> Measurement:
+    """Write a video of moving colours and compare DALI's frames with PyAV's."""
+    from benchmarks.dives.video import find_format, write_video
+
+    with tempfile.TemporaryDirectory() as folder:
+        video = Path(folder) / f"moving{find_format(codec).suffix}"
+        write_video(video, [draw_moving_colours(num_frames=75)], codec=codec)
+        return compare_decoders(video, device)
+
+
+def draw_moving_colours(*, num_frames: int, width: int = 320, height: int = 256) -> np.ndarray:
+    """Smooth waves [T, H, W, C]: every frame differs, and no edge is sharper than chroma can be."""
+    t, y, x = np.meshgrid(
+        np.arange(num_frames), np.arange(height), np.arange(width), indexing="ij", sparse=True
+    )
+    waves = [np.sin((x + 2 * t) / 40), np.sin((y - 3 * t) / 50), np.sin((x + y + 4 * t) / 60)]
+    shape = (num_frames, height, width)
+    return np.stack([np.broadcast_to(128 + 90 * wave, shape) for wave in waves], -1).astype(
+        np.uint8
+    )
+
+
 def compare_decoders(video: Path, device: str) -> Measurement:
     """DALI on a device against PyAV on the CPU: the same frame numbers, and nearly the same pixels.
 

@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.gpu_backends import compare_onnx_cuda, run_gpu_tests
+from benchmarks.gpu_backends import compare_nvdec, compare_onnx_cuda, run_gpu_tests
 from benchmarks.gpu_encoder import measure_encode, measure_matmul
 from benchmarks.gpu_steps import (
     Outcome,
@@ -67,6 +67,12 @@ def all_steps() -> list[Step]:
             title="ONNX Runtime CUDA equals torch",
             needs=(needs_cuda, onnx, needs_onnx_cuda),
             run=lambda: compare_onnx_cuda("cuda"),
+        ),
+        Step(
+            name="nvdec",
+            title="DALI on NVDEC equals PyAV (H.264)",
+            needs=(needs_cuda, needs_packages("av", "nvidia.dali")),
+            run=lambda: compare_nvdec("cuda", codec="h264"),
         ),
         Step(
             name="tests",

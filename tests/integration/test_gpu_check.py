@@ -4,12 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import av
-import numpy as np
 import pytest
 import torch
 
-from benchmarks.gpu_backends import compare_decoders, compare_onnx_cuda
+from benchmarks.gpu_backends import compare_nvdec, compare_onnx_cuda
 from benchmarks.gpu_check import all_steps, choose_steps, main
 from encoders.aim import AimConfig
 from encoders.video import PRESETS
@@ -24,22 +22,19 @@ def test_onnx_equals_torch_through_the_step_that_a_gpu_runs(monkeypatch) -> None
     assert 0.9999 <= found.metrics["min_cosine"] <= 1.0001
 
 
-def test_dali_on_a_cpu_equals_pyav_through_the_step_that_a_gpu_runs(tmp_path) -> None:
+def test_dali_on_a_cpu_equals_pyav_through_the_step_that_a_gpu_runs() -> None:
     pytest.importorskip("nvidia.dali", reason="the extra `dali` is not installed")
-    path = tmp_path / "a.webm"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libvpx-vp9", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
-        columns = np.linspace(0, 200, 96)[None, :, None].repeat(64, axis=0).repeat(3, axis=2)
-        for number in range(50):
-            picture = (columns + number).astype(np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
-    found = compare_decoders(path, "cpu")
+    found = compare_nvdec("cpu", codec="vp9")
     assert found.problems == []
     assert found.metrics["num_wrong_frame_indices"] == 0
     assert found.metrics["mean_pixel_difference"] <= 2
     assert found.metrics["p999_pixel_difference"] <= 24
+
+
+def test_a_codec_that_dali_does_not_decode_here_is_a_problem_and_no_pass() -> None:
+    pytest.importorskip("nvidia.dali", reason="the extra `dali` is not installed")
+    found = compare_nvdec("cpu", codec="h264")
+    assert "does not decode h264" in found.problems[0]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: make gpu-check runs it")
