@@ -126,7 +126,7 @@ class LineChart:
 
 def line_charts(rows: Sequence[Mapping[str, Any]]) -> list[LineChart]:
     """One chart of the losses and one of the shares (accuracy, mAP, recall) that a run has logged."""
-    groups = {"loss": ("loss",), "on held-out clips": ("top1", "accuracy", "map", "recall")}
+    groups = {"loss": ("loss",), "share right": ("top1", "accuracy", "map", "recall")}
     names = sorted({name for row in rows for name in row})
     x_name = next((name for name in ("step", "epoch") if name in names), "")
     charts = []

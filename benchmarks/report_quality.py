@@ -30,8 +30,12 @@ TIME_ROWS = {
     "shuffled": ("All frames, shuffled", "the same encoder"),
     "single_frame": ("One frame", "trained and tested on single frames"),
     "mean_of_frames": ("Mean of frames", "no temporal part"),
-    "count_given_family_somersaults": ("Somersaults, family known", "the count alone"),
-    "count_given_family_twists": ("Twists, family known", "the count alone"),
+}
+# What a group of rows is about; the row's name goes on after the beginning given here.
+TIME_GROUPS = {
+    "count_given_family_somersaults": "Only the somersaults differ: which of its family is it?",
+    "count_given_family_twists": "Only the twists differ: which of its family is it?",
+    "": "Which dive is it?",
 }
 PARTS = {
     "by_change": "The composed query, by what the sentence changes",
@@ -125,14 +129,16 @@ def _cell(row: Mapping[str, Any], metric: str) -> dict[str, str]:
 
 
 def time_view(evidence: Mapping[str, Any]) -> dict[str, Any]:
-    """Bars of what the encoder and its controls name correctly, one group for each archive."""
-    groups: dict[str, list[Any]] = {}
+    """Bars of what the encoder and its controls name correctly, one group for each question."""
+    groups: dict[str, list[IntervalBar]] = {}
     for row in evidence.get("rows", []):
-        low, high = as_number(row.get("low")), as_number(row.get("high"))
         top1 = as_number(row.get("top1"))
         if top1 is None:
             continue
-        name = str(row.get("name", ""))
+        begin = next(begin for begin in TIME_GROUPS if str(row.get("name", "")).startswith(begin))
+        name = str(row.get("name", "")).removeprefix(begin).removeprefix("_") or "ordered"
+        low, high = as_number(row.get("low")), as_number(row.get("high"))
+        archive = f" ({row['archive']} archive)" if row.get("archive") else ""
         bar = interval_bar(
             *_row_words(TIME_ROWS, name),
             Estimate(value=top1, low=low, high=high),
@@ -140,10 +146,10 @@ def time_view(evidence: Mapping[str, Any]) -> dict[str, Any]:
             chance=as_number(row.get("chance")),
             is_main=name == "ordered",
         )
-        groups.setdefault(str(row.get("archive") or ""), []).append(bar)
+        groups.setdefault(TIME_GROUPS[begin] + archive, []).append(bar)
     return {
-        "groups": [{"archive": archive, "bars": bars} for archive, bars in groups.items()],
-        "facts": list_facts(evidence, ("split", "num_clips", "num_classes")),
+        "groups": [{"title": title, "bars": bars} for title, bars in groups.items()],
+        "facts": list_facts(evidence, ("split", "num_clips", "num_classes", "seed")),
     }
 
 

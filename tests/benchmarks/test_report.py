@@ -141,6 +141,26 @@ def test_no_bar_is_cut_off_and_parts_share_the_scale(tmp_path) -> None:
     assert "3 queries" in text
 
 
+def test_time_evidence_stands_under_its_question(tmp_path) -> None:
+    names = [
+        "ordered",
+        "shuffled",
+        "count_given_family_twists",
+        "count_given_family_twists_shuffled",
+    ]
+    rows = [{"name": name, "top1": 0.2 + 0.1 * n, "chance": 0.1} for n, name in enumerate(names)]
+    write(tmp_path, "time_evidence/time_evidence.json", {"rows": rows, "num_clips": 560})
+    text = page(tmp_path)
+    section = text[text.index('id="time"') : text.index('id="training"')]
+    found = re.findall(r"<h3>([^<]+)</h3>|bar-label[^>]*>([^<]+)<|role=\"cell\">([^<]+)<", section)
+    flat = [part for match in found for part in match if part]
+    assert flat == [
+        *("Which dive is it?", "All frames, in order", "20.0 %", "All frames, shuffled", "30.0 %"),
+        "Only the twists differ: which of its family is it?",
+        *("All frames, in order", "40.0 %", "All frames, shuffled", "50.0 %"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("label", "words"),
     [
