@@ -115,7 +115,7 @@ def _cut_at_water(ends_TNEC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Capsules without their parts under water, and which capsules are not wholly under it [T, N]."""
     ends_TNEC = ends_TNEC.copy()
     height_TNE = ends_TNEC[..., 2].copy()
-    is_dry_TN = (height_TNE > 0).any(axis=2)
+    is_dry_TN = np.asarray((height_TNE > 0).any(axis=2))
     for wet, dry in ((0, 1), (1, 0)):
         cut = is_dry_TN & (height_TNE[..., wet] < 0)
         below, above = height_TNE[..., wet][cut], height_TNE[..., dry][cut]
