@@ -13,6 +13,7 @@ from benchmarks.demo_words import (
     describe_index,
     describe_training,
     describe_triplets,
+    describe_vectors,
 )
 from benchmarks.steps import Step, tfcovr_command
 
@@ -23,6 +24,7 @@ CLASSES = (
     "303c", "305c", "307c",
     "405c", "407c", "409c",
     "5152b", "5154b", "5156b",
+    "5231d", "5233d", "5235d", "5237d",
 )  # fmt: skip
 
 
@@ -41,7 +43,7 @@ class DemoPlan:
 FULL = DemoPlan(
     name="full",
     classes=CLASSES,
-    clips_per_class=(90, 15, 20),
+    clips_per_class=(60, 10, 20),
     recipe_suffix="",
     num_triplets=12_000,
 )
@@ -60,6 +62,7 @@ def plan_steps(plan: DemoPlan, run_dir: Path) -> list[Step]:
     triplets = run_dir / "triplets.parquet"
     stage1, stage2 = run_dir / "stage1", run_dir / "stage2"
     bundle, milvus, index = stage2 / "bundle", run_dir / "milvus", run_dir / "index"
+    vectors = run_dir / "vectors.parquet"
     evidence, evaluation = run_dir / "time_evidence", run_dir / "evaluate"
     index_flags = (
         "--bundle-dir", bundle, "--clips", clips, "--milvus-uri", milvus, "--run-dir", index,
@@ -77,7 +80,7 @@ def plan_steps(plan: DemoPlan, run_dir: Path) -> list[Step]:
             title="write composed queries",
             command=tfcovr_command(
                 "triplets", "--clips", clips, "--out", triplets,
-                "--num-triplets", str(plan.num_triplets),
+                "--num-triplets", str(plan.num_triplets), "--held-out-share", "0.1",
             ),
             outputs=(triplets,),
             made=lambda: describe_triplets(triplets),
@@ -93,10 +96,19 @@ def plan_steps(plan: DemoPlan, run_dir: Path) -> list[Step]:
             made=lambda: describe_training(stage1),
         ),
         Step(
+            name="vectors",
+            title="embed all clips for stage 2 and for exact search",
+            command=tfcovr_command(
+                "vectors", "--clips", clips, "--bundle", stage1 / "bundle", "--out", vectors
+            ),
+            outputs=(vectors,),
+            made=lambda: describe_vectors(vectors),
+        ),
+        Step(
             name="stage2",
             title="stage 2: learn to compose clip and sentence",
             command=tfcovr_command(
-                "train", "--recipe", f"demo_fusion{plan.recipe_suffix}", "--clips", clips,
+                "train", "--recipe", f"demo_fusion{plan.recipe_suffix}", "--vectors", vectors,
                 "--triplets", triplets, "--init", stage1 / "bundle", "--run-dir", stage2,
             ),
             outputs=(bundle / "card.json",),
@@ -137,7 +149,7 @@ def plan_steps(plan: DemoPlan, run_dir: Path) -> list[Step]:
             name="evaluate",
             title="evaluate composed retrieval",
             command=tfcovr_command(
-                "evaluate", "--stage2", stage2, "--vectors", stage2 / "vectors.parquet",
+                "evaluate", "--stage2", stage2, "--vectors", vectors,
                 "--triplets", triplets, "--clips", clips, "--run-dir", evaluation,
             ),
             outputs=(evaluation / "metrics.json",),

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from benchmarks.summary import read_json
 from encoders.clips import read_clips
 
@@ -29,6 +31,12 @@ def describe_triplets(triplets_path: Path) -> str:
         f"{report['num_triplets']} triplets over {report['num_pairs']} label pairs, "
         f"{report['mean_targets_per_query']:.1f} targets per query"
     )
+
+
+def describe_vectors(vectors_path: Path) -> str:
+    """How many vectors, and how long each is."""
+    table = pq.read_table(vectors_path, columns=["embedding"])
+    return f"{len(table)} vectors of {len(table['embedding'][0])} numbers in {vectors_path}"
 
 
 def describe_training(run_dir: Path) -> str:
