@@ -121,7 +121,7 @@ def _cut_at_water(ends_TNEC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         below, above = height_TNE[..., wet][cut], height_TNE[..., dry][cut]
         share = (above / (above - below))[:, None]
         ends_TNEC[cut, wet] = ends_TNEC[cut, dry] * (1 - share) + ends_TNEC[cut, wet] * share
-    return ends_TNEC, is_dry_TN
+    return ends_TNEC, np.asarray(is_dry_TN)
 
 
 def _draw_capsule(n: int, body: _Projected, scene: Scene, light_TC: np.ndarray) -> _Layer | None:
