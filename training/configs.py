@@ -82,7 +82,7 @@ class Stage1Config:
     """auto = dali on a GPU where it is installed, pyav elsewhere."""
     num_decode_threads: int = 2
     record_frames: bool = False
-    """Write which frames of which clip each epoch read, to frames_read/."""
+    """Write which frames of which clip each epoch read, to workers/<rank>/frames_read/."""
     train_split: str = "train"
     val_split: str = "val"
 

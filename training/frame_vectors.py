@@ -61,6 +61,8 @@ class FrameVectors:
     plain_NMF: Tensor
     flipped_NMF: Tensor
     dead: tuple[DeadLetter, ...]
+    backends: tuple[str, ...] = ()
+    """What decoded them."""
 
 
 class FrameVectorStage:
@@ -155,10 +157,12 @@ def read_frame_vectors(clips: Sequence[Clip], source: VectorSource, folder: Path
     parts: list[tuple[str, Tensor, Tensor]] = []
     dead: list[DeadLetter] = []
     seen: set[tuple[str, str]] = set()
+    backends: set[str] = set()
     for path, meta in _chunks(folder, source.key):
         tensors = safetensors.torch.load_file(path)
         items = [item for item in meta["clips"].items() if item in wanted and item not in seen]
         seen.update(items)
+        backends.update(meta["backends"] if items else ())
         dead += [DeadLetter(**meta["dead"][c]) for c, _print in items if c in meta["dead"]]
         row_by_id = {clip_id: row for row, clip_id in enumerate(meta["rows"])}
         for clip_id in (c for c, _print in items if c in row_by_id):
@@ -176,6 +180,7 @@ def read_frame_vectors(clips: Sequence[Clip], source: VectorSource, folder: Path
         plain_NMF=torch.stack([part[1] for part in parts]),
         flipped_NMF=torch.stack([part[2] for part in parts]),
         dead=tuple(dead),
+        backends=tuple(sorted(backends)),
     )
 
 
@@ -208,6 +213,7 @@ def _write_chunk(
         "clips": clips,
         "rows": [str(row["clip_id"]) for row in alive],
         "dead": dead,
+        "backends": sorted({str(row["decode_backend"]) for row in alive}),
     }
     tensors: dict[str, Tensor] = {}
     for name, column in (("plain", "vectors"), ("flipped", "flipped")):

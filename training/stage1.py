@@ -4,6 +4,7 @@ N clips, K classes, D width of the features.
 """
 
 import importlib.util
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ from training.stage1_data import (
 )
 
 IMAGE_PART = "image_part.safetensors"
+DECODE_REPORT = "decode.json"
 
 
 class ActionClassifier(nn.Module):
@@ -86,9 +88,9 @@ class Stage1Task:
         sources: Mapping[str, ClipSource],
         classes: Mapping[str, Sequence[str]],
         config: Stage1Config,
-        frames_read_dir: Path,
+        worker_dir: Path,
     ) -> None:
-        self.module, self._config, self._frames_read_dir = module, config, frames_read_dir
+        self.module, self._config, self._worker_dir = module, config, worker_dir
         self._train, self._val = sources["train"], sources["val"]
         self._train_targets = _targets(self._train.clips, classes)
         self._val_targets = _targets(self._val.clips, classes)
@@ -103,11 +105,22 @@ class Stage1Task:
         for numbers, batch in zip(steps, loaded, strict=True):
             where = torch.from_numpy(numbers)
             yield batch | {name: t[where] for name, t in self._train_targets.items()}
+        self._write_decode_report()
         if isinstance(self._train, DecodedSource):
             if self._config.record_frames:
-                path = self._frames_read_dir / f"epoch-{epoch:04d}.json"
+                path = self._worker_dir / "frames_read" / f"epoch-{epoch:04d}.json"
                 self._train.write_frames_read(path, epoch)
             self._train.forget_frames_read()
+
+    def _write_decode_report(self) -> None:
+        readers = (KeptSource, DecodedSource)  # clips made in memory have nothing to tell
+        sources = [s for s in (self._train, self._val) if isinstance(s, readers)]
+        reports = [source.decode_report() for source in sources]
+        report = {
+            "backends": sorted({backend for r in reports for backend in r.backends}),
+            "dead": {clip_id: reason for r in reports for clip_id, reason in r.dead.items()},
+        }
+        write_atomic(self._worker_dir / DECODE_REPORT, json.dumps(report))
 
     def evaluate(self, world: World) -> dict[str, tuple[float, float]]:
         """Top-1 on the val split; a clip that cannot be read counts nothing."""
@@ -156,8 +169,8 @@ class Stage1Factory(TaskFactory):
                 backend = decode_backend(config, world.device)
                 device = "cuda" if backend == "dali" and world.device != "cpu" else "cpu"
                 sources[name] = DecodedSource(part, settings, backend=backend, device=device)
-        frames_read_dir = Path(self.run_dir) / "frames_read" / f"worker-{world.rank}"
-        return Stage1Task(module, sources, classes, config, frames_read_dir)
+        worker_dir = Path(self.run_dir) / "workers" / str(world.rank)
+        return Stage1Task(module, sources, classes, config, worker_dir)
 
     def vector_source(self, device: str) -> VectorSource:
         """What makes the kept frame vectors of this run; writes the image part that they are of."""

@@ -7,9 +7,11 @@ N clips, T frames, M kept positions, F length of a frame vector, H W pixels. Wha
 import hashlib
 import json
 import math
+import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -27,6 +29,8 @@ from training.configs import AugmentConfig
 from training.frame_vectors import FrameVectors
 
 _BATCHES_AHEAD = 2
+# DALI has one pipeline per process, and two threads that feed it would take each other's frames (or wait for ever).
+_DALI_TURN = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +54,15 @@ class ClipSource(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecodeReport:
+    """No fallback is silent, and no clip is lost without a word."""
+
+    backends: tuple[str, ...]
+    dead: Mapping[str, str]
+    """clip id -> reason."""
+
+
 def example_rng(seed: int, epoch: int, clip_id: str) -> np.random.Generator:
     """The chances of one clip in one epoch."""
     name = int.from_bytes(hashlib.sha256(clip_id.encode()).digest()[:8], "little")
@@ -65,6 +78,10 @@ class KeptSource:
         clip_by_id = {clip.clip_id: clip for clip in clips}
         self.clips = [clip_by_id[clip_id] for clip_id in vectors.clip_ids]
         self._vectors, self._settings = vectors, settings
+
+    def decode_report(self) -> DecodeReport:
+        dead = {letter.clip_id: letter.reason for letter in self._vectors.dead}
+        return DecodeReport(backends=self._vectors.backends, dead=dead)
 
     def load(self, numbers: np.ndarray, epoch: int | None) -> dict[str, Tensor]:
         settings, vectors = self._settings, self._vectors
@@ -114,14 +131,15 @@ class DecodedSource:
         if rng is not None and settings.augment.decode_size is not None:
             size = settings.augment.decode_size
         try:
-            decoded = decode_clips(
-                clip.video_uri,
-                [Span(start_s=clip.start_s, end_s=clip.end_s)],
-                SamplingConfig(num_frames=settings.num_frames, frame_size=size),
-                backend=self._backend,
-                device=self._device,
-                rng=rng,
-            )
+            with _DALI_TURN if self._backend == "dali" else nullcontext():
+                decoded = decode_clips(
+                    clip.video_uri,
+                    [Span(start_s=clip.start_s, end_s=clip.end_s)],
+                    SamplingConfig(num_frames=settings.num_frames, frame_size=size),
+                    backend=self._backend,
+                    device=self._device,
+                    rng=rng,
+                )
             error = decoded.errors[0]
             if error is not None:
                 raise error
@@ -132,6 +150,10 @@ class DecodedSource:
         self.backends_used.add(decoded.backend_used)
         frames_THWC = torch.from_numpy(decoded.frames_NTHWC[0])
         return frames_THWC if rng is None else augment_frames(frames_THWC, settings, rng)
+
+    def decode_report(self) -> DecodeReport:
+        dead = {clip_id: error.reason for clip_id, error in sorted(self.failures.items())}
+        return DecodeReport(backends=tuple(sorted(self.backends_used)), dead=dead)
 
     def write_frames_read(self, path: Path, epoch: int) -> None:
         """clip id -> display-order indices of the frames that the epoch read."""

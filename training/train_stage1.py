@@ -1,5 +1,6 @@
 """How does a stage 1 run go from clips.parquet to a bundle?"""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from training.loop import load_trained
 from training.run_folder import BUNDLE, hash_file, open_run
 from training.session import TrainingRun, choose_device, complete, scores_of_epoch
 from training.stage1 import (
+    DECODE_REPORT,
     Stage1Factory,
     build_classifier,
     class_names,
@@ -76,6 +78,7 @@ def train_stage1(
             "num_train_clips": len(clips["train"]),
             "num_val_clips": len(clips["val"]),
             "num_classes": len(classes["label"]),
+            **_decode_report(run_dir),
             **scores,
         }
 
@@ -91,3 +94,14 @@ def train_stage1(
             finish=finish,
         )
     )
+
+
+def _decode_report(run_dir: Path) -> dict[str, Any]:
+    """Of all workers together."""
+    paths = sorted((run_dir / "workers").glob(f"*/{DECODE_REPORT}"))
+    reports = [json.loads(path.read_text()) for path in paths]
+    dead = {clip_id: reason for r in reports for clip_id, reason in r["dead"].items()}
+    return {
+        "decode_backends": sorted({backend for r in reports for backend in r["backends"]}),
+        "dead_clips": dict(sorted(dead.items())),
+    }

@@ -1,0 +1,201 @@
+"""Both stages from real files: frames through either decoder, vectors through the shared stages, bundles that load, workers that agree."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import multiprocessing
+
+from encoders.aim import AimConfig
+from encoders.backends import open_backend
+from encoders.bundle import load_bundle
+from encoders.clips import read_clips, write_clips
+from encoders.decode import Span, decode_clips
+from training.configs import AugmentConfig, LaunchSettings, LoopConfig, Stage1Config
+from training.evaluate_problem import read_unit_vectors
+from training.recipes import RECIPES
+from training.stage2 import gather_with_gradient
+from training.train_stage1 import Stage1Inputs, train_stage1
+from training.train_stage2 import Stage2Inputs, train_stage2
+from training.vectors import VectorsConfig, compute_vectors
+
+QUIET = LaunchSettings(show_progress=False)
+TINY_AIM = AimConfig(num_frames=4, image_size=32, patch_size=16, width=32, depth=1, num_heads=2)
+LOOP = LoopConfig(num_epochs=2, batch_size=4, learning_rate=1e-3, weight_decay=0.05, num_threads=1)
+
+
+def learning_config() -> Stage1Config:
+    """The tiny recipe, long enough to learn the order of two colours."""
+    recipe = RECIPES["demo_actions_tiny"]()
+    loop = replace(recipe.loop, num_epochs=40, batch_size=6, eval_every=40, num_threads=1)
+    return replace(recipe, attributes=("first", "last"), loop=loop)
+
+
+@pytest.fixture(scope="module")
+def stage1_dir(archive, tmp_path_factory) -> Path:
+    run_dir = tmp_path_factory.mktemp("stage1") / "run"
+    inputs = Stage1Inputs(clips_path=archive / "clips.parquet")
+    train_stage1(learning_config(), inputs, run_dir, QUIET)
+    return run_dir
+
+
+def test_stage_1_learns_and_its_bundle_classifies(stage1_dir, archive) -> None:
+    result = json.loads((stage1_dir / "result.json").read_text())
+    assert result["val_top1"] >= 0.8
+    bundle = load_bundle(stage1_dir / "bundle")
+    assert bundle.head is not None
+    clips = [clip for clip in read_clips(archive / "clips.parquet") if clip.split == "val"]
+    right = 0
+    for clip in clips:
+        span = [Span(start_s=clip.start_s, end_s=clip.end_s)]
+        frames = decode_clips(clip.video_uri, span, bundle.card.sampling).frames_NTHWC
+        with torch.inference_mode():
+            logits = bundle.head(bundle.video.features(torch.from_numpy(frames)))
+        right += (bundle.card.labels or ())[int(logits.argmax())] == clip.label
+    assert right / len(clips) >= 0.8
+    assert (stage1_dir / "curves.png").stat().st_size > 1000
+
+
+def test_a_finished_run_is_left_alone(stage1_dir, archive) -> None:
+    before = {path: path.stat().st_mtime_ns for path in stage1_dir.rglob("*") if path.is_file()}
+    inputs = Stage1Inputs(clips_path=archive / "clips.parquet")
+    result = json.loads((stage1_dir / "result.json").read_text())
+    assert train_stage1(learning_config(), inputs, stage1_dir, QUIET) == result
+    with pytest.raises(ValueError, match=r"config\.loop\.num_epochs: 40 there, 3 now"):
+        train_stage1(
+            replace(learning_config(), loop=replace(learning_config().loop, num_epochs=3)),
+            inputs,
+            stage1_dir,
+            QUIET,
+        )
+    assert before == {
+        path: path.stat().st_mtime_ns for path in stage1_dir.rglob("*") if path.is_file()
+    }
+
+
+def test_vectors_are_the_backends_and_computed_once(stage1_dir, archive, tmp_path) -> None:
+    config = VectorsConfig(
+        clips=archive / "clips.parquet",
+        bundle=stage1_dir / "bundle",
+        out=tmp_path / "vectors.parquet",
+        launch=QUIET,
+    )
+    clips = read_clips(config.clips)
+    broken = tmp_path / "broken.mp4"
+    broken.write_text("no video")
+    clips.append(replace(clips[0], clip_id="broken", video_uri=str(broken)))
+    summary = compute_vectors(config, clips)
+    assert (summary.num_vectors, summary.num_dead, summary.num_computed) == (24, 1, 25)
+    assert compute_vectors(config, clips).num_computed == 0
+    backend = open_backend(stage1_dir / "bundle", "torch")
+    clip = clips[5]
+    span = [Span(start_s=clip.start_s, end_s=clip.end_s)]
+    frames = decode_clips(clip.video_uri, span, backend.card.sampling).frames_NTHWC
+    found = read_unit_vectors(config.out)[clip.clip_id]
+    assert float(found @ backend.embed_clips(frames)[0]) == pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("changes", [{}, {"inputs": "text", "fusion": "mean"}])
+def test_stage_2_keeps_the_encoder_and_answers_queries(
+    changes, stage1_dir, archive, tmp_path
+) -> None:
+    inputs = Stage2Inputs(
+        triplets_path=archive / "triplets.parquet",
+        init_bundle=stage1_dir / "bundle",
+        clips_path=archive / "clips.parquet",
+    )
+    config = replace(RECIPES["demo_fusion_tiny"](), **changes)
+    result = train_stage2(config, inputs, tmp_path / "run", QUIET)
+    bundle = load_bundle(tmp_path / "run" / "bundle")
+    stage1 = load_bundle(stage1_dir / "bundle")
+    assert bundle.card.encoder_id == stage1.card.encoder_id == result["encoder_id"]
+    vectors = read_unit_vectors(tmp_path / "run" / "vectors.parquet")
+    clip_ND = torch.from_numpy(np.stack(list(vectors.values())[:2]))
+    with torch.inference_mode():
+        query_ND = bundle.encode_queries(clip_ND, ["the one that is red then green"] * 2)
+    assert torch.allclose(query_ND.norm(dim=1), torch.ones(2), atol=1e-5)
+    if changes.get("inputs") == "text":
+        assert torch.allclose(query_ND[0], query_ND[1], atol=1e-6)
+
+
+def aim_run(
+    archive: Path, run_dir: Path, backend: str, batch_size: int = 4
+) -> dict[str, list[int]]:
+    """Trains from frames; returns which frames of which clip every epoch read."""
+    config = Stage1Config(
+        encoder=TINY_AIM,
+        loop=replace(LOOP, batch_size=batch_size),
+        augment=AugmentConfig(min_crop_scale=0.5, decode_size=40),
+        decode_backend=backend,
+        record_frames=True,
+    )
+    train_stage1(config, Stage1Inputs(clips_path=archive / "clips.parquet"), run_dir, QUIET)
+    return {
+        f"{path.stem}/{clip_id}": frames
+        for path in sorted(run_dir.glob("workers/*/frames_read/*.json"))
+        for clip_id, frames in json.loads(path.read_text()).items()
+    }
+
+
+def test_dali_trains_on_the_very_frames_of_pyav(vp9_archive, tmp_path) -> None:
+    pytest.importorskip("nvidia.dali")
+    by_dali = aim_run(vp9_archive, tmp_path / "dali", "dali", 3)
+    by_pyav = aim_run(vp9_archive, tmp_path / "pyav", "pyav", 3)
+    assert by_dali == by_pyav
+    for name in ("dali", "pyav"):
+        result = json.loads((tmp_path / name / "result.json").read_text())
+        assert result["decode_backends"] == [name]
+    assert len(by_dali) == 2 * 6  # epochs x train clips
+    first, second = (
+        {name.split("/")[1]: tuple(frames) for name, frames in by_dali.items() if epoch in name}
+        for epoch in ("epoch-0000", "epoch-0001")
+    )
+    assert first.keys() == second.keys()
+    assert first != second  # jittered anew
+
+
+def test_a_clip_that_cannot_be_read_costs_no_other(archive, tmp_path) -> None:
+    (tmp_path / "broken.mp4").write_text("no video")
+    clips = read_clips(archive / "clips.parquet")
+    spoiled = next(n for n, clip in enumerate(clips) if clip.split == "train")
+    clips[spoiled] = replace(clips[spoiled], video_uri=str(tmp_path / "broken.mp4"))
+    write_clips(tmp_path / "clips.parquet", clips)
+    read = aim_run(tmp_path, tmp_path / "run", "pyav")
+    assert len(read) == 2 * 11
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["dead_clips"] == {clips[spoiled].clip_id: "container_not_allowed"}
+    assert (tmp_path / "run" / "bundle" / "card.json").exists()
+
+
+def _gather_worker(rank: int, folder: str, queries, targets, weight) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
+    )
+    layer = torch.nn.Linear(3, 3, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+    model = torch.nn.parallel.DistributedDataParallel(layer)
+    gathered = gather_with_gradient(model(queries[rank::2]))
+    (contrast(gathered, gather_with_gradient(targets[rank::2])) * 2).backward()
+    torch.save(layer.weight.grad, f"{folder}/grad-{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def contrast(queries, targets):
+    return torch.nn.functional.cross_entropy(queries @ targets.T, torch.arange(len(queries)))
+
+
+def test_two_workers_have_the_gradient_of_one(tmp_path) -> None:
+    torch.manual_seed(0)
+    queries, targets, weight = torch.randn(6, 3), torch.randn(6, 3), torch.randn(3, 3)
+    weight.requires_grad_(True)
+    contrast(queries @ weight.T, targets).backward()
+    arguments = (str(tmp_path), queries, targets, weight.detach())
+    multiprocessing.spawn(_gather_worker, arguments, nprocs=2)
+    for rank in (0, 1):
+        found = torch.load(tmp_path / f"grad-{rank}.pt", weights_only=True)
+        assert torch.allclose(found, weight.grad, atol=1e-5)
