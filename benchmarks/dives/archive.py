@@ -4,6 +4,7 @@ Run again after a kill it renders only what is missing; the same config gives th
 """
 
 import json
+import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import cv2
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from benchmarks.dives.pose import render_clip
@@ -115,13 +117,25 @@ def run_jobs(
     quiet: bool,
     title: str,
 ) -> None:
-    """All jobs over processes, with a progress bar; the first error ends it and comes out."""
+    """All jobs over processes, with a progress bar; the first error ends it and comes out.
+
+    One worker is this process. More are spawned, never forked: OpenCV's threads do not survive a fork and would wait for ever.
+    """
     if num_workers is not None and num_workers < 1:
         raise ValueError(f"num_workers is {num_workers}; it must be at least 1")
     if not jobs:
         return
     workers = min(num_workers or os.cpu_count() or 1, len(jobs))
-    with ProcessPoolExecutor(workers, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+    if workers == 1:
+        for _ in _shown(map(work, jobs), len(jobs), title=title, quiet=quiet):
+            pass
+        return
+    with ProcessPoolExecutor(
+        workers,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=cv2.setNumThreads,
+        initargs=(1,),
+    ) as pool:
         futures = [pool.submit(work, job) for job in jobs]
         try:
             for future in _shown(as_completed(futures), len(jobs), title=title, quiet=quiet):
@@ -133,8 +147,6 @@ def run_jobs(
 
 def _shown(done: Iterable, total: int, *, title: str, quiet: bool) -> Iterator:
     columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    from rich.console import Console
-
     with Progress(*columns, console=Console(stderr=True), disable=quiet) as progress:
         yield from progress.track(done, total=total)
 
