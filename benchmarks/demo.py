@@ -6,15 +6,18 @@ and measures the time and the memory of each.
 
 import json
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from benchmarks.demo_plan import FULL, TINY, plan_steps
+from benchmarks.demo_plan import FULL, TINY, DemoPlan, plan_steps
+from benchmarks.harness import write_record
 from benchmarks.report import write_report
-from benchmarks.steps import StepError, format_seconds, run_steps
+from benchmarks.report_view import derived_figures
+from benchmarks.steps import StepError, StepRecord, format_seconds, run_steps
 from benchmarks.summary import summarize
 from cluster.storage import write_atomic
 
@@ -34,6 +37,8 @@ class DemoConfig:
     """Where everything goes; runs/demo, or runs/demo-tiny with --tiny, unless named."""
     tiny: bool = False
     """A few clips and steps only."""
+    record: bool = False
+    """Also write the figures, with commit and machine, to benchmarks/results/."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     summary = summarize(run_dir, records, preset=plan.name)
     write_atomic(run_dir / "summary.json", json.dumps(summary, indent=1).encode())
     report = write_report(run_dir)
+    if config.record:
+        _record(summary, records, plan)
     console.print(
         f"\nAll steps took {format_seconds(summary['seconds_total'])}, "
         f"at most {summary['peak_memory_gb']:.1f} GB of memory.\n"
@@ -70,6 +77,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     if config.tiny:
         console.print("This was --tiny: every step is real, the numbers mean nothing.")
     return 0
+
+
+def _record(summary: Mapping[str, Any], records: Sequence[StepRecord], plan: DemoPlan) -> None:
+    """The figures of a full run are what the README may quote."""
+    if plan is not FULL:
+        raise ValueError("--record is for the full demo; the numbers of --tiny mean nothing")
+    steps = {f"seconds_{record.name}": record.seconds for record in records}
+    write_record(
+        "demo",
+        config=asdict(plan),
+        metrics={**summary, **derived_figures(summary), **steps},
+        excluded=["installation"],
+        command="tfcovr demo --record",
+    )
 
 
 def example_question(run_dir: Path) -> str:
