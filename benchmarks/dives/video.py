@@ -22,17 +22,22 @@ class VideoFormat:
 
     encoder: str
     suffix: str
+    container: str
     options: tuple[tuple[str, str], ...]
 
 
 FORMATS: dict[str, VideoFormat] = {
     # veryfast at this size costs a quarter of the rendering; it writes B-frames, as real archives have.
     "h264": VideoFormat(
-        encoder="libx264", suffix=".mp4", options=(("preset", "veryfast"), ("crf", "23"))
+        encoder="libx264",
+        suffix=".mp4",
+        container="mp4",
+        options=(("preset", "veryfast"), ("crf", "23")),
     ),
     "vp9": VideoFormat(
         encoder="libvpx-vp9",
         suffix=".webm",
+        container="webm",
         options=(("crf", "32"), ("b", "0"), ("deadline", "realtime"), ("cpu-used", "8")),
     ),
 }
@@ -52,10 +57,12 @@ def write_video(path: Path, chunks_THWC: Iterable[np.ndarray], *, codec: str) ->
     """
     chosen = find_format(codec)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{chosen.suffix}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")  # no video to any reader
     num_frames = 0
     try:
-        with av.open(str(temporary), "w", options={"fflags": "+bitexact"}) as container:
+        with av.open(
+            str(temporary), "w", format=chosen.container, options={"fflags": "+bitexact"}
+        ) as container:
             stream: Any = None
             for chunk_THWC in chunks_THWC:
                 if stream is None:
