@@ -5,6 +5,7 @@ file that PyavVideo has accepted, and no path. What DALI cannot decode exactly g
 says why.
 """
 
+import threading
 from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any
@@ -28,6 +29,8 @@ CPU_CODECS = frozenset({"vp8", "vp9", "mjpeg"})
 GPU_CODECS = CPU_CODECS | {"h264", "hevc", "av1", "mpeg4"}
 # Decoded frames that DALI holds at once; each further run reads the file's packet table again.
 _RUN_BYTES = 256 << 20
+# One pipeline per process: two threads that feed it would take each other's frames, or wait for ever.
+_TURN = threading.Lock()
 
 
 class DaliVideo:
@@ -78,11 +81,12 @@ class DaliVideo:
             yield number, picture
 
     def _run(self, numbers: list[int]) -> np.ndarray:
-        pipeline = _pipeline(self._device_id)
-        pipeline.feed_input("encoded", [np.memmap(self._video.path, np.uint8, mode="r")])
-        pipeline.feed_input("frames", [np.array(numbers, np.int32)])
-        (sequences,) = pipeline.run()
-        frames_FHWC = np.array(sequences.as_cpu().at(0))
+        with _TURN:
+            pipeline = _pipeline(self._device_id)
+            pipeline.feed_input("encoded", [np.memmap(self._video.path, np.uint8, mode="r")])
+            pipeline.feed_input("frames", [np.array(numbers, np.int32)])
+            (sequences,) = pipeline.run()
+            frames_FHWC = np.array(sequences.as_cpu().at(0))
         expected = (len(numbers), self.index.height, self.index.width, 3)
         if frames_FHWC.shape != expected:
             raise RuntimeError(f"frames of shape {frames_FHWC.shape} instead of {expected}")

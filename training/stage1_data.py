@@ -7,11 +7,9 @@ N clips, T frames, M kept positions, F length of a frame vector, H W pixels. Wha
 import hashlib
 import json
 import math
-import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -29,8 +27,6 @@ from training.configs import AugmentConfig
 from training.frame_vectors import FrameVectors
 
 _BATCHES_AHEAD = 2
-# DALI has one pipeline per process, and two threads that feed it would take each other's frames (or wait for ever).
-_DALI_TURN = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,15 +127,14 @@ class DecodedSource:
         if rng is not None and settings.augment.decode_size is not None:
             size = settings.augment.decode_size
         try:
-            with _DALI_TURN if self._backend == "dali" else nullcontext():
-                decoded = decode_clips(
-                    clip.video_uri,
-                    [Span(start_s=clip.start_s, end_s=clip.end_s)],
-                    SamplingConfig(num_frames=settings.num_frames, frame_size=size),
-                    backend=self._backend,
-                    device=self._device,
-                    rng=rng,
-                )
+            decoded = decode_clips(
+                clip.video_uri,
+                [Span(start_s=clip.start_s, end_s=clip.end_s)],
+                SamplingConfig(num_frames=settings.num_frames, frame_size=size),
+                backend=self._backend,
+                device=self._device,
+                rng=rng,
+            )
             error = decoded.errors[0]
             if error is not None:
                 raise error
