@@ -1,6 +1,7 @@
 """DALI's CPU decoder against PyAV: the same frame numbers, the same bits; and what it cannot decode goes to PyAV, visibly."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -140,3 +141,15 @@ def test_a_missing_package_names_its_extra(make_video, monkeypatch):
     monkeypatch.setitem(sys.modules, "nvidia.dali", None)
     with pytest.raises(ImportError, match=r"pip install .*\[dali\]"):
         both(make_video("vp9.webm", **VP9), SamplingConfig(num_frames=5, frame_size=16))
+
+
+def test_threads_take_turns_and_get_their_own_frames(make_video):
+    paths = [make_video(f"vp9_{n}.webm", **(VP9 | {"width": 64 + 16 * n})) for n in range(2)]
+    sampling = SamplingConfig(num_frames=5, frame_size=32)
+    alone = [decode_clips(path, SPANS, sampling, backend="dali").frames_NTHWC for path in paths]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(
+            threads.map(lambda path: decode_clips(path, SPANS, sampling, backend="dali"), paths * 4)
+        )
+    for number, decoded in enumerate(found):
+        np.testing.assert_array_equal(decoded.frames_NTHWC, alone[number % 2])
