@@ -14,7 +14,7 @@ def demo_actions() -> Stage1Config:
         encoder=PRESETS["frame_temporal_small"],
         pretrained_image="pose_image_small",
         loop=LoopConfig(
-            num_epochs=16,
+            num_epochs=20,
             batch_size=32,
             learning_rate=1e-3,
             weight_decay=0.05,
@@ -24,8 +24,6 @@ def demo_actions() -> Stage1Config:
             eval_every=2,
         ),
         label_smoothing=0.1,
-        attributes=("take_off", "somersaults", "twists", "position"),
-        attribute_weight=0.5,
     )
 
 
