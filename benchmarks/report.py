@@ -15,6 +15,7 @@ from markupsafe import Markup
 from benchmarks.harness import capture_environment
 from benchmarks.report_charts import CHART_HEIGHT, CHART_WIDTH
 from benchmarks.report_input import ReportInput, read_run
+from benchmarks.report_readme import update_readme
 from benchmarks.report_tables import update_tables
 from benchmarks.report_view import build_view
 from cluster.storage import write_atomic
@@ -58,10 +59,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     page = commands.add_parser("page", help="write report.html into a run folder")
     page.add_argument("run_dir", type=Path)
-    commands.add_parser("results", help="write the tables of benchmarks/README.md from its records")
+    commands.add_parser("results", help="write the tables of README.md and benchmarks/README.md")
     options = parser.parse_args(argv)
-    made = write_report(options.run_dir) if options.command == "page" else update_tables()
-    sys.stdout.write(f"{made}\n")
+    if options.command == "page":
+        made = [write_report(options.run_dir)]
+    else:
+        made = [update_tables(), update_readme()]
+    sys.stdout.write("".join(f"{path}\n" for path in made))
 
 
 if __name__ == "__main__":

@@ -17,13 +17,18 @@ def update_tables(
     readme: Path = README_PATH, results: Path = RESULTS_DIR, *, bars: Sequence[Bar] | None = None
 ) -> Path:
     """Replace what lies between the two marks of the README; the rest of it stays as it is."""
-    text = readme.read_text()
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"{readme} must hold {BEGIN} and then {END}, once each")
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
     tables = results_tables(read_records(results), read_bars() if bars is None else bars)
-    write_atomic(readme, f"{before}{BEGIN}\n{tables}\n{END}{after}")
+    write_atomic(readme, replace_between(readme, tables, begin=BEGIN, end=END))
     return readme
+
+
+def replace_between(readme: Path, block: str, *, begin: str, end: str) -> str:
+    """The text of a file with what lies between two marks replaced; ValueError without the marks."""
+    text = readme.read_text()
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise ValueError(f"{readme} must hold {begin} and then {end}, once each")
+    before, after = text.split(begin)[0], text.split(end)[1]
+    return f"{before}{begin}\n{block}\n{end}{after}"
 
 
 def results_tables(records: Sequence[Mapping[str, Any]], bars: Sequence[Bar]) -> str:
