@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from encoders.clips import Clip, write_clips
+from training.annotations.dive_numbers import parse_dive_number
 from training.annotations.triplets import (
     Triplet,
     TripletConfig,
@@ -261,3 +262,26 @@ def test_the_command_writes_triplets_and_a_summary(tmp_path, capsys):
     write_clips(tmp_path / "clips.parquet", [clip for clip in clips if clip.label is None])
     with pytest.raises(ValueError, match="no triplet can be made"):
         main(arguments)
+
+
+def test_the_wording_of_an_edit_does_not_tell_which_pair_it_changes():
+    """Pairs with the same changes draw from the same texts, so that the clip is needed to know the source."""
+    codes = ("103b", "105b", "203b", "205b")
+    clips = [
+        Clip(
+            clip_id=f"{code}-{number}",
+            video_uri=f"/v/{code}-{number}.mp4",
+            label=code,
+            split="train",
+            attributes=parse_dive_number(code).attributes,
+        )
+        for code in codes
+        for number in range(200)
+    ]
+    triplets = build_triplets(clips, TripletConfig(texts_per_pair=8, relative_share=1.0))
+    texts = {
+        pair: {t.edit_text for t in triplets if (t.source_label, t.target_label) == pair}
+        for pair in (("103b", "105b"), ("203b", "205b"))
+    }
+    assert texts["103b", "105b"] == texts["203b", "205b"]
+    assert len(texts["103b", "105b"]) > 1

@@ -271,9 +271,8 @@ def _say(
     else:
         variant = choice
         if config.texts_per_pair is not None:
-            number = choice % config.texts_per_pair
-            key = (config.seed, pair.source_label, pair.target_label, number)
-            variant = stable_hash("variant", *key)
+            # The same wordings for every pair: of its own ones the wording alone would tell the pair.
+            variant = stable_hash("variant", config.seed, choice % config.texts_per_pair)
         text = edit_text(pair, choice=variant, relative_share=config.relative_share)
     return Triplet(
         query_id=f"{query.clip_id}->{pair.target_label}",
