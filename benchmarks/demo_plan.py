@@ -81,9 +81,9 @@ def plan_steps(plan: DemoPlan, run_dir: Path) -> list[Step]:
             title="write composed queries",
             command=tfcovr_command(
                 "triplets", "--clips", clips, "--out", triplets,
-                "--num-triplets", str(plan.num_triplets), "--held-out-share", "0.1",
+                "--num-triplets", str(plan.num_triplets),
                 # Said relative to the clip ("one more twist"), most edits need clip and text.
-                "--relative-share", "0.9",
+                "--relative-share", "0.8",
             ),
             outputs=(triplets,),
             made=lambda: describe_triplets(triplets),

@@ -43,7 +43,7 @@ def demo_fusion() -> Stage2Config:
     """Stage 2 of the demo: a small Combiner; clips of the target's own class in the batch are no negatives."""
     return Stage2Config(
         loop=LoopConfig(
-            num_epochs=30,
+            num_epochs=12,
             batch_size=256,
             learning_rate=5e-4,
             weight_decay=0.05,
