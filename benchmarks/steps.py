@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -55,6 +56,7 @@ class StepRecord:
 
 def run_steps(steps: Sequence[Step], run_dir: Path, console: Console) -> list[StepRecord]:
     """Run what is not done yet, in order; raises StepError at the first failure."""
+    say = partial(console.print, highlight=False, soft_wrap=True)
     run_dir.mkdir(parents=True, exist_ok=True)
     end_leftovers(run_dir)
     records = _read_records(run_dir)
@@ -64,16 +66,13 @@ def run_steps(steps: Sequence[Step], run_dir: Path, console: Console) -> list[St
         before = records.get(step.name)
         fingerprint = _fingerprint(step, [record.fingerprint for record in done])
         if before is not None and _is_done(step, before, fingerprint):
-            console.print(f"{place} {step.title}: {before.made} (done before)", highlight=False)
+            say(f"{place} {step.title}: {before.made} (done before)")
             done.append(before)
             continue
-        console.print(f"{place} {step.title} ...", highlight=False)
+        say(f"{place} {step.title} ...")
         carried_s = before.seconds if before and before.fingerprint == fingerprint else 0.0
         record = _run_step(step, run_dir, fingerprint, carried_s)
-        console.print(
-            f"{place} {step.title}: {record.made}  ({format_seconds(record.seconds)})",
-            highlight=False,
-        )
+        say(f"{place} {step.title}: {record.made}  ({format_seconds(record.seconds)})")
         done.append(record)
     return done
 
