@@ -87,12 +87,12 @@ def describe_answers(run_dir: Path) -> str:
     return f"{run_dir / 'answers.png'}; the first answer is right in {right} of {len(answers)}"
 
 
-def _figures(result: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+def _figures(result: Mapping[str, Any]) -> dict[str, float]:
     """All numbers of a nested result, by their innermost name."""
     figures: dict[str, float] = {}
     for name, value in result.items():
         if isinstance(value, Mapping):
-            figures |= _figures(value, prefix)
+            figures |= _figures(value)
         elif isinstance(value, float):
             figures[name] = value
     return figures
