@@ -24,14 +24,19 @@ def hn_nce(
         raise ValueError(f"cosine_NN has shape {tuple(cosine_NN.shape)}; it must be square")
     if temperature <= 0:
         raise ValueError(f"temperature is {temperature}; it must be above 0")
-    # float32: exp() of cosine / 0.07 spans 12 decades, more than half precision can add up.
-    similarity_NN = cosine_NN.float() / temperature
+    # At least float32: exp() of cosine / 0.07 spans 12 decades, more than half precision can add up.
+    similarity_NN = at_least_float32(cosine_NN) / temperature
     is_negative_NN = ~torch.eye(len(cosine_NN), dtype=torch.bool, device=cosine_NN.device)
     if is_ignored_NN is not None:
         is_negative_NN = is_negative_NN & ~is_ignored_NN
     rows = _one_direction(similarity_NN, is_negative_NN, alpha, beta)
     columns = _one_direction(similarity_NN.T, is_negative_NN.T, alpha, beta)
     return rows + columns
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Half precision becomes float32; float64 stays."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _one_direction(

@@ -19,7 +19,7 @@ from training.annotations.triplet_table import Triplet, read_triplets
 from training.configs import Stage2Config
 from training.evaluate_problem import read_unit_vectors
 from training.loop import TaskFactory, World
-from training.losses import hn_nce, same_label_mask
+from training.losses import at_least_float32, hn_nce, same_label_mask
 from training.rankings import rank_gallery
 from training.texts import TextTable, read_texts
 
@@ -43,8 +43,8 @@ class QueryComposer(nn.Module):
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         config = self._config
-        # float32 from here: see hn_nce.
-        query_GV = gather_with_gradient(self.queries(batch).float())
+        # float32 or finer from here: see hn_nce.
+        query_GV = gather_with_gradient(at_least_float32(self.queries(batch)))
         target_GV = gather_with_gradient(batch["target"])
         is_ignored_GG = None
         if config.mask_same_label:
@@ -57,8 +57,8 @@ class QueryComposer(nn.Module):
                 beta=config.beta,
                 is_ignored_NN=is_ignored_GG,
             )
-        # Each worker differentiates the whole batch's loss by its own queries only, and DDP takes the mean over workers of what
-        # should be a sum.
+        # Each worker differentiates the whole batch's loss by its own rows only, of queries and of targets, and DDP takes the
+        # mean over workers of what should be a sum.
         num_workers = len(query_GV) // len(batch["video"])
         return {"loss": loss, "objective": loss * num_workers}
 

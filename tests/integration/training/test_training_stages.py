@@ -1,4 +1,4 @@
-"""Both stages from real files: frames through either decoder, vectors through the shared stages, bundles that load, workers that agree."""
+"""Both stages from real files: frames through either decoder, vectors through the shared stages, bundles that load."""
 
 import json
 from dataclasses import replace
@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import multiprocessing
 
 from encoders.aim import AimConfig
 from encoders.backends import open_backend
@@ -17,7 +16,6 @@ from encoders.decode import Span, decode_clips
 from training.configs import AugmentConfig, LaunchSettings, LoopConfig, Stage1Config
 from training.evaluate_problem import read_unit_vectors
 from training.recipes import RECIPES
-from training.stage2 import gather_with_gradient
 from training.train_stage1 import Stage1Inputs, train_stage1
 from training.train_stage2 import Stage2Inputs, train_stage2
 from training.vectors import VectorsConfig, compute_vectors
@@ -168,34 +166,3 @@ def test_a_clip_that_cannot_be_read_costs_no_other(archive, tmp_path) -> None:
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["dead_clips"] == {clips[spoiled].clip_id: "container_not_allowed"}
     assert (tmp_path / "run" / "bundle" / "card.json").exists()
-
-
-def _gather_worker(rank: int, folder: str, queries, targets, weight) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
-    )
-    layer = torch.nn.Linear(3, 3, bias=False)
-    with torch.no_grad():
-        layer.weight.copy_(weight)
-    model = torch.nn.parallel.DistributedDataParallel(layer)
-    gathered = gather_with_gradient(model(queries[rank::2]))
-    (contrast(gathered, gather_with_gradient(targets[rank::2])) * 2).backward()
-    torch.save(layer.weight.grad, f"{folder}/grad-{rank}.pt")
-    torch.distributed.destroy_process_group()
-
-
-def contrast(queries, targets):
-    return torch.nn.functional.cross_entropy(queries @ targets.T, torch.arange(len(queries)))
-
-
-def test_two_workers_have_the_gradient_of_one(tmp_path) -> None:
-    torch.manual_seed(0)
-    queries, targets, weight = torch.randn(6, 3), torch.randn(6, 3), torch.randn(3, 3)
-    weight.requires_grad_(True)
-    contrast(queries @ weight.T, targets).backward()
-    arguments = (str(tmp_path), queries, targets, weight.detach())
-    multiprocessing.spawn(_gather_worker, arguments, nprocs=2)
-    for rank in (0, 1):
-        found = torch.load(tmp_path / f"grad-{rank}.pt", weights_only=True)
-        assert torch.allclose(found, weight.grad, atol=1e-5)
