@@ -11,8 +11,9 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
-from torch import Tensor, multiprocessing, nn
+from torch import Tensor, nn
 from torch import distributed as dist
+from torch.multiprocessing.spawn import spawn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
@@ -71,7 +72,7 @@ def measure_two_workers(size: TwoWorkerSize | None = None) -> dict[str, float]:
         raise ValueError(f"num_queries is {size.num_queries}; it must be even")
     alone = _loss_and_gradients(_module(size), _batch(size))
     with tempfile.TemporaryDirectory() as folder:
-        multiprocessing.spawn(_work, (size, folder), nprocs=_NUM_WORKERS)
+        spawn(_work, (size, folder), nprocs=_NUM_WORKERS)
         halves = [
             safetensors.torch.load_file(Path(folder) / f"{rank}.safetensors")
             for rank in range(_NUM_WORKERS)
