@@ -4,7 +4,7 @@ N clips, T frames, H W pixels, C channels, B = N * T pictures, L tokens of a pic
 Names in the state dict are those of the released checkpoints.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from encoders.preprocessing import CLIP_MEAN, CLIP_STD, Preprocessing, normalize_pixels
-from encoders.video_base import VideoEncoder
+from encoders.temporal_pool import TemporalPool
+from encoders.video_base import OMIT_DEFAULT, VideoEncoder
 
-_LEARNED_NAMES = ("temporal_embedding", "_Adapter.")
+_POOLINGS = ("mean", "attention")
+_LEARNED_NAMES = ("temporal_embedding", "temporal_pool.", "_Adapter.", "_Adapter_in.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +37,10 @@ class AimConfig:
     """Weight of the adapter beside the MLP."""
     drop_path: float = 0.2
     """Stochastic depth of the last block; it rises linearly from 0 at the first."""
+    num_time_adapters: Literal[1, 2] = field(default=1, metadata=OMIT_DEFAULT)
+    """2 = one more adapter (`T_Adapter_in`, with its own skip) before the attention over frames."""
+    temporal_pooling: Literal["mean", "attention"] = field(default="mean", metadata=OMIT_DEFAULT)
+    """`mean` over frames is the paper's; `attention` sees their order, and starts as the mean."""
     pixel_mean: tuple[float, float, float] = CLIP_MEAN
     pixel_std: tuple[float, float, float] = CLIP_STD
 
@@ -61,6 +67,11 @@ class AimConfig:
             )
         if not 0 <= self.drop_path < 1:
             raise ValueError(f"drop_path is {self.drop_path}; it must lie in [0, 1)")
+        if self.num_time_adapters not in (1, 2) or self.temporal_pooling not in _POOLINGS:
+            raise ValueError(
+                f"num_time_adapters is {self.num_time_adapters} (1 or 2), "
+                f"temporal_pooling is {self.temporal_pooling!r} (one of {_POOLINGS})"
+            )
 
     @property
     def embedding_dim(self) -> int:
@@ -76,6 +87,9 @@ class AimConfig:
 AIM_PRESETS: dict[str, AimConfig] = {
     "aim_vit_b16": AimConfig(
         num_frames=12, image_size=224, patch_size=16, width=768, depth=12, num_heads=12
+    ),
+    "aim_vit_l14": AimConfig(
+        num_frames=12, image_size=224, patch_size=14, width=1024, depth=24, num_heads=16
     ),
     "aim_small": AimConfig(
         num_frames=12,
@@ -97,6 +111,8 @@ class Adapter(nn.Module):
         self.has_skip = has_skip
         self.D_fc1 = nn.Linear(width, hidden_width)
         self.D_fc2 = nn.Linear(hidden_width, width)
+        nn.init.trunc_normal_(self.D_fc1.weight, std=0.02)
+        nn.init.zeros_(self.D_fc1.bias)
         nn.init.zeros_(self.D_fc2.weight)
         nn.init.zeros_(self.D_fc2.bias)
 
@@ -156,10 +172,14 @@ class Block(nn.Module):
         self.MLP_Adapter = Adapter(width, hidden, has_skip=False)
         self.S_Adapter = Adapter(width, hidden, has_skip=True)
         self.T_Adapter = Adapter(width, hidden, has_skip=False)
+        if config.num_time_adapters == 2:
+            self.T_Adapter_in = Adapter(width, hidden, has_skip=True)
+        else:
+            self.T_Adapter_in = nn.Identity()
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         num_tokens = x_BLD.shape[1]
-        over_time_NTLD = self.ln_1(x_BLD).unflatten(0, (-1, self.num_frames))
+        over_time_NTLD = self.T_Adapter_in(self.ln_1(x_BLD)).unflatten(0, (-1, self.num_frames))
         attended = self.T_Adapter(self.attn(over_time_NTLD.transpose(1, 2).flatten(0, 1)))
         attended_BLD = attended.unflatten(0, (-1, num_tokens)).transpose(1, 2).flatten(0, 1)
         x_BLD = x_BLD + self._drop_clips(attended_BLD)
@@ -169,7 +189,10 @@ class Block(nn.Module):
         return x_BLD + self.mlp(normed_BLD) + self._drop_clips(adapted_BLD)
 
     def _drop_clips(self, x_BLD: Tensor) -> Tensor:
-        """Stochastic depth: whole clips lose this branch, the others make up for it."""
+        """Stochastic depth: whole clips lose this branch, the others make up for it.
+
+        (In the released code the token axis comes first, so there it drops token positions of the whole batch.)
+        """
         if not self.training or self.drop_path == 0:
             return x_BLD
         keep = 1 - self.drop_path
@@ -193,10 +216,20 @@ class Transformer(nn.Module):
         return self.resblocks(x_BLD)
 
 
+def is_learned(name: str) -> bool:
+    """Whether a tensor is AIM's own; the others are CLIP's and frozen."""
+    return any(learned in name for learned in _LEARNED_NAMES)
+
+
 class AimEncoder(VideoEncoder):
     """CLIP's image transformer with AIM's adapters: per frame at the start, over frames once trained."""
 
     config: AimConfig
+    # As in AIM's recipes: biases and the temporal embedding do decay.
+    undecayed_names = (
+        *("class_embedding", "positional_embedding", "ln_1", "ln_2", "ln_pre", "ln_post"),
+        *("temporal_pool.norm", "temporal_pool.positions", "temporal_pool.question"),
+    )
 
     def __init__(self, config: AimConfig) -> None:
         super().__init__(config)
@@ -210,6 +243,9 @@ class AimEncoder(VideoEncoder):
         self.ln_pre = nn.LayerNorm(width)
         self.transformer = Transformer(config)
         self.ln_post = nn.LayerNorm(width)
+        self.temporal_pool = None
+        if config.temporal_pooling == "attention":
+            self.temporal_pool = TemporalPool(config.num_frames, width, config.num_heads)
 
     def features(self, frames_NTHWC: Tensor) -> Tensor:
         """uint8 frames [N, T, H, W, 3] -> clip vectors [N, D], not normalised."""
@@ -221,12 +257,15 @@ class AimEncoder(VideoEncoder):
         pixels_BCHW = normalize_pixels(frames_NTHWC, self.preprocessing, self.conv1.weight.dtype)
         x_BLD = self.ln_pre(self._embed_tokens(pixels_BCHW))
         class_token_BD = self.ln_post(self.transformer(x_BLD)[:, 0])
-        return class_token_BD.unflatten(0, (-1, self.config.num_frames)).mean(dim=1)
+        frames_NTD = class_token_BD.unflatten(0, (-1, self.config.num_frames))
+        return (
+            frames_NTD.mean(dim=1) if self.temporal_pool is None else self.temporal_pool(frames_NTD)
+        )
 
     def freeze_pretrained(self) -> None:
-        """Train only what AIM adds to CLIP: the adapters and the temporal embedding."""
+        """Train only what AIM adds to CLIP: the adapters, the temporal embedding, and the pooling where it is learned."""
         for name, parameter in self.named_parameters():
-            parameter.requires_grad_(any(learned in name for learned in _LEARNED_NAMES))
+            parameter.requires_grad_(is_learned(name))
 
     def _embed_tokens(self, pixels_BCHW: Tensor) -> Tensor:
         patches_BLD = self.conv1(pixels_BCHW).flatten(2).transpose(1, 2)

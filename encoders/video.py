@@ -4,8 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from torch import nn
-
 from encoders.aim import AIM_PRESETS, AimConfig, AimEncoder
 from encoders.frame_temporal import FrameTemporalConfig, FrameTemporalEncoder
 from encoders.video_base import VideoEncoder
@@ -37,7 +35,12 @@ def build_video_encoder(config: VideoEncoderConfig) -> VideoEncoder:
 
 def video_config_to_dict(config: VideoEncoderConfig) -> dict[str, Any]:
     """What the card keeps; JSON types only, `video_config_from_dict` is its inverse."""
-    return _plain(asdict(config))
+    omitted = {
+        field.name
+        for field in fields(config)
+        if field.metadata.get("omit_default") and getattr(config, field.name) == field.default
+    }
+    return _plain({name: value for name, value in asdict(config).items() if name not in omitted})
 
 
 def video_config_from_dict(values: Mapping[str, Any]) -> VideoEncoderConfig:
@@ -53,19 +56,6 @@ def video_config_from_dict(values: Mapping[str, Any]) -> VideoEncoderConfig:
         return config_class(**values)
     except TypeError as error:
         raise ValueError(f"not a {values['kind']!r} encoder: {error}") from error
-
-
-def weight_decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Optimiser groups of what trains: none of the decay for norms, biases and embeddings."""
-    decayed, spared = [], []
-    for name, parameter in module.named_parameters():
-        if parameter.requires_grad:
-            is_spared = parameter.ndim <= 1 or name.endswith(("_embedding", "positions"))
-            (spared if is_spared else decayed).append(parameter)
-    return [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": spared, "weight_decay": 0.0},
-    ]
 
 
 def _kind(name: Any) -> _Kind:

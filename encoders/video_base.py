@@ -11,6 +11,10 @@ from torch.nn import functional as F
 
 from encoders.preprocessing import Preprocessing
 
+# Metadata of a config field that came after cards were written: left out of a card where it holds its default, so that the ids
+# of older bundles stay what they are.
+OMIT_DEFAULT = {"omit_default": True}
+
 
 class VideoEncoderSettings(Protocol):
     """What every config of a video encoder says, whatever else it holds."""
@@ -30,6 +34,8 @@ class VideoEncoder(nn.Module):
 
     config: Any
     """The frozen dataclass that `encoders.video.build_video_encoder` builds this encoder from."""
+    undecayed_names: tuple[str, ...] | None = None
+    """Parts of names of parameters without weight decay, as the encoder's paper says; None = as usual."""
 
     def __init__(self, config: VideoEncoderSettings) -> None:
         super().__init__()

@@ -5,20 +5,25 @@ import math
 import torch
 from torch import nn
 
+from encoders.video_base import VideoEncoder
 from training.configs import LoopConfig
 
 
 def build_optimizer(module: nn.Module, config: LoopConfig) -> torch.optim.AdamW:
     """Trainable parameters only. No decay for norms, biases and embeddings (class, position, time).
 
-    A module may scale the rate of some parameters: `learning_rate_scales`, prefix of the name -> factor.
+    A module may scale the rate of some parameters: `learning_rate_scales`, prefix of the name -> factor. A video encoder in it
+    may name what does not decay, as its paper does: then that decides, for the heads around it too.
     """
+    encoders = (part for part in module.modules() if isinstance(part, VideoEncoder))
+    undecayed = next((encoder.undecayed_names for encoder in encoders), None)
     scales: dict[str, float] = getattr(module, "learning_rate_scales", {})
     groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             scale = next((s for prefix, s in scales.items() if name.startswith(prefix)), 1.0)
-            groups.setdefault((decays(name, parameter), scale), []).append(parameter)
+            with_decay = decays(name, parameter, undecayed)
+            groups.setdefault((with_decay, scale), []).append(parameter)
     return torch.optim.AdamW(
         [
             {
@@ -33,8 +38,13 @@ def build_optimizer(module: nn.Module, config: LoopConfig) -> torch.optim.AdamW:
     )
 
 
-def decays(name: str, parameter: nn.Parameter) -> bool:
-    """Matrices and kernels decay; vectors (norms, biases) and anything called embedding or position do not."""
+def decays(name: str, parameter: nn.Parameter, undecayed: tuple[str, ...] | None = None) -> bool:
+    """Whether a parameter gets weight decay: all but those with one of the given names.
+
+    None = matrices and kernels decay; vectors (norms, biases) and anything called embedding or position do not.
+    """
+    if undecayed is not None:
+        return not any(part in name for part in undecayed)
     last = name.rsplit(".", 2)[-2:]
     return parameter.ndim >= 2 and not any("embed" in part or "position" in part for part in last)
 

@@ -41,19 +41,22 @@ def test_every_trainable_parameter_is_in_one_group_with_its_decay_and_scale() ->
     assert {group["lr"] for group in optimizer.param_groups} == {2.0, 0.2}
 
 
-def test_aim_embeddings_do_not_decay() -> None:
+def test_aim_decays_all_but_norms_and_the_class_and_position_embeddings() -> None:
+    """As in AIM's recipes, whose settings name just these parts: biases, the head and the temporal embedding decay."""
     config = AimConfig(num_frames=2, image_size=16, patch_size=8, width=16, depth=1, num_heads=2)
-    encoder = build_video_encoder(config)
-    decayed = {
-        id(p)
-        for g in build_optimizer(encoder, CONFIG).param_groups
-        if g["weight_decay"]
-        for p in g["params"]
+    classifier = nn.ModuleDict({"encoder": build_video_encoder(config), "head": nn.Linear(16, 3)})
+    spared = {
+        name
+        for name, parameter in classifier.named_parameters()
+        for group in build_optimizer(classifier, CONFIG).param_groups
+        if group["weight_decay"] == 0 and any(p is parameter for p in group["params"])
     }
-    for name, parameter in encoder.named_parameters():
-        if parameter.requires_grad:
-            is_matrix = name.endswith("weight") and parameter.ndim >= 2
-            assert (id(parameter) in decayed) == is_matrix, name
+    norms = ["ln_pre", "ln_post", "transformer.resblocks.0.ln_1", "transformer.resblocks.0.ln_2"]
+    assert spared == {
+        "encoder.class_embedding",
+        "encoder.positional_embedding",
+        *(f"encoder.{norm}.{part}" for norm in norms for part in ("weight", "bias")),
+    }
 
 
 def test_the_rate_rises_linearly_and_falls_as_a_cosine() -> None:
