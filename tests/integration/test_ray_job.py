@@ -9,27 +9,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import av
 import numpy as np
+import psutil
 import pytest
 
 from encoders.clips import Clip, write_clips
 
 ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+RAY = str(BIN / "ray")
 MAX_UPLOAD_BYTES = 30e6
-# A Ray with its dashboard and job server that ends when its standard input does.
-HEAD = """
-import sys
-import ray
-context = ray.init(address="local", num_cpus=2, include_dashboard=True, dashboard_host="127.0.0.1",
-                   dashboard_port=int(sys.argv[1]), _temp_dir=sys.argv[2],
-                   object_store_memory=200_000_000, log_to_driver=False)
-print(context.dashboard_url, flush=True)
-sys.stdin.read()
-ray.shutdown()
-"""
 
 
 @pytest.fixture
@@ -44,6 +37,8 @@ def ray_temp():
 def environment() -> dict[str, str]:
     """A token of its own: no other Ray of this machine is reached, and none reaches this one."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    # The nodes' `python` is the one that has the packages, as in a cluster's image.
+    inherited["PATH"] = f"{BIN}{os.pathsep}{inherited['PATH']}"
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     # A busy machine starts slowly: the raylet, and the agent that takes jobs.
     patience = {
@@ -53,31 +48,58 @@ def environment() -> dict[str, str]:
     return inherited | token | patience | {"OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
+def free_ports(number: int) -> list[int]:
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
 @pytest.fixture
 def job_server(ray_temp: Path, environment):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    """A head node with its job server. Every port is its own: another Ray may run beside it."""
+    gcs, dashboard, agent = free_ports(3)
+    arguments = {
+        "port": gcs,
+        "dashboard-port": dashboard,
+        "dashboard-agent-listen-port": agent,
+        "dashboard-host": "127.0.0.1",
+        "node-ip-address": "127.0.0.1",
+        "include-dashboard": "true",
+        "num-cpus": 2,
+        "object-store-memory": 200_000_000,
+        "temp-dir": ray_temp,
+    }
+    options = [f"--{name}={value}" for name, value in arguments.items()]
     with (ray_temp / "head.log").open("w") as log:
         head = subprocess.Popen(
-            [sys.executable, "-c", HEAD, str(port), str(ray_temp)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
+            [RAY, "start", "--head", "--block", *options],
+            stdout=log,
+            stderr=subprocess.STDOUT,
             env=environment,
         )
-        assert head.stdin is not None
-        assert head.stdout is not None
-        url = head.stdout.readline().strip()
-        assert url, (ray_temp / "head.log").read_text()
-        yield f"http://{url}"
-        head.stdin.close()
+        servers = psutil.Process(head.pid)
         try:
-            head.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            head.kill()
+            wait_until_it_answers(dashboard, head, ray_temp / "head.log")
+            yield f"http://127.0.0.1:{dashboard}"
+        finally:
+            everything = [servers, *servers.children(recursive=True)]
+            head.terminate()
+            _gone, alive = psutil.wait_procs(everything, timeout=20)
+            for process in alive:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
             head.wait()
+
+
+def wait_until_it_answers(port: int, head: subprocess.Popen, log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and head.poll() is None:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.5)
+    pytest.fail(f"the head node did not come up: {log.read_text()}")
 
 
 def write_archive(folder: Path) -> Path:
@@ -116,7 +138,7 @@ def submit(server: str, command: list[str], environment: dict[str, str]) -> str:
     while True:
         result = subprocess.run(
             [
-                str(Path(sys.executable).with_name("ray")),
+                RAY,
                 *("job", "submit", "--address", server, "--working-dir", ".", "--", *command),
             ],
             cwd=ROOT,

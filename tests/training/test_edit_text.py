@@ -54,6 +54,22 @@ def test_every_relative_phrase_says_the_step_and_its_direction(name):
 
 
 @pytest.mark.parametrize(
+    ("name", "one", "other"),
+    [("position", "pike", "tuck"), ("take_off", "forward", "back"), ("take_off", "inward", "reverse")],
+)  # fmt: skip
+def test_a_swap_is_said_alike_in_both_directions(name, one, other):
+    there = relative_phrases(change(name, one, other))
+    assert there
+    assert there == relative_phrases(change(name, other, one))
+    assert not set(there) & {*absolute_phrases(change(name, one, other))}
+
+
+def test_a_change_that_is_no_swap_has_no_relative_phrase():
+    assert relative_phrases(change("take_off", "forward", "reverse")) == ()
+    assert relative_phrases(change("position", "pike", "straight")) == ()
+
+
+@pytest.mark.parametrize(
     ("text", "number"),
     [("2.5", Fraction(5, 2)), ("3", Fraction(3)), ("0", Fraction(0)), ("-1", None), ("1/2", None),
      ("pike", None), ("", None), (".5", None), ("1e3", None), ("\N{SUPERSCRIPT TWO}", None)],

@@ -2,8 +2,8 @@
 
 Known attribute names (those of dives) have phrasings of their own; any other name falls back to
 generic ones, by the kind of its values: numbers, yes/no, or words. A phrase is absolute ("with 2.5
-twists": the text alone tells the new value) or relative ("with one more twist": only text and clip
-together do).
+twists": the text alone tells the new value) or relative ("with one more twist", "from the opposite
+take-off": only text and clip together do).
 """
 
 from collections.abc import Sequence
@@ -23,6 +23,20 @@ _WORD_PHRASES: dict[tuple[str, str], tuple[str, ...]] = {
     ("position", "free"): ("in a free position", "with free position"),
     ("armstand", "yes"): ("as an armstand", "from an armstand", "starting in an armstand"),
     ("armstand", "no"): ("without the armstand", "from the feet, not an armstand", "not as an armstand"),
+}  # fmt: skip
+
+# Said of both values alike: where the edit leads depends on the clip alone. No vector that is added
+# to every clip's vector does this.
+_SWAPS: dict[tuple[str, frozenset[str]], tuple[str, ...]] = {
+    ("position", frozenset({"pike", "tuck"})): (
+        "with pike and tuck swapped", "in the other one of pike and tuck", "swapping tuck and pike",
+    ),
+    ("take_off", frozenset({"forward", "back"})): (
+        "from the opposite take-off", "taking off the opposite way", "with the opposite take-off",
+    ),
+    ("take_off", frozenset({"reverse", "inward"})): (
+        "from the opposite take-off", "taking off the opposite way", "with the opposite take-off",
+    ),
 }  # fmt: skip
 
 
@@ -66,7 +80,9 @@ def absolute_phrases(change: AttributeChange) -> tuple[str, ...]:
 
 
 def relative_phrases(change: AttributeChange) -> tuple[str, ...]:
-    """Phrases that need the clip to be understood; empty when the values are no numbers."""
+    """Phrases that need the clip to be understood; empty when there is none for these values."""
+    if swap := _SWAPS.get((change.name, frozenset({change.source, change.target}))):
+        return swap
     source, target = parse_number(change.source), parse_number(change.target)
     if source is None or target is None or source == target:
         return ()
@@ -92,7 +108,7 @@ def relative_phrases(change: AttributeChange) -> tuple[str, ...]:
 def edit_text(pair: LabelPair, *, choice: int, relative_share: float) -> str:
     """One of the ways to say the pair's changes; `choice` (64 random bits) decides which.
 
-    `relative_share` is the share of number changes that are said relative to the query clip.
+    `relative_share` is the share of changes said relative to the query clip, where that is possible.
     """
     order = list(pair.changes)
     if stable_hash("order", choice) % 2:

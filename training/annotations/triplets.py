@@ -53,7 +53,7 @@ class TripletConfig:
     max_changes: int = 2
     """Label pairs may differ in this many attributes."""
     relative_share: float = 0.5
-    """Share of number changes said relative to the query ("one more twist" and not "2.5 twists")."""
+    """Share of changes said relative to the query where they can be ("one more twist", not "2.5 twists")."""
     texts_per_pair: int | None = 16
     """At most this many different texts per label pair, over all splits; None = all that templates give.
     Each different text costs a pass through the text encoder."""
