@@ -17,7 +17,7 @@ from tokenizers import Tokenizer as FastTokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Pooling = Literal["mean", "cls"]
+Pooling = Literal["mean", "cls", "own"]
 DEFAULT_TEXT_ENCODER = "packaged:all-MiniLM-L6-v2"
 
 # Models that come as Python packages, weights inside -> (package, distribution, folder in it).
@@ -38,14 +38,17 @@ class TextConfig:
     source: str
     """Name or folder that the weights came from; for the reader of a card."""
     pooling: Pooling
+    """`own` = the model's own text vector (CLIP); `mean` and `cls` of the last states."""
     max_tokens: int = 32
     number_words: bool = True
     """As in the paper: numbers become words ("2.5" -> "two and a half"), lower case, at most `max_words` words."""
     max_words: int = 30
+    is_unit: bool = True
+    """Vectors are made unit length. Off for BLIP-2 and CLIP: the paper's linear layer reads their state as it is."""
 
     def __post_init__(self) -> None:
-        if self.pooling not in ("mean", "cls"):
-            raise ValueError(f"pooling is {self.pooling!r}; choose 'mean' or 'cls'")
+        if self.pooling not in ("mean", "cls", "own"):
+            raise ValueError(f"pooling is {self.pooling!r}; choose 'mean', 'cls' or 'own'")
         if self.max_tokens < 3 or self.max_words < 1:
             raise ValueError(
                 f"max_tokens is {self.max_tokens} (at least 3) and max_words {self.max_words} (at least 1)"
@@ -118,20 +121,24 @@ class TextEncoder(nn.Module):
     def text_dim(self) -> int:
         """Length of a text vector (D)."""
         settings: Any = self.model.config
-        return settings.hidden_size
+        return settings.projection_dim if self.config.pooling == "own" else settings.hidden_size
 
     def forward(self, tokens_NL: Tensor, mask_NL: Tensor) -> Tensor:
-        """Token ids and mask -> unit text vectors [N, D]."""
-        states_NLD = self.model(input_ids=tokens_NL, attention_mask=mask_NL).last_hidden_state
+        """Token ids and mask -> text vectors [N, D]."""
+        pooled_ND = self._pooled(self.model(input_ids=tokens_NL, attention_mask=mask_NL), mask_NL)
+        return F.normalize(pooled_ND, dim=-1) if self.config.is_unit else pooled_ND
+
+    def _pooled(self, outputs: Any, mask_NL: Tensor) -> Tensor:
+        if self.config.pooling == "own":
+            return outputs.text_embeds
+        states_NLD = outputs.last_hidden_state
         if self.config.pooling == "cls":
-            pooled_ND = states_NLD[:, 0]
-        else:
-            weight_NL1 = mask_NL.unsqueeze(-1).to(states_NLD.dtype)
-            pooled_ND = (states_NLD * weight_NL1).sum(dim=1) / weight_NL1.sum(dim=1).clamp(min=1)
-        return F.normalize(pooled_ND, dim=-1)
+            return states_NLD[:, 0]
+        weight_NL1 = mask_NL.unsqueeze(-1).to(states_NLD.dtype)
+        return (states_NLD * weight_NL1).sum(dim=1) / weight_NL1.sum(dim=1).clamp(min=1)
 
     def encode(self, texts: Sequence[str]) -> Tensor:
-        """Texts -> unit text vectors [N, D], on the device of the weights."""
+        """Texts -> text vectors [N, D], on the device of the weights."""
         device = next(self.parameters()).device
         tokens_NL, mask_NL = self.tokenizer.tokenize(texts)
         return self(tokens_NL.to(device), mask_NL.to(device))
@@ -151,19 +158,25 @@ def open_text_encoder(
 ) -> TextEncoder:
     """A pretrained encoder: `packaged:...` (no network), a folder, or a Hugging Face name.
 
-    `pooling` None = as the model's own sentence-transformers settings say, and the mean where there are none.
+    `pooling` None = the class token of BLIP-2's Q-Former, CLIP's own vector; of other models as their sentence-transformers
+    settings say, and the mean where there are none.
     """
-    from transformers import AutoModel, AutoTokenizer
+    from transformers import AutoTokenizer
+
+    from encoders.text_models import CLIP_TEXT, QFORMER, open_text_model
 
     place = _find_packaged(str(name_or_folder))
+    with _no_progress_bar():
+        model: Any = open_text_model(place)
+    kind = model.config.model_type
+    usual: dict[str, Pooling] = {QFORMER: "cls", CLIP_TEXT: "own"}
     config = TextConfig(
         source=str(name_or_folder),
-        pooling=pooling or _recorded_pooling(place),
+        pooling=pooling or usual.get(kind) or _recorded_pooling(place),
         max_tokens=max_tokens,
         number_words=number_words,
+        is_unit=kind not in usual,
     )
-    with _no_progress_bar():
-        model = AutoModel.from_pretrained(place, dtype=torch.float32)
     wrapped = AutoTokenizer.from_pretrained(place)
     fast = getattr(wrapped, "backend_tokenizer", None)
     if fast is None or wrapped.pad_token is None:
@@ -177,17 +190,18 @@ def build_text_encoder(
     config: TextConfig, architecture: dict[str, Any], tokenizer_json: str
 ) -> TextEncoder:
     """An encoder of the given shape with random weights; no network."""
-    from transformers import AutoConfig, AutoModel
+    from encoders.text_models import build_text_model
 
-    values = dict(architecture)
-    settings = AutoConfig.for_model(values.pop("model_type"), **values)
-    model = AutoModel.from_config(settings, dtype=torch.float32)
+    model = build_text_model(architecture)
     return TextEncoder(config, model, tokenizer_from_json(tokenizer_json, config)).eval()
 
 
 def text_config_to_dict(config: TextConfig) -> dict[str, Any]:
-    """What the card keeps."""
-    return asdict(config)
+    """What the card keeps; `is_unit` only where it is off, so that the ids of older bundles stay what they are."""
+    values = asdict(config)
+    if config.is_unit:
+        del values["is_unit"]
+    return values
 
 
 def _find_packaged(name: str) -> str:

@@ -1,0 +1,109 @@
+"""Which Hugging Face models read an edit text? BLIP-2's Q-Former text branch, CLIP's text tower, or any encoder with last states.
+
+Each takes input_ids and attention_mask [N, L]; CLIP answers `text_embeds` [N, D], the others `last_hidden_state` [N, L, D].
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    Blip2QFormerConfig,
+    Blip2QFormerModel,
+    Blip2TextModelWithProjection,
+    CLIPTextConfig,
+    CLIPTextModelWithProjection,
+)
+from transformers.models.blip_2.modeling_blip_2 import Blip2TextEmbeddings
+
+QFORMER = "blip_2_qformer"
+CLIP_TEXT = "clip_text_model"
+
+
+class QFormerText(nn.Module):
+    """The BERT inside BLIP-2's Q-Former, reading text alone (the paper's text branch).
+
+    What only the image queries pass through (cross-attention, their feed-forward layers) is left out: it would never train.
+    """
+
+    def __init__(self, config: Blip2QFormerConfig) -> None:
+        super().__init__()
+        if not config.use_qformer_text_input:
+            raise ValueError("the Q-Former has no text layers (use_qformer_text_input is False)")
+        self.config = config
+        self.embeddings = Blip2TextEmbeddings(config)
+        self.qformer = Blip2QFormerModel(config)
+        for layer in cast(Any, self.qformer.encoder).layer:
+            for name in ("crossattention", "intermediate_query", "output_query"):
+                if hasattr(layer, name):
+                    delattr(layer, name)
+            layer.has_cross_attention = False
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Any:
+        """The Q-Former's output over the tokens; `last_hidden_state` is [N, L, D]."""
+        return self.qformer(
+            query_embeds=self.embeddings(input_ids=input_ids),
+            query_length=0,
+            attention_mask=attention_mask,
+        )
+
+
+def open_text_model(place: str) -> nn.Module:
+    """Pretrained weights from a folder or a Hugging Face name, by the model type of its config."""
+    kind = AutoConfig.from_pretrained(place).model_type
+    openers: dict[str, Callable[[str], nn.Module]] = {
+        "blip-2": _open_qformer,
+        "clip": _open_clip,
+        CLIP_TEXT: _open_clip,
+    }
+    return openers.get(kind, _open_any)(place)
+
+
+def build_text_model(architecture: Mapping[str, Any]) -> nn.Module:
+    """Random weights in the shape that `model.config.to_dict()` describes."""
+    values = dict(architecture)
+    settings = AutoConfig.for_model(values.pop("model_type"), **values)
+    if isinstance(settings, Blip2QFormerConfig):
+        return QFormerText(settings)
+    if isinstance(settings, CLIPTextConfig):
+        return CLIPTextModelWithProjection(settings)
+    return AutoModel.from_config(settings, dtype=torch.float32)
+
+
+def _open_any(place: str) -> nn.Module:
+    return AutoModel.from_pretrained(place, dtype=torch.float32)
+
+
+def _open_clip(place: str) -> nn.Module:
+    model, report = CLIPTextModelWithProjection.from_pretrained(
+        place, dtype=torch.float32, output_loading_info=True
+    )
+    _require_whole(place, report)
+    return model
+
+
+def _open_qformer(place: str) -> nn.Module:
+    whole, report = Blip2TextModelWithProjection.from_pretrained(
+        place, dtype=torch.float32, output_loading_info=True
+    )
+    config = whole.config.qformer_config
+    if not config.use_qformer_text_input:
+        raise ValueError(
+            f"{place}: its Q-Former reads no text; choose a BLIP-2 for image-text retrieval, such as "
+            "Salesforce/blip2-itm-vit-g"
+        )
+    _require_whole(place, report, but=("text_projection", "query_tokens"))
+    model = QFormerText(config)
+    wanted = model.state_dict()
+    model.load_state_dict({name: v for name, v in whole.state_dict().items() if name in wanted})
+    return model
+
+
+def _require_whole(place: str, report: Mapping[str, Any], but: tuple[str, ...] = ()) -> None:
+    """transformers fills missing weights with chance; we refuse them."""
+    missing = sorted(name for name in report["missing_keys"] if not name.startswith(but or ("\0",)))
+    if missing:
+        raise ValueError(f"{place}: {len(missing)} weights are missing, first: {missing[:3]}")
