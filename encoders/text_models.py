@@ -78,17 +78,19 @@ def _open_any(place: str) -> nn.Module:
 
 
 def _open_clip(place: str) -> nn.Module:
-    model, report = CLIPTextModelWithProjection.from_pretrained(
+    loaded: Any = CLIPTextModelWithProjection.from_pretrained(
         place, dtype=torch.float32, output_loading_info=True
     )
+    model, report = loaded
     _require_whole(place, report)
     return model
 
 
 def _open_qformer(place: str) -> nn.Module:
-    whole, report = Blip2TextModelWithProjection.from_pretrained(
+    loaded: Any = Blip2TextModelWithProjection.from_pretrained(
         place, dtype=torch.float32, output_loading_info=True
     )
+    whole, report = loaded
     config = whole.config.qformer_config
     if not config.use_qformer_text_input:
         raise ValueError(
