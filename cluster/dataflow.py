@@ -84,9 +84,10 @@ def _without_ray_advice(error: Exception) -> Exception:
 
 
 def _keep_ray_data_off_the_terminal() -> None:
-    """What goes wrong is raised here; the rest is in Ray's own log files."""
+    """What goes wrong is raised here; the rest is in Ray's own log files. Handlers of others stay."""
     for handler in logging.getLogger("ray.data").handlers:
-        if isinstance(handler, logging.StreamHandler):
+        is_rays = type(handler).__module__.startswith("ray.")
+        if is_rays and isinstance(handler, logging.StreamHandler):
             handler.setLevel(logging.CRITICAL)
 
 

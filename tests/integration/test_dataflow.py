@@ -1,5 +1,6 @@
 """Stages on a real local Ray: rows fan out, batches come back, and errors keep their type."""
 
+import logging
 import os
 import sys
 
@@ -49,8 +50,10 @@ def summed(**arguments) -> Stage:
     return Stage(name="sum", factory=Sum, arguments=arguments, num_cpus=0.5, batch_size=4)
 
 
-def test_the_dataflow(tmp_path) -> None:
+def test_the_dataflow(tmp_path, monkeypatch) -> None:
     before = set(psutil.pids())
+    others = logging.StreamHandler()
+    monkeypatch.setattr(logging.getLogger("ray.data"), "handlers", [others])
     with ray_session(num_cpus=2, run_dir=tmp_path) as session:
         assert session.started_here
         assert session.num_nodes == 1
@@ -72,5 +75,6 @@ def test_the_dataflow(tmp_path) -> None:
         with ray_session(run_dir=tmp_path) as inner:
             assert not inner.started_here
         assert sum(len(batch["name"]) for batch in stream_dataflow(ROWS, [split(2)])) == 12
+    assert others.level == logging.NOTSET  # only Ray's own handlers are kept quiet
     mine = {process.pid for process in psutil.Process().children(recursive=True)}
     assert not (mine - before)
