@@ -1,10 +1,17 @@
 """Frames for pretraining: rendered clips of the `pretrain` streams, as a decoder would give them, with their true poses.
 
-T frames, H W pixels, C channels, P pose numbers.
+B frames of a pool, T frames of a clip, H W pixels, C channels, P pose numbers.
 """
+
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
 
 from benchmarks.dives.pose import render_clip
 from encoders.frame_image import resize_frame
@@ -13,6 +20,54 @@ from training.annotations.dive_numbers import DIVE_CLASSES, parse_dive_number
 DIFFICULTIES = ("open", "full")
 _JPEG_QUALITY = (45, 95)
 _NUM_FRAMES_OF_SPLASH = 3
+
+
+@dataclass(frozen=True, slots=True)
+class PosedFrames:
+    """Frames with their truth."""
+
+    frames_BHWC: Tensor
+    """uint8"""
+    pose_BP: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PosedPool:
+    """Which clips are rendered: `num_clips` indices of the pretrain stream from `first_index` on."""
+
+    num_clips: int
+    first_index: int
+    seed: int
+    render_size: int
+    image_size: int
+
+
+def render_pool(pool: PosedPool, num_workers: int, console: Console) -> PosedFrames:
+    """All frames of the pool in memory (12 kB a frame at 64 pixels)."""
+    labels = clip_labels(pool.num_clips, np.random.default_rng([pool.seed, pool.first_index]))
+    tasks = [
+        (label, pool.seed, pool.first_index + n, pool.render_size, pool.image_size)
+        for n, label in enumerate(labels)
+    ]
+    frames, poses = [], []
+    with ProcessPoolExecutor(num_workers) as processes, progress_bar(console) as progress:
+        bar = progress.add_task("render", total=pool.num_clips)
+        for frames_THWC, pose_TP in processes.map(render_posed_clip, tasks, chunksize=4):
+            frames.append(torch.from_numpy(frames_THWC))
+            poses.append(torch.from_numpy(pose_TP))
+            progress.advance(bar)
+    return PosedFrames(torch.cat(frames), torch.cat(poses))
+
+
+def progress_bar(console: Console) -> Progress:
+    """What is done, how much, how long still."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )
 
 
 def clip_labels(num_clips: int, rng: np.random.Generator) -> list[str]:

@@ -11,25 +11,22 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 import safetensors.torch
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from benchmarks.dives.pose import MIRROR_ORDER, MIRROR_SIGN, POSE_COLUMNS
 from benchmarks.harness import capture_environment
-from benchmarks.posed_frames import clip_labels, render_posed_clip
+from benchmarks.posed_frames import PosedFrames, PosedPool, progress_bar, render_pool
 from cluster.storage import write_atomic
 from encoders.pose_image import POSE_PREPROCESSING, WEIGHTS_FOLDER, PoseImage, PoseImageConfig
-from encoders.preprocessing import normalize_pixels
+from encoders.preprocessing import Preprocessing, normalize_pixels
 
 _HELD_OUT_FIRST_INDEX = 10_000_000
 _GROUPS = ("front", "axis", "cos", "dry_share", "joints")
@@ -70,38 +67,44 @@ class PretrainConfig:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class PosedFrames:
-    """Frames with their truth."""
-
-    frames_BHWC: Tensor
-    """uint8"""
-    pose_BP: Tensor
-
-
-def render_pool(config: PretrainConfig, *, is_held_out: bool, console: Console) -> PosedFrames:
-    """All frames of the training clips, or of the held-out ones, in memory (12 kB a frame at 64 pixels)."""
-    num_clips = config.num_held_out_clips if is_held_out else config.num_clips
-    first = _HELD_OUT_FIRST_INDEX if is_held_out else 0
-    labels = clip_labels(num_clips, np.random.default_rng([config.seed, first]))
-    tasks = [
-        (label, config.seed, first + n, config.render_size, config.image.image_size)
-        for n, label in enumerate(labels)
-    ]
-    frames, poses = [], []
-    with ProcessPoolExecutor(config.num_workers) as pool, _progress(console) as progress:
-        bar = progress.add_task("render held-out" if is_held_out else "render", total=num_clips)
-        for frames_THWC, pose_TP in pool.map(render_posed_clip, tasks, chunksize=4):
-            frames.append(torch.from_numpy(frames_THWC))
-            poses.append(torch.from_numpy(pose_TP))
-            progress.advance(bar)
-    return PosedFrames(torch.cat(frames), torch.cat(poses))
-
-
 def pose_scale(pose_BP: Tensor) -> Tensor:
     """What an error is measured in, per column: the spread of the truth, and how much the column matters."""
     weight_P = torch.tensor([_column_weight(name) for name in POSE_COLUMNS])
     return pose_BP.std(dim=0).clamp(min=0.1) / weight_P.sqrt()
+
+
+def train_pose(
+    config: PretrainConfig,
+    module: nn.Module,
+    predict: Callable[[Tensor], Tensor],
+    batches: Iterable[PosedFrames],
+    scale_P: Tensor,
+    console: Console,
+) -> list[float]:
+    """Train `module`, whose `predict` gives poses [B, P] from pixels; returns the loss every 100 steps."""
+    optimizer = torch.optim.AdamW(
+        module.parameters(), config.learning_rate, (0.9, 0.98), weight_decay=config.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: _rate(step, config.num_warmup_steps, config.num_steps)
+    )
+    losses: list[float] = []
+    with progress_bar(console) as progress:
+        bar = progress.add_task("train", total=config.num_steps)
+        for step, batch in enumerate(batches):
+            with torch.autocast("cpu", torch.bfloat16):
+                pose_BP = predict(batch.frames_BHWC)
+            loss = ((pose_BP.float() - batch.pose_BP) / scale_P).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            if step % 100 == 0 or step == config.num_steps - 1:
+                losses.append(round(loss.item(), 5))
+                progress.update(bar, description=f"train, loss {losses[-1]:.4f}")
+            progress.advance(bar)
+    return losses
 
 
 def train_image(
@@ -111,39 +114,23 @@ def train_image(
     torch.manual_seed(config.seed)
     image = PoseImage(config.image).train()
     image.convs.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    optimizer = torch.optim.AdamW(
-        image.parameters(), config.learning_rate, (0.9, 0.98), weight_decay=config.weight_decay
+    losses = train_pose(
+        config,
+        image,
+        lambda pixels_BCHW: image.forward_pixels(pixels_BCHW)[:, config.image.feature_dim :],
+        pixel_batches(config, frames, POSE_PREPROCESSING),
+        pose_scale(frames.pose_BP),
+        console,
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: _rate(step, config.num_warmup_steps, config.num_steps)
-    )
-    scale_P = pose_scale(frames.pose_BP)
-    losses: list[float] = []
-    with _progress(console) as progress:
-        bar = progress.add_task("train", total=config.num_steps)
-        for step, batch in enumerate(_batches(config, frames)):
-            with torch.autocast("cpu", torch.bfloat16):
-                vectors_BF = image.forward_pixels(batch.frames_BHWC)
-            pose_BP = vectors_BF[:, config.image.feature_dim :].float()
-            loss = ((pose_BP - batch.pose_BP) / scale_P).square().mean()
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(image.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            if step % 100 == 0 or step == config.num_steps - 1:
-                losses.append(round(loss.item(), 5))
-                progress.update(bar, description=f"train, loss {losses[-1]:.4f}")
-            progress.advance(bar)
     return image.eval(), losses
 
 
-def measure(image: PoseImage, frames: PosedFrames) -> dict[str, float]:
+def measure(predict: Callable[[Tensor], Tensor], frames: PosedFrames) -> dict[str, float]:
     """Share of the variance explained (R squared), averaged over each group of columns, and whether a diver that faces to
-    or from the camera is told right."""
+    or from the camera is told right. `predict` gives poses from uint8 frames."""
     with torch.no_grad():
-        vectors = [image(part_BHWC) for part_BHWC in frames.frames_BHWC.split(512)]
-    pose_BP, true_BP = torch.cat(vectors)[:, image.config.feature_dim :], frames.pose_BP
+        pose_BP = torch.cat([predict(part_BHWC) for part_BHWC in frames.frames_BHWC.split(512)])
+    true_BP = frames.pose_BP
     error_P = (pose_BP - true_BP).square().mean(dim=0)
     r2_P = 1 - error_P / true_BP.var(dim=0, correction=0).clamp(min=1e-6)
     groups = {
@@ -160,15 +147,31 @@ def measure(image: PoseImage, frames: PosedFrames) -> dict[str, float]:
     return {name: round(value, 4) for name, value in metrics.items()}
 
 
+def render_pools(config: PretrainConfig, console: Console) -> tuple[PosedFrames, PosedFrames]:
+    """Frames to train on, and held-out ones; no clip is in both, or in an archive."""
+    training = PosedPool(
+        num_clips=config.num_clips,
+        first_index=0,
+        seed=config.seed,
+        render_size=config.render_size,
+        image_size=config.image.image_size,
+    )
+    held_out = replace(
+        training, num_clips=config.num_held_out_clips, first_index=_HELD_OUT_FIRST_INDEX
+    )
+    workers = config.num_workers
+    return render_pool(training, workers, console), render_pool(held_out, workers, console)
+
+
 def pretrain(config: PretrainConfig, *, command: str, console: Console) -> dict[str, object]:
     """Render, train, measure on held-out clips, write; returns what the JSON says."""
     torch.set_num_threads(config.num_threads)
     started = time.monotonic()
-    frames = render_pool(config, is_held_out=False, console=console)
-    held_out = render_pool(config, is_held_out=True, console=console)
+    frames, held_out = render_pools(config, console)
     rendered = time.monotonic()
     image, losses = train_image(config, frames, console)
     trained = time.monotonic()
+    feature_dim = config.image.feature_dim
     info: dict[str, object] = {
         "what": "image part of frame_temporal encoders, pretrained on rendered frames with true poses",
         "command": command,
@@ -182,7 +185,8 @@ def pretrain(config: PretrainConfig, *, command: str, console: Console) -> dict[
         "num_frames": len(frames.frames_BHWC),
         "seconds": {"render": round(rendered - started), "train": round(trained - rendered)},
         "losses_every_100_steps": losses,
-        "held_out": measure(image, held_out) | {"num_frames": len(held_out.frames_BHWC)},
+        "held_out": measure(lambda part_BHWC: image(part_BHWC)[:, feature_dim:], held_out)
+        | {"num_frames": len(held_out.frames_BHWC)},
         "recorded_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": capture_environment(),
     }
@@ -195,14 +199,16 @@ def pretrain(config: PretrainConfig, *, command: str, console: Console) -> dict[
     return info
 
 
-def _batches(config: PretrainConfig, frames: PosedFrames) -> Iterator[PosedFrames]:
+def pixel_batches(
+    config: PretrainConfig, frames: PosedFrames, preprocessing: Preprocessing
+) -> Iterator[PosedFrames]:
     """Normalised pixels [B, C, H, W] with other colours, half of them mirrored, and their poses."""
     generator = torch.Generator().manual_seed(config.seed)
     order, sign_P = torch.from_numpy(MIRROR_ORDER), torch.from_numpy(MIRROR_SIGN)
     for _step in range(config.num_steps):
         chosen_B = torch.randint(len(frames.pose_BP), (config.batch_size,), generator=generator)
         pixels_BCHW = normalize_pixels(
-            frames.frames_BHWC[chosen_B].unsqueeze(0), POSE_PREPROCESSING, torch.float32
+            frames.frames_BHWC[chosen_B].unsqueeze(0), preprocessing, torch.float32
         )
         pose_BP = frames.pose_BP[chosen_B]
         is_mirrored_B = torch.rand(config.batch_size, generator=generator) < 0.5
@@ -234,16 +240,6 @@ def _column_weight(column: str) -> float:
 
 def _rate(step: int, num_warmup_steps: int, num_steps: int) -> float:
     return min(1.0, (step + 1) / max(1, num_warmup_steps)) * (1 - (step / num_steps) ** 1.5)
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,7 +10,7 @@ from rich.console import Console
 from benchmarks import posed_frames, pretrain_pose
 from benchmarks.dives.pose import MIRROR_ORDER, MIRROR_SIGN, POSE_COLUMNS
 from encoders import pose_image
-from encoders.pose_image import PoseImageConfig, load_pose_image
+from encoders.pose_image import POSE_PREPROCESSING, PoseImageConfig, load_pose_image
 
 SMALL = PoseImageConfig(image_size=16, conv_widths=(8, 8), feature_dim=16)
 QUIET = Console(quiet=True)
@@ -36,7 +36,7 @@ def bright_frames(num_frames=256):
     frames = np.broadcast_to(level[:, None, None, None], (num_frames, 16, 16, 3))
     pose = np.broadcast_to((level / 255 - 0.5)[:, None], (num_frames, len(POSE_COLUMNS)))
     pose = pose * (MIRROR_SIGN > 0)  # what changes sign in a mirror cannot be read from brightness
-    return pretrain_pose.PosedFrames(
+    return posed_frames.PosedFrames(
         torch.from_numpy(frames.astype(np.uint8)), torch.from_numpy(pose.astype(np.float32))
     )
 
@@ -55,7 +55,7 @@ def test_learns_and_repeats_itself(tmp_path):
 
 
 def test_a_run_writes_weights_that_load(tmp_path, monkeypatch):
-    def fake_pool(config, *, is_held_out, console):
+    def fake_pool(pool, num_workers, console):
         return bright_frames(64)
 
     monkeypatch.setattr(pretrain_pose, "render_pool", fake_pool)
@@ -73,21 +73,14 @@ def test_a_run_writes_weights_that_load(tmp_path, monkeypatch):
 def test_measure_is_one_for_the_truth_and_zero_for_its_mean():
     rng = np.random.default_rng(0)
     pose = torch.from_numpy(rng.normal(size=(40, len(POSE_COLUMNS))).astype(np.float32))
-    frames = pretrain_pose.PosedFrames(torch.arange(40)[:, None, None, None], pose)
+    frames = posed_frames.PosedFrames(torch.arange(40)[:, None, None, None], pose)
 
-    class Oracle:
-        config = SMALL
+    def poses_of(poses):
+        return lambda part_BHWC: poses[part_BHWC[:, 0, 0, 0]]
 
-        def __init__(self, poses):
-            self.poses = poses
-
-        def __call__(self, part):
-            rows = self.poses[part[:, 0, 0, 0]]
-            return torch.cat([torch.zeros(len(rows), SMALL.feature_dim), rows], dim=1)
-
-    perfect = pretrain_pose.measure(Oracle(pose), frames)
+    perfect = pretrain_pose.measure(poses_of(pose), frames)
     assert set(perfect.values()) == {1.0}
-    blind = pretrain_pose.measure(Oracle(pose.mean(dim=0).expand(40, -1)), frames)
+    blind = pretrain_pose.measure(poses_of(pose.mean(dim=0).expand(40, -1)), frames)
     assert blind["r2_joints"] == pytest.approx(0, abs=1e-3)
 
 
@@ -117,7 +110,8 @@ def test_mirrored_poses_go_with_mirrored_frames(tmp_path):
     pose = torch.ones(8, len(POSE_COLUMNS))
     pose[:, POSE_COLUMNS.index("chest_axis_x")] = -1
     config = config_of(tmp_path, colour_jitter=0.0, num_steps=1)
-    (batch,) = pretrain_pose._batches(config, pretrain_pose.PosedFrames(frames, pose))
+    pool = posed_frames.PosedFrames(frames, pose)
+    (batch,) = pretrain_pose.pixel_batches(config, pool, POSE_PREPROCESSING)
     is_left_bright = batch.frames_BHWC[:, 0, 0, 0] > 0
     found = batch.pose_BP[:, POSE_COLUMNS.index("chest_axis_x")]
     assert torch.equal(found, torch.where(is_left_bright, -1.0, 1.0))
