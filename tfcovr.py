@@ -19,8 +19,15 @@ COMMANDS: dict[str, Command] = {
     "demo": Command(module="benchmarks.demo", help="the whole flow on rendered video, start here"),
     "doctor": Command(module="benchmarks.doctor", help="what this machine has and lacks"),
     "dives": Command(module="benchmarks.dives.__main__", help="render an archive of dives"),
+    "import-embeddings": Command(
+        module="training.annotations.import_embeddings",
+        help="released embeddings -> vectors.parquet",
+    ),
     "triplets": Command(
         module="training.annotations.triplets", help="labelled clips -> composed queries"
+    ),
+    "import-weights": Command(
+        module="encoders.import_weights", help="CLIP, AIM, TF-CoVR weights -> AIM bundle"
     ),
     "train": Command(module="training.run", help="train stage 1 or stage 2 by recipe"),
     "vectors": Command(module="training.vectors", help="clips + bundle -> vectors.parquet"),
@@ -56,7 +63,7 @@ def __getattr__(name: str) -> object:
 def help_text() -> str:
     """The commands, one line each, and where to begin."""
     lines = ["usage: tfcovr COMMAND [options]", "", "commands:"]
-    lines += [f"  {name:<10} {command.help}" for name, command in COMMANDS.items()]
+    lines += [f"  {name:<14} {command.help}" for name, command in COMMANDS.items()]
     lines += [
         "",
         "examples:",

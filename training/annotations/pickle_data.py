@@ -1,0 +1,275 @@
+"""What does a pickle hold? Read as data: nothing that it names is imported, looked up or called.
+
+A pickle is a program for a stack machine. This machine knows the opcodes that build plain data, and it
+never resolves a name: a global becomes a builder out of the reader's own table of exact (module, name)
+pairs, or the pickle is refused. Lengths are checked against what the file holds before anything is
+allocated, and byte strings stay views of the file.
+"""
+
+import reprlib
+import struct
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Builder = Callable[..., object]
+"""Takes the arguments that a pickle gives a global, and returns plain data."""
+Buffer = bytes | memoryview
+
+_MAX_INT_BYTES = 16
+_MAX_MEMO = 20_000_000
+_MAX_LINE = 1_000
+_MAX_KEY_PARTS = 16
+
+
+class PickleRefusedError(ValueError):
+    """The pickle asks for more than data: a global that is not on the list, or an opcode that runs code."""
+
+
+class PickleReader:
+    """Reads pickles one after the other from a buffer; `position` is where the next one begins."""
+
+    def __init__(
+        self,
+        buffer: Buffer,
+        *,
+        source: str,
+        builders: Mapping[tuple[str, str], Builder],
+        load_persistent: Callable[[object], object] | None = None,
+        position: int = 0,
+    ) -> None:
+        self._view = memoryview(buffer)
+        self._source = source
+        self._builders = builders
+        self._load_persistent = load_persistent
+        self.position = position
+        self._stack: list[Any] = []
+        self._marks: list[int] = []
+        self._memo: list[object] = []
+        self._on_item: Callable[[object, object], None] | None = None
+
+    @property
+    def at_end(self) -> bool:
+        """Whether no byte is left."""
+        return self.position >= len(self._view)
+
+    def load(self, on_item: Callable[[object, object], None] | None = None) -> object:
+        """The next pickle's value. With `on_item`, the items of an outermost dict go there as they come and are not kept."""
+        self._stack, self._marks, self._memo = [], [], []
+        self._on_item = on_item
+        view, stack = self._view, self._stack
+        while True:
+            if self.position >= len(view):
+                raise self._error("the file ends inside a pickle")
+            opcode = view[self.position]
+            self.position += 1
+            if opcode == 0x2E:  # STOP
+                if len(stack) != 1 or self._marks:
+                    raise self._error(f"a pickle ends with {len(stack)} values on its stack, not 1")
+                return stack.pop()
+            operation = _OPERATIONS[opcode]
+            if operation is None:
+                raise self._refuse(opcode)
+            try:
+                operation(self)
+            except IndexError as error:
+                raise self._error("the pickle takes values that are not there") from error
+
+    def _error(self, what: str) -> ValueError:
+        return ValueError(f"{self._source}: byte {self.position}: {what}")
+
+    def _refuse(self, opcode: int) -> PickleRefusedError:
+        return PickleRefusedError(
+            f"{self._source}: byte {self.position - 1}: opcode 0x{opcode:02x} is not read; "
+            "allowed are the opcodes of protocols 2 to 5 that build plain data"
+        )
+
+    def _take(self, num_bytes: int) -> memoryview:
+        start = self.position
+        if num_bytes > len(self._view) - start:
+            raise self._error(
+                f"{num_bytes} bytes are announced, the file has {len(self._view) - start} more"
+            )
+        self.position = start + num_bytes
+        return self._view[start : self.position]
+
+    def _number(self, layout: struct.Struct) -> int:
+        return layout.unpack(self._take(layout.size))[0]
+
+    def _line(self) -> str:
+        window = bytes(self._view[self.position : self.position + _MAX_LINE])
+        end = window.find(b"\n")
+        if end < 0:
+            raise self._error(f"a line of text does not end within {_MAX_LINE} bytes")
+        self.position += end + 1
+        return window[:end].decode("utf-8", "replace")
+
+    def _builder(self, module: object, name: object) -> Builder:
+        builder = (
+            self._builders.get((module, name))
+            if isinstance(module, str) and isinstance(name, str)
+            else None
+        )
+        if builder is None:
+            allowed = ", ".join(f"{m}.{n}" for m, n in sorted(self._builders)) or "none"
+            raise PickleRefusedError(
+                f"{self._source}: byte {self.position}: the pickle names the global "
+                f"{reprlib.repr(module)}.{reprlib.repr(name)}, which is not allowed; nothing was run. Allowed are: {allowed}"
+            )
+        return builder
+
+    def _pop_mark(self) -> list[Any]:
+        start = self._marks.pop()
+        values = self._stack[start:]
+        del self._stack[start:]
+        return values
+
+    def _put(self, index: int) -> None:
+        memo = self._memo
+        if index == len(memo) and index < _MAX_MEMO:
+            memo.append(self._stack[-1])
+        elif index < len(memo):
+            memo[index] = self._stack[-1]
+        else:
+            raise self._error(
+                f"memo place {index} is used while {len(memo)} are in use; they must follow each other"
+            )
+
+    def _set_items(self, pairs: list[Any]) -> None:
+        target = self._stack[-1]
+        if not isinstance(target, dict) or len(pairs) % 2:
+            raise self._error("items are set that do not belong to a dict")
+        for place in range(0, len(pairs), 2):
+            key, value = pairs[place], pairs[place + 1]
+            if not _is_plain_key(key):
+                raise self._error(
+                    f"a dict key is {reprlib.repr(key)}; it must be text, a number or a short tuple of them"
+                )
+            if self._on_item is not None and len(self._stack) == 1:
+                self._on_item(key, value)
+            else:
+                target[key] = value
+
+    def _reduce(self) -> None:
+        arguments, builder = self._stack.pop(), self._stack.pop()
+        if not isinstance(arguments, tuple) or not callable(builder):
+            raise self._error("a call of something that is no allowed global")
+        try:
+            self._stack.append(builder(*arguments))
+        except TypeError as error:
+            raise self._error(
+                f"an allowed global got arguments that do not fit: {error}"
+            ) from error
+
+    def _build(self) -> None:
+        state, target = self._stack.pop(), self._stack[-1]
+        set_state = getattr(target, "set_state", None)
+        if set_state is None:
+            raise self._error(f"a state is set on a {type(target).__name__}, which has none")
+        set_state(state)
+
+    def _persistent(self) -> None:
+        if self._load_persistent is None:
+            raise self._error("a persistent id, which only torch.save writes")
+        self._stack.append(self._load_persistent(self._stack.pop()))
+
+    def _append(self, values: list[Any]) -> None:
+        target = self._stack[-1]
+        if not isinstance(target, list):
+            raise self._error("values are appended to something that is no list")
+        target.extend(values)
+
+    def _text(self, num_bytes: int) -> None:
+        try:
+            self._stack.append(str(self._take(num_bytes), "utf-8", "surrogatepass"))
+        except UnicodeDecodeError as error:
+            raise self._error(f"a text is not UTF-8: {error}") from error
+
+    def _long(self, num_bytes: int) -> None:
+        if not 0 <= num_bytes <= _MAX_INT_BYTES:
+            raise self._error(f"an integer of {num_bytes} bytes; at most {_MAX_INT_BYTES} are read")
+        self._stack.append(int.from_bytes(self._take(num_bytes), "little", signed=True))
+
+    def _tuple(self, length: int) -> None:
+        stack = self._stack
+        if len(stack) < length:
+            raise self._error("a tuple takes values that are not there")
+        values = tuple(stack[-length:])
+        del stack[-length:]
+        stack.append(values)
+
+    def _get(self, index: int) -> None:
+        if index >= len(self._memo):
+            raise self._error(f"memo place {index} is read; {len(self._memo)} are in use")
+        self._stack.append(self._memo[index])
+
+    def _stack_global(self) -> None:
+        name, module = self._stack.pop(), self._stack.pop()
+        self._stack.append(self._builder(module, name))
+
+    def _protocol(self) -> None:
+        protocol = self._number(_U8)
+        if not 2 <= protocol <= 5:
+            raise self._error(f"pickle protocol {protocol}; 2 to 5 are read")
+
+
+def latin1_bytes(text: object = "", encoding: object = "latin1") -> bytes:
+    """What `_codecs.encode` stands for in pickles of protocol 2, which have no bytes of their own."""
+    if not isinstance(text, str) or encoding != "latin1":
+        raise ValueError("bytes are written as something else than latin1 text")
+    return text.encode("latin1")
+
+
+def _is_plain_key(key: object) -> bool:
+    """Hashing it is cheap: no tuple in a tuple, whose hash can be made to recurse without end."""
+    if isinstance(key, tuple):
+        return len(key) <= _MAX_KEY_PARTS and all(isinstance(part, (str, int)) for part in key)
+    return isinstance(key, (str, int))
+
+
+_U8, _U16, _U32, _U64 = (struct.Struct(layout) for layout in ("<B", "<H", "<I", "<Q"))
+_I32, _F64 = struct.Struct("<i"), struct.Struct(">d")
+
+_BY_OPCODE: dict[int, Callable[[PickleReader], object]] = {
+    0x80: lambda r: r._protocol(),
+    0x95: lambda r: r._take(8),  # FRAME: only a hint for buffered readers
+    0x28: lambda r: r._marks.append(len(r._stack)),
+    0x30: lambda r: r._stack.pop(),
+    0x32: lambda r: r._stack.append(r._stack[-1]),
+    0x4E: lambda r: r._stack.append(None),
+    0x88: lambda r: r._stack.append(True),
+    0x89: lambda r: r._stack.append(False),
+    0x4B: lambda r: r._stack.append(r._number(_U8)),
+    0x4D: lambda r: r._stack.append(r._number(_U16)),
+    0x4A: lambda r: r._stack.append(r._number(_I32)),
+    0x47: lambda r: r._stack.append(r._number(_F64)),
+    0x8A: lambda r: r._long(r._number(_U8)),
+    0x8B: lambda r: r._long(r._number(_I32)),
+    0x8C: lambda r: r._text(r._number(_U8)),
+    0x58: lambda r: r._text(r._number(_U32)),
+    0x8D: lambda r: r._text(r._number(_U64)),
+    0x43: lambda r: r._stack.append(r._take(r._number(_U8))),
+    0x42: lambda r: r._stack.append(r._take(r._number(_U32))),
+    0x8E: lambda r: r._stack.append(r._take(r._number(_U64))),
+    0x29: lambda r: r._stack.append(()),
+    0x85: lambda r: r._tuple(1),
+    0x86: lambda r: r._tuple(2),
+    0x87: lambda r: r._tuple(3),
+    0x74: lambda r: r._stack.append(tuple(r._pop_mark())),
+    0x5D: lambda r: r._stack.append([]),
+    0x61: lambda r: r._append([r._stack.pop()]),
+    0x65: lambda r: r._append(r._pop_mark()),
+    0x7D: lambda r: r._stack.append({}),
+    0x73: lambda r: r._set_items([r._stack.pop(-2), r._stack.pop()]),
+    0x75: lambda r: r._set_items(r._pop_mark()),
+    0x71: lambda r: r._put(r._number(_U8)),
+    0x72: lambda r: r._put(r._number(_U32)),
+    0x94: lambda r: r._put(len(r._memo)),
+    0x68: lambda r: r._get(r._number(_U8)),
+    0x6A: lambda r: r._get(r._number(_U32)),
+    0x63: lambda r: r._stack.append(r._builder(r._line(), r._line())),
+    0x93: lambda r: r._stack_global(),
+    0x52: lambda r: r._reduce(),
+    0x62: lambda r: r._build(),
+    0x51: lambda r: r._persistent(),
+}
+_OPERATIONS = [_BY_OPCODE.get(opcode) for opcode in range(256)]
