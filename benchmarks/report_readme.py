@@ -38,8 +38,8 @@ def demo_block(record: Mapping[str, Any], bars: Sequence[Bar]) -> str:
     hardware = record["hardware"]
     lines = [
         f"The run of {record['recorded_at'][:10]} on {hardware} "
-        f"([record](benchmarks/results/{record['file']})): {metrics['clips_indexed']} videos of "
-        f"{metrics['num_classes']} kinds of dives, {metrics['dead_letters']} dead letters, "
+        f"([record](benchmarks/results/{record['file']})): {metrics['clips_indexed']:.0f} videos of "
+        f"{metrics['num_classes']:.0f} kinds of dives, {metrics['dead_letters']:.0f} dead letters, "
         f"{format_duration(metrics['seconds_total'])}.",
         "",
         "| what | measured | must be | |",

@@ -117,7 +117,7 @@ def evidence_rows(
     # The controls average over all kept frames: for them more frames are more evidence.
     logits |= {name: classify(bundle, test.vectors_NMF) for name, bundle in controls.items()}
     rows = [
-        _row(name, (logits_NK.argmax(dim=1) == test.targets).numpy(), 1 / len(test.labels))
+        accuracy_row(name, (logits_NK.argmax(dim=1) == test.targets).numpy(), 1 / len(test.labels))
         for name, logits_NK in logits.items()
     ]
     attributes = {str(clip.label): dict(clip.attributes) for clip in test.clips}
@@ -129,12 +129,13 @@ def evidence_rows(
         for name, logits_NK in logits.items():
             suffix = "" if name == "ordered" else f"_{name}"
             right = right_given_family(logits_NK, test, families)
-            row = _row(f"count_given_family_{count}{suffix}", right, chance)
+            row = accuracy_row(f"count_given_family_{count}{suffix}", right, chance)
             rows.append({**row, "families": [" ".join(family) for family in families]})
     return rows
 
 
-def _row(name: str, is_right_N: np.ndarray, chance: float) -> dict[str, object]:
+def accuracy_row(name: str, is_right_N: np.ndarray, chance: float) -> dict[str, object]:
+    """Share of right clips with its bootstrap interval, beside chance."""
     values_N = is_right_N.astype(float)
     low, high = bootstrap_interval(values_N)
     return {

@@ -1,0 +1,35 @@
+"""The study's AIM rows, and that it refuses what it does not know."""
+
+from dataclasses import replace
+
+import pytest
+
+from benchmarks import dive_study
+from benchmarks.dives.archive import ArchiveConfig, write_archive
+from encoders.aim import AimConfig
+
+
+def test_aim_is_measured_in_order_and_shuffled(tmp_path):
+    clips = write_archive(
+        tmp_path / "archive",
+        ArchiveConfig(classes=("103b", "203b"), clips_per_class=(2, 1, 1), size=32),
+        quiet=True,
+    )
+    (variant,) = [v for v in dive_study.variants("unused") if v.name == "aim_small"]
+    encoder = AimConfig(num_frames=3, image_size=16, patch_size=8, width=16, depth=1, num_heads=2)
+    config = replace(
+        variant.config,
+        encoder=encoder,
+        pretrained_image=None,
+        loop=replace(variant.config.loop, num_epochs=1, batch_size=2),
+    )
+    variant = dive_study.Variant(name="aim_small", config=config)
+    rows = dive_study.run_variant(variant, clips, tmp_path / "run")
+    assert [(row["name"], row["num_clips"]) for row in rows] == [("ordered", 2), ("shuffled", 2)]
+    assert all(row["top1"] in (0, 0.5, 1) for row in rows)
+
+
+def test_without_a_start_there_is_no_aim(tmp_path):
+    assert "aim_small" not in {variant.name for variant in dive_study.variants(None)}
+    with pytest.raises(ValueError, match="aim_small"):
+        dive_study.main(["--out-dir", str(tmp_path), "--only", "aim_small"])
