@@ -113,7 +113,10 @@ class Stage2Config:
     hidden_dim: int = 6144
     dropout: float = 0.5
     text: str = "packaged:all-MiniLM-L6-v2"
-    """Name or folder of the text encoder."""
+    """Name or folder of the text encoder: BLIP-2 (its Q-Former reads the text), CLIP, or any encoder of sentences."""
+    number_words: bool = True
+    """The text encoder reads "two and a half" for 2.5, as in the paper."""
+    max_tokens: int = 32
     train_text: bool = False
     text_learning_rate_scale: float = 1.0
     temperature: float = 0.07

@@ -5,7 +5,6 @@ with the composed row's own recipe, budget and seed, and taken up again where a 
 """
 
 import json
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -23,7 +22,7 @@ from training.configs import LaunchSettings
 from training.evaluate_problem import pose_problem, read_dead_ids, read_unit_vectors
 from training.evaluate_release import release_metrics
 from training.evaluate_rows import ALL_ROWS, RowMaker, RowName
-from training.evaluate_scores import IntervalConfig, ScoredRow, score_row, summarize_rows
+from training.evaluate_scores import IntervalConfig, ScoredRow, finite, score_row, summarize_rows
 from training.evaluate_table import ROW_TITLES, rows_table, verdict
 from training.rankings import write_rankings
 from training.run_folder import BUNDLE
@@ -127,7 +126,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         summary = summarize_rows(
             scored, problem, config.intervals, change_by_pair=_change_by_pair(clips)
         )
-    record = _finite(
+    record = finite(
         {
             "protocol": "unique",
             "split": config.split,
@@ -180,17 +179,6 @@ def _change_by_pair(clips: Sequence[Clip] | None) -> dict[tuple[str, str], str]:
 def _progress() -> Progress:
     columns = (SpinnerColumn(), *Progress.get_default_columns(), TimeElapsedColumn())
     return Progress(*columns, console=Console(stderr=True))
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no infinity: a ratio to zero becomes null."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 if __name__ == "__main__":

@@ -135,6 +135,13 @@ def read_dead_ids(vectors_path: Path) -> frozenset[str]:
     return frozenset(pq.ParquetFile(path).read(columns=["clip_id"])["clip_id"].to_pylist())
 
 
+def vector_width(path: str | Path) -> int:
+    """Length of the vectors in vectors.parquet, from its first row."""
+    for batch in pq.ParquetFile(path).iter_batches(1, columns=["embedding"]):
+        return len(batch["embedding"][0].as_py() or ())
+    raise ValueError(f"{path}: it holds no vectors")
+
+
 def read_unit_vectors(path: str | Path) -> dict[str, np.ndarray]:
     """clip id -> float32 unit vector, from vectors.parquet."""
     path = Path(path)

@@ -3,6 +3,7 @@
 A row is a way to make a query vector: composed, or one of the controls that it must beat.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -195,3 +196,14 @@ def _clusters(triplets: Sequence[Triplet], kinds: Sequence[ClusterKind]) -> list
         "label_pair": lambda t: (t.source_label, t.target_label),
     }
     return [[of[kind](triplet) for triplet in triplets] for kind in kinds]
+
+
+def finite(value: Any) -> Any:
+    """JSON has no infinity: a ratio to zero becomes null."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

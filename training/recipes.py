@@ -39,6 +39,17 @@ def demo_actions_tiny() -> Stage1Config:
     )
 
 
+def demo_actions_aim() -> Stage1Config:
+    """The same dives for a small AIM, whose whole transformer runs in every step; give `pretrained_image` a folder."""
+    recipe = demo_actions()
+    return replace(
+        recipe,
+        encoder=PRESETS["aim_small"],
+        pretrained_image=None,
+        loop=replace(recipe.loop, num_epochs=12, precision="bf16"),
+    )
+
+
 def demo_fusion() -> Stage2Config:
     """Stage 2 of the demo: a small Combiner; clips of the target's own class in the batch are no negatives."""
     return Stage2Config(
@@ -87,14 +98,25 @@ def aim_vit_b16() -> Stage1Config:
     )
 
 
-def tfcovr_fusion() -> Stage2Config:
-    """Stage 2 of the paper, its loss as published: every batch neighbour is a negative."""
+def tfcovr_base() -> Stage2Config:
+    """Stage 2 of the paper: Q-Former text branch and Combiner train together, every batch neighbour is a negative.
+
+    Other text branches: `--config.text openai/clip-vit-base-patch16 --config.no-train-text` (frozen CLIP), or
+    `--config.text packaged:all-MiniLM-L6-v2`, which needs no download. The number of epochs is ours.
+    """
     return Stage2Config(
-        loop=LoopConfig(num_epochs=100, batch_size=512, learning_rate=1e-5, weight_decay=0.05),
+        loop=LoopConfig(
+            num_epochs=50, batch_size=512, learning_rate=1e-5, weight_decay=0.05, keep="best"
+        ),
+        text="Salesforce/blip2-itm-vit-g",
+        train_text=True,
         projection_dim=3072,
         hidden_dim=6144,
         dropout=0.5,
-        train_text=True,
+        temperature=0.07,
+        alpha=1.0,
+        beta=0.5,
+        max_val_queries=5000,
     )
 
 
@@ -103,9 +125,10 @@ RECIPES: dict[str, Callable[[], Stage1Config | Stage2Config]] = {
     for recipe in (
         demo_actions,
         demo_actions_tiny,
+        demo_actions_aim,
         demo_fusion,
         demo_fusion_tiny,
         aim_vit_b16,
-        tfcovr_fusion,
+        tfcovr_base,
     )
 }

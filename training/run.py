@@ -1,7 +1,8 @@
 """Train by recipe: `python training/run.py --recipe NAME ...`, alone or through `ray job submit --working-dir . -- ...`.
 
-Stage 1 recipes need --clips, stage 2 recipes --triplets, --init and --clips (or --vectors). Every value of a recipe is an option,
-and an option beats the recipe. Killed anywhere, the same command goes on; done, it does nothing.
+Stage 1 recipes need --clips, stage 2 recipes --triplets, --init and --clips (or --vectors), or --data: a folder of released files.
+Every value of a recipe is an option, and an option beats the recipe. Killed anywhere, the same command goes on; done, it does
+nothing.
 """
 
 import argparse
@@ -24,6 +25,7 @@ examples:
   python training/run.py --recipe demo_actions --clips clips.parquet --run-dir runs/stage1
   python training/run.py --recipe demo_fusion --clips clips.parquet --triplets triplets.parquet \\
       --init runs/stage1/bundle --run-dir runs/stage2
+  python training/run.py --recipe tfcovr_base --data TF-CoVR --run-dir runs/tfcovr
   python training/run.py --recipe demo_actions ... --config.loop.num-epochs 5 --config.encoder.depth 2
   python training/run.py --recipe aim_vit_b16 ... --num-workers 8            8 Ray Train workers
   ray job submit --working-dir . -- python training/run.py --recipe aim_vit_b16 ... --num-workers 8
@@ -73,6 +75,7 @@ class Stage1Run(_Run):
     config: Stage1Config
 
     def train(self) -> dict[str, Any]:
+        """Returns what result.json holds."""
         from training.train_stage1 import Stage1Inputs, train_stage1
 
         inputs = Stage1Inputs(clips_path=self.clips, frame_vectors_dir=self.frame_vectors_dir)
@@ -105,13 +108,45 @@ class Stage2Run(_Run):
         return train_stage2(self.config, inputs, self.run_dir, self.launch())
 
 
-def parse(argv: Sequence[str]) -> Stage1Run | Stage2Run:
+@dataclass(frozen=True, kw_only=True)
+class Stage2DataRun(_Run):
+    """Composition from released files: annotations and embeddings -> trained composer and an evaluation of both protocols."""
+
+    data: Path
+    """Folder with train, val and test annotations and embeddings."""
+    init: Path | None = None
+    """Bundle of the encoder that made the embeddings; with it the run makes a bundle that can be searched with."""
+    skip_missing: bool = False
+    """Leave out clips without an embedding, and list them, instead of stopping."""
+    eval_split: str = "test"
+    config: Stage2Config
+
+    def train(self) -> dict[str, Any]:
+        from training.train_data import train_on_data
+
+        return train_on_data(
+            self.config,
+            self.data,
+            self.run_dir,
+            init_bundle=self.init,
+            skips_missing=self.skip_missing,
+            eval_split=self.eval_split,
+            launch=self.launch(),
+        )
+
+
+AnyRun = Stage1Run | Stage2Run | Stage2DataRun
+
+
+def parse(argv: Sequence[str]) -> AnyRun:
     """The recipe first: its values are the defaults of the other options."""
     import tyro
 
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     finder.add_argument("--recipe")
-    name = finder.parse_known_args(argv)[0].recipe
+    finder.add_argument("--data", nargs="?", const="")
+    known = finder.parse_known_args(argv)[0]
+    name = known.recipe
     if name is None:
         wants_help = not argv or "--help" in argv or "-h" in argv
         sys.stdout.write(f"{__doc__}\nrecipes:\n{_recipe_list()}\n{EXAMPLES}")
@@ -120,14 +155,7 @@ def parse(argv: Sequence[str]) -> Stage1Run | Stage2Run:
         near = difflib.get_close_matches(name, RECIPES, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"recipe is {name!r}; choose one of {', '.join(RECIPES)}{hint}")
-    config = RECIPES[name]()
-    missing: Any = tyro.MISSING
-    settings = {"recipe": name, "run_dir": missing, "config": config}
-    default = (
-        Stage1Run(clips=missing, **settings)
-        if isinstance(config, Stage1Config)
-        else Stage2Run(triplets=missing, init=missing, **settings)
-    )
+    default = _defaults(name, has_data=known.data is not None)
     run = tyro.cli(
         type(default),
         args=list(argv),
@@ -136,6 +164,22 @@ def parse(argv: Sequence[str]) -> Stage1Run | Stage2Run:
         config=(tyro.conf.AvoidSubcommands,),
     )
     return replace(run)
+
+
+def _defaults(name: str, *, has_data: bool) -> AnyRun:
+    """The kind of run that recipe and options ask for, with what has no default left open."""
+    import tyro
+
+    missing: Any = tyro.MISSING
+    config = RECIPES[name]()
+    settings = {"recipe": name, "run_dir": missing, "config": config}
+    if isinstance(config, Stage1Config):
+        if has_data:
+            raise ValueError(f"--data is for stage 2; recipe {name!r} is stage 1 and takes --clips")
+        return Stage1Run(clips=missing, **settings)
+    if has_data:
+        return Stage2DataRun(data=missing, **settings)
+    return Stage2Run(triplets=missing, init=missing, **settings)
 
 
 def _recipe_list() -> str:
@@ -149,7 +193,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     run = parse(sys.argv[1:] if argv is None else argv)
     result = run.train()
     scores = ", ".join(f"{name} {result[name]:.3f}" for name in result if name.startswith("val_"))
-    sys.stdout.write(f"{run.run_dir / result['bundle']}: epoch {result['epoch']}, {scores}\n")
+    product = run.run_dir / (result["bundle"] or result["composer"])
+    sys.stdout.write(f"{product}: epoch {result['epoch']}, {scores}\n")
+    if isinstance(run, Stage2DataRun):
+        from training.train_data import print_evaluation
+
+        print_evaluation(run.run_dir)
     return 0
 
 

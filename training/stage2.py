@@ -169,13 +169,20 @@ class Stage2Factory(TaskFactory):
     def build(self, world: World) -> Stage2Task:
         vectors = read_unit_vectors(self.vectors_path)
         triplets = select_triplets(read_triplets(self.triplets_path), vectors, self.config)
-        text = open_text_encoder(self.config.text).to(world.device)
+        text = open_text(self.config).to(world.device)
         width = len(next(iter(vectors.values())))
         module = build_composer(self.config, text, video_dim=width).to(world.device)
         wanted = sorted({t.edit_text for part in triplets.values() for t in part})
         cache_dir = None if self.config.train_text else Path(self.vectors_path).parent
         texts = read_texts(wanted, text, cache_dir=cache_dir)
         return Stage2Task(module, triplets, vectors, texts, self.config)
+
+
+def open_text(config: Stage2Config) -> TextEncoder:
+    """The pretrained text encoder that the config names."""
+    return open_text_encoder(
+        config.text, max_tokens=config.max_tokens, number_words=config.number_words
+    )
 
 
 def build_composer(config: Stage2Config, text: TextEncoder, *, video_dim: int) -> QueryComposer:

@@ -13,7 +13,7 @@ from encoders.fusion import FusionConfig, build_fusion
 from encoders.text import open_text_encoder
 from encoders.video import build_video_encoder
 from training.evaluate_rows import QueryEncoder, check_encoder, check_triplets, read_stage2_config
-from training.recipes import demo_fusion_tiny, tfcovr_fusion
+from training.recipes import demo_fusion_tiny, tfcovr_base
 
 WIDTH = 16
 
@@ -61,7 +61,7 @@ def test_vectors_of_another_encoder_are_refused(bundle, tmp_path):
         check_encoder(bundle, path)
 
 
-@pytest.mark.parametrize("recipe", [demo_fusion_tiny, tfcovr_fusion])
+@pytest.mark.parametrize("recipe", [demo_fusion_tiny, tfcovr_base])
 def test_the_config_of_a_finished_run_is_read_back(tmp_path, recipe):
     described = {"stage": "stage2", "config": asdict(recipe())}
     (tmp_path / "config.json").write_text(json.dumps(described))

@@ -1,0 +1,89 @@
+"""Made-up data that only clip and text together can answer, in the shape of TF-CoVR: vectors in clusters, edits between clusters.
+
+A label is an action and a count. Its clips lie around the sum of two random directions, one of the action and one of the count;
+an edit asks for another count of the same action. So the text tells the count and only the clip tells the action.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from training.annotations.triplet_table import Triplet
+
+_COUNTS = ("0.5", "1", "1.5", "2", "2.5", "3", "3.5", "4")
+_SENTENCES = ("show with {} turns", "now do it with {} turns", "the same with {} turns instead")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LearnableSize:
+    """How much is made; the last tenths of clips and triplets are val and test."""
+
+    num_clips: int = 10_000
+    num_triplets: int = 2_000
+    num_actions: int = 40
+    vector_dim: int = 768
+    noise: float = 0.5
+    """Length of a clip's own part over that of its label's."""
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LearnableData:
+    """Rows of the vectors belong to the clip ids."""
+
+    clip_ids: tuple[str, ...]
+    vectors_ND: np.ndarray
+    """float32, not of unit length, as released embeddings are."""
+    triplets: tuple[Triplet, ...]
+
+
+def make_learnable_data(size: LearnableSize) -> LearnableData:
+    """The same data for the same size."""
+    rng = np.random.default_rng(size.seed)
+    actions_AD = rng.standard_normal((size.num_actions, size.vector_dim))
+    counts_CD = rng.standard_normal((len(_COUNTS), size.vector_dim))
+    action_N = rng.integers(size.num_actions, size=size.num_clips)
+    count_N = rng.integers(len(_COUNTS), size=size.num_clips)
+    noise_ND = size.noise * rng.standard_normal((size.num_clips, size.vector_dim))
+    vectors_ND = (actions_AD[action_N] + counts_CD[count_N] + noise_ND).astype(np.float32)
+    split_N = np.resize(["train"] * 8 + ["val", "test"], size.num_clips)
+    ids = tuple(f"clip_{n:05d}" for n in range(size.num_clips))
+    clips_by_label: dict[tuple[str, int, int], list[int]] = {}
+    for n in range(size.num_clips):
+        key = (str(split_N[n]), int(action_N[n]), int(count_N[n]))
+        clips_by_label.setdefault(key, []).append(n)
+    triplets = tuple(
+        _triplet(number, ids, clips_by_label, rng, split)
+        for number, split in enumerate(
+            np.resize(["train"] * 8 + ["val", "test"], size.num_triplets)
+        )
+    )
+    return LearnableData(clip_ids=ids, vectors_ND=vectors_ND, triplets=triplets)
+
+
+def _triplet(
+    number: int,
+    ids: Sequence[str],
+    clips_by_label: dict[tuple[str, int, int], list[int]],
+    rng: np.random.Generator,
+    split: str,
+) -> Triplet:
+    keys = sorted(key for key in clips_by_label if key[0] == split)
+    while True:
+        source = keys[rng.integers(len(keys))]
+        target = (source[0], source[1], int(rng.integers(len(_COUNTS))))
+        if target != source and target in clips_by_label:
+            break
+    targets = clips_by_label[target]
+    chosen = rng.permutation(targets) if split != "train" else rng.permutation(targets)[:1]
+    sentence = _SENTENCES[rng.integers(len(_SENTENCES))]
+    return Triplet(
+        query_id=f"{split}_{number:06d}",
+        query_clip_id=ids[int(rng.choice(clips_by_label[source]))],
+        edit_text=sentence.format(_COUNTS[target[2]]),
+        target_clip_ids=tuple(ids[int(n)] for n in chosen),
+        source_label=f"action {source[1]}, {_COUNTS[source[2]]} turns",
+        target_label=f"action {target[1]}, {_COUNTS[target[2]]} turns",
+        split=split,
+    )
