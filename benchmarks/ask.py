@@ -16,7 +16,8 @@ from PIL import Image
 
 from cluster.storage import write_atomic
 from encoders.clips import Clip, read_clips
-from indexing.search import SearchClient, SearchResult
+from encoders.isolate import IsolatedDecoder
+from indexing.search import DECODE_DEADLINE_S, SearchClient, SearchResult
 from indexing.sheet import SheetStyle, draw_sheet, film_strip
 from training.annotations.triplets import Triplet, read_triplets
 
@@ -64,14 +65,16 @@ def choose_questions(
     return (chosen + rest)[:num_questions]
 
 
-def describe_answers(triplet: Triplet, result: SearchResult, out_dir: Path) -> dict[str, Any]:
+def describe_answers(
+    triplet: Triplet, result: SearchResult, out_dir: Path, decoder: IsolatedDecoder
+) -> dict[str, Any]:
     """One entry of answers.json; the film strips are written beside it."""
     style = SheetStyle()
 
     def strip(place: Any, name: str) -> str:
         path = out_dir / "answers" / f"{name}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        film_strip(place, style).save(path, quality=88)
+        film_strip(place, style, decoder).save(path, quality=88)
         return str(path.relative_to(out_dir))
 
     question = hashlib.sha256(triplet.query_id.encode()).hexdigest()[:8]
@@ -108,12 +111,15 @@ def ask(config: AskConfig) -> list[dict[str, Any]]:
         read_triplets(config.triplets), clips, num_questions=config.num_questions
     )
     answers, sheets = [], []
-    with SearchClient(config.milvus_uri, "clips", config.bundle_dir) as client:
+    with (
+        SearchClient(config.milvus_uri, "clips", config.bundle_dir) as client,
+        IsolatedDecoder(deadline_s=DECODE_DEADLINE_S) as decoder,
+    ):
         for number, triplet in enumerate(questions, start=1):
             result = client.search(
                 clip=triplet.query_clip_id, edit=triplet.edit_text, limit=config.limit
             )
-            answers.append(describe_answers(triplet, result, config.out_dir))
+            answers.append(describe_answers(triplet, result, config.out_dir, decoder))
             sheets.append(draw_sheet(result, config.out_dir / "answers" / f"sheet-{number}.png"))
     stack_pictures(sheets, config.out_dir / "answers.png")
     write_atomic(config.out_dir / "answers.json", json.dumps(answers, indent=1).encode())
