@@ -1,0 +1,74 @@
+"""Zero-shot rows from real videos: a random CLIP, and a bundle of stage 1."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+
+from encoders.aim import AimConfig, AimEncoder
+from encoders.bundle import save_bundle
+from encoders.clips import read_clips
+from training.annotations.triplet_table import read_triplets
+from training.zero_shot import ZeroShotConfig, main, measure_zero_shot
+
+
+@pytest.fixture
+def clip_folder(tmp_path):
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    tokens = [*letters, *(f"{x}</w>" for x in letters), "<|startoftext|>", "<|endoftext|>"]
+    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    text = {
+        **small, "num_attention_heads": 2, "vocab_size": len(tokens), "eos_token_id": len(tokens) - 1,
+        "bos_token_id": len(tokens) - 2, "pad_token_id": len(tokens) - 1,
+    }  # fmt: skip
+    vision = {**small, "num_attention_heads": 2, "image_size": 32, "patch_size": 16}
+    torch.manual_seed(0)
+    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=12)
+    folder = tmp_path / "clip"
+    CLIPModel(config).save_pretrained(folder)
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    CLIPTokenizer(vocab=vocabulary, merges=[]).save_pretrained(folder)
+    values = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    (folder / "preprocessor_config.json").write_text(json.dumps(values))
+    return folder
+
+
+def test_a_clip_like_model_has_three_rows(archive, clip_folder, tmp_path, capsys) -> None:
+    arguments = [
+        "--model",
+        str(clip_folder),
+        "--run-dir",
+        str(tmp_path / "run"),
+        "--num-frames",
+        "4",
+    ]
+    files = ["--clips", str(archive / "clips.parquet")]
+    assert main([*arguments, *files, "--triplets", str(archive / "triplets.parquet")]) == 0
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert [row["name"] for row in metrics["rows"]] == ["video_only", "text_only", "mean"]
+    assert metrics["dead_clips"] == {}
+    asked = [t for t in read_triplets(archive / "triplets.parquet") if t.split == "test"]
+    assert metrics["num_queries"] == len(asked)
+    num_clips = sum(c.split == "test" for c in read_clips(archive / "clips.parquet"))
+    assert metrics["gallery_size"] == num_clips
+    assert "5.92" in capsys.readouterr().out
+
+
+def test_a_bundle_knows_no_text(archive, tmp_path) -> None:
+    torch.manual_seed(0)
+    shape = AimConfig(num_frames=4, image_size=32, patch_size=16, width=32, depth=1, num_heads=2)
+    save_bundle(tmp_path / "bundle", video=AimEncoder(shape))
+    config = ZeroShotConfig(
+        model=str(tmp_path / "bundle"),
+        clips=archive / "clips.parquet",
+        triplets=archive / "triplets.parquet",
+        run_dir=tmp_path / "run",
+    )
+    metrics = measure_zero_shot(config)
+    assert [row["name"] for row in metrics["rows"]] == ["video_only"]
+    table = pq.ParquetFile(tmp_path / "run" / "vectors.parquet").read()
+    lengths = np.linalg.norm(np.stack(table["embedding"].to_numpy()), axis=1)
+    np.testing.assert_allclose(lengths, 1, atol=1e-5)
