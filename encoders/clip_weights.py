@@ -1,4 +1,4 @@
-"""How do CLIP's image weights get into an AIM encoder? From a transformers CLIP vision model, or a name or folder of one."""
+"""Which CLIP image weights does transformers have for an AIM encoder? Read from a model, or a name or folder of one."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from encoders.aim import AimEncoder
+from encoders.aim_weights import SourceWeights
 
 _TOP_NAMES = {
     "conv1.weight": "embeddings.patch_embedding.weight",
@@ -26,53 +26,65 @@ _LAYER_NAMES = {
 }
 
 
-def load_clip_weights(encoder: AimEncoder, clip: nn.Module | str | Path) -> None:
-    """Copy CLIP's image transformer into the encoder; adapters and temporal embedding stay as they are.
+def read_clip_model(clip: nn.Module | str | Path) -> SourceWeights:
+    """CLIP's image transformer; `clip` is a transformers CLIPVisionModel or CLIPModel, or a name or folder of either.
 
-    `clip` is a transformers CLIPVisionModel (or a CLIPModel), or a name or folder that one loads from.
+    ValueError for a model that computes something else than OpenAI's CLIP (another GELU, another layer-norm epsilon).
     """
     model: Any = _open_clip(clip) if isinstance(clip, (str, Path)) else clip
+    described = f"CLIP vision model {clip}" if isinstance(clip, (str, Path)) else "the CLIP model"
     config = getattr(model.config, "vision_config", model.config)
     if config.hidden_act != "quick_gelu" or config.layer_norm_eps != 1e-5:
         raise ValueError(
-            f"the CLIP model has hidden_act {config.hidden_act!r} and layer_norm_eps {config.layer_norm_eps}; "
+            f"{described} has hidden_act {config.hidden_act!r} and layer_norm_eps {config.layer_norm_eps}; "
             "AIM takes 'quick_gelu' and 1e-05"
-        )
-    if config.num_attention_heads != encoder.config.num_heads:
-        raise ValueError(
-            f"the CLIP model has {config.num_attention_heads} heads; this encoder has {encoder.config.num_heads}"
         )
     found = {
         name.removeprefix("vision_model."): value for name, value in model.state_dict().items()
     }
-    weights = _renamed(found, depth=encoder.config.depth, clip_depth=config.num_hidden_layers)
-    own = dict(encoder.named_parameters())
-    for name, value in weights.items():
-        if own[name].shape != value.shape:
-            raise ValueError(
-                f"{name} has shape {tuple(value.shape)} in the CLIP model; this encoder has {tuple(own[name].shape)}"
-            )
-    with torch.no_grad():
-        for name, value in weights.items():
-            own[name].copy_(value)
+    tensors, used = _renamed(found, depth=config.num_hidden_layers)
+    return SourceWeights(
+        described=described,
+        kind="clip",
+        tensors=tensors,
+        num_heads=config.num_attention_heads,
+        ignored=tuple(sorted(set(found) - used)),
+    )
 
 
 def _open_clip(name_or_folder: str | Path) -> nn.Module:
-    from transformers import CLIPVisionModel
+    """The vision model with all of its weights; transformers alone would make missing ones up."""
+    from transformers import AutoConfig, CLIPVisionModel
 
-    return CLIPVisionModel.from_pretrained(str(name_or_folder))
+    kind = AutoConfig.from_pretrained(str(name_or_folder)).model_type
+    if kind not in ("clip", "clip_vision_model"):
+        raise ValueError(f"{name_or_folder} is a {kind!r} model; a CLIP vision model is needed")
+    try:
+        loaded: Any = CLIPVisionModel.from_pretrained(
+            str(name_or_folder), output_loading_info=True, weights_only=True, dtype=torch.float32
+        )
+    except RuntimeError as error:
+        raise ValueError(f"{name_or_folder} does not fit its own config.json: {error}") from error
+    model, info = loaded
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise ValueError(
+            f"{name_or_folder} lacks {len(missing)} tensors of a CLIP vision model, first: {missing[:3]}"
+        )
+    return model
 
 
-def _renamed(found: dict[str, Tensor], *, depth: int, clip_depth: int) -> dict[str, Tensor]:
-    if depth != clip_depth:
-        raise ValueError(f"the CLIP model has {clip_depth} layers; this encoder has {depth}")
+def _renamed(found: dict[str, Tensor], *, depth: int) -> tuple[dict[str, Tensor], set[str]]:
+    """Tensors under the encoder's names, and the names that they came from."""
     weights = {own: found[theirs] for own, theirs in _TOP_NAMES.items()}
+    used = set(_TOP_NAMES.values())
     for i in range(depth):
         own, theirs = f"transformer.resblocks.{i}", f"encoder.layers.{i}"
         for part in ("weight", "bias"):
-            weights[f"{own}.attn.in_proj_{part}"] = torch.cat(
-                [found[f"{theirs}.self_attn.{letter}_proj.{part}"] for letter in "qkv"]
-            )
+            split = [f"{theirs}.self_attn.{letter}_proj.{part}" for letter in "qkv"]
+            weights[f"{own}.attn.in_proj_{part}"] = torch.cat([found[name] for name in split])
+            used.update(split)
             for own_name, their_name in _LAYER_NAMES.items():
                 weights[f"{own}.{own_name}.{part}"] = found[f"{theirs}.{their_name}.{part}"]
-    return weights
+                used.add(f"{theirs}.{their_name}.{part}")
+    return weights, used

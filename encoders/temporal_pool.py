@@ -5,7 +5,6 @@ N clips, T frames, D width.
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 
 class TemporalPool(nn.Module):
@@ -32,6 +31,6 @@ class TemporalPool(nn.Module):
         key, value = (
             self.key_value(placed_NTD).unflatten(-1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         )
-        question = self.question.view(1, self.num_heads, 1, -1).expand(len(key), -1, -1, -1)
-        read_NHD = F.scaled_dot_product_attention(question, key, value)
-        return frames_NTD.mean(dim=1) + self.out(read_NHD.flatten(1))
+        question = self.question.view(1, self.num_heads, 1, -1)
+        share = ((question * key).sum(dim=-1, keepdim=True) * key.shape[-1] ** -0.5).softmax(dim=2)
+        return frames_NTD.mean(dim=1) + self.out((share * value).sum(dim=2).flatten(1))

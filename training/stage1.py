@@ -17,9 +17,11 @@ from torch import Tensor, nn
 
 from cluster.storage import write_atomic
 from encoders.aim import AimEncoder
+from encoders.aim_weights import load_weights
 from encoders.clips import Clip, read_clips
 from encoders.decode import DecodeBackendKind
 from encoders.frame_temporal import FrameTemporalEncoder, load_pretrained_image
+from encoders.import_weights import open_weights
 from encoders.video import VideoEncoderConfig, build_video_encoder
 from encoders.video_base import VideoEncoder
 from training.configs import Stage1Config
@@ -207,9 +209,7 @@ def build_encoder(config: Stage1Config) -> VideoEncoder:
     if config.pretrained_image is None:
         return encoder
     if isinstance(encoder, AimEncoder):
-        from encoders.clip_weights import load_clip_weights  # transformers only for a CLIP start
-
-        load_clip_weights(encoder, config.pretrained_image)
+        load_weights(encoder, open_weights(config.pretrained_image))
     elif isinstance(encoder, FrameTemporalEncoder):
         load_pretrained_image(encoder, config.pretrained_image)
     return encoder

@@ -6,7 +6,9 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
+import torch
 
+from encoders.aim import AimEncoder
 from encoders.backends import open_backend
 from encoders.bundle import load_bundle, save_bundle
 from encoders.canaries import draw_clips
@@ -98,6 +100,26 @@ def test_the_command_checks_on_clips_of_the_archive(tiny_parts, make_video, tmp_
     assert card.onnx is not None
     assert card.onnx.min_cosine_queries is None
     assert "query.onnx" not in card.files
+
+
+def test_attention_over_frames_exports_and_has_an_encoder_id_of_its_own(tiny_parts, tmp_path):
+    """Another pooling is another encoder, also while it still computes the mean."""
+    mean = tiny_parts["video"]
+    ids = [save_bundle(tmp_path / "mean", video=mean).encoder_id]
+    video = AimEncoder(replace(mean.config, temporal_pooling="attention", num_time_adapters=2))
+    video.load_state_dict(mean.state_dict(), strict=False)
+    ids.append(save_bundle(tmp_path / "fresh", video=video.eval()).encoder_id)
+    with torch.no_grad():
+        for parameter in video.temporal_pool.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+    ids.append(save_bundle(tmp_path / "trained", video=video).encoder_id)
+    assert len(set(ids)) == 3
+    config = ExportConfig(bundle_dir=tmp_path / "trained", num_clips=9)
+    assert export_onnx(config).min_cosine > 0.9999
+    backend = open_backend(tmp_path / "trained", "onnx")
+    frames = draw_clips(backend.card.sampling, 4, name="order")
+    backwards = backend.embed_clips(np.ascontiguousarray(frames[:, ::-1]))
+    assert np.abs(backend.embed_clips(frames) - backwards).max() > 1e-3
 
 
 def test_frames_of_the_caller_go_first(exported_video_bundle):
