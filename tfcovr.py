@@ -19,6 +19,10 @@ COMMANDS: dict[str, Command] = {
     "demo": Command(module="benchmarks.demo", help="the whole flow on rendered video, start here"),
     "doctor": Command(module="benchmarks.doctor", help="what this machine has and lacks"),
     "dives": Command(module="benchmarks.dives.__main__", help="render an archive of dives"),
+    "import-annotations": Command(
+        module="training.annotations.import_annotations",
+        help="FineGym, FineDiving, TF-CoVR, your tables -> clips.parquet",
+    ),
     "import-embeddings": Command(
         module="training.annotations.import_embeddings",
         help="released embeddings -> vectors.parquet",
@@ -63,7 +67,7 @@ def __getattr__(name: str) -> object:
 def help_text() -> str:
     """The commands, one line each, and where to begin."""
     lines = ["usage: tfcovr COMMAND [options]", "", "commands:"]
-    lines += [f"  {name:<14} {command.help}" for name, command in COMMANDS.items()]
+    lines += [f"  {name:<18} {command.help}" for name, command in COMMANDS.items()]
     lines += [
         "",
         "examples:",

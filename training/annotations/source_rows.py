@@ -1,0 +1,146 @@
+"""Rows of other people's text files, read strictly: what is wrong is said with file, line, column and value."""
+
+import ast
+import csv
+import reprlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+_MAX_FIELD_CHARS = 1 << 20
+_MAX_LITERAL_CHARS = 100_000
+_MAX_LITERAL_BRACKETS = 20
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row: its cells by column, and where it stands (line 1 is the header)."""
+
+    path: Path
+    line: int
+    cells: dict[str, str]
+
+    def error(self, column: str, allowed: str) -> ValueError:
+        """Says file, line, column and value, and what is allowed."""
+        value = reprlib.repr(self.cells.get(column))
+        return ValueError(
+            f"{self.path}: line {self.line}: {column} is {value}; it must be {allowed}"
+        )
+
+    def text(self, column: str) -> str:
+        """A cell that must not be empty, without spaces around it."""
+        value = self.cells[column].strip()
+        if not value:
+            raise self.error(column, "a non-empty text")
+        return value
+
+    def name(self, column: str) -> str:
+        """A video's name: no path, so that no row leads out of the folder of videos."""
+        value = self.text(column)
+        if value in (".", "..") or any(char in value for char in "/\\\0"):
+            raise self.error(column, "a name without '/', '\\' and null characters")
+        return value
+
+    def parsed(self, column: str, parse: Callable[[str], _Value], allowed: str) -> _Value:
+        """What `parse` makes of the cell; its ValueError becomes ours."""
+        try:
+            return parse(self.text(column))
+        except ValueError as error:
+            raise self.error(column, f"{allowed} ({error})") from error
+
+
+def read_csv_rows(path: Path, required: Sequence[str]) -> Iterator[Row]:
+    """The rows of a CSV with a header that has the required columns; other columns come too."""
+    old_limit = csv.field_size_limit(_MAX_FIELD_CHARS)
+    line = 1
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            header = _header(path, reader, required)
+            for values in reader:
+                line = reader.line_num
+                if not values:
+                    continue
+                if len(values) != len(header):
+                    raise ValueError(
+                        f"{path}: line {line}: {len(values)} columns; the header has {len(header)}: {header}"
+                    )
+                yield Row(path, line, dict(zip(header, values, strict=True)))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: byte {error.start}: not UTF-8: {error.reason}") from error
+    except csv.Error as error:
+        raise ValueError(f"{path}: after line {line}: not CSV: {error}") from error
+    finally:
+        csv.field_size_limit(old_limit)
+
+
+def _header(path: Path, reader: Any, required: Sequence[str]) -> list[str]:
+    header = [name.strip() for name in next(reader, [])]
+    if not header:
+        raise ValueError(f"{path}: line 1: the file is empty; it must begin with a header")
+    missing = [name for name in required if name not in header]
+    if missing:
+        raise ValueError(f"{path}: line 1: column {missing[0]!r} is missing; found {header}")
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise ValueError(f"{path}: line 1: column {twice[0]!r} occurs twice")
+    return header
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """(line number from 1, text) of the lines that are not blank."""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield number, line.strip()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: byte {error.start}: not UTF-8: {error.reason}") from error
+
+
+def parse_literal(text: str) -> object:
+    """The value of a Python literal (dict, list, text, number); nothing is evaluated. ValueError for anything else."""
+    if len(text) > _MAX_LITERAL_CHARS:
+        raise ValueError(f"{len(text)} characters; at most {_MAX_LITERAL_CHARS} are read")
+    if (
+        max(text.count("["), text.count("{"), text.count("(")) > _MAX_LITERAL_BRACKETS
+        and _depth(text) > _MAX_LITERAL_BRACKETS
+    ):
+        raise ValueError(f"more than {_MAX_LITERAL_BRACKETS} brackets within each other")
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError) as error:
+        raise ValueError(f"no Python literal: {type(error).__name__}") from error
+
+
+def _depth(text: str) -> int:
+    """Open brackets, those inside of texts too: an upper bound that needs no parser."""
+    depth = deepest = 0
+    for char in text:
+        if char in "([{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif char in ")]}":
+            depth -= 1
+    return deepest
+
+
+@dataclass(slots=True)
+class Problems:
+    """What is wrong in the files: the first problem ends the run, or all are listed and their rows left out."""
+
+    skip_bad: bool = False
+    found: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def of_row(self) -> Iterator[None]:
+        """Around the reading of one row."""
+        try:
+            yield
+        except ValueError as error:
+            if not self.skip_bad:
+                raise
+            self.found.append(str(error))
