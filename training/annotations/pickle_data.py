@@ -250,6 +250,7 @@ _BY_OPCODE: dict[int, Callable[[PickleReader], object]] = {
     0x43: lambda r: r._stack.append(r._take(r._number(_U8))),
     0x42: lambda r: r._stack.append(r._take(r._number(_U32))),
     0x8E: lambda r: r._stack.append(r._take(r._number(_U64))),
+    0x96: lambda r: r._stack.append(r._take(r._number(_U64))),  # BYTEARRAY8
     0x29: lambda r: r._stack.append(()),
     0x85: lambda r: r._tuple(1),
     0x86: lambda r: r._tuple(2),
