@@ -20,6 +20,8 @@ class LoopConfig:
     num_epochs: int
     batch_size: int
     """Examples per step over all workers together."""
+    num_accumulation_steps: int = 1
+    """A worker's examples of a step are given to the module in so many parts, whose gradients add up."""
     learning_rate: float
     weight_decay: float
     """Not applied to norms, biases and embeddings."""
@@ -39,7 +41,8 @@ class LoopConfig:
     """Threads of torch per worker; None = as torch decides."""
 
     def __post_init__(self) -> None:
-        for name in ("num_epochs", "batch_size", "log_every", "eval_every"):
+        counts = ("num_epochs", "batch_size", "num_accumulation_steps", "log_every", "eval_every")
+        for name in counts:
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
         _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "at least 0")
@@ -71,6 +74,12 @@ class Stage1Config:
     loop: LoopConfig
     pretrained_image: str | None = None
     """Name or file of weights for the image part; None = random."""
+    freeze_pretrained: bool = True
+    """Pretrained weights stay; only what the encoder adds to them learns (AIM: adapters, temporal embedding)."""
+    order: Literal["shuffled", "label_balanced"] = "shuffled"
+    """label_balanced: an epoch draws every label equally often, clips of rare ones several times."""
+    recompute_activations: bool = False
+    """Activations inside transformer blocks are computed again for the gradients instead of kept: less memory, a third more time."""
     label_smoothing: float = 0.0
     attributes: tuple[str, ...] = ()
     """Clip attributes that get a classification head of their own while training."""
@@ -116,6 +125,10 @@ class Stage2Config:
     """Name or folder of the text encoder: BLIP-2 (its Q-Former reads the text), CLIP, or any encoder of sentences."""
     number_words: bool = True
     """The text encoder reads "two and a half" for 2.5, as in the paper."""
+    released_words: bool = False
+    """... to the letter of the released code, which knows 0.5 ... 7.0."""
+    counts: bool = False
+    """The fusion also gets the counts that a text names, with a learned vector for each."""
     max_tokens: int = 32
     train_text: bool = False
     text_learning_rate_scale: float = 1.0
@@ -133,6 +146,9 @@ class Stage2Config:
         _require(self.alpha > 0, "alpha", self.alpha, "above 0")
         _require(0 <= self.dropout < 1, "dropout", self.dropout, "in [0, 1)")
         _require(self.max_val_queries >= 1, "max_val_queries", self.max_val_queries, "at least 1")
+        parts = self.loop.num_accumulation_steps
+        # The loss compares all queries of a step with each other.
+        _require(parts == 1, "num_accumulation_steps", parts, "1 in stage 2")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -153,3 +169,22 @@ class LaunchSettings:
     def __post_init__(self) -> None:
         _require(self.num_workers >= 0, "num_workers", self.num_workers, "at least 0")
         _require(self.max_failures >= 0, "max_failures", self.max_failures, "at least 0")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GpuGuess:
+    """What a GPU is supposed to do where none is measured."""
+
+    num_gpus: tuple[int, ...] = (1, 8, 64)
+    tflop_per_s: float = 790.0
+    """bf16 matrix rate; the default was measured on an H200."""
+    share: float = 0.4
+    """How much of it training reaches: supposed, not measured."""
+
+    def __post_init__(self) -> None:
+        if not self.num_gpus or min(self.num_gpus) < 1:
+            raise ValueError(f"num_gpus is {self.num_gpus}; each must be at least 1")
+        if self.tflop_per_s <= 0 or not 0 < self.share <= 1:
+            raise ValueError(
+                f"tflop_per_s is {self.tflop_per_s} (above 0), share is {self.share} (in (0, 1])"
+            )

@@ -6,7 +6,7 @@ epoch, example), dropout from (seed, step, worker). So a checkpoint needs weight
 
 import logging
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -43,7 +43,7 @@ class World:
 
 
 class Task(Protocol):
-    """What a stage is to the loop."""
+    """What a stage is to the loop. It may also define epoch_order(epoch), the example numbers of an epoch in their order."""
 
     @property
     def module(self) -> nn.Module:
@@ -76,10 +76,21 @@ class TaskFactory:
 
 
 def step_order(
-    num_examples: int, config: LoopConfig, *, epoch: int, world: World
+    num_examples: int,
+    config: LoopConfig,
+    *,
+    epoch: int,
+    world: World,
+    order: np.ndarray | None = None,
 ) -> list[np.ndarray]:
-    """Example numbers of this worker per step. A last batch that is not full is left out, unless it is the only one."""
-    order = np.random.default_rng([config.seed, epoch]).permutation(num_examples)
+    """Example numbers of this worker per step. A last batch that is not full is left out, unless it is the only one.
+
+    `order` is the epoch's own, as long as there are examples; None = shuffled.
+    """
+    if order is None:
+        order = np.random.default_rng([config.seed, epoch]).permutation(num_examples)
+    if len(order) != num_examples:
+        raise ValueError(f"order has {len(order)} examples; it must have {num_examples}")
     size = min(config.batch_size, num_examples)
     size -= size % world.size
     if size == 0:
@@ -160,31 +171,62 @@ class _Fit:
 
     def _train_epoch(self) -> None:
         self.module.train()
-        steps = step_order(self.task.num_examples, self.config, epoch=self.epoch, world=self.world)
-        with closing(_closable(self.task.batches(self.epoch, steps))) as batches:
-            for batch in batches:
-                self._train_step(batch)
+        own_order = getattr(self.task, "epoch_order", None)
+        steps = step_order(
+            self.task.num_examples,
+            self.config,
+            epoch=self.epoch,
+            world=self.world,
+            order=None if own_order is None else own_order(self.epoch),
+        )
+        num_parts = self.config.num_accumulation_steps
+        if num_parts > len(steps[0]):
+            raise ValueError(
+                f"num_accumulation_steps is {num_parts}; a worker has {len(steps[0])} examples a step to split"
+            )
+        parts = [np.array_split(step, num_parts) for step in steps]
+        todo = [part for of_step in parts for part in of_step]
+        with closing(_closable(self.task.batches(self.epoch, todo))) as batches:
+            for of_step in parts:
+                self._train_step(batches, [len(part) for part in of_step])
+            next(batches, None)  # lets the task end its epoch
 
-    def _train_step(self, batch: Batch) -> None:
-        config, world = self.config, self.world
+    def _train_step(self, batches: Iterator[Batch], part_sizes: Sequence[int]) -> None:
+        """One step of the optimizer, on as many batches as there are parts."""
+        config = self.config
         self.step += 1
         num_steps = self.steps_per_epoch * config.num_epochs
         factor = rate_factor(
             self.step, num_warmup_steps=config.num_warmup_steps, num_steps=num_steps
         )
         set_learning_rate(self.optimizer, config.learning_rate * factor)
-        seed = np.random.SeedSequence([config.seed, self.step, world.rank]).generate_state(1)[0]
-        torch.manual_seed(int(seed))
-        batch = {name: value.to(world.device) for name, value in batch.items()}
-        with torch.autocast(world.device.split(":")[0], torch.bfloat16, enabled=self.uses_bf16):
-            values: Mapping[str, Tensor] = self.module(batch)
         self.optimizer.zero_grad(set_to_none=True)
-        values.get("objective", values["loss"]).backward()
+        totals: dict[str, Tensor] = {}
+        for part, size in enumerate(part_sizes):
+            is_last = part == len(part_sizes) - 1
+            share = size / sum(part_sizes)
+            for name, value in self._differentiate(next(batches), part, share, is_last).items():
+                totals[name] = totals.get(name, 0) + value.detach() * share
         if config.grad_clip_norm is not None:
             nn.utils.clip_grad_norm_(self.module.parameters(), config.grad_clip_norm)
         self.optimizer.step()
         if self.step % config.log_every == 0 or self.step % self.steps_per_epoch == 0:
-            self._log_step({name: v for name, v in values.items() if name != "objective"}, factor)
+            self._log_step({name: v for name, v in totals.items() if name != "objective"}, factor)
+
+    def _differentiate(
+        self, batch: Batch, part: int, share: float, is_last: bool
+    ) -> Mapping[str, Tensor]:
+        """Adds the gradients of one part; workers exchange them after the last."""
+        world = self.world
+        place = [self.config.seed, self.step, world.rank] + ([part] if part else [])
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
+        batch = {name: value.to(world.device) for name, value in batch.items()}
+        waits = isinstance(self.module, DistributedDataParallel) and not is_last
+        with self.module.no_sync() if waits else nullcontext():  # type: ignore[union-attr]
+            with torch.autocast(world.device.split(":")[0], torch.bfloat16, enabled=self.uses_bf16):
+                values: Mapping[str, Tensor] = self.module(batch)
+            (values.get("objective", values["loss"]) * share).backward()
+        return values
 
     def _log_step(self, values: Mapping[str, Tensor], factor: float) -> None:
         sums = self.world.sums([float(value.detach()) for value in values.values()])

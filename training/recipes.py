@@ -81,8 +81,13 @@ def demo_fusion_tiny() -> Stage2Config:
     )
 
 
-def aim_vit_b16() -> Stage1Config:
-    """Stage 1 of the paper: AIM on CLIP ViT-B/16, 12 frames of 224 x 224, AIM's recipe for Diving48."""
+def aim_vit_b16_finegd() -> Stage1Config:
+    """Stage 1 of the paper: AIM on frozen CLIP ViT-B/16, 12 frames of 224 x 224, AIM's published recipe for Diving48.
+
+    Frames are resized to 256 x 256, a random crop of 8 to 100 % of the area and 3:4 to 4:3 is resized to 224 x 224 and
+    mirrored half of the time. On small GPUs: `--config.loop.num-accumulation-steps 8 --config.recompute-activations`; for rare
+    labels: `--config.order label_balanced`.
+    """
     return Stage1Config(
         encoder=PRESETS["aim_vit_b16"],
         pretrained_image="openai/clip-vit-base-patch16",
@@ -93,7 +98,7 @@ def aim_vit_b16() -> Stage1Config:
             weight_decay=0.05,
             num_warmup_steps=500,
         ),
-        augment=AugmentConfig(flip=True, min_crop_scale=0.5, decode_size=256),
+        augment=AugmentConfig(flip=True, min_crop_scale=0.08, decode_size=256),
         num_decode_threads=8,
     )
 
@@ -110,6 +115,7 @@ def tfcovr_base() -> Stage2Config:
         ),
         text="Salesforce/blip2-itm-vit-g",
         train_text=True,
+        released_words=True,
         projection_dim=3072,
         hidden_dim=6144,
         dropout=0.5,
@@ -128,7 +134,7 @@ RECIPES: dict[str, Callable[[], Stage1Config | Stage2Config]] = {
         demo_actions_aim,
         demo_fusion,
         demo_fusion_tiny,
-        aim_vit_b16,
+        aim_vit_b16_finegd,
         tfcovr_base,
     )
 }

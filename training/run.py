@@ -9,7 +9,7 @@ import argparse
 import difflib
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ if __name__ == "__main__":
     # Python puts the script's folder first, where our modules would hide packages of the same name.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from training.configs import LaunchSettings, Stage1Config, Stage2Config
+from training.configs import GpuGuess, LaunchSettings, Stage1Config, Stage2Config
 from training.recipes import RECIPES
 
 EXAMPLES = """
@@ -26,9 +26,10 @@ examples:
   python training/run.py --recipe demo_fusion --clips clips.parquet --triplets triplets.parquet \\
       --init runs/stage1/bundle --run-dir runs/stage2
   python training/run.py --recipe tfcovr_base --data TF-CoVR --run-dir runs/tfcovr
+  python training/run.py --recipe aim_vit_b16_finegd --clips clips.parquet --run-dir runs/aim --dry-run
   python training/run.py --recipe demo_actions ... --config.loop.num-epochs 5 --config.encoder.depth 2
-  python training/run.py --recipe aim_vit_b16 ... --num-workers 8            8 Ray Train workers
-  ray job submit --working-dir . -- python training/run.py --recipe aim_vit_b16 ... --num-workers 8
+  python training/run.py --recipe aim_vit_b16_finegd ... --num-workers 8            8 Ray Train workers
+  ray job submit --working-dir . -- python training/run.py --recipe aim_vit_b16_finegd ... --num-workers 8
   python training/run.py --recipe demo_actions --help                        all options of a recipe
 """
 
@@ -72,6 +73,10 @@ class Stage1Run(_Run):
     """clips.parquet with labels and splits."""
     frame_vectors_dir: Path | None = None
     """Where vectors of a frozen image part are kept; runs may share it. None = in the run folder."""
+    dry_run: bool = False
+    """Train nothing: print memory and time of a step here, and the time of an epoch on N GPUs."""
+    gpu: GpuGuess = field(default_factory=GpuGuess)
+    """What --dry-run supposes of the GPUs."""
     config: Stage1Config
 
     def train(self) -> dict[str, Any]:
@@ -80,6 +85,22 @@ class Stage1Run(_Run):
 
         inputs = Stage1Inputs(clips_path=self.clips, frame_vectors_dir=self.frame_vectors_dir)
         return train_stage1(self.config, inputs, self.run_dir, self.launch())
+
+    def describe_cost(self) -> str:
+        """What --dry-run prints."""
+        from encoders.clips import read_clips
+        from training.dry_run import describe, dry_run
+        from training.stage1 import class_names, select_clips
+
+        clips = select_clips(read_clips(self.clips), self.config)["train"]
+        found = dry_run(
+            self.config,
+            num_clips=len(clips),
+            num_classes=len(class_names(clips, self.config)["label"]),
+            num_workers=self.num_workers,
+            guess=self.gpu,
+        )
+        return describe(found)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,6 +212,9 @@ def _recipe_list() -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     run = parse(sys.argv[1:] if argv is None else argv)
+    if isinstance(run, Stage1Run) and run.dry_run:
+        sys.stdout.write(run.describe_cost() + "\n")
+        return 0
     result = run.train()
     scores = ", ".join(f"{name} {result[name]:.3f}" for name in result if name.startswith("val_"))
     product = run.run_dir / (result["bundle"] or result["composer"])

@@ -28,11 +28,13 @@ from training.configs import Stage1Config
 from training.frame_vectors import VectorSource, read_frame_vectors
 from training.loop import TaskFactory, World
 from training.losses import smoothed_cross_entropy
+from training.recompute import recompute_blocks
 from training.stage1_data import (
     ClipSource,
     DecodedSource,
     ExampleSettings,
     KeptSource,
+    balanced_order,
     load_ahead,
 )
 
@@ -100,6 +102,13 @@ class Stage1Task:
     @property
     def num_examples(self) -> int:
         return len(self._train.clips)
+
+    def epoch_order(self, epoch: int) -> np.ndarray | None:
+        """None = the loop's own shuffling."""
+        if self._config.order == "shuffled":
+            return None
+        rng = np.random.default_rng([self._config.loop.seed, epoch])
+        return balanced_order(self._train_targets["label"].numpy(), rng)
 
     def batches(self, epoch: int, steps: Sequence[np.ndarray]) -> Iterator[dict[str, Tensor]]:
         num_threads = self._config.num_decode_threads
@@ -212,6 +221,8 @@ def build_encoder(config: Stage1Config) -> VideoEncoder:
         load_weights(encoder, open_weights(config.pretrained_image))
     elif isinstance(encoder, FrameTemporalEncoder):
         load_pretrained_image(encoder, config.pretrained_image)
+    if config.freeze_pretrained:
+        encoder.freeze_pretrained()
     return encoder
 
 
@@ -219,7 +230,10 @@ def build_classifier(
     config: Stage1Config, classes: Mapping[str, Sequence[str]]
 ) -> ActionClassifier:
     """Encoder and heads at the start of training."""
-    return ActionClassifier(build_encoder(config), classes, config)
+    classifier = ActionClassifier(build_encoder(config), classes, config)
+    if config.recompute_activations:
+        recompute_blocks(classifier.encoder)
+    return classifier
 
 
 def select_clips(clips: Sequence[Clip], config: Stage1Config) -> dict[str, list[Clip]]:

@@ -190,6 +190,19 @@ def _crop_box(size: int, min_scale: float, rng: np.random.Generator) -> tuple[in
     return int(top), int(left), height, width
 
 
+def balanced_order(labels_N: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """N clip numbers in which labels differ by at most one in how often they come; a label's clips take turns."""
+    labels = np.unique(labels_N)
+    quota = np.full(len(labels), len(labels_N) // len(labels))
+    quota[rng.permutation(len(labels))[: len(labels_N) - quota.sum()]] += 1
+    drawn: list[np.ndarray] = []
+    for label, count in zip(labels, quota, strict=True):
+        clips = np.flatnonzero(labels_N == label)
+        rounds = -(-int(count) // len(clips))
+        drawn.append(np.concatenate([rng.permutation(clips) for _ in range(rounds)])[:count])
+    return rng.permutation(np.concatenate(drawn))
+
+
 def load_ahead(
     source: ClipSource, steps: Sequence[np.ndarray], *, epoch: int | None, num_threads: int
 ) -> Iterator[dict[str, Tensor]]:

@@ -52,7 +52,7 @@ def test_it_learns_and_aim_starts_from_it_as_from_clip(folder):
     info = json.loads((folder / "pretraining.json").read_text())
     assert info["losses_every_100_steps"][-1] < info["losses_every_100_steps"][0] / 2
 
-    recipe = replace(RECIPES["aim_vit_b16"](), encoder=SMALL, pretrained_image=str(folder))
+    recipe = replace(RECIPES["aim_vit_b16_finegd"](), encoder=SMALL, pretrained_image=str(folder))
     aim = build_encoder(recipe).eval()
     frames = torch.randint(256, (2, 3, 16, 16, 3), dtype=torch.uint8)
     module = pretrain_vit.PosedTransformer(SMALL)

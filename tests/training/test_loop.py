@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +107,41 @@ def test_the_best_weights_are_those_of_the_best_epoch(tmp_path) -> None:
     fit(ToyTask(scores=(1, 3, 2, 3)), config, tmp_path)
     assert load_trained(Regression(), tmp_path, keep="best") == 2
     assert load_trained(Regression(), tmp_path, keep="final") == 4
+
+
+@pytest.mark.parametrize("num_parts", [2, 3, 8])
+def test_parts_of_a_step_add_up_to_the_step(tmp_path, num_parts) -> None:
+    """Without dropout the weights are those of whole steps, uneven parts included; every example is used once."""
+    weights = []
+    for parts in (1, num_parts):
+        task = ToyTask()
+        task.module.layers[1].p = 0.0
+        config = replace(CONFIG, num_accumulation_steps=parts)
+        fit(task, config, tmp_path / str(parts))
+        weights.append(torch.cat([p.detach().flatten() for p in task.module.parameters()]))
+        assert len(losses(tmp_path / str(parts))) == 4 * 4
+    torch.testing.assert_close(weights[1], weights[0], atol=1e-6, rtol=1e-5)
+    assert losses(tmp_path / "1") == pytest.approx(losses(tmp_path / str(num_parts)), abs=1e-6)
+
+
+def test_more_parts_than_examples_are_refused(tmp_path) -> None:
+    with pytest.raises(ValueError, match="9; a worker has 8 examples a step to split"):
+        fit(ToyTask(), replace(CONFIG, num_accumulation_steps=9), tmp_path)
+
+
+def test_a_task_may_order_its_own_epoch(tmp_path) -> None:
+    task = ToyTask()
+    given = []
+    batches = task.batches
+
+    def watch(epoch, steps):
+        given.append(np.concatenate(steps).tolist())
+        return batches(epoch, steps)
+
+    task.batches = watch
+    task.epoch_order = lambda epoch: np.full(37, epoch)
+    fit(task, CONFIG, tmp_path)
+    assert given == [[epoch] * 32 for epoch in range(4)]
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path) -> None:

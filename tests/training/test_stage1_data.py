@@ -9,6 +9,7 @@ from training.stage1_data import (
     ExampleSettings,
     KeptSource,
     augment_frames,
+    balanced_order,
     example_rng,
     load_ahead,
 )
@@ -97,3 +98,19 @@ def test_mirroring_is_left_and_right() -> None:
         for s in range(12)
     }
     assert made == {frames.numpy().tobytes(), frames.numpy()[:, :, ::-1].tobytes()}
+
+
+def test_balanced_order_gives_every_label_its_share_and_every_clip_its_turn() -> None:
+    labels = np.array([0] * 20 + [1] * 3 + [2] * 8)
+    seen = set()
+    for seed in range(30):
+        order = balanced_order(labels, np.random.default_rng(seed))
+        assert len(order) == len(labels)
+        counts = np.bincount(labels[order])
+        assert counts.max() - counts.min() <= 1
+        assert counts.sum() == 31
+        for label in (0, 1, 2):  # nobody comes twice before all of a label came once
+            times = np.bincount(order, minlength=31)[labels == label]
+            assert times.max() - times.min() <= 1
+        seen |= set(order.tolist())
+    assert seen == set(range(31))
