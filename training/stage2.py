@@ -181,7 +181,11 @@ class Stage2Factory(TaskFactory):
 def open_text(config: Stage2Config) -> TextEncoder:
     """The pretrained text encoder that the config names."""
     return open_text_encoder(
-        config.text, max_tokens=config.max_tokens, number_words=config.number_words
+        config.text,
+        max_tokens=config.max_tokens,
+        number_words=config.number_words,
+        released_words=config.released_words,
+        counts=config.counts,
     )
 
 

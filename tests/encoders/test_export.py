@@ -15,6 +15,8 @@ from encoders.canaries import draw_clips
 from encoders.card import BundleMismatchError, read_card
 from encoders.clips import Clip, write_clips
 from encoders.export import ExportConfig, ExportError, export_onnx, main
+from encoders.fusion import build_fusion
+from encoders.text import TextEncoder, tokenizer_from_json
 
 ADDED = {"video.onnx", "query.onnx", "canaries.safetensors"}
 
@@ -102,24 +104,49 @@ def test_the_command_checks_on_clips_of_the_archive(tiny_parts, make_video, tmp_
     assert "query.onnx" not in card.files
 
 
-def test_attention_over_frames_exports_and_has_an_encoder_id_of_its_own(tiny_parts, tmp_path):
-    """Another pooling is another encoder, also while it still computes the mean."""
+def test_attention_over_frames_and_counts_export_and_only_the_first_changes_the_encoder_id(
+    tiny_parts, tmp_path
+):
+    """Another pooling is another encoder, also while it still computes the mean; counts are on the query's side."""
     mean = tiny_parts["video"]
     ids = [save_bundle(tmp_path / "mean", video=mean).encoder_id]
     video = AimEncoder(replace(mean.config, temporal_pooling="attention", num_time_adapters=2))
     video.load_state_dict(mean.state_dict(), strict=False)
     ids.append(save_bundle(tmp_path / "fresh", video=video.eval()).encoder_id)
     with torch.no_grad():
+        assert video.temporal_pool is not None
         for parameter in video.temporal_pool.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.3)
     ids.append(save_bundle(tmp_path / "trained", video=video).encoder_id)
     assert len(set(ids)) == 3
+    text = tiny_parts["text"]
+    config = replace(text.config, counts=True)
+    text = TextEncoder(config, text.model, tokenizer_from_json(text.tokenizer.to_json(), config))
+    fusion = build_fusion(replace(tiny_parts["fusion"].config, text_dim=text.text_dim)).eval()
+    card = save_bundle(tmp_path / "trained", video=video, text=text, fusion=fusion)
+    assert card.encoder_id == ids[-1]
     config = ExportConfig(bundle_dir=tmp_path / "trained", num_clips=9)
-    assert export_onnx(config).min_cosine > 0.9999
+    report = export_onnx(config)
+    assert report.min_cosine_queries is not None
+    assert report.min_cosine > 0.9999
     backend = open_backend(tmp_path / "trained", "onnx")
     frames = draw_clips(backend.card.sampling, 4, name="order")
     backwards = backend.embed_clips(np.ascontiguousarray(frames[:, ::-1]))
-    assert np.abs(backend.embed_clips(frames) - backwards).max() > 1e-3
+    vectors = backend.embed_clips(frames)
+    assert np.abs(vectors - backwards).max() > 1e-3
+    # To the tiny tokenizer these are four times the same unknown words; the longest leaves no room behind the counts.
+    texts = [
+        "show 2.5 leaps",
+        "show 3.5 leaps",
+        "show 3.5 twists",
+        "show 3.5 more twists" + " so" * 20,
+    ]
+    found = backend.embed_queries(vectors[:1].repeat(4, axis=0), texts)
+    expected = load_bundle(tmp_path / "trained").encode_queries(
+        torch.from_numpy(vectors[:1]).expand(4, -1), texts
+    )
+    np.testing.assert_allclose(found, expected.detach(), atol=2e-6)
+    assert len({tuple(row) for row in found.round(5).tolist()}) == 4
 
 
 def test_frames_of_the_caller_go_first(exported_video_bundle):

@@ -7,36 +7,20 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, BertTokenizer
 
+from encoders.fusion import FusionConfig, build_fusion
 from encoders.text import (
     TextConfig,
     build_text_encoder,
-    normalize_text,
     open_text_encoder,
+    text_config_to_dict,
     tokenizer_from_json,
 )
+from encoders.text_numbers import NUM_CODES, count_codes
 
 
 @pytest.fixture(scope="module")
 def packaged():
     return open_text_encoder()
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("with 2.5 twists", "with two and a half twists"),
-        ("Show 1 turn, then 0.5.", "show one turn, then half."),
-        ("with 7.0 turns and 10 saltos", "with seven turns and ten saltos"),
-        ("dive 5253B at 1.25 m", "dive 5253b at 1.25 m"),
-        ("42 and 20.5", "forty two and twenty and a half"),
-    ],
-)
-def test_numbers_become_words(text, expected):
-    assert normalize_text(text) == expected
-
-
-def test_long_texts_lose_their_end():
-    assert normalize_text("a " * 50) == " ".join(["a"] * 30)
 
 
 def test_the_packaged_encoder_pools_and_pads_as_sentence_transformers_do(packaged):
@@ -124,6 +108,50 @@ def test_any_folder_serves_and_an_empty_copy_takes_its_weights(tiny_folder, pool
         torch.testing.assert_close(copy.encode(texts), vectors)
 
 
+def test_counts_stand_behind_an_unchanged_text_vector(tiny_folder):
+    texts = ["in tuck with 2.5 twists", "pike", "with one more somersault and half a turn"]
+    plain = open_text_encoder(tiny_folder)
+    counting = open_text_encoder(tiny_folder, counts=True)
+    with torch.no_grad():
+        expected, found = plain.encode(texts), counting.encode(texts)
+    torch.testing.assert_close(found[:, :16], expected)
+    assert found.shape == (3, counting.text_dim) == (3, 16 + 4 * NUM_CODES)
+    for vector, text in zip(found, texts, strict=True):
+        named = torch.nonzero(vector[16:]).flatten().tolist()
+        assert named == [
+            kind * NUM_CODES + code - 1 for kind, code in enumerate(count_codes(text)) if code
+        ]
+        assert set(vector[16:].tolist()) <= {0.0, 1.0}
+
+
+def test_a_fusion_learns_a_vector_for_each_count_and_a_new_bundle_reads_them_alike(tiny_folder):
+    """The first linear layer's column for a count is what is added to the text's own part."""
+    counting = open_text_encoder(tiny_folder, counts=True)
+    fusion = build_fusion(FusionConfig(kind="mean", video_dim=6, text_dim=counting.text_dim))
+    texts = ["with 2 twists", "with 2.5 twists"]
+    with torch.no_grad():
+        vectors = counting.encode(texts)
+        _, projected = fusion.project(torch.zeros(2, 6), vectors)
+        weight, bias = (fusion.get_parameter(f"text_projection.{n}") for n in ("weight", "bias"))
+        codes = [count_codes(text)[0] - 1 for text in texts]
+        for row, code in enumerate(codes):
+            expected = weight[:, :16] @ vectors[row, :16] + weight[:, 16 + code]
+            torch.testing.assert_close(projected[row], expected + bias)
+        again = build_text_encoder(
+            counting.config, counting.architecture(), counting.tokenizer.to_json()
+        )
+        again.load_state_dict(counting.state_dict())
+        torch.testing.assert_close(again.encode(texts), vectors)
+
+
+def test_later_options_are_in_the_card_only_where_they_are_used(tiny_folder):
+    """The ids of bundles that were written before them stay what they are."""
+    plain = text_config_to_dict(TextConfig(source="x", pooling="mean"))
+    assert set(plain) == {"source", "pooling", "max_tokens", "number_words", "max_words"}
+    config = TextConfig(source="x", pooling="mean", counts=True, released_words=True)
+    assert TextConfig(**text_config_to_dict(config)) == config
+
+
 def test_every_weight_of_a_text_encoder_trains(tiny_folder):
     """DistributedDataParallel refuses a weight that no loss reaches."""
     encoder = open_text_encoder(tiny_folder)
@@ -134,6 +162,8 @@ def test_every_weight_of_a_text_encoder_trains(tiny_folder):
 def test_bad_names_and_settings_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"'nothing'.*all-MiniLM-L6-v2"):
         open_text_encoder("packaged:nothing")
+    with pytest.raises(ValueError, match="released_words is True"):
+        TextConfig(source="x", pooling="cls", number_words=False, released_words=True)
     with pytest.raises(ValueError, match="'max'"):
         TextConfig(source="x", pooling="max")  # type: ignore[arg-type]
     with pytest.raises((OSError, ValueError), match=str(tmp_path)):

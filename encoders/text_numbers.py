@@ -1,0 +1,130 @@
+"""Which numbers does an edit text name? As words, for encoders that read words better, and as counts: what of, and how many.
+
+A count is one of 48 codes: absolute, more or less; times 0, 0.5, ... 7.5 (which stands for all above). 0 = nothing is counted.
+"""
+
+import re
+from collections.abc import Sequence
+from fractions import Fraction
+
+KINDS = ("twists", "somersaults", "turns", "others")
+NUM_CODES = 48
+
+_NUM_VALUES = 16
+_ONES = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
+    *("eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen"),
+    *("eighteen", "nineteen"),
+)
+_TENS = ("", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_NUMBER = re.compile(r"(?<![\w.])(\d{1,2})(?:\.([05])0*)?(?![\w]|\.\d)")
+_RELEASED_NUMBER = re.compile(r"\b\d+(\.\d+)?\b")
+_RELEASED_MARKS = re.compile(r"[!\"()*#:;~]")
+
+# A number, or letters and digits that hang together ("5253b", "2.5m").
+_WORD = re.compile(r"[0-9]+(?:\.[0-9]+)?(?![\w.]*\w)|[^\W_]+(?:\.[^\W_]+)*")
+_DIGITS = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4})?")
+_KIND_OF_NOUN = {
+    **dict.fromkeys(("twist",), 0),
+    **dict.fromkeys(("somersault", "salto", "flip"), 1),
+    **dict.fromkeys(("turn", "rotation", "spin", "pirouette"), 2),
+}
+_VALUES = {word: Fraction(n) for n, word in enumerate(_ONES[:11])} | {
+    "single": Fraction(1),
+    "double": Fraction(2),
+    "triple": Fraction(3),
+    "quadruple": Fraction(4),
+}
+# Words that are a number only before something that is known to be counted.
+_WEAK_VALUES = {"a": 1, "an": 1, "another": 1, "no": 0, "without": 0}
+_MORE = frozenset({"more", "extra", "additional", "further", "another"})
+_LESS = frozenset({"less", "fewer"})
+_BREAKS = frozenset({"and", "with", "from", "in", "now", "not", "but", "then", "to", "of"})
+_WORDS_TO_NOUN = 4
+
+
+def number_to_words(whole: int, *, has_half: bool) -> str:
+    """0..99 and their halves in words: (2, half) -> "two and a half", (0, half) -> "half"."""
+    if whole == 0 and has_half:
+        return "half"
+    if whole < 20:
+        words = _ONES[whole]
+    else:
+        words = _TENS[whole // 10] + (f" {_ONES[whole % 10]}" if whole % 10 else "")
+    return f"{words} and a half" if has_half else words
+
+
+def normalize_text(text: str, *, max_words: int = 30) -> str:
+    """Numbers become words, then lower case, then the first words; "5253B" and "1.25" are no counts and stay."""
+    spoken = _NUMBER.sub(
+        lambda found: number_to_words(int(found[1]), has_half=found[2] == "5"), text
+    )
+    return " ".join(spoken.lower().split()[:max_words])
+
+
+def normalize_as_released(text: str, *, max_words: int = 30) -> str:
+    """Exactly as TF-CoVR's code: only 0.5 ... 7.0 become words, and the marks !"()*#:;~ become spaces."""
+
+    def spoken(found: re.Match[str]) -> str:
+        value = Fraction(found[0]) if len(found[0]) < 10 else Fraction(0)
+        if not (Fraction(1, 2) <= value <= 7) or value.denominator > 2:
+            return found[0]
+        return number_to_words(int(value), has_half=value.denominator == 2)
+
+    lower = _RELEASED_NUMBER.sub(spoken, text).lower()
+    return " ".join(_RELEASED_MARKS.sub(" ", lower).split()[:max_words])
+
+
+def count_codes(text: str) -> list[int]:
+    """One code per kind: the last count of it that the text names, in digits or in words.
+
+    "with half a twist more and 2.5 somersaults" -> twists: 0.5 more, somersaults: 2.5.
+    """
+    codes = [0] * len(KINDS)
+    words = _WORD.findall(text.lower())
+    place = 0
+    while place < len(words):
+        value, used, is_weak = _read_value(words, place)
+        if value is None:
+            place += 1
+            continue
+        kind, end = _find_noun(words, place + used)
+        if kind is None and (is_weak or end == place + used):
+            place += 1
+            continue
+        near = {*words[place:end], *words[end : end + 1]}
+        sense = 1 if near & _MORE else 2 if near & _LESS else 0
+        index = min(int(value * 2), _NUM_VALUES - 1)
+        codes[len(KINDS) - 1 if kind is None else kind] = 1 + sense * _NUM_VALUES + index
+        place += used
+    return codes
+
+
+def _read_value(words: Sequence[str], place: int) -> tuple[Fraction | None, int, bool]:
+    """The number that stands at a place, how many words it takes, and whether it needs a known noun to be one."""
+    word = words[place]
+    if word == "half":
+        return Fraction(1, 2), 2 if words[place + 1 : place + 2] in (["a"], ["an"]) else 1, False
+    if word in _WEAK_VALUES:
+        return Fraction(_WEAK_VALUES[word]), 1, True
+    value = Fraction(word) if _DIGITS.fullmatch(word) else _VALUES.get(word)
+    if value is None or value.denominator > 2:
+        return None, 1, False
+    if list(words[place + 1 : place + 4]) == ["and", "a", "half"]:
+        return value + Fraction(1, 2), 4, False
+    return value, 1, False
+
+
+def _find_noun(words: Sequence[str], start: int) -> tuple[int | None, int]:
+    """The kind that is counted from here on and the place behind its noun; None and the next place where the noun is not known,
+    None and the same place where there is none.
+    """
+    for place in range(start, min(start + _WORDS_TO_NOUN, len(words))):
+        word = words[place]
+        if word in _BREAKS or word in _VALUES or _DIGITS.fullmatch(word):
+            break
+        kind = _KIND_OF_NOUN.get(word.removesuffix("s"))
+        if kind is not None:
+            return kind, place + 1
+    has_noun = start < len(words) and words[start] not in _BREAKS
+    return None, start + has_noun
