@@ -4,12 +4,20 @@ A label is an action and a count. Its clips lie around the sum of two random dir
 an edit asks for another count of the same action. So the text tells the count and only the clip tells the action.
 """
 
+import csv
+import pickle  # noqa: TID251  # the released format is written here, never read
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
+import torch
 
+from training.annotations.labels import released_labels
 from training.annotations.triplet_table import Triplet
+
+_VECTORS_PER_DICT = 2500
 
 _COUNTS = ("0.5", "1", "1.5", "2", "2.5", "3", "3.5", "4")
 _SENTENCES = ("show with {} turns", "now do it with {} turns", "the same with {} turns instead")
@@ -21,7 +29,8 @@ class LearnableSize:
 
     num_clips: int = 10_000
     num_triplets: int = 2_000
-    num_actions: int = 40
+    num_actions: int = 38
+    """Times 8 counts they make the labels, for which there are 306 released keys."""
     vector_dim: int = 768
     noise: float = 0.5
     """Length of a clip's own part over that of its label's."""
@@ -83,7 +92,59 @@ def _triplet(
         query_clip_id=ids[int(rng.choice(clips_by_label[source]))],
         edit_text=sentence.format(_COUNTS[target[2]]),
         target_clip_ids=tuple(ids[int(n)] for n in chosen),
-        source_label=f"action {source[1]}, {_COUNTS[source[2]]} turns",
-        target_label=f"action {target[1]}, {_COUNTS[target[2]]} turns",
+        source_label=_label_key(source[1], source[2]),
+        target_label=_label_key(target[1], target[2]),
         split=split,
     )
+
+
+def _label_key(action: int, count: int) -> str:
+    return list(released_labels())[action * len(_COUNTS) + count]
+
+
+def write_released(
+    folder: Path, data: LearnableData, *, embeddings: Literal["pickle", "pth"] = "pickle"
+) -> None:
+    """The files that a user of TF-CoVR has: three CSV, and a stream of pickled dicts or a folder of `.pth` files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split in ("train", "val", "test"):
+        rows = [
+            _train_row(triplet) if split == "train" else _query_row(triplet)
+            for triplet in data.triplets
+            if triplet.split == split
+        ]
+        with (folder / f"{split}.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    vectors = dict(zip(data.clip_ids, torch.from_numpy(data.vectors_ND), strict=True))
+    names = list(vectors)
+    if embeddings == "pth":
+        (folder / "embeddings").mkdir()
+        for name in names:
+            torch.save(vectors[name].clone(), folder / "embeddings" / f"{name}.pth")
+        return
+    with (folder / "embeddings.pkl").open("wb") as file:
+        for start in range(0, len(names), _VECTORS_PER_DICT):
+            part = names[start : start + _VECTORS_PER_DICT]
+            pickle.dump({name: vectors[name].clone() for name in part}, file)
+
+
+def _train_row(triplet: Triplet) -> dict[str, str]:
+    return {
+        "query_video": triplet.query_clip_id,
+        "target_video": triplet.target_clip_ids[0],
+        "label1": str(triplet.source_label),
+        "label2": str(triplet.target_label),
+        "modification": repr({triplet.target_label: {"modification": triplet.edit_text}}),
+    }
+
+
+def _query_row(triplet: Triplet) -> dict[str, str]:
+    return {
+        "query_id": triplet.query_id,
+        "query_video": triplet.query_clip_id,
+        "target_video": triplet.target_clip_ids[0],
+        "modification": triplet.edit_text,
+        "target_videos_ids": repr(list(triplet.target_clip_ids)),
+    }

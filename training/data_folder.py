@@ -1,13 +1,13 @@
 """What is in a folder of released data? Its triplets and clip vectors, brought once into the two tables that stage 2 reads.
 
-A folder holds train, val and test annotations and embeddings in the released formats, or already `triplets.parquet` and
-`vectors.parquet`. A clip that triplets name and that has no vector is an error, or with `skips_missing` a line of
+A folder holds train, val and test CSV and embeddings (one pickle stream, or a folder of `.pth` files) in the released formats;
+`triplets.parquet` may stand for the former and `vectors.parquet` for the latter. A clip that triplets name and that has no vector is an error, or with `skips_missing` a line of
 `vectors.dead.parquet`; never silence.
 """
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +15,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.storage import write_atomic
-from training.annotations.triplet_table import Triplet, read_triplets
+from encoders.stages import DeadLetter
+from training.annotations.import_embeddings import ImportEmbeddingsConfig, import_embeddings
+from training.annotations.source_rows import Problems
+from training.annotations.tfcovr_files import TfcovrFiles, read_tfcovr
+from training.annotations.triplet_table import Triplet, read_triplets, write_triplets
+from training.annotations.video_folder import VideoFolder
 
 TRIPLETS = "triplets.parquet"
 VECTORS = "vectors.parquet"
 SUMMARY = "data.json"
+SOURCES = "sources.json"
+_SPLITS = ("train", "val", "test")
+_STREAM_ENDINGS = (".pkl", ".pickle")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +53,7 @@ def prepare_data(data_dir: Path, out_dir: Path, *, skips_missing: bool = False) 
             f"{missing[:3]}; --skip-missing leaves their triplets out and lists them"
         )
     dead_path = vectors_path.with_name(f"{vectors_path.stem}.dead.parquet")
-    _write_dead(dead_path, missing)
+    _write_dead(dead_path, missing, data_dir)
     summary: dict[str, object] = {
         "data": str(data_dir),
         "num_vectors": len(vector_ids),
@@ -61,32 +69,99 @@ def prepare_data(data_dir: Path, out_dir: Path, *, skips_missing: bool = False) 
 
 
 def _convert(data_dir: Path, out_dir: Path) -> tuple[list[Triplet], set[str]]:
+    """Files that did not change since are not read again."""
     out_dir.mkdir(parents=True, exist_ok=True)
-    if (data_dir / TRIPLETS).exists() and (data_dir / VECTORS).exists():
-        triplets = read_triplets(data_dir / TRIPLETS)
-        for name in (TRIPLETS, VECTORS):
-            _copy(data_dir / name, out_dir / name)
+    sources = _find_sources(data_dir)
+    described = {name: _fingerprint(path) for name, path in sources.items()}
+    marker = out_dir / SOURCES
+    if not (marker.exists() and json.loads(marker.read_text()) == described):
+        marker.unlink(missing_ok=True)
+        if "triplets" in sources:
+            shutil.copyfile(sources["triplets"], out_dir / TRIPLETS)
+        else:
+            write_triplets(out_dir / TRIPLETS, _read_annotations(sources, data_dir))
+        if sources["embeddings"].name == VECTORS:
+            shutil.copyfile(sources["embeddings"], out_dir / VECTORS)
+        else:
+            import_embeddings(
+                ImportEmbeddingsConfig(source=sources["embeddings"], out=out_dir / VECTORS)
+            )
+        write_atomic(marker, json.dumps(described, indent=1))
+    return read_triplets(out_dir / TRIPLETS), _ids_of(out_dir / VECTORS)
+
+
+def _read_annotations(sources: Mapping[str, Path], data_dir: Path) -> list[Triplet]:
+    files = TfcovrFiles(train=sources["train"], val=sources["val"], test=sources["test"])
+    # The videos are not asked for: their vectors are.
+    videos = VideoFolder(data_dir, must_exist=False)
+    return read_tfcovr(files, videos, Problems()).triplets
+
+
+def _find_sources(data_dir: Path) -> dict[str, Path]:
+    """`train`, `val`, `test` (or `triplets`) and `embeddings`; ValueError says what is missing or there twice."""
+    found: dict[str, Path] = {}
+    if (data_dir / TRIPLETS).exists():
+        found["triplets"] = data_dir / TRIPLETS
     else:
-        raise ValueError(f"{data_dir}: neither released files nor {TRIPLETS} and {VECTORS}")
-    return triplets, _ids_of(out_dir / VECTORS)
+        tables = [path for path in sorted(data_dir.glob("*.csv")) if _has_queries(path)]
+        for split in _SPLITS:
+            of_split = [path for path in tables if split in path.stem.lower()]
+            found[split] = _only(of_split, f"CSV of the {split} split ({split}.csv)", data_dir)
+    if (data_dir / VECTORS).exists():
+        found["embeddings"] = data_dir / VECTORS
+        return found
+    streams = [p for p in sorted(data_dir.iterdir()) if p.suffix in _STREAM_ENDINGS]
+    folders = {p.parent for p in data_dir.glob("*/*.pth")} | {
+        p.parent for p in data_dir.glob("*.pth")
+    }
+    what = f"embeddings (a file ending in {' or '.join(_STREAM_ENDINGS)}, a folder of .pth files, or {VECTORS})"
+    found["embeddings"] = _only([*streams, *sorted(folders)], what, data_dir)
+    return found
 
 
-def _copy(source: Path, target: Path) -> None:
-    if not target.exists():
-        temporary = target.with_name(f".{target.name}.tmp")
-        shutil.copyfile(source, temporary)
-        temporary.replace(target)
+def _only(paths: Sequence[Path], what: str, data_dir: Path) -> Path:
+    if len(paths) != 1:
+        names = [path.name for path in paths]
+        raise ValueError(f"{data_dir}: it must hold one {what}; found {names or 'none'}")
+    return paths[0]
+
+
+def _has_queries(path: Path) -> bool:
+    """Whether it is a table of triplets and not one of stage 1."""
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        return "query_video" in file.readline()
+
+
+def _fingerprint(path: Path) -> list[object]:
+    """Of a file its size and time; of a folder the same over its files."""
+    files = sorted(path.glob("*.pth")) if path.is_dir() else [path]
+    stats = [file.stat() for file in files]
+    return [
+        str(path.absolute()),
+        len(files),
+        sum(stat.st_size for stat in stats),
+        max(stat.st_mtime_ns for stat in stats),
+    ]
 
 
 def _ids_of(path: Path) -> set[str]:
     return set(pq.ParquetFile(path).read(columns=["clip_id"])["clip_id"].to_pylist())
 
 
-def _write_dead(path: Path, clip_ids: Sequence[str]) -> None:
-    if not clip_ids:
-        path.unlink(missing_ok=True)
-        return
-    table = pa.table({"clip_id": list(clip_ids), "reason": ["no_embedding"] * len(clip_ids)})
+def _write_dead(path: Path, clip_ids: Sequence[str], data_dir: Path) -> None:
+    letters = [
+        DeadLetter(
+            clip_id=clip_id,
+            video_uri=str(data_dir),
+            stage="embeddings",
+            reason="no_embedding",
+            detail="a triplet names it",
+        )
+        for clip_id in clip_ids
+    ]
+    names = DeadLetter.__slots__
+    rows = [{name: getattr(letter, name) for name in names} for letter in letters]
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
+    schema = pa.schema([(name, pa.string()) for name in names])
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), sink)
     write_atomic(path, sink.getvalue().to_pybytes())

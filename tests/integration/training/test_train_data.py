@@ -1,16 +1,16 @@
 """`--data DIR` from files to an evaluation table, learnable only from clip and text together."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 
-from benchmarks.learnable_data import LearnableSize, make_learnable_data
+from benchmarks.learnable_data import LearnableSize, make_learnable_data, write_released
 from encoders.metrics import mean_average_precision_at_k
-from training.annotations.triplet_table import write_triplets
+from training.annotations.triplet_table import read_triplets
 from training.evaluate_rows import read_stage2_config
 from training.run import main
 from training.train_stage2 import load_composer
@@ -27,12 +27,7 @@ FAST = [
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    data = make_learnable_data(SIZE)
-    unit_ND = data.vectors_ND / np.linalg.norm(data.vectors_ND, axis=1, keepdims=True)
-    table = pa.table({"clip_id": list(data.clip_ids), "embedding": unit_ND.tolist()})
-    table = table.cast(pa.schema([("clip_id", pa.string()), ("embedding", pa.list_(pa.float32()))]))
-    pq.write_table(table, folder / "vectors.parquet")
-    write_triplets(folder / "triplets.parquet", data.triplets)
+    write_released(folder, make_learnable_data(SIZE))
     return folder
 
 
@@ -50,6 +45,10 @@ def test_released_data_to_an_evaluation_table(data_dir, tmp_path, capsys) -> Non
     shown = capsys.readouterr().out
     assert "clip + edit text" in shown
     assert "27.22" in shown
+    found = {t.query_id: t for t in read_triplets(tmp_path / "data" / "triplets.parquet")}
+    assert found["test-test_000009"].target_clip_ids == next(
+        t.target_clip_ids for t in make_learnable_data(SIZE).triplets if t.query_id == "test_000009"
+    )
     metrics = json.loads((tmp_path / "evaluate" / "metrics.json").read_text())
     rows = {row["name"]: row for row in metrics["rows"]}
     # Chance is 1 label in 48; the action alone leaves 8 counts.
@@ -86,18 +85,19 @@ def check_map_by_hand(run_dir, expected) -> None:
 
 
 def test_clips_without_an_embedding_stop_the_run_or_are_listed(data_dir, tmp_path) -> None:
-    table = pq.ParquetFile(data_dir / "vectors.parquet").read()
-    named = {c for t in make_learnable_data(SIZE).triplets for c in (t.query_clip_id,)}
-    lost = sorted(named)[:3]
-    broken = tmp_path / "data"
-    broken.mkdir()
-    keep = [clip not in lost for clip in table["clip_id"].to_pylist()]
-    pq.write_table(table.filter(pa.array(keep)), broken / "vectors.parquet")
-    (broken / "triplets.parquet").write_bytes((data_dir / "triplets.parquet").read_bytes())
-    command = ["--recipe", "tfcovr_base", "--data", str(broken), "--run-dir", str(tmp_path / "run")]
-    fast = [*FAST, "--config.loop.num-epochs", "1"]
+    data = make_learnable_data(SIZE)
+    lost = sorted({t.query_clip_id for t in data.triplets})[:3]
+    kept = [row for row, clip in enumerate(data.clip_ids) if clip not in lost]
+    broken = replace(
+        data,
+        clip_ids=tuple(data.clip_ids[row] for row in kept),
+        vectors_ND=data.vectors_ND[kept],
+    )
+    write_released(tmp_path / "data", broken, embeddings="pth")
+    command = ["--recipe", "tfcovr_base", "--data", str(tmp_path / "data")]
+    command += ["--run-dir", str(tmp_path / "run"), *FAST, "--config.loop.num-epochs", "1"]
     with pytest.raises(ValueError, match=r"3 of .* have no embedding, first: .*skip-missing"):
-        main([*command, *fast])
-    assert main([*command, *fast, "--skip-missing"]) == 0
+        main(command)
+    assert main([*command, "--skip-missing"]) == 0
     dead = pq.ParquetFile(tmp_path / "run" / "data" / "vectors.dead.parquet").read()
     assert dead["clip_id"].to_pylist() == lost
