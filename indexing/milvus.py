@@ -137,6 +137,10 @@ class ClipCollection:
             )
         )
 
+    def drop(self) -> None:
+        """The collection with all its rows; no error where there is none."""
+        _ask(lambda: self._client.drop_collection(self.name, timeout=_TIMEOUT_S))
+
     def upsert(self, rows: Sequence[dict[str, Any]]) -> None:
         """Rows with ROW_FIELDS and `embedding`."""
         if rows:
@@ -152,10 +156,16 @@ class ClipCollection:
         """Seal what was written; queries are faster afterwards."""
         _ask(lambda: self._client.flush(self.name, timeout=_TIMEOUT_S))
 
-    def rows(self, fields: Sequence[str] = ("clip_key", "clip_id")) -> Iterator[dict[str, Any]]:
-        """Every row, these fields of it."""
+    def rows(
+        self, fields: Sequence[str] = ("clip_key", "clip_id"), *, condition: str = ""
+    ) -> Iterator[dict[str, Any]]:
+        """Every row that fits the condition, these fields of it."""
         iterator = self._client.query_iterator(
-            self.name, batch_size=_PAGE, filter="", output_fields=list(fields), timeout=_TIMEOUT_S
+            self.name,
+            batch_size=_PAGE,
+            filter=condition,
+            output_fields=list(fields),
+            timeout=_TIMEOUT_S,
         )
         try:
             while page := iterator.next():
@@ -195,23 +205,53 @@ class ClipCollection:
         without_clip_id: str = "",
         without_span: "VideoSpan | None" = None,
     ) -> list[tuple[float, dict[str, Any]]]:
-        """(cosine, row) of the nearest clips by exact search, best first."""
+        """(cosine, row) of the nearest clips, best first."""
         conditions = [f"clip_id != {_quoted(without_clip_id)}"] if without_clip_id else []
         if without_span is not None:
             conditions.append(without_span.outside())
-        condition = " and ".join(conditions)
+        return self.nearest_many(vector_D[None], limit=limit, condition=" and ".join(conditions))[0]
+
+    def nearest_many(
+        self,
+        vectors_ND: np.ndarray,
+        *,
+        limit: int,
+        condition: str = "",
+        fields: Sequence[str] = ROW_FIELDS,
+    ) -> list[list[tuple[float, dict[str, Any]]]]:
+        """Per vector (cosine, row) of the nearest clips, best first; exact where the index is FLAT."""
         found = _ask(
             lambda: self._client.search(
                 self.name,
-                data=[vector_D.astype(np.float32).tolist()],
+                data=vectors_ND.astype(np.float32).tolist(),
                 anns_field="embedding",
                 filter=condition,
                 limit=limit,
-                output_fields=list(ROW_FIELDS),
+                output_fields=list(fields),
                 timeout=_TIMEOUT_S,
             )
         )
-        return [(float(hit["distance"]), dict(hit["entity"])) for hit in found[0]]
+        return [[(float(hit["distance"]), dict(hit["entity"])) for hit in hits] for hits in found]
+
+    def is_exact(self) -> bool:
+        """Whether the index compares a query with every vector."""
+        described = _ask(lambda: self._client.describe_index(self.name, "embedding"))
+        return str((described or {}).get("index_type", "")).upper() == "FLAT"
+
+    def some_rows(
+        self, fields: Sequence[str], *, limit: int, condition: str = ""
+    ) -> list[dict[str, Any]]:
+        """At most `limit` rows that fit the condition, whichever Milvus gives."""
+        found = _ask(
+            lambda: self._client.query(
+                self.name,
+                filter=condition,
+                output_fields=list(fields),
+                limit=limit,
+                timeout=_TIMEOUT_S,
+            )
+        )
+        return [dict(row) for row in found]
 
     def count(self) -> int:
         """Rows that are there now."""

@@ -1,67 +1,78 @@
 """Which clips of the archive show the query clip, changed as the edit text says?"""
 
-import json
-import re
-import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
-import tyro
-from rich.console import Console
-from rich.table import Table
 
 from encoders.backends import open_backend
 from encoders.card import read_card
-from encoders.decode import DecodeError, DecodeRequest, Span
+from encoders.decode import DecodeError, DecodeRequest, MediaLimits, Span
 from encoders.isolate import IsolatedDecoder
-from indexing.milvus import TO_THE_END, VideoSpan, open_collection
-from indexing.plan import VIDEO_SUFFIXES
+from indexing.milvus import VideoSpan, open_collection
+from indexing.query_abstain import AbstainThreshold
+from indexing.query_compose import QueryVectors, compose_all, probed, read_wishes, with_wishes
+from indexing.query_encoder import QueryEncoder
+from indexing.query_filters import RowFilter
+from indexing.search_archive import DETAIL_FIELDS, MAX_ROWS, Archive
+from indexing.search_hits import Candidate, Watch, choose_hits
+from indexing.search_place import parse_file, place_of_row
+from indexing.search_types import ClipPlace, ComposedQuery, Hit, SearchResult
+
+__all__ = ["DECODE_DEADLINE_S", "ClipPlace", "ComposedQuery", "Hit", "SearchClient", "SearchResult"]
 
 DECODE_DEADLINE_S = 60.0
-_SPAN = re.compile(r"^(?P<file>.+)@(?P<start>\d+(\.\d+)?)-(?P<end>\d+(\.\d+)?)?$")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ClipPlace:
-    """Where a clip is: `end_s` None = to the end of its video."""
+class SearchOptions:
+    """How a client works."""
 
-    clip_id: str
-    video_uri: str
-    start_s: float
-    end_s: float | None
-    label: str | None = None
-    split: str | None = None
-    attributes: Mapping[str, str] = field(default_factory=dict)
-
-    def span(self) -> str:
-        """For people."""
-        return f"{self.start_s:.2f}-{'end' if self.end_s is None else f'{self.end_s:.2f}'} s"
+    backend: Literal["onnx", "torch"] = "onnx"
+    num_threads: int | None = None
+    limits: MediaLimits = field(default_factory=MediaLimits)
+    """For query clips that come as files or bytes."""
+    decode_deadline_s: float = DECODE_DEADLINE_S
+    threshold: AbstainThreshold | None = None
+    """Below it the answer says that nothing matches."""
+    files: bool = True
+    """Whether a text that is no clip id may name a file of this machine."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Hit(ClipPlace):
-    """One answer; `score` is the cosine with the composed query."""
+@dataclass(kw_only=True, slots=True)
+class _Asked:
+    """One query on its way through a call."""
 
-    score: float
+    query: ComposedQuery
+    place: ClipPlace
+    clip_D: np.ndarray | None
+    row_filter: RowFilter
+    vectors: QueryVectors | None = None
 
+    def condition(self) -> str:
+        place, parts = self.place, [self.row_filter.condition]
+        if self.clip_D is not None and not place.clip_id and place.video_uri:
+            span = VideoSpan(video_uri=place.video_uri, start_s=place.start_s, end_s=place.end_s)
+            parts.append(span.outside())
+        return " and ".join(part for part in parts if part)
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SearchResult:
-    """The query clip as it was understood (clip_id "" for a file), and the answers, best first."""
-
-    query: ClipPlace
-    edit_text: str
-    hits: tuple[Hit, ...]
-    backend_used: str
+    def pool(self) -> int:
+        """How many candidates to ask for."""
+        query = self.query
+        wide = bool(query.keep or query.exclude or query.group_by_video)
+        wide = wide or query.group_above < 1 or self.row_filter.duration_s is not None
+        return min(max(20 * query.limit, 200) if wide else query.limit + 1, MAX_ROWS)
 
 
 class SearchClient:
-    """An open collection with the encoder that made it; refuses any other encoder."""
+    """An open collection with the encoder that made it; refuses any other encoder. Threads may share it."""
 
     def __init__(
         self,
@@ -70,14 +81,21 @@ class SearchClient:
         bundle_dir: str | Path,
         *,
         backend: Literal["onnx", "torch"] = "onnx",
+        options: SearchOptions | None = None,
     ) -> None:
-        self._card = read_card(bundle_dir)
+        self.options = options or SearchOptions(backend=backend)
+        self.card = read_card(bundle_dir)
         self._stack = ExitStack()
+        self._decode_lock = threading.Lock()
         with ExitStack() as opening:
-            self._collection = opening.enter_context(open_collection(milvus_uri, collection))
-            self._collection.check(encoder_id=self._card.encoder_id)
-            self._encoder = open_backend(bundle_dir, backend)
-            self._decoder = opening.enter_context(IsolatedDecoder(deadline_s=DECODE_DEADLINE_S))
+            self.collection = opening.enter_context(open_collection(milvus_uri, collection))
+            self.collection.check(encoder_id=self.card.encoder_id)
+            threads = self.options.num_threads
+            self._encoder = open_backend(bundle_dir, self.options.backend, num_threads=threads)
+            self.query_encoder = QueryEncoder(bundle_dir, self._encoder, num_threads=threads)
+            self.archive = Archive(self.collection, Path(bundle_dir), self.card)
+            deadline_s = self.options.decode_deadline_s
+            self._decoder = opening.enter_context(IsolatedDecoder(deadline_s=deadline_s))
             self._stack = opening.pop_all()
 
     def __enter__(self) -> "SearchClient":
@@ -95,149 +113,170 @@ class SearchClient:
         """Let Milvus go; a Milvus Lite folder can then be opened by another process."""
         self._stack.close()
 
-    def search(self, *, clip: str, edit: str = "", limit: int = 10) -> SearchResult:
-        """`clip` is a clip id of the archive, a video FILE or FILE@START-END in seconds.
+    def search(
+        self,
+        *,
+        clip: str | bytes | ClipPlace = "",
+        edit: str | Sequence[str] = (),
+        **how: Any,
+    ) -> SearchResult:
+        """One query; `how` are the other fields of ComposedQuery: keep, exclude, strength, filters, limit ...
 
         The query clip itself is no answer, nor what overlaps with the span of a file. Without an edit text: the clips most like the query clip.
         """
-        if limit < 1:
-            raise ValueError(f"limit is {limit}; it must be at least 1")
-        place, vector_D = self._find(clip)
-        if edit:
-            vector_D = self._encoder.embed_queries(vector_D[None], [edit])[0]
-        is_of_archive = bool(place.clip_id)
-        span = VideoSpan(video_uri=place.video_uri, start_s=place.start_s, end_s=place.end_s)
-        found = self._collection.nearest(
-            vector_D,
-            limit=limit,
-            without_clip_id=place.clip_id,
-            without_span=None if is_of_archive else span,
+        edits = ((edit,) if edit else ()) if isinstance(edit, str) else tuple(edit)
+        return self.search_many([ComposedQuery(clip=clip, edits=edits, **how)])[0]
+
+    def search_many(self, queries: Sequence[ComposedQuery]) -> list[SearchResult]:
+        """All queries through the encoder and Milvus together; answers in their order."""
+        watch = Watch()
+        fields = self.archive.fields if any(query.filters for query in queries) else None
+        with watch.step("decode"):
+            asked = []
+            for query in queries:
+                row_filter = fields.compile(query.filters) if fields else RowFilter()
+                place, clip_D = self._find(query.clip)
+                asked.append(_Asked(query=query, place=place, clip_D=clip_D, row_filter=row_filter))
+        with watch.step("text"):
+            texts = [edit for query in queries for edit in query.edits]
+            if texts:
+                self.query_encoder.text_vectors(texts)
+        with watch.step("fuse"):
+            self._compose(asked)
+        with watch.step("milvus"):
+            found = self._nearest(asked)
+        results = [self._answer(one, rows) for one, rows in zip(asked, found, strict=True)]
+        timings_ms = watch.timings_ms()
+        return [replace(result, timings_ms=timings_ms) for result in results]
+
+    def place_of(self, clip_id: str) -> ClipPlace | None:
+        """A clip of the archive; None when there is none of this id."""
+        rows = self.collection.rows_of_clip(clip_id)
+        return place_of_row(rows[0]) if rows else None
+
+    def _compose(self, asked: Sequence[_Asked]) -> None:
+        composed = compose_all(
+            [one.query for one in asked],
+            [one.clip_D for one in asked],
+            self.query_encoder,
+            self.archive,
         )
-        hits = [Hit(score=score, **asdict(_place_of_row(row))) for score, row in found]
+        for one, query_D in zip(asked, composed, strict=True):
+            query = one.query
+            if query.liked or query.disliked:
+                liked, disliked = self._vectors_of(query.liked), self._vectors_of(query.disliked)
+                query_D = probed(query_D, liked, disliked)
+            wishes = read_wishes(query, one.clip_D, self.query_encoder, self.archive)
+            one.vectors = with_wishes(query_D, one.clip_D, wishes, self.query_encoder)
+
+    def _nearest(self, asked: Sequence[_Asked]) -> list[list[Candidate]]:
+        """One call to Milvus per condition, size and kind of search."""
+        together: defaultdict[tuple[str, int, bool], list[tuple[int, np.ndarray]]] = defaultdict(
+            list
+        )
+        for number, one in enumerate(asked):
+            assert one.vectors is not None
+            exact = one.query.exact and not self.archive.is_exact
+            for vector_D in one.vectors.searches():
+                together[one.condition(), one.pool(), exact].append((number, vector_D))
+        found: list[dict[str, Candidate]] = [{} for _ in asked]
+        for (condition, limit, exact), turns in together.items():
+            vectors_ND = np.stack([vector_D for _number, vector_D in turns])
+            if exact:
+                answers = self.archive.exact_nearest(vectors_ND, limit=limit, condition=condition)
+            else:
+                answers = self.collection.nearest_many(
+                    vectors_ND, limit=limit, condition=condition, fields=DETAIL_FIELDS
+                )
+            for (number, _), rows in zip(turns, answers, strict=True):
+                for _score, row in rows:
+                    found[number][row["clip_key"]] = Candidate(
+                        place=place_of_row(row),
+                        vector_D=np.asarray(row["embedding"], np.float32),
+                    )
+        return [list(candidates.values()) for candidates in found]
+
+    def _answer(self, one: _Asked, candidates: Sequence[Candidate]) -> SearchResult:
+        assert one.vectors is not None
+        hits = choose_hits(
+            one.query,
+            one.vectors,
+            [
+                c
+                for c in candidates
+                if not one.place.clip_id or c.place.clip_id != one.place.clip_id
+            ],
+            archive=self.archive,
+            duration_s=one.row_filter.duration_s,
+        )
+        threshold = self.options.threshold
         return SearchResult(
-            query=place,
-            edit_text=edit,
-            hits=tuple(hits),
+            query=one.place,
+            edit_text=", then ".join(one.query.edits),
+            hits=hits,
             backend_used=self._encoder.kind,
+            is_exact=one.query.exact or self.archive.is_exact,
+            has_match=threshold.has_match(hits) if threshold and one.query.edits else None,
+            matched_by=one.vectors.matched_by,
         )
 
-    def _find(self, clip: str) -> tuple[ClipPlace, np.ndarray]:
-        rows = self._collection.rows_of_clip(clip)
-        if rows:
-            return _place_of_row(rows[0]), np.asarray(rows[0]["embedding"], np.float32)
-        place = parse_file(clip)
+    def _vectors_of(self, clip_ids: Sequence[str]) -> np.ndarray:
+        vectors = []
+        for clip_id in clip_ids:
+            rows = self.collection.rows_of_clip(clip_id)
+            if not rows:
+                raise ValueError(f"no clip {clip_id!r} in collection {self.collection.name!r}")
+            vectors.append(np.asarray(rows[0]["embedding"], np.float32))
+        return np.array(vectors, np.float32)
+
+    def _find(self, clip: str | bytes | ClipPlace) -> tuple[ClipPlace, np.ndarray | None]:
+        if isinstance(clip, bytes):
+            if not clip:
+                raise ValueError("the query clip has 0 bytes")
+            with tempfile.NamedTemporaryFile(suffix=".video") as file:
+                file.write(clip)
+                file.flush()
+                place = ClipPlace(clip_id="", video_uri=file.name, start_s=0.0, end_s=None)
+                vector_D = self.embed(place, name="the uploaded video")
+            return ClipPlace(clip_id="", video_uri="", start_s=0.0, end_s=None), vector_D
+        name = clip if isinstance(clip, str) else clip.clip_id
+        if name:
+            rows = self.collection.rows_of_clip(name)
+            if rows:
+                return place_of_row(rows[0]), np.asarray(rows[0]["embedding"], np.float32)
+        if isinstance(clip, ClipPlace):
+            return clip, self.embed(clip, name=clip.video_uri)
+        if not clip:
+            return ClipPlace(clip_id="", video_uri="", start_s=0.0, end_s=None), None
+        place = parse_file(clip) if self.options.files else None
         if place is None:
+            files = "nor a video file (FILE or FILE@START-END in seconds)"
             raise ValueError(
-                f"clip {clip!r} is neither a clip id of collection {self._collection.name!r} "
-                "nor a video file (FILE or FILE@START-END in seconds)"
+                f"clip {clip!r} is neither a clip id of collection {self.collection.name!r} {files}"
+                if self.options.files
+                else f"no clip {clip!r} in collection {self.collection.name!r}"
             )
+        return place, self.embed(place, name=clip)
+
+    def embed(self, place: ClipPlace, *, name: str) -> np.ndarray:
+        """The vector of a span of a file; ValueError says what is wrong with the file."""
         span = Span(start_s=place.start_s, end_s=place.end_s)
-        request = DecodeRequest(video=place.video_uri, spans=(span,), sampling=self._card.sampling)
-        try:
-            decoded = self._decoder.decode(request)
-        except DecodeError as error:
-            raise ValueError(f"{clip}: {error}") from error
+        request = DecodeRequest(
+            video=place.video_uri,
+            spans=(span,),
+            sampling=self.card.sampling,
+            limits=self.options.limits,
+        )
+        with self._decode_lock:
+            try:
+                decoded = self._decoder.decode(request)
+            except DecodeError as error:
+                raise ValueError(f"{name}: {_without_path(error, place)}") from error
         if decoded.errors[0] is not None:
-            raise ValueError(f"{clip}: {decoded.errors[0]}")
-        return place, self._encoder.embed_clips(decoded.frames_NTHWC)[0]
+            raise ValueError(f"{name}: {_without_path(decoded.errors[0], place)}")
+        return self._encoder.embed_clips(decoded.frames_NTHWC)[0]
 
 
-def parse_file(text: str) -> ClipPlace | None:
-    """FILE, FILE@START-END or FILE@START-; None when there is no such file."""
-    path, start_s, end_s = Path(text), 0.0, None
-    matched = _SPAN.match(text)
-    if not path.is_file() and matched:
-        path = Path(matched["file"])
-        start_s = float(matched["start"])
-        end_s = None if matched["end"] is None else float(matched["end"])
-        if end_s is not None and end_s <= start_s:
-            raise ValueError(f"{text!r} ends at {end_s} s, which is not after {start_s} s")
-    if not path.is_file():
-        if path.suffix.lower() in VIDEO_SUFFIXES:
-            raise ValueError(f"there is no file {str(path)!r}")
-        return None
-    return ClipPlace(clip_id="", video_uri=str(path.resolve()), start_s=start_s, end_s=end_s)
-
-
-def _place_of_row(row: Mapping[str, Any]) -> ClipPlace:
-    return ClipPlace(
-        clip_id=row["clip_id"],
-        video_uri=row["video_uri"],
-        start_s=row["start_s"],
-        end_s=None if row["end_s"] == TO_THE_END else row["end_s"],
-        label=row["label"] or None,
-        split=row["split"] or None,
-        attributes=dict(row["attributes"] or {}),
-    )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SearchConfig:
-    """Ask an indexed archive: a clip and an edit text."""
-
-    bundle_dir: Path
-    """Bundle that indexed the archive, or one with the same encoder id."""
-    milvus_uri: str
-    """A folder (Milvus Lite) or http://HOST:19530."""
-    clip: str
-    """A clip id of the archive, a video FILE, or FILE@START-END in seconds."""
-    edit: str = ""
-    """What should be different, such as "with 2.5 twists"; without it, the most similar clips."""
-    limit: Annotated[int, tyro.conf.arg(aliases=["-k"])] = 10
-    """Number of answers."""
-    collection: str = "clips"
-    backend: Literal["onnx", "torch"] = "onnx"
-    """What runs the encoder."""
-    json: bool = False
-    """Print JSON instead of a table."""
-    sheet: Path | None = None
-    """Draw query and answers as film strips into this PNG."""
-
-
-_EXAMPLES = """examples:
-  tfcovr search --bundle-dir runs/demo/stage2/bundle --milvus-uri runs/demo/milvus \\
-      --clip dive-000017 --edit 'with 2.5 twists' -k 10 --sheet answers.png
-  tfcovr search ... --clip new_video.mp4@12.0-15.5 --edit 'in tuck position' --json
-"""
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print the answers."""
-    config = tyro.cli(
-        SearchConfig,
-        args=argv,
-        prog="tfcovr search",
-        description=f"{SearchConfig.__doc__}\n\n{_EXAMPLES}",
-    )
-    with SearchClient(
-        config.milvus_uri, config.collection, config.bundle_dir, backend=config.backend
-    ) as client:
-        result = client.search(clip=config.clip, edit=config.edit, limit=config.limit)
-    if config.sheet is not None:
-        from indexing.sheet import draw_sheet  # decodes and draws; only when it is asked for
-
-        draw_sheet(result, config.sheet)
-    if config.json:
-        sys.stdout.write(json.dumps(asdict(result), ensure_ascii=False) + "\n")
-        return 0
-    Console().print(_table(result))
-    if config.sheet is not None:
-        sys.stdout.write(f"film strips: {config.sheet}\n")
-    return 0
-
-
-def _table(result: SearchResult) -> Table:
-    query = result.query
-    name = query.clip_id or query.video_uri
-    title = f"{name} ({query.label or 'no label'}, {query.span()})"
-    table = Table(title=f"{title}: {result.edit_text or 'most similar'} [{result.backend_used}]")
-    for heading in ("", "score", "clip", "label", "span", "file"):
-        table.add_column(heading, justify="right" if heading in ("", "score") else "left")
-    for rank, hit in enumerate(result.hits, start=1):
-        cells = (hit.clip_id, hit.label or "", hit.span(), hit.video_uri)
-        table.add_row(str(rank), f"{hit.score:.4f}", *cells)
-    return table
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+def _without_path(error: DecodeError, place: ClipPlace) -> str:
+    """The error without where the file lies on this machine."""
+    return str(error).replace(place.video_uri, "the video")

@@ -18,7 +18,7 @@ from encoders.backends import open_backend
 from encoders.canaries import CANARY_FILE, read_canaries, write_canaries
 from encoders.card import BundleMismatchError, hash_file, read_card, sealed, write_card
 from encoders.clips import Clip, write_clips
-from indexing import pipeline, search, verify
+from indexing import pipeline, search_command, verify
 from indexing.config import IndexConfig
 from indexing.ledger import read_dead_letters
 from indexing.milvus import EncoderMismatchError, open_collection
@@ -216,14 +216,14 @@ def test_the_command_answers_in_json_and_as_film_strips(
     sheet = tmp_path / "sheet.png"
     arguments = ["--bundle-dir", str(config.bundle_dir), "--milvus-uri", config.milvus_uri]
     arguments += ["--clip", f"{config.clips}/good-4.mp4@0.1-0.6", "--edit", "in tuck", "-k", "2"]
-    assert search.main([*arguments, "--json", "--sheet", str(sheet)]) == 0
+    assert search_command.main([*arguments, "--json", "--sheet", str(sheet)]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["query"]["end_s"] == 0.6
     assert len(answer["hits"]) == 2
     picture = Image.open(sheet)
     assert picture.height > 3 * 100
     assert len(set(picture.convert("L").tobytes())) > 20
-    assert search.main(arguments) == 0
+    assert search_command.main(arguments) == 0
     assert answer["hits"][0]["clip_id"][:6] in capsys.readouterr().out
 
 

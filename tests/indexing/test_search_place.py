@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("encoders.backends")
 
-from indexing.search import parse_file
+from indexing.search_place import parse_file
 
 
 def test_a_file_may_carry_a_span_and_an_at_sign(tmp_path: Path) -> None:
