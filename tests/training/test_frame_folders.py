@@ -34,7 +34,7 @@ def test_the_decoder_finds_every_frame_as_the_jpeg_has_it(tmp_path):
     assert clips.frame_indices_NT[0].tolist() == list(range(9))
     for frame_HWC, path in zip(clips.frames_NTHWC[0], paths, strict=True):
         expected_HWC = np.asarray(Image.open(path).convert("RGB"))
-        assert np.abs(frame_HWC.astype(int) - expected_HWC.astype(int)).mean() < 6
+        assert np.abs(frame_HWC.astype(int) - expected_HWC.astype(int)).mean() < 0.5
 
 
 def test_a_span_counts_frames_at_the_given_rate(tmp_path):

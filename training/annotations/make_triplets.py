@@ -13,7 +13,8 @@ from rich.progress import Progress
 from rich.table import Table
 
 from cluster.storage import write_atomic
-from encoders.clips import Clip, read_clips
+from encoders.clips import Clip, read_clips, write_clips
+from training.annotations.gallery import cap_gallery
 from training.annotations.label_pairs import attributes_by_label, label_pairs
 from training.annotations.llm import LlmConfig, LlmTexts, write_texts
 from training.annotations.triplets import (
@@ -30,7 +31,8 @@ the answers to a query are the clips of the new label in other videos of the sam
 
 examples:
   tfcovr triplets --clips runs/demo/archive/clips.parquet --out runs/demo/triplets.parquet
-  tfcovr triplets --clips clips.parquet --out triplets.parquet --num-triplets 180000 --held-out-share 0.2
+  tfcovr triplets --clips clips.parquet --out triplets.parquet --num-triplets 180000 --max-targets 3.9 \\
+      --complete-splits --gallery gallery.parquet      # the paper's size, every split capped
   tfcovr triplets --clips clips.parquet --out triplets.parquet --llm-url http://127.0.0.1:8000/v1 --llm-model NAME
 """
 
@@ -44,6 +46,8 @@ class MakeTripletsConfig:
     out: Path
     """The triplets.parquet to write; a summary goes beside it as <name>.json."""
     triplets: TripletConfig = field(default_factory=TripletConfig)
+    gallery: Path | None = None
+    """Write the capped gallery here: a clips.parquet of the query and target clips alone, for `index` and `evaluate`."""
     llm_url: str | None = None
     """Base URL of an OpenAI-compatible endpoint that writes edit texts; None = templates only."""
     llm_model: str | None = None
@@ -81,16 +85,31 @@ def run(argv: Sequence[str] | None = None) -> int:
             f"{config.triplets.max_changes} attributes, {report.num_edits_without_target} edits have no target"
         )
     write_triplets(config.out, triplets)
+    capped = None if config.gallery is None else cap_gallery(triplets, clips)
+    if capped is not None and config.gallery is not None:
+        write_clips(config.gallery, capped.clips)
     num_written = sum((t.source_label, t.target_label) in texts for t in triplets)
     record = {
         "config": asdict(config),
         "report": asdict(report),
         "edit_texts": {"llm": num_written, "templates": len(triplets) - num_written},
     }
+    if capped is not None:
+        record["gallery"] = {
+            "num_clips": len(capped.clips),
+            "num_left_out": capped.num_left_out,
+            "unlisted_answers_per_query": capped.unlisted_answers_per_query,
+        }
     if llm is not None:
         record["llm"] = {k: v for k, v in asdict(llm).items() if k != "texts"}
     write_atomic(config.out.with_suffix(".json"), json.dumps(record, indent=1, default=os.fspath))
     console.print(_summary(report))
+    if capped is not None:
+        console.print(
+            f"gallery: {len(capped.clips)} clips, {capped.num_left_out} left out, "
+            f"{capped.unlisted_answers_per_query:.2f} unlisted answers per query",
+            highlight=False,
+        )
     if llm is not None:
         console.print(
             f"edit texts: {num_written} from {config.llm_model}, {len(triplets) - num_written} from templates"
