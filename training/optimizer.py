@@ -24,6 +24,7 @@ def build_optimizer(module: nn.Module, config: LoopConfig) -> torch.optim.AdamW:
             scale = next((s for prefix, s in scales.items() if name.startswith(prefix)), 1.0)
             with_decay = decays(name, parameter, undecayed)
             groups.setdefault((with_decay, scale), []).append(parameter)
+    # One pass over the weights instead of a dozen: at the Combiner's 85 M, most of a step's time outside its products.
     return torch.optim.AdamW(
         [
             {
@@ -35,6 +36,7 @@ def build_optimizer(module: nn.Module, config: LoopConfig) -> torch.optim.AdamW:
         ],
         lr=config.learning_rate,
         betas=config.betas,
+        fused=True,
     )
 
 
