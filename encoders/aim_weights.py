@@ -114,9 +114,13 @@ def interpolate_frames(tensor: Tensor, num_frames: int, *, axis: int) -> Tensor:
 
 
 def summarize_names(names: Iterable[str]) -> str:
-    """Blocks folded into one entry: "transformer.resblocks.*.ln_1.bias (12), ln_pre.bias"."""
-    counts = Counter(re.sub(r"\.\d+\.", ".*.", name) for name in names)
+    """Blocks and what is in one of their layers folded into one entry: "ln_pre.bias, transformer.resblocks.*.attn.* (48)"."""
+    counts = Counter(re.sub(r"\.\d+\.(\w+)(\..+)?$", _fold, name) for name in names)
     return ", ".join(n if count == 1 else f"{n} ({count})" for n, count in counts.items())
+
+
+def _fold(found: re.Match[str]) -> str:
+    return f".*.{found[1]}" + (".*" if found[2] else "")
 
 
 def _config_of_shapes(source: SourceWeights, num_heads: int | None) -> AimConfig:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from encoders.aim_weights import SourceWeights
+from encoders.text import no_progress_bar
 
 _TOP_NAMES = {
     "conv1.weight": "embeddings.patch_embedding.weight",
@@ -60,9 +61,13 @@ def _open_clip(name_or_folder: str | Path) -> nn.Module:
     if kind not in ("clip", "clip_vision_model"):
         raise ValueError(f"{name_or_folder} is a {kind!r} model; a CLIP vision model is needed")
     try:
-        loaded: Any = CLIPVisionModel.from_pretrained(
-            str(name_or_folder), output_loading_info=True, weights_only=True, dtype=torch.float32
-        )
+        with no_progress_bar():
+            loaded: Any = CLIPVisionModel.from_pretrained(
+                str(name_or_folder),
+                output_loading_info=True,
+                weights_only=True,
+                dtype=torch.float32,
+            )
     except RuntimeError as error:
         raise ValueError(f"{name_or_folder} does not fit its own config.json: {error}") from error
     model, info = loaded

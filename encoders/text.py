@@ -181,7 +181,7 @@ def open_text_encoder(
     from encoders.text_models import CLIP_TEXT, QFORMER, open_text_model
 
     place = _find_packaged(str(name_or_folder))
-    with _no_progress_bar():
+    with no_progress_bar():
         model: Any = open_text_model(place)
     kind = model.config.model_type
     usual: dict[str, Pooling] = {QFORMER: "cls", CLIP_TEXT: "own"}
@@ -238,7 +238,7 @@ def _find_packaged(name: str) -> str:
 
 
 @contextmanager
-def _no_progress_bar() -> Iterator[None]:
+def no_progress_bar() -> Iterator[None]:
     """transformers draws one even for weights that load in a tenth of a second."""
     from transformers.utils import logging as transformers_logging
 

@@ -162,5 +162,5 @@ def test_shapes_of_no_encoder_are_refused(changes, message):
 
 
 def test_names_are_folded_by_block():
-    names = ["a.0.b", "a.1.b", "c", "a.11.b"]
-    assert summarize_names(names) == "a.*.b (3), c"
+    names = ["a.0.b", "a.1.b", "c.d", "a.11.b", "a.2.e.x.y", "a.2.e.z"]
+    assert summarize_names(names) == "a.*.b (3), c.d, a.*.e.* (2)"
