@@ -7,24 +7,35 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
+
+from training.vectors import VectorsConfig, compute_vectors
 
 pytestmark = pytest.mark.timeout(1200)
 ROOT = Path(__file__).resolve().parents[3]
 NUM_EPOCHS = 40
 
 
-def command(archive: Path, run_dir: Path, *extra: str) -> list[str]:
+@dataclass(frozen=True)
+class Stage:
+    """The command of a stage but for its run folder, and a run of it that nothing disturbed."""
+
+    options: tuple[str, ...]
+    reference: Path
+
+    def command(self, run_dir: Path, *extra: str) -> list[str]:
+        return command(self.options, run_dir, *extra)
+
+
+def command(options: tuple[str, ...], run_dir: Path, *extra: str) -> list[str]:
     return [
-        *(sys.executable, "training/run.py", "--recipe", "demo_actions_tiny", "--quiet"),
-        *("--clips", str(archive / "clips.parquet"), "--run-dir", str(run_dir)),
-        *("--frame-vectors-dir", str(archive / "frame_vectors")),
-        *("--config.attributes", "first", "last", "--config.loop.batch-size", "4"),
+        *(sys.executable, "training/run.py", "--quiet", "--run-dir", str(run_dir), *options),
         *("--config.loop.num-epochs", str(NUM_EPOCHS), "--config.loop.num-threads", "1"),
-        *extra,
+        *("--config.loop.batch-size", "4", *extra),
     ]
 
 
@@ -106,48 +117,62 @@ def assert_same_run(run_dir: Path, reference: Path) -> None:
     assert [(x["step"], x.get("epoch")) for x in found] == [
         (x["step"], x.get("epoch")) for x in expected
     ]
-    for name in ("loss", "val_top1"):
+    for name in ("loss", "val_top1", "val_map@50"):
         assert [x[name] for x in found if name in x] == pytest.approx(
             [x[name] for x in expected if name in x], rel=1e-6
         )
 
 
 @pytest.fixture(scope="module")
-def plain_reference(archive, tmp_path_factory) -> Path:
-    run_dir = tmp_path_factory.mktemp("plain") / "run"
-    finish(command(archive, run_dir, "--no-ray"))
-    return run_dir
+def stages(archive, tmp_path_factory) -> dict[str, Stage]:
+    folder = tmp_path_factory.mktemp("plain")
+    clips = archive / "clips.parquet"
+    first = (
+        *("--recipe", "demo_actions_tiny", "--clips", str(clips)),
+        *("--frame-vectors-dir", str(archive / "frame_vectors")),
+        *("--config.attributes", "first", "last"),
+    )
+    finish(command(first, folder / "stage1", "--no-ray"))
+    bundle, vectors = folder / "stage1" / "bundle", folder / "vectors.parquet"
+    compute_vectors(VectorsConfig(clips=clips, bundle=bundle, out=vectors))
+    second = (
+        *("--recipe", "demo_fusion_tiny", "--vectors", str(vectors), "--init", str(bundle)),
+        *("--triplets", str(archive / "triplets.parquet")),
+    )
+    finish(command(second, folder / "stage2", "--no-ray"))
+    return {name: Stage(o, folder / name) for name, o in (("stage1", first), ("stage2", second))}
 
 
 @pytest.mark.parametrize("kill", [kill_driver, kill_group])
-def test_a_killed_plain_run_goes_on(kill, archive, plain_reference, tmp_path) -> None:
-    arguments = command(archive, tmp_path / "run", "--no-ray")
+@pytest.mark.parametrize("name", ["stage1", "stage2"])
+def test_a_killed_plain_run_goes_on(name, kill, stages, tmp_path) -> None:
+    arguments = stages[name].command(tmp_path / "run", "--no-ray")
     process = start(arguments)
     wait_for_epoch(process, tmp_path / "run", 3)
     kill(process)
     assert not (tmp_path / "run" / "result.json").exists()
     finish(arguments)
-    assert_same_run(tmp_path / "run", plain_reference)
+    assert_same_run(tmp_path / "run", stages[name].reference)
 
 
-@pytest.mark.parametrize("kill", [kill_driver, kill_group])
-def test_a_killed_driver_of_a_ray_run_goes_on(kill, archive, plain_reference, tmp_path) -> None:
+@pytest.mark.parametrize(("name", "kill"), [("stage1", kill_driver), ("stage2", kill_group)])
+def test_a_killed_driver_of_a_ray_run_goes_on(name, kill, stages, tmp_path) -> None:
     """One worker has the very numbers of the plain loop; nothing of the first start is left running."""
-    arguments = command(archive, tmp_path / "run", "--num-workers", "1")
+    arguments = stages[name].command(tmp_path / "run", "--num-workers", "1")
     process = start(arguments)
     wait_for_epoch(process, tmp_path / "run", 3)
     before = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
     kill(process)
     finish(arguments)
-    assert_same_run(tmp_path / "run", plain_reference)
+    assert_same_run(tmp_path / "run", stages[name].reference)
     _gone, alive = psutil.wait_procs(before, timeout=10)
     assert [x for x in alive if x.status() != psutil.STATUS_ZOMBIE] == []
 
 
-def test_a_killed_ray_worker_is_replaced(archive, plain_reference, tmp_path) -> None:
-    process = start(command(archive, tmp_path / "run", "--num-workers", "1"))
+def test_a_killed_ray_worker_is_replaced(stages, tmp_path) -> None:
+    process = start(stages["stage1"].command(tmp_path / "run", "--num-workers", "1"))
     wait_for_epoch(process, tmp_path / "run", 3)
     kill_worker(process)
     _out, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, errors[-2000:]
-    assert_same_run(tmp_path / "run", plain_reference)
+    assert_same_run(tmp_path / "run", stages["stage1"].reference)
