@@ -38,7 +38,11 @@ COMMANDS: dict[str, Command] = {
     "export": Command(module="encoders.export", help="add ONNX files and canaries to a bundle"),
     "index": Command(module="indexing.pipeline", help="embed an archive into Milvus"),
     "verify": Command(module="indexing.verify", help="prove that the collection is complete"),
-    "search": Command(module="indexing.search", help="ask: a clip and an edit text"),
+    "retry": Command(module="indexing.retry_dead", help="try dead letters again, by reason"),
+    "search": Command(module="indexing.search_command", help="ask: a clip and an edit text"),
+    "shell": Command(module="indexing.search_shell", help="ask, edit the answers, undo"),
+    "serve": Command(module="indexing.serve", help="answer over HTTP, with a web page"),
+    "calibrate": Command(module="indexing.query_abstain", help="when to say that nothing matches"),
     "evaluate": Command(module="training.evaluate", help="mAP and Recall, with intervals"),
     "report": Command(module="benchmarks.report", help="a finished run -> report.html"),
 }

@@ -1,10 +1,16 @@
-"""What one indexing run is told."""
+"""What one indexing run is told, and how a later command of the same run folder reads it back."""
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from cluster.storage import write_atomic
+from indexing.fetch import FetchOptions
 from indexing.resources import WorkerOptions
+from indexing.sources import public_uri
+
+CONFIG = "index_config.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -14,7 +20,7 @@ class IndexConfig:
     bundle_dir: Path
     """Bundle whose encoder makes the vectors."""
     clips: str
-    """A clips.parquet, or a folder or glob of videos (one clip per file)."""
+    """A clips.parquet, or a folder or glob of videos (one clip per file); local, s3://, gs://, abfs:// or http(s)://."""
     milvus_uri: str
     """A folder (Milvus Lite) or http://HOST:19530."""
     run_dir: Path
@@ -27,11 +33,54 @@ class IndexConfig:
     decode_deadline_s: float = 120.0
     """A video that takes longer becomes a dead letter (decode_timeout)."""
     workers: WorkerOptions = field(default_factory=WorkerOptions)
-    retry_dead: bool = False
-    """Try clips again that failed for good, with their content unchanged."""
+    fetch: FetchOptions = field(default_factory=FetchOptions)
+    retry: tuple[str, ...] = ()
+    """Reasons of dead letters whose clips are tried again with their content unchanged; all = any reason."""
     prune: bool = False
     """Delete rows of clips that the archive does not have any more."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ValueError(f"batch_size is {self.batch_size}; it must be at least 1")
+
+
+def write_config(config: IndexConfig) -> None:
+    """Beside the ledger; paths are made absolute, and what holds for one run only is left out."""
+    kept = replace(
+        config,
+        bundle_dir=config.bundle_dir.resolve(),
+        run_dir=config.run_dir.resolve(),
+        clips=public_uri(_absolute(config.clips)),
+        milvus_uri=public_uri(_absolute(config.milvus_uri)),
+        retry=(),
+        prune=False,
+    )
+    write_atomic(config.run_dir / CONFIG, json.dumps(asdict(kept), indent=2, default=str) + "\n")
+
+
+def read_config(run_dir: Path) -> IndexConfig:
+    """The settings of the folder's last run; ValueError when there was none."""
+    path = run_dir / CONFIG
+    if not path.exists():
+        raise ValueError(f"{path} is not there; give the --run-dir of an earlier `tfcovr index`")
+    values = json.loads(path.read_text())
+    return IndexConfig(
+        **values
+        | {
+            "bundle_dir": Path(values["bundle_dir"]),
+            "run_dir": run_dir,
+            "workers": WorkerOptions(**values["workers"]),
+            "fetch": _fetch_options(values["fetch"]),
+            "retry": tuple(values["retry"]),
+        }
+    )
+
+
+def _fetch_options(values: dict[str, Any]) -> FetchOptions:
+    cache_dir = values["cache_dir"]
+    options: dict[str, Any] = values | {"cache_dir": Path(cache_dir) if cache_dir else None}
+    return FetchOptions(**options)
+
+
+def _absolute(place: str) -> str:
+    return place if "://" in place else str(Path(place).resolve())

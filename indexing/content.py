@@ -6,6 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster.retry import retry
+from indexing.sources import (
+    SourceError,
+    SourceGoneError,
+    is_remote,
+    read_remote,
+    stat_remote,
+)
+
 _CHUNK_BYTES = 1 << 20
 
 
@@ -15,6 +24,8 @@ class FileStamp:
 
     size_bytes: int
     mtime_ns: int
+    version: str = ""
+    """Of a remote file, whose mtime_ns is 0."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,17 +50,23 @@ def read_contents(
     video_uris: Iterable[str],
     known: Mapping[str, Content],
     *,
+    fetch_uris: Mapping[str, str] | None = None,
     num_threads: int = 4,
 ) -> dict[str, Content]:
-    """Content by URI. `known` is what an earlier run saw; a file with the same stamp is not read."""
+    """Content by URI. `known` is what an earlier run saw; a file with the same stamp is not read.
+
+    `fetch_uris` are the URIs that open remote files, with what must not be stored, by public URI.
+    """
     uris = sorted(set(video_uris))
+    full = dict(fetch_uris or {})
     with ThreadPoolExecutor(max_workers=num_threads) as pool:
-        return dict(zip(uris, pool.map(lambda uri: _read(uri, known.get(uri)), uris), strict=True))
+        found = pool.map(lambda uri: _read(uri, full.get(uri) or uri, known.get(uri)), uris)
+        return dict(zip(uris, found, strict=True))
 
 
-def _read(uri: str, known: Content | None) -> Content:
-    if "://" in uri and not uri.startswith("file://"):
-        return Content(content_hash="", stamp=None, problem="only local files can be indexed")
+def _read(uri: str, fetch_uri: str, known: Content | None) -> Content:
+    if is_remote(uri):
+        return _read_remote(fetch_uri, known)
     path = Path(uri.removeprefix("file://"))
     try:
         status = path.stat()
@@ -61,3 +78,23 @@ def _read(uri: str, known: Content | None) -> Content:
         return Content(content_hash=hash_file(path), stamp=stamp)
     except OSError as error:
         return Content(content_hash="", stamp=None, problem=f"{type(error).__name__}: {error}")
+
+
+def _read_remote(uri: str, known: Content | None) -> Content:
+    try:
+        remote = retry(lambda: stat_remote(uri), on=(SourceError,))
+        stamp = FileStamp(size_bytes=remote.size_bytes, mtime_ns=0, version=remote.version)
+        if known is not None and known.stamp == stamp and remote.version:
+            return known
+        content_hash = remote.content_hash if remote.version else _hash_remote(uri)
+        return Content(content_hash=content_hash, stamp=stamp)
+    except (SourceError, SourceGoneError) as error:
+        return Content(content_hash="", stamp=None, problem=str(error))
+
+
+def _hash_remote(uri: str) -> str:
+    """Of every byte, for servers that name no version."""
+    digest = hashlib.blake2b(digest_size=16)
+    for chunk in read_remote(uri):
+        digest.update(chunk)
+    return digest.hexdigest()

@@ -85,7 +85,11 @@ class Ledger:
         return {
             line["uri"]: Content(
                 content_hash=line["content_hash"],
-                stamp=FileStamp(size_bytes=line["size_bytes"], mtime_ns=line["mtime_ns"]),
+                stamp=FileStamp(
+                    size_bytes=line["size_bytes"],
+                    mtime_ns=line["mtime_ns"],
+                    version=line.get("version", ""),
+                ),
             )
             for line in _read_lines(self._folder / _CONTENTS)
         }
@@ -99,6 +103,7 @@ class Ledger:
                     "content_hash": content.content_hash,
                     "size_bytes": content.stamp.size_bytes,
                     "mtime_ns": content.stamp.mtime_ns,
+                    "version": content.stamp.version,
                 }
             )
             + "\n"

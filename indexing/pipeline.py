@@ -5,7 +5,8 @@ A row is in Milvus before its ledger line is written, and an old row goes only a
 
 import sys
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -21,45 +22,50 @@ from rich.progress import (
 )
 
 from cluster.connect import RaySession, ray_session
-from cluster.dataflow import stream_dataflow
 from cluster.leftovers import end_leftovers, recorded_descendants
 from cluster.storage import require_shared
 from encoders.canaries import read_canaries
 from encoders.card import BundleCard, read_card
-from encoders.clips import write_clips
-from encoders.stages import DeadLetter
+from indexing.archive import list_archive
+from indexing.canary_rows import RowMixUpError
 from indexing.compare import Comparison, compare
-from indexing.config import IndexConfig
+from indexing.config import IndexConfig, write_config
 from indexing.content import read_contents
+from indexing.flow import Flow
 from indexing.ledger import Ledger, Outcome, write_dead_letters
 from indexing.milvus import ClipCollection, open_collection
 from indexing.milvus_server import is_lite
-from indexing.plan import PlannedClip, list_clips, make_shards, plan_clips
+from indexing.outcomes import checked_reasons, dead_letters_of, dead_to_retry
+from indexing.plan import PlannedClip, plan_clips
 from indexing.resources import Workers, choose_workers
-from indexing.stages import index_stages
+from indexing.speed import advise, slowest_stage, speed_line, stage_speeds
 from indexing.summary import IndexSummary, Tally, find_bottleneck, stage_times, write_summary
 from indexing.write import refresh_rows, row_digest
-
-_PENDING = "pending.parquet"
-_RESULT_BATCH = 32
 
 
 def index_archive(config: IndexConfig, *, console: Console | None = None) -> IndexSummary:
     """The whole run. Raises for a broken setup; a clip that fails becomes a dead letter."""
     console = console or Console(quiet=True)
+    checked_reasons(config.retry)
     end_leftovers(config.run_dir)
     with recorded_descendants(config.run_dir):
         card = read_card(config.bundle_dir)
         read_canaries(config.bundle_dir)  # a bundle without them is refused before anything starts
-        clips = list_clips(config.clips)
+        archive = list_archive(config.clips)
+        clips = archive.clips
+        write_config(config)
         ledger = Ledger(config.run_dir)
         with console.status(f"reading the content of the videos of {len(clips)} clips"):
-            contents = read_contents((one.video_uri for one in clips), ledger.read_contents())
+            contents = read_contents(
+                (one.video_uri for one in clips),
+                ledger.read_contents(),
+                fetch_uris=archive.fetch_uris,
+            )
         ledger.write_contents(contents)
         planned = plan_clips(clips, contents, encoder_id=card.encoder_id)
         with ExitStack() as stack:
             run = _IndexRun(config, card, ledger, stack, console)
-            return run.run(planned)
+            return run.run(planned, archive.fetch_uris)
 
 
 class _IndexRun:
@@ -81,8 +87,11 @@ class _IndexRun:
         self._stack = stack
         self._console = console
         self._num_deleted = 0
+        self._num_cpus = 0.0
+        self._fetch_uris: Mapping[str, str] = {}
 
-    def run(self, planned: Sequence[PlannedClip]) -> IndexSummary:
+    def run(self, planned: Sequence[PlannedClip], fetch_uris: Mapping[str, str]) -> IndexSummary:
+        self._fetch_uris = fetch_uris
         # Ray starts its processes by fork, which is not safe once gRPC has threads: Ray first, then Milvus.
         session = None
         if any(not one.problem and one.clip_key not in self._ledger.outcomes for one in planned):
@@ -92,7 +101,8 @@ class _IndexRun:
         found = self._compare(planned)
         self._delete_stale(found, [one.clip.clip_id for one in (*found.present, *found.dead)])
         num_refreshed = self._refresh(found.present)
-        pending = [*found.missing, *(found.dead if self._config.retry_dead else ())]
+        again = dead_to_retry(found.dead, self._ledger, self._config.retry)
+        pending = [*found.missing, *again]
         tally, seconds, workers = Tally(), 0.0, None
         if pending:
             session = session or self._open_session()
@@ -115,6 +125,7 @@ class _IndexRun:
 
     def _open_session(self) -> RaySession:
         session = self._stack.enter_context(ray_session())
+        self._num_cpus = session.num_cpus
         for uri, what, needed in (
             (self._config.milvus_uri, "the Milvus URI", "http://HOST:19530"),
             (self._config.run_dir, "the run folder", "a folder on NFS, /mnt/SHARED/RUN"),
@@ -142,39 +153,27 @@ class _IndexRun:
         workers: Workers,
         tally: Tally,
     ) -> None:
-        clip_by_id = {one.clip.clip_id: one.clip for one in pending}
-        clips_path = self._config.run_dir / _PENDING
-        write_clips(clips_path, list(clip_by_id.values()))
-        stages = index_stages(
-            self._config,
-            self._card,
-            workers,
-            address=self._collection.address,
-            clips_path=clips_path,
+        flow = Flow(
+            config=self._config,
+            card=self._card,
+            workers=workers,
+            collection=self._collection,
+            fetch_uris=self._fetch_uris,
         )
+        streamed: list[str] = []
         with _progress(self._console) as progress:
             task = progress.add_task("indexing", total=len(pending))
-            for batch in stream_dataflow(
-                make_shards(pending), stages, result_batch_size=_RESULT_BATCH
-            ):
-                outcomes = [
-                    Outcome(
-                        clip_key=str(batch["clip_key"][i]),
-                        clip_id=str(clip_id),
-                        video_uri=str(batch["video_uri"][i]),
-                        status="dead" if batch["dead_reason"][i] else "written",
-                        row_digest=row_digest(clip_by_id[str(clip_id)]),
-                        stage=str(batch["dead_stage"][i]),
-                        reason=str(batch["dead_reason"][i]),
-                        detail=str(batch["dead_detail"][i]),
-                    )
-                    for i, clip_id in enumerate(batch["clip_id"])
-                ]
-                self._ledger.record(outcomes)
-                self._delete_stale(found, [one.clip_id for one in outcomes])
-                tally.add(batch)
-                progress.advance(task, len(outcomes))
-        clips_path.unlink()
+            try:
+                for batch, outcomes in flow.stream(pending):
+                    self._ledger.record(outcomes)
+                    self._delete_stale(found, [one.clip_id for one in outcomes])
+                    streamed += [one.clip_key for one in outcomes]
+                    tally.add(batch)
+                    progress.advance(task, len(outcomes))
+            except RowMixUpError:
+                self._ledger.forget(streamed)
+                self._ledger.compact()
+                raise
 
     def _refresh(self, present: Sequence[PlannedClip]) -> int:
         """Rows whose label, attributes or file name changed, or that no ledger line describes."""
@@ -215,27 +214,23 @@ class _IndexRun:
         workers: Workers | None,
     ) -> IndexSummary:
         found = self._compare(planned)
-        letters = [self._ledger.outcomes[one.clip_key].dead_letter() for one in found.dead]
-        letters += [
-            DeadLetter(
-                clip_id=one.clip.clip_id,
-                video_uri=one.clip.video_uri,
-                stage="plan",
-                reason="fetch_failed",
-                detail=one.problem,
-            )
-            for one in found.unreadable
-        ]
-        num_workers = (
-            {"decode": workers.num_decode, "embed": workers.num_embed, "write": workers.num_write}
-            if workers
-            else {}
-        )
+        letters = dead_letters_of(found, self._ledger)
+        num_fetch = self._config.fetch.num_workers if self._fetch_uris else 0
+        num_workers = workers.by_stage(num_fetch) if workers else {}
         stages = stage_times(tally.busy_s, num_workers, seconds=seconds)
+        rate = tally.clips_per_s_warm() or (tally.written / seconds if seconds else 0.0)
+        speeds = stage_speeds(tally.ceilings_per_s(), num_workers, rate)
+        bottleneck = slowest_stage(speeds) or find_bottleneck(stages)
+        line = ""
+        if workers and tally.written:
+            lite = is_lite(self._config.milvus_uri)
+            advice = advise(bottleneck, workers, num_cpus=self._num_cpus, is_lite=lite)
+            line = speed_line(speeds, bottleneck, advice)
         return IndexSummary(
             clips_in=len(planned),
             written=tally.written,
             dead=len(letters),
+            dead_by_reason=dict(Counter(letter.reason for letter in letters).most_common()),
             skipped=len(found.present) - tally.written,
             refreshed=0,
             deleted=self._num_deleted,
@@ -243,7 +238,9 @@ class _IndexRun:
             seconds=round(seconds, 3),
             clips_per_s=round(tally.written / seconds, 3) if seconds else 0.0,
             clips_per_s_warm=round(tally.clips_per_s_warm(), 3),
-            bottleneck=find_bottleneck(stages),
+            bottleneck=bottleneck,
+            speed_of_light=line,
+            speeds=speeds,
             stages=stages,
             embed_backends=dict(tally.embed_backends),
             decode_backends=dict(tally.decode_backends),

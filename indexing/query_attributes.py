@@ -70,11 +70,13 @@ class AttributeReader:
         if not known:
             return self
         wanted = [self.labels.index(labels[number]) for number in known]
+        doubt = 1 / len(known)  # clips that are all right still leave room for one that is not
 
         def loss(scale: float) -> float:
             self.scale = float(scale)
-            probabilities_NL = self.label_probabilities(vectors_ND[known])
-            return -float(np.log(probabilities_NL[np.arange(len(known)), wanted] + 1e-12).mean())
+            logs_NL = np.log(self.label_probabilities(vectors_ND[known]) + 1e-12)
+            right = logs_NL[np.arange(len(known)), wanted].mean()
+            return -float((1 - doubt) * right + doubt * logs_NL.mean())
 
         self.scale = float(min(_SCALES, key=loss))
         return self
@@ -139,6 +141,19 @@ class AttributeReader:
         words = _words(text) - {"the", "same"}
         return next((name for name in self._members if _words(name) == words), None)
 
+    def spoken(self, text: str) -> Value | None:
+        """The value that a text says in the archive's own words: "in pike", "2.5 twists"; None for none or for several."""
+        words = _words(text)
+        found = [
+            Value(name=name, value=value)
+            for name, values in self._members.items()
+            for value in values
+            if _words(value) <= words
+            and (not value[:1].isdigit() or _stems(name) & {word.rstrip("s") for word in words})
+            and value not in ("yes", "no", "unknown")
+        ]
+        return found[0] if len(found) == 1 else None
+
     def read(self, composed_ND: np.ndarray, plain_ND: np.ndarray) -> Value | None:
         """The value that a text asks for: the one whose share grows most when the text is put to clips of the archive.
 
@@ -166,6 +181,11 @@ def _log_ratio(after: float, before: float) -> float:
 
 def _words(text: str) -> set[str]:
     return set(_NOT_WORDS.sub(" ", text.lower()).split())
+
+
+def _stems(name: str) -> set[str]:
+    """The words of an attribute's name without the plural."""
+    return {word.rstrip("s") for word in _words(name)}
 
 
 def attributes_of_labels(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, str]]:

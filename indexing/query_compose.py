@@ -157,7 +157,9 @@ def read_wishes(
             wishes.append(Wish(sign=sign, direction_D=clip_D, value=value))
             continue
         vector_D, composed_SD = text_vector(text, encoder, archive)
-        value = None if reader is None else reader.read(composed_SD, archive.samples)
+        value = None
+        if reader is not None:
+            value = reader.spoken(text) or reader.read(composed_SD, archive.samples)
         direction_D = unit(vector_D - unit(archive.samples.mean(axis=0)))
         others = () if reader is None or value is None or sign > 0 else reader.alternatives(value)
         wishes.append(Wish(sign=sign, direction_D=direction_D, value=value, alternatives=others))

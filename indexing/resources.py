@@ -25,6 +25,15 @@ class Workers:
     decode_device: Literal["cpu", "cuda"]
     embed_device: Literal["cpu", "cuda"]
 
+    def by_stage(self, num_fetch: int) -> dict[str, int]:
+        """Workers of each stage in the order of the dataflow; 0 fetch workers = no such stage."""
+        fetch = {"fetch": num_fetch} if num_fetch else {}
+        return fetch | {
+            "decode": self.num_decode,
+            "embed": self.num_embed,
+            "write": self.num_write,
+        }
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerOptions:

@@ -1,29 +1,46 @@
-"""The stages of indexing as pools of workers: decode, embed, write."""
+"""The stages of indexing as pools of workers: fetch (where videos are remote), decode, embed, write."""
 
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any
 
 from cluster.dataflow import Stage
 from encoders.card import BundleCard
-from encoders.stages import DecodeStage
 from indexing.config import IndexConfig
+from indexing.decode import ArchiveDecodeStage
 from indexing.embed import CheckedEmbedStage
+from indexing.fetch import FetchStage
 from indexing.resources import Workers
 from indexing.write import WriteStage
 
 
 def index_stages(
-    config: IndexConfig, card: BundleCard, workers: Workers, *, address: str, clips_path: Path
+    config: IndexConfig,
+    card: BundleCard,
+    workers: Workers,
+    *,
+    write_arguments: Mapping[str, Any],
+    is_remote: bool,
 ) -> list[Stage]:
-    """`address` is where the workers reach Milvus, `clips_path` the clips of this run."""
+    """`write_arguments` say where the rows go."""
+    fetch = Stage(
+        name="fetch",
+        factory=FetchStage,
+        arguments={"options": config.fetch},
+        kind="rows",
+        num_workers=config.fetch.num_workers,
+        num_cpus=0.0,
+    )
     return [
+        *([fetch] if is_remote else []),
         Stage(
             name="decode",
-            factory=DecodeStage,
+            factory=ArchiveDecodeStage,
             arguments={
                 "sampling": card.sampling,
                 "backend": workers.decode_backend,
                 "device": workers.decode_device,
                 "deadline_s": config.decode_deadline_s,
+                "fetch": config.fetch,
             },
             kind="rows",
             num_workers=workers.num_decode,
@@ -47,11 +64,10 @@ def index_stages(
             name="write",
             factory=WriteStage,
             arguments={
-                "address": address,
                 "collection": config.collection,
-                "clips_path": str(clips_path.resolve()),
                 "encoder_id": card.encoder_id,
                 "precision": "float32",
+                **write_arguments,
             },
             num_workers=workers.num_write,
             num_cpus=0.0,

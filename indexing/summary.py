@@ -11,6 +11,7 @@ import numpy as np
 
 from cluster.storage import write_atomic
 from encoders.stages import DeadLetter
+from indexing.speed import StageSpeed
 
 SUMMARY = "index_summary.json"
 
@@ -34,6 +35,7 @@ class IndexSummary:
     """Clips whose vector this run made and stored."""
     dead: int
     """Clips that have no row, now or from an earlier run; the reasons are in dead_letters.parquet."""
+    dead_by_reason: Mapping[str, int]
     skipped: int
     """Clips that were in the collection already."""
     refreshed: int
@@ -48,7 +50,10 @@ class IndexSummary:
     clips_per_s_warm: float
     """The same from the first result batch on, without it: what a long run comes to; 0 when unknown."""
     bottleneck: str
-    """The stage whose workers were busiest, "" when there was nothing to do."""
+    """The stage with the lowest ceiling (the busiest where none is known), "" when there was nothing to do."""
+    speed_of_light: str
+    """The rate as shares of the ceilings, and the flag that would move the bottleneck; "" when nothing was written."""
+    speeds: tuple[StageSpeed, ...]
     stages: tuple[StageTime, ...]
     embed_backends: Mapping[str, int]
     decode_backends: Mapping[str, int]
@@ -82,9 +87,11 @@ class IndexSummary:
             lines.append(
                 f"embedded by {_counts(self.embed_backends)}, decoded by {_counts(self.decode_backends)}"
             )
+            if self.speed_of_light:
+                lines.append(self.speed_of_light)
         for reason, count in self.decode_fallbacks.items():
             lines.append(f"decoded by another decoder than asked for ({count} clips): {reason}")
-        for reason, count in Counter(letter.reason for letter in self.dead_letters).most_common():
+        for reason, count in self.dead_by_reason.items():
             lines.append(f"dead: {count} x {reason}")
         if self.refreshed or self.deleted:
             lines.append(
@@ -108,6 +115,7 @@ class Tally:
     decode_backends: Counter[str] = field(default_factory=Counter)
     decode_fallbacks: Counter[str] = field(default_factory=Counter)
     canary_min_cosine: float | None = None
+    _ceilings: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     _first: tuple[float, int] | None = None
     _last_s: float = 0.0
 
@@ -117,6 +125,13 @@ class Tally:
             return 0.0
         return (self.written - self._first[1]) / (self._last_s - self._first[0])
 
+    def ceilings_per_s(self) -> dict[str, float]:
+        """Clips per second of one worker; a fetch worker's is its rate while it was busy."""
+        known = {name: sum(found) / len(found) for name, found in self._ceilings.items() if found}
+        if self.busy_s["fetch"] > 0:
+            known["fetch"] = (self.written + self.dead) / self.busy_s["fetch"]
+        return known
+
     def add(self, batch: Mapping[str, np.ndarray]) -> None:
         """One batch that came out of the write stage."""
         is_alive = np.array([not reason for reason in batch["dead_reason"]])
@@ -124,8 +139,10 @@ class Tally:
         self.dead += int((~is_alive).sum())
         self._last_s = time.perf_counter()
         self._first = self._first or (self._last_s, self.written)
-        for name in ("decode", "embed", "write"):
+        for name in ("fetch", "decode", "embed", "write"):
             self.busy_s[name] += float(batch[f"{name}_busy_s"].sum())
+            if name != "fetch":
+                self._ceilings[name] += [x for x in batch[f"{name}_ceiling_per_s"].tolist() if x]
         self.embed_backends.update(map(str, batch["embed_backend"][is_alive]))
         self.decode_backends.update(map(str, batch["decode_backend"][is_alive]))
         if "decode_fallback_reason" in batch:

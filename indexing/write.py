@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from encoders.clips import Clip, read_clips
+from indexing.canary_rows import canary_collection_name, check_canary_vector, is_canary
 from indexing.milvus import TO_THE_END, ClipCollection
 from indexing.plan import PlannedClip, clip_key
 
 _REFRESH_PAGE = 512
+_PROBE_ROWS = 64
 
 
 def collection_row(
@@ -61,15 +64,26 @@ def refresh_rows(collection: ClipCollection, planned: Sequence[PlannedClip]) -> 
 
 
 class WriteStage:
-    """Upserts the living rows of a batch; takes `embedding` away, adds `clip_key` and `write_busy_s`.
+    """Upserts the living rows of a batch; takes `embedding` away, adds `clip_key`, `write_busy_s`, `write_ceiling_per_s`.
 
-    `clips_path` holds the clips of this run with what Milvus stores beside a vector.
+    `clips_path` holds the clips of this run with what Milvus stores beside a vector. A canary among the rows whose vector is
+    not its own stops the batch before anything of it is written; good ones go to a collection of their own.
     """
 
     def __init__(
-        self, *, address: str, collection: str, clips_path: str, encoder_id: str, precision: str
+        self,
+        *,
+        address: str,
+        collection: str,
+        clips_path: str,
+        encoder_id: str,
+        precision: str,
+        canaries_ND: np.ndarray,
     ) -> None:
         self._collection = ClipCollection(address, collection)
+        self._canary_collection = ClipCollection(address, canary_collection_name(collection))
+        self._canaries_ND = canaries_ND
+        self._ceiling_per_s = self._measure(canaries_ND.shape[1])
         self._clip_by_id = {clip.clip_id: clip for clip in read_clips(Path(clips_path))}
         self._encoder_id = encoder_id
         self._precision = precision
@@ -87,22 +101,51 @@ class WriteStage:
                 strict=True,
             )
         ]
-        rows = [
-            collection_row(
-                self._clip_by_id[str(batch["clip_id"][i])],
+        rows: list[dict[str, Any]] = []
+        canaries: list[dict[str, Any]] = []
+        for i, clip_id in enumerate(map(str, batch["clip_id"])):
+            if batch["dead_reason"][i]:
+                continue
+            if is_canary(clip_id):
+                check_canary_vector(clip_id, embedding_ND[i], self._canaries_ND)
+            row = collection_row(
+                Clip(clip_id=clip_id, video_uri=clip_id)
+                if is_canary(clip_id)
+                else self._clip_by_id[clip_id],
                 key=keys[i],
-                embedding_D=_checked_vector(embedding_ND[i], str(batch["clip_id"][i])),
+                embedding_D=_checked_vector(embedding_ND[i], clip_id),
                 backend=str(batch["embed_backend"][i]),
                 precision=self._precision,
             )
-            for i in range(len(keys))
-            if not batch["dead_reason"][i]
-        ]
+            (canaries if is_canary(clip_id) else rows).append(row)
         self._collection.upsert(rows)
+        self._canary_collection.upsert(canaries)
         batch["clip_key"] = np.array(keys, dtype=object)
         busy_s = (time.perf_counter() - started) / max(len(keys), 1)
         batch["write_busy_s"] = np.full(len(keys), busy_s)
+        batch["write_ceiling_per_s"] = np.full(len(keys), self._ceiling_per_s)
         return batch
+
+    def _measure(self, embedding_dim: int) -> float:
+        """Rows per second of this worker alone: the second of two upserts of rows that are deleted again."""
+        probe = Clip(clip_id="probe", video_uri="probe")
+        vector_D = np.full(embedding_dim, embedding_dim**-0.5, np.float32)
+        rows = [
+            collection_row(
+                probe,
+                key=f"probe-{os.getpid()}-{i}",
+                embedding_D=vector_D,
+                backend="",
+                precision="",
+            )
+            for i in range(_PROBE_ROWS)
+        ]
+        self._canary_collection.upsert(rows)
+        started = time.perf_counter()
+        self._canary_collection.upsert(rows)
+        seconds = time.perf_counter() - started
+        self._canary_collection.delete([row["clip_key"] for row in rows])
+        return len(rows) / seconds
 
 
 def _or_none(end_s: float) -> float | None:

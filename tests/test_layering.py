@@ -22,7 +22,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "milvus_lite": ("indexing/",),
     "nvidia": ("encoders/decode_dali.py",),
     "tensorrt": ("encoders/export_tensorrt.py",),
-    "av": ("encoders/decode_pyav.py", "benchmarks/dives/video.py"),
+    "av": ("encoders/decode_pyav.py", "encoders/trim.py", "benchmarks/dives/video.py"),
 }
 
 

@@ -1,0 +1,234 @@
+"""Many requests at once, one encoder: queries that arrive together are answered together, and a share of them is checked.
+
+Queries wait at most a few milliseconds for others; one thread talks to the encoder. The sampler asks a share of the live queries
+again by exact search, outside of any request.
+"""
+
+import asyncio
+import dataclasses
+import random
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from indexing.http_guard import ProblemError
+from indexing.milvus import MilvusBusyError
+from indexing.search import SearchClient
+from indexing.search_types import ComposedQuery, SearchResult
+
+_WINDOW = 2000
+_BUCKETS_S = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineConfig:
+    """How queries are put together."""
+
+    max_batch: int = 16
+    max_wait_s: float = 0.003
+    max_waiting: int = 64
+    """Queries in line; one more is refused at once."""
+    sample_share: float = 0.02
+    """Of the queries without filters, also asked exactly."""
+
+    def __post_init__(self) -> None:
+        if self.max_batch < 1 or self.max_waiting < 1 or self.max_wait_s < 0:
+            raise ValueError(f"max_batch and max_waiting must be at least 1; got {self}")
+        if not 0 <= self.sample_share <= 1:
+            raise ValueError(f"sample_share is {self.sample_share}; it must lie in [0, 1]")
+
+
+class Quality:
+    """Latency, rate and recall of live queries, for Prometheus and for the page."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._latency = Histogram(
+            "tfcovr_search_seconds",
+            "a query, waiting included",
+            buckets=_BUCKETS_S,
+            registry=self.registry,
+        )
+        self._errors = Counter(
+            "tfcovr_search_errors", "refused or failed", ["status"], registry=self.registry
+        )
+        self._steps = Histogram(
+            "tfcovr_step_seconds",
+            "steps of a batch",
+            ["step"],
+            buckets=_BUCKETS_S,
+            registry=self.registry,
+        )
+        self._recall = Gauge(
+            "tfcovr_recall_at_k", "of the sampled queries, against exact", registry=self.registry
+        )
+        self._sampled = Counter(
+            "tfcovr_sampled", "queries also asked exactly", registry=self.registry
+        )
+        self._quantiles = Gauge(
+            "tfcovr_latency_ms", "of the last queries", ["quantile"], registry=self.registry
+        )
+        self._qps = Gauge("tfcovr_qps", "over the last minute", registry=self.registry)
+        self._recent: deque[tuple[float, float]] = deque(maxlen=_WINDOW)
+        self._recalls: deque[float] = deque(maxlen=_WINDOW)
+
+    def answered(self, seconds: float, timings_ms: dict[str, float]) -> None:
+        """One query was answered."""
+        self._latency.observe(seconds)
+        self._recent.append((time.monotonic(), seconds * 1000))
+        for step, step_ms in timings_ms.items():
+            self._steps.labels(step).observe(step_ms / 1000)
+
+    def failed(self, status: int) -> None:
+        """One query was not."""
+        self._errors.labels(str(status)).inc()
+
+    def sampled(self, recall: float) -> None:
+        """One query was also asked exactly."""
+        self._recalls.append(recall)
+        self._sampled.inc()
+        self._recall.set(float(np.mean(self._recalls)))
+
+    def summary(self) -> dict[str, Any]:
+        """For the page; None where nothing was measured yet."""
+        now_s = time.monotonic()
+        latencies_ms = [latency_ms for _when, latency_ms in self._recent]
+        names = ("p50_ms", "p95_ms", "p99_ms")
+        values: list[float | None] = [None, None, None]
+        if latencies_ms:
+            values = [round(float(v), 2) for v in np.percentile(latencies_ms, [50, 95, 99])]
+        last_minute = sum(when > now_s - 60 for when, _ in self._recent)
+        return {
+            **dict(zip(names, values, strict=True)),
+            "qps": round(last_minute / 60, 3),
+            "num_queries": len(latencies_ms),
+            "recall_at_k": float(np.mean(self._recalls)) if self._recalls else None,
+            "num_sampled": len(self._recalls),
+        }
+
+    def exposition(self) -> bytes:
+        """Prometheus text."""
+        summary = self.summary()
+        for name in ("p50_ms", "p95_ms", "p99_ms"):
+            if summary[name] is not None:
+                self._quantiles.labels(f"0.{name[1:3]}").set(summary[name])
+        self._qps.set(summary["qps"])
+        return generate_latest(self.registry)
+
+
+class Engine:
+    """The client behind a queue."""
+
+    def __init__(self, client: SearchClient, config: EngineConfig) -> None:
+        self.client, self.config, self.quality = client, config, Quality()
+        self._queue: asyncio.Queue[tuple[ComposedQuery, asyncio.Future[SearchResult]]] = (
+            asyncio.Queue(config.max_waiting)
+        )
+        self._thread = ThreadPoolExecutor(1, "search")
+        self._uploads = ThreadPoolExecutor(1, "upload")
+        self._sampler = ThreadPoolExecutor(1, "sampler")
+        self._worker: asyncio.Task[None] | None = None
+        self._is_sampling = False
+        self._random = random.Random(0)
+
+    def warm_up(self) -> None:
+        """Read the archive's facts and open the text encoder, before the first query."""
+        _ = self.client.archive.fields, self.client.archive.is_exact
+        if self.client.query_encoder.can_compose:
+            self.client.search(edit="ready", limit=1)
+        _ = self.client.archive.reader
+
+    async def search(self, query: ComposedQuery) -> SearchResult:
+        """Answered with whatever queries wait at the same time; ProblemError 503 where too many do."""
+        start_s = time.perf_counter()
+        try:
+            if isinstance(query.clip, bytes):  # decoding takes long: not in the line of the others
+                loop = asyncio.get_running_loop()
+                call = loop.run_in_executor(self._uploads, self.client.search_many, [query])
+                result = (await call)[0]
+            else:
+                result = await self._line_up(query)
+        except ValueError as error:
+            self.quality.failed(422)
+            raise ProblemError(422, str(error)) from error
+        except (MilvusBusyError, ConnectionError) as error:
+            self.quality.failed(503)
+            raise ProblemError(503, "Milvus does not answer", {"retry-after": "2"}) from error
+        except ProblemError as problem:
+            self.quality.failed(problem.status)
+            raise
+        self.quality.answered(time.perf_counter() - start_s, dict(result.timings_ms))
+        self._maybe_sample(query, result)
+        return result
+
+    async def _line_up(self, query: ComposedQuery) -> SearchResult:
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.get_running_loop().create_task(self._work())
+        answer: asyncio.Future[SearchResult] = asyncio.get_running_loop().create_future()
+        try:
+            self._queue.put_nowait((query, answer))
+        except asyncio.QueueFull:
+            raise ProblemError(
+                503, "too many queries wait; try again", {"retry-after": "1"}
+            ) from None
+        return await answer
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            batch = [await self._queue.get()]
+            await asyncio.sleep(self.config.max_wait_s if self.config.max_batch > 1 else 0)
+            while not self._queue.empty() and len(batch) < self.config.max_batch:
+                batch.append(self._queue.get_nowait())
+            batch = [one for one in batch if not one[1].done()]  # those who left
+            answers = await loop.run_in_executor(self._thread, self._answer, [q for q, _ in batch])
+            for (_query, future), answer in zip(batch, answers, strict=True):
+                if future.done():
+                    continue
+                if isinstance(answer, BaseException):
+                    future.set_exception(answer)
+                else:
+                    future.set_result(answer)
+
+    def _answer(self, queries: list[ComposedQuery]) -> list[SearchResult | BaseException]:
+        """All together; where that fails, one by one, so that a wrong query costs no other."""
+        try:
+            return list(self.client.search_many(queries))
+        except Exception as error:  # noqa: BLE001 - goes to the request that asked
+            if len(queries) == 1:
+                return [error]
+        return [answer for query in queries for answer in self._answer([query])]
+
+    def _maybe_sample(self, query: ComposedQuery, result: SearchResult) -> None:
+        is_plain = not (query.filters or query.keep or query.exclude or query.group_by_video)
+        is_plain = is_plain and query.group_above >= 1 and isinstance(query.clip, str)
+        if not is_plain or self._is_sampling or self._random.random() >= self.config.sample_share:
+            return
+        self._is_sampling = True
+        self._sampler.submit(self._sample, query, result)
+
+    def _sample(self, query: ComposedQuery, result: SearchResult) -> None:
+        try:
+            exact = self.client.search_many([dataclasses.replace(query, exact=True)])[0]
+            wanted = {hit.clip_id for hit in exact.hits}
+            found = {hit.clip_id for hit in result.hits}
+            if wanted:
+                self.quality.sampled(len(wanted & found) / len(wanted))
+        except (ValueError, OSError) as error:
+            self.quality.failed(500)
+            raise RuntimeError("a sampled query failed") from error
+        finally:
+            self._is_sampling = False
+
+    def close(self) -> None:
+        """Stop the threads and let Milvus go."""
+        if self._worker is not None:
+            self._worker.cancel()
+        for pool in (self._thread, self._uploads, self._sampler):
+            pool.shutdown(wait=True, cancel_futures=True)
+        self.client.close()

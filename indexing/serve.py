@@ -1,0 +1,187 @@
+"""`tfcovr serve`: the HTTP service on Ray Serve, and whoever opens the archive for it.
+
+Ray starts first: it forks, and a process that has opened Milvus Lite has threads that do not survive a fork.
+"""
+
+import os
+import secrets
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster.connect import ray_session
+from indexing.http_engine import EngineConfig
+from indexing.http_guard import Limits
+from indexing.milvus_server import is_lite, serve_milvus
+
+APP_NAME = "tfcovr"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServeConfig:
+    """Serve an indexed archive over HTTP, with a web page.
+
+    Example: tfcovr serve --bundle-dir runs/demo/stage2/bundle --milvus-uri runs/demo/milvus
+    """
+
+    bundle_dir: Path
+    """Bundle that indexed the archive, or one with the same encoder id."""
+    milvus_uri: str
+    """A folder (Milvus Lite) or http://HOST:19530."""
+    collection: str = "clips"
+    host: str = "127.0.0.1"
+    port: int = 8000
+    replicas: int = 1
+    """Processes that answer; each holds its own encoder."""
+    threads_per_replica: int = 1
+    """CPU threads of each encoder."""
+    token: str = ""
+    """Bearer token; beyond loopback one is made up and printed where none is given. Or set TFCOVR_TOKEN."""
+    no_token: bool = False
+    """Listen beyond loopback without a token."""
+    threshold: Path | None = None
+    """File of `tfcovr calibrate`: answers then say when nothing matches."""
+    sample_share: float = 0.02
+    """Share of the queries that are also asked exactly, for the recall in /metrics."""
+    requests_per_s: float = 50.0
+    """Of one client address."""
+    max_body_mb: int = 64
+    """Largest upload."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.port < 65536 or self.replicas < 1 or self.threads_per_replica < 1:
+            raise ValueError(
+                f"port is {self.port} (1 to 65535), replicas {self.replicas} and threads_per_replica "
+                f"{self.threads_per_replica} (at least 1)"
+            )
+        if not self.token.isascii() or any(one.isspace() for one in self.token):
+            raise ValueError("token must be ASCII without spaces")
+
+
+def chosen_token(config: ServeConfig) -> str:
+    """The token to ask for; "" = none, which beyond loopback must be said."""
+    if config.no_token:
+        if config.token:
+            raise ValueError("token and no_token exclude each other")
+        return ""
+    given = config.token or os.environ.get("TFCOVR_TOKEN", "")
+    is_loopback = config.host in ("127.0.0.1", "localhost", "::1")
+    return given or ("" if is_loopback else secrets.token_urlsafe(24))
+
+
+def build_app(settings: dict[str, Any]) -> Any:
+    """The ASGI app, made inside a replica from plain values."""
+    from indexing.http_app import UPLOAD_LIMITS, AppConfig, create_app
+    from indexing.query_abstain import AbstainThreshold
+    from indexing.search import SearchClient, SearchOptions
+
+    threshold = settings["threshold"]
+    options = SearchOptions(
+        num_threads=settings["num_threads"],
+        limits=UPLOAD_LIMITS,
+        decode_deadline_s=20.0,
+        threshold=None if threshold is None else AbstainThreshold(**threshold),
+        files=False,
+    )
+
+    def open_client() -> SearchClient:
+        where = (settings["milvus_address"], settings["collection"], settings["bundle_dir"])
+        return SearchClient(*where, options=options)
+
+    config = AppConfig(
+        limits=Limits(**settings["limits"]),
+        engine=EngineConfig(sample_share=settings["sample_share"]),
+    )
+    return create_app(open_client, config)
+
+
+def app_settings(config: ServeConfig, *, milvus_address: str, token: str) -> dict[str, Any]:
+    """What a replica needs, as plain values."""
+    from dataclasses import asdict
+
+    from encoders.card import read_card
+    from indexing.query_abstain import read_threshold
+
+    card = read_card(config.bundle_dir)
+    threshold = None
+    if config.threshold is not None:
+        ids = {"encoder_id": card.encoder_id, "bundle_id": card.bundle_id}
+        threshold = asdict(read_threshold(config.threshold, **ids))
+    return {
+        "milvus_address": milvus_address,
+        "collection": config.collection,
+        "bundle_dir": str(config.bundle_dir.resolve()),
+        "num_threads": config.threads_per_replica,
+        "threshold": threshold,
+        "sample_share": config.sample_share,
+        "limits": {
+            "token": token,
+            "max_body_bytes": config.max_body_mb << 20,
+            "requests_per_s": config.requests_per_s,
+        },
+    }
+
+
+def start_service(settings: dict[str, Any], *, host: str, port: int, replicas: int) -> None:
+    """Deploy on the Ray at hand; returns when replicas answer."""
+    from ray import serve
+    from ray.serve.config import HTTPOptions
+    from ray.serve.schema import LoggingConfig
+
+    def build() -> Any:
+        return build_app(settings)
+
+    quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
+    serve.start(
+        http_options=HTTPOptions(host=host, port=port, request_timeout_s=90), logging_config=quiet
+    )
+    deployment = serve.deployment(
+        num_replicas=replicas,
+        max_ongoing_requests=128,
+        ray_actor_options={"num_cpus": 0},  # the proxy and the replicas share the cores
+        logging_config=quiet,
+    )(serve.ingress(build)())
+    serve.run(deployment.bind(), name=APP_NAME, route_prefix="/")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until Ctrl-C."""
+    import tyro
+
+    config = tyro.cli(ServeConfig, args=argv, prog="tfcovr serve")
+    token = chosen_token(config)
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    with ExitStack() as stack:
+        session = stack.enter_context(ray_session())
+        if is_lite(config.milvus_uri) and session.num_nodes > 1:
+            raise ValueError(
+                f"milvus_uri {config.milvus_uri!r} is a folder and Ray has {session.num_nodes} nodes; "
+                "use a Milvus server (http://HOST:19530)"
+            )
+        address = stack.enter_context(serve_milvus(config.milvus_uri))
+        settings = app_settings(config, milvus_address=address, token=token)
+        start_service(settings, host=config.host, port=config.port, replicas=config.replicas)
+        ask = f"#token={token}" if token else ""
+        sys.stdout.write(f"tfcovr answers at http://{config.host}:{config.port}/{ask}\n")
+        sys.stdout.flush()
+        ended.wait()
+        stop_service()
+    return 0
+
+
+def stop_service() -> None:
+    """End the deployment and its proxy."""
+    from ray import serve
+
+    serve.shutdown()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
