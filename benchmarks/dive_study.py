@@ -65,9 +65,13 @@ def run_variant(variant: Variant, clips_path: Path, run_dir: Path) -> Rows:
     """Rows of top-1 on the test split, beside the controls where the encoder has them."""
     if variant.config.encoder.kind == "aim":
         return _measure_aim(variant.config, clips_path, run_dir)
-    inputs = Stage1Inputs(clips_path=clips_path)
+    # Seeds of one image part share its frame vectors.
+    kept_dir = clips_path.parent / f"frame_vectors_{variant.config.pretrained_image or 'random'}"
+    inputs = Stage1Inputs(clips_path=clips_path, frame_vectors_dir=kept_dir)
     train_stage1(variant.config, inputs, run_dir / "stage1", LaunchSettings())
-    evidence = measure(run_dir / "stage1", clips_path, run_dir / "controls", split="test")
+    evidence = measure(
+        run_dir / "stage1", clips_path, run_dir / "controls", split="test", kept_dir=kept_dir
+    )
     return cast(Rows, evidence["rows"])
 
 

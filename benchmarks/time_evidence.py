@@ -176,11 +176,16 @@ def with_temporal(config: Stage1Config, temporal: Any) -> Stage1Config:
     return replace(config, encoder=replace(encoder, temporal=temporal))
 
 
-def measure(stage1_dir: Path, clips_path: Path, out_dir: Path, *, split: str) -> dict[str, object]:
-    """Train the controls, score everything; going on where an earlier run stopped."""
+def measure(
+    stage1_dir: Path, clips_path: Path, out_dir: Path, *, split: str, kept_dir: Path | None = None
+) -> dict[str, object]:
+    """Train the controls, score everything; going on where an earlier run stopped.
+
+    `kept_dir` holds the run's frame vectors; None = where the run keeps them unless told otherwise.
+    """
     config = read_stage1_config(stage1_dir)
     launch = LaunchSettings()
-    kept_dir = stage1_dir / "frame_vectors"
+    kept_dir = kept_dir or stage1_dir / "frame_vectors"
     inputs = Stage1Inputs(clips_path=clips_path, frame_vectors_dir=kept_dir)
     controls: dict[str, Bundle] = {}
     for name, temporal in CONTROLS.items():
