@@ -35,7 +35,9 @@ COMMANDS: dict[str, Command] = {
     ),
     "train": Command(module="training.run", help="train stage 1 or stage 2 by recipe"),
     "vectors": Command(module="training.vectors", help="clips + bundle -> vectors.parquet"),
-    "export": Command(module="encoders.export", help="add ONNX files and canaries to a bundle"),
+    "export": Command(
+        module="encoders.export_command", help="add ONNX files, canaries and engines to a bundle"
+    ),
     "index": Command(module="indexing.pipeline", help="embed an archive into Milvus"),
     "verify": Command(module="indexing.verify", help="prove that the collection is complete"),
     "retry": Command(module="indexing.retry_dead", help="try dead letters again, by reason"),

@@ -53,6 +53,7 @@ class OnnxBackend:
     """A bundle's exported graphs. The query graph opens with the first query: indexing never needs it."""
 
     kind = "onnx"
+    precision = "float32"
 
     def __init__(self, settings: BackendSettings) -> None:
         self._settings = settings

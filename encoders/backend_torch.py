@@ -16,6 +16,7 @@ class TorchBackend:
     """A bundle's weights in torch, float32."""
 
     kind = "torch"
+    precision = "float32"
 
     def __init__(self, settings: BackendSettings) -> None:
         if settings.device != "cpu" and not torch.cuda.is_available():

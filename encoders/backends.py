@@ -10,9 +10,11 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from encoders.card import BundleCard
+from encoders.card import BundleCard, read_card
 
-BackendKind = Literal["torch", "onnx"]
+BackendKind = Literal["torch", "onnx", "tensorrt"]
+BackendChoice = Literal["auto", "torch", "onnx", "tensorrt"]
+"""`auto` is resolved where the encoder runs: a GPU machine may have engines that the driver has not."""
 
 
 class EncoderBackend(Protocol):
@@ -20,6 +22,8 @@ class EncoderBackend(Protocol):
 
     card: BundleCard
     kind: str
+    precision: str
+    """What products are computed in, and what a row says of its vector: `float32`, `float16` or `bfloat16`."""
 
     def embed_clips(self, frames_NTHWC: np.ndarray) -> np.ndarray:
         """uint8 frames -> unit clip vectors [N, D] float32."""
@@ -55,11 +59,26 @@ def open_backend(
     device: str = "cpu",
     num_threads: int | None = None,
 ) -> EncoderBackend:
-    """Load a bundle into a backend. There is no silent fallback: what can't run on the device raises."""
+    """Load a bundle into a backend. There is no silent fallback: what can't run on the device raises.
+
+    `auto` takes what `choose_backend` says; the backend's `kind` tells which it was.
+    """
+    if kind == "auto":
+        kind = choose_backend(bundle_dir, device=device)
     if kind not in _OPENERS:
         raise ValueError(f"backend {kind!r} is unknown; choose one of {sorted(_OPENERS)}")
     settings = BackendSettings(bundle_dir=Path(bundle_dir), device=device, num_threads=num_threads)
     return _OPENERS[kind](settings)
+
+
+def choose_backend(bundle_dir: str | Path, *, device: str) -> BackendKind:
+    """`tensorrt` on a GPU that one of the bundle's engines was built and measured for, else `onnx`."""
+    card = read_card(bundle_dir)
+    if device == "cpu" or not card.engines:
+        return "onnx"
+    from encoders.backend_tensorrt import has_engine
+
+    return "tensorrt" if has_engine(card, device=device) else "onnx"
 
 
 def check_clip_frames(card: BundleCard, frames_NTHWC: np.ndarray) -> None:
@@ -100,7 +119,14 @@ def _open_onnx(settings: BackendSettings) -> EncoderBackend:
     return OnnxBackend(settings)
 
 
+def _open_tensorrt(settings: BackendSettings) -> EncoderBackend:
+    from encoders.backend_tensorrt import TensorrtBackend
+
+    return TensorrtBackend(settings)
+
+
 _OPENERS: dict[str, Callable[[BackendSettings], EncoderBackend]] = {
     "torch": _open_torch,
     "onnx": _open_onnx,
+    "tensorrt": _open_tensorrt,
 }

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from encoders.engines import EngineRecord, engine_from_dict
 from encoders.fusion import FusionConfig, fusion_config_from_dict, fusion_config_to_dict
 from encoders.preprocessing import Preprocessing
 from encoders.sampling import SamplingConfig
@@ -71,7 +72,9 @@ class BundleCard:
     onnx: OnnxReport | None = None
     canaries: CanaryRecord | None = None
     files: Mapping[str, str] = field(default_factory=dict)
-    """File of the bundle -> sha256 of its bytes."""
+    """File of the bundle -> sha256 of its bytes; engines name their own."""
+    engines: tuple[EngineRecord, ...] = ()
+    """What GPUs may run the graphs with; no part of the bundle's id, since another GPU makes no other bundle."""
 
 
 def new_encoder_id(
@@ -92,15 +95,16 @@ def new_encoder_id(
 
 
 def sealed(card: BundleCard) -> BundleCard:
-    """The card with the bundle id that belongs to everything else in it."""
+    """The card with the bundle id that belongs to everything else in it, engines left out."""
     values = card_to_dict(card)
     del values["bundle_id"]
+    values.pop("engines", None)
     return replace(card, bundle_id=_hash_json(values))
 
 
 def card_to_dict(card: BundleCard) -> dict[str, Any]:
-    """JSON types only; `card_from_dict` is the inverse."""
-    return {
+    """JSON types only; `card_from_dict` is the inverse. A card without engines has no such key."""
+    values = {
         "version": card.version,
         "encoder_id": card.encoder_id,
         "bundle_id": card.bundle_id,
@@ -116,16 +120,19 @@ def card_to_dict(card: BundleCard) -> dict[str, Any]:
         "canaries": None if card.canaries is None else asdict(card.canaries),
         "files": dict(sorted(card.files.items())),
     }
+    return values | ({"engines": [asdict(one) for one in card.engines]} if card.engines else {})
 
 
 def card_from_dict(values: Mapping[str, Any]) -> BundleCard:
     """ValueError for keys that are unknown, missing or of the wrong shape."""
     known = {item.name for item in fields(BundleCard)}
+    values = {"engines": [], **values}
     if set(values) != known:
         raise ValueError(
             f"a card has the keys {sorted(known)}; unknown: {sorted(set(values) - known)}, missing: {sorted(known - set(values))}"
         )
-    nested = [name for name in values["files"] if Path(name).name != name]
+    engine_files = [name for one in values["engines"] for name in one.get("files", ())]
+    nested = [name for name in (*values["files"], *engine_files) if Path(name).name != name]
     if nested:
         raise ValueError(f"files must lie in the bundle's own folder; the card names {nested[0]!r}")
     try:
@@ -140,9 +147,10 @@ def card_from_dict(values: Mapping[str, Any]) -> BundleCard:
                 "labels": _optional(values["labels"], tuple),
                 "onnx": _optional(values["onnx"], lambda it: OnnxReport(**it)),
                 "canaries": _optional(values["canaries"], lambda it: CanaryRecord(**it)),
+                "engines": tuple(engine_from_dict(it) for it in values["engines"]),
             }
         )
-    except TypeError as error:
+    except (TypeError, KeyError) as error:
         raise ValueError(str(error)) from error
 
 

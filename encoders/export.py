@@ -7,7 +7,6 @@ is inside. N and L are free. N clips, T frames, H W pixels, D clip vector, L tok
 
 import logging
 import shutil
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -282,19 +281,3 @@ def _add_files(folder: Path, temporary: Path, card: BundleCard) -> None:
             added[name] = hash_file(temporary / name)
             (temporary / name).replace(folder / name)
     write_card(folder, sealed(replace(card, files=kept | added)))
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """`tfcovr export`."""
-    import tyro
-
-    config = tyro.cli(ExportConfig, args=argv, config=(tyro.conf.OmitArgPrefixes,))
-    report = export_onnx(config)
-    sys.stdout.write(
-        f"{config.bundle_dir}: lowest cosine with torch {report.min_cosine:.7f} over {report.num_clips} clips ({report.clips_from})\n"
-    )
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -57,8 +57,8 @@ def compare_backends(
 
     Batches have different sizes for both, since a graph that fixed its batch at export would otherwise pass.
     """
-    reference_ND = _in_batches(reference, frames_NTHWC, _CLIPS_AT_ONCE)
-    candidate_ND = _in_batches(candidate, frames_NTHWC, _CLIPS_AT_ONCE - 1)
+    reference_ND = embed_in_batches(reference, frames_NTHWC, _CLIPS_AT_ONCE)
+    candidate_ND = embed_in_batches(candidate, frames_NTHWC, _CLIPS_AT_ONCE - 1)
     query_cosine = None
     if edit_texts:
         texts = list(islice(cycle(edit_texts), len(reference_ND)))
@@ -84,7 +84,8 @@ def sample_edit_texts(num_texts: int) -> list[str]:
     return list(islice(cycle(texts), num_texts))
 
 
-def _in_batches(source: VectorSource, frames_NTHWC: np.ndarray, size: int) -> np.ndarray:
+def embed_in_batches(source: VectorSource, frames_NTHWC: np.ndarray, size: int) -> np.ndarray:
+    """Clip vectors [N, D], `size` clips at a time."""
     return np.concatenate(
         [
             source.embed_clips(frames_NTHWC[start : start + size])

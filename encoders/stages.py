@@ -97,6 +97,13 @@ class DecodeStage:
             for number in sorted(waiting):
                 yield clip_rows[number] | _dead(error, self._backend, busy_s)
 
+    def dead_rows(
+        self, row: dict[str, Any], error: DecodeError, *, stage: str
+    ) -> Iterator[dict[str, Any]]:
+        """All clips of a video that failed before it could be decoded."""
+        for clip in _clip_rows(row):
+            yield clip | _dead(error, self._backend, 0.0) | {"dead_stage": stage}
+
     def _request(self, video_uri: str, clip_rows: Sequence[dict[str, Any]]) -> DecodeRequest:
         return DecodeRequest(
             video=video_uri,
@@ -117,8 +124,8 @@ class DecodeStage:
 class EmbedStage:
     """Frames in, unit vectors out. One instance per worker, so that weights load once.
 
-    Takes the column `frames` away and adds `embedding` (float32 [N, D], zeros for a dead row), `embed_backend` and
-    `embed_busy_s` (the batch's time, shared evenly by its clips).
+    Takes the column `frames` away and adds `embedding` (float32 [N, D], zeros for a dead row), `embed_backend`,
+    `embed_precision` and `embed_busy_s` (the batch's time, shared evenly by its clips).
     """
 
     def __init__(
@@ -148,6 +155,7 @@ class EmbedStage:
             embedding_ND[alive] = self._backend.embed_clips(frames_NTHWC)
         batch["embedding"] = embedding_ND
         batch["embed_backend"] = np.array([self._backend.kind] * len(frames))
+        batch["embed_precision"] = np.array([self._backend.precision] * len(frames))
         busy_s = (time.perf_counter() - started) / max(len(frames), 1)
         batch["embed_busy_s"] = np.full(len(frames), busy_s)
         return batch

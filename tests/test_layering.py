@@ -22,6 +22,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "milvus_lite": ("indexing/",),
     "nvidia": ("encoders/decode_dali.py",),
     "tensorrt": ("encoders/export_tensorrt.py",),
+    "tensorrt_rtx_bindings": ("encoders/export_tensorrt.py",),
     "av": ("encoders/decode_pyav.py", "encoders/trim.py", "benchmarks/dives/video.py"),
 }
 

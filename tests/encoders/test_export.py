@@ -14,7 +14,8 @@ from encoders.bundle import load_bundle, save_bundle
 from encoders.canaries import draw_clips
 from encoders.card import BundleMismatchError, read_card
 from encoders.clips import Clip, write_clips
-from encoders.export import ExportConfig, ExportError, export_onnx, main
+from encoders.export import ExportConfig, ExportError, export_onnx
+from encoders.export_command import main
 from encoders.fusion import build_fusion
 from encoders.text import TextEncoder, tokenizer_from_json
 

@@ -104,6 +104,7 @@ def mean_backend(monkeypatch):
 
     class MeanBackend:
         kind = "mean"
+        precision = "float64"
         card = SimpleNamespace(sampling=SAMPLING, embedding_dim=4)
 
         def embed_clips(self, frames_NTHWC):
@@ -128,6 +129,7 @@ def test_dead_rows_get_zeros_and_cost_no_embedding(mean_backend):
     np.testing.assert_allclose(out["embedding"][[0, 2]], clips.mean((2, 3, 4)), rtol=1e-6)
     assert not out["embedding"][1].any()
     assert out["embed_backend"].tolist() == ["mean"] * 3
+    assert out["embed_precision"].tolist() == ["float64"] * 3
     assert (out["embed_busy_s"] > 0).all()
 
 
