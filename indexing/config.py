@@ -26,8 +26,8 @@ class IndexConfig:
     run_dir: Path
     """Ledger, dead letters and summary; several nodes must share it."""
     collection: str = "clips"
-    backend: Literal["onnx", "torch"] = "onnx"
-    """What runs the encoder."""
+    backend: Literal["auto", "onnx", "torch", "tensorrt"] = "auto"
+    """What runs the encoder; auto = tensorrt on a GPU that the bundle has a measured engine for, else onnx."""
     batch_size: int = 8
     """Clips that are embedded at once."""
     decode_deadline_s: float = 120.0

@@ -66,7 +66,6 @@ def index_stages(
             arguments={
                 "collection": config.collection,
                 "encoder_id": card.encoder_id,
-                "precision": "float32",
                 **write_arguments,
             },
             num_workers=workers.num_write,

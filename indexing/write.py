@@ -77,7 +77,6 @@ class WriteStage:
         collection: str,
         clips_path: str,
         encoder_id: str,
-        precision: str,
         canaries_ND: np.ndarray,
     ) -> None:
         self._collection = ClipCollection(address, collection)
@@ -86,7 +85,6 @@ class WriteStage:
         self._ceiling_per_s = self._measure(canaries_ND.shape[1])
         self._clip_by_id = {clip.clip_id: clip for clip in read_clips(Path(clips_path))}
         self._encoder_id = encoder_id
-        self._precision = precision
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         started = time.perf_counter()
@@ -115,7 +113,7 @@ class WriteStage:
                 key=keys[i],
                 embedding_D=_checked_vector(embedding_ND[i], clip_id),
                 backend=str(batch["embed_backend"][i]),
-                precision=self._precision,
+                precision=str(batch["embed_precision"][i]),
             )
             (canaries if is_canary(clip_id) else rows).append(row)
         self._collection.upsert(rows)
