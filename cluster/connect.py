@@ -29,6 +29,7 @@ class RaySession:
     """What the run can use, and whether this driver started it."""
 
     num_nodes: int
+    """Machines: several Ray nodes of one address share its disks and count once."""
     num_cpus: float
     num_gpus: float
     started_here: bool
@@ -62,7 +63,7 @@ def ray_session(
                 ray.init(address=target, **_QUIET)
         resources = ray.cluster_resources()
         yield RaySession(
-            num_nodes=sum(bool(node["Alive"]) for node in ray.nodes()),
+            num_nodes=len({n["NodeManagerAddress"] for n in ray.nodes() if n["Alive"]}),
             num_cpus=resources.get("CPU", 0.0),
             num_gpus=resources.get("GPU", 0.0),
             started_here=started_here,

@@ -1,4 +1,4 @@
-"""`ray job submit --working-dir . -- python training/run.py` against a one-node Ray of its own, as on a cluster."""
+"""`ray job submit --working-dir . -- python training/run.py` against a Ray of its own with one node or two, as on a cluster."""
 
 import json
 import os
@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import av
@@ -17,6 +17,7 @@ import numpy as np
 import psutil
 import pytest
 
+from benchmarks.learnable_data import LearnableSize, make_learnable_data, write_released
 from encoders.clips import Clip, write_clips
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,12 +26,18 @@ RAY = str(BIN / "ray")
 MAX_UPLOAD_BYTES = 30e6
 
 
-@pytest.fixture
-def ray_temp():
-    """Short: the paths of Ray's sockets lie below it, and they may have 107 characters."""
+@contextmanager
+def short_folder():
+    """The paths of Ray's sockets lie below it, and they may have 107 characters."""
     folder = tempfile.mkdtemp(prefix="rj", dir="/tmp")
     yield Path(folder)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def ray_temp():
+    with short_folder() as folder:
+        yield folder
 
 
 @pytest.fixture
@@ -57,40 +64,77 @@ def free_ports(number: int) -> list[int]:
 
 
 @pytest.fixture
-def job_server(ray_temp: Path, environment):
-    """A head node with its job server. Every port is its own: another Ray may run beside it."""
-    gcs, dashboard, agent = free_ports(3)
-    arguments = {
+def ports() -> list[int]:
+    """Every port is its own: another Ray may run beside this one. Of the GCS, the dashboard, the agent."""
+    return free_ports(3)
+
+
+@pytest.fixture
+def job_server(ray_temp: Path, environment, ports):
+    """A head node with its job server."""
+    gcs, dashboard, agent = ports
+    options = {
         "port": gcs,
         "dashboard-port": dashboard,
         "dashboard-agent-listen-port": agent,
         "dashboard-host": "127.0.0.1",
-        "node-ip-address": "127.0.0.1",
         "include-dashboard": "true",
-        "num-cpus": 2,
-        "object-store-memory": 200_000_000,
         "temp-dir": ray_temp,
     }
-    options = [f"--{name}={value}" for name, value in arguments.items()]
-    with (ray_temp / "head.log").open("w") as log:
-        head = subprocess.Popen(
-            [RAY, "start", "--head", "--block", *options],
+    with running_node(["--head"], options, environment, ray_temp / "head.log") as head:
+        wait_until_it_answers(dashboard, head, ray_temp / "head.log")
+        yield f"http://127.0.0.1:{dashboard}"
+
+
+@pytest.fixture
+def second_node(job_server, environment, ports):
+    """A raylet that joins the head, with a folder of its own, as on another machine."""
+    (agent,) = free_ports(1)
+    with short_folder() as folder, ExitStack() as stack:
+        options = {
+            "address": f"127.0.0.1:{ports[0]}",
+            "dashboard-agent-listen-port": agent,
+            "temp-dir": folder,
+        }
+        log = folder / "node.log"
+        node = stack.enter_context(running_node([], options, environment, log))
+        deadline = time.monotonic() + 120
+        while "Ray runtime started" not in log.read_text():
+            assert node.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.5)
+        yield
+
+
+@contextmanager
+def running_node(flags: list[str], options: dict[str, object], environment, log_path: Path):
+    """`ray start --block` with two CPUs, and the end of all its processes."""
+    shared = {
+        "node-ip-address": "127.0.0.1",
+        "num-cpus": 2,
+        "object-store-memory": 200_000_000,
+    }
+    arguments = [f"--{name}={value}" for name, value in (shared | options).items()]
+    with log_path.open("w") as log:
+        node = subprocess.Popen(
+            [RAY, "start", "--block", *flags, *arguments],
             stdout=log,
             stderr=subprocess.STDOUT,
             env=environment,
         )
-        servers = psutil.Process(head.pid)
+        servers = psutil.Process(node.pid)
         try:
-            wait_until_it_answers(dashboard, head, ray_temp / "head.log")
-            yield f"http://127.0.0.1:{dashboard}"
+            yield node
         finally:
-            everything = [servers, *servers.children(recursive=True)]
-            head.terminate()
-            _gone, alive = psutil.wait_procs(everything, timeout=20)
+            everything = [servers]
+            with suppress(psutil.NoSuchProcess):
+                everything += servers.children(recursive=True)
+            node.terminate()
+            _gone, alive = psutil.wait_procs(everything, timeout=8)
             for process in alive:
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
-            head.wait()
+            node.wait()
 
 
 def wait_until_it_answers(port: int, head: subprocess.Popen, log: Path) -> None:
@@ -185,3 +229,30 @@ def test_a_submitted_job_trains_from_the_uploaded_checkout(
     assert not [name for name in (".git", ".venv", "runs") if (uploaded / name).exists()]
     sizes = [path.stat().st_size for path in uploaded.rglob("*") if path.is_file()]
     assert sum(sizes) < MAX_UPLOAD_BYTES
+
+
+def test_two_nodes_train_and_evaluate_released_data(
+    tmp_path, job_server, second_node, environment
+) -> None:
+    """Two workers of two CPUs each: more than either node has, so both nodes work."""
+    size = LearnableSize(num_clips=300, num_triplets=160, num_actions=3, vector_dim=16)
+    write_released(tmp_path / "data", make_learnable_data(size))
+    run_dir = tmp_path / "run"
+    widths = ["--config.projection-dim", "32", "--config.hidden-dim", "32"]
+    text = ["--config.text", "packaged:all-MiniLM-L6-v2", "--config.no-train-text"]
+    loop = ["--config.loop.num-epochs", "1", "--config.loop.batch-size", "32", "--quiet"]
+    output = submit(
+        job_server,
+        [
+            *("python", "training/run.py", "--recipe", "tfcovr_base"),
+            *("--data", str(tmp_path / "data"), "--run-dir", str(run_dir)),
+            *("--num-workers", "2", "--cpus-per-worker", "2", *widths, *text, *loop),
+        ],
+        environment,
+    )
+    assert "clip + edit text" in output
+    assert "27.22" in output
+    metrics = json.loads((run_dir / "evaluate" / "metrics.json").read_text())
+    assert {row["name"] for row in metrics["rows"]} == {"composed", "raw"}
+    steps = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    assert sum("loss" in step for step in steps) == 128 // 32
