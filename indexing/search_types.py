@@ -121,6 +121,8 @@ class ComposedQuery:
         _check_number("number of liked and disliked clips", len(self.liked + self.disliked), 0, 100)
         for name in ("keep", "exclude"):
             _check_text(name, getattr(self, name))
+        for clip in (*self.liked, *self.disliked, self.clip if isinstance(self.clip, str) else ""):
+            _check_text("clip", clip, max_length=4096)
         for edit in self.edits:
             _check_text("edit", edit)
             if not edit.strip():
@@ -142,6 +144,8 @@ def _check_number(name: str, value: float, low: float, high: float) -> None:
         raise ValueError(f"{name} is {value}; it must be {low} to {high}")
 
 
-def _check_text(name: str, text: str) -> None:
-    if len(text) > MAX_TEXT:
-        raise ValueError(f"{name} has {len(text)} characters; at most {MAX_TEXT} are allowed")
+def _check_text(name: str, text: str, max_length: int = MAX_TEXT) -> None:
+    if len(text) > max_length:
+        raise ValueError(f"{name} has {len(text)} characters; at most {max_length} are allowed")
+    if any("\ud800" <= one <= "\udfff" or one == "\0" for one in text):
+        raise ValueError(f"{name} is {text[:64]!r}; it holds characters that no text has")

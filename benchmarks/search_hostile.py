@@ -1,0 +1,151 @@
+"""Requests that a hostile client would send, and what each must not achieve.
+
+A request counts as succeeded when it gets a 2xx answer that it should not get, any 5xx other than 503 and 504, or a byte of
+the secret that lies beside the archive.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+SECRET = b"root:x:0:0"
+_JSON = {"content-type": "application/json"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hostile:
+    """One request; `may_answer` = a 2xx is no success of the attack as long as no secret is in it."""
+
+    name: str
+    path: str
+    method: str = "GET"
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    may_answer: bool = False
+    has_token: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reply:
+    """What came back."""
+
+    status: int
+    body: bytes
+
+
+def has_succeeded(request: Hostile, reply: Reply) -> bool:
+    """Whether the attack got what it wanted."""
+    if SECRET in reply.body or b"Traceback" in reply.body:
+        return True
+    if 200 <= reply.status < 300:
+        return not request.may_answer
+    return reply.status >= 500 and reply.status not in (503, 504)
+
+
+def try_all(send: Callable[[Hostile], Reply], *, clip_id: str) -> dict[str, int]:
+    """Name of each attack that succeeded -> its status; {} is what is wanted."""
+    replies = ((request, send(request)) for request in hostile_requests(clip_id))
+    return {
+        request.name: reply.status for request, reply in replies if has_succeeded(request, reply)
+    }
+
+
+def hostile_requests(clip_id: str) -> Iterator[Hostile]:
+    """All of them; `clip_id` is one that exists."""
+    yield from _paths()
+    yield from _ranges(clip_id)
+    yield from _queries(clip_id)
+    yield from _uploads()
+    yield from _tokens(clip_id)
+
+
+def _paths() -> Iterator[Hostile]:
+    for number, path in enumerate((
+        "/v1/clips/..%2f..%2f..%2fetc%2fpasswd/media", "/v1/clips/%2fetc%2fpasswd/media", "/v1/clips/file:%2f%2f%2fetc%2fpasswd/media",
+        "/v1/clips/....%2f%2f....%2f%2fetc%2fpasswd/media", "/v1/clips/%252e%252e%252fetc%252fpasswd/media",
+        "/v1/clips/..%5c..%5cetc%5cpasswd/media", "/v1/clips/%00/media", "/v1/clips/etc%ef%bc%8fpasswd/media",
+        "/web/..%2f..%2fetc%2fpasswd", "/web/%2e%2e/http_app.py", "/web/..%2fhttp_app.py", "/web/%2fetc%2fpasswd", "/web/.git/config",
+        "/v1/clips/http:%2f%2f169.254.169.254%2flatest/media", "/v1/clips/http:%2f%2flocalhost:22/strip.jpg",
+        "/v1/clips/concat:%2fetc%2fpasswd/strip.jpg", "/v1/clips/" + "a" * 20_000, "/v1/clips/%ff%fe/media",
+        "/v1/clips/x%22%20or%20clip_id%20!=%20%22/media", "/v1/clips/x%5c%22%20or%201==1%20or%20%22/media",
+    )):  # fmt: skip
+        yield Hostile(name=f"path-{number}", path=path)
+
+
+def _ranges(clip_id: str) -> Iterator[Hostile]:
+    path = f"/v1/clips/{clip_id}/media"
+    for number, value in enumerate((
+        "bytes=99999999999-", "bytes=5-1", "bytes=-0", "bytes=a-b", "bytes=0-1,2-3", "bytes=--1", "items=0-5",
+        "bytes=" + "0-1," * 50 + "0-1", "bytes=18446744073709551616-", "bytes=\u0661-2".encode().decode("latin-1"),
+    )):  # fmt: skip
+        yield Hostile(name=f"range-{number}", path=path, headers={"range": value})
+
+
+def _queries(clip_id: str) -> Iterator[Hostile]:
+    def ask(name: str, query: Any, *, may_answer: bool = False) -> Hostile:
+        body = query if isinstance(query, bytes) else json.dumps(query).encode()
+        return Hostile(name=name, path="/v1/search", method="POST", headers=_JSON, body=body, may_answer=may_answer)  # fmt: skip
+
+    for number, clip in enumerate((
+        "/etc/passwd", "../../../etc/passwd", "file:///etc/passwd", "http://169.254.169.254/latest/meta-data",
+        "https://localhost:19530/", "/etc/passwd@0-1", 'x" or clip_id != "', "\\\" or 1 == 1 or \\\"", "pipe:0", "clip\u0000id",
+    )):  # fmt: skip
+        yield ask(f"clip-{number}", {"clip": clip, "edits": ["in tuck"]})
+    for number, filters in enumerate((
+        {"split == 'x' or clip_id": "y"}, {"1 == 1 or split": "test"}, {"embedding": "x"}, {"clip_key": "x"}, {"__proto__": "x"},
+        {"split": {"$ne": 1}}, {"split": [["a"]]}, {"duration_s": ["a", "b"]}, {"start_s": "0 or 1 == 1"}, {"split": "te\u0000st"},
+        {"start_s": [5, 1]}, {"duration_s": [None, None]},
+    )):  # fmt: skip
+        yield ask(f"filter-{number}", {"clip": clip_id, "filters": filters})
+    quote = {"split": 'no" or split != "', "label": "no\\"}
+    yield ask("filter-quote", {"clip": clip_id, "filters": quote}, may_answer=True)
+    yield ask(
+        "filter-unicode", {"clip": clip_id, "filters": {"split": "\u201d or 1"}}, may_answer=True
+    )
+    yield ask("limit-huge", {"clip": clip_id, "limit": 10**9})
+    yield ask("limit-negative", {"clip": clip_id, "limit": -1})
+    yield ask("strength-nan", b'{"clip": "a", "strength": NaN}')
+    yield ask("strength-infinite", b'{"clip": "a", "strength": 1e999}')
+    yield ask("nested", b"[" * 100_000)
+    yield ask("not-json", b"\x80\x81")
+    yield ask("unknown-field", {"clip": clip_id, "bundle_dir": "/etc"})
+    yield ask("edit-huge", {"clip": clip_id, "edits": ["a" * 5000]})
+    yield ask("edits-many", {"clip": clip_id, "edits": ["in tuck"] * 1000})
+    yield ask("surrogate", b'{"clip": "\\ud800", "edits": ["in tuck"]}')
+    yield ask("edit-surrogate", b'{"edits": ["\\ud800"]}', may_answer=True)
+    yield ask("liked-injection", {"clip": clip_id, "liked": ['" or "" == "']})
+
+
+def _uploads() -> Iterator[Hostile]:
+    def upload(name: str, video: bytes, boundary: str = "xx") -> Hostile:
+        head = b'--xx\r\ncontent-disposition: form-data; name="video"; filename="../../etc/passwd"\r\n\r\n'
+        kind = {"content-type": f"multipart/form-data; boundary={boundary}"}
+        return Hostile(name=name, path="/v1/search", method="POST", headers=kind, body=head + video + b"\r\n--xx--\r\n")  # fmt: skip
+
+    box = (1 << 31).to_bytes(4, "big")
+    yield upload("upload-empty", b"")
+    yield upload("upload-text", b"#!/bin/sh\nid\n")
+    yield upload("upload-playlist", b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n")
+    yield upload("upload-concat", b"ffconcat version 1.0\nfile /etc/passwd\n")
+    yield upload("upload-svg", b'<svg><image href="file:///etc/passwd"/></svg>')
+    yield upload("upload-box", box + b"ftypisom" + b"\0" * 64)
+    yield upload("upload-torn", b"\0\0\0\x18ftypisom\0\0\0\0isomiso2\0\0\0\x08mdat")
+    yield upload("upload-mkv", b"\x1aE\xdf\xa3" + b"\xff" * 256)
+    yield upload("upload-boundary", b"x", boundary="yy")
+    yield Hostile(name="upload-no-boundary", path="/v1/search", method="POST", headers={"content-type": "multipart/form-data"}, body=b"x")  # fmt: skip
+    yield Hostile(name="media-type", path="/v1/search", method="POST", headers={"content-type": "application/xml"}, body=b"<!DOCTYPE a SYSTEM 'file:///etc/passwd'>")  # fmt: skip
+    yield Hostile(name="body-huge", path="/v1/search", method="POST", headers=_JSON | {"content-length": str(1 << 40)}, body=b"{}")  # fmt: skip
+    yield Hostile(name="method", path="/v1/collections", method="DELETE")
+
+
+def _tokens(clip_id: str) -> Iterator[Hostile]:
+    for number, value in enumerate(
+        ("", "Bearer", "Bearer wrong", "Basic dG9rZW46", "bearer  ", "Bearer \xff", "Bearer token2")
+    ):
+        headers = {"authorization": value} if value else {}
+        yield Hostile(name=f"token-{number}", path="/v1/collections", headers=headers, has_token=False)  # fmt: skip
+    cookie = {"cookie": "tfcovr_token=; tfcovr_token=x"}
+    yield Hostile(name="token-cookie", path="/metrics", headers=cookie, has_token=False)
+    yield Hostile(name="token-query", path=f"/v1/clips/{clip_id}?token=secret", has_token=False)
+    yield Hostile(name="token-media", path=f"/v1/clips/{clip_id}/media", has_token=False)

@@ -1,0 +1,204 @@
+// The page: one state, drawn again after every change, and kept in the URL.
+
+import { get, search, takeToken } from "/web/api.js";
+import { forget, player, synchronise, togglePause } from "/web/players.js";
+import { clipPlayer, describe, el, hitCard, phrase, qualityPanel } from "/web/view.js";
+
+const $ = (id) => document.getElementById(id);
+const state = { clip: null, file: null, edits: [], thumbs: new Map(), collection: null, turn: 0 };
+
+function say(text, kind = "") { $("message").textContent = text; $("message").className = kind; }
+function fail(error) { say(error.message, "bad"); }
+
+function showQuery() {
+  const box = $("query-player");
+  forget(box);
+  if (state.file) box.replaceChildren(player(URL.createObjectURL(state.file), { label: `uploaded ${state.file.name}` }));
+  else if (state.clip) box.replaceChildren(clipPlayer(state.clip));
+  else box.replaceChildren(el("p", { className: "empty", textContent: "No clip: the words alone. Or drop a video here" }));
+  const clip = state.clip;
+  $("query-name").textContent = state.file ? state.file.name : clip ? `${clip.label || ""} ${describe(clip)} \u00b7 ${clip.clip_id}` : "";
+  suggest();
+}
+
+function showChain() {
+  $("chain").replaceChildren(...state.edits.map((edit, number) => el("li", {}, edit,
+    el("button", { type: "button", textContent: "\u00d7", "aria-label": `undo from ${edit}`, onclick: () => { state.edits.length = number; ask(); } }))));
+}
+
+function suggest() {
+  const own = state.clip?.attributes || {};
+  const phrases = [];
+  for (const [name, values] of Object.entries(state.collection.attributes)) {
+    for (const value of values) {
+      const text = phrase(name, value);
+      if (text && values.length > 1 && own[name] !== value) phrases.push(/^\d/.test(text) ? `with ${text}` : name === "take_off" ? `from ${/^[aeiou]/.test(text) ? "an" : "a"} ${text}` : `in ${text}`);
+    }
+  }
+  const step = Math.max(1, Math.ceil(phrases.length / 10));
+  const shown = ["with one more twist", ...phrases.filter((_, i) => i % step === 0)].slice(0, 10);
+  $("suggestions").replaceChildren(...shown.map((text) => el("button", { type: "button", textContent: text, onclick: () => { $("edit").value = text; submit(); } })));
+}
+
+function filters() {
+  const chosen = {};
+  for (const select of $("filters").querySelectorAll("select")) if (select.value) chosen[select.name] = select.value;
+  const [low, high] = ["min-s", "max-s"].map((id) => ($(id)?.value ? Number($(id).value) : null));
+  if (low !== null || high !== null) chosen.duration_s = [low, high];
+  return chosen;
+}
+
+function question() {
+  const thumbs = (sign) => [...state.thumbs].filter(([, value]) => value === sign).map(([id]) => id);
+  return {
+    clip: state.file ? "" : state.clip?.clip_id || "", edits: state.edits, keep: $("keep").value.trim(), exclude: $("exclude").value.trim(),
+    strength: Number($("strength").value), limit: Number($("limit").value) || 12, filters: filters(), group_by_video: $("by-video").checked,
+    group_above: $("near").checked ? 0.98 : 1, liked: thumbs(1), disliked: thumbs(-1),
+  };
+}
+
+function remember(query) {
+  const kept = Object.fromEntries(Object.entries(query).filter(([name, value]) => name !== "liked" && name !== "disliked" && JSON.stringify(value) !== JSON.stringify(DEFAULTS[name])));
+  const url = state.file ? location.pathname : `${location.pathname}?q=${encodeURIComponent(JSON.stringify(kept))}`;
+  if (url !== location.pathname + location.search) history.pushState(null, "", url);
+}
+const DEFAULTS = { clip: "", edits: [], keep: "", exclude: "", strength: 1, limit: 12, filters: {}, group_by_video: false, group_above: 1 };
+
+async function ask({ push = true } = {}) {
+  showChain();
+  const query = question();
+  if (!query.clip && !state.file && !query.edits.length) { showHits([]); return say("Pick a clip or say what you look for."); }
+  const turn = ++state.turn;
+  if (push) remember(query);
+  $("hits").setAttribute("aria-busy", "true");
+  const started = performance.now();
+  try {
+    const result = await search(query, state.file);
+    if (turn !== state.turn) return;
+    const took = `${(performance.now() - started).toFixed(0)} ms`;
+    const what = result.edit_text || "most similar clips";
+    if (result.has_match === false) say(`Nothing in the archive seems to match \u201c${what}\u201d. The nearest clips:`, "doubt");
+    else say(`${result.hits.length} answers for \u201c${what}\u201d in ${took}`);
+    showHits(result.hits);
+  } catch (error) { if (turn === state.turn) { showHits([]); fail(error); } }
+  finally { $("hits").removeAttribute("aria-busy"); }
+}
+
+function showHits(hits) {
+  forget($("hits"));
+  const on = {
+    chain: (hit) => { pick(hit); $("edit").focus(); scrollTo({ top: 0, behavior: "smooth" }); },
+    thumb: (hit, sign) => { state.thumbs.get(hit.clip_id) === sign ? state.thumbs.delete(hit.clip_id) : state.thumbs.set(hit.clip_id, sign); ask({ push: false }); },
+  };
+  $("hits").replaceChildren(...hits.map((hit, i) => hitCard(hit, i + 1, state.thumbs, on)));
+}
+
+function pick(clip) {
+  Object.assign(state, { clip, file: null, edits: [], thumbs: new Map() });
+  $("found").replaceChildren();
+  showQuery();
+  ask();
+}
+
+function take(file) {
+  if (!file) return;
+  Object.assign(state, { clip: null, file, edits: [], thumbs: new Map() });
+  showQuery();
+  ask();
+}
+
+function submit() {
+  const edit = $("edit").value.trim();
+  if (edit) state.edits.push(edit);
+  state.thumbs.clear();
+  $("edit").value = "";
+  ask();
+}
+
+async function random() {
+  try { const [clip] = await get(`/v1/clips?limit=1&seed=${Math.floor(Math.random() * 1e6)}`); if (clip) pick(await get(`/v1/clips/${encodeURIComponent(clip.clip_id)}`)); } catch (error) { fail(error); }
+}
+
+let waiting = 0;
+function find() {
+  clearTimeout(waiting);
+  const text = $("label").value.trim();
+  if (!text) return $("found").replaceChildren();
+  waiting = setTimeout(async () => {
+    try {
+      const clips = await get(`/v1/clips?limit=12&label=${encodeURIComponent(text)}`);
+      const choose = async (clip) => { try { pick(await get(`/v1/clips/${encodeURIComponent(clip.clip_id)}`)); } catch (error) { fail(error); } };
+      $("found").replaceChildren(...clips.map((clip) => el("button", { type: "button", onclick: () => choose(clip) }, el("img", { src: clip.strip_url, alt: `frames of ${clip.clip_id}`, loading: "lazy" }), clip.clip_id)));
+      if (!clips.length) say(`No clip has \u201c${text}\u201d in its label or id.`);
+    } catch (error) { fail(error); }
+  }, 200);
+}
+
+function drawFilters() {
+  const choice = (name, values) => el("label", {}, name.replaceAll("_", " "), el("select", { name, onchange: () => ask() }, el("option", { value: "", textContent: "any" }), ...values.map((value) => el("option", { value, textContent: value }))));
+  const many = Object.entries(state.collection.attributes).filter(([, values]) => values.length > 1);
+  $("filters").replaceChildren(choice("split", state.collection.splits), choice("label", Object.keys(state.collection.labels)), ...many.map(([name, values]) => choice(name, values)),
+    el("label", {}, "seconds", el("span", {}, el("input", { id: "min-s", type: "number", min: 0, step: 0.5, placeholder: "from", onchange: () => ask() }), el("input", { id: "max-s", type: "number", min: 0, step: 0.5, placeholder: "to", onchange: () => ask() }))));
+  $("labels").replaceChildren(...Object.keys(state.collection.labels).map((value) => el("option", { value })));
+}
+
+async function restore() {
+  let query = {};
+  try { query = JSON.parse(new URLSearchParams(location.search).get("q") || "{}"); } catch { say("This link is damaged.", "bad"); }
+  const whole = { ...DEFAULTS, ...query };
+  Object.assign(state, { file: null, clip: null, edits: [...whole.edits].map(String), thumbs: new Map() });
+  $("keep").value = whole.keep; $("exclude").value = whole.exclude; $("limit").value = whole.limit;
+  $("strength").value = whole.strength; $("strength-out").textContent = Number(whole.strength).toFixed(1);
+  $("by-video").checked = whole.group_by_video; $("near").checked = whole.group_above < 1;
+  for (const select of $("filters").querySelectorAll("select")) select.value = whole.filters[select.name] || "";
+  if (whole.clip) { try { state.clip = await get(`/v1/clips/${encodeURIComponent(whole.clip)}`); } catch (error) { fail(error); return; } }
+  showQuery();
+  if (whole.clip || whole.edits.length) await ask({ push: false }); else await random();
+}
+
+async function showQuality() {
+  const panel = $("quality");
+  if (!panel.hidden) try { panel.replaceChildren(...qualityPanel(await get("/v1/quality"), state.collection)); } catch (error) { panel.textContent = error.message; }
+}
+
+function keys(event) {
+  const card = event.target.closest?.(".hit");
+  const isTyping = /INPUT|SELECT|TEXTAREA/.test(event.target.tagName);
+  if (isTyping) { if (event.key === "Escape") event.target.blur(); return; }
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const onButton = /BUTTON|A|SUMMARY|LABEL/.test(event.target.tagName);
+  const button = (selector) => card?.querySelector(selector)?.click();
+  const act = {
+    "/": () => $("edit").focus(), r: random, u: () => { if (state.edits.pop() !== undefined) ask(); },
+    " ": onButton ? null : togglePause, Enter: card && !onButton ? () => button("button") : null,
+    "+": () => button("button:nth-of-type(2)"), "-": () => button("button:nth-of-type(3)"),
+    ArrowRight: () => (card ? card.nextElementSibling : $("hits").firstElementChild)?.focus(), ArrowLeft: () => card?.previousElementSibling?.focus(),
+  }[event.key];
+  if (act) { event.preventDefault(); act(); }
+}
+
+async function start() {
+  takeToken();
+  try { [state.collection] = (await get("/v1/collections")).collections; }
+  catch (error) { $("archive").textContent = ""; return fail(error); }
+  $("archive").textContent = `${state.collection.num_clips.toLocaleString("en")} clips, ${Object.keys(state.collection.labels).length} labels in \u201c${state.collection.name}\u201d`;
+  drawFilters();
+  $("form").addEventListener("submit", (event) => { event.preventDefault(); submit(); });
+  for (const id of ["keep", "exclude", "strength", "limit", "by-video", "near"]) $(id).addEventListener("change", () => ask());
+  $("strength").addEventListener("input", () => { $("strength-out").textContent = Number($("strength").value).toFixed(1); });
+  $("random").addEventListener("click", random);
+  $("no-clip").addEventListener("click", () => pick(null));
+  $("label").addEventListener("input", find);
+  $("upload").addEventListener("change", (event) => take(event.target.files[0]));
+  document.querySelector("label.button").addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); $("upload").click(); } });
+  const drop = $("query-player");
+  for (const kind of ["dragover", "dragleave", "drop"]) drop.addEventListener(kind, (event) => { event.preventDefault(); drop.classList.toggle("over", kind === "dragover"); if (kind === "drop") take(event.dataTransfer.files[0]); });
+  $("quality-button").addEventListener("click", () => { const panel = $("quality"); panel.hidden = !panel.hidden; $("quality-button").setAttribute("aria-expanded", String(!panel.hidden)); showQuality(); });
+  document.addEventListener("keydown", keys);
+  addEventListener("popstate", restore);
+  setInterval(synchronise, 250);
+  setInterval(showQuality, 2000);
+  await restore();
+}
+
+start();
