@@ -3,6 +3,7 @@
 import io
 import os
 import pickle  # noqa: TID251
+import random
 import zipfile
 
 import numpy as np
@@ -11,8 +12,8 @@ import pytest
 import torch
 
 from training.annotations.import_embeddings import ImportEmbeddingsConfig, import_embeddings, main
-from training.annotations.pickle_data import PickleRefusedError
-from training.annotations.pickled_tensors import read_tensor_file, vector_of
+from training.annotations.pickle_data import PickleReader, PickleRefusedError
+from training.annotations.pickled_tensors import read_tensor_file, tensor_builders, vector_of
 from training.evaluate_problem import read_dead_ids, read_unit_vectors
 
 
@@ -189,6 +190,39 @@ def test_bad_vectors_can_be_listed_instead_of_ending_the_run(tmp_path):
     assert list(read_unit_vectors(out)) == ["good"]
     assert done.num_bad == 1
     assert read_dead_ids(out) == {"bad"}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_damaged_files_end_in_a_value_error_or_a_vector(seed):
+    rng = random.Random(seed)
+    files = [torch_save(ONE), torch_save(ONE, is_zip=False), pickle.dumps({"a": ONE})]
+    for _ in range(200):
+        content = bytearray(rng.choice(files))
+        for _ in range(rng.choice([1, 2, 8])):
+            place = rng.randrange(len(content))
+            content[place : place + rng.choice([0, 1, 9])] = rng.randbytes(rng.choice([0, 1, 2]))
+        for read in (read_file, read_dict):
+            try:
+                for tensor in read(bytes(content)):
+                    vector_of(tensor)
+            except ValueError:
+                pass
+
+
+def read_file(content):
+    return [read_tensor_file(content, source="x")]
+
+
+def read_dict(content):
+    value = PickleReader(content, source="x", builders=tensor_builders("x")).load()
+    return value.values() if isinstance(value, dict) else [value]
+
+
+def test_a_file_that_is_no_file_is_refused(tmp_path):
+    (tmp_path / "emb").mkdir()
+    os.mkfifo(tmp_path / "emb" / "a.pth")
+    with pytest.raises(ValueError, match="must be a regular file"):
+        convert(tmp_path / "emb")
 
 
 def test_widths_must_agree(tmp_path):

@@ -32,6 +32,7 @@ examples:
   tfcovr import-embeddings --source DIR/embeddings --out DIR/vectors.parquet --skip-bad
 """
 _ROWS_PER_GROUP = 4096
+_MAX_FILE_BYTES = 1 << 28
 _SCHEMA = pa.schema(
     [
         pa.field("clip_id", pa.string()),
@@ -205,6 +206,8 @@ def _read_folder(
     for file_name in names:
         path = folder / file_name
         try:
+            if not path.is_file() or path.stat().st_size > _MAX_FILE_BYTES:
+                raise ValueError(f"it must be a regular file of at most {_MAX_FILE_BYTES} bytes")
             content = path.read_bytes()
             add(
                 file_name.removesuffix(".pth"),

@@ -95,6 +95,10 @@ class PickleReader:
     def _number(self, layout: struct.Struct) -> int:
         return layout.unpack(self._take(layout.size))[0]
 
+    def _byte(self) -> int:
+        self.position += 1
+        return self._view[self.position - 1]
+
     def _line(self) -> str:
         window = bytes(self._view[self.position : self.position + _MAX_LINE])
         end = window.find(b"\n")
@@ -207,7 +211,7 @@ class PickleReader:
         self._stack.append(self._builder(module, name))
 
     def _protocol(self) -> None:
-        protocol = self._number(_U8)
+        protocol = self._byte()
         if not 2 <= protocol <= 5:
             raise self._error(f"pickle protocol {protocol}; 2 to 5 are read")
 
@@ -226,7 +230,7 @@ def _is_plain_key(key: object) -> bool:
     return isinstance(key, (str, int))
 
 
-_U8, _U16, _U32, _U64 = (struct.Struct(layout) for layout in ("<B", "<H", "<I", "<Q"))
+_U16, _U32, _U64 = (struct.Struct(layout) for layout in ("<H", "<I", "<Q"))
 _I32, _F64 = struct.Struct("<i"), struct.Struct(">d")
 
 _BY_OPCODE: dict[int, Callable[[PickleReader], object]] = {
@@ -238,16 +242,16 @@ _BY_OPCODE: dict[int, Callable[[PickleReader], object]] = {
     0x4E: lambda r: r._stack.append(None),
     0x88: lambda r: r._stack.append(True),
     0x89: lambda r: r._stack.append(False),
-    0x4B: lambda r: r._stack.append(r._number(_U8)),
+    0x4B: lambda r: r._stack.append(r._byte()),
     0x4D: lambda r: r._stack.append(r._number(_U16)),
     0x4A: lambda r: r._stack.append(r._number(_I32)),
     0x47: lambda r: r._stack.append(r._number(_F64)),
-    0x8A: lambda r: r._long(r._number(_U8)),
+    0x8A: lambda r: r._long(r._byte()),
     0x8B: lambda r: r._long(r._number(_I32)),
-    0x8C: lambda r: r._text(r._number(_U8)),
+    0x8C: lambda r: r._text(r._byte()),
     0x58: lambda r: r._text(r._number(_U32)),
     0x8D: lambda r: r._text(r._number(_U64)),
-    0x43: lambda r: r._stack.append(r._take(r._number(_U8))),
+    0x43: lambda r: r._stack.append(r._take(r._byte())),
     0x42: lambda r: r._stack.append(r._take(r._number(_U32))),
     0x8E: lambda r: r._stack.append(r._take(r._number(_U64))),
     0x96: lambda r: r._stack.append(r._take(r._number(_U64))),  # BYTEARRAY8
@@ -262,10 +266,10 @@ _BY_OPCODE: dict[int, Callable[[PickleReader], object]] = {
     0x7D: lambda r: r._stack.append({}),
     0x73: lambda r: r._set_items([r._stack.pop(-2), r._stack.pop()]),
     0x75: lambda r: r._set_items(r._pop_mark()),
-    0x71: lambda r: r._put(r._number(_U8)),
+    0x71: lambda r: r._put(r._byte()),
     0x72: lambda r: r._put(r._number(_U32)),
     0x94: lambda r: r._put(len(r._memo)),
-    0x68: lambda r: r._get(r._number(_U8)),
+    0x68: lambda r: r._get(r._byte()),
     0x6A: lambda r: r._get(r._number(_U32)),
     0x63: lambda r: r._stack.append(r._builder(r._line(), r._line())),
     0x93: lambda r: r._stack_global(),

@@ -10,6 +10,7 @@ import math
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from training.annotations.pickle_data import Buffer, Builder, PickleReader, lati
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _MAX_ELEMENTS = 1 << 24
 _MAX_DIMS = 8
+_MAX_STORAGES = 64
+_PREAMBLE_BYTES = 137
 _STORAGE_DTYPES = {
     "FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2", "BFloat16Storage": "bfloat16",
 }  # fmt: skip
@@ -186,6 +189,8 @@ def _storage_of(persistent_id: object, source: str) -> tuple[str, Storage]:
 def _persistent_loader(storages: dict[str, Storage], source: str) -> Callable[[object], Storage]:
     def load(persistent_id: object) -> Storage:
         key, storage = _storage_of(persistent_id, source)
+        if len(storages) == _MAX_STORAGES and key not in storages:
+            raise ValueError(f"{source}: more than {_MAX_STORAGES} storages; one tensor has 1")
         return storages.setdefault(key, storage)
 
     return load
@@ -200,12 +205,11 @@ def _read_legacy(content: Buffer, source: str) -> object:
         builders=_FILE_BUILDERS,
         load_persistent=_persistent_loader(storages, source),
     )
-    if reader.load() != _LEGACY_MAGIC:
-        raise ValueError(f"{source}: no file of torch.save: the magic number is missing")
-    reader.load()
-    machine = reader.load()
-    if not (isinstance(machine, dict) and machine.get("little_endian") is True):
-        raise ValueError(f"{source}: written on a big-endian machine; only little-endian is read")
+    known = _end_of_preamble(bytes(content[:_PREAMBLE_BYTES]))
+    if known is None:
+        _read_preamble(reader, source)
+    else:
+        reader.position = known
     value, keys = reader.load(), reader.load()
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise ValueError(f"{source}: the list of storages is no list of names")
@@ -221,6 +225,26 @@ def _read_legacy(content: Buffer, source: str) -> object:
         storage.data = view[position + 8 : end]
         position = end
     return value
+
+
+def _read_preamble(reader: PickleReader, source: str) -> None:
+    if reader.load() != _LEGACY_MAGIC:
+        raise ValueError(f"{source}: no file of torch.save: the magic number is missing")
+    reader.load()
+    machine = reader.load()
+    if not (isinstance(machine, dict) and machine.get("little_endian") is True):
+        raise ValueError(f"{source}: written on a big-endian machine; only little-endian is read")
+
+
+@lru_cache(maxsize=16)
+def _end_of_preamble(head: bytes) -> int | None:
+    """Where the first three pickles end, which are the same in every file of one torch; None = not within `head`, or wrong."""
+    reader = PickleReader(head, source="", builders=_FILE_BUILDERS)
+    try:
+        _read_preamble(reader, "")
+    except ValueError:
+        return None
+    return reader.position
 
 
 def _read_zip(content: bytes, source: str) -> object:
@@ -253,6 +277,7 @@ def _read_zip(content: bytes, source: str) -> object:
                 )
             for key, storage in storages.items():
                 storage.data = archive.read(f"{root}data/{key}")
-    except (zipfile.BadZipFile, KeyError, EOFError, NotImplementedError) as error:
+    # RuntimeError: zipfile's word for an encrypted member.
+    except (zipfile.BadZipFile, KeyError, EOFError, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"{source}: no whole file of torch.save: {error}") from error
     return value
