@@ -19,19 +19,19 @@ def index_stages(
     workers: Workers,
     *,
     write_arguments: Mapping[str, Any],
-    is_remote: bool,
+    num_remote: int,
 ) -> list[Stage]:
-    """`write_arguments` say where the rows go."""
+    """`write_arguments` say where the rows go; `num_remote` videos have to be fetched."""
     fetch = Stage(
         name="fetch",
         factory=FetchStage,
         arguments={"options": config.fetch},
         kind="rows",
-        num_workers=config.fetch.num_workers,
+        num_workers=max(min(config.fetch.num_workers, num_remote), 1),
         num_cpus=0.0,
     )
     return [
-        *([fetch] if is_remote else []),
+        *([fetch] if num_remote else []),
         Stage(
             name="decode",
             factory=ArchiveDecodeStage,

@@ -2,12 +2,10 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
-from encoders.clips import Clip, write_clips
+from encoders.clips import Clip
 from indexing.compare import compare
 from indexing.content import Content, read_contents
-from indexing.plan import clip_key, list_clips, make_shards, plan_clips
+from indexing.plan import clip_key, make_shards, plan_clips
 
 CLIP = Clip(clip_id="a", video_uri="/v/1.mp4", start_s=1.5, end_s=4.0)
 
@@ -51,28 +49,6 @@ def test_shards_hold_the_clips_of_one_video_and_every_clip_once() -> None:
             assert math.isnan(end_s) == (start_s > 0)
 
 
-def test_a_folder_a_glob_and_a_file_become_one_clip_per_video(tmp_path: Path) -> None:
-    for name in ("b.mp4", "deep/a.webm", "deep/notes.txt", "deep/er/C.MOV"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    assert [clip.clip_id for clip in list_clips(tmp_path)] == [
-        "b.mp4",
-        "deep/a.webm",
-        "deep/er/C.MOV",
-    ]
-    assert [clip.clip_id for clip in list_clips(f"{tmp_path}/deep/**/*.[wM]*")] == [
-        "a.webm",
-        "er/C.MOV",
-    ]
-    (one,) = list_clips(tmp_path / "b.mp4")
-    assert (one.clip_id, one.video_uri) == ("b.mp4", str(tmp_path / "b.mp4"))
-    write_clips(tmp_path / "clips.parquet", [replace(CLIP, video_uri=one.video_uri)])
-    assert list_clips(tmp_path / "clips.parquet") == [replace(CLIP, video_uri=one.video_uri)]
-    for wrong in ("nowhere", "deep/notes.txt", "deep/*.avi"):
-        with pytest.raises(ValueError, match="video"):
-            list_clips(tmp_path / wrong)
-
-
 def test_comparison_sorts_every_clip_and_row_into_its_kind() -> None:
     clips = [replace(CLIP, clip_id=name) for name in ("ok", "new", "moved", "bad", "gone")]
     planned = plan_clips(clips, contents_of("/v/1.mp4"), encoder_id="e")
@@ -102,11 +78,11 @@ def test_an_unchanged_file_is_not_read_again_and_a_changed_one_is(tmp_path, monk
     first.write_bytes(b"same" * 1000)
     second.write_bytes(b"same" * 1000)
     missing = str(tmp_path / "3.mp4")
-    uris = [str(first), str(second), missing, "s3://bucket/4.mp4", str(tmp_path)]
+    uris = [str(first), str(second), missing, "ftp://host/4.mp4", str(tmp_path)]
     seen = read_contents(uris, {})
     assert seen[uris[0]].content_hash == seen[uris[1]].content_hash != ""
     assert "FileNotFoundError" in seen[missing].problem
-    assert "local files" in seen["s3://bucket/4.mp4"].problem
+    assert "scheme 'ftp' is not read" in seen["ftp://host/4.mp4"].problem
     assert seen[str(tmp_path)].problem == "not a file"
 
     first.write_bytes(b"same" * 999 + b"SAME")

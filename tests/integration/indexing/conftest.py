@@ -1,5 +1,6 @@
 """A whole bundle in small, exported, for the tests that index and search with it."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from encoders.fusion import FusionConfig, build_fusion
 from encoders.text import TextConfig, TextEncoder, Tokenizer
 from encoders.video import build_video_encoder
 
+sys.path.insert(0, str(Path(__file__).parent))  # what these tests share lies beside them
 WORDS = ["[PAD]", "[UNK]", "with", "in", "tuck", "pike", "one", "two", "and", "a", "half", "twists"]
 
 

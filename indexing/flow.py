@@ -1,0 +1,105 @@
+"""One pass of pending clips through the stages, canaries among them, with what comes out told batch by batch."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cluster.dataflow import stream_dataflow
+from encoders.canaries import read_canaries
+from encoders.card import BundleCard
+from encoders.clips import write_clips
+from indexing.canary_rows import (
+    RowMixUpError,
+    add_canaries,
+    canary_collection_name,
+    check_stored_canaries,
+    is_canary,
+)
+from indexing.config import IndexConfig
+from indexing.ledger import Outcome
+from indexing.milvus import ClipCollection
+from indexing.outcomes import outcomes_of_batch
+from indexing.plan import PlannedClip, make_shards
+from indexing.resources import Workers
+from indexing.sources import is_remote
+from indexing.stages import index_stages
+
+_PENDING = "pending.parquet"
+_RESULT_BATCH = 32
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Flow:
+    """What one pass needs beside its clips."""
+
+    config: IndexConfig
+    card: BundleCard
+    workers: Workers
+    collection: ClipCollection
+    fetch_uris: Mapping[str, str]
+
+    def stream(
+        self, pending: Sequence[PlannedClip]
+    ) -> Iterator[tuple[dict[str, np.ndarray], list[Outcome]]]:
+        """Batches of the archive's own rows with their outcomes, which are in Milvus by then.
+
+        RowMixUpError after the last one when a canary did not come back as itself; the rows of this pass are deleted then.
+        """
+        clip_by_id = {one.clip.clip_id: one.clip for one in pending}
+        clips_path = self.config.run_dir / _PENDING
+        write_clips(clips_path, list(clip_by_id.values()))
+        _frames, canaries_ND = read_canaries(self.config.bundle_dir)
+        shards, num_copies = add_canaries(make_shards(pending, self.fetch_uris), len(pending))
+        canaries = self._open_canaries()
+        stages = index_stages(
+            self.config,
+            self.card,
+            self.workers,
+            write_arguments={
+                "address": self.collection.address,
+                "clips_path": str(clips_path.resolve()),
+                "canaries_ND": canaries_ND,
+            },
+            num_remote=sum(is_remote(shard["video_uri"]) for shard in shards),
+        )
+        written: list[str] = []
+        try:
+            for mixed in stream_dataflow(shards, stages, result_batch_size=_RESULT_BATCH):
+                batch = _without_canaries(mixed)
+                if not len(batch["clip_id"]):
+                    continue
+                outcomes = outcomes_of_batch(batch, clip_by_id)
+                written += [one.clip_key for one in outcomes if one.status == "written"]
+                yield batch, outcomes
+            check_stored_canaries(canaries, canaries_ND, num_copies)
+        except RowMixUpError:
+            self.collection.delete(written)
+            raise
+        finally:
+            canaries.close()
+        self._drop_canaries()
+        clips_path.unlink()
+
+    def _open_canaries(self) -> ClipCollection:
+        """An empty collection, whatever a killed run left in it."""
+        self._drop_canaries()
+        name = canary_collection_name(self.config.collection)
+        canaries = ClipCollection(self.collection.address, name)
+        canaries.create_or_check(
+            encoder_id=self.card.encoder_id, embedding_dim=self.card.embedding_dim
+        )
+        return canaries
+
+    def _drop_canaries(self) -> None:
+        name = canary_collection_name(self.config.collection)
+        collection = ClipCollection(self.collection.address, name)
+        try:
+            collection.drop()
+        finally:
+            collection.close()
+
+
+def _without_canaries(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    is_own = np.array([not is_canary(str(clip_id)) for clip_id in batch["clip_id"]], bool)
+    return {name: column[is_own] for name, column in batch.items()}

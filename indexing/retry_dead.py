@@ -1,0 +1,47 @@
+"""Try dead letters again, by reason: those that a new codec, a mended network or a longer deadline can bring back."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+
+from indexing.config import read_config
+from indexing.outcomes import ALL_REASONS, checked_reasons
+from indexing.pipeline import index_archive
+from indexing.summary import IndexSummary
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RetryConfig:
+    """Decode and embed dead letters again, with the settings of the run that made them."""
+
+    run_dir: Path
+    """Run folder of the indexing."""
+    reason: tuple[str, ...] = (ALL_REASONS,)
+    """Reasons as the summary counts them, such as fetch_failed decode_timeout."""
+    decode_deadline_s: float | None = None
+    """Another deadline for a video than the run had."""
+
+
+def retry_dead_letters(config: RetryConfig, *, console: Console | None = None) -> IndexSummary:
+    """Runs the archive again; clips that are in stay as they are."""
+    reasons = checked_reasons(config.reason)
+    earlier = read_config(config.run_dir)
+    deadline_s = config.decode_deadline_s or earlier.decode_deadline_s
+    again = replace(earlier, retry=reasons, decode_deadline_s=deadline_s)
+    return index_archive(again, console=console)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the summary of the run."""
+    config = tyro.cli(RetryConfig, args=argv, prog="tfcovr retry", description=RetryConfig.__doc__)
+    summary = retry_dead_letters(config, console=Console(stderr=True))
+    sys.stdout.write("\n".join(summary.lines()) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,87 @@
+"""How near a run came to what its stages can do alone: rate, share of the ceiling, the bottleneck, and the flag that would move it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from indexing.resources import Workers
+
+_LABELS = {"fetch": "fetch", "decode": "decode", "embed": "encode", "write": "write"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageSpeed:
+    """Clips per second of one stage. The ceiling is that of its workers, measured by each in the first moments of its life."""
+
+    name: str
+    achieved_per_s: float
+    ceiling_per_s: float
+    """0 = could not be measured."""
+
+    @property
+    def share(self) -> float:
+        """Of the ceiling, 0 where there is none."""
+        return self.achieved_per_s / self.ceiling_per_s if self.ceiling_per_s else 0.0
+
+
+def stage_speeds(
+    ceilings_per_s: Mapping[str, float], num_workers: Mapping[str, int], achieved_per_s: float
+) -> tuple[StageSpeed, ...]:
+    """`ceilings_per_s` are those of one worker each, on average."""
+    return tuple(
+        StageSpeed(
+            name=name,
+            achieved_per_s=round(achieved_per_s, 3),
+            ceiling_per_s=round(ceilings_per_s.get(name, 0.0) * count, 3),
+        )
+        for name, count in num_workers.items()
+    )
+
+
+def slowest_stage(speeds: Sequence[StageSpeed]) -> str:
+    """The stage with the lowest ceiling; "" where none is known."""
+    known = [one for one in speeds if one.ceiling_per_s]
+    return min(known, key=lambda one: one.ceiling_per_s).name if known else ""
+
+
+def advise(bottleneck: str, workers: Workers, *, num_cpus: float, is_lite: bool) -> str:
+    """The flag that would move the bottleneck, or the machine that would."""
+    if bottleneck == "fetch":
+        return "--fetch.num-workers"
+    if bottleneck == "write":
+        return (
+            "--milvus-uri http://HOST:19530 (Milvus Lite takes one writer)"
+            if is_lite
+            else f"--workers.num-write-workers {workers.num_write + 1}"
+        )
+    on_gpu = workers.embed_device == "cuda"
+    cpus_taken = workers.num_decode * workers.cpus_per_decode
+    cpus_taken += workers.num_embed * workers.cpus_per_embed
+    has_spare_cpu = cpus_taken + 1 <= num_cpus
+    if bottleneck == "decode":
+        if on_gpu and workers.decode_backend == "pyav":
+            return "--workers.decode dali"
+        if has_spare_cpu:
+            return f"--workers.num-decode-workers {workers.num_decode + 1}"
+    if bottleneck == "embed":
+        if on_gpu:
+            return "--batch-size, or more GPUs by RAY_ADDRESS"
+        if has_spare_cpu:
+            return f"--workers.num-embed-workers {workers.num_embed + 1}"
+    other = "embed" if bottleneck == "decode" else "decode"
+    other_name = f"--workers.num-{bottleneck}-workers"
+    return f"more cores or GPUs by RAY_ADDRESS ({other_name} takes cores from {other})"
+
+
+def speed_line(speeds: Sequence[StageSpeed], bottleneck: str, advice: str) -> str:
+    """For people, one line."""
+    parts = [
+        f"{_LABELS.get(one.name, one.name)} {one.share:.0%} of {one.ceiling_per_s:.1f}"
+        if one.ceiling_per_s
+        else f"{_LABELS.get(one.name, one.name)} of unknown ceiling"
+        for one in speeds
+    ]
+    rate = speeds[0].achieved_per_s if speeds else 0.0
+    return (
+        f"speed of light: {rate:.1f} clips/s is {', '.join(parts)} clips/s; "
+        f"bottleneck {_LABELS.get(bottleneck, bottleneck)}, moved by {advice}"
+    )

@@ -1,0 +1,45 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from encoders.clips import Clip, write_clips
+from indexing.archive import list_archive, list_clips
+
+CLIP = Clip(clip_id="one", video_uri="/v/1.mp4", start_s=1.0, end_s=2.0)
+
+
+def test_a_folder_a_glob_and_a_file_become_one_clip_per_video(tmp_path: Path) -> None:
+    for name in ("b.mp4", "deep/a.webm", "deep/notes.txt", "deep/er/C.MOV"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert [clip.clip_id for clip in list_clips(tmp_path)] == [
+        "b.mp4",
+        "deep/a.webm",
+        "deep/er/C.MOV",
+    ]
+    assert [clip.clip_id for clip in list_clips(f"{tmp_path}/deep/**/*.[wM]*")] == [
+        "a.webm",
+        "er/C.MOV",
+    ]
+    (one,) = list_clips(tmp_path / "b.mp4")
+    assert (one.clip_id, one.video_uri) == ("b.mp4", str(tmp_path / "b.mp4"))
+    write_clips(tmp_path / "clips.parquet", [replace(CLIP, video_uri=one.video_uri)])
+    assert list_clips(tmp_path / "clips.parquet") == [replace(CLIP, video_uri=one.video_uri)]
+    for wrong in ("nowhere", "deep/notes.txt", "deep/*.avi"):
+        with pytest.raises(ValueError, match="video"):
+            list_clips(tmp_path / wrong)
+
+
+def test_remote_clips_show_no_secret_and_canary_ids_are_refused(tmp_path: Path) -> None:
+    signed = "https://user:pass@host/a.mp4?X-Amz-Signature=abc&part=1"
+    write_clips(tmp_path / "clips.parquet", [replace(CLIP, video_uri=signed)])
+    archive = list_archive(tmp_path / "clips.parquet")
+    assert [clip.video_uri for clip in archive.clips] == ["https://host/a.mp4"]
+    assert archive.fetch_uris == {"https://host/a.mp4": signed}
+    assert "pass" not in repr(archive)
+    write_clips(tmp_path / "clips.parquet", [replace(CLIP, clip_id="canary:0:1")])
+    with pytest.raises(ValueError, match="begins as the ids of canaries"):
+        list_archive(tmp_path / "clips.parquet")
+    with pytest.raises(ValueError, match="http has no folders"):
+        list_archive("https://user:pass@host/folder/?token=1")

@@ -1,0 +1,51 @@
+from dataclasses import replace
+
+import pytest
+
+from indexing.resources import Workers
+from indexing.speed import advise, slowest_stage, speed_line, stage_speeds
+
+CPU = Workers(
+    num_decode=1,
+    num_embed=1,
+    num_write=1,
+    cpus_per_decode=1.0,
+    cpus_per_embed=1.0,
+    gpus_per_decode=0.0,
+    gpus_per_embed=0.0,
+    decode_backend="pyav",
+    decode_device="cpu",
+    embed_device="cpu",
+)
+GPU = replace(CPU, gpus_per_embed=1.0, embed_device="cuda")
+
+
+def test_shares_are_of_all_workers_and_the_lowest_ceiling_is_the_bottleneck() -> None:
+    speeds = stage_speeds(
+        {"decode": 10.0, "write": 900.0}, {"decode": 2, "embed": 1, "write": 1}, 15.0
+    )
+    assert [one.share for one in speeds] == [0.75, 0.0, pytest.approx(1 / 60)]
+    assert slowest_stage(speeds) == "decode"
+    assert speed_line(speeds, "decode", "--flag") == (
+        "speed of light: 15.0 clips/s is decode 75% of 20.0, encode of unknown ceiling, "
+        "write 2% of 900.0 clips/s; bottleneck decode, moved by --flag"
+    )
+
+
+@pytest.mark.parametrize(
+    ("bottleneck", "workers", "num_cpus", "is_lite", "flag"),
+    [
+        ("fetch", CPU, 2, True, "--fetch.num-workers"),
+        ("write", CPU, 2, True, "--milvus-uri http://"),
+        ("write", CPU, 2, False, "--workers.num-write-workers 2"),
+        ("decode", CPU, 8, True, "--workers.num-decode-workers 2"),
+        ("decode", CPU, 2, True, "more cores or GPUs"),
+        ("decode", GPU, 2, True, "--workers.decode dali"),
+        ("embed", CPU, 8, True, "--workers.num-embed-workers 2"),
+        ("embed", GPU, 2, True, "--batch-size"),
+    ],
+)
+def test_the_advice_is_what_this_machine_can_still_give(
+    bottleneck, workers, num_cpus, is_lite, flag
+) -> None:
+    assert advise(bottleneck, workers, num_cpus=num_cpus, is_lite=is_lite).startswith(flag)

@@ -1,0 +1,115 @@
+"""A local web server with range requests, weak connections and signatures, and enough of S3 for a real S3 client to list and read."""
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+from xml.sax.saxutils import escape
+
+
+class RemoteServer(ThreadingHTTPServer):
+    """Serves a folder: GET and HEAD of files, and `?list-type=2` of the folder as an S3 bucket of any name."""
+
+    daemon_threads = True
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.folder = folder
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        self.requests: list[str] = []
+        self.num_breaks = 0
+        """So many of the next answers stop half way."""
+        self.has_ranges = True
+        self.has_versions = True
+        self.needs_signature = ""
+
+
+@contextmanager
+def serve_folder(folder: Path) -> Iterator[RemoteServer]:
+    server = RemoteServer(folder)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: RemoteServer
+
+    def log_message(self, format: str, *args: object) -> None:
+        self.server.requests.append(f"{self.command} {self.path} {self.headers.get('Range', '')}")
+
+    def do_GET(self) -> None:
+        parts = urlsplit(self.path)
+        query = parse_qs(parts.query, keep_blank_values=True)
+        wanted = self.server.needs_signature
+        if wanted and query.get("X-Amz-Signature") != [wanted]:
+            self._answer(403, b"refused")
+            return
+        if "list-type" in query:
+            self._list(unquote(parts.path).strip("/"), query.get("prefix", [""])[0])
+            return
+        path = self.server.folder / unquote(parts.path).lstrip("/")
+        if not path.is_file():
+            self._answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
+            return
+        self._send_file(path)
+
+    do_HEAD = do_GET
+
+    def _send_file(self, path: Path) -> None:
+        data, headers = path.read_bytes(), {"Accept-Ranges": "bytes"}
+        if self.server.has_versions:
+            headers["ETag"] = f'"{hashlib.md5(data).hexdigest()}"'
+            headers["Last-Modified"] = formatdate(path.stat().st_mtime, usegmt=True)
+        asked = self.headers.get("Range")
+        if not asked or not self.server.has_ranges:
+            self._answer(200, data, headers)
+            return
+        first, _, last = asked.removeprefix("bytes=").partition("-")
+        start, end = int(first), min(int(last or len(data)), len(data) - 1)
+        if start >= len(data):
+            self._answer(416, b"", {"Content-Range": f"bytes */{len(data)}"})
+            return
+        headers["Content-Range"] = f"bytes {start}-{end}/{len(data)}"
+        self._answer(206, data[start : end + 1], headers)
+
+    def _list(self, bucket: str, prefix: str) -> None:
+        root = self.server.folder / bucket
+        files = [one for one in sorted(root.rglob("*")) if one.is_file()]
+        keys = [(one.relative_to(root).as_posix(), one.stat().st_size) for one in files]
+        contents = "".join(
+            f"<Contents><Key>{escape(key)}</Key><Size>{size}</Size>"
+            "<LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>"
+            for key, size in keys
+            if key.startswith(prefix)
+        )
+        text = (
+            f"<ListBucketResult><Name>{bucket}</Name><Prefix>{escape(prefix)}</Prefix>"
+            f"<IsTruncated>false</IsTruncated>{contents}</ListBucketResult>"
+        )
+        self._answer(200, text.encode(), {"Content-Type": "application/xml"})
+
+    def _answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "HEAD":
+            return
+        if self.server.num_breaks and len(body) > 1000:
+            self.server.num_breaks -= 1
+            self.wfile.write(body[: len(body) // 2])
+            self.close_connection = True
+            return
+        self.wfile.write(body)

@@ -1,0 +1,162 @@
+"""Videos on a web server and in object storage: found, fetched once, within bounds, and without a secret on any disk."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from remote_server import RemoteServer, serve_folder
+from small_videos import write_video
+
+from encoders.clips import Clip, write_clips
+from encoders.media import DecodeError
+from indexing.archive import list_archive
+from indexing.config import IndexConfig
+from indexing.content import read_contents
+from indexing.fetch import FetchCache, FetchOptions
+from indexing.ledger import Ledger, read_dead_letters
+from indexing.milvus import open_collection
+from indexing.pipeline import index_archive
+from indexing.sources import RemoteStamp, stat_remote
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch) -> Iterator[RemoteServer]:
+    (tmp_path / "web").mkdir()
+    with serve_folder(tmp_path / "web") as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+        monkeypatch.setenv("AWS_REGION", "eu-west-1")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very-secret")
+        yield server
+
+
+def cache_of(folder: Path, **options) -> FetchCache:
+    return FetchCache(FetchOptions(cache_dir=folder, **options))
+
+
+def test_a_bucket_lists_its_videos_by_folder_and_by_glob(server) -> None:
+    for name in ("a.mp4", "deep/b c.webm", "deep/notes.txt"):
+        (server.folder / "bucket/top" / name).parent.mkdir(parents=True, exist_ok=True)
+        (server.folder / "bucket/top" / name).write_bytes(b"x" * 10)
+    clips = list_archive("s3://bucket/top/").clips
+    assert [clip.clip_id for clip in clips] == ["a.mp4", "deep/b c.webm"]
+    assert clips[1].video_uri == "s3://bucket/top/deep/b c.webm"
+    assert [clip.clip_id for clip in list_archive("s3://bucket/top/*.mp4").clips] == ["a.mp4"]
+    clip = Clip(clip_id="c", video_uri=str(server.folder / "bucket/top/a.mp4"))
+    write_clips(server.folder / "bucket/clips.parquet", [clip])
+    table = server.folder / "bucket/clips.parquet"
+    assert list_archive("s3://bucket/clips.parquet").clips[0].video_uri == "s3://bucket/top/a.mp4"
+    web = list_archive(f"{server.url}/bucket/{table.name}").clips
+    assert web[0].video_uri == f"{server.url}/bucket/top/a.mp4"
+
+
+@pytest.mark.parametrize("kind", ["http", "s3", "http without ranges"])
+def test_a_file_comes_whole_over_a_connection_that_breaks(server, tmp_path, kind) -> None:
+    data = np.random.default_rng(0).bytes(300_000)
+    (server.folder / "b").mkdir()
+    (server.folder / "b" / "v.mp4").write_bytes(data)
+    uri = "s3://b/v.mp4" if kind == "s3" else f"{server.url}/b/v.mp4"
+    stamp = stat_remote(uri)
+    assert stamp.size_bytes == len(data)
+    assert stamp.version
+    server.has_ranges = kind != "http without ranges"
+    server.num_breaks = 2
+    with cache_of(tmp_path / "cache").local_copy(uri, "hash", stamp) as path:
+        assert path.read_bytes() == data
+    assert server.num_breaks == 0
+    num_requests = len(server.requests)
+    with cache_of(tmp_path / "cache").local_copy(uri, "hash", stamp) as path:
+        assert path.read_bytes() == data
+    assert len(server.requests) == num_requests
+    (server.folder / "b" / "v.mp4").write_bytes(data[::-1])
+    with (
+        pytest.raises(DecodeError, match=r"fetch_failed: .*changed while it was read"),
+        cache_of(tmp_path / "other").local_copy(uri, "hash", stamp),
+    ):
+        pass
+
+
+def test_the_cache_keeps_its_bound_and_the_files_in_use(server, tmp_path) -> None:
+    for name in "abc":
+        (server.folder / name).write_bytes(name.encode() * 400_000)
+    cache = cache_of(tmp_path / "cache", cache_gib=0.0009, max_video_gib=0.0005)
+
+    def copy_of(name: str):
+        uri = f"{server.url}/{name}"
+        return cache.local_copy(uri, name, stat_remote(uri))
+
+    with copy_of("a") as first:
+        with copy_of("b") as second:
+            pass
+        with copy_of("c"):
+            assert first.exists()
+            assert not second.exists()
+    assert not cache.has_room(10**6)
+    assert sum(one.stat().st_size for one in (tmp_path / "cache").iterdir()) <= 0.0009 * 2**30
+    large = RemoteStamp(size_bytes=10**6, version="v")
+    with (
+        pytest.raises(DecodeError, match="limit_exceeded"),
+        cache.local_copy("s3://b/k", "h", large),
+    ):
+        pass
+
+
+def test_content_of_remote_files_follows_version_or_bytes(server) -> None:
+    (server.folder / "a.mp4").write_bytes(b"first")
+    uri, missing = f"{server.url}/a.mp4", f"{server.url}/none.mp4?sig=SECRET"
+    seen = read_contents(
+        [uri, f"{server.url}/none.mp4"], {}, fetch_uris={f"{server.url}/none.mp4": missing}
+    )
+    problem = seen[f"{server.url}/none.mp4"].problem
+    assert "404" in problem
+    assert "SECRET" not in problem
+    assert read_contents([uri], seen)[uri] == seen[uri]
+    (server.folder / "a.mp4").write_bytes(b"other")
+    assert read_contents([uri], seen)[uri].content_hash != seen[uri].content_hash
+    server.has_versions = False
+    by_bytes = read_contents([uri], {})[uri]
+    (server.folder / "a.mp4").write_bytes(b"again")
+    assert read_contents([uri], {uri: by_bytes})[uri].content_hash != by_bytes.content_hash
+
+
+def test_a_signed_archive_is_indexed_and_its_secret_is_nowhere(
+    server, tmp_path, tiny_bundle, capfd
+) -> None:
+    for number in range(3):
+        write_video(server.folder / f"{number}.mp4", number)
+    (server.folder / "3.mp4").write_bytes(b"broken")
+    server.needs_signature = "TOP-SECRET"
+    clips = [
+        Clip(
+            clip_id=f"clip-{number}",
+            video_uri=f"{server.url.replace('//', '//user:PASSWORD@')}/{number}.mp4?X-Amz-Signature=TOP-SECRET",
+        )
+        for number in range(5)
+    ]
+    write_clips(tmp_path / "clips.parquet", clips)
+    config = IndexConfig(
+        bundle_dir=tiny_bundle,
+        clips=str(tmp_path / "clips.parquet"),
+        milvus_uri=str(tmp_path / "milvus"),
+        run_dir=tmp_path / "run",
+        fetch=FetchOptions(cache_dir=tmp_path / "cache"),
+    )
+    summary = index_archive(config)
+    assert (summary.written, summary.dead) == (3, 2)
+    reasons = {letter.clip_id: letter.reason for letter in read_dead_letters(config.run_dir)}
+    assert reasons == {"clip-3": "container_not_allowed", "clip-4": "fetch_failed"}
+    assert [one.name for one in summary.speeds] == ["fetch", "decode", "embed", "write"]
+    assert index_archive(replace(config, run_dir=tmp_path / "again")).written == 0
+    with open_collection(config.milvus_uri, "clips") as collection:
+        collection.check(encoder_id=summary.encoder_id)
+        uris = {row["video_uri"] for row in collection.rows(("clip_key", "video_uri"))}
+    assert uris == {f"{server.url}/{number}.mp4" for number in range(3)}
+    assert len(Ledger(config.run_dir).read_contents()) == 4
+    stored = [tmp_path / "run", tmp_path / "milvus", tmp_path / "again", tmp_path / "cache"]
+    for path in (one for folder in stored for one in folder.rglob("*") if one.is_file()):
+        assert b"SECRET" not in path.read_bytes(), path
+        assert b"PASSWORD" not in path.read_bytes(), path
+    shown = capfd.readouterr()
+    assert "SECRET" not in shown.out + shown.err

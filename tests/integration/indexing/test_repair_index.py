@@ -1,0 +1,149 @@
+"""What goes wrong with a collection is found, named and mended: lost, doubled, outdated and foreign rows, and dead letters."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_videos import write_video
+
+from cluster.connect import ray_session
+from encoders.card import read_card
+from indexing import flow, retry_dead, verify
+from indexing.canary_rows import RowMixUpError
+from indexing.config import IndexConfig
+from indexing.content import hash_file
+from indexing.embed import CheckedEmbedStage
+from indexing.ledger import Ledger, Outcome
+from indexing.milvus import open_collection
+from indexing.pipeline import index_archive
+from indexing.plan import clip_key
+
+NUM_VIDEOS = 6
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_of_this_module() -> Iterator[None]:
+    with ray_session(num_cpus=2):
+        yield
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory, tiny_bundle) -> IndexConfig:
+    folder = tmp_path_factory.mktemp("repair")
+    (folder / "videos").mkdir()
+    for number in range(NUM_VIDEOS):
+        write_video(folder / "videos" / f"{number}.mp4", number)
+    (folder / "videos" / "text.mp4").write_text("no video")
+    config = IndexConfig(
+        bundle_dir=tiny_bundle,
+        clips=str(folder / "videos"),
+        milvus_uri=str(folder / "milvus"),
+        run_dir=folder / "run",
+    )
+    summary = index_archive(config)
+    assert (summary.written, summary.dead_by_reason) == (NUM_VIDEOS, {"container_not_allowed": 1})
+    shares = {one.name: one.share for one in summary.speeds}
+    assert list(shares) == ["decode", "embed", "write"]
+    assert all(share > 0 for share in shares.values())
+    assert "speed of light: " in "\n".join(summary.lines())
+    assert f"bottleneck {summary.bottleneck.replace('embed', 'encode')}" in summary.speed_of_light
+    return config
+
+
+def run_verify(config: IndexConfig, *extra: str) -> int:
+    arguments = ["--bundle-dir", str(config.bundle_dir), "--clips", config.clips]
+    arguments += ["--milvus-uri", config.milvus_uri, "--run-dir", str(config.run_dir)]
+    return verify.main([*arguments, "--json", *extra])
+
+
+def vectors(config: IndexConfig) -> dict[str, np.ndarray]:
+    with open_collection(config.milvus_uri, config.collection) as collection:
+        collection.check(encoder_id=read_card(config.bundle_dir).encoder_id)
+        rows = list(collection.rows(("clip_key", "embedding")))
+    assert len({row["clip_key"] for row in rows}) == len(rows)
+    return {row["clip_key"]: np.asarray(row["embedding"]) for row in rows}
+
+
+def test_repair_mends_exactly_what_is_wrong(config, capsys) -> None:
+    before = vectors(config)
+    lost, doubled, *_ = sorted(before)
+    with open_collection(config.milvus_uri, config.collection) as collection:
+        collection.check(encoder_id=read_card(config.bundle_dir).encoder_id)
+        (row,) = collection.rows_of_keys([doubled])
+        collection.upsert([row | {"clip_key": "old", "video_uri": "/former"}])
+        collection.upsert([row | {"clip_key": "foreign", "clip_id": "sold.mp4"}])
+        collection.delete([lost])
+        collection.flush()
+    capsys.readouterr()
+    assert run_verify(config) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert [found[kind] for kind in ("missing", "duplicate", "stale", "orphaned")] == [1, 0, 1, 1]
+    assert run_verify(config, "--repair") == 0
+    assert json.loads(capsys.readouterr().out)["is_right"]
+    after = vectors(config)
+    assert after.keys() == before.keys()
+    assert max(float(np.abs(after[key] - before[key]).max()) for key in before) < 1e-5
+
+
+def test_retry_takes_only_dead_letters_of_its_reason(config, capsys) -> None:
+    card = read_card(config.bundle_dir)
+    path = Path(config.clips) / "0.mp4"
+    key = clip_key(card.encoder_id, "0.mp4", hash_file(path), 0.0, None)
+    with open_collection(config.milvus_uri, config.collection) as collection:
+        collection.check(encoder_id=card.encoder_id)
+        collection.delete([key])
+        collection.flush()
+    Ledger(config.run_dir).record(
+        [
+            Outcome(
+                clip_key=key,
+                clip_id="0.mp4",
+                video_uri=str(path),
+                status="dead",
+                stage="decode",
+                reason="decode_timeout",
+                detail="nothing came",
+            )
+        ]
+    )
+    assert index_archive(config).dead_by_reason == {"container_not_allowed": 1, "decode_timeout": 1}
+    arguments = ["--run-dir", str(config.run_dir), "--reason"]
+    assert retry_dead.main([*arguments, "codec_unsupported"]) == 0
+    assert key not in vectors(config)
+    assert retry_dead.main([*arguments, "decode_timeout"]) == 0
+    assert "dead: 1 x container_not_allowed" in capsys.readouterr().out
+    assert key in vectors(config)
+    with pytest.raises(ValueError, match=r"reason 'tired' is unknown; choose of all, codec_"):
+        retry_dead.main([*arguments, "tired"])
+
+
+class MixedUpEmbedStage(CheckedEmbedStage):
+    """Gives every row the vector of the row before it."""
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        batch = super().__call__(batch)
+        return batch | {"embedding": np.roll(batch["embedding"], 1, axis=0)}
+
+
+def test_a_mix_up_of_rows_ends_the_run_and_leaves_nothing(config, tmp_path, monkeypatch) -> None:
+    from dataclasses import replace
+
+    def mixed_up(*arguments, **keywords):
+        stages = flow_stages(*arguments, **keywords)
+        return [
+            replace(one, factory=MixedUpEmbedStage) if one.name == "embed" else one
+            for one in stages
+        ]
+
+    flow_stages = flow.index_stages
+    monkeypatch.setattr(flow, "index_stages", mixed_up)
+    other = replace(config, run_dir=tmp_path / "run", milvus_uri=str(tmp_path / "milvus"))
+    with pytest.raises(RowMixUpError, match="rows were mixed up"):
+        index_archive(other)
+    assert vectors(other) == {}
+    monkeypatch.undo()
+    assert index_archive(other).written == NUM_VIDEOS
+    same = vectors(config)
+    assert all(np.abs(vector - same[key]).max() < 1e-5 for key, vector in vectors(other).items())
