@@ -7,9 +7,20 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from transformers import (
+    BertTokenizer,
+    Blip2Config,
+    Blip2QFormerConfig,
+    Blip2TextModelWithProjection,
+    Blip2VisionConfig,
+    OPTConfig,
+)
 
 from benchmarks.learnable_data import LearnableSize, make_learnable_data, write_released
+from encoders.aim import AimConfig, AimEncoder
+from encoders.bundle import load_bundle, save_bundle
 from encoders.metrics import mean_average_precision_at_k
+from encoders.text import open_text_encoder
 from training.annotations.triplet_table import read_triplets
 from training.evaluate_rows import read_stage2_config
 from training.run import main
@@ -101,3 +112,67 @@ def test_clips_without_an_embedding_stop_the_run_or_are_listed(data_dir, tmp_pat
     assert main([*command, "--skip-missing"]) == 0
     dead = pq.ParquetFile(tmp_path / "run" / "data" / "vectors.dead.parquet").read()
     assert dead["clip_id"].to_pylist() == lost
+
+
+def save_tiny_blip2(folder) -> None:
+    folder.mkdir()
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "turns", "show", "one", "two", "half"]
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+    BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    qformer = Blip2QFormerConfig(
+        **(small | {"hidden_size": 24}), vocab_size=len(words), intermediate_size=24,
+        encoder_hidden_size=16, use_qformer_text_input=True,
+    )  # fmt: skip
+    config = Blip2Config(
+        vision_config=Blip2VisionConfig(**small, intermediate_size=16),
+        qformer_config=qformer,
+        text_config=OPTConfig(**small, ffn_dim=16, vocab_size=10),
+        image_text_hidden_size=8,
+    )
+    torch.manual_seed(0)
+    Blip2TextModelWithProjection(config).save_pretrained(folder)
+
+
+def test_the_q_former_trains_and_goes_into_a_bundle(tmp_path) -> None:
+    """With --init the run makes a bundle whose queries are those of the trained module."""
+    data = make_learnable_data(replace(SIZE, vector_dim=32, num_triplets=120))
+    write_released(tmp_path / "data", data)
+    save_tiny_blip2(tmp_path / "blip2")
+    torch.manual_seed(0)
+    shape = AimConfig(num_frames=4, image_size=32, patch_size=16, width=32, depth=1, num_heads=2)
+    save_bundle(tmp_path / "init", video=AimEncoder(shape))
+    run_dir = tmp_path / "run"
+    command = [
+        "--recipe",
+        "tfcovr_base",
+        "--data",
+        str(tmp_path / "data"),
+        "--run-dir",
+        str(run_dir),
+    ]
+    command += ["--init", str(tmp_path / "init"), "--config.text", str(tmp_path / "blip2")]
+    command += [
+        "--config.loop.num-epochs",
+        "2",
+        "--config.loop.batch-size",
+        "32",
+        "--no-ray",
+        "--quiet",
+    ]
+    assert main([*command, "--config.projection-dim", "32", "--config.hidden-dim", "32"]) == 0
+    bundle = load_bundle(run_dir / "bundle")
+    config = read_stage2_config(run_dir)
+    module, text, _ = load_composer(config, run_dir, run_dir / "data" / "vectors.parquet")
+    clip = torch.nn.functional.normalize(torch.from_numpy(data.vectors_ND[:2]), dim=-1)
+    texts = ["show with 2.5 turns", "two turns"]
+    with torch.no_grad():
+        expected = module.fusion(clip, text.encode(texts))
+        torch.testing.assert_close(bundle.encode_queries(clip, texts), expected)
+    fresh = open_text_encoder(tmp_path / "blip2")
+    moved = [
+        name
+        for name, value in bundle.text.state_dict().items()
+        if not torch.equal(value, fresh.state_dict()[name])
+    ]
+    assert len(moved) > 0.9 * len(fresh.state_dict())
