@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 THRESHOLDS_PATH = Path(__file__).resolve().parent / "thresholds.toml"
-Unit = Literal["percent", "points", "times", "cosine", "s", "GB", "count", "clips/s"]
+Unit = Literal["percent", "points", "times", "cosine", "s", "GB", "count", "clips/s", "error"]
 State = Literal["pass", "fail", "not measured"]
 _RULES = ("min", "max", "above", "exact")
 
@@ -117,6 +117,8 @@ def format_figure(value: float, unit: Unit, *, is_limit: bool = False) -> str:
         return f"{value:.{digits}f} GB"
     if unit == "clips/s":
         return f"{value:,.{digits}f} clips/s"
+    if unit == "error":
+        return f"{value:.{digits}e}"
     return f"{value:,.0f}"
 
 
