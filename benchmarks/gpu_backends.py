@@ -5,7 +5,9 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -13,6 +15,10 @@ import torch
 from benchmarks.gpu_steps import Measurement
 from benchmarks.harness import REPOSITORY
 from encoders.video import PRESETS, build_video_encoder
+
+if TYPE_CHECKING:  # a bare GPU image lacks what these import
+    from encoders.backends import EncoderBackend
+    from encoders.card import BundleCard
 
 _TESTS_S = 480
 
@@ -22,19 +28,13 @@ def compare_onnx_cuda(
 ) -> Measurement:
     """Export an encoder whose every weight is random, then run both backends on the device."""
     from encoders.backends import open_backend
-    from encoders.bundle import save_bundle
     from encoders.canaries import draw_clips
     from encoders.export import ExportConfig, export_onnx
     from encoders.parity import compare_backends
 
-    torch.manual_seed(0)
-    encoder = build_video_encoder(PRESETS[preset])
-    with torch.no_grad():  # a new adapter is zero and would hide what it does
-        for parameter in encoder.parameters():
-            parameter.add_(0.02 * torch.randn_like(parameter))
     with tempfile.TemporaryDirectory() as folder:
         bundle_dir = Path(folder) / "bundle"
-        card = save_bundle(bundle_dir, video=encoder.eval())
+        card = save_random_bundle(bundle_dir, preset)
         report = export_onnx(ExportConfig(bundle_dir=bundle_dir, num_clips=num_clips))
         parity = compare_backends(
             open_backend(bundle_dir, "torch", device=device),
@@ -50,6 +50,71 @@ def compare_onnx_cuda(
             "num_clips": num_clips,
         },
     )
+
+
+def compare_tensorrt(
+    device: str, *, precision: Literal["fp32", "fp16", "bf16"], preset: str = "aim_small"
+) -> Measurement:
+    """Build engines, measure their drift, open them as indexing would, and time a batch beside torch."""
+    from encoders.backends import open_backend
+    from encoders.canaries import draw_clips
+    from encoders.card import read_card
+    from encoders.export_command import ExportCommand, run_export
+
+    with tempfile.TemporaryDirectory() as folder:
+        bundle_dir = Path(folder) / "bundle"
+        card = save_random_bundle(bundle_dir, preset)
+        run_export(ExportCommand(bundle_dir=bundle_dir, backend="tensorrt", precision=precision))
+        (record,) = read_card(bundle_dir).engines
+        engine = open_backend(bundle_dir, "auto", device=device)
+        frames_NTHWC = draw_clips(card.sampling, record.max_batch_size, name="gpu-check")
+        # Three times: the second call captures a CUDA graph and the third replays it.
+        runs_3ND = np.stack([engine.embed_clips(frames_NTHWC) for _ in range(3)])
+        rates = {
+            kind: clips_per_s(open_backend(bundle_dir, kind, device=device), frames_NTHWC)
+            for kind in ("torch", "tensorrt")
+        }
+    drift = record.drift
+    assert drift is not None  # no engine is added without
+    replayed = float(np.abs(runs_3ND - runs_3ND[0]).max())
+    problems = [] if engine.kind == "tensorrt" else [f"'auto' opened {engine.kind}"]
+    if not replayed < 1e-3:
+        problems.append(f"a replayed CUDA graph differs from the first run by {replayed}")
+    return Measurement(
+        line=f"{record.line()}; {rates['tensorrt']:,.4g} clips/s with copies, torch float32 {rates['torch']:,.4g}",
+        config={"preset": preset, "device": device, "weights": "random", "engine": record},
+        metrics={
+            "min_cosine": drift.min_cosine_clips,
+            "mean_cosine": drift.mean_cosine_clips,
+            "top_k_overlap": drift.top_k_overlap,
+            "replay_difference": replayed,
+            "clips_per_s": rates["tensorrt"],
+            "clips_per_s_torch_float32": rates["torch"],
+        },
+        problems=problems,
+    )
+
+
+def save_random_bundle(bundle_dir: Path, preset: str) -> "BundleCard":
+    """A bundle of a preset whose every weight is random: a new adapter is zero and would hide what it does."""
+    from encoders.bundle import save_bundle
+
+    torch.manual_seed(0)
+    encoder = build_video_encoder(PRESETS[preset])
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    return save_bundle(bundle_dir, video=encoder.eval())
+
+
+def clips_per_s(backend: "EncoderBackend", frames_NTHWC: np.ndarray, *, num_runs: int = 5) -> float:
+    """Median over calls from host frames to host vectors; three calls go before."""
+    seconds = []
+    for _ in range(3 + num_runs):
+        started = time.perf_counter()
+        backend.embed_clips(frames_NTHWC)
+        seconds.append(time.perf_counter() - started)
+    return len(frames_NTHWC) / float(np.median(seconds[3:]))
 
 
 def compare_nvdec(device: str, *, codec: str) -> Measurement:

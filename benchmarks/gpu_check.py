@@ -7,12 +7,18 @@ record at once to $OUT or benchmarks/results/, and decoding comes last. Runs und
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.gpu_backends import compare_nvdec, compare_onnx_cuda, run_gpu_tests
+from benchmarks.gpu_backends import (
+    compare_nvdec,
+    compare_onnx_cuda,
+    compare_tensorrt,
+    run_gpu_tests,
+)
 from benchmarks.gpu_encoder import measure_encode, measure_matmul
 from benchmarks.gpu_steps import (
     Outcome,
@@ -24,6 +30,7 @@ from benchmarks.gpu_steps import (
 )
 from benchmarks.gpu_training import train_stage1, train_stage2
 
+ENGINE_PRECISIONS: tuple[Literal["fp32", "fp16", "bf16"], ...] = ("fp16", "bf16", "fp32")
 _MARKS = {"passed": "green", "failed": "bold red", "skipped": "yellow"}
 
 
@@ -67,6 +74,15 @@ def all_steps() -> list[Step]:
             title="ONNX Runtime CUDA equals torch",
             needs=(needs_cuda, onnx, needs_onnx_cuda),
             run=lambda: compare_onnx_cuda("cuda"),
+        ),
+        *(
+            Step(
+                name=f"tensorrt_{precision}",
+                title=f"TensorRT in {precision} is within the drift limits",
+                needs=(needs_cuda, onnx, needs_packages("tensorrt")),
+                run=lambda precision=precision: compare_tensorrt("cuda", precision=precision),
+            )
+            for precision in ENGINE_PRECISIONS
         ),
         Step(
             name="nvdec",
