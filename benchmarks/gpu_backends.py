@@ -78,6 +78,7 @@ def compare_tensorrt(
     assert drift is not None  # no engine is added without
     replayed = float(np.abs(runs_3ND - runs_3ND[0]).max())
     problems = [] if engine.kind == "tensorrt" else [f"'auto' opened {engine.kind}"]
+    problems += getattr(engine, "capture_errors", [])
     if not replayed < 1e-3:
         problems.append(f"a replayed CUDA graph differs from the first run by {replayed}")
     return Measurement(

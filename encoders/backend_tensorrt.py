@@ -3,6 +3,7 @@
 N clips or queries, T frames, H W pixels, C channels, D clip vector, L tokens.
 """
 
+import logging
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from encoders.drift import DriftLimits, check_drift
 from encoders.engines import EngineRecord, find_engines
 from encoders.export_tensorrt import MODULES, import_library, local_target
 from encoders.text import Tokenizer, tokenizer_from_json
+
+logger = logging.getLogger(__name__)
 
 _MAX_CUDA_GRAPHS = 4
 _PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
@@ -56,6 +59,8 @@ class Engine:
                 raise ValueError("TensorRT can't read this engine; build it again on this machine")
             self._stream = torch.cuda.Stream(self._device)
         self._lock = Lock()
+        self.capture_error: str | None = None
+        """Why it runs without CUDA graphs; None = it need not."""
         names = [self._engine.get_tensor_name(n) for n in range(self._engine.num_io_tensors)]
         is_input = [
             self._engine.get_tensor_mode(name) == library.TensorIOMode.INPUT for name in names
@@ -112,13 +117,21 @@ class Engine:
             return
         shape.num_runs += 1
         self._enqueue(shape)
-        if (
-            shape.num_runs == 2
-        ):  # one batch of a size may be the last of its kind: two are worth a graph
-            self._stream.synchronize()
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, stream=self._stream):
+        # A size that comes twice comes again.
+        if shape.num_runs == 2 and self.capture_error is None:
+            self._capture(shape)
+
+    def _capture(self, shape: _Shape) -> None:
+        self._stream.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        try:
+            # thread_local: what other threads do on the GPU meanwhile must not spoil the capture.
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                 self._enqueue(shape)
+        except RuntimeError as error:
+            self.capture_error = str(error)
+            logger.warning("this engine runs without CUDA graphs: %s", error)
+        else:
             shape.graph = graph
 
     def _enqueue(self, shape: _Shape) -> None:
@@ -151,6 +164,11 @@ class EngineEncoder:
             self._tokenizer = tokenizer_from_json(
                 (bundle_dir / "tokenizer.json").read_text(), card.text
             )
+
+    @property
+    def capture_errors(self) -> list[str]:
+        """Why engines run without CUDA graphs; empty = none does."""
+        return [engine.capture_error for engine in self._engines.values() if engine.capture_error]
 
     def embed_tensor(self, frames_NTHWC: Tensor) -> Tensor:
         """uint8 frames, on the device or not -> unit clip vectors [N, D] float32 on the device."""
