@@ -48,6 +48,7 @@ VARIANTS = (
     Variant(name="another_seed", seed=1),
     Variant(name="every_neighbour_is_a_negative", changes={"mask_same_label": False}),
     Variant(name="numbers_as_digits", changes={"number_words": False}),
+    Variant(name="counts", changes={"counts": True}),
     Variant(name="mean", changes={"fusion": "mean"}),
     Variant(name="longer", epochs_factor=_LONGER),
     Variant(name="mean_longer", changes={"fusion": "mean"}, epochs_factor=_LONGER),
