@@ -7,6 +7,8 @@ from rich.console import Console
 
 from training.paper_table import NOT_MEASURED, main, our_rows, paper_table
 
+TFCOVR = {"summary": {"num_triplets": {"train": 150_000, "val": 15_000, "test": 15_000}}}
+
 
 def shown(table):
     out = io.StringIO()
@@ -38,7 +40,10 @@ def test_without_a_measurement_no_cell_of_ours_has_a_figure(capsys):
 def test_rows_stand_beside_what_they_repeat_and_others_below(tmp_path, capsys):
     paths = []
     for n, record in enumerate(
-        [metrics(["composed", "raw"], data="DIR"), metrics(["video_only"], model="clip-b16")]
+        [
+            metrics(["composed", "raw"], data="DIR", **TFCOVR),
+            metrics(["video_only"], model="clip-b16"),
+        ]
     ):
         path = tmp_path / f"{n}.json"
         path.write_text(json.dumps(record))
@@ -54,6 +59,17 @@ def test_rows_stand_beside_what_they_repeat_and_others_below(tmp_path, capsys):
 
 
 def test_controls_of_a_fine_tuned_run_are_no_rows_of_the_paper():
-    assert [row.method for row in our_rows(metrics(["composed", "mean", "text_only"]))] == [
-        "TF-CoVR-Base, v2"
-    ]
+    assert [
+        row.method for row in our_rows(metrics(["composed", "mean", "text_only"], **TFCOVR))
+    ] == ["TF-CoVR-Base, v2"]
+
+
+def test_other_data_never_stands_beside_a_published_figure():
+    small = {"summary": {"num_triplets": {"train": 1600, "test": 400}}}
+    rows = our_rows(metrics(["composed"], **small))
+    assert [row.method for row in rows] == ["TF-CoVR-Base, on other data"]
+    lines = shown(paper_table(rows, data="DIR")).splitlines()
+    assert sum(NOT_MEASURED in line for line in lines) == 5
+    (own,) = [line for line in lines if "on other data" in line]
+    assert "10.00" in own
+    assert "27.22" not in own
