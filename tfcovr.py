@@ -43,6 +43,7 @@ COMMANDS: dict[str, Command] = {
     "retry": Command(module="indexing.retry_dead", help="try dead letters again, by reason"),
     "search": Command(module="indexing.search_command", help="ask: a clip and an edit text"),
     "shell": Command(module="indexing.search_shell", help="ask, edit the answers, undo"),
+    "milvus": Command(module="indexing.milvus_command", help="a Milvus server of this machine"),
     "serve": Command(module="indexing.serve", help="answer over HTTP, with a web page"),
     "calibrate": Command(module="indexing.query_abstain", help="when to say that nothing matches"),
     "evaluate": Command(module="training.evaluate", help="mAP and Recall, with intervals"),

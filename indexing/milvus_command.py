@@ -1,0 +1,158 @@
+"""`tfcovr milvus start|stop|status`: the Milvus server of the PyPI package `milvus`, in a folder, for development."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import psutil
+import tyro
+
+from cluster.storage import write_atomic
+
+STATE = "server.json"
+_START_TIMEOUT_S = 90.0
+_STOP_TIMEOUT_S = 20.0
+_HOLDER = """
+import signal, sys, threading
+from milvus import MilvusServer
+server = MilvusServer()
+server.set_base_dir(sys.argv[1])
+server.listen_port = int(sys.argv[2])
+ended = threading.Event()
+for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, lambda *_: ended.set())
+server.start()
+ended.wait()
+server.stop()
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MilvusConfig:
+    """A Milvus server of this machine.
+
+    Example: tfcovr milvus start --folder runs/milvus-server
+    """
+
+    do: Annotated[Literal["start", "stop", "status"], tyro.conf.Positional]
+    folder: Path
+    """Its data, its log and server.json."""
+    port: int = 0
+    """0 = a free one."""
+
+
+def start(folder: Path, port: int = 0) -> str:
+    """The URI of a server that answers; one that runs in this folder already is kept."""
+    running = status(folder)
+    if running is not None:
+        return running
+    if find_spec("milvus") is None:
+        raise ImportError("`tfcovr milvus` needs the server's package: pip install '.[server]'")
+    folder.mkdir(parents=True, exist_ok=True)
+    port = port or _free_port()
+    with (folder / "server.log").open("ab") as log:
+        holder = subprocess.Popen(
+            [sys.executable, "-c", _HOLDER, str(folder.resolve()), str(port)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    state = {"pid": holder.pid, "started": psutil.Process(holder.pid).create_time()}
+    uri = f"http://127.0.0.1:{port}"
+    write_atomic(folder / STATE, json.dumps(state | {"uri": uri}).encode())
+    give_up = time.monotonic() + _START_TIMEOUT_S
+    while time.monotonic() < give_up:
+        if holder.poll() is not None:
+            raise OSError(f"Milvus ended at once; see {folder / 'server.log'}")
+        if _answers(port):
+            return uri
+        time.sleep(0.3)
+    stop(folder)
+    raise OSError(f"Milvus did not answer in {_START_TIMEOUT_S:g} s; see {folder / 'server.log'}")
+
+
+def stop(folder: Path) -> bool:
+    """End the server of a folder and all of its processes; False where none runs."""
+    holder = _holder(folder)
+    if holder is None:
+        return False
+    processes = [holder, *holder.children(recursive=True)]
+    os.kill(holder.pid, signal.SIGTERM)
+    _gone, alive = psutil.wait_procs(processes, timeout=_STOP_TIMEOUT_S)
+    for process in alive:
+        process.kill()
+    psutil.wait_procs(alive, timeout=_STOP_TIMEOUT_S)
+    (folder / STATE).unlink(missing_ok=True)
+    return True
+
+
+def status(folder: Path) -> str | None:
+    """The URI of the server that runs in a folder; None where none does."""
+    return None if _holder(folder) is None else _state(folder)["uri"]
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / STATE).read_text())
+    except FileNotFoundError:
+        return {}
+
+
+def _holder(folder: Path) -> psutil.Process | None:
+    """The process that was started, and no other that has its number since."""
+    state = _state(folder)
+    try:
+        process = psutil.Process(state["pid"])
+        is_it = abs(process.create_time() - state["started"]) < 0.01
+        return process if is_it and process.status() != psutil.STATUS_ZOMBIE else None
+    except (KeyError, psutil.NoSuchProcess):
+        return None
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def _answers(port: int) -> bool:
+    from pymilvus import MilvusClient
+    from pymilvus.exceptions import MilvusException
+
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        if probe.connect_ex(("127.0.0.1", port)) != 0:
+            return False
+    try:
+        MilvusClient(uri=f"http://127.0.0.1:{port}", timeout=5).list_collections(timeout=5)
+    except MilvusException:
+        return False
+    return True
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Say what was done."""
+    config = tyro.cli(MilvusConfig, args=argv, prog="tfcovr milvus")
+    if config.do == "start":
+        sys.stdout.write(f"Milvus answers at {start(config.folder, config.port)}\n")
+        return 0
+    if config.do == "stop":
+        sys.stdout.write("stopped\n" if stop(config.folder) else "no server runs in this folder\n")
+        return 0
+    uri = status(config.folder)
+    sys.stdout.write(f"Milvus answers at {uri}\n" if uri else "no server runs in this folder\n")
+    return 0 if uri else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
