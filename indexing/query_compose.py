@@ -107,9 +107,8 @@ def compose_all(
         texts = [queries[number].edits[depth] for number in turn]
         with_clip = [n for n in range(len(turn)) if current[turn[n]] is not None]
         if with_clip:
-            stacked_QD = np.stack(
-                [current[turn[n]] for n in with_clip if current[turn[n]] is not None]
-            )
+            known = [vector_D for n in with_clip if (vector_D := current[turn[n]]) is not None]
+            stacked_QD = np.stack(known)
             fused_QD = encoder.compose(stacked_QD, [texts[n] for n in with_clip])
             for n, vector_D in zip(with_clip, fused_QD, strict=True):
                 current[turn[n]] = vector_D
@@ -119,9 +118,9 @@ def compose_all(
     for query, clip_D, vector_D in zip(queries, clip_vectors, current, strict=True):
         if vector_D is None:
             raise ValueError("a query needs a clip, an edit text or both")
-        is_plain = clip_D is None or query.strength == 1 or not query.edits
-        moved = vector_D if is_plain else unit(clip_D + query.strength * (vector_D - clip_D))
-        composed.append(moved)
+        if clip_D is not None and query.strength != 1 and query.edits:
+            vector_D = unit(clip_D + query.strength * (vector_D - clip_D))
+        composed.append(vector_D)
     return composed
 
 
