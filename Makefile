@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_FLAGS ?=
 
-.PHONY: install demo test lint gpu-check
+.PHONY: install demo test test-long lint gpu-check
 
 install: $(VENV)/.installed
 
@@ -27,3 +27,7 @@ test: lint
 # Runs under the machine's own python3 and packages; records go to $OUT or benchmarks/results/.
 gpu-check:
 	$(PYTHON) -m benchmarks.gpu_check
+
+# Hours of seeded faults and mutants; stop it at any time, the same command goes on. LONG_FLAGS=--record writes the figures.
+test-long: install
+	$(BIN)/python tests/integration/indexing/faults/long_run.py --out runs/faults $(LONG_FLAGS)

@@ -58,7 +58,7 @@ class DecodeStage:
 
     In: video_uri, clip_ids, starts_s, ends_s (None or NaN = to the end), and any other columns, which every clip row repeats.
     Out: clip_id, video_uri, start_s, end_s (NaN = to the end), frames (uint8 [T, S, S, 3] as bytes, empty when dead),
-    decode_backend, decode_busy_s, dead_stage, dead_reason, dead_detail (empty when alive).
+    decode_backend, decode_busy_s, frames_decoded (by the decoder since the clip before it), frames_used, dead_stage, dead_reason, dead_detail (empty when alive).
     """
 
     def __init__(
@@ -86,12 +86,14 @@ class DecodeStage:
     def __call__(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         clip_rows = _clip_rows(row)
         waiting = set(range(len(clip_rows)))
-        started = time.perf_counter()
+        started, num_decoded = time.perf_counter(), 0
         try:
             for span in self._iter_spans(self._request(row["video_uri"], clip_rows)):
                 waiting.discard(span.number)
-                yield clip_rows[span.number] | _outcome(span, time.perf_counter() - started)
-                started = time.perf_counter()
+                outcome = _outcome(span, time.perf_counter() - started)
+                outcome["frames_decoded"] = span.num_frames_decoded - num_decoded
+                yield clip_rows[span.number] | outcome
+                started, num_decoded = time.perf_counter(), span.num_frames_decoded
         except DecodeError as error:
             busy_s = (time.perf_counter() - started) / max(len(waiting), 1)
             for number in sorted(waiting):
@@ -183,6 +185,7 @@ def _outcome(span: DecodedSpan, busy_s: float) -> dict[str, Any]:
         "decode_backend": span.backend_used,
         "decode_fallback_reason": span.fallback_reason or "",
         "decode_busy_s": busy_s,
+        "frames_used": 0 if span.frame_indices_T is None else len(np.unique(span.frame_indices_T)),
         "dead_stage": "",
         "dead_reason": "",
         "dead_detail": "",
@@ -195,6 +198,8 @@ def _dead(error: DecodeError, backend: str, busy_s: float) -> dict[str, Any]:
         "decode_backend": backend,
         "decode_fallback_reason": "",
         "decode_busy_s": busy_s,
+        "frames_decoded": 0,
+        "frames_used": 0,
         "dead_stage": "decode",
         "dead_reason": error.reason,
         "dead_detail": error.detail,

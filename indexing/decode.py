@@ -91,6 +91,8 @@ class ArchiveDecodeStage(DecodeStage):
             "decode_backend": "drawn",
             "decode_fallback_reason": "",
             "decode_busy_s": 0.0,
+            "frames_decoded": 0,
+            "frames_used": 0,
             "dead_stage": "",
             "dead_reason": "",
             "dead_detail": "",

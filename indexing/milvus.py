@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 _ENCODER_ID = "tfcovr.encoder_id"
 _TIMEOUT_S = 60.0
+_ATTEMPTS = 7  # 31 s of waiting: a server that restarts, a network that is mended
 _PAGE = 4096
 _TEXT_LENGTHS = {
     "clip_id": 1024,
@@ -293,4 +294,4 @@ def _ask(call: Callable[[], Any]) -> Any:
                 raise MilvusBusyError(f"Milvus does not answer: {error}") from error
             raise
 
-    return retry(attempt, on=(MilvusBusyError,))
+    return retry(attempt, on=(MilvusBusyError,), attempts=_ATTEMPTS)

@@ -244,6 +244,8 @@ class _IndexRun:
             stages=stages,
             embed_backends=dict(tally.embed_backends),
             decode_backends=dict(tally.decode_backends),
+            frames_decoded=tally.frames_decoded,
+            frames_used=tally.frames_used,
             decode_fallbacks=dict(tally.decode_fallbacks),
             canary_min_cosine=tally.canary_min_cosine,
             encoder_id=self._card.encoder_id,

@@ -57,6 +57,10 @@ class IndexSummary:
     stages: tuple[StageTime, ...]
     embed_backends: Mapping[str, int]
     decode_backends: Mapping[str, int]
+    frames_decoded: int
+    """Frames that came out of the decoders of this run."""
+    frames_used: int
+    """Frames that the clips of this run are made of; a frame of two clips counts twice."""
     decode_fallbacks: Mapping[str, int]
     """Reason -> clips, where another decoder than the one asked for did the work."""
     canary_min_cosine: float | None
@@ -85,7 +89,8 @@ class IndexSummary:
                 f"{self.bottleneck} ({times})"
             )
             lines.append(
-                f"embedded by {_counts(self.embed_backends)}, decoded by {_counts(self.decode_backends)}"
+                f"embedded by {_counts(self.embed_backends)}, decoded by {_counts(self.decode_backends)}; "
+                f"{self.frames_decoded} frames decoded for {self.frames_used} used"
             )
             if self.speed_of_light:
                 lines.append(self.speed_of_light)
@@ -114,6 +119,8 @@ class Tally:
     embed_backends: Counter[str] = field(default_factory=Counter)
     decode_backends: Counter[str] = field(default_factory=Counter)
     decode_fallbacks: Counter[str] = field(default_factory=Counter)
+    frames_decoded: int = 0
+    frames_used: int = 0
     canary_min_cosine: float | None = None
     _ceilings: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     _first: tuple[float, int] | None = None
@@ -143,6 +150,8 @@ class Tally:
             self.busy_s[name] += float(batch[f"{name}_busy_s"].sum())
             if name != "fetch":
                 self._ceilings[name] += [x for x in batch[f"{name}_ceiling_per_s"].tolist() if x]
+        self.frames_decoded += int(batch["frames_decoded"].sum())
+        self.frames_used += int(batch["frames_used"].sum())
         self.embed_backends.update(map(str, batch["embed_backend"][is_alive]))
         self.decode_backends.update(map(str, batch["decode_backend"][is_alive]))
         if "decode_fallback_reason" in batch:

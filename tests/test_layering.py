@@ -23,7 +23,12 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "nvidia": ("encoders/decode_dali.py",),
     "tensorrt": ("encoders/export_tensorrt.py",),
     "tensorrt_rtx_bindings": ("encoders/export_tensorrt.py",),
-    "av": ("encoders/decode_pyav.py", "encoders/trim.py", "benchmarks/dives/video.py"),
+    "av": (
+        "encoders/decode_pyav.py",
+        "encoders/trim.py",
+        "benchmarks/dives/video.py",
+        "benchmarks/index_peers.py",
+    ),
 }
 
 

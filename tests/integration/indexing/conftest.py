@@ -17,7 +17,8 @@ from encoders.fusion import FusionConfig, build_fusion
 from encoders.text import TextConfig, TextEncoder, Tokenizer
 from encoders.video import build_video_encoder
 
-sys.path.insert(0, str(Path(__file__).parent))  # what these tests share lies beside them
+_HERE = Path(__file__).parent
+sys.path[:0] = [str(_HERE), str(_HERE / "faults")]  # what these tests share lies beside them
 WORDS = ["[PAD]", "[UNK]", "with", "in", "tuck", "pike", "one", "two", "and", "a", "half", "twists"]
 
 

@@ -9,6 +9,7 @@ import pytest
 from remote_server import RemoteServer, serve_folder
 from small_videos import write_video
 
+from cluster.connect import ray_session
 from encoders.clips import Clip, write_clips
 from encoders.media import DecodeError
 from indexing.archive import list_archive
@@ -143,12 +144,14 @@ def test_a_signed_archive_is_indexed_and_its_secret_is_nowhere(
         run_dir=tmp_path / "run",
         fetch=FetchOptions(cache_dir=tmp_path / "cache"),
     )
-    summary = index_archive(config)
+    with ray_session(num_cpus=2):
+        summary = index_archive(config)
+        again = index_archive(replace(config, run_dir=tmp_path / "again"))
     assert (summary.written, summary.dead) == (3, 2)
+    assert (again.written, again.skipped, again.dead) == (0, 3, 2)
     reasons = {letter.clip_id: letter.reason for letter in read_dead_letters(config.run_dir)}
     assert reasons == {"clip-3": "container_not_allowed", "clip-4": "fetch_failed"}
     assert [one.name for one in summary.speeds] == ["fetch", "decode", "embed", "write"]
-    assert index_archive(replace(config, run_dir=tmp_path / "again")).written == 0
     with open_collection(config.milvus_uri, "clips") as collection:
         collection.check(encoder_id=summary.encoder_id)
         uris = {row["video_uri"] for row in collection.rows(("clip_key", "video_uri"))}

@@ -1,0 +1,114 @@
+"""The long part: many seeded faults and mutants, a line of JSON after each, so that a stopped run goes on where it was.
+
+python tests/integration/indexing/faults/long_run.py --out runs/faults --faults 60 --mutants 500 [--limit-s 500] [--record]
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+_HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(_HERE), str(_HERE.parent), str(_HERE.parents[3])]
+
+from harness import expected_vectors, fault_of_seed, run_fault, write_archive  # noqa: E402
+from mutants import index_mutants  # noqa: E402
+
+from benchmarks.harness import write_record  # noqa: E402
+
+
+def main() -> int:
+    """0 when every fault and mutant that was run ended well and none is left to run."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--out", type=Path, required=True, help="finished parts; give the same again"
+    )
+    parser.add_argument("--faults", type=int, default=60)
+    parser.add_argument("--mutants", type=int, default=500)
+    parser.add_argument("--limit-s", type=float, default=1e9, help="start nothing after it")
+    parser.add_argument(
+        "--record", action="store_true", help="write benchmarks/results/index_*.json"
+    )
+    arguments = parser.parse_args()
+    # Workers of Ray import the project by this path, whatever folder they start in.
+    os.environ["PYTHONPATH"] = str(_HERE.parents[3])
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    give_up = time.monotonic() + arguments.limit_s
+    bundle_dir = _bundle(arguments.out)
+    lines = _run_faults(arguments.out, bundle_dir, arguments.faults, give_up)
+    mutants = _run_mutants(arguments.out, bundle_dir, arguments.mutants, give_up)
+    metrics = {
+        "fault_runs": len(lines),
+        "faults_struck": sum(line["struck"] for line in lines),
+        "faults_lost": sum(line["lost"] for line in lines),
+        "faults_duplicated": sum(line["doubled"] for line in lines),
+        "faults_stale": sum(line["stale"] for line in lines),
+        "faults_wrong_vectors": sum(line["wrong_vectors"] for line in lines),
+        "faults_hung": sum(line["is_hung"] for line in lines),
+        **mutants,
+    }
+    _say(json.dumps(metrics, indent=2))
+    is_whole = len(lines) == arguments.faults and mutants.get("mutants_tried") == arguments.mutants
+    if arguments.record and is_whole:
+        _say(str(write_record("index_faults", config=vars(arguments), metrics=metrics)))
+    bad = ("lost", "duplicated", "stale", "wrong_vectors", "hung")
+    is_right = not any(metrics[f"faults_{one}"] for one in bad)
+    is_right = is_right and not mutants.get("mutants_crashed") and not mutants.get("mutants_lost")
+    return 0 if is_whole and is_right else 1
+
+
+def _run_faults(out: Path, bundle_dir: Path, num_faults: int, give_up: float) -> list[dict]:
+    done = out / "faults.jsonl"
+    lines = [json.loads(line) for line in done.read_text().splitlines()] if done.exists() else []
+    with tempfile.TemporaryDirectory() as folder:
+        clips = write_archive(Path(folder) / "videos")
+        expected = expected_vectors(bundle_dir, clips)
+        for seed in range(len(lines), num_faults):
+            if time.monotonic() > give_up:
+                break
+            place = Path(folder) / f"fault-{seed}"
+            place.mkdir()
+            result = run_fault(
+                fault_of_seed(seed), place, bundle_dir=bundle_dir, clips=clips, expected=expected
+            )
+            lines.append(asdict(result))
+            with done.open("a") as file:
+                file.write(json.dumps(lines[-1]) + "\n")
+            _say(json.dumps(lines[-1]))
+            if not result.is_right:
+                (out / f"fault-{seed}.log").write_bytes((place / "log").read_bytes())
+    return lines
+
+
+def _run_mutants(out: Path, bundle_dir: Path, num_mutants: int, give_up: float) -> dict:
+    done = out / "mutants.json"
+    if done.exists():
+        return json.loads(done.read_text())
+    if time.monotonic() > give_up:
+        return {}
+    with tempfile.TemporaryDirectory() as folder:
+        found = index_mutants(Path(folder), bundle_dir, range(num_mutants))
+    done.write_text(json.dumps(found))
+    return found
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def _bundle(out: Path) -> Path:
+    from conftest import write_tiny_bundle
+
+    folder = out / "bundle"
+    return (
+        folder if (folder / "canaries.safetensors").exists() else write_tiny_bundle(folder, seed=1)
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,35 @@
+"""Six seeded faults, one of each kind; the rest run with `make test-long`."""
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from harness import KINDS, expected_vectors, fault_of_seed, run_fault, write_archive
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory, tiny_bundle) -> tuple[Path, dict[str, np.ndarray]]:
+    clips = write_archive(tmp_path_factory.mktemp("faults") / "videos")
+    return clips, expected_vectors(tiny_bundle, clips)
+
+
+def can_mount(folder: Path) -> bool:
+    command = ["mount", "-t", "tmpfs", "-o", "size=100k", "none", str(folder)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        return False
+    subprocess.run(["umount", str(folder)], check=True)
+    return True
+
+
+@pytest.mark.parametrize("seed", range(len(KINDS)), ids=lambda seed: fault_of_seed(seed).kind)
+def test_after_a_fault_and_a_rerun_nothing_is_lost_or_doubled(
+    seed, archive, tmp_path, tiny_bundle
+) -> None:
+    clips, expected = archive
+    fault = fault_of_seed(seed)
+    if fault.kind == "disk" and not can_mount(tmp_path):
+        pytest.skip("mounting a tmpfs needs more rights than this user has")
+    result = run_fault(fault, tmp_path, bundle_dir=tiny_bundle, clips=clips, expected=expected)
+    assert result.struck, (result, (tmp_path / "log").read_text()[-3000:])
+    assert result.is_right, (result, (tmp_path / "log").read_text()[-3000:])
