@@ -89,4 +89,4 @@ def test_descendants_are_recorded_while_they_live(tmp_path: Path) -> None:
         finally:
             child.kill()
             child.wait()
-    assert read_records(tmp_path) == []
+    assert child.pid not in {record.pid for record in read_records(tmp_path)}
