@@ -122,7 +122,7 @@ def _judge(
         rows = list(collection.rows(("clip_key", "embedding")))
     wrong = sum(
         row["clip_key"] not in expected
-        or np.abs(np.asarray(row["embedding"]) - expected[row["clip_key"]]).max() > 1e-5
+        or bool(np.abs(np.asarray(row["embedding"]) - expected[row["clip_key"]]).max() > 1e-5)
         for row in rows
     )
     return FaultResult(
