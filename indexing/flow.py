@@ -63,18 +63,19 @@ class Flow:
             },
             num_remote=sum(is_remote(shard["video_uri"]) for shard in shards),
         )
-        written: list[str] = []
         try:
             for mixed in stream_dataflow(shards, stages, result_batch_size=_RESULT_BATCH):
                 batch = _without_canaries(mixed)
                 if not len(batch["clip_id"]):
                     continue
                 outcomes = outcomes_of_batch(batch, clip_by_id)
-                written += [one.clip_key for one in outcomes if one.status == "written"]
                 yield batch, outcomes
+            for one in (canaries, self.collection):  # a server that restarted has let go of them
+                one.check(encoder_id=self.card.encoder_id)
             check_stored_canaries(canaries, canaries_ND, num_copies)
         except RowMixUpError:
-            self.collection.delete(written)
+            # All of them: a writer may have stored rows that have not come back yet.
+            self.collection.delete([one.clip_key for one in pending])
             raise
         finally:
             canaries.close()

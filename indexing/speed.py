@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from indexing.resources import Workers
 
 _LABELS = {"fetch": "fetch", "decode": "decode", "embed": "encode", "write": "write"}
+_NEAR = 0.25
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,7 +82,11 @@ def speed_line(speeds: Sequence[StageSpeed], bottleneck: str, advice: str) -> st
         for one in speeds
     ]
     rate = speeds[0].achieved_per_s if speeds else 0.0
+    if max((one.share for one in speeds), default=0.0) < _NEAR:
+        moved = "but nothing was near its ceiling: a short run, or a machine that others use"
+    else:
+        moved = f"moved by {advice}"
     return (
         f"speed of light: {rate:.1f} clips/s is {', '.join(parts)} clips/s; "
-        f"bottleneck {_LABELS.get(bottleneck, bottleneck)}, moved by {advice}"
+        f"bottleneck {_LABELS.get(bottleneck, bottleneck)}, {moved}"
     )

@@ -30,6 +30,10 @@ def test_shares_are_of_all_workers_and_the_lowest_ceiling_is_the_bottleneck() ->
         "speed of light: 15.0 clips/s is decode 75% of 20.0, encode of unknown ceiling, "
         "write 2% of 900.0 clips/s; bottleneck decode, moved by --flag"
     )
+    idle = stage_speeds({"decode": 10.0}, {"decode": 1}, 0.1)
+    assert speed_line(idle, "decode", "--flag").endswith(
+        "a short run, or a machine that others use"
+    )
 
 
 @pytest.mark.parametrize(

@@ -40,8 +40,8 @@ def mutate_file(source: Path, folder: Path, seed: int) -> Path:
 def is_wholly_good(path: Path) -> bool:
     """`ffmpeg -xerror -err_detect explode` decodes the first video stream to its end; PyAV's same mode where there is no ffmpeg."""
     if shutil.which("ffmpeg"):
-        command = ["ffmpeg", "-v", "error", "-nostdin", "-xerror", "-err_detect", "explode"]
-        command += ["-i", str(path), "-map", "0:v:0", "-f", "null", "-"]
+        command = ["ffmpeg", "-v", "error", "-nostdin", "-threads", "1", "-xerror"]
+        command += ["-err_detect", "explode", "-i", str(path), "-map", "0:v:0", "-f", "null", "-"]
         try:
             done = subprocess.run(command, capture_output=True, timeout=60, check=False)
         except subprocess.TimeoutExpired:
