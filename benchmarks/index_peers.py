@@ -1,5 +1,6 @@
 """Other ways to decode the same frames, for the decode benchmark: one thread each, RGB, the same resize at the end."""
 
+import importlib
 import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -52,7 +53,7 @@ def decode_all(path: Path, plan: Plan, size: int) -> int:
 
 def decode_with_decord(path: Path, plan: Plan, size: int) -> int:
     """decord: one reader, one batch per clip."""
-    import decord  # an optional peer
+    decord = importlib.import_module("decord")  # an optional peer
 
     reader = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
     for numbers in plan:
@@ -63,9 +64,9 @@ def decode_with_decord(path: Path, plan: Plan, size: int) -> int:
 
 def decode_with_torchcodec(path: Path, plan: Plan, size: int) -> int:
     """torchcodec: one exact decoder, all frames of the video in one call."""
-    from torchcodec.decoders import VideoDecoder  # an optional peer
+    torchcodec = importlib.import_module("torchcodec.decoders")  # an optional peer
 
-    decoder = VideoDecoder(
+    decoder = torchcodec.VideoDecoder(
         str(path), dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="exact"
     )
     for numbers in plan:

@@ -47,7 +47,7 @@ def _write_span(video: Path, start_s: float, end_s: float, out: Path) -> None:
     limits = MediaLimits()
     with (
         video.open("rb") as source,
-        av.open(source, options=open_options(limits)) as reader,
+        av.open(source, "r", options=open_options(limits)) as reader,
         av.open(str(out), "w", format="mp4", options={"movflags": "faststart"}) as writer,
     ):
         stream = reader.streams.video[0]

@@ -134,7 +134,7 @@ def _answers(port: int) -> bool:
         if probe.connect_ex(("127.0.0.1", port)) != 0:
             return False
     try:
-        MilvusClient(uri=f"http://127.0.0.1:{port}", timeout=5).list_collections(timeout=5)
+        _ = MilvusClient(uri=f"http://127.0.0.1:{port}", timeout=5).list_collections(timeout=5)
     except MilvusException:
         return False
     return True

@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 TEXT_FIELDS = ("clip_id", "video_uri", "label", "split")
 NUMBER_FIELDS = ("start_s", "end_s")
@@ -107,7 +107,8 @@ def _text(name: str, value: Any) -> str:
 
 
 def _range(name: str, value: Any) -> tuple[float, float]:
-    low, high = value if isinstance(value, list | tuple) and len(value) == 2 else (value, value)
+    is_pair = isinstance(value, list | tuple) and len(value) == 2
+    low, high = cast("tuple[Any, Any]", tuple(value) if is_pair else (value, value))
     try:
         if isinstance(low, bool) or isinstance(high, bool) or low is high is None:
             raise TypeError
