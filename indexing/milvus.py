@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 _ENCODER_ID = "tfcovr.encoder_id"
 _TIMEOUT_S = 60.0
+_CANNOT_CONNECT = 2  # pymilvus raises its base class with this code when a channel breaks
 _ATTEMPTS = 7  # 31 s of waiting: a server that restarts, a network that is mended
 _PAGE = 4096
 _TEXT_LENGTHS = {
@@ -290,7 +291,8 @@ def _ask(call: Callable[[], Any]) -> Any:
         try:
             return call()
         except MilvusException as error:
-            if error.retriable or isinstance(error, MilvusUnavailableException | ConnectError):
+            is_away = isinstance(error, MilvusUnavailableException | ConnectError)
+            if error.retriable or is_away or error.code == _CANNOT_CONNECT:
                 raise MilvusBusyError(f"Milvus does not answer: {error}") from error
             raise
 
