@@ -126,8 +126,8 @@ def _index(
 
 
 def _rate(summary: IndexSummary) -> float:
-    """Once warm: starting the workers is excluded, as loading the encoder is for the script."""
-    return summary.clips_per_s_warm
+    """Once warm: starting the workers is excluded, as loading the encoder is for the script; of a tiny archive, over all."""
+    return summary.clips_per_s_warm or summary.clips_per_s
 
 
 def _insert(collection: ClipCollection, clips: Sequence[Clip], vectors_ND: np.ndarray) -> None:
