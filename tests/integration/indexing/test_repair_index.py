@@ -1,11 +1,13 @@
 """What goes wrong with a collection is found, named and mended: lost, doubled, outdated and foreign rows, and dead letters."""
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from ray import cloudpickle
 from small_videos import write_video
 
 from cluster.connect import ray_session
@@ -20,6 +22,7 @@ from indexing.milvus import open_collection
 from indexing.pipeline import index_archive
 from indexing.plan import clip_key
 
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test file
 NUM_VIDEOS = 6
 
 
