@@ -153,7 +153,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Serve until Ctrl-C."""
     import tyro
 
-    config = tyro.cli(ServeConfig, args=argv, prog="tfcovr serve")
+    config = tyro.cli(
+        ServeConfig, args=argv, prog="tfcovr serve", config=(tyro.conf.FlagCreatePairsOff,)
+    )
     token = chosen_token(config)
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
