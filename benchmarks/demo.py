@@ -23,7 +23,7 @@ from cluster.storage import write_atomic
 
 _EXAMPLES = """examples:
   tfcovr demo                       the real thing: at most 15 minutes on 2 cores
-  tfcovr demo --tiny                the same steps in under 2 minutes; its numbers mean nothing
+  tfcovr demo --tiny                the same steps in about 3 minutes; its numbers mean nothing
   tfcovr demo --run-dir /data/demo  keep everything somewhere else
 
 Stop it whenever you like: the same command goes on where it stopped."""
