@@ -91,7 +91,7 @@ def write_record(
     record = {
         "benchmark": name,
         "recorded_at": now.isoformat(timespec="seconds"),
-        "command": command or shlex.join(sys.argv),
+        "command": command or shlex.join(_typed(sys.argv)),
         "hardware": environment["hardware"],
         "config": dict(config),
         "metrics": dict(metrics),
@@ -160,6 +160,15 @@ def package_versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def _typed(argv: Sequence[str]) -> list[str]:
+    """A module of this checkout as `python -m NAME`, whatever folder the checkout lies in."""
+    script = Path(argv[0]).resolve()
+    if script.suffix != ".py" or not script.is_relative_to(REPOSITORY):
+        return list(argv)
+    name = ".".join(script.relative_to(REPOSITORY).with_suffix("").parts)
+    return ["python", "-m", name, *argv[1:]]
 
 
 def _slug(text: str) -> str:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from benchmarks.harness import (
+    REPOSITORY,
     Ceiling,
     hardware_slug,
     read_records,
@@ -91,3 +92,13 @@ def test_a_file_that_is_no_record_is_named(tmp_path) -> None:
 )
 def test_hardware_names_are_file_names(described: Machine, slug: str) -> None:
     assert hardware_slug(described) == slug
+
+
+def test_the_command_names_the_module_and_no_folder_of_the_machine(tmp_path, monkeypatch):
+    monkeypatch.setenv("OUT", str(tmp_path))
+    script = str(REPOSITORY / "benchmarks" / "encode.py")
+    monkeypatch.setattr("sys.argv", [script, "--presets", "aim_small"])
+    path = write_record("typed", config={}, metrics={"x": 1.0})
+    assert (
+        json.loads(path.read_text())["command"] == "python -m benchmarks.encode --presets aim_small"
+    )
