@@ -11,7 +11,7 @@ from indexing.http_engine import Engine, EngineConfig
 from indexing.http_guard import ProblemError
 from indexing.http_media import Media, checked_path, media_type, parse_range, read_range
 from indexing.http_models import ClipBody, Problem, clip_body
-from indexing.milvus import MilvusBusyError
+from indexing.milvus_calls import MilvusBusyError
 from indexing.search import SearchClient
 from indexing.search_types import ClipPlace
 

@@ -17,7 +17,7 @@ import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from indexing.http_guard import ProblemError
-from indexing.milvus import MilvusBusyError
+from indexing.milvus_calls import MilvusBusyError
 from indexing.search import SearchClient
 from indexing.search_types import ComposedQuery, SearchResult
 

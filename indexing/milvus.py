@@ -10,17 +10,15 @@ from typing import Any
 
 import numpy as np
 from pymilvus import DataType, MilvusClient
-from pymilvus.exceptions import ConnectError, MilvusException, MilvusUnavailableException
+from pymilvus.exceptions import MilvusException
 
-from cluster.retry import retry
+from indexing.milvus_calls import Asking, ask
 from indexing.milvus_server import serve_milvus
 
 logger = logging.getLogger(__name__)
 
 _ENCODER_ID = "tfcovr.encoder_id"
 _TIMEOUT_S = 60.0
-_CANNOT_CONNECT = 2  # pymilvus raises its base class with this code when a channel breaks
-_ATTEMPTS = 7  # 31 s of waiting: a server that restarts, a network that is mended
 _PAGE = 4096
 _TEXT_LENGTHS = {
     "clip_id": 1024,
@@ -37,10 +35,6 @@ TO_THE_END = -1.0
 
 class EncoderMismatchError(ValueError):
     """The vectors of the collection and the encoder at hand do not belong together."""
-
-
-class MilvusBusyError(OSError):
-    """Milvus could not answer this time; asking again may help."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,15 +59,14 @@ class VideoSpan:
 class ClipCollection:
     """Rows by clip_key. Writes are upserts: the same row twice is one row."""
 
-    def __init__(self, address: str, name: str) -> None:
+    def __init__(self, address: str, name: str, *, asking: Asking | None = None) -> None:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,254}", name):
             raise ValueError(
                 f"collection {name!r} is no name for Milvus; use letters, digits and _, "
                 "not beginning with a digit"
             )
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # what fails is raised here
-        self.name = name
-        self.address = address
+        self.name, self.address, self._asking = name, address, asking or Asking()
         try:
             self._client = MilvusClient(uri=address, timeout=10)
         except MilvusException as error:
@@ -84,7 +77,7 @@ class ClipCollection:
 
     def exists(self) -> bool:
         """Whether the collection is there."""
-        return _ask(lambda: self._client.has_collection(self.name, timeout=_TIMEOUT_S))
+        return self._read(self._client.has_collection)
 
     def create_or_check(self, *, encoder_id: str, embedding_dim: int) -> None:
         """Make the collection for this encoder; one of another encoder is refused."""
@@ -99,21 +92,15 @@ class ClipCollection:
                 f"Milvus at {self.address!r} has no collection {self.name!r}; run `tfcovr index` "
                 "first, or name another with --collection"
             )
-        stored = self._stored_encoder_id()
+        described = ask(lambda: self._client.describe_collection(self.name, timeout=_TIMEOUT_S))
+        stored = encoder_of(described)
         if stored != encoder_id:
             raise EncoderMismatchError(
                 f"collection {self.name!r} holds vectors of encoder {stored!r} and this bundle is "
                 f"encoder {encoder_id!r}; use the bundle that indexed it, or another --collection"
             )
-        _ask(lambda: self._client.load_collection(self.name, timeout=_TIMEOUT_S))
-
-    def _stored_encoder_id(self) -> str | None:
-        described = _ask(lambda: self._client.describe_collection(self.name, timeout=_TIMEOUT_S))
-        properties = dict(described.get("properties") or {})
-        if _ENCODER_ID in properties:
-            return properties[_ENCODER_ID]
-        found = re.fullmatch(rf"{re.escape(_ENCODER_ID)}=(\S+)", described.get("description") or "")
-        return found.group(1) if found else None
+        self.name = described["collection_name"]  # what an alias names now, also when it is swapped
+        ask(lambda: self._client.load_collection(self.name, timeout=_TIMEOUT_S))
 
     def _create(self, encoder_id: str, embedding_dim: int) -> None:
         schema = self._client.create_schema(
@@ -128,7 +115,7 @@ class ClipCollection:
         schema.add_field("embedding", DataType.FLOAT_VECTOR, dim=embedding_dim)
         index = self._client.prepare_index_params()
         index.add_index("embedding", index_type="FLAT", metric_type="COSINE")
-        _ask(
+        ask(
             lambda: self._client.create_collection(
                 self.name,
                 schema=schema,
@@ -141,22 +128,22 @@ class ClipCollection:
 
     def drop(self) -> None:
         """The collection with all its rows; no error where there is none."""
-        _ask(lambda: self._client.drop_collection(self.name, timeout=_TIMEOUT_S))
+        ask(lambda: self._client.drop_collection(self.name, timeout=_TIMEOUT_S))
 
     def upsert(self, rows: Sequence[dict[str, Any]]) -> None:
         """Rows with ROW_FIELDS and `embedding`."""
         if rows:
-            _ask(lambda: self._client.upsert(self.name, list(rows), timeout=_TIMEOUT_S))
+            ask(lambda: self._client.upsert(self.name, list(rows), timeout=_TIMEOUT_S))
 
     def delete(self, clip_keys: Sequence[str]) -> None:
         """Deleting what is not there is no error."""
         for first in range(0, len(clip_keys), _PAGE):
             part = list(clip_keys[first : first + _PAGE])
-            _ask(lambda part=part: self._client.delete(self.name, ids=part, timeout=_TIMEOUT_S))
+            ask(lambda part=part: self._client.delete(self.name, ids=part, timeout=_TIMEOUT_S))
 
     def flush(self) -> None:
         """Seal what was written; queries are faster afterwards."""
-        _ask(lambda: self._client.flush(self.name, timeout=_TIMEOUT_S))
+        ask(lambda: self._client.flush(self.name, timeout=_TIMEOUT_S))
 
     def rows(
         self, fields: Sequence[str] = ("clip_key", "clip_id"), *, condition: str = ""
@@ -180,23 +167,12 @@ class ClipCollection:
     ) -> list[dict[str, Any]]:
         """The rows of one clip id: one, unless something is stale."""
         condition = f"clip_id == {_quoted(clip_id)}"
-        found = _ask(
-            lambda: self._client.query(
-                self.name, filter=condition, output_fields=list(fields), timeout=_TIMEOUT_S
-            )
-        )
-        return [dict(row) for row in found]
+        return self.some_rows(fields, condition=condition)
 
     def rows_of_keys(self, clip_keys: Sequence[str]) -> list[dict[str, Any]]:
         """Whole rows with their vectors, of those keys that are there."""
-        found = _ask(
-            lambda: self._client.get(
-                self.name,
-                ids=list(clip_keys),
-                output_fields=[*ROW_FIELDS, "embedding"],
-                timeout=_TIMEOUT_S,
-            )
-        )
+        fields = [*ROW_FIELDS, "embedding"]
+        found = self._read(self._client.get, ids=list(clip_keys), output_fields=fields)
         return [dict(row) for row in found]
 
     def nearest(
@@ -222,47 +198,54 @@ class ClipCollection:
         fields: Sequence[str] = ROW_FIELDS,
     ) -> list[list[tuple[float, dict[str, Any]]]]:
         """Per vector (cosine, row) of the nearest clips, best first; exact where the index is FLAT."""
-        found = _ask(
-            lambda: self._client.search(
-                self.name,
-                data=vectors_ND.astype(np.float32).tolist(),
-                anns_field="embedding",
-                filter=condition,
-                limit=limit,
-                output_fields=list(fields),
-                timeout=_TIMEOUT_S,
-            )
+        found = self._read(
+            self._client.search,
+            data=list(vectors_ND.astype(np.float32)),
+            anns_field="embedding",
+            filter=condition,
+            limit=limit,
+            output_fields=list(fields),
+            search_params=self._asking.search_params(limit),
         )
         return [[(float(hit["distance"]), dict(hit["entity"])) for hit in hits] for hits in found]
 
     def is_exact(self) -> bool:
         """Whether the index compares a query with every vector."""
-        described = _ask(lambda: self._client.describe_index(self.name, "embedding"))
+        described = ask(lambda: self._client.describe_index(self.name, "embedding"))
         return str((described or {}).get("index_type", "")).upper() == "FLAT"
 
     def some_rows(
-        self, fields: Sequence[str], *, limit: int, condition: str = ""
+        self, fields: Sequence[str], *, limit: int | None = None, condition: str = ""
     ) -> list[dict[str, Any]]:
         """At most `limit` rows that fit the condition, whichever Milvus gives."""
-        found = _ask(
-            lambda: self._client.query(
-                self.name,
-                filter=condition,
-                output_fields=list(fields),
-                limit=limit,
-                timeout=_TIMEOUT_S,
-            )
-        )
+        most = {} if limit is None else {"limit": limit}
+        found = self._read(self._client.query, filter=condition, output_fields=list(fields), **most)
         return [dict(row) for row in found]
 
     def count(self) -> int:
         """Rows that are there now."""
-        found = _ask(
-            lambda: self._client.query(
-                self.name, filter="", output_fields=["count(*)"], timeout=_TIMEOUT_S
-            )
-        )
-        return int(found[0]["count(*)"])
+        return int(self.some_rows(["count(*)"])[0]["count(*)"])
+
+    def replace_index(self, index_type: str, params: dict[str, Any]) -> None:
+        """Drop the index of the vectors and begin another; `load` when it is built."""
+        index = self._client.prepare_index_params()
+        index.add_index("embedding", index_type=index_type, metric_type="COSINE", params=params)
+        ask(lambda: self._client.release_collection(self.name, timeout=_TIMEOUT_S))
+        ask(lambda: self._client.drop_index(self.name, "embedding", timeout=_TIMEOUT_S))
+        ask(lambda: self._client.create_index(self.name, index, sync=False, timeout=_TIMEOUT_S))
+
+    def num_indexed(self) -> tuple[int, int]:
+        """(rows in the index, rows that it will have)."""
+        found = ask(lambda: self._client.describe_index(self.name, "embedding")) or {}
+        return int(found.get("indexed_rows", 0)), int(found.get("total_rows", 0))
+
+    def load(self) -> None:
+        """Into the memory of Milvus, so that it can be searched."""
+        ask(lambda: self._client.load_collection(self.name, timeout=600))
+
+    def _read(self, call: Callable[..., Any], **what: Any) -> Any:
+        options = what | self._asking.read_options()
+        return ask(lambda: call(self.name, **options), self._asking.attempts)
 
     def close(self) -> None:
         """Let the connection go."""
@@ -270,30 +253,24 @@ class ClipCollection:
 
 
 @contextmanager
-def open_collection(uri: str, name: str) -> Iterator[ClipCollection]:
+def open_collection(
+    uri: str, name: str, *, asking: Asking | None = None
+) -> Iterator[ClipCollection]:
     """A collection at any URI, served and closed again."""
     with serve_milvus(uri) as address:
-        collection = ClipCollection(address, name)
+        collection = ClipCollection(address, name, asking=asking)
         try:
             yield collection
         finally:
             collection.close()
 
 
+def encoder_of(described: dict[str, Any]) -> str | None:
+    """The encoder id in what Milvus says of a collection."""
+    stored = dict(described.get("properties") or {}).get(_ENCODER_ID)
+    found = re.fullmatch(rf"{re.escape(_ENCODER_ID)}=(\S+)", described.get("description") or "")
+    return stored or (found.group(1) if found else None)
+
+
 def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
-
-
-def _ask(call: Callable[[], Any]) -> Any:
-    """Repeat what Milvus itself calls repeatable; everything else comes out at once."""
-
-    def attempt() -> Any:
-        try:
-            return call()
-        except MilvusException as error:
-            is_away = isinstance(error, MilvusUnavailableException | ConnectError)
-            if error.retriable or is_away or error.code == _CANNOT_CONNECT:
-                raise MilvusBusyError(f"Milvus does not answer: {error}") from error
-            raise
-
-    return retry(attempt, on=(MilvusBusyError,), attempts=_ATTEMPTS)

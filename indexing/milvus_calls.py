@@ -1,0 +1,62 @@
+"""How Milvus is asked: how long, how often, how fresh and how thoroughly. An indexing run waits for a server that restarts; a query does not."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pymilvus.exceptions import ConnectError, MilvusException, MilvusUnavailableException
+
+from cluster.retry import retry
+
+_CANNOT_CONNECT = 2  # pymilvus raises its base class with this code when a channel breaks
+
+
+class MilvusBusyError(OSError):
+    """Milvus could not answer this time; asking again may help."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asking:
+    """The defaults are those of a run that writes."""
+
+    timeout_s: float = 60.0
+    attempts: int = 7
+    """31 s of waiting: a server that restarts, a network that is mended."""
+    freshness: Literal["", "Strong", "Bounded"] = ""
+    """Strong sees every write and waits for the server's next tick, up to 0.2 s; Bounded may miss the last seconds. "" = as the
+    collection says, which is Strong."""
+    ef: int | None = None
+    """Candidates of a search in an HNSW index; None = as the server chooses."""
+
+    def __post_init__(self) -> None:
+        if not self.timeout_s > 0 or self.attempts < 1 or not 1 <= (self.ef or 1) <= 32_768:
+            raise ValueError(f"timeout_s must be above 0, attempts at least 1, ef 1 to 32768; got {self}")  # fmt: skip
+
+    def read_options(self) -> dict[str, Any]:
+        """For a call that reads."""
+        return {"timeout": self.timeout_s} | (
+            {"consistency_level": self.freshness} if self.freshness else {}
+        )
+
+    def search_params(self, limit: int) -> dict[str, Any]:
+        """For a search of so many hits."""
+        return {} if self.ef is None else {"params": {"ef": max(self.ef, limit)}}
+
+
+QUERYING = Asking(timeout_s=5.0, attempts=1, freshness="Bounded")
+"""For a person who waits."""
+
+
+def ask(call: Callable[[], Any], attempts: int = 7) -> Any:
+    """Repeat what Milvus itself calls repeatable; everything else comes out at once."""
+
+    def attempt() -> Any:
+        try:
+            return call()
+        except MilvusException as error:
+            is_away = isinstance(error, MilvusUnavailableException | ConnectError)
+            if error.retriable or is_away or error.code == _CANNOT_CONNECT:
+                raise MilvusBusyError(f"Milvus does not answer: {error}") from error
+            raise
+
+    return retry(attempt, on=(MilvusBusyError,), attempts=attempts)

@@ -1,0 +1,38 @@
+"""The index of a collection: a new one is FLAT, which is exact; HNSW answers from a large one in milliseconds."""
+
+import time
+from dataclasses import dataclass
+
+from indexing.milvus import ClipCollection
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HnswIndex:
+    """A graph of neighbours; recall is set by `ef` of each search."""
+
+    m: int = 16
+    """Neighbours of a vector."""
+    ef_construction: int = 200
+    """Candidates for them."""
+
+    def __post_init__(self) -> None:
+        if not (2 <= self.m <= 2048 and self.m <= self.ef_construction <= 4096):
+            raise ValueError(f"m is {self.m} (2 to 2048), ef_construction {self.ef_construction} (m to 4096)")  # fmt: skip
+
+
+def build_index(collection: ClipCollection, index: HnswIndex | None, *, wait: bool = True) -> None:
+    """Replace the index, None = FLAT; the collection answers again when it is built."""
+    if index is None:
+        collection.replace_index("FLAT", {})
+    else:
+        params = {"M": index.m, "efConstruction": index.ef_construction}
+        collection.replace_index("HNSW", params)
+    while wait and (progress := index_progress(collection))[0] < progress[1]:
+        time.sleep(1)
+    if wait:
+        collection.load()
+
+
+def index_progress(collection: ClipCollection) -> tuple[int, int]:
+    """(vectors in the index, vectors)."""
+    return collection.num_indexed()
