@@ -14,6 +14,7 @@ from encoders.stages import DeadLetter
 from indexing.speed import StageSpeed
 
 SUMMARY = "index_summary.json"
+_WARM_SHARE = 0.2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +49,7 @@ class IndexSummary:
     clips_per_s: float
     """Written clips over `seconds`."""
     clips_per_s_warm: float
-    """The same from the first result batch on, without it: what a long run comes to; 0 when unknown."""
+    """The same from the first result batch on, without it: what a long run comes to; 0 where a run was too short to say."""
     bottleneck: str
     """The stage with the lowest ceiling (the busiest where none is known), "" when there was nothing to do."""
     speed_of_light: str
@@ -83,10 +84,10 @@ class IndexSummary:
                 f"{stage.name} {stage.busy_s:.1f} s busy ({stage.utilisation:.0%})"
                 for stage in self.stages
             )
+            warm = f", {self.clips_per_s_warm:.1f} once warm" if self.clips_per_s_warm else ""
             lines.append(
-                f"{self.clips_per_s:.1f} clips/s over {self.seconds:.1f} s, "
-                f"{self.clips_per_s_warm:.1f} once warm; bottleneck: "
-                f"{self.bottleneck} ({times})"
+                f"{self.clips_per_s:.1f} clips/s over {self.seconds:.1f} s{warm}; "
+                f"bottleneck: {self.bottleneck} ({times})"
             )
             lines.append(
                 f"embedded by {_counts(self.embed_backends)}, decoded by {_counts(self.decode_backends)}; "
@@ -123,14 +124,21 @@ class Tally:
     frames_used: int = 0
     canary_min_cosine: float | None = None
     _ceilings: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    _started_s: float = field(default_factory=lambda: time.perf_counter())
     _first: tuple[float, int] | None = None
     _last_s: float = 0.0
 
     def clips_per_s_warm(self) -> float:
-        """From the first batch to the last, without the first."""
-        if self._first is None or self._last_s <= self._first[0]:
+        """From the first batch to the last, without the first; 0 where that was only the end of the run.
+
+        The clips of one video leave the decoder together: of a run of few videos the batches come at once, at its end.
+        """
+        if self._first is None:
             return 0.0
-        return (self.written - self._first[1]) / (self._last_s - self._first[0])
+        warm_s = self._last_s - self._first[0]
+        if warm_s <= _WARM_SHARE * (self._last_s - self._started_s):
+            return 0.0
+        return (self.written - self._first[1]) / warm_s
 
     def ceilings_per_s(self) -> dict[str, float]:
         """Clips per second of one worker; a fetch worker's is its rate while it was busy."""

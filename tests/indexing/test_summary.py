@@ -1,0 +1,41 @@
+"""The tally of a run: what it adds up, and when it can say what a longer run would come to."""
+
+import numpy as np
+import pytest
+
+from indexing import summary
+from indexing.summary import Tally
+
+
+def batch(num_clips: int) -> dict[str, np.ndarray]:
+    words = {name: np.array(["x"] * num_clips) for name in ("embed_backend", "decode_backend")}
+    counts = ("frames_decoded", "frames_used", "canary_min_cosine")
+    times = [
+        f"{name}_{what}"
+        for name in ("decode", "embed", "write")
+        for what in ("busy_s", "ceiling_per_s")
+    ]
+    numbers = {name: np.ones(num_clips) for name in (*counts, *times, "fetch_busy_s")}
+    return words | numbers | {"dead_reason": np.array([""] * num_clips)}
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(summary.time, "perf_counter", lambda: now[0])
+    return now
+
+
+def test_the_warm_rate_leaves_out_the_start_and_the_first_batch(clock):
+    tally = Tally()
+    for clock[0], num_clips in ((110.0, 8), (115.0, 20), (120.0, 20)):
+        tally.add(batch(num_clips))
+    assert tally.written == 48
+    assert tally.clips_per_s_warm() == pytest.approx(40 / 10)
+
+
+def test_batches_that_come_at_once_at_the_end_say_nothing_about_a_longer_run(clock):
+    tally = Tally()
+    for clock[0] in (200.0, 200.01):
+        tally.add(batch(24))
+    assert tally.clips_per_s_warm() == 0
