@@ -13,7 +13,7 @@ import torch
 from encoders.engines import EngineRecord, engine_from_dict
 from encoders.fusion import FusionConfig, fusion_config_from_dict, fusion_config_to_dict
 from encoders.preprocessing import Preprocessing
-from encoders.sampling import SamplingConfig
+from encoders.sampling import SamplingConfig, sampling_to_dict
 from encoders.text import TextConfig, text_config_to_dict
 from encoders.video import VideoEncoderConfig, video_config_from_dict, video_config_to_dict
 
@@ -131,11 +131,14 @@ def card_from_dict(values: Mapping[str, Any]) -> BundleCard:
         raise ValueError(
             f"a card has the keys {sorted(known)}; unknown: {sorted(set(values) - known)}, missing: {sorted(known - set(values))}"
         )
-    engine_files = [name for one in values["engines"] for name in one.get("files", ())]
-    nested = [name for name in (*values["files"], *engine_files) if Path(name).name != name]
-    if nested:
-        raise ValueError(f"files must lie in the bundle's own folder; the card names {nested[0]!r}")
     try:
+        engines = tuple(engine_from_dict(it) for it in values["engines"])
+        names = [*values["files"], *(name for engine in engines for name in engine.files)]
+        nested = [name for name in names if Path(name).name != name]
+        if nested:
+            raise ValueError(
+                f"files must lie in the bundle's own folder; the card names {nested[0]!r}"
+            )
         return BundleCard(
             **{
                 **values,
@@ -147,7 +150,7 @@ def card_from_dict(values: Mapping[str, Any]) -> BundleCard:
                 "labels": _optional(values["labels"], tuple),
                 "onnx": _optional(values["onnx"], lambda it: OnnxReport(**it)),
                 "canaries": _optional(values["canaries"], lambda it: CanaryRecord(**it)),
-                "engines": tuple(engine_from_dict(it) for it in values["engines"]),
+                "engines": engines,
             }
         )
     except (TypeError, KeyError) as error:

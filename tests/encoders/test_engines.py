@@ -90,3 +90,6 @@ def test_a_card_without_engines_is_written_as_before_and_bad_ones_are_refused(ex
         )
     with pytest.raises(ValueError, match="speed"):
         card_from_dict(listed | {"engines": [listed["engines"][0] | {"speed": 3}]})
+    for wrong in (["fast"], [3], 3):
+        with pytest.raises(ValueError, match=r"indices|subscriptable|iterable"):
+            card_from_dict(values | {"engines": wrong})
