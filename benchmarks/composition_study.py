@@ -108,13 +108,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--demo", type=Path, required=True, help="folder of a finished demo")
     parser.add_argument("--out-dir", type=Path, required=True)
-    parser.add_argument("--recipe", default="demo_fusion", help="(%(default)s)")
+    stage2 = [name for name, recipe in RECIPES.items() if isinstance(recipe(), Stage2Config)]
+    parser.add_argument("--recipe", choices=stage2, default="demo_fusion", help="(%(default)s)")
     parser.add_argument("--split", default="test", help="(%(default)s)")
     parser.add_argument("--no-record", action="store_true", help="only print")
     given = parser.parse_args(argv)
     recipe = RECIPES[given.recipe]()
-    if not isinstance(recipe, Stage2Config):
-        raise ValueError(f"--recipe {given.recipe!r} is of stage 1")
+    assert isinstance(recipe, Stage2Config)
     metrics = study(DemoFiles(run_dir=given.demo), recipe, given.out_dir, split=given.split)
     console = Console(soft_wrap=True)
     for variant in VARIANTS:
@@ -122,6 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print(f"{variant.name}: mAP@50 {value:.1%} [{low:.1%}, {high:.1%}]")
     if not given.no_record:
         config = {
+            "recipe": given.recipe,
             "split": given.split,
             "epochs": recipe.loop.num_epochs,
             "epochs_longer": recipe.loop.num_epochs * _LONGER,

@@ -25,7 +25,7 @@ _SENTENCES = ("show with {} turns", "now do it with {} turns", "the same with {}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LearnableSize:
-    """How much is made; the last tenths of clips and triplets are val and test."""
+    """How much is made; of every ten clips and triplets the last two are val and test."""
 
     num_clips: int = 10_000
     num_triplets: int = 2_000
@@ -33,8 +33,16 @@ class LearnableSize:
     """Times 8 counts they make the labels, for which there are 306 released keys."""
     vector_dim: int = 768
     noise: float = 0.5
-    """Length of a clip's own part over that of its label's."""
+    """Length of a clip's own part over that of its action's and of its count's."""
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        most = len(released_labels()) // len(_COUNTS)
+        if not 1 <= self.num_actions <= most or min(self.num_clips, self.num_triplets) < 10:
+            raise ValueError(
+                f"num_actions is {self.num_actions} (1 to {most}), num_clips {self.num_clips} and num_triplets "
+                f"{self.num_triplets} (10 or more)"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,7 +73,7 @@ def make_learnable_data(size: LearnableSize) -> LearnableData:
     triplets = tuple(
         _triplet(number, ids, clips_by_label, rng, split)
         for number, split in enumerate(
-            np.resize(["train"] * 8 + ["val", "test"], size.num_triplets)
+            np.resize(["train"] * 8 + ["val", "test"], size.num_triplets).tolist()
         )
     )
     return LearnableData(clip_ids=ids, vectors_ND=vectors_ND, triplets=triplets)
@@ -78,7 +86,10 @@ def _triplet(
     rng: np.random.Generator,
     split: str,
 ) -> Triplet:
+    """An edit from one count to another that clips of the split show; ValueError where there are too few clips."""
     keys = sorted(key for key in clips_by_label if key[0] == split)
+    if len({key[:2] for key in keys}) == len(keys):
+        raise ValueError(f"{len(ids)} clips are too few: no action of {split!r} has two counts")
     while True:
         source = keys[rng.integers(len(keys))]
         target = (source[0], source[1], int(rng.integers(len(_COUNTS))))

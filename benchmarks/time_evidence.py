@@ -218,6 +218,12 @@ def measure(
 
 
 def _test_set(clips: Sequence[Clip], vectors: FrameVectors, bundle: Bundle) -> TestSet:
+    unknown = [clip for clip in clips if clip.label not in (bundle.card.labels or ())]
+    if unknown:
+        raise ValueError(
+            f"clip {unknown[0].clip_id!r} has the label {unknown[0].label!r}; bundle {bundle.folder} tells apart "
+            f"{', '.join(bundle.card.labels or ())}"
+        )
     clip_by_id = {clip.clip_id: clip for clip in clips}
     return TestSet(
         clips=tuple(clip_by_id[clip_id] for clip_id in vectors.clip_ids),

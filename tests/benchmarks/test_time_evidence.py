@@ -10,6 +10,7 @@ import torch
 
 from benchmarks.time_evidence import (
     TestSet,
+    _test_set,
     count_families,
     evidence_rows,
     read_stage1_config,
@@ -117,3 +118,10 @@ def test_shuffled_frames_are_drawn_evenly():
     vectors = torch.arange(4.0).repeat(400, 1)[..., None]
     means = shuffle_frames(vectors, clips).mean(dim=0)[:, 0].numpy()
     assert np.abs(means - 1.5).max() < 0.3
+
+
+def test_a_clip_of_no_class_is_named():
+    bundle = SimpleNamespace(card=SimpleNamespace(labels=("103b", "105b")), folder="runs/stage1")
+    vectors = SimpleNamespace(clip_ids=("clip-1",), plain_NMF=torch.zeros(1, 1, 1))
+    with pytest.raises(ValueError, match=r"clip 'clip-1' has the label '107b'; .* 103b, 105b"):
+        _test_set(clips_of("103b", "107b"), vectors, bundle)
