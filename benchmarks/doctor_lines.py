@@ -1,4 +1,6 @@
-"""What to type to install what is missing."""
+"""Which packages are optional, and what to type to install what is missing."""
+
+from dataclasses import dataclass
 
 # onnxruntime and onnxruntime-gpu are one module: the plain install brings the first, only the second may stay.
 ONNX_GPU_LINE = (
@@ -10,3 +12,43 @@ ONNX_GPU_LINE = (
 def pip_line(extra: str = "") -> str:
     """The line that installs the tested versions, with one of the extras of pyproject.toml."""
     return f"pip install -c constraints.txt -e {repr(f'.[{extra}]') if extra else '.'}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Extra:
+    """An optional package: the distributions that bring it, what it is for, the extra that installs it."""
+
+    name: str
+    distributions: tuple[str, ...]
+    purpose: str
+    extra: str
+    needs_gpu: bool = False
+
+
+EXTRAS = (
+    Extra(
+        name="DALI",
+        distributions=("nvidia-dali-cuda130", "nvidia-dali-cuda120"),
+        purpose="decoding on GPUs",
+        extra="dali",
+    ),
+    Extra(
+        name="TensorRT",
+        distributions=("tensorrt", "tensorrt-cu13"),
+        purpose="engines for NVIDIA GPUs",
+        extra="gpu",
+        needs_gpu=True,
+    ),
+    Extra(
+        name="TensorRT for RTX",
+        distributions=("tensorrt-rtx-cu13-bindings",),
+        purpose="engines built ahead of time, without a GPU",
+        extra="tensorrt-rtx",
+    ),
+    Extra(
+        name="Milvus server",
+        distributions=("milvus",),
+        purpose="`tfcovr milvus start`",
+        extra="server",
+    ),
+)

@@ -1,6 +1,8 @@
 import importlib.metadata
 import io
 import json
+import re
+import tomllib
 
 import pytest
 from rich.console import Console
@@ -43,6 +45,28 @@ def test_without_a_gpu_nothing_required_is_missing_but_the_lines_to_type_are_the
     assert [finding.name for finding in findings if finding.is_required and not finding.is_ok] == []
     assert not named(findings, "GPU").is_ok
     assert all(finding.fix for finding in findings if not finding.is_ok)
+
+
+def test_an_extra_is_found_by_any_of_its_distributions_or_its_line_is_there(monkeypatch) -> None:
+    versions = {"tensorrt-cu13": "11.1", "milvus": None}
+    monkeypatch.setattr(doctor, "installed_version", lambda name: versions.get(name))
+    extras = {extra.name: extra for extra in doctor.EXTRAS}
+    found = doctor._extra_finding(extras["TensorRT"], has_gpu=False)
+    assert found.is_ok
+    assert found.detail.startswith("11.1 - ")
+    server = doctor._extra_finding(extras["Milvus server"], has_gpu=False)
+    assert (server.is_ok, server.fix) == (False, "pip install -c constraints.txt -e '.[server]'")
+    versions.clear()
+    found = doctor._extra_finding(extras["TensorRT"], has_gpu=False)
+    assert found.fix == "on a GPU machine: pip install -c constraints.txt -e '.[gpu]'"
+
+
+def test_every_extra_is_one_of_pyproject() -> None:
+    project = tomllib.loads((doctor.REPOSITORY / "pyproject.toml").read_text())["project"]
+    lines = project["optional-dependencies"]
+    for extra in doctor.EXTRAS:
+        named = {re.split(r"[<>=\[]", line)[0] for line in lines[extra.extra]}
+        assert named & set(extra.distributions), extra.name
 
 
 def test_a_missing_required_package_ends_with_status_1_and_its_line(monkeypatch, capsys) -> None:
