@@ -1,221 +1,184 @@
-"""How fast and how honest are composed queries on an indexed archive? In process, over HTTP, and what `exclude` and abstention do.
+"""How fast, how steady and how honest are composed queries? Every figure of the record, by one command.
 
-The service runs in this process without Ray; load, recovery and the 200,000-vector archive are not measured here.
+Speed and load: 200,000 vectors in a Milvus server, asked through `tfcovr serve` and in process. Quality: an indexed archive such as
+the demo's. The work folder keeps the server's data and the index, so that they are made once; the rest is measured anew.
 """
 
 import json
-import random
+import os
+import signal
 import sys
-import threading
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
+from typing import Any, Literal
 
 import numpy as np
 
 from benchmarks.harness import write_record
-from benchmarks.search_hostile import Hostile, Reply, hostile_requests, try_all
-from encoders.metrics import mean_average_precision_at_k
-from indexing.query_abstain import AbstainThreshold, CalibrateConfig, calibrate
-from indexing.search import ComposedQuery, SearchClient, SearchOptions
-from training.annotations.triplets import Triplet, read_triplets
+from benchmarks.search_load import Queries, at_rate, closed_loop, recovery_s, without_milvus
+from benchmarks.search_quality import measure_quality
+from benchmarks.search_scale import COLLECTION, Mixture, clip_id, fill, make_bundle, say, tuned_ef
+from benchmarks.search_service import Service, running_service
+from benchmarks.search_speed import latency
+from cluster.leftovers import end_leftovers, recorded_descendants
+from indexing.milvus import open_collection
+from indexing.milvus_calls import QUERYING
+from indexing.milvus_command import crash, start, stop
+from indexing.search import SearchClient, SearchOptions
 
-TOKEN = "benchmark"
-_WARM_UP = 5
+_NUM_TUNING = 200
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchBenchmark:
-    """Measure an indexed archive, such as the demo's; the Milvus Lite folder must not be open elsewhere."""
+    """Measure searching: speed and load at scale, quality on the demo's archive.
 
-    bundle_dir: Path
-    milvus_uri: str
-    triplets: Path
-    out_dir: Path
-    """The abstention threshold goes here."""
+    Example: python -m benchmarks.search --demo-dir runs/demo --work-dir runs/search --record
+    """
+
+    demo_dir: Path
+    """A finished run of `make demo`; its Milvus Lite folder must not be open elsewhere."""
+    work_dir: Path
+    """The server's data, the bundle and the logs; 3 GB."""
+    num_vectors: int = 200_000
+    min_recall: float = 0.98
+    """Of the 10 nearest; ef is the smallest that reaches it."""
+    fusion: Literal["paper", "small"] = "paper"
+    """Widths of the fusion that is asked."""
     num_queries: int = 200
+    """Of each series of one client, and of each part of quality."""
     num_clients: int = 8
-    port: int = 8377
+    load_s: float = 30.0
+    """Of the series of several clients."""
+    hold_minutes: float = 10.0
+    """How long 80 % of the highest rate is held."""
+    threads: int = 1
+    """CPU threads of the service's encoder."""
+    parts: tuple[Literal["speed", "load", "quality"], ...] = ("speed", "load", "quality")
     record: bool = False
     """Write the record; for a quiet machine."""
 
 
-def distinct_texts(count: int) -> list[str]:
-    """Edit texts of which no two are equal, so that no cache answers."""
-    return [f"with {i % 9}.5 twists and {i % 7} somersaults, take {i}" for i in range(count)]
-
-
-def exclude_cut(client: SearchClient, triplets: Sequence[Triplet], *, count: int) -> dict[str, Any]:
-    """Share of an excluded value among 10 hits, with and without `exclude`, where it was at least 30 %.
-
-    Value and attribute come from the labels, never from the head that the exclusion uses.
-    """
-    values = {n: v for n, v in client.archive.fields.attributes.items() if len(v) > 1}
-    drawn = random.Random(0).sample(list(triplets), min(count, len(triplets)))
-    before, after = [], []
-    for triplet in drawn:
-        plain = client.search(clip=triplet.query_clip_id, edit=triplet.edit_text)
-        for name in values:
-            shown = [hit.attributes.get(name, "") for hit in plain.hits]
-            value = max(sorted(set(shown)), key=shown.count)
-            share = shown.count(value) / len(shown)
-            text = f"{value} {name.replace('_', ' ')}" if value[:1].isdigit() else value
-            if share < 0.3 or value in ("yes", "no"):
-                continue
-            other = client.search(clip=triplet.query_clip_id, edit=triplet.edit_text, exclude=text)
-            before.append(share)
-            after.append(np.mean([hit.attributes.get(name) == value for hit in other.hits]))
-    return {"exclude_cut": float(1 - np.sum(after) / np.sum(before)), "exclude_pairs": len(before)}
-
-
-def latency(client: SearchClient, triplets: Sequence[Triplet], address: str, config: SearchBenchmark) -> dict[str, Any]:  # fmt: skip
-    """One client in process, bare Milvus with the same vector, one and several clients over HTTP."""
-    count = config.num_queries
-    texts = iter(distinct_texts(4 * count + 50))
-    clips = [triplet.query_clip_id for triplet in triplets]
-
-    def timed(call: Any) -> list[float]:
-        taken_ms = []
-        for number in range(count + _WARM_UP):
-            clip, text = clips[number % len(clips)], next(texts)
-            start_s = time.perf_counter()
-            call(clip, text)
-            taken_ms.append((time.perf_counter() - start_s) * 1000)
-        return taken_ms[_WARM_UP:]
-
-    vector_D = np.asarray(client.archive.samples[0])
-    bare = [_time_ms(lambda: client.collection.nearest(vector_D, limit=10)) for _ in range(count)]
-    cached = [_time_ms(lambda: client.search(clip=clips[0], limit=10)) for _ in range(count)]
-    inside = timed(lambda clip, text: client.search(clip=clip, edit=text))
-    over_http = timed(lambda clip, text: ask_http(address, {"clip": clip, "edits": [text]}))
-    pairs = [(clips[i % len(clips)], next(texts)) for i in range(count)]
-    start_s = time.perf_counter()
-    with ThreadPoolExecutor(config.num_clients) as pool:
-        together = list(pool.map(lambda p: _time_ms(lambda: ask_http(address, {"clip": p[0], "edits": [p[1]]})), pairs))  # fmt: skip
-    wall_s = time.perf_counter() - start_s
-    return {
-        "p50_ms_1": float(np.percentile(over_http, 50)),
-        "p99_ms_1": float(np.percentile(over_http, 99)),
-        f"qps_{config.num_clients}": count / wall_s,
-        f"p99_ms_{config.num_clients}": float(np.percentile(together, 99)),
-        "client_overhead_ratio": float(np.median(cached) / np.median(bare)),
-        "http_extra_ms": float(np.median(over_http) - np.median(inside)),
-    }
-
-
-def served_map_gap(
-    client: SearchClient, triplets: Sequence[Triplet], address: str
-) -> dict[str, float]:
-    """mAP@50 through HTTP and Milvus against NumPy over the same vectors, in the gallery of one split."""
-    rows = list(client.collection.rows(("clip_id", "split", "embedding")))
-    gallery = [row for row in rows if row["split"] == triplets[0].split]
-    ids = [row["clip_id"] for row in gallery]
-    vectors_ND = np.array([row["embedding"] for row in gallery], np.float32)
-    place = {clip_id: number for number, clip_id in enumerate(ids)}
-    served, exact, relevant = [], [], []
-    for triplet in triplets:
-        query = {"clip": triplet.query_clip_id, "edits": [triplet.edit_text], "limit": 50, "filters": {"split": triplet.split}}  # fmt: skip
-        served.append([hit["clip_id"] for hit in ask_http(address, query)["hits"]])
-        own_D = vectors_ND[place[triplet.query_clip_id]]
-        query_D = client.query_encoder.compose(own_D[None], [triplet.edit_text])[0]
-        order = np.argsort(-(vectors_ND @ query_D), kind="stable")
-        exact.append([ids[i] for i in order if ids[i] != triplet.query_clip_id][:50])
-        relevant.append(set(triplet.target_clip_ids))
-    maps = [mean_average_precision_at_k(ranked, relevant, k=50) for ranked in (served, exact)]
-    recall = np.mean([len(set(a[:10]) & set(b[:10])) / 10 for a, b in zip(served, exact, strict=True)])  # fmt: skip
-    return {"served_map50": maps[0], "served_map50_gap": abs(maps[0] - maps[1]), "recall_at_10": float(recall)}  # fmt: skip
-
-
-def ask_http(address: str, query: dict[str, Any]) -> dict[str, Any]:
-    """A query as a client sends it."""
-    headers = {"content-type": "application/json", "authorization": f"Bearer {TOKEN}"}
-    request = urllib.request.Request(f"{address}/v1/search", json.dumps(query).encode(), headers)
-    with urllib.request.urlopen(request, timeout=60) as reply:
-        return json.loads(reply.read())
-
-
-def send_hostile(address: str, request: Hostile) -> Reply:
-    """As it is, over a real socket."""
-    headers = {"authorization": f"Bearer {TOKEN}"} if request.has_token else {}
-    made = urllib.request.Request(
-        address + request.path,
-        request.body or None,
-        headers | request.headers,
-        method=request.method,
-    )
-    try:
-        with urllib.request.urlopen(made, timeout=60) as reply:
-            return Reply(status=reply.status, body=reply.read())
-    except urllib.error.HTTPError as error:
-        return Reply(status=error.code, body=error.read())
-    except OSError:
-        return Reply(status=400, body=b"")  # the connection was cut, or the header cannot be sent
-
-
-@contextmanager
-def served(client: SearchClient, port: int) -> Iterator[str]:
-    """The app in a thread; the client stays open afterwards."""
-    import uvicorn
-
-    from indexing.http_app import AppConfig, create_app
-    from indexing.http_engine import EngineConfig
-    from indexing.http_guard import Limits
-
-    limits = Limits(token=TOKEN, requests_per_s=1e6, burst=10**6)
-    config = AppConfig(limits=limits, engine=EngineConfig(sample_share=0.0))
-    server = uvicorn.Server(
-        uvicorn.Config(create_app(lambda: client, config), port=port, log_level="error")
-    )
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started and thread.is_alive():
-        time.sleep(0.02)
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join()
-
-
 def run(config: SearchBenchmark) -> dict[str, Any]:
     """All figures."""
-    test = [one for one in read_triplets(config.triplets) if one.split == "test"]
-    drawn = test[:: max(1, len(test) // config.num_queries)][: config.num_queries]
-    threshold: AbstainThreshold = calibrate(
-        CalibrateConfig(
-            bundle_dir=config.bundle_dir,
-            milvus_uri=config.milvus_uri,
-            triplets=config.triplets,
-            out=config.out_dir / "threshold.json",
-            num_queries=max(config.num_queries, 10),
+    found: dict[str, Any] = {}
+    if "speed" in config.parts or "load" in config.parts:
+        found |= at_scale(config)
+    if "quality" in config.parts:
+        say("quality")
+        found |= measure_quality(
+            config.demo_dir / "stage2" / "bundle",
+            str(config.demo_dir / "milvus"),
+            config.demo_dir / "triplets.parquet",
+            num_queries=config.num_queries,
+            out_dir=config.work_dir,
         )
-    )
-    options = SearchOptions(num_threads=1, files=False)
-    found: dict[str, Any] = {"abstain_precision": threshold.precision, "abstain_recall": threshold.recall}  # fmt: skip
-    with SearchClient(config.milvus_uri, "clips", config.bundle_dir, options=options) as client:
-        client.search_many([ComposedQuery(edits=("warm up",))])
-        found |= exclude_cut(client, drawn, count=config.num_queries // 4)
-        with served(client, config.port) as address:
-            found |= latency(client, drawn, address, config)
-            found |= served_map_gap(client, drawn, address)
-            clip_id = quote(drawn[0].query_clip_id, safe="")
-            succeeded = try_all(lambda request: send_hostile(address, request), clip_id=clip_id)
-            found["hostile_tried"] = len(list(hostile_requests(clip_id)))
-            found["hostile_succeeded"] = len(succeeded)
     return found
 
 
-def _time_ms(call: Any) -> float:
-    start_s = time.perf_counter()
-    call()
-    return (time.perf_counter() - start_s) * 1000
+def at_scale(config: SearchBenchmark) -> dict[str, Any]:
+    """Speed and load of the large archive; its server ends with the block."""
+    work_dir = config.work_dir
+    mixture = Mixture(num_vectors=config.num_vectors)
+    server_dir = work_dir / "milvus-server"
+    with ExitStack() as stack:
+        say("Milvus")
+        uri = start(server_dir)
+        stack.callback(stop, server_dir)
+        bundle_dir = make_bundle(work_dir / f"bundle-{config.fusion}", widths=config.fusion)
+        with open_collection(uri, COLLECTION) as collection:
+            found = fill(collection, mixture, bundle_dir, work_dir / "scale.json")
+        found |= tune(config, uri, bundle_dir, mixture)
+        asking = replace(QUERYING, ef=found["ef"])
+        options = ["--bundle-dir", str(bundle_dir), "--milvus-uri", uri, "--collection", COLLECTION, "--ef", str(found["ef"]), "--threads-per-replica", str(config.threads)]  # fmt: skip
+        say("service")
+        service = stack.enter_context(running_service(options, log_path=work_dir / "service.log"))
+        clips = [clip_id(number) for number in range(config.num_vectors)]
+        if "speed" in config.parts:
+            say("one client")
+            settings = SearchOptions(num_threads=config.threads, files=False, asking=asking)
+            with SearchClient(uri, COLLECTION, bundle_dir, options=settings) as client:
+                found |= latency(client, service, clips, count=config.num_queries)
+        if "load" in config.parts:
+            port = int(uri.rpartition(":")[2])
+            found |= load(config, service, clips, server_dir=server_dir, port=port)
+    return found
+
+
+def tune(config: SearchBenchmark, uri: str, bundle_dir: Path, mixture: Mixture) -> dict[str, Any]:
+    """The smallest ef of high enough recall, over queries that are composed as the service composes them."""
+    say("exact answers")
+    vectors_ND = mixture.all_vectors()
+    queries = Queries(range(len(vectors_ND)), name="tuning")
+    drawn = [next(queries) for _ in range(_NUM_TUNING)]
+    options = SearchOptions(num_threads=config.threads, files=False)
+    with SearchClient(uri, COLLECTION, bundle_dir, options=options) as client:
+        clips_QD = vectors_ND[[one["clip"] for one in drawn]]
+        queries_QD = client.query_encoder.compose(clips_QD, [one["edits"][0] for one in drawn])
+
+    def ask(vectors_QD: np.ndarray, ef: int) -> list[list[str]]:
+        asking = replace(QUERYING, ef=ef, timeout_s=60.0)
+        with open_collection(uri, COLLECTION, asking=asking) as collection:
+            answers = collection.nearest_many(vectors_QD, limit=11, fields=("clip_id",))
+        return [[row["clip_id"] for _score, row in rows] for rows in answers]
+
+    ef, recall = tuned_ef(ask, vectors_ND, queries_QD, min_recall=config.min_recall)
+    return {"ef": ef, "recall_at_10": recall}
+
+
+def load(
+    config: SearchBenchmark, service: Service, clips: Sequence[str], *, server_dir: Path, port: int
+) -> dict[str, Any]:
+    """Several clients, the highest rate, most of it held, far too much, and Milvus away."""
+    queries = Queries(clips, name=f"load {time.time():.0f}")
+    say("one client, alone")
+    alone = closed_loop(service, queries, num_clients=1, seconds=config.load_s / 3)
+    say(f"{config.num_clients} clients")
+    several = closed_loop(service, queries, num_clients=config.num_clients, seconds=config.load_s)
+    say(f"{4 * config.num_clients} clients")
+    many = closed_loop(
+        service, queries, num_clients=4 * config.num_clients, seconds=config.load_s / 2
+    )
+    highest_qps = max(several.qps(), many.qps())
+    found: dict[str, Any] = {
+        f"qps_{config.num_clients}": several.qps(),
+        f"p99_ms_{config.num_clients}": several.quantile_ms(99),
+        f"p50_ms_{config.num_clients}": several.quantile_ms(50),
+        f"errors_{config.num_clients}": several.num_errors(),
+        "highest_qps": highest_qps,
+    }
+    say(f"{0.8 * highest_qps:.1f} queries a second for {config.hold_minutes:g} minutes")
+    held = at_rate(
+        service, queries, per_s=0.8 * highest_qps, seconds=60 * config.hold_minutes,
+        during=lambda s: say(f"held {s:.0f} s") if int(s) % 60 == 0 else None,
+    )  # fmt: skip
+    memory = list(held.memory_mib)
+    half = len(memory) // 2
+    found |= {
+        "hold_minutes": config.hold_minutes,
+        "hold_qps": held.qps(),
+        "load_errors": held.num_errors(),
+        "load_p99_ms": held.quantile_ms(99),
+        "load_memory_mib": memory[-1],
+        "load_memory_growth_mib": float(np.mean(memory[half:]) - np.mean(memory[: half or 1])),
+        "load_senders_late_s": held.late_s,
+    }
+    say(f"{4 * highest_qps:.1f} queries a second")
+    over = at_rate(service, queries, per_s=4 * highest_qps, seconds=15)
+    recovered_s = recovery_s(service, queries, normal_ms=alone.quantile_ms(95))
+    found |= {
+        "overload_statuses": over.statuses(),
+        "overload_refused_p99_ms": over.quantile_ms(99, statuses=(429, 503)),
+        "overload_recovery_s": recovered_s,
+        "overload_senders_late_s": over.late_s,
+    }
+    say("Milvus is killed")
+    return found | without_milvus(
+        service, queries, kill=lambda: crash(server_dir), start=lambda: start(server_dir, port) and None,
+    )  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -223,12 +186,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     import tyro
 
     config = tyro.cli(SearchBenchmark, args=argv, prog="python -m benchmarks.search")
-    config.out_dir.mkdir(parents=True, exist_ok=True)
-    found = run(config)
+    config.work_dir.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    end_leftovers(config.work_dir)
+    start_s = time.monotonic()
+    with recorded_descendants(config.work_dir):
+        found = run(config)
+    found["minutes"] = (time.monotonic() - start_s) / 60
     sys.stdout.write(json.dumps(found, indent=1) + "\n")
     if config.record:
         kept = {name: str(value) for name, value in asdict(config).items()}
-        sys.stdout.write(f"{write_record('search', config=kept, metrics=found)}\n")
+        excluded = ["starting Milvus and the service", "filling the archive", "tuning ef"]
+        path = write_record("search", config=kept, metrics=found, excluded=excluded)
+        sys.stdout.write(f"{os.path.relpath(path)}\n")
     return 0
 
 

@@ -1,7 +1,7 @@
-"""Many requests at once, one encoder: queries that arrive together are answered together, and a share of them is checked.
+"""Many requests at once, one encoder: queries that wait at the same time are answered together, and a share of them is checked.
 
-Queries wait at most a few milliseconds for others; one thread talks to the encoder. The sampler asks a share of the live queries
-again by exact search, outside of any request.
+A query waits only while the thread that talks to the encoder is at work on earlier ones. The sampler asks a share of the live
+queries again by exact search, outside of any request.
 """
 
 import asyncio
@@ -30,15 +30,16 @@ class EngineConfig:
     """How queries are put together."""
 
     max_batch: int = 16
-    max_wait_s: float = 0.003
     max_waiting: int = 64
     """Queries in line; one more is refused at once."""
+    away_s: float = 1.0
+    """After Milvus did not answer, queries are refused at once for so long; then the next one tries."""
     sample_share: float = 0.02
     """Of the queries without filters, also asked exactly."""
 
     def __post_init__(self) -> None:
-        if self.max_batch < 1 or self.max_waiting < 1 or self.max_wait_s < 0:
-            raise ValueError(f"max_batch and max_waiting must be at least 1; got {self}")
+        if self.max_batch < 1 or self.max_waiting < 1 or self.away_s < 0:
+            raise ValueError(f"max_batch, max_waiting must be at least 1, away_s 0; got {self}")
         if not 0 <= self.sample_share <= 1:
             raise ValueError(f"sample_share is {self.sample_share}; it must lie in [0, 1]")
 
@@ -134,6 +135,7 @@ class Engine:
         self._sampler = ThreadPoolExecutor(1, "sampler")
         self._worker: asyncio.Task[None] | None = None
         self._is_sampling = False
+        self._away_until_s = 0.0
         self._random = random.Random(0)
 
     def warm_up(self) -> None:
@@ -182,7 +184,7 @@ class Engine:
         loop = asyncio.get_running_loop()
         while True:
             batch = [await self._queue.get()]
-            await asyncio.sleep(self.config.max_wait_s if self.config.max_batch > 1 else 0)
+            await asyncio.sleep(0)  # those whose requests have been read already join
             while not self._queue.empty() and len(batch) < self.config.max_batch:
                 batch.append(self._queue.get_nowait())
             batch = [one for one in batch if not one[1].done()]  # those who left
@@ -197,8 +199,13 @@ class Engine:
 
     def _answer(self, queries: list[ComposedQuery]) -> list[SearchResult | BaseException]:
         """All together; where that fails, one by one, so that a wrong query costs no other."""
+        if time.monotonic() < self._away_until_s:
+            return [MilvusBusyError("Milvus did not answer just now") for _ in queries]
         try:
             return list(self.client.search_many(queries))
+        except (MilvusBusyError, ConnectionError) as error:
+            self._away_until_s = time.monotonic() + self.config.away_s
+            return [error for _ in queries]
         except Exception as error:  # noqa: BLE001 - goes to the request that asked
             if len(queries) == 1:
                 return [error]

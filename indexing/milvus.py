@@ -75,6 +75,11 @@ class ClipCollection:
                 "Milvus Lite"
             ) from error
 
+    @property
+    def pymilvus(self) -> MilvusClient:
+        """The connection itself."""
+        return self._client
+
     def exists(self) -> bool:
         """Whether the collection is there."""
         return self._read(self._client.has_collection)
@@ -209,10 +214,14 @@ class ClipCollection:
         )
         return [[(float(hit["distance"]), dict(hit["entity"])) for hit in hits] for hits in found]
 
+    def index_type(self) -> str:
+        """FLAT or HNSW; "" where there is no index."""
+        described = ask(lambda: self._client.describe_index(self.name, "embedding"))
+        return str((described or {}).get("index_type", "")).upper()
+
     def is_exact(self) -> bool:
         """Whether the index compares a query with every vector."""
-        described = ask(lambda: self._client.describe_index(self.name, "embedding"))
-        return str((described or {}).get("index_type", "")).upper() == "FLAT"
+        return self.index_type() == "FLAT"
 
     def some_rows(
         self, fields: Sequence[str], *, limit: int | None = None, condition: str = ""

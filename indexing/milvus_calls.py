@@ -29,7 +29,11 @@ class Asking:
     """Candidates of a search in an HNSW index; None = as the server chooses."""
 
     def __post_init__(self) -> None:
-        if not self.timeout_s > 0 or self.attempts < 1 or not 1 <= (self.ef or 1) <= 32_768:
+        if (
+            not self.timeout_s > 0
+            or self.attempts < 1
+            or not 1 <= (1 if self.ef is None else self.ef) <= 32_768
+        ):
             raise ValueError(f"timeout_s must be above 0, attempts at least 1, ef 1 to 32768; got {self}")  # fmt: skip
 
     def read_options(self) -> dict[str, Any]:

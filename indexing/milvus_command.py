@@ -96,6 +96,19 @@ def stop(folder: Path) -> bool:
     return True
 
 
+def crash(folder: Path) -> bool:
+    """End the server of a folder with no chance to tidy up, as a crash would; False where none runs."""
+    holder = _holder(folder)
+    if holder is None:
+        return False
+    processes = [holder, *holder.children(recursive=True)]
+    for process in processes:
+        process.kill()
+    psutil.wait_procs(processes, timeout=_STOP_TIMEOUT_S)
+    (folder / STATE).unlink(missing_ok=True)
+    return True
+
+
 def status(folder: Path) -> str | None:
     """The URI of the server that runs in a folder; None where none does."""
     return None if _holder(folder) is None else _state(folder)["uri"]

@@ -52,6 +52,8 @@ class AttributeReader:
             for number, label in enumerate(labels):
                 values[attributes.get(label, {}).get(name, "unknown")][number] = 1.0
             self._members[name] = dict(values)
+        members_VL = [member_L for values in self._members.values() for member_L in values.values()]
+        self._members_LV = np.array(members_VL, np.float64).reshape(-1, len(labels)).T
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -83,13 +85,15 @@ class AttributeReader:
 
     def predict(self, vectors_ND: np.ndarray) -> list[dict[str, tuple[str, float]]]:
         """Per clip: attribute -> (likeliest value, its probability)."""
-        probabilities_NL = self.label_probabilities(vectors_ND)
+        shares_NV = self.label_probabilities(vectors_ND) @ self._members_LV
         predicted: list[dict[str, tuple[str, float]]] = [{} for _ in range(len(vectors_ND))]
+        first = 0
         for name, members in self._members.items():
-            values = list(members)
-            marginal_NV = probabilities_NL @ np.stack([members[value] for value in values], axis=1)
-            for number, best in enumerate(marginal_NV.argmax(axis=1)):
-                predicted[number][name] = (values[best], float(marginal_NV[number, best]))
+            values, part_NV = list(members), shares_NV[:, first : first + len(members)]
+            first += len(members)
+            chosen = zip(part_NV.argmax(axis=1).tolist(), part_NV.max(axis=1).tolist(), strict=True)
+            for number, (best, share) in enumerate(chosen):
+                predicted[number][name] = (values[best], share)
         return predicted
 
     def probability(self, vectors_ND: np.ndarray, wanted: Value) -> np.ndarray:
@@ -112,19 +116,15 @@ class AttributeReader:
         """Per hit: every attribute, before (the query clip) and after (the hit), changed ones first."""
         if not len(hits_ND):
             return []
-        (before,) = self.predict(query_D[None])
-        return [
-            tuple(
-                sorted(
-                    (
-                        Change(name=name, before=before[name][0], after=value, probability=share)
-                        for name, (value, share) in after.items()
-                    ),
-                    key=lambda change: (not change.is_change, change.name),
-                )
-            )
-            for after in self.predict(hits_ND)
+        before, *hits = self.predict(np.concatenate([query_D[None], hits_ND]))
+        changes = [
+            [
+                Change(name=name, before=before[name][0], after=value, probability=share)
+                for name, (value, share) in after.items()
+            ]
+            for after in hits
         ]
+        return [tuple(sorted(one, key=lambda c: (not c.is_change, c.name))) for one in changes]
 
     def alternatives(self, excluded: Value) -> tuple[str, ...]:
         """Edit texts for the other values of the same attribute: "2.5 twists", "tuck"."""

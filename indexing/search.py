@@ -17,12 +17,14 @@ from encoders.card import read_card
 from encoders.decode import DecodeError, DecodeRequest, MediaLimits, Span
 from encoders.isolate import IsolatedDecoder
 from indexing.milvus import VideoSpan, open_collection
+from indexing.milvus_calls import QUERYING, Asking
 from indexing.query_abstain import AbstainThreshold
 from indexing.query_compose import QueryVectors, compose_all, probed, read_wishes, with_wishes
 from indexing.query_encoder import QueryEncoder
 from indexing.query_filters import RowFilter
 from indexing.search_archive import DETAIL_FIELDS, MAX_ROWS, Archive
 from indexing.search_hits import Candidate, Watch, choose_hits
+from indexing.search_known import KnownClips
 from indexing.search_place import parse_file, place_of_row
 from indexing.search_types import ClipPlace, ComposedQuery, Hit, SearchResult
 
@@ -44,6 +46,8 @@ class SearchOptions:
     """Below it the answer says that nothing matches."""
     files: bool = True
     """Whether a text that is no clip id may name a file of this machine."""
+    asking: Asking = QUERYING
+    """How Milvus is asked; `ef` is for a collection with an HNSW index."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -88,7 +92,10 @@ class SearchClient:
         self._stack = ExitStack()
         self._decode_lock = threading.Lock()
         with ExitStack() as opening:
-            self.collection = opening.enter_context(open_collection(milvus_uri, collection))
+            self.collection = opening.enter_context(
+                open_collection(milvus_uri, collection, asking=self.options.asking)
+            )
+            self.known = KnownClips(self.collection)
             self.collection.check(encoder_id=self.card.encoder_id)
             threads = self.options.num_threads
             self._encoder = open_backend(bundle_dir, self.options.backend, num_threads=threads)
@@ -164,7 +171,7 @@ class SearchClient:
         for one, query_D in zip(asked, composed, strict=True):
             query = one.query
             if query.liked or query.disliked:
-                liked, disliked = self._vectors_of(query.liked), self._vectors_of(query.disliked)
+                liked, disliked = map(self.known.vectors, (query.liked, query.disliked))
                 query_D = probed(query_D, liked, disliked)
             wishes = read_wishes(query, one.clip_D, self.query_encoder, self.archive)
             one.vectors = with_wishes(query_D, one.clip_D, wishes, self.query_encoder)
@@ -194,6 +201,8 @@ class SearchClient:
                         place=place_of_row(row),
                         vector_D=np.asarray(row["embedding"], np.float32),
                     )
+        for candidates in found:
+            self.known.keep(candidates.values())
         return [list(candidates.values()) for candidates in found]
 
     def _answer(self, one: _Asked, candidates: Sequence[Candidate]) -> SearchResult:
@@ -201,11 +210,7 @@ class SearchClient:
         hits = choose_hits(
             one.query,
             one.vectors,
-            [
-                c
-                for c in candidates
-                if not one.place.clip_id or c.place.clip_id != one.place.clip_id
-            ],
+            [c for c in candidates if c.place.clip_id != (one.place.clip_id or None)],
             archive=self.archive,
             duration_s=one.row_filter.duration_s,
         )
@@ -220,15 +225,6 @@ class SearchClient:
             matched_by=one.vectors.matched_by,
         )
 
-    def _vectors_of(self, clip_ids: Sequence[str]) -> np.ndarray:
-        vectors = []
-        for clip_id in clip_ids:
-            rows = self.collection.rows_of_clip(clip_id)
-            if not rows:
-                raise ValueError(f"no clip {clip_id!r} in collection {self.collection.name!r}")
-            vectors.append(np.asarray(rows[0]["embedding"], np.float32))
-        return np.array(vectors, np.float32)
-
     def _find(self, clip: str | bytes | ClipPlace) -> tuple[ClipPlace, np.ndarray | None]:
         if isinstance(clip, bytes):
             if not clip:
@@ -241,9 +237,9 @@ class SearchClient:
             return ClipPlace(clip_id="", video_uri="", start_s=0.0, end_s=None), vector_D
         name = clip if isinstance(clip, str) else clip.clip_id
         if name:
-            rows = self.collection.rows_of_clip(name)
-            if rows:
-                return place_of_row(rows[0]), np.asarray(rows[0]["embedding"], np.float32)
+            found = self.known.find(name)
+            if found is not None:
+                return found.place, found.vector_D
         if isinstance(clip, ClipPlace):
             return clip, self.embed(clip, name=clip.video_uri)
         if not clip:

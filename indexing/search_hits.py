@@ -3,7 +3,8 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from indexing.query_compose import QueryVectors
 from indexing.query_duration import clip_duration_s
 from indexing.search_archive import Archive
 from indexing.search_types import ClipPlace, ComposedQuery, Hit
+
+_PLACE_FIELDS = tuple(field.name for field in fields(ClipPlace))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +51,7 @@ def choose_hits(
         changes = list(reader.changes(vectors.clip_D, hits_ND))
     return tuple(
         Hit(
-            **asdict(candidates[i].place),
+            **_fields(candidates[i].place),
             score=float(scores_N[i]),
             from_clip=float(from_clip),
             from_edit=float(from_edit),
@@ -59,6 +62,11 @@ def choose_hits(
             chosen, from_clip_N, from_edit_N, changes, strict=True
         )
     )
+
+
+def _fields(place: ClipPlace) -> dict[str, Any]:
+    """Not `asdict`, which copies every value."""
+    return {name: getattr(place, name) for name in _PLACE_FIELDS}
 
 
 def _lasts(place: ClipPlace, duration_s: tuple[float, float]) -> bool:

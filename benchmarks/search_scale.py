@@ -1,0 +1,168 @@
+"""An archive of 200,000 clip vectors in a Milvus server: a seeded mixture, an index tuned against exact search, and a bundle to ask it with.
+
+Everything is kept in the work folder and made once: what a killed run has inserted stays, and the index is not built again.
+N vectors, D = 768 their width, Q queries.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cluster.storage import write_atomic
+from encoders.card import read_card
+from indexing.milvus import ClipCollection
+from indexing.milvus_index import HnswIndex, build_index, index_progress
+
+DIM = 768
+NOISE_DIM = 64
+COLLECTION = "scale"
+EF_CHOICES = (32, 48, 64, 96, 128, 192, 256, 384, 512, 1024)
+_CHUNK = 2000
+_POSITIONS, _TWISTS = ("pike", "tuck", "free"), ("0.5", "1.5", "2.5", "3.5")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mixture:
+    """Unit vectors around random centres; the noise lies in a subspace, as that of real encoders does."""
+
+    num_vectors: int = 200_000
+    num_centres: int = 2000
+    noise: float = 0.8
+    """Its length beside a centre's 1."""
+    seed: int = 0
+
+    def chunks(self, first: int = 0) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """(number of its first vector, vectors [N, D], centres [N]) from chunk `first` on; each has its own seed."""
+        rng = np.random.default_rng([self.seed, 0])
+        centres_KD = _unit(rng.normal(size=(self.num_centres, DIM)))
+        basis_DB = np.linalg.qr(rng.normal(size=(DIM, NOISE_DIM)))[0]
+        for start in range(first * _CHUNK, self.num_vectors, _CHUNK):
+            count = min(_CHUNK, self.num_vectors - start)
+            rng = np.random.default_rng([self.seed, 1, start])
+            which_N = rng.integers(self.num_centres, size=count)
+            noise_NB = rng.normal(size=(count, NOISE_DIM)) * self.noise / np.sqrt(NOISE_DIM)
+            yield start, _unit(centres_KD[which_N] + noise_NB @ basis_DB.T), which_N
+
+    def all_vectors(self) -> np.ndarray:
+        """[N, D] in the order of their clip ids."""
+        return np.concatenate([vectors_ND for _, vectors_ND, _ in self.chunks()])
+
+
+def clip_id(number: int) -> str:
+    """Of the clip with this number."""
+    return f"clip-{number:07d}"
+
+
+def make_bundle(folder: Path, *, widths: str) -> Path:
+    """A bundle of the archive's width with the packaged text encoder; its fusion is untrained, which costs the same time."""
+    from encoders.bundle import save_bundle
+    from encoders.export import ExportConfig, export_onnx
+
+    if not (folder / "card.json").exists():
+        import torch
+
+        from encoders.frame_temporal import FrameTemporalConfig
+        from encoders.fusion import FUSION_WIDTHS, FusionConfig, build_fusion
+        from encoders.text import open_text_encoder
+        from encoders.video import build_video_encoder
+
+        torch.manual_seed(0)
+        text = open_text_encoder()
+        shape = FUSION_WIDTHS[widths]
+        fusion = build_fusion(
+            FusionConfig(kind="combiner", video_dim=DIM, text_dim=text.text_dim, **shape)
+        )
+        video = build_video_encoder(FrameTemporalConfig(num_frames=4, embedding_dim=DIM, depth=1))
+        info = {"purpose": "speed of search; untrained"}
+        save_bundle(
+            folder,
+            video=video.eval(),
+            text=text.eval(),
+            fusion=fusion.eval(),
+            training_info=info,
+        )
+    export_onnx(ExportConfig(bundle_dir=folder, num_clips=2))
+    return folder
+
+
+def fill(
+    collection: ClipCollection, mixture: Mixture, bundle_dir: Path, state_path: Path
+) -> dict[str, float]:
+    """Insert what is missing and build the index; seconds that this call took."""
+    card = read_card(bundle_dir)
+    collection.create_or_check(encoder_id=card.encoder_id, embedding_dim=card.embedding_dim)
+    state = json.loads(state_path.read_text()) if state_path.exists() else {"num_chunks": 0}
+    start_s = time.monotonic()
+    for start, vectors_ND, which_N in mixture.chunks(state["num_chunks"]):
+        collection.upsert(
+            [
+                _row(start + n, vector_D, int(which))
+                for n, (vector_D, which) in enumerate(zip(vectors_ND, which_N, strict=True))
+            ]
+        )
+        state["num_chunks"] += 1
+        write_atomic(state_path, json.dumps(state).encode())
+        say(f"vectors {start + len(vectors_ND)} of {mixture.num_vectors}")
+    inserted_s = time.monotonic() - start_s
+    if not state.get("is_indexed"):
+        collection.flush()
+        build_index(collection, HnswIndex(m=16, ef_construction=200), wait=False)
+        while (progress := index_progress(collection))[0] < progress[1]:
+            say(f"index {progress[0]} of {progress[1]}")
+            time.sleep(2)
+        state["is_indexed"] = True
+        write_atomic(state_path, json.dumps(state).encode())
+    count = collection.count()
+    if count != mixture.num_vectors:
+        raise ValueError(f"the collection has {count} vectors, not {mixture.num_vectors}; remove {state_path.parent}")  # fmt: skip
+    return {"insert_s": inserted_s, "index_s": time.monotonic() - start_s - inserted_s}
+
+
+def exact_ids(vectors_ND: np.ndarray, query_D: np.ndarray, *, limit: int) -> list[int]:
+    """Numbers of the nearest vectors, best first."""
+    cosines_N = vectors_ND @ query_D
+    best = np.argpartition(-cosines_N, limit)[:limit]
+    return best[np.argsort(-cosines_N[best], kind="stable")].tolist()
+
+
+def tuned_ef(
+    ask: Callable[[np.ndarray, int], Sequence[Sequence[str]]],
+    vectors_ND: np.ndarray,
+    queries_QD: np.ndarray,
+    *,
+    min_recall: float,
+) -> tuple[int, float]:
+    """The smallest ef of EF_CHOICES whose recall@10 is high enough, and that recall; `ask(queries, ef)` gives clip ids."""
+    wanted = [{clip_id(n) for n in exact_ids(vectors_ND, query_D, limit=10)} for query_D in queries_QD]  # fmt: skip
+    recall = 0.0
+    for ef in EF_CHOICES:
+        found = ask(queries_QD, ef)
+        recall = float(np.mean([len(w & set(f[:10])) / 10 for w, f in zip(wanted, found, strict=True)]))  # fmt: skip
+        say(f"ef {ef}: recall@10 {recall:.4f}")
+        if recall >= min_recall:
+            return ef, recall
+    raise ValueError(f"recall@10 is {recall:.4f} at ef {EF_CHOICES[-1]}; {min_recall} is wanted")
+
+
+def say(text: str) -> None:
+    """Progress, on stderr."""
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+    sys.stderr.flush()
+
+
+def _row(number: int, vector_D: np.ndarray, which: int) -> dict[str, object]:
+    return {
+        "clip_key": f"{number:032x}", "clip_id": clip_id(number), "video_uri": f"/videos/{number // 8:06d}.mp4",
+        "label": f"label-{which % 300:03d}", "split": "test", "backend": "onnx", "precision": "float32",
+        "start_s": float(number % 8) * 4, "end_s": float(number % 8) * 4 + 3.0,
+        "attributes": {"position": _POSITIONS[which % 3], "twists": _TWISTS[which % 4]}, "embedding": vector_D.tolist(),
+    }  # fmt: skip
+
+
+def _unit(vectors_ND: np.ndarray) -> np.ndarray:
+    return (vectors_ND / np.linalg.norm(vectors_ND, axis=-1, keepdims=True)).astype(np.float32)

@@ -1,0 +1,89 @@
+"""One client: over HTTP, in process, and bare pymilvus with the same vector, each turn of all three side by side."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.search_load import Queries
+from benchmarks.search_service import Reply, Service
+from indexing.milvus import ROW_FIELDS
+from indexing.search import SearchClient
+
+_WARM_UP = 10
+_LIMIT = 10
+
+
+def latency(
+    client: SearchClient, service: Service, clips: Sequence[str], *, count: int
+) -> dict[str, Any]:
+    """Times in ms; `client` asks the same collection as the service, in the same way."""
+    queries = Queries(clips, name=f"one {time.time():.0f}")
+    http = service.client()
+    bare_ms: list[float] = []
+    cached_ms: list[float] = []
+    inside_ms: list[float] = []
+    over_http: list[Reply] = []
+    repeated: list[Reply] = []
+    again = next(queries)
+    client.search(clip=clips[0], limit=_LIMIT)  # its vector is known from here on
+    clip = client.known.find(clips[0])
+    assert clip is not None
+    vector_D = clip.vector_D
+    _ = client.archive.reader, client.archive.is_exact
+    for _ in range(count + _WARM_UP):
+        query = next(queries)
+        over_http.append(http.ask(query))
+        query = next(queries)
+        inside_ms.append(_ms(lambda q=query: client.search(clip=q["clip"], edit=q["edits"][0])))
+        repeated.append(http.ask(again))
+        bare_ms.append(_ms(lambda: _bare(client, vector_D)))
+        cached_ms.append(_ms(lambda: client.search(clip=clips[0], limit=_LIMIT)))
+    http.close()
+    failed = [reply for reply in over_http + repeated if reply.status != 200]
+    if failed:
+        raise ValueError(f"the service answered {failed[0].status} to one client: {failed[0].body}")
+    wall_ms = [1000 * reply.seconds for reply in over_http[_WARM_UP:]]
+    repeated_ms = [1000 * reply.seconds for reply in repeated[_WARM_UP:]]
+    parts = [dict(reply.body["timings_ms"]) for reply in over_http[_WARM_UP:]]
+    served_ms = [sum(part.values()) for part in parts]
+    p50 = float(np.median(wall_ms))
+    return {
+        "p50_ms_1": p50,
+        "p99_ms_1": float(np.percentile(wall_ms, 99)),
+        "repeated_p50_ms": float(np.median(repeated_ms)),
+        "repeated_p99_ms": float(np.percentile(repeated_ms, 99)),
+        "in_process_p50_ms": float(np.median(inside_ms[_WARM_UP:])),
+        "bare_p50_ms": float(np.median(bare_ms[_WARM_UP:])),
+        "same_vector_p50_ms": float(np.median(cached_ms[_WARM_UP:])),
+        "client_overhead_ratio": float(
+            np.median(cached_ms[_WARM_UP:]) / np.median(bare_ms[_WARM_UP:])
+        ),
+        "http_extra_ms": p50 - float(np.median(inside_ms[_WARM_UP:])),
+        "part_http_ms": float(np.median(np.array(wall_ms) - np.array(served_ms))),
+        **{
+            f"part_{name}_ms": float(np.median([part[name] for part in parts])) for name in parts[0]
+        },
+    }
+
+
+def _bare(client: SearchClient, vector_D: np.ndarray) -> list[dict[str, Any]]:
+    """What a program without this package would send, and read; the same ef, freshness and fields of a hit."""
+    asking = client.options.asking
+    found = client.collection.pymilvus.search(
+        client.collection.name,
+        data=[vector_D],
+        anns_field="embedding",
+        limit=_LIMIT,
+        output_fields=list(ROW_FIELDS),
+        search_params=asking.search_params(_LIMIT),
+        **asking.read_options(),
+    )
+    return [dict(hit["entity"]) for hit in found[0]]
+
+
+def _ms(call: Callable[[], Any]) -> float:
+    start_s = time.perf_counter()
+    call()
+    return (time.perf_counter() - start_s) * 1000

@@ -1,0 +1,138 @@
+"""The engine over a client that only counts: who is asked together, and who is refused while Milvus is away."""
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+from indexing.http_engine import Engine, EngineConfig
+from indexing.http_guard import ProblemError
+from indexing.milvus_calls import MilvusBusyError
+from indexing.search_types import ClipPlace, ComposedQuery, SearchResult
+
+
+class CountingClient:
+    """Answers when it is let; remembers which queries came together."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self.may_answer = threading.Event()
+        self.may_answer.set()
+        self.is_away = False
+
+    def search_many(self, queries) -> list[SearchResult]:
+        self.batches.append([query.edits[0] for query in queries])
+        assert self.may_answer.wait(5)
+        if self.is_away:
+            raise MilvusBusyError("gone")
+        if any(query.edits[0] == "wrong" for query in queries):
+            raise ValueError("wrong")
+        place = ClipPlace(clip_id="", video_uri="", start_s=0, end_s=None)
+        return [
+            SearchResult(query=place, edit_text=query.edits[0], hits=(), backend_used="none")
+            for query in queries
+        ]
+
+    def close(self) -> None:
+        pass
+
+
+def engine_over(client: CountingClient, **config) -> Engine:
+    return Engine(client, EngineConfig(sample_share=0.0, **config))  # type: ignore[arg-type]
+
+
+def ask(text: str) -> ComposedQuery:
+    return ComposedQuery(edits=(text,))
+
+
+async def outcome(engine: Engine, text: str) -> str | int:
+    try:
+        return (await engine.search(ask(text))).edit_text
+    except ProblemError as problem:
+        return problem.status
+
+
+def test_queries_that_come_while_others_are_answered_go_together() -> None:
+    client = CountingClient()
+    client.may_answer.clear()
+
+    async def run() -> list[str | int]:
+        engine = engine_over(client, max_batch=3)
+        first = asyncio.create_task(outcome(engine, "0"))
+        while not client.batches:
+            await asyncio.sleep(0.001)
+        others = [asyncio.create_task(outcome(engine, str(n))) for n in range(1, 6)]
+        await asyncio.sleep(0.01)
+        client.may_answer.set()
+        answers = await asyncio.gather(first, *others)
+        engine.close()
+        return answers
+
+    assert asyncio.run(run()) == ["0", "1", "2", "3", "4", "5"]
+    assert client.batches == [["0"], ["1", "2", "3"], ["4", "5"]]
+
+
+def test_a_wrong_query_costs_no_other() -> None:
+    client = CountingClient()
+
+    async def run() -> list[str | int]:
+        engine = engine_over(client)
+        answers = await asyncio.gather(*(outcome(engine, text) for text in ("a", "wrong", "b")))
+        engine.close()
+        return answers
+
+    assert asyncio.run(run()) == ["a", 422, "b"]
+
+
+def test_while_milvus_is_away_queries_are_refused_at_once_and_then_one_tries() -> None:
+    client = CountingClient()
+    client.is_away = True
+
+    async def run() -> tuple[list[str | int], list[str | int], float, str | int]:
+        engine = engine_over(client, away_s=0.2)
+        together = await asyncio.gather(*(outcome(engine, text) for text in "abc"))
+        num_calls = len(client.batches)
+        start_s = time.perf_counter()
+        later = [await outcome(engine, text) for text in "de"]
+        waited_s = time.perf_counter() - start_s
+        assert len(client.batches) == num_calls
+        client.is_away = False
+        await asyncio.sleep(0.25)
+        back = await outcome(engine, "f")
+        engine.close()
+        return together, later, waited_s, back
+
+    together, later, waited_s, back = asyncio.run(run())
+    assert together == [503, 503, 503]
+    assert later == [503, 503]
+    assert waited_s < 0.15
+    assert back == "f"
+    assert (
+        sum(len(batch) for batch in client.batches) == 4
+    )  # a failed batch is not asked one by one
+
+
+def test_one_too_many_in_line_is_refused() -> None:
+    client = CountingClient()
+    client.may_answer.clear()
+
+    async def run() -> list[str | int]:
+        engine = engine_over(client, max_batch=1, max_waiting=2)
+        first = asyncio.create_task(outcome(engine, "0"))
+        while not client.batches:
+            await asyncio.sleep(0.001)
+        others = [asyncio.create_task(outcome(engine, str(n))) for n in range(1, 5)]
+        await asyncio.sleep(0.01)
+        client.may_answer.set()
+        answers = await asyncio.gather(first, *others)
+        engine.close()
+        return answers
+
+    assert sorted(map(str, asyncio.run(run()))) == ["0", "1", "2", "503", "503"]
+
+
+@pytest.mark.parametrize("config", [{"max_batch": 0}, {"max_waiting": 0}, {"sample_share": 2.0}])
+def test_configs_that_make_no_sense_are_refused(config) -> None:
+    with pytest.raises(ValueError, match="must"):
+        EngineConfig(**config)

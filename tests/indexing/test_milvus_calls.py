@@ -1,0 +1,40 @@
+"""Which errors of Milvus are worth another try, and how often."""
+
+import pytest
+from pymilvus.exceptions import MilvusException, MilvusUnavailableException
+
+from indexing.milvus_calls import Asking, MilvusBusyError, ask
+
+
+def test_a_query_gives_up_at_the_first_try_and_says_so() -> None:
+    tries = []
+
+    def call() -> None:
+        tries.append(1)
+        raise MilvusUnavailableException(message="gone")
+
+    with pytest.raises(MilvusBusyError, match="gone"):
+        ask(call, attempts=1)
+    assert len(tries) == 1
+
+
+def test_what_is_wrong_stays_wrong() -> None:
+    def call() -> None:
+        raise MilvusException(code=1100, message="no such field")
+
+    with pytest.raises(MilvusException, match="no such field"):
+        ask(call, attempts=3)
+
+
+def test_a_search_in_a_graph_looks_at_no_fewer_than_it_must_return() -> None:
+    asking = Asking(ef=50, freshness="Bounded", timeout_s=3)
+    assert asking.search_params(200) == {"params": {"ef": 200}}
+    assert asking.search_params(10) == {"params": {"ef": 50}}
+    assert asking.read_options() == {"timeout": 3, "consistency_level": "Bounded"}
+    assert Asking().read_options() == {"timeout": 60.0}
+
+
+@pytest.mark.parametrize("wrong", [{"ef": 0}, {"timeout_s": 0}, {"attempts": 0}, {"ef": 40_000}])
+def test_numbers_out_of_range_are_refused(wrong) -> None:
+    with pytest.raises(ValueError, match="must be above 0"):
+        Asking(**wrong)

@@ -1,0 +1,71 @@
+"""Over a collection that counts how often it is asked."""
+
+import numpy as np
+import pytest
+
+import indexing.search_known as search_known
+from indexing.search_hits import Candidate
+from indexing.search_known import KnownClips
+from indexing.search_types import ClipPlace
+
+
+class CountingCollection:
+    name = "clips"
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.vector = [1.0, 0.0]
+
+    def rows_of_clip(self, clip_id: str) -> list[dict]:
+        self.asked.append(clip_id)
+        if clip_id == "none":
+            return []
+        return [
+            {
+                "clip_id": clip_id, "video_uri": "/v.mp4", "start_s": 1.0, "end_s": -1.0, "label": "", "split": "test",
+                "attributes": {"twists": "1"}, "embedding": self.vector,
+            }
+        ]  # fmt: skip
+
+
+def test_a_clip_is_read_once_until_it_is_too_old() -> None:
+    collection, now = CountingCollection(), [100.0]
+    known = KnownClips(collection, now=lambda: now[0])  # type: ignore[arg-type]
+    first = known.find("a")
+    assert first is not None
+    assert (first.place.clip_id, first.place.end_s, first.place.label) == ("a", None, None)
+    collection.vector = [0.0, 1.0]
+    now[0] += search_known.MAX_AGE_S - 1
+    assert known.find("a") is first
+    now[0] += 2
+    again = known.find("a")
+    assert again is not None
+    assert again.vector_D.tolist() == [0.0, 1.0]
+    assert collection.asked == ["a", "a"]
+
+
+def test_an_answer_can_be_asked_with_at_no_cost() -> None:
+    collection = CountingCollection()
+    known = KnownClips(collection)  # type: ignore[arg-type]
+    place = ClipPlace(clip_id="hit", video_uri="/w.mp4", start_s=0, end_s=2)
+    known.keep([Candidate(place=place, vector_D=np.array([0.6, 0.8], np.float32))])
+    assert known.vectors(["hit", "b"]) == pytest.approx(np.array([[0.6, 0.8], [1.0, 0.0]]))
+    assert collection.asked == ["b"]
+
+
+def test_what_is_not_there_is_asked_again_and_named() -> None:
+    collection = CountingCollection()
+    known = KnownClips(collection)  # type: ignore[arg-type]
+    assert known.find("none") is None
+    with pytest.raises(ValueError, match="'none' in collection 'clips'"):
+        known.vectors(["none"])
+    assert collection.asked == ["none", "none"]
+
+
+def test_the_clips_that_were_met_long_ago_go_first(monkeypatch) -> None:
+    monkeypatch.setattr(search_known, "MAX_CLIPS", 2)
+    collection = CountingCollection()
+    known = KnownClips(collection)  # type: ignore[arg-type]
+    for clip_id in ("a", "b", "c", "b", "a"):
+        known.find(clip_id)
+    assert collection.asked == ["a", "b", "c", "a"]
