@@ -1,4 +1,4 @@
-"""Does the paper's stage 2 run from released files to an evaluation table? `python -m benchmarks.data_run --out DIR [options]`.
+"""Does the paper's stage 2 run from released files to an evaluation table?
 
 Makes 10,000 vectors and 2,000 triplets in the released formats that only clip and text together can answer, and runs
 `training/run.py --recipe tfcovr_base --data DIR` on them at the paper's widths, batch and loss, in this process or on Ray. The
@@ -28,14 +28,25 @@ def command(data_dir: Path, run_dir: Path, options: Sequence[str]) -> list[str]:
     ]
 
 
+def _place(chosen: argparse.Namespace) -> str:
+    return "a Ray job" if chosen.job_server else "Ray" if chosen.num_workers else "this process"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.data_run",
+        description=__doc__,
+        epilog="example: python -m benchmarks.data_run --out runs/data_run --num-workers 2",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of data and run")
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=30, help="(%(default)s)")
     # The paper's 1e-5 is for 180K triplets: 2,000 give too few steps to get anywhere at that rate.
-    parser.add_argument("--learning-rate", type=float, default=3e-4)
-    parser.add_argument("--num-workers", type=int, default=0, help="Ray workers; 0 = no Ray")
+    parser.add_argument("--learning-rate", type=float, default=3e-4, help="(%(default)s)")
+    parser.add_argument(
+        "--num-workers", type=int, default=0, help="Ray workers; 0 = no Ray (%(default)s)"
+    )
     parser.add_argument("--job-server", help="address of a Ray job server to submit to")
     chosen = parser.parse_args(argv)
     size = LearnableSize()
@@ -61,9 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     figures: dict[str, object] = {"seconds": seconds, "num_queries": metrics["num_queries"]}
     for row in metrics["rows"]:
         figures[f"map50_{row['name']}"] = row["map@50"]
-    path = write_record(
-        "data_run", config={"data": asdict(size), "command": called}, metrics=figures
-    )
+    config = {"data": asdict(size), "text": _TEXT, "options": options, "on": _place(chosen)}
+    path = write_record("data_run", config=config, metrics=figures)
     sys.stdout.write(f"{path}\n")
     return 0
 

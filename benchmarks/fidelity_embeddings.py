@@ -28,6 +28,11 @@ class EmbeddingScale:
     num_frames: int = 1
     """1 = one vector per video, as the released AIM embeddings; 12 = a vector per frame, which are averaged."""
 
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EmbeddingRates:
@@ -78,7 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     import tyro
 
-    rates = measure_embeddings(tyro.cli(EmbeddingScale, args=argv, description=__doc__))
+    name = "python -m benchmarks.fidelity_embeddings"
+    rates = measure_embeddings(tyro.cli(EmbeddingScale, args=argv, prog=name, description=__doc__))
     for name, value in asdict(rates).items():
         sys.stdout.write(f"{name}: {value:.0f}\n")
     return 0

@@ -29,6 +29,11 @@ class TripletScale:
     targets_per_query: float = 3.9
     clips_per_video: int = 5
 
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not value >= 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TripletFigures:
@@ -118,7 +123,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     import tyro
 
-    figures = measure_triplets(tyro.cli(TripletScale, args=argv, description=__doc__))
+    name = "python -m benchmarks.fidelity_triplets"
+    scale = tyro.cli(TripletScale, args=argv, prog=name, description=__doc__)
+    figures = measure_triplets(scale)
     for name, value in asdict(figures).items():
         sys.stdout.write(
             f"{name}: {value:.4g}\n" if isinstance(value, float) else f"{name}: {value}\n"

@@ -248,7 +248,12 @@ def _rates(task: WatchedTask, per_step: int, warmup: int) -> Samples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.training_speed",
+        description=__doc__,
+        epilog="example: OUT=/tmp/records python -m benchmarks.training_speed --tiny",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--tiny", action="store_true", help="seconds; the numbers mean nothing")
     size = TINY if parser.parse_args(argv).tiny else FULL
     metrics = measure_training(size)

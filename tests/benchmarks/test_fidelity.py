@@ -84,4 +84,16 @@ def test_what_is_not_given_is_an_error(made_up):
 
 
 def test_the_issues_figures_are_all_asked_for():
-    assert sorted(KEYS) == sorted(key for source in fidelity.SOURCES for key in source.keys)
+    asked = {key for source in fidelity.SOURCES for key in source.keys}
+    assert asked == {*KEYS, "matmul_flop_per_s"}
+
+
+def test_the_share_stands_beside_what_it_is_a_share_of(made_up, monkeypatch, tmp_path):
+    made_up.speed = lambda: {"stage2_matmul_share": 0.75, "matmul_flop_per_s": 2e11}
+    keys = ("stage2_matmul_share", "matmul_flop_per_s")
+    monkeypatch.setattr(fidelity, "SOURCES", (Source("made_up", "speed", keys),))
+    monkeypatch.setenv("OUT", str(tmp_path))
+    main([])
+    (path,) = tmp_path.glob("fidelity_*.json")
+    ceiling = json.loads(path.read_text())["ceiling"]
+    assert (ceiling["value"], ceiling["unit"], ceiling["fraction"]) == (200.0, "GFLOP/s", 0.75)
