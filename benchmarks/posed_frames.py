@@ -3,6 +3,7 @@
 B frames of a pool, T frames of a clip, H W pixels, C channels, P pose numbers.
 """
 
+import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
@@ -50,7 +51,11 @@ def render_pool(pool: PosedPool, num_workers: int, console: Console) -> PosedFra
         for n, label in enumerate(labels)
     ]
     frames, poses = [], []
-    with ProcessPoolExecutor(num_workers) as processes, progress_bar(console) as progress:
+    spawn = multiprocessing.get_context("spawn")  # OpenCV's threads do not survive a fork
+    with (
+        ProcessPoolExecutor(num_workers, mp_context=spawn) as processes,
+        progress_bar(console) as progress,
+    ):
         bar = progress.add_task("render", total=pool.num_clips)
         for frames_THWC, pose_TP in processes.map(render_posed_clip, tasks, chunksize=4):
             frames.append(torch.from_numpy(frames_THWC))
