@@ -43,7 +43,7 @@ class Variant:
 
 
 def variants(aim_start: str | None) -> list[Variant]:
-    """The demo's encoder first; AIM only with image weights to start from."""
+    """The demo's encoder first, then AIM: from image weights of this folder, or from random ones."""
     demo = RECIPES["demo_actions"]()
     assert isinstance(demo, Stage1Config)
     found = [
@@ -54,10 +54,10 @@ def variants(aim_start: str | None) -> list[Variant]:
     found.append(
         Variant(name="demo_random_image_part", config=replace(demo, pretrained_image=None))
     )
-    if aim_start is not None:
-        aim = RECIPES["demo_actions_aim"]()
-        assert isinstance(aim, Stage1Config)
-        found.append(Variant(name="aim_small", config=replace(aim, pretrained_image=aim_start)))
+    aim = RECIPES["demo_actions_aim"]()
+    assert isinstance(aim, Stage1Config)
+    name = "aim_small" if aim_start else "aim_small_random_image_part"
+    found.append(Variant(name=name, config=replace(aim, pretrained_image=aim_start)))
     return found
 
 
@@ -144,10 +144,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out-dir", type=Path, required=True)
     parser.add_argument(
-        "--aim-start", help="folder of `benchmarks.pretrain_vit`; without it no AIM"
+        "--aim-start", help="folder of `benchmarks.pretrain_vit`; without it AIM starts at random"
     )
     parser.add_argument("--seed", type=int, default=1, help="of the archives (%(default)s)")
-    parser.add_argument("--only", nargs="+", metavar="VARIANT", help="instead of all; no record")
+    parser.add_argument("--only", nargs="+", metavar="VARIANT", help="instead of all")
     given = parser.parse_args(argv)
     chosen = variants(given.aim_start)
     names = [variant.name for variant in chosen]
@@ -156,14 +156,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given.only:
         chosen = [variant for variant in chosen if variant.name in given.only]
     metrics = study(given.out_dir, chosen, seed=given.seed, say=Console(soft_wrap=True).print)
-    if not given.only:
-        config = {
-            "classes": list(CLASSES),
-            "clips_per_class": list(_CLIPS_PER_CLASS),
-            "archive_seed": given.seed,
-            "epochs": {variant.name: variant.config.loop.num_epochs for variant in chosen},
-        }
-        sys.stdout.write(f"{write_record('dive_study', config=config, metrics=metrics)}\n")
+    name = "_".join(["dive_study", *(given.only or ())])
+    config = {
+        "classes": list(CLASSES),
+        "clips_per_class": list(_CLIPS_PER_CLASS),
+        "archive_seed": given.seed,
+        "epochs": {variant.name: variant.config.loop.num_epochs for variant in chosen},
+    }
+    sys.stdout.write(f"{write_record(name, config=config, metrics=metrics)}\n")
     return 0
 
 

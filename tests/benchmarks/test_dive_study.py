@@ -29,7 +29,8 @@ def test_aim_is_measured_in_order_and_shuffled(tmp_path):
     assert all(row["top1"] in (0, 0.5, 1) for row in rows)
 
 
-def test_without_a_start_there_is_no_aim(tmp_path):
-    assert "aim_small" not in {variant.name for variant in dive_study.variants(None)}
+def test_without_a_start_aim_begins_at_random(tmp_path, capsys):
+    (aim,) = [one for one in dive_study.variants(None) if one.config.encoder.kind == "aim"]
+    assert (aim.name, aim.config.pretrained_image) == ("aim_small_random_image_part", None)
     with pytest.raises(ValueError, match="aim_small"):
         dive_study.main(["--out-dir", str(tmp_path), "--only", "aim_small"])
