@@ -44,6 +44,9 @@ COMMANDS: dict[str, Command] = {
     "search": Command(module="indexing.search_command", help="ask: a clip and an edit text"),
     "shell": Command(module="indexing.search_shell", help="ask, edit the answers, undo"),
     "milvus": Command(module="indexing.milvus_command", help="a Milvus server of this machine"),
+    "collections": Command(
+        module="indexing.collections_command", help="compare encoders, swap an alias, roll back"
+    ),
     "serve": Command(module="indexing.serve", help="answer over HTTP, with a web page"),
     "calibrate": Command(module="indexing.query_abstain", help="when to say that nothing matches"),
     "evaluate": Command(module="training.evaluate", help="mAP and Recall, with intervals"),

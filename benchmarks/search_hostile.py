@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 SECRET = b"root:x:0:0"
+ALLOWED_HOSTS = ("localhost", "127.0.0.1")
+"""What a service under test may allow: the attacks then get past the list, and must fail at the address."""
 _JSON = {"content-type": "application/json"}
 
 
@@ -56,6 +58,7 @@ def hostile_requests(clip_id: str) -> Iterator[Hostile]:
     yield from _paths()
     yield from _ranges(clip_id)
     yield from _queries(clip_id)
+    yield from _urls(clip_id)
     yield from _uploads()
     yield from _tokens(clip_id)
 
@@ -115,6 +118,25 @@ def _queries(clip_id: str) -> Iterator[Hostile]:
     yield ask("surrogate", b'{"clip": "\\ud800", "edits": ["in tuck"]}')
     yield ask("edit-surrogate", b'{"edits": ["\\ud800"]}', may_answer=True)
     yield ask("liked-injection", {"clip": clip_id, "liked": ['" or "" == "']})
+
+
+def _urls(clip_id: str) -> Iterator[Hostile]:
+    """Query clips by URL, for a service where they are off or where only ALLOWED_HOSTS are allowed, at public addresses."""
+    for number, url in enumerate((
+        "http://169.254.169.254/latest/meta-data/", "http://localhost/", "http://localhost:443/", "http://localhost:22/", "http://127.0.0.1:9/",
+        "http://127.0.0.1/", "http://2130706433/", "http://0x7f000001/", "http://017700000001/", "http://127.1/", "http://0/", "http://[::1]/",
+        "http://[::ffff:127.0.0.1]/", "http://[::ffff:7f00:1]/", "http://[64:ff9b::7f00:1]/", "http://localhost.evil.test/",
+        "http://localhost@169.254.169.254/", "http://169.254.169.254#@localhost/", "http://169.254.169.254\\@localhost/",
+        "http://localhost%2f@evil.test/", "http://127\u30020\u30020\u30021/", "http://\u24db\u24de\u24d2\u24d0\u24db\u24d7\u24de\u24e2\u24e3/",
+        "http://localhost/\r\nHost: evil.test", "http://localhost\t/", " http://localhost/", "file:///etc/passwd", "file://localhost/etc/passwd",
+        "ftp://localhost/etc/passwd", "gopher://localhost:6379/_INFO", "concat:/etc/passwd", "data:video/mp4;base64,AAAA", "//localhost/",
+        "http:/localhost/", "http://", "http://localhost:0/", "http://localhost:-1/", "jar:http://localhost!/", "/etc/passwd",
+        "http://localhost/" + "a" * 3000,
+    )):  # fmt: skip
+        body = json.dumps({"clip_url": url, "edits": ["in tuck"]}).encode()
+        yield Hostile(name=f"url-{number}", path="/v1/search", method="POST", headers=_JSON, body=body)  # fmt: skip
+    both = json.dumps({"clip_url": "http://localhost/", "clip": clip_id}).encode()
+    yield Hostile(name="url-and-clip", path="/v1/search", method="POST", headers=_JSON, body=both)
 
 
 def _uploads() -> Iterator[Hostile]:

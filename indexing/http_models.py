@@ -32,6 +32,7 @@ class SearchRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_EXAMPLE]})
 
     clip: str = Field(default="", max_length=1024, description="clip id; none = text alone")
+    clip_url: str = Field(default="", max_length=2048, description="video on an allowed host")
     edits: list[str] = Field(default=[], max_length=MAX_EDITS, description="one after the other")
     keep: str = Field(default="", max_length=MAX_TEXT, description="attribute or text to keep")
     exclude: str = Field(default="", max_length=MAX_TEXT, description="text to stay away from")
@@ -59,8 +60,10 @@ class SearchRequest(BaseModel):
         return value
 
     def query(self, upload: bytes | None = None) -> ComposedQuery:
-        """As SearchClient takes it; an upload goes before the clip id."""
-        values: dict[str, Any] = self.model_dump()
+        """As SearchClient takes it; `upload` also holds what `clip_url` led to, and goes before the clip id."""
+        values: dict[str, Any] = self.model_dump(exclude={"clip_url"})
+        if self.clip and self.clip_url:
+            raise ValueError("clip and clip_url exclude each other")
         for name in ("edits", "liked", "disliked"):
             values[name] = tuple(values[name])
         values["clip"] = self.clip if upload is None else upload

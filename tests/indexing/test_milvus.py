@@ -31,19 +31,6 @@ def row(i: int, **changes) -> dict:
     } | changes
 
 
-@pytest.fixture(scope="module", params=["lite", "server"])
-def milvus_uri(request, tmp_path_factory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("milvus")
-    if request.param == "lite":
-        yield str(folder / "lite")
-        return
-    server = pytest.importorskip("milvus").default_server
-    server.set_base_dir(str(folder))
-    server.start()
-    yield f"http://127.0.0.1:{server.listen_port}"
-    server.stop()
-
-
 @pytest.fixture(scope="module")
 def collection(milvus_uri: str) -> Iterator[ClipCollection]:
     with open_collection(milvus_uri, "clips") as opened:
