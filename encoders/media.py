@@ -143,19 +143,38 @@ def _boxes_end(file: BinaryIO, num_bytes: int) -> int:
     """Where the last top-level MP4 box says that it ends; what is no media (padding, rubbish at the end) may be cut."""
     offset = 0
     for _ in range(_MAX_BOXES):
-        file.seek(offset)
-        header = file.read(16)
-        if len(header) < 8:
-            return num_bytes
-        size = int.from_bytes(header[:4], "big")
-        if size == 1 and len(header) == 16:
-            size = int.from_bytes(header[8:], "big")
+        size, kind = _box(file, offset)
         if size < 8:  # 0 = to the end of the file; 1..7 = garbage, which the demuxer judges
             return num_bytes
         offset += size
         if offset >= num_bytes:
-            return offset if header[4:8] in _MEDIA_BOXES else num_bytes
+            is_whole = kind not in _MEDIA_BOXES
+            if kind == b"moov" and offset > num_bytes:
+                is_whole = _has_whole_tracks(file, offset - size + 8, num_bytes)
+            return num_bytes if is_whole else offset
     return num_bytes
+
+
+def _has_whole_tracks(file: BinaryIO, offset: int, num_bytes: int) -> bool:
+    """Whether only what follows the tracks of a cut index is missing, such as its tags."""
+    num_tracks = 0
+    while offset < num_bytes:
+        size, kind = _box(file, offset)
+        offset += size
+        if size < 8 or offset > num_bytes:
+            return num_tracks > 0 and kind not in (b"trak", b"mvex")
+        num_tracks += kind == b"trak"
+    return num_tracks > 0
+
+
+def _box(file: BinaryIO, offset: int) -> tuple[int, bytes]:
+    """(size, kind) of the MP4 box at an offset; size 0 where the file ends before its header does."""
+    file.seek(offset)
+    header = file.read(16)
+    size = int.from_bytes(header[:4], "big")
+    if size == 1 and len(header) == 16:
+        size = int.from_bytes(header[8:], "big")
+    return (size if len(header) >= 8 else 0), header[4:8]
 
 
 def _segment_end(file: BinaryIO, num_bytes: int) -> int:

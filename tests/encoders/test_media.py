@@ -196,7 +196,8 @@ def test_a_file_shorter_than_it_says_is_known_from_its_first_bytes(make_video, n
     whole = make_video(name, codec=codec, container_options=options).read_bytes()
     expected = "mov" if name.endswith("mp4") else "matroska"
     assert sniff_container(io.BytesIO(whole)) == (expected, False)
-    for num_bytes in (len(whole) - 1, len(whole) // 2):
+    num_tags = 0 if name != "a.mp4" else len(whole) - whole.index(b"udta") + 4  # behind its index
+    for num_bytes in (len(whole) - num_tags - 1, len(whole) // 2):
         assert sniff_container(io.BytesIO(whole[:num_bytes])) == (expected, True)
 
 
@@ -215,3 +216,19 @@ def test_file_uris_are_paths(tmp_path):
     path = tmp_path / "a clip.mp4"
     path.write_bytes(b"x")
     assert local_path(path.as_uri()) == path
+
+
+def test_an_mp4_that_lost_only_its_tags_is_whole():
+    def box(kind: bytes, *parts: bytes) -> bytes:
+        body = b"".join(parts)
+        return (8 + len(body)).to_bytes(4, "big") + kind + body
+
+    front = box(b"ftyp", bytes(8)) + box(b"mdat", bytes(100))
+    track = box(b"trak", bytes(60))
+    tags = box(b"udta", bytes(50))
+    file = front + box(b"moov", box(b"mvhd", bytes(20)), track, tags)
+    after_tracks = len(file) - len(tags)
+    for num_bytes in (after_tracks, after_tracks + 4, after_tracks + 20, len(file) - 1):
+        assert sniff_container(io.BytesIO(file[:num_bytes])) == ("mov", False)
+    for num_bytes in (after_tracks - 1, after_tracks - len(track), len(front) + 10):
+        assert sniff_container(io.BytesIO(file[:num_bytes])) == ("mov", True)
