@@ -21,6 +21,7 @@ from benchmarks.report_view import build_view
 from cluster.storage import write_atomic
 
 _FOLDER = Path(__file__).resolve().parent
+_OF_A_RUN = ("steps.json", "summary.json")
 
 
 def write_report(run_dir: Path, *, environment: Mapping[str, Any] | None = None) -> Path:
@@ -62,7 +63,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     commands.add_parser("results", help="write the tables of README.md and benchmarks/README.md")
     options = parser.parse_args(argv)
     if options.command == "page":
-        made = [write_report(options.run_dir)]
+        folder: Path = options.run_dir
+        if folder.is_dir() and not any((folder / name).exists() for name in _OF_A_RUN):
+            raise ValueError(
+                f"{folder} holds none of {', '.join(_OF_A_RUN)}: no demo has run there"
+            )
+        made = [write_report(folder)]
     else:
         made = [update_tables(), update_readme()]
     sys.stdout.write("".join(f"{path}\n" for path in made))

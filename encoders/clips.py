@@ -113,7 +113,10 @@ def write_clips(path: str | Path, clips: Sequence[Clip]) -> None:
 
 def _checked_table(path: Path) -> pa.Table:
     """The table with exactly our columns; label, split, attributes and the span may be missing."""
-    table = pq.ParquetFile(path).read()
+    try:
+        table = pq.ParquetFile(path).read()
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path} is no Parquet file, or is torn: {error}") from error
     missing = [name for name in _REQUIRED_COLUMNS if name not in table.column_names]
     if missing:
         raise ValueError(f"{path}: column {missing[0]!r} is missing; found {table.column_names}")

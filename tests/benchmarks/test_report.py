@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from benchmarks.report import write_report
+from benchmarks.report import main, write_report
 from benchmarks.report_answers import describe_dive
 from benchmarks.report_charts import Estimate, interval_bar, line_charts, tick_values
 from benchmarks.report_tables import BEGIN, END, update_tables
@@ -244,3 +244,11 @@ def test_a_readme_without_marks_is_refused(tmp_path) -> None:
     readme.write_text("nothing\n")
     with pytest.raises(ValueError, match="must hold"):
         update_tables(readme, tmp_path)
+
+
+def test_a_folder_where_nothing_has_run_gets_no_page(tmp_path) -> None:
+    with pytest.raises(ValueError, match=r"holds none of steps\.json, summary.json"):
+        main(["page", str(tmp_path)])
+    with pytest.raises(ValueError, match="which is no folder"):
+        main(["page", str(tmp_path / "nowhere")])
+    assert list(tmp_path.iterdir()) == []

@@ -85,3 +85,10 @@ def test_missing_and_mistyped_columns_are_named(tmp_path):
     pq.write_table(pa.table({"clip_id": ["a"], "video_uri": ["v"], "start_s": ["soon"]}), path)
     with pytest.raises(ValueError, match="column 'start_s' has type string"):
         read_clips(path)
+
+
+def test_a_file_that_is_no_parquet_is_named(tmp_path):
+    path = tmp_path / "clips.parquet"
+    path.write_text("clip_id,video_uri\n")
+    with pytest.raises(ValueError, match=r"clips\.parquet is no Parquet file"):
+        read_clips(path)
