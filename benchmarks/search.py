@@ -170,7 +170,7 @@ def load(
     over = at_rate(service, queries, per_s=4 * highest_qps, seconds=15)
     recovered_s = recovery_s(service, queries, normal_ms=alone.quantile_ms(95))
     found |= {
-        "overload_statuses": over.statuses(),
+        "overload_statuses": str(over.statuses()),
         "overload_refused_p99_ms": over.quantile_ms(99, statuses=(429, 503)),
         "overload_recovery_s": recovered_s,
         "overload_senders_late_s": over.late_s,

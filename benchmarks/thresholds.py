@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 THRESHOLDS_PATH = Path(__file__).resolve().parent / "thresholds.toml"
-Unit = Literal["percent", "points", "times", "cosine", "s", "GB", "count", "clips/s", "error"]
+Unit = Literal["percent", "points", "times", "cosine", "ms", "s", "GB", "count", "clips/s", "error"]
 State = Literal["pass", "fail", "not measured"]
 _RULES = ("min", "max", "above", "exact")
 
@@ -111,6 +111,8 @@ def format_figure(value: float, unit: Unit, *, is_limit: bool = False) -> str:
         return f"{value:.{1 if is_limit else 2}f} times"
     if unit == "cosine":
         return f"{value:.{4 if is_limit else 6}f}"
+    if unit == "ms":
+        return f"{value:.{digits}f} ms"
     if unit == "s":
         return format_duration(value)
     if unit == "GB":

@@ -144,6 +144,8 @@ class Engine:
         if self.client.query_encoder.can_compose:
             self.client.search(edit="ready", limit=1)
         _ = self.client.archive.reader
+        if self.config.sample_share > 0 and not self.client.archive.is_exact:
+            self.client.archive.read_gallery()
 
     async def search(self, query: ComposedQuery) -> SearchResult:
         """Answered with whatever queries wait at the same time; ProblemError 503 where too many do."""

@@ -6,6 +6,7 @@ Read once, with the first query that needs it. N clips, D vector, Q queries.
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -102,12 +103,10 @@ class Archive:
             answers.append([(cosine, row) for cosine, row in found if row is not None])
         return answers
 
-    def exact_keys(self, vector_D: np.ndarray, *, limit: int) -> list[str]:
-        """Keys of the exact answer without a filter."""
-        keys, gallery_ND = self._gallery()
-        cosines_N = gallery_ND @ vector_D.astype(np.float32)
-        best = np.argpartition(-cosines_N, min(limit, len(keys)) - 1)[:limit]
-        return [keys[i] for i in best[np.argsort(-cosines_N[best], kind="stable")]]
+    def read_gallery(self) -> None:
+        """All vectors into memory, now rather than with the first exact query; nothing where they are too many."""
+        with suppress(ValueError):
+            self._gallery()
 
     def _gallery(self) -> tuple[list[str], np.ndarray]:
         """All keys and vectors, in memory; read again when the number of rows has changed."""
