@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from benchmarks.search_hostile import Hostile, Reply, hostile_requests, try_all
+from benchmarks.search_hostile import ALLOWED_HOSTS, Hostile, Reply, hostile_requests, try_all
 from benchmarks.search_service import TOKEN, free_port
 from encoders.metrics import mean_average_precision_at_k
 from indexing.query_abstain import CalibrateConfig, calibrate
@@ -153,9 +153,11 @@ def served(client: SearchClient) -> Iterator[str]:
     from indexing.http_app import AppConfig, create_app
     from indexing.http_engine import EngineConfig
     from indexing.http_guard import Limits
+    from indexing.query_url import UrlPolicy
 
     limits = Limits(token=TOKEN, requests_per_s=1e6, burst=10**6)
-    config = AppConfig(limits=limits, engine=EngineConfig(sample_share=0.0))
+    urls = UrlPolicy(hosts=ALLOWED_HOSTS)
+    config = AppConfig(limits=limits, engine=EngineConfig(sample_share=0.0), urls=urls)
     port = free_port()
     server = uvicorn.Server(
         uvicorn.Config(create_app(lambda: client, config), port=port, log_level="error")

@@ -24,6 +24,8 @@ from indexing.http_models import (
     SearchResponse,
     search_response,
 )
+from indexing.http_urls import ClipUrls
+from indexing.query_url import UrlPolicy
 from indexing.search import SearchClient
 
 WEB_DIR = Path(__file__).resolve().parent / "web"
@@ -41,6 +43,7 @@ class AppConfig:
 
     limits: Limits = field(default_factory=Limits)
     engine: EngineConfig = field(default_factory=EngineConfig)
+    urls: UrlPolicy = field(default_factory=UrlPolicy)
 
 
 def create_app(open_client: Callable[[], SearchClient], config: AppConfig | None = None) -> Guard:
@@ -64,7 +67,7 @@ def create_app(open_client: Callable[[], SearchClient], config: AppConfig | None
         openapi_url="/v1/openapi.json",
     )
     _add_problems(app)
-    _add_queries(app, state)
+    _add_queries(app, state, ClipUrls(config.urls))
     add_clips(app, state)
     _add_health(app, state)
     app.mount("/web", StaticFiles(directory=WEB_DIR, follow_symlink=False), name="web")
@@ -90,7 +93,7 @@ def _add_problems(app: FastAPI) -> None:
         return refuse(request, error.status_code, str(error.detail), dict(error.headers or {}))
 
 
-def _add_queries(app: FastAPI, state: State) -> None:
+def _add_queries(app: FastAPI, state: State, urls: ClipUrls) -> None:
     schema = SearchRequest.model_json_schema()
     multipart = {
         "type": "object",
@@ -109,16 +112,21 @@ def _add_queries(app: FastAPI, state: State) -> None:
         }
     }
 
-    @app.post("/v1/search", responses=PROBLEMS, openapi_extra=body, tags=["search"])
-    async def search(request: Request) -> SearchResponse:
+    described: dict[str, Any] = {"responses": PROBLEMS, "openapi_extra": body, "tags": ["search"]}
+
+    @app.post("/v1/search", response_model=SearchResponse, **described)
+    async def search(request: Request) -> Response:
         """The clips that show the query clip, changed as the edits say. A video may be uploaded as the query clip."""
         asked, upload = await _read_search(request)
+        if asked.clip_url and upload is None:
+            upload = await urls.fetch(asked.clip_url)
         try:
             query = asked.query(upload)
         except ValueError as error:
             raise ProblemError(422, str(error)) from error
         result = await state.engine.search(query)
-        return search_response(result, request.state.request_id)
+        answer = search_response(result, request.state.request_id)  # checked once, here
+        return Response(answer.model_dump_json(), media_type="application/json")
 
 
 async def _read_search(request: Request) -> tuple[SearchRequest, bytes | None]:

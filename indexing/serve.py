@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from cluster.connect import ray_session
 from indexing.http_engine import EngineConfig
 from indexing.http_guard import Limits
 from indexing.milvus_server import is_lite, serve_milvus
+from indexing.query_url import UrlPolicy
 
 APP_NAME = "tfcovr"
 
@@ -26,7 +27,7 @@ APP_NAME = "tfcovr"
 class ServeConfig:
     """Serve an indexed archive over HTTP, with a web page.
 
-    Example: tfcovr serve --bundle-dir runs/demo/stage2/bundle --milvus-uri runs/demo/milvus
+    Example: tfcovr serve --bundle-dir runs/demo/stage2/bundle --milvus-uri runs/demo/milvus --clip-hosts media.example.org
     """
 
     bundle_dir: Path
@@ -48,10 +49,18 @@ class ServeConfig:
     """File of `tfcovr calibrate`: answers then say when nothing matches."""
     sample_share: float = 0.02
     """Share of the queries that are also asked exactly, for the recall in /metrics."""
+    ef: int | None = None
+    """Candidates of a search, for a collection with an HNSW index; none = as Milvus chooses."""
     requests_per_s: float = 50.0
     """Of one client address."""
+    max_in_flight: int = 64
+    """Requests at work or waiting in one replica; one more is refused at once with 503."""
     max_body_mb: int = 64
     """Largest upload."""
+    clip_hosts: tuple[str, ...] = ()
+    """HOST or HOST:PORT from which a query may take its clip by URL (`clip_url`); none = URLs are off."""
+    clip_hosts_private: bool = False
+    """Also where these hosts have private or loopback addresses."""
 
     def __post_init__(self) -> None:
         if not 0 < self.port < 65536 or self.replicas < 1 or self.threads_per_replica < 1:
@@ -61,6 +70,15 @@ class ServeConfig:
             )
         if not self.token.isascii() or any(one.isspace() for one in self.token):
             raise ValueError("token must be ASCII without spaces")
+        _ = self.url_policy
+
+    @property
+    def url_policy(self) -> UrlPolicy:
+        """What the two options about hosts say."""
+        size = self.max_body_mb << 20
+        return UrlPolicy(
+            hosts=self.clip_hosts, allow_private=self.clip_hosts_private, max_bytes=size
+        )
 
 
 def chosen_token(config: ServeConfig) -> str:
@@ -77,6 +95,7 @@ def chosen_token(config: ServeConfig) -> str:
 def build_app(settings: dict[str, Any]) -> Any:
     """The ASGI app, made inside a replica from plain values."""
     from indexing.http_app import UPLOAD_LIMITS, AppConfig, create_app
+    from indexing.milvus_calls import QUERYING
     from indexing.query_abstain import AbstainThreshold
     from indexing.search import SearchClient, SearchOptions
 
@@ -87,6 +106,7 @@ def build_app(settings: dict[str, Any]) -> Any:
         decode_deadline_s=20.0,
         threshold=None if threshold is None else AbstainThreshold(**threshold),
         files=False,
+        asking=replace(QUERYING, ef=settings["ef"]),
     )
 
     def open_client() -> SearchClient:
@@ -96,6 +116,7 @@ def build_app(settings: dict[str, Any]) -> Any:
     config = AppConfig(
         limits=Limits(**settings["limits"]),
         engine=EngineConfig(sample_share=settings["sample_share"]),
+        urls=UrlPolicy(**settings["urls"]),
     )
     return create_app(open_client, config)
 
@@ -119,10 +140,14 @@ def app_settings(config: ServeConfig, *, milvus_address: str, token: str) -> dic
         "num_threads": config.threads_per_replica,
         "threshold": threshold,
         "sample_share": config.sample_share,
+        "ef": config.ef,
+        "urls": asdict(config.url_policy),
         "limits": {
             "token": token,
             "max_body_bytes": config.max_body_mb << 20,
             "requests_per_s": config.requests_per_s,
+            "burst": max(200, int(config.requests_per_s)),
+            "max_in_flight": config.max_in_flight,
         },
     }
 
@@ -142,7 +167,8 @@ def start_service(settings: dict[str, Any], *, host: str, port: int, replicas: i
     )
     deployment = serve.deployment(
         num_replicas=replicas,
-        max_ongoing_requests=128,
+        max_ongoing_requests=2 * settings["limits"]["max_in_flight"],  # the guard refuses first
+        max_queued_requests=256,
         ray_actor_options={"num_cpus": 0},  # the proxy and the replicas share the cores
         logging_config=quiet,
     )(serve.ingress(build)())
