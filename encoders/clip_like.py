@@ -27,13 +27,19 @@ class ClipLike:
     def __init__(self, name_or_folder: str, *, device: str = "cpu") -> None:
         from transformers import AutoModel, AutoTokenizer
 
-        model: Any = AutoModel.from_pretrained(name_or_folder, dtype=torch.float32)
+        from encoders.text_models import require_whole
+
+        loaded: Any = AutoModel.from_pretrained(
+            name_or_folder, dtype=torch.float32, output_loading_info=True
+        )
+        model, report = loaded
         for needed in ("get_image_features", "get_text_features"):
             if not hasattr(model, needed):
                 raise ValueError(
                     f"{name_or_folder}: {type(model).__name__} has no {needed}; choose a model with an image and "
                     "a text tower in one space, such as openai/clip-vit-base-patch16"
                 )
+        require_whole(name_or_folder, report)
         self._model = model.eval().to(device)
         self._device = device
         self._tokenizer = AutoTokenizer.from_pretrained(name_or_folder)

@@ -74,7 +74,10 @@ def build_text_model(architecture: Mapping[str, Any]) -> nn.Module:
 
 
 def _open_any(place: str) -> nn.Module:
-    return AutoModel.from_pretrained(place, dtype=torch.float32)
+    loaded: Any = AutoModel.from_pretrained(place, dtype=torch.float32, output_loading_info=True)
+    model, report = loaded
+    require_whole(place, report, but=("pooler.",))  # which is not read
+    return model
 
 
 def _open_clip(place: str) -> nn.Module:
@@ -82,7 +85,7 @@ def _open_clip(place: str) -> nn.Module:
         place, dtype=torch.float32, output_loading_info=True
     )
     model, report = loaded
-    _require_whole(place, report)
+    require_whole(place, report)
     return model
 
 
@@ -97,14 +100,14 @@ def _open_qformer(place: str) -> nn.Module:
             f"{place}: its Q-Former reads no text; choose a BLIP-2 for image-text retrieval, such as "
             "Salesforce/blip2-itm-vit-g"
         )
-    _require_whole(place, report, but=("text_projection", "query_tokens"))
+    require_whole(place, report, but=("text_projection", "query_tokens"))
     model = QFormerText(config)
     wanted = model.state_dict()
     model.load_state_dict({name: v for name, v in whole.state_dict().items() if name in wanted})
     return model
 
 
-def _require_whole(place: str, report: Mapping[str, Any], but: tuple[str, ...] = ()) -> None:
+def require_whole(place: str, report: Mapping[str, Any], but: tuple[str, ...] = ()) -> None:
     """transformers fills missing weights with chance; we refuse them."""
     missing = sorted(name for name in report["missing_keys"] if not name.startswith(but or ("\0",)))
     if missing:

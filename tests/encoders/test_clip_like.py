@@ -84,3 +84,12 @@ def test_what_is_no_image_text_model_or_has_no_pixel_statistics_is_refused(tmp_p
         ClipLike(str(tmp_path / "bert"))
     with pytest.raises(ValueError, match="no vision tower"):
         image_size_of(str(tmp_path / "bert"))
+
+
+def test_weights_that_a_model_lacks_are_not_made_up(tmp_path):
+    model = save_clip(tmp_path)
+    weights = dict(model.state_dict())
+    weights.pop("visual_projection.weight")
+    model.save_pretrained(tmp_path, state_dict=dict(weights))
+    with pytest.raises(ValueError, match=r"1 weights are missing, first: .'visual_projection"):
+        ClipLike(str(tmp_path))

@@ -3,6 +3,8 @@
 import pytest
 import torch
 from transformers import (
+    BertConfig,
+    BertModel,
     BertTokenizer,
     Blip2Config,
     Blip2QFormerConfig,
@@ -120,3 +122,19 @@ def test_a_blip_2_that_reads_no_text_is_refused(tmp_path):
     save_qformer(tmp_path / "blip2", reads_text=False)
     with pytest.raises(ValueError, match="reads no text"):
         open_text_encoder(tmp_path / "blip2")
+
+
+def test_weights_that_a_model_lacks_are_not_made_up(tmp_path):
+    tokenizer, size = bert_tokenizer(tmp_path)
+    config = BertConfig(
+        vocab_size=size, hidden_size=8, num_hidden_layers=2, num_attention_heads=1, intermediate_size=8
+    )  # fmt: skip
+    tokenizer.save_pretrained(tmp_path)
+    model = BertModel(config)
+    weights = {k: v for k, v in model.state_dict().items() if not k.startswith("pooler.")}
+    model.save_pretrained(tmp_path, state_dict=dict(weights))
+    assert open_text_encoder(tmp_path).text_dim == 8  # the pooler is not read
+    weights.pop("encoder.layer.1.output.dense.weight")
+    model.save_pretrained(tmp_path, state_dict=dict(weights))
+    with pytest.raises(ValueError, match=r"1 weights are missing, first: .'encoder.layer.1"):
+        open_text_encoder(tmp_path)
