@@ -63,6 +63,10 @@ class ImportConfig:
     def __post_init__(self) -> None:
         if self.expect is not None and self.expect not in AIM_PRESETS:
             raise ValueError(f"expect is {self.expect!r}; choose one of {sorted(AIM_PRESETS)}")
+        for name in ("num_frames", "num_heads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -175,3 +175,9 @@ def test_an_expected_preset_is_held_to(checkpoint, tmp_path):
         import_weights(config)
     with pytest.raises(ValueError, match=r"'vit_b16'.*aim_vit_b16"):
         replace(config, expect="vit_b16")
+
+
+@pytest.mark.parametrize("name", ["num_frames", "num_heads"])
+def test_a_count_of_none_is_no_default(checkpoint, tmp_path, name):
+    with pytest.raises(ValueError, match=f"{name} is 0; it must be at least 1"):
+        ImportConfig(source=str(checkpoint), out=tmp_path / "out", **{name: 0})
