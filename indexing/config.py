@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from cluster.storage import write_atomic
 from indexing.fetch import FetchOptions
+from indexing.milvus_index import IndexChoice
 from indexing.resources import WorkerOptions
 from indexing.sources import public_uri
 
@@ -28,6 +29,8 @@ class IndexConfig:
     collection: str = "clips"
     backend: Literal["auto", "onnx", "torch", "tensorrt"] = "auto"
     """What runs the encoder; auto = tensorrt on a GPU that the bundle has a measured engine for, else onnx."""
+    index: IndexChoice = "auto"
+    """How Milvus finds vectors: flat = exact; hnsw = a graph, approximate; auto = hnsw above 100,000 rows on a server."""
     batch_size: int = 8
     """Clips that are embedded at once."""
     decode_deadline_s: float = 120.0

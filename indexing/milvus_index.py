@@ -2,8 +2,12 @@
 
 import time
 from dataclasses import dataclass
+from typing import Literal
 
 from indexing.milvus import ClipCollection
+
+IndexChoice = Literal["auto", "flat", "hnsw"]
+_EXACT_UP_TO = 100_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,3 +40,18 @@ def build_index(collection: ClipCollection, index: HnswIndex | None, *, wait: bo
 def index_progress(collection: ClipCollection) -> tuple[int, int]:
     """(vectors in the index, vectors)."""
     return collection.num_indexed()
+
+
+def choose_index(choice: IndexChoice, num_rows: int, *, is_lite: bool) -> Literal["FLAT", "HNSW"]:
+    """auto: exact as long as that is fast; Milvus Lite stays exact, its graph would be built again at every start."""
+    if choice == "auto":
+        return "HNSW" if num_rows > _EXACT_UP_TO and not is_lite else "FLAT"
+    return "HNSW" if choice == "hnsw" else "FLAT"
+
+
+def fit_index(collection: ClipCollection, choice: IndexChoice, *, is_lite: bool) -> str:
+    """Build the index that the collection must have now, where it has another; returns the kind."""
+    wanted = choose_index(choice, collection.count(), is_lite=is_lite)
+    if wanted != collection.index_type():
+        build_index(collection, HnswIndex() if wanted == "HNSW" else None)
+    return wanted

@@ -34,6 +34,7 @@ from indexing.content import read_contents
 from indexing.flow import Flow
 from indexing.ledger import Ledger, Outcome, write_dead_letters
 from indexing.milvus import ClipCollection, open_collection
+from indexing.milvus_index import fit_index
 from indexing.milvus_server import is_lite
 from indexing.outcomes import checked_reasons, dead_letters_of, dead_to_retry
 from indexing.plan import PlannedClip, plan_clips
@@ -88,6 +89,7 @@ class _IndexRun:
         self._console = console
         self._num_deleted = 0
         self._num_cpus = 0.0
+        self._index = ""
         self._fetch_uris: Mapping[str, str] = {}
 
     def run(self, planned: Sequence[PlannedClip], fetch_uris: Mapping[str, str]) -> IndexSummary:
@@ -117,6 +119,9 @@ class _IndexRun:
         if pending or num_refreshed or self._num_deleted:
             self._collection.flush()
             self._ledger.compact()
+        with self._console.status("building the index of the collection"):
+            lite = is_lite(self._config.milvus_uri)
+            self._index = fit_index(self._collection, self._config.index, is_lite=lite)
         summary = self._summarise(planned, tally, seconds, workers)
         write_dead_letters(self._config.run_dir, summary.dead_letters)
         summary = replace(summary, refreshed=num_refreshed)
@@ -235,6 +240,7 @@ class _IndexRun:
             refreshed=0,
             deleted=self._num_deleted,
             rows_in_collection=self._collection.count(),
+            index=self._index,
             seconds=round(seconds, 3),
             clips_per_s=round(tally.written / seconds, 3) if seconds else 0.0,
             clips_per_s_warm=round(tally.clips_per_s_warm(), 3),

@@ -44,6 +44,8 @@ class IndexSummary:
     deleted: int
     """Rows of former content or spans (and with --prune of clips that the archive lost)."""
     rows_in_collection: int
+    index: str
+    """FLAT (exact) or HNSW."""
     seconds: float
     """Of the dataflow, start of Ray's workers included; 0 when there was nothing to do."""
     clips_per_s: float
@@ -77,7 +79,7 @@ class IndexSummary:
         where = f"collection {self.collection!r} at {self.milvus_uri}"
         lines = [
             f"{self.clips_in} clips: {self.written} written, {self.skipped} already there, "
-            f"{self.dead} dead; {self.rows_in_collection} rows in {where}"
+            f"{self.dead} dead; {self.rows_in_collection} rows ({self.index}) in {where}"
         ]
         if self.seconds:
             times = ", ".join(
