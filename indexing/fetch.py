@@ -53,6 +53,11 @@ class FetchCache:
     def __init__(self, options: FetchOptions) -> None:
         self._folder = options.cache_dir or Path(tempfile.gettempdir()) / f"tfcovr-{os.getuid()}"
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if self._folder.stat().st_uid != os.getuid():  # in /tmp anyone may have made it first
+            raise PermissionError(
+                f"cache folder {str(self._folder)!r} belongs to another user, who could put other videos "
+                "into it; give a folder of your own by --fetch.cache-dir"
+            )
         self._capacity_bytes = int(options.cache_gib * 2**30)
         self._max_bytes = int(options.max_video_gib * 2**30)
 
