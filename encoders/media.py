@@ -128,7 +128,9 @@ def sniff_container(file: BinaryIO) -> tuple[ContainerFormat, bool]:
     if int.from_bytes(head[:4], "big") == _EBML_ID:
         return "matroska", _segment_end(file, num_bytes) > num_bytes
     raise DecodeError(
-        "container_not_allowed", f"starts with {head!r}; allowed are MP4/MOV and Matroska/WebM"
+        # Not the bytes themselves: the file may be one that its reader was not meant to see.
+        "container_not_allowed",
+        "its first bytes are those of no container that is allowed: MP4/MOV, Matroska/WebM",
     )
 
 

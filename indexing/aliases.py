@@ -14,6 +14,7 @@ from pymilvus.exceptions import MilvusException
 
 from indexing.milvus import ClipCollection, EncoderMismatchError, encoder_of
 from indexing.milvus_server import serve_milvus
+from indexing.sources import public_uri
 
 _PREVIOUS = "tfcovr.previous."
 _TIMEOUT_S = 60.0
@@ -49,7 +50,9 @@ class Catalog:
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self._client: Any = MilvusClient(uri=address, timeout=10)  # its stubs mix with the async ones
+        self._client: Any = MilvusClient(
+            uri=address, timeout=10
+        )  # its stubs mix with the async ones
 
     def names(self) -> list[str]:
         """Collections, sorted."""
@@ -116,7 +119,7 @@ class Catalog:
         now = self.target(alias)
         if now is None:
             raise ValueError(
-                f"Milvus at {self.address!r} has no alias {alias!r}; `tfcovr collections list` shows them"
+                f"Milvus at {public_uri(self.address)!r} has no alias {alias!r}; `tfcovr collections list` shows them"
             )
         before = self.stored(now).previous.get(alias)
         if before is None:
@@ -150,7 +153,7 @@ class Catalog:
         if name not in names:
             have = ", ".join(names) or "none"
             raise ValueError(
-                f"Milvus at {self.address!r} has no collection {name!r}; it has: {have}"
+                f"Milvus at {public_uri(self.address)!r} has no collection {name!r}; it has: {have}"
             )
 
     def _count(self, name: str) -> int | None:
@@ -184,11 +187,13 @@ def open_catalog(uri: str) -> Iterator[Catalog]:
         try:
             catalog = Catalog(address)
         except MilvusException as error:
-            raise ConnectionError(f"no Milvus answers at {address!r} ({error})") from error
+            raise ConnectionError(
+                f"no Milvus answers at {public_uri(address)!r} ({error})"
+            ) from error
         try:
             yield catalog
         except MilvusException as error:
-            raise OSError(f"Milvus at {address!r}: {error}") from error
+            raise OSError(f"Milvus at {public_uri(address)!r}: {error}") from error
         finally:
             catalog.close()
 

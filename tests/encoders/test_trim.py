@@ -60,7 +60,7 @@ def test_an_open_span_may_not_be_longer_than_a_closed_one(make_video, tmp_path, 
 def test_what_is_no_video_is_refused_with_its_reason(make_video, numbers_in, tmp_path):
     playlist = tmp_path / "list.mp4"
     playlist.write_text("#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n")
-    with pytest.raises(DecodeError, match="container_not_allowed: starts with"):
+    with pytest.raises(DecodeError, match="container_not_allowed: its first bytes"):
         trim_video(playlist, start_s=0, end_s=1, out=tmp_path / "out.mp4")
     video = make_video("video.mp4")
     with pytest.raises(DecodeError, match="span_outside_video"):
