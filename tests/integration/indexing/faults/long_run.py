@@ -52,7 +52,9 @@ def main() -> int:
         **mutants,
     }
     _say(json.dumps(metrics, indent=2))
-    is_whole = len(lines) == arguments.faults and mutants.get("mutants_tried") == arguments.mutants
+    is_whole = (
+        len(lines) == arguments.faults and mutants.get("mutants_tried", 0) == arguments.mutants
+    )
     if arguments.record and is_whole:
         _say(str(write_record("index_faults", config=vars(arguments), metrics=metrics)))
     bad = ("lost", "duplicated", "stale", "wrong_vectors", "hung")
@@ -88,7 +90,7 @@ def _run_mutants(out: Path, bundle_dir: Path, num_mutants: int, give_up: float) 
     done = out / "mutants.json"
     if done.exists():
         return json.loads(done.read_text())
-    if time.monotonic() > give_up:
+    if time.monotonic() > give_up or num_mutants == 0:
         return {}
     with tempfile.TemporaryDirectory() as folder:
         found = index_mutants(Path(folder), bundle_dir, range(num_mutants))

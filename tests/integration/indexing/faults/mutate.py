@@ -38,15 +38,26 @@ def mutate_file(source: Path, folder: Path, seed: int) -> Path:
 
 
 def is_wholly_good(path: Path) -> bool:
-    """`ffmpeg -xerror -err_detect explode` decodes the first video stream to its end; PyAV's same mode where there is no ffmpeg."""
+    """`ffmpeg -xerror -err_detect explode` decodes frames of the first video stream to its end; PyAV's same mode where there is no ffmpeg."""
     if shutil.which("ffmpeg"):
         command = ["ffmpeg", "-v", "error", "-nostdin", "-threads", "1", "-xerror"]
-        command += ["-err_detect", "explode", "-i", str(path), "-map", "0:v:0", "-f", "null", "-"]
+        command += [
+            "-err_detect",
+            "explode",
+            "-i",
+            str(path),
+            "-map",
+            "0:v:0",
+            "-f",
+            "framecrc",
+            "-",
+        ]
         try:
             done = subprocess.run(command, capture_output=True, timeout=60, check=False)
         except subprocess.TimeoutExpired:
             return False
-        return done.returncode == 0 and not done.stderr.strip()
+        has_frames = any(not line.startswith(b"#") for line in done.stdout.splitlines())
+        return done.returncode == 0 and not done.stderr.strip() and has_frames
     try:
         with av.open(str(path), options={"err_detect": "explode"}) as container:
             stream = container.streams.video[0]
