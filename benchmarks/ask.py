@@ -35,6 +35,12 @@ class AskConfig:
     num_questions: int = 3
     limit: int = 6
 
+    def __post_init__(self) -> None:
+        if self.num_questions < 1 or self.limit < 1:
+            raise ValueError(
+                f"num_questions is {self.num_questions} and limit {self.limit}; both must be at least 1"
+            )
+
 
 def choose_questions(
     triplets: Sequence[Triplet], clips: Sequence[Clip], *, num_questions: int, split: str = "test"

@@ -113,6 +113,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--split", default="test", help="(%(default)s)")
     parser.add_argument("--no-record", action="store_true", help="only print")
     given = parser.parse_args(argv)
+    if not (given.demo / "summary.json").is_file():
+        parser.error(f"--demo {str(given.demo)!r} has no summary.json: no demo has finished there")
     recipe = RECIPES[given.recipe]()
     assert isinstance(recipe, Stage2Config)
     metrics = study(DemoFiles(run_dir=given.demo), recipe, given.out_dir, split=given.split)

@@ -66,7 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         called[0] = sys.executable
     started = time.perf_counter()
-    subprocess.run(called, cwd=REPOSITORY, check=True)
+    status = subprocess.run(called, cwd=REPOSITORY, check=False).returncode
+    if status != 0:
+        return status  # it has said why
     seconds = time.perf_counter() - started
     metrics = json.loads((run_dir / "evaluate" / "metrics.json").read_text())
     figures: dict[str, object] = {"seconds": seconds, "num_queries": metrics["num_queries"]}

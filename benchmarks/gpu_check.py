@@ -126,6 +126,7 @@ def summary_table(outcomes: Sequence[Outcome]) -> Table:
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status 1 if a step failed; steps that were skipped are no failure, and are shown."""
     parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.gpu_check",
         description="Check and measure what needs a GPU; records go to $OUT or benchmarks/results/.",
         epilog="example: OUT=/tmp/records python -m benchmarks.gpu_check --steps matmul encode",
     )

@@ -61,6 +61,8 @@ class PretrainConfig:
         for name in counts:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if not 0 < self.learning_rate < float("inf"):
+            raise ValueError(f"learning_rate is {self.learning_rate}; it must be above 0")
         if self.image.pose_dim != len(POSE_COLUMNS):
             raise ValueError(
                 f"pose_dim is {self.image.pose_dim}; the renderer gives {len(POSE_COLUMNS)}"

@@ -184,6 +184,12 @@ def measure(
     `kept_dir` holds the run's frame vectors; None = where the run keeps them unless told otherwise.
     """
     config = read_stage1_config(stage1_dir)
+    clips = sorted(
+        (c for c in read_clips(clips_path) if c.split == split and c.label is not None),
+        key=lambda clip: clip.clip_id,
+    )
+    if not clips:
+        raise ValueError(f"{clips_path}: no labelled clip has the split {split!r}")
     launch = LaunchSettings()
     kept_dir = kept_dir or stage1_dir / "frame_vectors"
     inputs = Stage1Inputs(clips_path=clips_path, frame_vectors_dir=kept_dir)
@@ -192,12 +198,6 @@ def measure(
         train_stage1(with_temporal(config, temporal), inputs, out_dir / name, launch)
         controls[name] = load_bundle(out_dir / name / "bundle")
     ordered = load_bundle(stage1_dir / "bundle")
-    clips = sorted(
-        (c for c in read_clips(clips_path) if c.split == split and c.label is not None),
-        key=lambda clip: clip.clip_id,
-    )
-    if not clips:
-        raise ValueError(f"{clips_path}: no labelled clip has the split {split!r}")
     factory = Stage1Factory(
         config=config,
         clips_path=str(clips_path),

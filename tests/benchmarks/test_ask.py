@@ -5,7 +5,7 @@ import random
 import pytest
 from PIL import Image
 
-from benchmarks.ask import choose_questions, stack_pictures
+from benchmarks.ask import AskConfig, choose_questions, stack_pictures
 from encoders.clips import Clip
 from training.annotations.dive_numbers import parse_dive_number
 from training.annotations.triplets import Triplet
@@ -82,3 +82,10 @@ def test_pictures_are_stacked_without_loss(tmp_path) -> None:
         assert stacked.size == (30, 25)
         assert stacked.getpixel((5, 5)) == (255, 0, 0)
         assert stacked.getpixel((5, 12)) == (0, 0, 255)
+
+
+def test_no_question_and_no_answer_are_refused(tmp_path) -> None:
+    places = dict.fromkeys(("bundle_dir", "clips", "triplets", "out_dir"), tmp_path)
+    for change in ({"num_questions": -1}, {"limit": 0}):
+        with pytest.raises(ValueError, match="both must be at least 1"):
+            AskConfig(**places, milvus_uri="x", **change)

@@ -127,3 +127,5 @@ def test_pose_dim_must_be_the_renderers(tmp_path):
 def test_counts_must_be_positive(tmp_path):
     with pytest.raises(ValueError, match="num_steps is 0"):
         config_of(tmp_path, num_steps=0)
+    with pytest.raises(ValueError, match="learning_rate is nan"):
+        config_of(tmp_path, learning_rate=float("nan"))
