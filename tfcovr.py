@@ -82,7 +82,8 @@ def help_text() -> str:
         "",
         "examples:",
         "  tfcovr demo --tiny",
-        "  tfcovr search --clip dive-000017 --edit 'with 2.5 twists' -k 10",
+        "  tfcovr search --bundle-dir runs/demo/stage2/bundle --milvus-uri runs/demo/milvus \\",
+        "      --clip test-5152b-0003 --edit 'with one more twist' -k 10",
         "  tfcovr COMMAND --help",
     ]
     return "\n".join(lines)
