@@ -23,6 +23,7 @@ from cluster.leftovers import end_leftovers, record_process
 from cluster.storage import write_atomic
 
 _SAMPLE_S = 2.0
+_GRACE_S = 30.0
 
 
 class StepError(RuntimeError):
@@ -126,8 +127,10 @@ def _run_step(step: Step, run_dir: Path, fingerprint: str, carried_s: float) -> 
                     process.wait(timeout=_SAMPLE_S)
                 except subprocess.TimeoutExpired:
                     continue
-        except KeyboardInterrupt:
-            process.wait(timeout=30)  # the terminal has sent the child the same signal
+        except BaseException as error:
+            if not isinstance(error, KeyboardInterrupt):  # that the terminal sends to the child too
+                process.terminate()
+            _end(process)
             raise
     if process.returncode != 0:
         tail = "\n".join(log_path.read_text(errors="replace").splitlines()[-15:])
@@ -141,6 +144,15 @@ def _run_step(step: Step, run_dir: Path, fingerprint: str, carried_s: float) -> 
     finished = record(made=step.made(), is_done=True)
     _write_record(run_dir, finished)
     return finished
+
+
+def _end(process: subprocess.Popen) -> None:
+    """Wait for a child that was told to end; not for ever."""
+    try:
+        process.wait(timeout=_GRACE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def tree_memory_bytes(root: psutil.Process) -> int:

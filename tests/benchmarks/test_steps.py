@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from benchmarks import steps as steps_module
 from benchmarks.steps import Step, StepError, run_steps
 
 COUNT = "import pathlib,sys; p=pathlib.Path(sys.argv[1]); p.write_text(p.read_text()+'x' if p.exists() else 'x')"
@@ -107,3 +108,26 @@ def test_a_killed_flow_leaves_its_step_to_be_ended_by_the_next(tmp_path: Path) -
     while time.monotonic() < deadline and Path(f"/proc/{child}").exists():
         time.sleep(0.1)
     assert not Path(f"/proc/{child}").exists()
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
+def test_a_step_ends_with_its_flow_even_if_it_does_not_listen(
+    tmp_path: Path, monkeypatch, error: BaseException
+) -> None:
+    pid_path = tmp_path / "pid"
+    shell = f"trap '' TERM INT; echo $$ > {pid_path}; exec sleep 60"
+    step = Step(
+        name="deaf", title="deaf", command=("sh", "-c", shell), outputs=(), made=lambda: "nothing"
+    )
+
+    def fail(_process: object) -> int:
+        while not (pid_path.exists() and pid_path.read_text().strip()):
+            time.sleep(0.01)
+        raise error
+
+    monkeypatch.setattr(steps_module, "tree_memory_bytes", fail)
+    monkeypatch.setattr(steps_module, "_GRACE_S", 0.1)
+    with pytest.raises(type(error)):
+        run([step], tmp_path / "run")
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid_path.read_text()), 0)
