@@ -177,7 +177,7 @@ def load(
     }
     say("Milvus is killed")
     return found | without_milvus(
-        service, queries, kill=lambda: crash(server_dir), start=lambda: start(server_dir, port) and None,
+        service, queries, kill=lambda: crash(server_dir), start=lambda: start(server_dir, port),
     )  # fmt: skip
 
 

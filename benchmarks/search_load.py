@@ -26,7 +26,7 @@ _NUM_GOOD = 5
 class Queries:
     """Queries without end, each text once; threads may share it."""
 
-    def __init__(self, clips: Sequence[str], *, name: str) -> None:
+    def __init__(self, clips: Sequence[Any], *, name: str) -> None:
         self._clips, self._name = clips, name
         self._numbers = itertools.count()
 
@@ -92,7 +92,7 @@ def at_rate(
     *,
     per_s: float,
     seconds: float,
-    during: Callable[[float], None] = lambda _elapsed_s: None,
+    during: Callable[[float], object] = lambda _elapsed_s: None,
 ) -> Load:
     """Queries at fixed times, whether or not earlier ones were answered; `during` is called once a second."""
     replies: list[Reply] = []
@@ -148,8 +148,8 @@ def without_milvus(
     service: Service,
     queries: Queries,
     *,
-    kill: Callable[[], None],
-    start: Callable[[], None],
+    kill: Callable[[], object],
+    start: Callable[[], object],
     num_clients: int = 4,
     away_s: float = 8.0,
 ) -> dict[str, Any]:

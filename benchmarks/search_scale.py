@@ -20,6 +20,7 @@ from indexing.milvus_index import HnswIndex, build_index, index_progress
 
 DIM = 768
 NOISE_DIM = 64
+NUM_LABELS = 300
 COLLECTION = "scale"
 EF_CHOICES = (32, 48, 64, 96, 128, 192, 256, 384, 512, 1024)
 _CHUNK = 2000
@@ -59,12 +60,13 @@ def clip_id(number: int) -> str:
 
 
 def make_bundle(folder: Path, *, widths: str) -> Path:
-    """A bundle of the archive's width with the packaged text encoder; its fusion is untrained, which costs the same time."""
+    """A bundle of the archive's width with the packaged text encoder; the rest is untrained, which costs the same time."""
     from encoders.bundle import save_bundle
     from encoders.export import ExportConfig, export_onnx
 
     if not (folder / "card.json").exists():
         import torch
+        from torch import nn
 
         from encoders.frame_temporal import FrameTemporalConfig
         from encoders.fusion import FUSION_WIDTHS, FusionConfig, build_fusion
@@ -72,18 +74,20 @@ def make_bundle(folder: Path, *, widths: str) -> Path:
         from encoders.video import build_video_encoder
 
         torch.manual_seed(0)
+        video = build_video_encoder(FrameTemporalConfig(num_frames=4, embedding_dim=DIM, depth=1))
         text = open_text_encoder()
         shape = FUSION_WIDTHS[widths]
         fusion = build_fusion(
             FusionConfig(kind="combiner", video_dim=DIM, text_dim=text.text_dim, **shape)
         )
-        video = build_video_encoder(FrameTemporalConfig(num_frames=4, embedding_dim=DIM, depth=1))
         info = {"purpose": "speed of search; untrained"}
         save_bundle(
             folder,
             video=video.eval(),
             text=text.eval(),
             fusion=fusion.eval(),
+            head=nn.Linear(DIM, NUM_LABELS),
+            labels=[_label(number) for number in range(NUM_LABELS)],
             training_info=info,
         )
     export_onnx(ExportConfig(bundle_dir=folder, num_clips=2))
@@ -111,12 +115,14 @@ def fill(
     inserted_s = time.monotonic() - start_s
     if not state.get("is_indexed"):
         collection.flush()
-        build_index(collection, HnswIndex(m=16, ef_construction=200), wait=False)
+        if collection.index_type() != "HNSW":  # else a killed run began it
+            build_index(collection, HnswIndex(m=16, ef_construction=200), wait=False)
         while (progress := index_progress(collection))[0] < progress[1]:
             say(f"index {progress[0]} of {progress[1]}")
             time.sleep(2)
         state["is_indexed"] = True
         write_atomic(state_path, json.dumps(state).encode())
+    collection.load()
     count = collection.count()
     if count != mixture.num_vectors:
         raise ValueError(f"the collection has {count} vectors, not {mixture.num_vectors}; remove {state_path.parent}")  # fmt: skip
@@ -158,10 +164,14 @@ def say(text: str) -> None:
 def _row(number: int, vector_D: np.ndarray, which: int) -> dict[str, object]:
     return {
         "clip_key": f"{number:032x}", "clip_id": clip_id(number), "video_uri": f"/videos/{number // 8:06d}.mp4",
-        "label": f"label-{which % 300:03d}", "split": "test", "backend": "onnx", "precision": "float32",
+        "label": _label(which % NUM_LABELS), "split": "test", "backend": "onnx", "precision": "float32",
         "start_s": float(number % 8) * 4, "end_s": float(number % 8) * 4 + 3.0,
         "attributes": {"position": _POSITIONS[which % 3], "twists": _TWISTS[which % 4]}, "embedding": vector_D.tolist(),
     }  # fmt: skip
+
+
+def _label(number: int) -> str:
+    return f"label-{number:03d}"
 
 
 def _unit(vectors_ND: np.ndarray) -> np.ndarray:
