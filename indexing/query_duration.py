@@ -61,6 +61,6 @@ def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, i
 
 
 def _movie_header_s(body: bytes) -> float | None:
-    layout = ">QQIQ" if body[0] == 1 else ">IIII"
+    layout = ">QQIQ" if body[:1] == b"\1" else ">IIII"
     _created, _changed, timescale, duration = struct.unpack_from(layout, body, 4)
     return duration / timescale if timescale else None
