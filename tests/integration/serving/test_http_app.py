@@ -1,16 +1,21 @@
 """The app over a small archive in Milvus Lite, driven as a client would."""
 
 import io
+import json
+import threading
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from benchmarks.search_hostile import Hostile, Reply, hostile_requests, try_all
+from benchmarks.search_hostile import ALLOWED_HOSTS, Hostile, Reply, hostile_requests, try_all
 from indexing.http_app import UPLOAD_LIMITS, AppConfig, create_app
 from indexing.http_engine import EngineConfig
 from indexing.http_guard import Limits
+from indexing.query_url import UrlPolicy
 from indexing.search import SearchClient, SearchOptions
 
 TOKEN = "right-token"
@@ -25,7 +30,8 @@ def client(archive, tiny_bundle) -> Iterator[TestClient]:
         return SearchClient(str(archive[0] / "milvus"), "clips", tiny_bundle, options=options)
 
     limits = Limits(token=TOKEN, max_body_bytes=1 << 20, burst=10_000, requests_per_s=1e4)
-    config = AppConfig(limits=limits, engine=EngineConfig(sample_share=1.0))
+    urls = UrlPolicy(hosts=ALLOWED_HOSTS)
+    config = AppConfig(limits=limits, engine=EngineConfig(sample_share=1.0), urls=urls)
     with TestClient(create_app(open_client, config), raise_server_exceptions=False) as opened:
         yield opened
 
@@ -50,6 +56,35 @@ def test_an_uploaded_video_and_an_edit_find_what_the_archive_has(client, archive
     for hit in hits:
         assert hit["attributes"] == {"twists": "1"}
         assert hit["score"] == pytest.approx(hit["from_clip"] + hit["from_edit"], abs=1e-5)
+
+
+def test_a_url_on_an_allowed_host_finds_what_the_upload_finds(client, archive, tiny_bundle) -> None:
+    files = {"video": ("a.mp4", io.BytesIO((archive[0] / "1.mp4").read_bytes()))}
+    query = {"edits": ["in tuck"], "limit": 3}
+    uploaded = client.post(
+        "/v1/search", files=files, data={"query": json.dumps(query)}, headers=AUTHORIZED
+    )
+    options = SearchOptions(num_threads=1, files=False, limits=UPLOAD_LIMITS)
+
+    def open_client() -> SearchClient:
+        return SearchClient(str(archive[0] / "milvus"), "clips", tiny_bundle, options=options)
+
+    handler = partial(SimpleHTTPRequestHandler, directory=str(archive[0]))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        host = f"127.0.0.1:{server.server_address[1]}"
+        config = AppConfig(urls=UrlPolicy(hosts=(host,), allow_private=True))
+        with TestClient(create_app(open_client, config)) as open_to_urls:
+            found = open_to_urls.post(
+                "/v1/search", json=query | {"clip_url": f"http://{host}/1.mp4"}
+            )
+            text = open_to_urls.post(
+                "/v1/search", json=query | {"clip_url": f"http://{host}/text.mp4"}
+            )
+        server.shutdown()
+    assert found.status_code == 200, found.text
+    assert found.json()["hits"] == uploaded.json()["hits"]
+    assert (text.status_code, "root:" in text.text) == (422, False)
 
 
 def test_media_by_range_and_by_span(client, archive) -> None:
@@ -90,5 +125,5 @@ def test_no_hostile_request_succeeds(client) -> None:
         )
         return Reply(status=reply.status_code, body=reply.content)
 
-    assert len(list(hostile_requests("clip/1"))) >= 40
+    assert len(list(hostile_requests("clip/1"))) >= 120
     assert try_all(send, clip_id="clip%2F1") == {}
