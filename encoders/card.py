@@ -87,7 +87,7 @@ def new_encoder_id(
     """Hash of what changes a gallery vector."""
     described = {
         "video": video_config_to_dict(video),
-        "sampling": asdict(sampling),
+        "sampling": sampling_to_dict(sampling),
         "preprocessing": asdict(preprocessing),
         "weights": _hash_tensors(weights),
     }
@@ -109,7 +109,7 @@ def card_to_dict(card: BundleCard) -> dict[str, Any]:
         "encoder_id": card.encoder_id,
         "bundle_id": card.bundle_id,
         "embedding_dim": card.embedding_dim,
-        "sampling": asdict(card.sampling),
+        "sampling": sampling_to_dict(card.sampling),
         "preprocessing": {name: list(value) for name, value in asdict(card.preprocessing).items()},
         "video": video_config_to_dict(card.video),
         "text": None if card.text is None else text_config_to_dict(card.text),

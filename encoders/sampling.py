@@ -1,8 +1,11 @@
 """Which frames of a clip the encoder sees: T positions, spread evenly over the clip as in the TF-CoVR release."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
 
 import numpy as np
+
+Resize = Literal["pillow_bicubic", "swscale_area"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -13,12 +16,27 @@ class SamplingConfig:
     """Frames per clip (T)."""
     frame_size: int | None
     """Frames are resized to a square of this many pixels, the aspect ratio not kept, as in the release. None = native size."""
+    resize: Resize = "pillow_bicubic"
+    """How: pillow_bicubic as the release and CLIP do it; swscale_area averages while FFmpeg converts the colours, which makes
+    decoding of large frames several times as fast. Frames that have the size already are the same with both."""
 
     def __post_init__(self) -> None:
         if self.num_frames < 1:
             raise ValueError(f"num_frames is {self.num_frames}; it must be at least 1")
         if self.frame_size is not None and self.frame_size < 1:
             raise ValueError(f"frame_size is {self.frame_size}; it must be None or at least 1")
+        if self.resize not in get_args(Resize):
+            raise ValueError(
+                f"resize is {self.resize!r}; choose one of {', '.join(get_args(Resize))}"
+            )
+
+
+def sampling_to_dict(sampling: SamplingConfig) -> dict[str, Any]:
+    """As cards keep it. The first way to resize is not named, so that encoders from before there was another keep their ids."""
+    values = asdict(sampling)
+    if sampling.resize == "pillow_bicubic":
+        del values["resize"]
+    return values
 
 
 def sample_positions(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from encoders.sampling import SamplingConfig, sample_positions
+from encoders.sampling import SamplingConfig, sample_positions, sampling_to_dict
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,13 @@ def test_bad_numbers_are_named():
         SamplingConfig(num_frames=1, frame_size=-1)
     with pytest.raises(ValueError, match="num_frames_in_clip is 0"):
         sample_positions(0, 12)
+
+
+def test_the_way_to_resize_is_named_only_where_it_is_not_the_first_one():
+    """Encoder ids hash this: those from before there was a choice must stay."""
+    plain = SamplingConfig(num_frames=12, frame_size=224)
+    assert sampling_to_dict(plain) == {"num_frames": 12, "frame_size": 224}
+    area = SamplingConfig(num_frames=12, frame_size=224, resize="swscale_area")
+    assert SamplingConfig(**sampling_to_dict(area)) == area
+    with pytest.raises(ValueError, match="resize is 'nearest'; choose one of pillow_bicubic"):
+        SamplingConfig(**(sampling_to_dict(plain) | {"resize": "nearest"}))
