@@ -21,9 +21,9 @@ from benchmarks.dives.archive import ArchiveConfig, write_archive
 from benchmarks.harness import write_record
 from benchmarks.time_evidence import accuracy_row, measure, shuffle_frames
 from encoders.bundle import load_bundle
+from encoders.clip_frames import iter_clip_frames
 from encoders.clips import Clip, read_clips
-from encoders.decode import Span
-from encoders.isolate import DecodeRequest, IsolatedDecoder
+from encoders.decode import DecodeError
 from encoders.sampling import SamplingConfig
 from training.configs import LaunchSettings, Stage1Config
 from training.recipes import RECIPES
@@ -103,14 +103,11 @@ def _decode(clips: Sequence[Clip], config: Stage1Config) -> Tensor:
     encoder = config.encoder
     sampling = SamplingConfig(num_frames=encoder.num_frames, frame_size=encoder.image_size)
     frames = []
-    with IsolatedDecoder(deadline_s=60) as decoder:
-        for clip in clips:
-            span = Span(start_s=clip.start_s, end_s=clip.end_s)
-            decoded = decoder.decode(
-                DecodeRequest(video=clip.video_uri, spans=(span,), sampling=sampling)
-            )
-            frames.append(torch.from_numpy(decoded.frames_NTHWC.copy()))
-    return torch.cat(frames)
+    for clip, found in iter_clip_frames(clips, sampling):
+        if isinstance(found, DecodeError):
+            raise ValueError(f"clip {clip.clip_id!r} of the rendered archive: {found}") from found
+        frames.append(torch.from_numpy(found))
+    return torch.stack(frames)
 
 
 def study(
@@ -149,10 +146,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the archives (%(default)s)")
     parser.add_argument("--only", nargs="+", metavar="VARIANT", help="instead of all")
     given = parser.parse_args(argv)
+    if given.aim_start is not None and not (Path(given.aim_start) / "config.json").is_file():
+        parser.error(f"--aim-start {given.aim_start!r} is no folder of `benchmarks.pretrain_vit`")
     chosen = variants(given.aim_start)
     names = [variant.name for variant in chosen]
     if unknown := sorted(set(given.only or ()) - set(names)):
-        raise ValueError(f"--only {unknown[0]!r} is unknown; choose from {names}")
+        parser.error(f"--only {unknown[0]!r} is unknown; choose from {', '.join(names)}")
     if given.only:
         chosen = [variant for variant in chosen if variant.name in given.only]
     metrics = study(given.out_dir, chosen, seed=given.seed, say=Console(soft_wrap=True).print)
@@ -161,6 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "classes": list(CLASSES),
         "clips_per_class": list(_CLIPS_PER_CLASS),
         "archive_seed": given.seed,
+        "difficulty": {variant.name: variant.difficulty for variant in chosen},
         "epochs": {variant.name: variant.config.loop.num_epochs for variant in chosen},
     }
     sys.stdout.write(f"{write_record(name, config=config, metrics=metrics)}\n")

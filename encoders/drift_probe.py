@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from encoders.canaries import draw_clips
-from encoders.clips import Clip, read_clips
-from encoders.decode import DecodeError, Span, decode_clips
+from encoders.clip_frames import iter_clip_frames
+from encoders.clips import read_clips
 from encoders.drift import Probe, ProbeQuery
 from encoders.parity import sample_edit_texts
 from encoders.sampling import SamplingConfig
@@ -44,11 +44,10 @@ def read_probe(
     chosen = _choose(list(clips), triplets, num_clips)
     place_by_id: dict[str, int] = {}
     frames = []
-    for clip_id in chosen:
-        decoded = _decode(clips[clip_id], sampling)
-        if decoded is not None:
-            place_by_id[clip_id] = len(frames)
-            frames.append(decoded)
+    for clip, found in iter_clip_frames((clips[clip_id] for clip_id in chosen), sampling):
+        if isinstance(found, np.ndarray):
+            place_by_id[clip.clip_id] = len(frames)
+            frames.append(found)
     if len(frames) < 2:
         raise ValueError(
             f"{clips_path}: {len(frames)} of {len(chosen)} chosen clips can be decoded; 2 are needed"
@@ -94,15 +93,6 @@ def _choose(
         if len(chosen) < num_clips:
             chosen[clip_id] = None
     return list(chosen)
-
-
-def _decode(clip: Clip, sampling: SamplingConfig) -> np.ndarray | None:
-    try:
-        span = Span(start_s=clip.start_s, end_s=clip.end_s)
-        decoded = decode_clips(clip.video_uri, [span], sampling)
-    except DecodeError:
-        return None
-    return decoded.frames_NTHWC[0] if decoded.errors[0] is None else None
 
 
 def _read_triplets(path: Path) -> list[tuple[str, str, list[str]]]:

@@ -34,8 +34,8 @@ from encoders.card import (
     sealed,
     write_card,
 )
+from encoders.clip_frames import iter_clip_frames
 from encoders.clips import read_clips
-from encoders.decode import DecodeError, Span, decode_clips
 from encoders.fusion import Fusion
 from encoders.parity import ParityReport, compare_backends, sample_edit_texts
 from encoders.sampling import SamplingConfig
@@ -244,14 +244,9 @@ def _read_frames(config: ExportConfig, sampling: SamplingConfig) -> np.ndarray:
     if config.clips is not None:
         clips = read_clips(config.clips)
         step = max(len(clips) // config.num_clips, 1)
-        for clip in clips[::step][: config.num_clips]:
-            try:
-                span = Span(start_s=clip.start_s, end_s=clip.end_s)
-                decoded = decode_clips(clip.video_uri, [span], sampling)
-            except DecodeError:
-                continue
-            if decoded.errors[0] is None:
-                blocks.append(decoded.frames_NTHWC)
+        chosen = clips[::step][: config.num_clips]
+        found = [frames for _, frames in iter_clip_frames(chosen, sampling)]
+        blocks += [frames[None] for frames in found if isinstance(frames, np.ndarray)]
     return np.concatenate(blocks)
 
 

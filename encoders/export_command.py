@@ -9,6 +9,7 @@ from typing import Literal
 from encoders.card import read_card
 from encoders.drift import Probe
 from encoders.export import ExportConfig, export_onnx
+from encoders.export_tensorrt import EngineOptions, add_engines
 
 Exporter = Literal["onnx", "tensorrt", "tensorrt-rtx"]
 
@@ -31,28 +32,33 @@ class ExportCommand(ExportConfig):
     triplets: Path | None = None
     """Measure an engine's mAP on triplets of this triplets.parquet; none = on the labels of --clips."""
 
+    def __post_init__(self) -> None:
+        ExportConfig.__post_init__(self)
+        for name in ("compute_capability", "triplets"):
+            if self.backend == "onnx" and getattr(self, name) is not None:
+                raise ValueError(f"{name} is for engines: give --backend tensorrt or tensorrt-rtx")
+        if self.triplets is not None and self.clips is None:
+            raise ValueError("triplets needs clips: the videos that the triplets name")
+
 
 def run_export(command: ExportCommand) -> list[str]:
     """Do it; the lines to print."""
-    if command.triplets is not None and command.clips is None:
-        raise ValueError("triplets needs clips: the videos that the triplets name")
     folder = command.bundle_dir
+    options = None
+    if command.backend != "onnx":
+        options = EngineOptions(
+            library=command.backend,
+            precision=command.precision,
+            max_batch_size=command.max_batch_size,
+            compute_capability=command.compute_capability,
+        )
     report = export_onnx(command)
     lines = [
         f"{folder}: lowest cosine with torch {report.min_cosine:.7f} over {report.num_clips} clips ({report.clips_from})"
     ]
-    if command.backend == "onnx":
+    if options is None:
         return lines
-    from encoders.export_tensorrt import EngineOptions, add_engines
-
-    options = EngineOptions(
-        library=command.backend,
-        precision=command.precision,
-        max_batch_size=command.max_batch_size,
-        compute_capability=command.compute_capability,
-    )
-    record = add_engines(folder, _probe(command), options)
-    return [*lines, record.line()]
+    return [*lines, add_engines(folder, _probe(command), options).line()]
 
 
 def _probe(command: ExportCommand) -> Probe:

@@ -32,5 +32,10 @@ def test_aim_is_measured_in_order_and_shuffled(tmp_path):
 def test_without_a_start_aim_begins_at_random(tmp_path, capsys):
     (aim,) = [one for one in dive_study.variants(None) if one.config.encoder.kind == "aim"]
     assert (aim.name, aim.config.pretrained_image) == ("aim_small_random_image_part", None)
-    with pytest.raises(ValueError, match="aim_small"):
+    with pytest.raises(SystemExit):
         dive_study.main(["--out-dir", str(tmp_path), "--only", "aim_small"])
+    assert "'aim_small' is unknown; choose from demo_seed0" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        dive_study.main(["--out-dir", str(tmp_path), "--aim-start", str(tmp_path)])
+    assert "is no folder of" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -83,7 +83,7 @@ def test_what_is_not_given_is_an_error(made_up):
         collect(Source("made_up", "tries", ("d",)))
 
 
-def test_the_issues_figures_are_all_asked_for():
+def test_every_figure_is_asked_for():
     asked = {key for source in fidelity.SOURCES for key in source.keys}
     assert asked == {*KEYS, "matmul_flop_per_s"}
 

@@ -15,7 +15,7 @@ from encoders.canaries import draw_clips
 from encoders.card import BundleMismatchError, read_card
 from encoders.clips import Clip, write_clips
 from encoders.export import ExportConfig, ExportError, export_onnx
-from encoders.export_command import main
+from encoders.export_command import ExportCommand, main, run_export
 from encoders.fusion import build_fusion
 from encoders.text import TextEncoder, tokenizer_from_json
 
@@ -160,3 +160,19 @@ def test_frames_of_the_caller_go_first(exported_video_bundle):
 def test_settings_that_check_nothing_are_refused(change, tmp_path):
     with pytest.raises(ValueError, match=next(iter(change))):
         replace(ExportConfig(bundle_dir=tmp_path), **change)
+
+
+def test_options_of_engines_are_not_passed_over(tmp_path, monkeypatch):
+    def refuse(*_args, **_kwargs):
+        raise AssertionError("exported before the options were looked at")
+
+    monkeypatch.setattr("encoders.export_command.export_onnx", refuse)
+    command = ExportCommand(bundle_dir=tmp_path)
+    with pytest.raises(ValueError, match="compute_capability is for engines"):
+        replace(command, compute_capability="SM89")
+    with pytest.raises(ValueError, match="triplets is for engines"):
+        replace(command, triplets=tmp_path / "triplets.parquet", clips=tmp_path / "clips.parquet")
+    with pytest.raises(ValueError, match="triplets needs clips"):
+        replace(command, backend="tensorrt", triplets=tmp_path / "triplets.parquet")
+    with pytest.raises(ValueError, match="max_batch_size is 0"):
+        run_export(replace(command, backend="tensorrt", max_batch_size=0))
