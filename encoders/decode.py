@@ -82,7 +82,10 @@ class FrameSource(Protocol):
     def last_error(self) -> str: ...
 
     def read_frames(self, numbers: Iterable[int]) -> Iterator[tuple[int, np.ndarray | None]]:
-        """(number, RGB frame as shown [H, W, 3]) in any order; None for a frame that cannot be decoded."""
+        """(number, RGB frame as shown [H, W, 3]) in any order; None for a frame that cannot be decoded.
+
+        With resize "swscale_area" of the size that is wanted, otherwise of the video's own size.
+        """
         ...
 
 
@@ -152,7 +155,7 @@ def iter_spans(request: DecodeRequest) -> Iterator[DecodedSpan]:
 def _iter_pyav(path: Path, request: DecodeRequest) -> Iterator[DecodedSpan]:
     from encoders.decode_pyav import PyavVideo  # av only where it decodes
 
-    with closing(PyavVideo(path, request.limits)) as video:
+    with closing(PyavVideo(path, request.limits, request.sampling)) as video:
         yield from _assemble(request, video)
 
 
@@ -160,7 +163,7 @@ def _iter_dali(path: Path, request: DecodeRequest) -> Iterator[DecodedSpan]:
     from encoders.decode_dali import DaliVideo  # dali only where it decodes
     from encoders.decode_pyav import PyavVideo
 
-    with closing(PyavVideo(path, request.limits)) as video:
+    with closing(PyavVideo(path, request.limits, request.sampling)) as video:
         yield from _assemble(request, DaliVideo(video, request.device))
 
 
@@ -176,7 +179,10 @@ class _OpenSpan:
     def __init__(self, number: int, frame_indices_T: np.ndarray) -> None:
         self.number = number
         self.frame_indices_T = frame_indices_T
-        self.num_missing = len(np.unique(frame_indices_T))
+        self._places: defaultdict[int, list[int]] = defaultdict(list)
+        for place, frame_number in enumerate(frame_indices_T.tolist()):
+            self._places[frame_number].append(place)
+        self.num_missing = len(self._places)
         self.frames_THWC: np.ndarray | None = None
         self.error: DecodeError | None = None
 
@@ -194,7 +200,8 @@ class _OpenSpan:
                 "codec_unsupported", f"frame {frame_number} has another size; set a frame_size"
             )
             return
-        self.frames_THWC[self.frame_indices_T == frame_number] = frame_HWC
+        for place in self._places[frame_number]:
+            self.frames_THWC[place] = frame_HWC
 
 
 def _assemble(request: DecodeRequest, source: FrameSource) -> Iterator[DecodedSpan]:

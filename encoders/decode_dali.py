@@ -74,7 +74,7 @@ class DaliVideo:
                 break
             self._num_frames_returned += len(now)
             for number, frame_HWC in zip(now, frames_FHWC, strict=True):
-                yield number, self._oriented(frame_HWC)
+                yield number, self._video.pictures.resized(self._oriented(frame_HWC))
             wanted = later
         for number, picture in self._video.read_frames(wanted):
             self.last_error = self._video.last_error

@@ -7,11 +7,12 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 
-from encoders.frame_image import DisplayMatrix, orient_frame
+from encoders.decode_pixels import PictureMaker, display_matrix
+from encoders.frame_image import DisplayMatrix
 from encoders.frame_plan import FrameIndex, PacketRow, index_of_packets
 from encoders.keyframes import is_clean_start, is_shown
 from encoders.media import (
@@ -23,6 +24,7 @@ from encoders.media import (
     open_options,
     sniff_container,
 )
+from encoders.sampling import SamplingConfig
 
 try:
     import av
@@ -31,7 +33,6 @@ try:
     from av.packet import Packet
     from av.stream import Discard, Disposition
     from av.video.frame import VideoFrame
-    from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
     from av.video.stream import VideoStream
 except ImportError as error:
     raise ImportError(
@@ -39,17 +40,6 @@ except ImportError as error:
     ) from error
 
 _BUFFER_BYTES = 1 << 18
-# The conversion of DALI on a CPU, bit for bit: FFmpeg's default shortcut is 1 to 2 levels too dark, and DALI, on a GPU too,
-# takes every file for BT.601 whatever it says. Two backends that agree are worth more than the exact hue.
-_TO_RGB: dict[str, Any] = {
-    "format": "rgb24",
-    "interpolation": (
-        Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
-    ),
-    "src_colorspace": Colorspace.ITU601,
-    "dst_colorspace": Colorspace.ITU601,
-    "threads": 1,
-}
 
 
 class PyavVideo:
@@ -58,13 +48,16 @@ class PyavVideo:
     backend_used: DecodeBackendKind = "pyav"
     fallback_reason: str | None = None
 
-    def __init__(self, path: Path, limits: MediaLimits) -> None:
+    def __init__(
+        self, path: Path, limits: MediaLimits, sampling: SamplingConfig | None = None
+    ) -> None:
+        """`sampling` None = pictures of the video's own size; see PictureMaker."""
         self.path = path
+        self.pictures = PictureMaker(sampling)
         self.num_frames_decoded = 0
         self.last_error = ""
         self.has_false_keyframes = False
         self._has_read_error = False
-        self._reformatter = VideoReformatter()
         self._limits = limits
         self._file = open_local(path)
         try:
@@ -126,7 +119,7 @@ class PyavVideo:
                 while number is not None and pending and pending[0] < number:
                     yield pending.popleft(), None
                 if pending and pending[0] == number:
-                    picture_HWC = None if frame.is_corrupt else self._shown_picture(frame)
+                    picture_HWC = None if frame.is_corrupt else self.pictures.picture(frame)
                     yield pending.popleft(), picture_HWC
             if packet is None:
                 yield from ((number, None) for number in pending)
@@ -145,7 +138,7 @@ class PyavVideo:
         while True:
             packet = next(packets, None)
             for frame in self._decode(packet):
-                return _display_matrix(frame)
+                return display_matrix(frame)
             if packet is None:
                 raise DecodeError("corrupt_container", f"no frame decodes: {self.last_error}")
 
@@ -199,12 +192,11 @@ class PyavVideo:
         extradata = stream.codec_context.extradata
         rows: list[PacketRow] = []
         for packet in self._data_packets():
-            data = memoryview(packet)
-            is_start = packet.is_keyframe and is_clean_start(data, codec, extradata)
-            self.has_false_keyframes |= packet.is_keyframe and not is_start
-            rows.append(
-                (*_pts_dts(packet), is_start, is_shown(data, codec) and not packet.is_discard)
-            )
+            is_keyframe = packet.is_keyframe
+            is_start = is_keyframe and is_clean_start(memoryview(packet), codec, extradata)
+            self.has_false_keyframes |= is_keyframe and not is_start
+            is_frame = is_shown(memoryview(packet), codec) and not packet.is_discard
+            rows.append((*_pts_dts(packet), is_start, is_frame))
             if len(rows) > self._limits.max_frames:
                 self._limits.check(max_frames=len(rows))
         index = index_of_packets(
@@ -218,11 +210,6 @@ class PyavVideo:
             raise DecodeError("corrupt_container", "the video stream has no frames")
         self._limits.check(max_duration_s=index.shown_times_s[-1])
         return index
-
-    def _shown_picture(self, frame: VideoFrame) -> np.ndarray:
-        picture_HWC = self._reformatter.reformat(frame, **_TO_RGB).to_ndarray()
-        matrix = _display_matrix(frame)
-        return picture_HWC if matrix is None else orient_frame(picture_HWC, matrix)
 
     def _packets_from(self, start: int) -> Iterator[Packet]:
         """Seeks to a keyframe: lands at or before it, wherever the container's own index points, and drops what lies before."""
@@ -288,11 +275,3 @@ def _pts_dts(packet: Packet) -> tuple[int, int]:
     if pts is None or dts is None:
         raise DecodeError("corrupt_container", "a packet has no time")
     return pts, dts
-
-
-def _display_matrix(frame: VideoFrame) -> DisplayMatrix | None:
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    if matrix is None:
-        return None
-    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
-    return a, b, c, d

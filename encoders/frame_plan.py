@@ -84,22 +84,35 @@ class FrameIndex:
     def num_frames(self) -> int:
         return len(self.shown_positions)
 
+    @cached_property
+    def _start_positions(self) -> list[int]:
+        """By frame number."""
+        keys = self._keyframe_positions
+        if not len(keys):
+            return [0] * self.num_frames
+        # How many keyframes lie before each frame in the file; 0 counts as the first one below.
+        last = np.searchsorted(keys, self.shown_positions, side="right") - 1
+        while (is_late := (last >= 0) & (self.pts_P[keys[last]] > self.shown_pts)).any():
+            last -= is_late
+        return np.where(last >= 0, keys[last], 0).tolist()
+
+    @cached_property
+    def _next_keyframes(self) -> list[int]:
+        """The first keyframe after each position; `num_packets` = none. The last entry is that of position -1."""
+        keys = np.append(self._keyframe_positions, self.num_packets)
+        positions = np.append(np.arange(self.num_packets), -1)
+        return keys[np.searchsorted(keys[:-1], positions, side="right")].tolist()
+
     def start_position(self, number: int) -> int:
         """Where decoding must start for this frame: the last keyframe both before it in the file and not shown after it.
 
         A frame shown before the keyframe that precedes it in the file (open GOP) needs the keyframe before that one.
         """
-        position, pts = self.shown_positions[number], self.shown_pts[number]
-        keys = self._keyframe_positions
-        keys = keys[: int(np.searchsorted(keys, position, side="right"))]
-        usable = np.flatnonzero(self.pts_P[keys] <= pts)
-        return int(keys[usable[-1]]) if len(usable) else 0
+        return self._start_positions[number]
 
     def skips_a_keyframe(self, position: int, start: int) -> bool:
         """Whether going on after `position` would decode at least one keyframe that starting at `start` would not."""
-        keys = self._keyframe_positions
-        upcoming = keys[int(np.searchsorted(keys, position, side="right")) :]
-        return bool(len(upcoming) and upcoming[0] < start)
+        return position < self.num_packets and self._next_keyframes[position] < start
 
 
 def index_of_packets(

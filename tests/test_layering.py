@@ -24,6 +24,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "tensorrt": ("encoders/export_tensorrt.py",),
     "tensorrt_rtx_bindings": ("encoders/export_tensorrt.py",),
     "av": (
+        "encoders/decode_pixels.py",
         "encoders/decode_pyav.py",
         "encoders/trim.py",
         "benchmarks/dives/video.py",

@@ -1,0 +1,82 @@
+"""Colours and sizes against plain arithmetic on the same frames."""
+
+import numpy as np
+import pytest
+from av import VideoFrame
+from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
+
+from encoders.decode import Span, decode_clips
+from encoders.decode_pixels import PictureMaker
+from encoders.sampling import SamplingConfig
+
+
+def random_frame(width: int, height: int) -> VideoFrame:
+    rng = np.random.default_rng(width * height)
+    frame = VideoFrame(width, height, "yuv420p")
+    for plane in frame.planes:
+        plane.update(rng.integers(0, 256, plane.buffer_size).astype(np.uint8).tobytes())
+    return frame
+
+
+@pytest.mark.parametrize("size", [(64, 48), (63, 48), (66, 47), (31, 31), (320, 240)])
+def test_the_fast_way_to_rgb_gives_the_bits_of_the_slow_one(size):
+    frame = random_frame(*size)
+    slow = VideoReformatter().reformat(
+        frame,
+        format="rgb24",
+        interpolation=Interpolation.BILINEAR
+        | Interpolation.FULL_CHR_H_INT
+        | Interpolation.ACCURATE_RND,
+        src_colorspace=Colorspace.ITU601,
+        dst_colorspace=Colorspace.ITU601,
+        threads=1,
+    )
+    np.testing.assert_array_equal(PictureMaker().picture(frame), slow.to_ndarray())
+
+
+def area_sampling(size: int) -> SamplingConfig:
+    return SamplingConfig(num_frames=4, frame_size=size, resize="swscale_area")
+
+
+def test_area_is_the_mean_of_what_each_pixel_covers(make_video):
+    path = make_video("big.mp4", num_frames=20, width=320, height=240, picture="gradient")
+    spans = [Span(start_s=0, end_s=None)]
+    native = decode_clips(path, spans, SamplingConfig(num_frames=4, frame_size=None))
+    small = decode_clips(path, spans, area_sampling(40))
+    blocks = native.frames_NTHWC.reshape(1, 4, 40, 6, 40, 8, 3).mean(axis=(3, 5))
+    difference = np.abs(small.frames_NTHWC - blocks)
+    assert (difference.mean(), difference.max()) < (1, 4)
+    np.testing.assert_array_equal(small.frame_indices_NT, native.frame_indices_NT)
+    again = decode_clips(path, spans, area_sampling(40))
+    np.testing.assert_array_equal(small.frames_NTHWC, again.frames_NTHWC)
+
+
+def test_frames_of_the_right_size_do_not_depend_on_the_way_to_resize(make_video):
+    path = make_video("square.mp4", num_frames=20, width=48, height=48, picture="gradient")
+    spans = [Span(start_s=0, end_s=None)]
+    area, bicubic = (
+        decode_clips(path, spans, SamplingConfig(num_frames=4, frame_size=48, resize=resize))
+        for resize in ("swscale_area", "pillow_bicubic")
+    )
+    np.testing.assert_array_equal(area.frames_NTHWC, bicubic.frames_NTHWC)
+
+
+@pytest.mark.parametrize("spec", [{}, {"rotation": 90}, {"hflip": True}])
+def test_turned_frames_keep_their_numbers(make_video, spec):
+    path = make_video("turned.mp4", num_frames=20, width=320, height=240, **spec)
+    spans = [Span(start_s=0, end_s=None)]
+    area = decode_clips(path, spans, area_sampling(64))
+    plain = decode_clips(path, spans, SamplingConfig(num_frames=4, frame_size=64))
+    difference = np.abs(area.frames_NTHWC.astype(int) - plain.frames_NTHWC)
+    assert difference.mean() < 4  # hard edges, drawn a little softer; a wrong turn is tens away
+
+
+def test_another_decoders_pictures_come_near(make_video):
+    path = make_video("rgb.mp4", num_frames=20, width=320, height=240, picture="gradient")
+    spans = [Span(start_s=0, end_s=None)]
+    native = decode_clips(path, spans, SamplingConfig(num_frames=4, frame_size=None))
+    direct = decode_clips(path, spans, area_sampling(40))
+    maker = PictureMaker(area_sampling(40))
+    for picture, frame in zip(native.frames_NTHWC[0], direct.frames_NTHWC[0], strict=True):
+        difference = np.abs(maker.resized(picture).astype(int) - frame)
+        assert (difference.mean(), difference.max()) < (1, 4)
