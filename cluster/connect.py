@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from cluster.retry import retry
 logger = logging.getLogger(__name__)
 _LOCAL_OBJECT_STORE_BYTES = 1 << 30
 _SHUTDOWN_S = 10.0
+_CONNECT_S = 10.0
 _QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
 
 
@@ -59,6 +61,7 @@ def ray_session(
             if started_here:
                 stack.enter_context(_local_ray(num_cpus))
             else:
+                _check_answers(target)
                 stack.callback(ray.shutdown)
                 ray.init(address=target, **_QUIET)
         resources = ray.cluster_resources()
@@ -68,6 +71,19 @@ def ray_session(
             num_gpus=resources.get("GPU", 0.0),
             started_here=started_here,
         )
+
+
+def _check_answers(address: str) -> None:
+    """ConnectionError where nobody listens: Ray itself asks a dead address for many minutes."""
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if not colon or not port.isdigit():
+        return  # "auto" and the like, which Ray resolves
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
+    except OSError as error:
+        raise ConnectionError(
+            f"no Ray answers at {address!r} ({error}); correct or unset RAY_ADDRESS"
+        ) from error
 
 
 @contextmanager

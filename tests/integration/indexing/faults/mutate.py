@@ -1,6 +1,7 @@
 """Seeded damage to media files, and what ffmpeg in its strictest mode says of the result."""
 
 import random
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -41,22 +42,14 @@ def is_wholly_good(path: Path) -> bool:
     """`ffmpeg -xerror -err_detect explode` decodes frames of the first video stream to its end; PyAV's same mode where there is no ffmpeg."""
     if shutil.which("ffmpeg"):
         command = ["ffmpeg", "-v", "error", "-nostdin", "-threads", "1", "-xerror"]
-        command += [
-            "-err_detect",
-            "explode",
-            "-i",
-            str(path),
-            "-map",
-            "0:v:0",
-            "-f",
-            "framecrc",
-            "-",
-        ]
+        command += ["-progress", "pipe:1", "-err_detect", "explode", "-i", str(path)]
+        command += ["-map", "0:v:0", "-f", "null", "-"]
         try:
             done = subprocess.run(command, capture_output=True, timeout=60, check=False)
         except subprocess.TimeoutExpired:
             return False
-        has_frames = any(not line.startswith(b"#") for line in done.stdout.splitlines())
+        counts = re.findall(rb"^frame=(\d+)$", done.stdout, re.MULTILINE)
+        has_frames = bool(counts) and int(counts[-1]) > 0
         return done.returncode == 0 and not done.stderr.strip() and has_frames
     try:
         with av.open(str(path), options={"err_detect": "explode"}) as container:

@@ -17,12 +17,18 @@ _SERVE = (
 _CLUSTER = (
     "import sys\n"
     "from ray.cluster_utils import Cluster\n"
+    "def add():\n"
+    "    for attempt in range(4):\n"  # on a busy machine a raylet may miss Ray's 30 s
+    "        try:\n"
+    "            return cluster.add_node(num_cpus=2, object_store_memory=1 << 28)\n"
+    "        except Exception:\n"
+    "            if attempt == 3: raise\n"
     "cluster = Cluster(initialize_head=True, head_node_args={'num_cpus': 1, 'object_store_memory': 1 << 28})\n"
-    "node = cluster.add_node(num_cpus=2, object_store_memory=1 << 28)\n"
+    "node = add()\n"
     "raylet = node.all_processes['raylet'][0].process.pid\n"
     "print(cluster.address, raylet, flush=True)\n"
     "for line in sys.stdin:\n"
-    "    node = cluster.add_node(num_cpus=2, object_store_memory=1 << 28)\n"
+    "    add()\n"
     "    print('added', flush=True)\n"
     "cluster.shutdown()\n"
 )
