@@ -4,11 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import grpc
 from pymilvus.exceptions import ConnectError, MilvusException, MilvusUnavailableException
 
 from cluster.retry import retry
 
-_CANNOT_CONNECT = 2  # pymilvus raises its base class with this code when a channel breaks
+_PASSING_RPC = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+# What a server says of itself while it starts, loads or goes: no service, no such node, channel, segment or replica yet. pymilvus
+# raises its base class with 2 when a channel breaks.
+_PASSING = (2, 5, 101, 103, 201, 202, 401, 500, 501, 503, 600, 601, 602, 901, 902, 903, 904)
 
 
 class MilvusBusyError(OSError):
@@ -57,10 +61,22 @@ def ask(call: Callable[[], Any], attempts: int = 7) -> Any:
     def attempt() -> Any:
         try:
             return call()
-        except MilvusException as error:
-            is_away = isinstance(error, MilvusUnavailableException | ConnectError)
-            if error.retriable or is_away or error.code == _CANNOT_CONNECT:
+        except (MilvusException, grpc.RpcError) as error:
+            if _may_pass(error):
                 raise MilvusBusyError(f"Milvus does not answer: {error}") from error
             raise
 
     return retry(attempt, on=(MilvusBusyError,), attempts=attempts)
+
+
+def _may_pass(error: MilvusException | grpc.RpcError) -> bool:
+    if isinstance(error, grpc.RpcError):
+        return error.code() in _PASSING_RPC  # pyright: ignore[reportAttributeAccessIssue] - every call's error has it
+    if error.retriable or isinstance(error, MilvusUnavailableException | ConnectError):
+        return True
+    if type(error) is not MilvusException:  # its subclasses say that the request is wrong
+        return False
+    retried_long = (
+        "Retry timeout" in error.message
+    )  # in pymilvus, under the code of all that is unexpected
+    return retried_long or error.code in (*_PASSING, *_PASSING_RPC)

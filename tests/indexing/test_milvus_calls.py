@@ -1,7 +1,8 @@
 """Which errors of Milvus are worth another try, and how often."""
 
+import grpc
 import pytest
-from pymilvus.exceptions import MilvusException, MilvusUnavailableException
+from pymilvus.exceptions import MilvusException, MilvusUnavailableException, ParamError
 
 from indexing.milvus_calls import Asking, MilvusBusyError, ask
 
@@ -18,12 +19,39 @@ def test_a_query_gives_up_at_the_first_try_and_says_so() -> None:
     assert len(tries) == 1
 
 
+class DeadlineError(grpc.RpcError):
+    def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DeadlineError(),
+        MilvusException(code=101, message="collection not loaded"),
+        MilvusException(code=grpc.StatusCode.UNAVAILABLE, message="retried"),  # as pymilvus does
+    ],
+)
+def test_a_server_that_is_starting_is_busy(error) -> None:
+    def call() -> None:
+        raise error
+
+    with pytest.raises(MilvusBusyError, match="does not answer"):
+        ask(call, attempts=1)
+
+
 def test_what_is_wrong_stays_wrong() -> None:
     def call() -> None:
         raise MilvusException(code=1100, message="no such field")
 
     with pytest.raises(MilvusException, match="no such field"):
         ask(call, attempts=3)
+    with pytest.raises(ParamError, match="limit"):
+        ask(wrong_parameter, attempts=3)
+
+
+def wrong_parameter() -> None:
+    raise ParamError(message="limit must be positive")
 
 
 def test_a_search_in_a_graph_looks_at_no_fewer_than_it_must_return() -> None:
