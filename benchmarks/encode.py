@@ -22,7 +22,8 @@ from benchmarks.harness import Ceiling, Samples, summarize_samples, write_record
 from encoders.backend_onnx import VIDEO_GRAPH, open_session
 from encoders.bundle import load_bundle, save_bundle
 from encoders.export import write_graphs
-from encoders.video import PRESETS, VideoEncoderConfig, build_video_encoder
+from encoders.shapes import VideoEncoderConfig
+from encoders.video import PRESETS, build_video_encoder
 
 Variant = Literal["eager", "compiled", "onnx", "eager_bf16", "compiled_bf16"]
 VARIANTS: tuple[Variant, ...] = ("eager", "compiled", "onnx", "eager_bf16", "compiled_bf16")

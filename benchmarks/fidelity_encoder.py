@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from encoders.aim import AimConfig, AimEncoder
+from encoders.aim import AimEncoder
 from encoders.aim_weights import load_weights
 from encoders.clip_weights import read_clip_model
+from encoders.shapes import AimConfig
 
 Weights = Mapping[str, Tensor]
 

@@ -18,8 +18,10 @@ from torch import Tensor
 from benchmarks.gpu_steps import Measurement
 from benchmarks.harness import summarize_samples
 from encoders.clips import Clip
-from encoders.fusion import FusionConfig, build_fusion
-from encoders.video import PRESETS, VideoEncoderConfig
+from encoders.fusion import build_fusion
+from encoders.query_shapes import FusionConfig
+from encoders.shapes import VideoEncoderConfig
+from encoders.video import PRESETS
 from training.annotations.triplet_table import Triplet
 from training.configs import LoopConfig, Stage1Config, Stage2Config
 from training.loop import Batch, World, fit

@@ -68,8 +68,9 @@ def make_bundle(folder: Path, *, widths: str) -> Path:
         import torch
         from torch import nn
 
-        from encoders.frame_temporal import FrameTemporalConfig
-        from encoders.fusion import FUSION_WIDTHS, FusionConfig, build_fusion
+        from encoders.fusion import FUSION_WIDTHS, build_fusion
+        from encoders.query_shapes import FusionConfig
+        from encoders.shapes import FrameTemporalConfig
         from encoders.text import open_text_encoder
         from encoders.video import build_video_encoder
 

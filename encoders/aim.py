@@ -4,84 +4,16 @@ N clips, T frames, H W pixels, C channels, B = N * T pictures, L tokens of a pic
 Names in the state dict are those of the released checkpoints.
 """
 
-from dataclasses import dataclass, field
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from encoders.preprocessing import CLIP_MEAN, CLIP_STD, Preprocessing, normalize_pixels
+from encoders.preprocessing import normalize_pixels
+from encoders.shapes import AimConfig
 from encoders.temporal_pool import TemporalPool
-from encoders.video_base import OMIT_DEFAULT, VideoEncoder
+from encoders.video_base import VideoEncoder
 
-_POOLINGS = ("mean", "attention")
 _LEARNED_NAMES = ("temporal_embedding", "temporal_pool.", "_Adapter.", "_Adapter_in.")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AimConfig:
-    """The shape of an AIM encoder."""
-
-    kind: Literal["aim"] = "aim"
-    num_frames: int
-    image_size: int
-    """Frames are squares of this many pixels."""
-    patch_size: int
-    width: int
-    depth: int
-    num_heads: int
-    adapter_ratio: float = 0.25
-    """Width of an adapter's middle layer over the model's width."""
-    adapter_scale: float = 0.5
-    """Weight of the adapter beside the MLP."""
-    drop_path: float = 0.2
-    """Stochastic depth of the last block; it rises linearly from 0 at the first."""
-    num_time_adapters: Literal[1, 2] = field(default=1, metadata=OMIT_DEFAULT)
-    """2 = one more adapter (`T_Adapter_in`, with its own skip) before the attention over frames."""
-    temporal_pooling: Literal["mean", "attention"] = field(default="mean", metadata=OMIT_DEFAULT)
-    """`mean` over frames is the paper's; `attention` sees their order, and starts as the mean."""
-    pixel_mean: tuple[float, float, float] = CLIP_MEAN
-    pixel_std: tuple[float, float, float] = CLIP_STD
-
-    def __post_init__(self) -> None:
-        checked = Preprocessing(mean=self.pixel_mean, std=self.pixel_std)
-        object.__setattr__(self, "pixel_mean", checked.mean)
-        object.__setattr__(self, "pixel_std", checked.std)
-        if min(self.num_frames, self.patch_size, self.width, self.depth, self.num_heads) < 1:
-            raise ValueError(
-                f"num_frames {self.num_frames}, patch_size {self.patch_size}, width {self.width}, depth {self.depth}, "
-                f"num_heads {self.num_heads}: each must be at least 1"
-            )
-        if self.image_size < self.patch_size or self.image_size % self.patch_size:
-            raise ValueError(
-                f"image_size is {self.image_size}; it must be a multiple of patch_size ({self.patch_size})"
-            )
-        if self.width % self.num_heads:
-            raise ValueError(
-                f"width is {self.width}; it must be a multiple of num_heads ({self.num_heads})"
-            )
-        if int(self.width * self.adapter_ratio) < 1:
-            raise ValueError(
-                f"adapter_ratio is {self.adapter_ratio}; an adapter needs at least one middle unit"
-            )
-        if not 0 <= self.drop_path < 1:
-            raise ValueError(f"drop_path is {self.drop_path}; it must lie in [0, 1)")
-        if self.num_time_adapters not in (1, 2) or self.temporal_pooling not in _POOLINGS:
-            raise ValueError(
-                f"num_time_adapters is {self.num_time_adapters} (1 or 2), "
-                f"temporal_pooling is {self.temporal_pooling!r} (one of {_POOLINGS})"
-            )
-
-    @property
-    def embedding_dim(self) -> int:
-        """Length of the clip vector (D)."""
-        return self.width
-
-    @property
-    def num_tokens(self) -> int:
-        """Patches of a picture and the class token (L)."""
-        return (self.image_size // self.patch_size) ** 2 + 1
 
 
 AIM_PRESETS: dict[str, AimConfig] = {

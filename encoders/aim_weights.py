@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from encoders.aim import AimConfig, AimEncoder, is_learned
+from encoders.aim import AimEncoder, is_learned
+from encoders.shapes import AimConfig
 
 _HEAD_WIDTH = 64  # of all CLIP image transformers
 _BLOCK = re.compile(r"transformer\.resblocks\.(\d+)\.")

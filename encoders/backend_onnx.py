@@ -5,14 +5,16 @@ N clips or queries, T frames, H W pixels, C channels, D clip vector, L tokens.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
 
 from encoders.backends import BackendSettings, check_clip_frames, check_queries
 from encoders.card import BundleCard, BundleMismatchError, check_file, read_card
-from encoders.text import Tokenizer, tokenizer_from_json
+
+if TYPE_CHECKING:
+    from encoders.text import Tokenizer
 
 VIDEO_GRAPH = "video.onnx"
 QUERY_GRAPH = "query.onnx"
@@ -91,8 +93,10 @@ class OnnxBackend:
             path, device=self._settings.device, num_threads=self._settings.num_threads
         )
 
-    def _open_query(self) -> tuple[onnxruntime.InferenceSession, Tokenizer]:
+    def _open_query(self) -> "tuple[onnxruntime.InferenceSession, Tokenizer]":
         if self._query is None or self._tokenizer is None:
+            from encoders.text import tokenizer_from_json  # torch comes with it
+
             if self.card.text is None:
                 raise BundleMismatchError(f"{self._settings.bundle_dir} has no text encoder")
             path = check_file(self._settings.bundle_dir, self.card, "tokenizer.json")

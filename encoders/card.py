@@ -5,17 +5,28 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from encoders.engines import EngineRecord, engine_from_dict
-from encoders.fusion import FusionConfig, fusion_config_from_dict, fusion_config_to_dict
-from encoders.preprocessing import Preprocessing
+from encoders.query_shapes import (
+    FusionConfig,
+    TextConfig,
+    fusion_config_from_dict,
+    fusion_config_to_dict,
+    text_config_to_dict,
+)
 from encoders.sampling import SamplingConfig, sampling_to_dict
-from encoders.text import TextConfig, text_config_to_dict
-from encoders.video import VideoEncoderConfig, video_config_from_dict, video_config_to_dict
+from encoders.shapes import (
+    Preprocessing,
+    VideoEncoderConfig,
+    video_config_from_dict,
+    video_config_to_dict,
+)
+
+if TYPE_CHECKING:
+    import torch
 
 CARD_NAME = "card.json"
 CARD_VERSION = 1
@@ -82,7 +93,7 @@ def new_encoder_id(
     video: VideoEncoderConfig,
     sampling: SamplingConfig,
     preprocessing: Preprocessing,
-    weights: Mapping[str, torch.Tensor],
+    weights: "Mapping[str, torch.Tensor]",
 ) -> str:
     """Hash of what changes a gallery vector."""
     described = {
@@ -227,7 +238,9 @@ def _hash_json(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _hash_tensors(weights: Mapping[str, torch.Tensor]) -> str:
+def _hash_tensors(weights: "Mapping[str, torch.Tensor]") -> str:
+    import torch
+
     digest = hashlib.sha256()
     for name in sorted(weights):
         tensor = weights[name].detach().cpu().contiguous()

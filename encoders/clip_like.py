@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from encoders.preprocessing import Preprocessing, normalize_pixels
+from encoders.preprocessing import normalize_pixels
+from encoders.shapes import Preprocessing
 
 _FRAMES_AT_ONCE = 64
 _TEXTS_AT_ONCE = 64

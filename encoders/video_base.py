@@ -9,13 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from encoders.preprocessing import Preprocessing
+from encoders.shapes import Preprocessing
+
 
 # Metadata of a config field that came after cards were written: left out of a card where it holds its default, so that the ids
 # of older bundles stay what they are.
-OMIT_DEFAULT = {"omit_default": True}
-
-
 class VideoEncoderSettings(Protocol):
     """What every config of a video encoder says, whatever else it holds."""
 

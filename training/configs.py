@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from encoders.video import VideoEncoderConfig
+from encoders.shapes import VideoEncoderConfig
 
 Precision = Literal["auto", "fp32", "bf16"]
 

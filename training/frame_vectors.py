@@ -20,13 +20,9 @@ from torch import Tensor
 from cluster.storage import write_atomic
 from encoders.clips import Clip
 from encoders.sampling import SamplingConfig
+from encoders.shapes import VideoEncoderConfig, video_config_from_dict, video_config_to_dict
 from encoders.stages import DeadLetter
-from encoders.video import (
-    VideoEncoderConfig,
-    build_video_encoder,
-    video_config_from_dict,
-    video_config_to_dict,
-)
+from encoders.video import build_video_encoder
 from training.configs import LaunchSettings
 from training.flow import FlowPlan, run_flow
 from training.progress import progress_bar

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from encoders.frame_temporal import FrameTemporalConfig
+from encoders.shapes import FrameTemporalConfig
 from encoders.video import PRESETS
 from training.configs import AugmentConfig, LoopConfig, Stage1Config, Stage2Config
 

@@ -22,7 +22,8 @@ from encoders.clips import Clip, read_clips
 from encoders.decode import DecodeBackendKind
 from encoders.frame_temporal import FrameTemporalEncoder, load_pretrained_image
 from encoders.import_weights import open_weights
-from encoders.video import VideoEncoderConfig, build_video_encoder
+from encoders.shapes import VideoEncoderConfig
+from encoders.video import build_video_encoder
 from encoders.video_base import VideoEncoder
 from training.configs import Stage1Config
 from training.frame_vectors import VectorSource, read_frame_vectors

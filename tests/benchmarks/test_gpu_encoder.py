@@ -5,7 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.gpu_encoder import count_aim_flops, matmul_rate, measure_encode, measure_matmul
-from encoders.aim import AimConfig
+from encoders.shapes import AimConfig
 from encoders.video import PRESETS, build_video_encoder
 
 CPU = torch.device("cpu")

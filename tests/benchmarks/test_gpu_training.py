@@ -2,9 +2,7 @@ import pytest
 import torch
 
 from benchmarks.gpu_training import Stage2Size, describe_training, train_stage1, train_stage2
-from encoders.aim import AimConfig
-from encoders.frame_temporal import FrameTemporalConfig
-from encoders.pose_image import PoseImageConfig
+from encoders.shapes import AimConfig, FrameTemporalConfig, PoseImageConfig
 from encoders.video import PRESETS
 
 CPU = torch.device("cpu")

@@ -10,7 +10,8 @@ from rich.console import Console
 from benchmarks import posed_frames, pretrain_pose
 from benchmarks.dives.pose import MIRROR_ORDER, MIRROR_SIGN, POSE_COLUMNS
 from encoders import pose_image
-from encoders.pose_image import POSE_PREPROCESSING, PoseImageConfig, load_pose_image
+from encoders.pose_image import load_pose_image
+from encoders.shapes import POSE_PREPROCESSING, PoseImageConfig
 
 SMALL = PoseImageConfig(image_size=16, conv_widths=(8, 8), feature_dim=16)
 QUIET = Console(quiet=True)

@@ -13,7 +13,7 @@ from benchmarks import pretrain_pose, pretrain_vit
 from benchmarks.dives.pose import MIRROR_SIGN, POSE_COLUMNS
 from benchmarks.posed_frames import PosedFrames
 from encoders.aim import AIM_PRESETS
-from encoders.pose_image import PoseImageConfig
+from encoders.shapes import PoseImageConfig
 from training.recipes import RECIPES
 from training.stage1 import build_encoder
 

@@ -11,7 +11,8 @@ from benchmarks.fidelity_encoder import (
     random_encoder,
     random_frames,
 )
-from encoders.aim import AimConfig, AimEncoder
+from encoders.aim import AimEncoder
+from encoders.shapes import AimConfig
 
 TINY = AimConfig(
     num_frames=3, image_size=16, patch_size=8, width=8, depth=2, num_heads=2, drop_path=0.0

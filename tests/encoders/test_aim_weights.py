@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks.fidelity_encoder import random_encoder
-from encoders.aim import AimConfig, AimEncoder, is_learned
+from encoders.aim import AimEncoder, is_learned
 from encoders.aim_weights import (
     SourceWeights,
     config_of,
@@ -15,6 +15,7 @@ from encoders.aim_weights import (
     load_weights,
     summarize_names,
 )
+from encoders.shapes import AimConfig
 
 AIM = AimConfig(num_frames=3, image_size=16, patch_size=8, width=8, depth=2, num_heads=2)
 

@@ -10,8 +10,9 @@ import safetensors.torch
 import torch
 
 from benchmarks.fidelity_encoder import random_encoder
-from encoders.aim import AimConfig, is_learned
+from encoders.aim import is_learned
 from encoders.checkpoint_weights import read_checkpoint
+from encoders.shapes import AimConfig
 
 AIM = AimConfig(num_frames=3, image_size=16, patch_size=8, width=8, depth=1, num_heads=2)
 

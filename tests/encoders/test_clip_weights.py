@@ -7,10 +7,10 @@ import torch
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig
 
 from benchmarks.fidelity_encoder import random_clip, random_frames
-from encoders.aim import AimConfig, AimEncoder
+from encoders.aim import AimEncoder
 from encoders.aim_weights import load_weights
 from encoders.clip_weights import read_clip_model
-from encoders.preprocessing import CLIP_MEAN, CLIP_STD
+from encoders.shapes import CLIP_MEAN, CLIP_STD, AimConfig
 
 AIM = AimConfig(num_frames=4, image_size=32, patch_size=8, width=32, depth=3, num_heads=4)
 

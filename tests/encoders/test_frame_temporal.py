@@ -7,13 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from encoders.frame_temporal import FrameTemporalConfig, FrameTemporalEncoder, load_pretrained_image
-from encoders.pose_image import PoseImageConfig
-from encoders.video import (
-    build_video_encoder,
+from encoders.frame_temporal import FrameTemporalEncoder, load_pretrained_image
+from encoders.shapes import (
+    FrameTemporalConfig,
+    PoseImageConfig,
     video_config_from_dict,
     video_config_to_dict,
 )
+from encoders.video import build_video_encoder
 
 SMALL = FrameTemporalConfig(
     num_frames=5,

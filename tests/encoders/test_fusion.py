@@ -7,13 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from encoders.fusion import (
-    FUSION_WIDTHS,
-    FusionConfig,
-    build_fusion,
-    fusion_config_from_dict,
-    fusion_config_to_dict,
-)
+from encoders.fusion import FUSION_WIDTHS, build_fusion
+from encoders.query_shapes import FusionConfig, fusion_config_from_dict, fusion_config_to_dict
 
 TINY = FusionConfig(
     kind="combiner", video_dim=6, text_dim=5, projection_dim=7, hidden_dim=9, dropout=0.5

@@ -7,10 +7,9 @@ import torch
 
 from benchmarks.fidelity_encoder import random_clip, random_encoder, random_frames
 from encoders import import_weights as module
-from encoders.aim import AimConfig
 from encoders.bundle import load_bundle, save_bundle
-from encoders.frame_temporal import FrameTemporalConfig
 from encoders.import_weights import ImportConfig, import_weights, main, open_weights
+from encoders.shapes import AimConfig, FrameTemporalConfig
 from encoders.video import build_video_encoder
 
 AIM = AimConfig(num_frames=3, image_size=16, patch_size=8, width=64, depth=2, num_heads=1)

@@ -9,7 +9,8 @@ import safetensors.torch
 import torch
 
 from encoders import pose_image
-from encoders.pose_image import PoseImage, PoseImageConfig, load_pose_image
+from encoders.pose_image import PoseImage, load_pose_image
+from encoders.shapes import PoseImageConfig
 
 SMALL = PoseImageConfig(image_size=16, conv_widths=(4, 6), feature_dim=7, pose_dim=3)
 

@@ -7,14 +7,9 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, BertTokenizer
 
-from encoders.fusion import FusionConfig, build_fusion
-from encoders.text import (
-    TextConfig,
-    build_text_encoder,
-    open_text_encoder,
-    text_config_to_dict,
-    tokenizer_from_json,
-)
+from encoders.fusion import build_fusion
+from encoders.query_shapes import FusionConfig, TextConfig, text_config_to_dict
+from encoders.text import build_text_encoder, open_text_encoder, tokenizer_from_json
 from encoders.text_numbers import NUM_CODES, count_codes
 
 

@@ -6,12 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from encoders.video import (
-    PRESETS,
-    build_video_encoder,
-    video_config_from_dict,
-    video_config_to_dict,
-)
+from encoders.shapes import video_config_from_dict, video_config_to_dict
+from encoders.video import PRESETS, build_video_encoder
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from encoders.aim import AimConfig
 from encoders.backends import open_backend
 from encoders.bundle import save_bundle
 from encoders.canaries import draw_clips
 from encoders.card import read_card
 from encoders.export_command import ExportCommand, run_export
 from encoders.parity import cosines
+from encoders.shapes import AimConfig
 from encoders.video import build_video_encoder
 
 pytest.importorskip("tensorrt", reason="needs tensorrt: pip install '.[gpu]'")

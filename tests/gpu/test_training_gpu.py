@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from encoders.aim import AimConfig
 from encoders.clips import Clip
-from encoders.fusion import FusionConfig, build_fusion
+from encoders.fusion import build_fusion
+from encoders.query_shapes import FusionConfig
+from encoders.shapes import AimConfig
 from training.annotations.triplet_table import Triplet
 from training.checkpoint import read_metrics
 from training.configs import LoopConfig, Stage1Config, Stage2Config

@@ -13,7 +13,7 @@ import torch
 
 from encoders.bundle import save_bundle
 from encoders.clips import Clip, write_clips
-from encoders.frame_temporal import FrameTemporalConfig
+from encoders.shapes import FrameTemporalConfig
 from encoders.video import build_video_encoder
 from training.annotations.triplets import TripletConfig, build_triplets, write_triplets
 from training.configs import LaunchSettings

@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.gpu_backends import compare_nvdec, compare_onnx_cuda
 from benchmarks.gpu_check import all_steps, choose_steps, main
-from encoders.aim import AimConfig
+from encoders.shapes import AimConfig
 from encoders.video import PRESETS
 
 ROOT = Path(__file__).resolve().parents[2]

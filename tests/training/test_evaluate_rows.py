@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from encoders.bundle import load_bundle, save_bundle
-from encoders.frame_temporal import FrameTemporalConfig
-from encoders.fusion import FusionConfig, build_fusion
+from encoders.fusion import build_fusion
+from encoders.query_shapes import FusionConfig
+from encoders.shapes import FrameTemporalConfig
 from encoders.text import open_text_encoder
 from encoders.video import build_video_encoder
 from training.evaluate_rows import QueryEncoder, check_encoder, check_triplets, read_stage2_config

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from encoders.aim import AimConfig
+from encoders.shapes import AimConfig
 from encoders.video import build_video_encoder
 from training.configs import LoopConfig
 from training.optimizer import build_optimizer, rate_factor, set_learning_rate

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from encoders.aim import AimConfig, AimEncoder
-from encoders.frame_temporal import FrameTemporalConfig, FrameTemporalEncoder
+from encoders.aim import AimEncoder
+from encoders.frame_temporal import FrameTemporalEncoder
+from encoders.shapes import AimConfig, FrameTemporalConfig
 from training.recompute import recompute_blocks
 
 SHAPE = AimConfig(

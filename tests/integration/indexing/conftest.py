@@ -10,11 +10,12 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import BertConfig, BertModel
 
-from encoders.aim import AimConfig
 from encoders.bundle import save_bundle
 from encoders.export import ExportConfig, export_onnx
-from encoders.fusion import FusionConfig, build_fusion
-from encoders.text import TextConfig, TextEncoder, Tokenizer
+from encoders.fusion import build_fusion
+from encoders.query_shapes import FusionConfig, TextConfig
+from encoders.shapes import AimConfig
+from encoders.text import TextEncoder, Tokenizer
 from encoders.video import build_video_encoder
 
 _HERE = Path(__file__).parent

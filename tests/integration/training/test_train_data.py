@@ -17,9 +17,10 @@ from transformers import (
 )
 
 from benchmarks.learnable_data import LearnableSize, make_learnable_data, write_released
-from encoders.aim import AimConfig, AimEncoder
+from encoders.aim import AimEncoder
 from encoders.bundle import load_bundle, save_bundle
 from encoders.metrics import mean_average_precision_at_k
+from encoders.shapes import AimConfig
 from encoders.text import open_text_encoder
 from training.annotations.triplet_table import read_triplets
 from training.evaluate_rows import read_stage2_config

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from encoders.aim import AimConfig
 from encoders.backends import open_backend
 from encoders.bundle import load_bundle
 from encoders.clips import read_clips, write_clips
 from encoders.decode import Span, decode_clips
+from encoders.shapes import AimConfig
 from training.configs import AugmentConfig, LaunchSettings, LoopConfig, Stage1Config
 from training.evaluate_problem import read_unit_vectors
 from training.recipes import RECIPES

@@ -1,0 +1,228 @@
+"""What shape has a video encoder, and what happens to its pixels? The configs that a card describes.
+
+No torch here: what only reads a card (indexing, verify) starts without it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+_OMIT_DEFAULT = {"omit_default": True}
+_POOLINGS = ("mean", "attention")
+
+TemporalKind = Literal["ordered", "single", "mean"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preprocessing:
+    """(pixel / 255 - mean) / std for red, green and blue; recorded in the card."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mean", tuple(float(value) for value in self.mean))
+        object.__setattr__(self, "std", tuple(float(value) for value in self.std))
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ValueError(
+                f"mean is {self.mean} and std is {self.std}; both need three numbers, std above 0"
+            )
+
+
+POSE_PREPROCESSING = Preprocessing(mean=(0.45, 0.45, 0.45), std=(0.25, 0.25, 0.25))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AimConfig:
+    """The shape of an AIM encoder."""
+
+    kind: Literal["aim"] = "aim"
+    num_frames: int
+    image_size: int
+    """Frames are squares of this many pixels."""
+    patch_size: int
+    width: int
+    depth: int
+    num_heads: int
+    adapter_ratio: float = 0.25
+    """Width of an adapter's middle layer over the model's width."""
+    adapter_scale: float = 0.5
+    """Weight of the adapter beside the MLP."""
+    drop_path: float = 0.2
+    """Stochastic depth of the last block; it rises linearly from 0 at the first."""
+    num_time_adapters: Literal[1, 2] = field(default=1, metadata=_OMIT_DEFAULT)
+    """2 = one more adapter (`T_Adapter_in`, with its own skip) before the attention over frames."""
+    temporal_pooling: Literal["mean", "attention"] = field(default="mean", metadata=_OMIT_DEFAULT)
+    """`mean` over frames is the paper's; `attention` sees their order, and starts as the mean."""
+    pixel_mean: tuple[float, float, float] = CLIP_MEAN
+    pixel_std: tuple[float, float, float] = CLIP_STD
+
+    def __post_init__(self) -> None:
+        checked = Preprocessing(mean=self.pixel_mean, std=self.pixel_std)
+        object.__setattr__(self, "pixel_mean", checked.mean)
+        object.__setattr__(self, "pixel_std", checked.std)
+        if min(self.num_frames, self.patch_size, self.width, self.depth, self.num_heads) < 1:
+            raise ValueError(
+                f"num_frames {self.num_frames}, patch_size {self.patch_size}, width {self.width}, depth {self.depth}, "
+                f"num_heads {self.num_heads}: each must be at least 1"
+            )
+        if self.image_size < self.patch_size or self.image_size % self.patch_size:
+            raise ValueError(
+                f"image_size is {self.image_size}; it must be a multiple of patch_size ({self.patch_size})"
+            )
+        if self.width % self.num_heads:
+            raise ValueError(
+                f"width is {self.width}; it must be a multiple of num_heads ({self.num_heads})"
+            )
+        if int(self.width * self.adapter_ratio) < 1:
+            raise ValueError(
+                f"adapter_ratio is {self.adapter_ratio}; an adapter needs at least one middle unit"
+            )
+        if not 0 <= self.drop_path < 1:
+            raise ValueError(f"drop_path is {self.drop_path}; it must lie in [0, 1)")
+        if self.num_time_adapters not in (1, 2) or self.temporal_pooling not in _POOLINGS:
+            raise ValueError(
+                f"num_time_adapters is {self.num_time_adapters} (1 or 2), "
+                f"temporal_pooling is {self.temporal_pooling!r} (one of {_POOLINGS})"
+            )
+
+    @property
+    def embedding_dim(self) -> int:
+        """Length of the clip vector (D)."""
+        return self.width
+
+    @property
+    def num_tokens(self) -> int:
+        """Patches of a picture and the class token (L)."""
+        return (self.image_size // self.patch_size) ** 2 + 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PoseImageConfig:
+    """The shape of the image part."""
+
+    image_size: int = 64
+    """Frames are squares of this many pixels."""
+    conv_widths: tuple[int, ...] = (24, 48, 96, 160)
+    """Channels after each halving of the picture."""
+    feature_dim: int = 192
+    pose_dim: int = 50
+    """Numbers per frame that pretraining regresses; they join the features."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "conv_widths", tuple(self.conv_widths))
+        if not self.conv_widths or min(self.conv_widths) < 1:
+            raise ValueError(f"conv_widths is {self.conv_widths}; every width must be at least 1")
+        factor = 2 ** len(self.conv_widths)
+        if self.image_size < factor or self.image_size % factor:
+            raise ValueError(
+                f"image_size is {self.image_size}; {len(self.conv_widths)} halvings need a multiple of {factor}"
+            )
+        if self.feature_dim < 1 or self.pose_dim < 1:
+            raise ValueError(
+                f"feature_dim is {self.feature_dim} and pose_dim is {self.pose_dim}; both must be at least 1"
+            )
+
+    @property
+    def vector_dim(self) -> int:
+        """Length of a frame vector: features and pose."""
+        return self.feature_dim + self.pose_dim
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FrameTemporalConfig:
+    """A frame_temporal encoder."""
+
+    kind: Literal["frame_temporal"] = "frame_temporal"
+    num_frames: int = 24
+    image: PoseImageConfig = field(default_factory=PoseImageConfig)
+    embedding_dim: int = 128
+    """Width of the transformer and of the clip vector (D)."""
+    depth: int = 3
+    num_heads: int = 4
+    dropout: float = 0.1
+    temporal: TemporalKind = "ordered"
+    """`ordered` sees all frames in order; the other two are controls with the same weights: each frame by itself, averaged.
+    `mean` trains on all T frames, `single` on one random frame of them."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.image, dict):
+            object.__setattr__(self, "image", PoseImageConfig(**self.image))
+        if min(self.num_frames, self.depth, self.num_heads) < 1:
+            raise ValueError(
+                f"num_frames {self.num_frames}, depth {self.depth}, num_heads {self.num_heads}: each must be at least 1"
+            )
+        if self.embedding_dim < 1 or self.embedding_dim % self.num_heads:
+            raise ValueError(
+                f"embedding_dim is {self.embedding_dim}; it must be a multiple of num_heads ({self.num_heads})"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}; it must lie in [0, 1)")
+        if self.temporal not in ("ordered", "single", "mean"):
+            raise ValueError(
+                f"temporal is {self.temporal!r}; choose one of 'ordered', 'single', 'mean'"
+            )
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square frames."""
+        return self.image.image_size
+
+    @property
+    def pixel_mean(self) -> tuple[float, float, float]:
+        """The image part was pretrained with it."""
+        return POSE_PREPROCESSING.mean
+
+    @property
+    def pixel_std(self) -> tuple[float, float, float]:
+        """The image part was pretrained with it."""
+        return POSE_PREPROCESSING.std
+
+
+VideoEncoderConfig = AimConfig | FrameTemporalConfig
+
+_KINDS: dict[str, type[VideoEncoderConfig]] = {
+    "aim": AimConfig,
+    "frame_temporal": FrameTemporalConfig,
+}
+
+
+def video_config_to_dict(config: VideoEncoderConfig) -> dict[str, Any]:
+    """What the card keeps; JSON types only, `video_config_from_dict` is its inverse."""
+    omitted = {
+        field.name
+        for field in fields(config)
+        if field.metadata.get("omit_default") and getattr(config, field.name) == field.default
+    }
+    return _plain({name: value for name, value in asdict(config).items() if name not in omitted})
+
+
+def video_config_from_dict(values: Mapping[str, Any]) -> VideoEncoderConfig:
+    """The config that a card describes; ValueError for an unknown kind or key."""
+    config_class = _kind(values.get("kind"))
+    known = {field.name for field in fields(config_class)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ValueError(
+            f"a {values['kind']!r} encoder has no {', '.join(map(repr, unknown))}; it has {sorted(known)}"
+        )
+    try:
+        return config_class(**values)
+    except TypeError as error:
+        raise ValueError(f"not a {values['kind']!r} encoder: {error}") from error
+
+
+def _kind(name: Any) -> type[VideoEncoderConfig]:
+    if name not in _KINDS:
+        raise ValueError(f"video encoder kind {name!r} is unknown; choose one of {sorted(_KINDS)}")
+    return _KINDS[name]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
