@@ -7,18 +7,15 @@ import sys
 import time
 from pathlib import Path
 
-import av
 import numpy as np
 import psutil
+from expected import expected_vectors
+from small_videos import write_video
 
-from encoders.backends import open_backend
 from encoders.card import read_card
-from encoders.clips import Clip, read_clips, write_clips
-from encoders.decode import Span, decode_clips
+from encoders.clips import Clip, write_clips
 from indexing import verify
-from indexing.content import hash_file
 from indexing.milvus import open_collection
-from indexing.plan import clip_key
 
 NUM_VIDEOS, CLIPS_PER_VIDEO = 60, 4
 
@@ -27,17 +24,7 @@ def write_archive(folder: Path) -> Path:
     folder.mkdir()
     clips = []
     for number in range(NUM_VIDEOS):
-        rng = np.random.default_rng(number)
-        path = folder / f"{number:02d}.mp4"
-        with av.open(str(path), "w") as container:
-            stream = container.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
-            stream.width = stream.height = 48
-            stream.pix_fmt = "yuv420p"
-            picture = rng.integers(0, 255, (6, 6, 3)).astype(np.uint8).repeat(8, 0).repeat(8, 1)
-            for turn in range(6 * CLIPS_PER_VIDEO):
-                frame = av.VideoFrame.from_ndarray(np.roll(picture, 3 * turn, 1), format="rgb24")
-                container.mux(stream.encode(frame))
-            container.mux(stream.encode())
+        path = write_video(folder / f"{number:02d}.mp4", number, num_frames=6 * CLIPS_PER_VIDEO)
         clips += [
             Clip(
                 clip_id=f"{number:02d}-{i}",
@@ -49,19 +36,6 @@ def write_archive(folder: Path) -> Path:
         ]
     write_clips(folder / "clips.parquet", clips)
     return folder / "clips.parquet"
-
-
-def expected_vectors(bundle_dir: Path, clips_path: Path) -> dict[str, np.ndarray]:
-    """Key -> vector, computed here without Ray, Milvus or a ledger."""
-    card, encoder = read_card(bundle_dir), open_backend(bundle_dir, "onnx")
-    vectors = {}
-    for clip in read_clips(clips_path):
-        span = Span(start_s=clip.start_s, end_s=clip.end_s)
-        frames_NTHWC = decode_clips(clip.video_uri, [span], card.sampling).frames_NTHWC
-        content_hash = hash_file(clip.video_uri)
-        key = clip_key(card.encoder_id, clip.clip_id, content_hash, clip.start_s, clip.end_s)
-        vectors[key] = encoder.embed_clips(frames_NTHWC)[0]
-    return vectors
 
 
 def start(arguments: list[str], log: Path) -> subprocess.Popen:

@@ -16,7 +16,7 @@ from places import MilvusProcess, Proxy, RayCluster
 from small_videos import write_video
 
 from encoders.card import read_card
-from encoders.clips import Clip, read_clips, write_clips
+from encoders.clips import Clip, write_clips
 from indexing.milvus import open_collection
 from indexing.verify import VerifyConfig, faults, verify_archive
 
@@ -256,21 +256,3 @@ def _end_group(driver: subprocess.Popen) -> None:
     with suppress(ProcessLookupError):
         os.killpg(driver.pid, signal.SIGKILL)
     driver.wait()
-
-
-def expected_vectors(bundle_dir: Path, clips_path: Path) -> dict[str, np.ndarray]:
-    """Key -> vector, computed here without Ray, Milvus or a ledger."""
-    from encoders.backends import open_backend
-    from encoders.decode import Span, decode_clips
-    from indexing.content import hash_file
-    from indexing.plan import clip_key
-
-    card, encoder = read_card(bundle_dir), open_backend(bundle_dir, "onnx")
-    vectors = {}
-    for clip in read_clips(clips_path):
-        span = Span(start_s=clip.start_s, end_s=clip.end_s)
-        frames_NTHWC = decode_clips(clip.video_uri, [span], card.sampling).frames_NTHWC
-        content_hash = hash_file(clip.video_uri)
-        key = clip_key(card.encoder_id, clip.clip_id, content_hash, clip.start_s, clip.end_s)
-        vectors[key] = encoder.embed_clips(frames_NTHWC)[0]
-    return vectors

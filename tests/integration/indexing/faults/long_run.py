@@ -15,10 +15,11 @@ from pathlib import Path
 _HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(_HERE), str(_HERE.parent), str(_HERE.parents[3])]
 
-from harness import expected_vectors, fault_of_seed, run_fault, write_archive  # noqa: E402
+from expected import expected_vectors  # noqa: E402
+from harness import fault_of_seed, run_fault, write_archive  # noqa: E402
 from mutants import index_mutants  # noqa: E402
 
-from benchmarks.harness import write_record  # noqa: E402
+from benchmarks.harness import capture_environment, write_record  # noqa: E402
 
 
 def main() -> int:
@@ -56,7 +57,10 @@ def main() -> int:
         len(lines) == arguments.faults and mutants.get("mutants_tried", 0) == arguments.mutants
     )
     if arguments.record and is_whole:
-        _say(str(write_record("index_faults", config=vars(arguments), metrics=metrics)))
+        # The parts of a run that was stopped may have run at several commits: each line says at which.
+        commits = sorted({str(line.get("commit")) for line in lines})
+        config = vars(arguments) | {"out": str(arguments.out), "commits": commits}
+        _say(str(write_record("index_faults", config=config, metrics=metrics)))
     bad = ("lost", "duplicated", "stale", "wrong_vectors", "hung")
     is_right = not any(metrics[f"faults_{one}"] for one in bad)
     is_right = is_right and not mutants.get("mutants_crashed") and not mutants.get("mutants_lost")
@@ -66,6 +70,7 @@ def main() -> int:
 def _run_faults(out: Path, bundle_dir: Path, num_faults: int, give_up: float) -> list[dict]:
     done = out / "faults.jsonl"
     lines = [json.loads(line) for line in done.read_text().splitlines()] if done.exists() else []
+    commit = capture_environment()["git_commit"]
     with tempfile.TemporaryDirectory() as folder:
         clips = write_archive(Path(folder) / "videos")
         expected = expected_vectors(bundle_dir, clips)
@@ -77,7 +82,7 @@ def _run_faults(out: Path, bundle_dir: Path, num_faults: int, give_up: float) ->
             result = run_fault(
                 fault_of_seed(seed), place, bundle_dir=bundle_dir, clips=clips, expected=expected
             )
-            lines.append(asdict(result))
+            lines.append(asdict(result) | {"commit": commit})
             with done.open("a") as file:
                 file.write(json.dumps(lines[-1]) + "\n")
             _say(json.dumps(lines[-1]))

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from harness import KINDS, expected_vectors, fault_of_seed, run_fault, write_archive
+from expected import expected_vectors
+from harness import KINDS, fault_of_seed, run_fault, write_archive
 
 
 @pytest.fixture(scope="module")
