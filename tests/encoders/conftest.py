@@ -122,7 +122,8 @@ def _tiny_text():
     from tokenizers.pre_tokenizers import Whitespace
     from transformers import BertConfig, BertModel
 
-    from encoders.text import TextConfig, TextEncoder, Tokenizer
+    from encoders.query_shapes import TextConfig
+    from encoders.text import TextEncoder, Tokenizer
 
     words = {"[PAD]": 0, "[UNK]": 1, "in": 2, "tuck": 3, "two": 4, "twists": 5, "with": 6}
     fast = FastTokenizer(WordLevel(words, unk_token="[UNK]"))
@@ -148,8 +149,9 @@ def _tiny_parts() -> dict:
     """Everything that save_bundle takes, tiny, with no weight at zero."""
     import torch
 
-    from encoders.aim import AimConfig
-    from encoders.fusion import FusionConfig, build_fusion
+    from encoders.fusion import build_fusion
+    from encoders.query_shapes import FusionConfig
+    from encoders.shapes import AimConfig
     from encoders.video import build_video_encoder
 
     torch.manual_seed(0)
@@ -200,3 +202,37 @@ def exported_video_bundle(tmp_path_factory) -> Path:
     frames = draw_clips(card.sampling, 5, name="mine")
     export_onnx(ExportConfig(bundle_dir=folder, num_clips=5), frames_NTHWC=frames)
     return folder
+
+
+@pytest.fixture
+def engine():
+    """The record of an engine that was run on a GPU and came near enough."""
+    from encoders.drift import DriftReport
+    from encoders.engines import EngineRecord, EngineTarget
+
+    target = EngineTarget(
+        library="tensorrt", version="11.4.0", gpu="NVIDIA H200", compute_capability="SM90"
+    )
+    drift = DriftReport(
+        min_cosine_clips=0.9999,
+        mean_cosine_clips=0.99999,
+        min_cosine_queries=None,
+        mean_cosine_queries=None,
+        top_k_overlap=0.99,
+        map_difference=-0.001,
+        map_of="labels",
+        top_k=10,
+        num_clips=64,
+        num_queries=0,
+        clips_from="clips.parquet",
+    )
+    return EngineRecord(
+        target=target,
+        precision="fp16",
+        reduced="most",
+        max_batch_size=64,
+        graphs={"video.onnx": "a" * 64},
+        files={"video.engine": "b" * 64},
+        drift=drift,
+        onnx_drift=None,
+    )

@@ -5,84 +5,59 @@ from dataclasses import replace
 import pytest
 
 from encoders.card import card_from_dict, card_to_dict, read_card
-from encoders.drift import DriftReport
-from encoders.engines import EngineRecord, EngineTarget, engine_name, find_engines
+from encoders.engines import EngineTarget, engine_name, find_engines
 
-H200 = EngineTarget(
-    library="tensorrt", version="11.4.0", gpu="NVIDIA H200", compute_capability="SM90"
-)
-GOOD = DriftReport(
-    min_cosine_clips=0.9999,
-    mean_cosine_clips=0.99999,
-    min_cosine_queries=None,
-    mean_cosine_queries=None,
-    top_k_overlap=0.99,
-    map_difference=-0.001,
-    map_of="labels",
-    top_k=10,
-    num_clips=64,
-    num_queries=0,
-    clips_from="clips.parquet",
-)
-ENGINE = EngineRecord(
-    target=H200,
-    precision="fp16",
-    reduced="most",
-    max_batch_size=64,
-    graphs={"video.onnx": "a" * 64},
-    files={"video.engine": "b" * 64},
-    drift=GOOD,
-    onnx_drift=None,
-)
 FILES = {"video.onnx": "a" * 64, "video.safetensors": "c" * 64}
 
 
 @pytest.mark.parametrize(
-    "here",
+    "change",
     [
-        replace(H200, gpu="NVIDIA H100"),
-        replace(H200, version="11.4.1"),
-        replace(H200, compute_capability="SM100"),
-        replace(H200, library="tensorrt-rtx"),
+        {"gpu": "NVIDIA H100"},
+        {"version": "11.4.1"},
+        {"compute_capability": "SM100"},
+        {"library": "tensorrt-rtx"},
     ],
 )
-def test_another_machine_has_no_engine(here):
-    assert find_engines([ENGINE], H200, FILES) == [ENGINE]
-    assert find_engines([ENGINE], here, FILES) == []
+def test_another_machine_has_no_engine(engine, change):
+    assert find_engines([engine], engine.target, FILES) == [engine]
+    assert find_engines([engine], replace(engine.target, **change), FILES) == []
 
 
-def test_graphs_that_were_exported_again_have_no_engine():
-    assert find_engines([ENGINE], H200, FILES | {"video.onnx": "d" * 64}) == []
-    assert find_engines([ENGINE], H200, {}) == []
+def test_graphs_that_were_exported_again_have_no_engine(engine):
+    assert find_engines([engine], engine.target, FILES | {"video.onnx": "d" * 64}) == []
+    assert find_engines([engine], engine.target, {}) == []
 
 
-def test_an_engine_built_ahead_of_time_runs_on_every_gpu_of_its_capability():
+def test_an_engine_built_ahead_of_time_runs_on_every_gpu_of_its_capability(engine):
     ahead = EngineTarget(
         library="tensorrt-rtx", version="1.7", gpu="any", compute_capability="SM89"
     )
-    engine = replace(ENGINE, target=ahead)
+    engine = replace(engine, target=ahead)
     here = replace(ahead, gpu="NVIDIA L4")
     assert find_engines([engine], here, FILES) == [engine]
     assert find_engines([engine], replace(here, compute_capability="SM86"), FILES) == []
 
 
-def test_the_line_of_an_engine_says_not_run_until_it_was():
-    assert ENGINE.line() == (
+def test_the_line_of_an_engine_says_not_run_until_it_was(engine):
+    assert engine.line() == (
         "tensorrt 11.4.0 on NVIDIA H200 (SM90), fp16: lowest cosine 0.999900 over 64 clips (clips.parquet)"
     )
-    assert replace(ENGINE, drift=None).line().endswith("fp16: not run")
+    assert replace(engine, drift=None).line().endswith("fp16: not run")
 
 
-def test_a_file_name_says_everything_that_an_engine_depends_on():
-    name = engine_name("video.onnx", "1a2b3c4d" * 8, H200, "fp16")
+def test_a_file_name_says_everything_that_an_engine_depends_on(engine):
+    name = engine_name("video.onnx", "1a2b3c4d" * 8, engine.target, "fp16")
     assert name == "video-nvidia-h200-sm90-tensorrt-11.4.0-fp16-1a2b3c4d.engine"
 
 
-def test_a_card_without_engines_is_written_as_before_and_bad_ones_are_refused(exported_bundle):
+def test_a_card_without_engines_is_written_as_before_and_bad_ones_are_refused(
+    exported_bundle, engine
+):
     card = read_card(exported_bundle)
     values = card_to_dict(card)
     assert "engines" not in values
-    listed = card_to_dict(replace(card, engines=(ENGINE,)))
+    listed = card_to_dict(replace(card, engines=(engine,)))
     assert listed["bundle_id"] == values["bundle_id"]
     with pytest.raises(ValueError, match="own folder"):
         card_from_dict(
