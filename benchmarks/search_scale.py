@@ -8,8 +8,9 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,7 @@ DIM = 768
 NOISE_DIM = 64
 NUM_LABELS = 300
 COLLECTION = "scale"
+INDEX = HnswIndex(m=16, ef_construction=100)
 EF_CHOICES = (32, 48, 64, 96, 128, 192, 256, 384, 512, 1024)
 _CHUNK = 2000
 _POSITIONS, _TWISTS = ("pike", "tuck", "free"), ("0.5", "1.5", "2.5", "3.5")
@@ -97,7 +99,7 @@ def make_bundle(folder: Path, *, widths: str) -> Path:
 
 def fill(
     collection: ClipCollection, mixture: Mixture, bundle_dir: Path, state_path: Path
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Insert what is missing and build the index; seconds that this call took."""
     card = read_card(bundle_dir)
     collection.create_or_check(encoder_id=card.encoder_id, embedding_dim=card.embedding_dim)
@@ -114,20 +116,26 @@ def fill(
         write_atomic(state_path, json.dumps(state).encode())
         say(f"vectors {start + len(vectors_ND)} of {mixture.num_vectors}")
     inserted_s = time.monotonic() - start_s
-    if not state.get("is_indexed"):
+    if state.get("index") != asdict(INDEX):
         collection.flush()
-        if collection.index_type() != "HNSW":  # else a killed run began it
-            build_index(collection, HnswIndex(m=16, ef_construction=200), wait=False)
-        while (progress := index_progress(collection))[0] < progress[1]:
-            say(f"index {progress[0]} of {progress[1]}")
-            time.sleep(2)
-        state["is_indexed"] = True
+        build_index(collection, INDEX, wait=False)
+        state |= {"index": asdict(INDEX), "is_indexed": False}
         write_atomic(state_path, json.dumps(state).encode())
+    while not state["is_indexed"]:
+        progress = index_progress(collection)
+        state["is_indexed"] = progress[0] >= progress[1] >= mixture.num_vectors
+        say(f"index {progress[0]} of {progress[1]}")
+        time.sleep(2)
+    write_atomic(state_path, json.dumps(state).encode())
     collection.load()
     count = collection.count()
     if count != mixture.num_vectors:
         raise ValueError(f"the collection has {count} vectors, not {mixture.num_vectors}; remove {state_path.parent}")  # fmt: skip
-    return {"insert_s": inserted_s, "index_s": time.monotonic() - start_s - inserted_s}
+    return {
+        "insert_s": inserted_s,
+        "index_s": time.monotonic() - start_s - inserted_s,
+        "index": f"HNSW {asdict(INDEX)}",
+    }
 
 
 def exact_ids(vectors_ND: np.ndarray, query_D: np.ndarray, *, limit: int) -> list[int]:
