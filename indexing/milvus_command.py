@@ -66,6 +66,7 @@ def start(folder: Path, port: int = 0) -> str:
             stdout=log,
             stderr=log,
             start_new_session=True,
+            env=os.environ | {"ETCD_CONFIG_PATH": str(_write_etcd_config(folder.resolve()))},
         )
     state = {"pid": holder.pid, "started": psutil.Process(holder.pid).create_time()}
     uri = f"http://127.0.0.1:{port}"
@@ -130,6 +131,22 @@ def _holder(folder: Path) -> psutil.Process | None:
         return process if is_it and process.status() != psutil.STATUS_ZOMBIE else None
     except (KeyError, psutil.NoSuchProcess):
         return None
+
+
+def _write_etcd_config(folder: Path) -> Path:
+    """Ports of its own for the etcd inside the server: with its fixed ones, a machine could run only one server."""
+    client, peer = (f"http://127.0.0.1:{_free_port()}" for _ in range(2))
+    lines = {
+        "name": "default",
+        "listen-client-urls": client,
+        "advertise-client-urls": client,
+        "listen-peer-urls": peer,
+        "initial-advertise-peer-urls": peer,
+        "initial-cluster": f"default={peer}",
+    }
+    path = folder / "etcd.yaml"
+    write_atomic(path, "".join(f"{key}: {value}\n" for key, value in lines.items()).encode())
+    return path
 
 
 def _free_port() -> int:
