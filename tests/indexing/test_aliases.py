@@ -31,10 +31,13 @@ def fill(address: str, name: str, num_rows: int = 3) -> None:
     collection = ClipCollection(address, name)
     collection.create_or_check(encoder_id=f"encoder-{name}", embedding_dim=DIM)
     texts = dict.fromkeys(("video_uri", "label", "split", "backend", "precision"), "")
-    for i in range(num_rows):
-        row = {"clip_key": f"{name}-{i}", "clip_id": str(i), "start_s": 0.0, "end_s": 1.0}
-        row |= texts | {"attributes": {}, "embedding": np.eye(DIM)[i].tolist()}
-        collection.upsert([row])
+    rows = [
+        texts
+        | {"clip_key": f"{name}-{i}", "clip_id": str(i), "start_s": 0.0, "end_s": 1.0}
+        | {"attributes": {}, "embedding": np.eye(DIM)[i].tolist()}
+        for i in range(num_rows)
+    ]
+    collection.upsert(rows)
     collection.flush()
     collection.close()
 
