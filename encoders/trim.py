@@ -115,7 +115,8 @@ def main() -> None:
     parser.add_argument("--deadline-s", type=float, required=True)
     arguments = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (DEFAULT_MEMORY_LIMIT_BYTES,) * 2)
+    limit = DEFAULT_MEMORY_LIMIT_BYTES
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     signal.alarm(math.ceil(arguments.deadline_s))
     try:
         span = Span(start_s=arguments.start_s, end_s=arguments.end_s)
