@@ -81,7 +81,8 @@ def fit_with_ray(
 def _set_controller(*, is_local: bool) -> None:
     """What the environment says goes first.
 
-    Ray's controller asks its workers every 2 s whether they have finished; ours may end within a second.
+    Ray's controller listens to its workers every 2 s, and an epoch's report waits until it is heard: short
+    epochs, and the end of a run, took 2 s each.
     What watches for nodes that a cloud takes back is one more process with torch in it, and a Ray that
     was started here has no such nodes.
     """
