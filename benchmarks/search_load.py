@@ -97,27 +97,30 @@ def at_rate(
     """Queries at fixed times, whether or not earlier ones were answered; `during` is called once a second."""
     replies: list[Reply] = []
     late_s, memory = [0.0], [service.memory_mib()]
-    turns = itertools.count()
+    turns, ended = itertools.count(), threading.Event()
     start_s = time.monotonic()
 
     def run(_number: int) -> None:
         client = service.client()
         while (due_s := start_s + next(turns) / per_s) < start_s + seconds:
             wait_s = due_s - time.monotonic()
-            if wait_s > 0:
-                time.sleep(wait_s)
+            if ended.wait(max(wait_s, 0)):
+                break
             late_s[0] = max(late_s[0], -wait_s)
             replies.append(client.ask(next(queries)))
         client.close()
 
     with ThreadPoolExecutor(NUM_SENDERS) as pool:
         running = [pool.submit(run, number) for number in range(NUM_SENDERS)]
-        while not all(one.done() for one in running):
-            time.sleep(1)
-            elapsed_s = time.monotonic() - start_s
-            during(elapsed_s)
-            if int(elapsed_s) % 10 == 0:
-                memory.append(service.memory_mib())
+        try:
+            while not all(one.done() for one in running):
+                time.sleep(1)
+                elapsed_s = time.monotonic() - start_s
+                during(elapsed_s)
+                if int(elapsed_s) % 10 == 0:
+                    memory.append(service.memory_mib())
+        finally:
+            ended.set()  # also where the run is interrupted
         for one in running:
             one.result()
     took_s = time.monotonic() - start_s
