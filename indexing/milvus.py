@@ -14,6 +14,7 @@ from pymilvus.exceptions import MilvusException
 
 from indexing.milvus_calls import Asking, ask
 from indexing.milvus_server import serve_milvus
+from indexing.sources import public_uri
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ class ClipCollection:
             self._client = MilvusClient(uri=address, timeout=10)
         except MilvusException as error:
             raise ConnectionError(
-                f"no Milvus answers at {address!r} ({error}); start it, or give a folder to use "
+                f"no Milvus answers at {public_uri(address)!r} ({error}); start it, or give a folder to use "
                 "Milvus Lite"
             ) from error
 
@@ -94,7 +95,7 @@ class ClipCollection:
         """Refuse a collection that is missing or holds vectors of another encoder."""
         if not self.exists():
             raise ValueError(
-                f"Milvus at {self.address!r} has no collection {self.name!r}; run `tfcovr index` "
+                f"Milvus at {public_uri(self.address)!r} has no collection {self.name!r}; run `tfcovr index` "
                 "first, or name another with --collection"
             )
         described = ask(lambda: self._client.describe_collection(self.name, timeout=_TIMEOUT_S))

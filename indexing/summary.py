@@ -11,6 +11,7 @@ import numpy as np
 
 from cluster.storage import write_atomic
 from encoders.stages import DeadLetter
+from indexing.sources import public_uri
 from indexing.speed import StageSpeed
 
 SUMMARY = "index_summary.json"
@@ -71,8 +72,12 @@ class IndexSummary:
     encoder_id: str
     bundle_dir: str
     milvus_uri: str
+    """Kept without user and password, for it is printed and written."""
     collection: str
     dead_letters: tuple[DeadLetter, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "milvus_uri", public_uri(self.milvus_uri))
 
     def lines(self) -> list[str]:
         """For people."""

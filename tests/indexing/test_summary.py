@@ -1,10 +1,12 @@
 """The tally of a run: what it adds up, and when it can say what a longer run would come to."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 
 from indexing import summary
-from indexing.summary import Tally
+from indexing.summary import SUMMARY, IndexSummary, Tally, write_summary
 
 
 def batch(num_clips: int) -> dict[str, np.ndarray]:
@@ -39,3 +41,17 @@ def test_batches_that_come_at_once_at_the_end_say_nothing_about_a_longer_run(clo
     for clock[0] in (200.0, 200.01):
         tally.add(batch(24))
     assert tally.clips_per_s_warm() == 0
+
+
+def test_a_password_of_milvus_is_neither_printed_nor_written(tmp_path) -> None:
+    empty = {"Mapping": {}, "tuple": ()}
+    values = {
+        one.name: empty.get(str(one.type).partition("[")[0].rpartition(".")[2], 0)
+        for one in fields(IndexSummary)
+    }
+    values |= {"milvus_uri": "http://root:hunter2@milvus:19530", "collection": "clips"}
+    made = IndexSummary(**values)
+    write_summary(tmp_path, made)
+    assert "http://milvus:19530" in "\n".join(made.lines())
+    text = (tmp_path / SUMMARY).read_text() + "\n".join(made.lines())
+    assert "hunter2" not in text
