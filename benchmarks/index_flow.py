@@ -1,9 +1,8 @@
-"""What share of the machine reaches the archive? The whole flow against its parts alone, a plain script, and twice the workers."""
+"""What share of the machine reaches the archive? The whole flow against its parts alone, a plain script, and twice the cores."""
 
 import os
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from encoders.stages import DecodeStage, EmbedStage
 from indexing.config import IndexConfig
 from indexing.milvus import ClipCollection, open_collection
 from indexing.pipeline import index_archive
-from indexing.resources import WorkerOptions
 from indexing.summary import IndexSummary
 from indexing.write import collection_row
 
@@ -30,24 +28,28 @@ _CLIPS_PER_VIDEO = 4
 _INSERT_ROWS = 32
 
 
-def measure_flow(bundle_dir: Path, *, num_rounds: int, scale: float) -> dict[str, object]:
-    """End to end over CPU-seconds alone, over a sequential script, and with two embedding workers over one."""
-    num_cores = len(os.sched_getaffinity(0))
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        clips = _write_archive(folder, max(int(150 * scale), 4))
-        cpu_s = cpu_seconds_alone(bundle_dir, clips[: max(len(clips) // 4, 16)], folder)
-        rates: dict[str, list[float]] = {"flow": [], "sequential": [], "one": [], "two": []}
-        with ray_session(num_cpus=num_cores):
-            for number in range(num_rounds):
-                place = folder / f"round-{number}"
-                rates["flow"].append(_rate(_index(bundle_dir, folder, place / "flow")))
-                rates["sequential"].append(_sequential_rate(bundle_dir, clips, place, num_cores))
-                for name, count in (("one", 1), ("two", 2)):
-                    workers = WorkerOptions(num_decode_workers=1, num_embed_workers=count)
-                    rates[name].append(_rate(_index(bundle_dir, folder, place / name, workers)))
+def measure_flow(
+    bundle_dir: Path, *, num_rounds: int, scale: float, folder: Path, say: Callable[[str], None]
+) -> dict[str, object]:
+    """End to end over CPU-seconds alone, over a sequential script, and on two cores over one."""
+    cores = sorted(os.sched_getaffinity(0))
+    say("flow: making the archive")
+    clips = _write_archive(folder, max(int(150 * scale), 4))
+    say(f"flow: each part alone, {len(clips)} clips")
+    cpu_s = cpu_seconds_alone(bundle_dir, clips[: max(len(clips) // 4, 16)], folder)
+    rates: dict[str, list[float]] = {"flow": [], "sequential": [], "one": [], "two": []}
+    for number in range(num_rounds):
+        say(f"flow: round {number + 1} of {num_rounds}")
+        place = folder / f"round-{number}"
+        rates["sequential"].append(_sequential_rate(bundle_dir, clips, place, len(cores)))
+        for name, chosen in (("flow", cores), ("one", cores[:1]), ("two", cores[:2])):
+            if name == "two" and chosen == cores:
+                rates["two"].append(rates["flow"][-1])
+                continue
+            with _on_cores(chosen), ray_session(num_cpus=len(chosen)):
+                rates[name].append(_rate(_index(bundle_dir, folder, place / name)))
     median = {name: float(np.median(found)) for name, found in rates.items()}
-    limit_per_s = num_cores / sum(cpu_s.values())
+    limit_per_s = len(cores) / sum(cpu_s.values())
     return {
         "clips": len(clips),
         "cpu_s_per_clip": cpu_s,
@@ -57,6 +59,17 @@ def measure_flow(bundle_dir: Path, *, num_rounds: int, scale: float) -> dict[str
         "sequential_ratio": median["flow"] / median["sequential"],
         "two_worker_speedup": median["two"] / median["one"],
     }
+
+
+@contextmanager
+def _on_cores(cores: Sequence[int]) -> Iterator[None]:
+    """What is started inside, Ray with all its workers, runs on these cores only."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def cpu_seconds_alone(bundle_dir: Path, clips: Sequence[Clip], folder: Path) -> dict[str, float]:
@@ -111,16 +124,13 @@ def _sequential_rate(
         return len(clips) / (time.perf_counter() - started)
 
 
-def _index(
-    bundle_dir: Path, folder: Path, place: Path, workers: WorkerOptions | None = None
-) -> IndexSummary:
+def _index(bundle_dir: Path, folder: Path, place: Path) -> IndexSummary:
     return index_archive(
         IndexConfig(
             bundle_dir=bundle_dir,
             clips=str(folder / "clips.parquet"),
             milvus_uri=str(place / "milvus"),
             run_dir=place / "run",
-            workers=workers or WorkerOptions(),
         )
     )
 

@@ -1,45 +1,67 @@
-"""Other ways to decode the same frames, for the decode benchmark: one thread each, RGB, the same resize at the end."""
+"""Other ways to decode the same frames, for the decode benchmark: one thread each, RGB of one size, by the same way to resize.
+
+With "pillow_bicubic" every way ends in Pillow's resize. With "swscale_area" each uses the fastest resize that it has itself:
+FFmpeg's area average in PyAV, decord's own scaler; a library without one averages the area through OpenCV.
+"""
 
 import importlib
 import importlib.util
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from encoders.frame_image import resize_frame
-
-# The wanted frame numbers of each clip of one video.
-Plan = Sequence[np.ndarray]
-Decoder = Callable[[Path, Plan, int], int]
-"""(video, plan, frame size) -> frames that came out of the decoder, -1 where the library does not say."""
+from encoders.sampling import Resize
 
 
-def seek_per_clip(path: Path, plan: Plan, size: int) -> int:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What is wanted of one video."""
+
+    numbers: Sequence[np.ndarray]
+    """Frame numbers of each clip."""
+    size: int
+    """Side of the square pictures."""
+    resize: Resize
+
+    @property
+    def all_numbers(self) -> set[int]:
+        return {int(number) for numbers in self.numbers for number in numbers}
+
+
+Decoder = Callable[[Path, Plan], int]
+"""-> frames that came out of the decoder, -1 where the library does not say."""
+
+
+def seek_per_clip(path: Path, plan: Plan) -> int:
     """PyAV: for each clip a seek to the keyframe before it, then forward; the container stays open."""
     num_decoded = 0
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
         ticks = _ticks_per_frame(stream)
-        for numbers in plan:
+        for numbers in plan.numbers:
             wanted = set(numbers.tolist())
             container.seek(int(min(wanted) * ticks), stream=stream, backward=True)
             for frame in container.decode(stream):
                 num_decoded += 1
                 number = round((frame.pts or 0) / ticks)
                 if number in wanted:
-                    resize_frame(frame.to_ndarray(format="rgb24"), size)
+                    _pyav_picture(frame, plan)
                 if number >= max(wanted):
                     break
     return num_decoded
 
 
-def decode_all(path: Path, plan: Plan, size: int) -> int:
+def decode_all(path: Path, plan: Plan) -> int:
     """PyAV: every frame of the file, those that are wanted converted."""
-    wanted = {int(number) for numbers in plan for number in numbers}
+    wanted = plan.all_numbers
     num_decoded = 0
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
@@ -47,37 +69,40 @@ def decode_all(path: Path, plan: Plan, size: int) -> int:
         for number, frame in enumerate(container.decode(stream)):
             num_decoded += 1
             if number in wanted:
-                resize_frame(frame.to_ndarray(format="rgb24"), size)
+                _pyav_picture(frame, plan)
     return num_decoded
 
 
-def decode_with_decord(path: Path, plan: Plan, size: int) -> int:
+def decode_with_decord(path: Path, plan: Plan) -> int:
     """decord: one reader, one batch per clip."""
     decord = importlib.import_module("decord")  # an optional peer
 
-    reader = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
-    for numbers in plan:
+    size = plan.size if plan.resize == "swscale_area" else -1
+    reader = decord.VideoReader(
+        str(path), ctx=decord.cpu(0), num_threads=1, width=size, height=size
+    )
+    for numbers in plan.numbers:
         for picture_HWC in reader.get_batch(numbers.tolist()).asnumpy():
-            resize_frame(picture_HWC, size)
+            _picture(picture_HWC, plan)
     return -1
 
 
-def decode_with_torchcodec(path: Path, plan: Plan, size: int) -> int:
-    """torchcodec: one exact decoder, all frames of the video in one call."""
+def decode_with_torchcodec(path: Path, plan: Plan) -> int:
+    """torchcodec: one exact decoder, all frames of a clip in one call."""
     torchcodec = importlib.import_module("torchcodec.decoders")  # an optional peer
 
     decoder = torchcodec.VideoDecoder(
         str(path), dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="exact"
     )
-    for numbers in plan:
+    for numbers in plan.numbers:
         for picture_HWC in decoder.get_frames_at(indices=numbers.tolist()).data.numpy():
-            resize_frame(picture_HWC, size)
+            _picture(picture_HWC, plan)
     return -1
 
 
-def decode_planned_packets(path: Path, plan: Plan, _size: int) -> int:
+def decode_planned_packets(path: Path, plan: Plan) -> int:
     """libavcodec on the packets of the plan alone, nothing converted: what decoding itself costs. Dense plans, from the start."""
-    wanted = {int(number) for numbers in plan for number in numbers}
+    wanted = plan.all_numbers
     last, num_decoded = max(wanted), 0
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
@@ -106,6 +131,23 @@ def available_peers() -> dict[str, Decoder]:
         except (OSError, RuntimeError, ImportError):  # its native library does not load here
             return peers
     return peers
+
+
+def _pyav_picture(frame: VideoFrame, plan: Plan) -> np.ndarray:
+    if plan.resize == "swscale_area":
+        return frame.to_ndarray(
+            format="rgb24", interpolation="AREA", width=plan.size, height=plan.size
+        )
+    return _picture(frame.to_ndarray(format="rgb24"), plan)
+
+
+def _picture(picture_HWC: np.ndarray, plan: Plan) -> np.ndarray:
+    size = (plan.size, plan.size)
+    if picture_HWC.shape[:2] == size:
+        return picture_HWC
+    if plan.resize == "swscale_area":
+        return cv2.resize(picture_HWC, size, interpolation=cv2.INTER_AREA)
+    return resize_frame(picture_HWC, plan.size)
 
 
 def _ticks_per_frame(stream: VideoStream) -> float:

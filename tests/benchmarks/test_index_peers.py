@@ -4,7 +4,7 @@ import numpy as np
 
 from benchmarks.dives.video import write_video
 from benchmarks.index_decode import moving_pictures
-from benchmarks.index_peers import decode_all, decode_planned_packets, seek_per_clip
+from benchmarks.index_peers import Plan, decode_all, decode_planned_packets, seek_per_clip
 
 
 def test_every_way_decodes_no_less_than_the_plan_and_the_full_way_everything(
@@ -12,7 +12,9 @@ def test_every_way_decodes_no_less_than_the_plan_and_the_full_way_everything(
 ) -> None:
     path = tmp_path / "video.mp4"
     write_video(path, moving_pictures(60, (48, 64), 1), codec="h264")
-    plan = [np.array([3, 9, 15]), np.array([20, 26, 30])]
-    assert decode_all(path, plan, 32) == 60
-    assert seek_per_clip(path, plan, 32) == 16 + 31  # from the only keyframe, to each clip's last
-    assert 6 <= decode_planned_packets(path, plan, 32) <= 40
+    numbers = [np.array([3, 9, 15]), np.array([20, 26, 30])]
+    for resize in ("swscale_area", "pillow_bicubic"):
+        plan = Plan(numbers=numbers, size=32, resize=resize)
+        assert decode_all(path, plan) == 60
+        assert seek_per_clip(path, plan) == 16 + 31  # from the only keyframe, to each clip's last
+        assert 6 <= decode_planned_packets(path, plan) <= 40
