@@ -24,18 +24,20 @@ from indexing.sheet import SheetStyle, film_strip
 
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _CHUNK = 1 << 18
-_MAX_KEPT = 512
+_MAX_KEPT_BYTES = 128 << 20
 _TYPES = {"mov": "video/mp4", "matroska": "video/webm"}
 
 
 class Media:
-    """Pictures and trimmed spans of clips; the last ones are kept."""
+    """Pictures and trimmed spans of clips; the last ones are kept, up to a number of bytes."""
 
-    def __init__(self, *, deadline_s: float = 30.0) -> None:
+    def __init__(self, *, deadline_s: float = 30.0, max_kept_bytes: int = _MAX_KEPT_BYTES) -> None:
+        self._max_kept_bytes = max_kept_bytes
         self._decoder = IsolatedDecoder(deadline_s=deadline_s)
         self._deadline_s = deadline_s
         self._lock = Lock()
         self._kept: OrderedDict[tuple[str, str], bytes] = OrderedDict()
+        self._kept_bytes = 0
 
     def strip_jpeg(self, place: ClipPlace) -> bytes:
         """Frames side by side."""
@@ -55,10 +57,13 @@ class Media:
         with self._lock:  # also: one at a time, so that pictures cannot take all cores
             if key not in self._kept:
                 self._kept[key] = make()
-                while len(self._kept) > _MAX_KEPT:
-                    self._kept.popitem(last=False)
+                self._kept_bytes += len(self._kept[key])
             self._kept.move_to_end(key)
-            return self._kept[key]
+            found = self._kept[key]
+            while self._kept_bytes > self._max_kept_bytes:
+                _, oldest = self._kept.popitem(last=False)
+                self._kept_bytes -= len(oldest)
+            return found
 
     def _draw_strip(self, place: ClipPlace) -> bytes:
         buffer = io.BytesIO()

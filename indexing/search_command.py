@@ -148,8 +148,14 @@ def answer_table(result: SearchResult) -> Table:
     table = Table(
         title=f"{title}: {result.edit_text or 'most similar'} [{result.backend_used}]{doubt}"
     )
+    # A clip id is the next query and has to be there whole; the file gives way.
     for heading in ("", "score", "clip", "label", "changes", "span", "file"):
-        table.add_column(heading, justify="right" if heading in ("", "score") else "left")
+        table.add_column(
+            heading,
+            justify="right" if heading in ("", "score") else "left",
+            overflow="fold",
+            no_wrap=heading not in ("changes", "file"),
+        )
     for rank, hit in enumerate(result.hits, start=1):
         changes = "\n".join(change.text() for change in hit.predicted if change.is_change)
         cells = (hit.clip_id, hit.label or "", changes, hit.span(), hit.video_uri)

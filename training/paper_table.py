@@ -3,6 +3,7 @@
 `python -m training.paper_table [metrics.json ...]` prints it; what no file holds is "not measured".
 """
 
+import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -117,7 +118,19 @@ def wide_console() -> Console:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
-    paths = [Path(name) for name in (sys.argv[1:] if argv is None else argv)]
+    parser = argparse.ArgumentParser(
+        prog="python -m training.paper_table",
+        description=__doc__,
+        epilog="example: python -m training.paper_table runs/paper/metrics.json",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "metrics",
+        type=Path,
+        nargs="*",
+        help="metrics.json of `tfcovr evaluate`; none = the paper's rows alone",
+    )
+    paths = parser.parse_args(argv).metrics
     records = [json.loads(path.read_text()) for path in paths]
     data = "; ".join(sorted({describe_data(record) for record in records})) or NOT_MEASURED
     rows = [row for record in records for row in our_rows(record)]

@@ -144,7 +144,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     import tyro
 
-    metrics = measure_zero_shot(tyro.cli(ZeroShotConfig, args=argv, description=_EXAMPLES))
+    config = tyro.cli(
+        ZeroShotConfig, args=argv, prog="python -m training.zero_shot", description=_EXAMPLES
+    )
+    metrics = measure_zero_shot(config)
     console: Console = wide_console()
     title = f"{metrics['model']}, {metrics['split']} split, zero-shot, protocol unique, percent"
     console.print(rows_table(metrics, title=title, width=console.width))

@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks.dives.video import write_video
 from indexing.http_guard import ProblemError
-from indexing.http_media import checked_path, media_type, parse_range, read_range
+from indexing.http_media import Media, checked_path, media_type, parse_range, read_range
 from indexing.search_types import ClipPlace
 
 
@@ -65,3 +65,23 @@ def test_only_a_video_file_that_is_no_link_is_given_out(tmp_path: Path) -> None:
             checked_path(place(f"{folder}/{wrong}"))
         assert refused.value.status == 404
         assert str(folder) not in str(refused.value)
+
+
+def test_kept_clips_have_a_limit_in_bytes_and_the_oldest_go_first() -> None:
+    media = Media(max_kept_bytes=100)
+    made: list[str] = []
+
+    def asked(name: str, size: int) -> None:
+        def make() -> bytes:
+            made.append(name)
+            return bytes(size)
+
+        assert len(media._once(("trim", name), make)) == size
+
+    for name, size in (("a", 40), ("b", 40), ("a", 40), ("c", 40), ("a", 40), ("b", 40)):
+        asked(name, size)
+    assert made == ["a", "b", "c", "b"]
+    asked("huge", 500)  # given out, not kept
+    asked("huge", 500)
+    assert made[-2:] == ["huge", "huge"]
+    media.close()

@@ -34,7 +34,7 @@ _CLUSTER = (
 )
 
 
-class Helper:
+class Subprogram:
     """A python process that prints a line when it is ready and ends when its stdin closes."""
 
     def __init__(self, code: str, *arguments: str, log: Path) -> None:
@@ -72,7 +72,7 @@ class Helper:
         self.kill()
 
 
-class MilvusProcess(Helper):
+class MilvusProcess(Subprogram):
     """Milvus Lite, served to others; after a kill the same folder opens again."""
 
     def __init__(self, folder: Path, log: Path) -> None:
@@ -80,7 +80,7 @@ class MilvusProcess(Helper):
         self.port = int(self.line.rpartition(":")[2])
 
 
-class RayCluster(Helper):
+class RayCluster(Subprogram):
     """A head with one CPU and a second raylet with two."""
 
     def __init__(self, log: Path) -> None:
