@@ -107,7 +107,7 @@ class PyavVideo:
             if pending[0] != head:
                 head = pending[0]
                 start = 0 if is_thorough else self.index.start_position(head)
-            if position is None or self.index.skips_a_keyframe(position, start):
+            if position is None or self.index.is_worth_a_seek(position, start):
                 packets, position = self._packets_from(start), start - 1
             packet = next(packets, None)
             position += 1

@@ -16,6 +16,8 @@ from encoders.sampling import sample_positions
 
 # pts, dts, is keyframe, is shown
 PacketRow = tuple[int, int, bool, bool]
+# Packets; fewer are decoded in the time of a seek, which empties the decoder too.
+_WORTH_A_SEEK = 16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,9 +112,12 @@ class FrameIndex:
         """
         return self._start_positions[number]
 
-    def skips_a_keyframe(self, position: int, start: int) -> bool:
-        """Whether going on after `position` would decode at least one keyframe that starting at `start` would not."""
-        return position < self.num_packets and self._next_keyframes[position] < start
+    def is_worth_a_seek(self, position: int, start: int) -> bool:
+        """Whether seeking to `start` saves work: a keyframe before it, or the long rest of a group of pictures."""
+        if position >= self.num_packets:
+            return False
+        keyframe = self._next_keyframes[position]
+        return keyframe < start or (keyframe == start and start - position > _WORTH_A_SEEK)
 
 
 def index_of_packets(

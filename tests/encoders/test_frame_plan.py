@@ -44,9 +44,9 @@ def test_hidden_packets_shift_the_numbers():
     ("position", "start", "skips"),
     [(0, 0, False), (0, 3, False), (0, 6, True), (3, 6, False), (2, 9, True), (11, 9, False)],
 )
-def test_a_seek_must_skip_a_keyframe(position, start, skips):
+def test_a_seek_over_few_packets_must_skip_a_keyframe(position, start, skips):
     index = index_of(range(12), keyframes=[0, 3, 6, 9])
-    assert index.skips_a_keyframe(position, start) is skips
+    assert index.is_worth_a_seek(position, start) is skips
 
 
 @pytest.mark.parametrize("fps", [24, 25, 30, 60])
@@ -67,3 +67,9 @@ def test_spans_are_half_open_and_clamped():
     assert frames_in_span(index, Span(start_s=1.9, end_s=99)) == range(48, 50)
     assert frames_in_span(index, Span(start_s=1.9, end_s=None)) == range(48, 50)
     assert not frames_in_span(index, Span(start_s=2.0, end_s=None))
+
+
+def test_the_long_rest_of_a_group_of_pictures_is_skipped():
+    index = index_of(range(500), keyframes={0, 250})
+    assert index.is_worth_a_seek(75, 250)
+    assert not index.is_worth_a_seek(240, 250)
