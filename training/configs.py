@@ -49,6 +49,9 @@ class LoopConfig:
         _require(self.num_warmup_steps >= 0, "num_warmup_steps", self.num_warmup_steps, ">= 0")
         clip = self.grad_clip_norm
         _require(clip is None or clip > 0, "grad_clip_norm", clip, "None or above 0")
+        _require(all(0 <= beta < 1 for beta in self.betas), "betas", self.betas, "in [0, 1)")
+        threads = self.num_threads
+        _require(threads is None or threads >= 1, "num_threads", threads, "None or at least 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +67,8 @@ class AugmentConfig:
 
     def __post_init__(self) -> None:
         _require(0 < self.min_crop_scale <= 1, "min_crop_scale", self.min_crop_scale, "in (0, 1]")
+        size = self.decode_size
+        _require(size is None or size >= 1, "decode_size", size, "None or at least 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,6 +113,8 @@ class Stage1Config:
         _require(
             self.num_decode_threads >= 1, "num_decode_threads", self.num_decode_threads, ">= 1"
         )
+        weight = self.attribute_weight
+        _require(weight >= 0, "attribute_weight", weight, "at least 0")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,7 +152,11 @@ class Stage2Config:
         _require(self.temperature > 0, "temperature", self.temperature, "above 0")
         _require(self.alpha > 0, "alpha", self.alpha, "above 0")
         _require(0 <= self.dropout < 1, "dropout", self.dropout, "in [0, 1)")
-        _require(self.max_val_queries >= 1, "max_val_queries", self.max_val_queries, "at least 1")
+        for name in ("projection_dim", "hidden_dim", "max_tokens", "max_val_queries"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        _require(self.beta >= 0, "beta", self.beta, "at least 0")
+        scale = self.text_learning_rate_scale
+        _require(scale >= 0, "text_learning_rate_scale", scale, "at least 0")
         parts = self.loop.num_accumulation_steps
         # The loss compares all queries of a step with each other.
         _require(parts == 1, "num_accumulation_steps", parts, "1 in stage 2")
@@ -169,6 +180,7 @@ class LaunchSettings:
     def __post_init__(self) -> None:
         _require(self.num_workers >= 0, "num_workers", self.num_workers, "at least 0")
         _require(self.max_failures >= 0, "max_failures", self.max_failures, "at least 0")
+        _require(self.cpus_per_worker > 0, "cpus_per_worker", self.cpus_per_worker, "above 0")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
