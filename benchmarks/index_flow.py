@@ -1,6 +1,9 @@
 """What share of the machine reaches the archive? The whole flow against its parts alone, a plain script, and twice the cores."""
 
+import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,16 +14,13 @@ import numpy as np
 
 from benchmarks.dives.video import write_video
 from benchmarks.index_decode import moving_pictures
-from cluster.connect import ray_session
 from encoders.backends import open_backend
 from encoders.card import read_card
 from encoders.clips import Clip, write_clips
 from encoders.decode import Span, decode_clips
 from encoders.stages import DecodeStage, EmbedStage
-from indexing.config import IndexConfig
 from indexing.milvus import ClipCollection, open_collection
-from indexing.pipeline import index_archive
-from indexing.summary import IndexSummary
+from indexing.summary import SUMMARY
 from indexing.write import collection_row
 
 _FPS = 25
@@ -46,8 +46,8 @@ def measure_flow(
             if name == "two" and chosen == cores:
                 rates["two"].append(rates["flow"][-1])
                 continue
-            with _on_cores(chosen), ray_session(num_cpus=len(chosen)):
-                rates[name].append(_rate(_index(bundle_dir, folder, place / name)))
+            with _on_cores(chosen):
+                rates[name].append(_index_rate(bundle_dir, folder, place / name))
     median = {name: float(np.median(found)) for name, found in rates.items()}
     limit_per_s = len(cores) / sum(cpu_s.values())
     return {
@@ -124,20 +124,17 @@ def _sequential_rate(
         return len(clips) / (time.perf_counter() - started)
 
 
-def _index(bundle_dir: Path, folder: Path, place: Path) -> IndexSummary:
-    return index_archive(
-        IndexConfig(
-            bundle_dir=bundle_dir,
-            clips=str(folder / "clips.parquet"),
-            milvus_uri=str(place / "milvus"),
-            run_dir=place / "run",
-        )
-    )
+def _index_rate(bundle_dir: Path, folder: Path, place: Path) -> float:
+    """Once warm: starting the workers is excluded, as loading the encoder is for the script; of a tiny archive, over all.
 
-
-def _rate(summary: IndexSummary) -> float:
-    """Once warm: starting the workers is excluded, as loading the encoder is for the script; of a tiny archive, over all."""
-    return summary.clips_per_s_warm or summary.clips_per_s
+    In a process of its own: Ray starts its own by fork, which is not safe where Milvus has run.
+    """
+    command = [sys.executable, "-m", "indexing.pipeline", "--bundle-dir", str(bundle_dir)]
+    command += ["--clips", str(folder / "clips.parquet"), "--milvus-uri", str(place / "milvus")]
+    command += ["--run-dir", str(place / "run")]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    summary = json.loads((place / "run" / SUMMARY).read_text())
+    return summary["clips_per_s_warm"] or summary["clips_per_s"]
 
 
 def _insert(collection: ClipCollection, clips: Sequence[Clip], vectors_ND: np.ndarray) -> None:
