@@ -13,7 +13,7 @@ from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
 
 from indexing.milvus import ClipCollection, EncoderMismatchError, encoder_of
-from indexing.milvus_server import serve_milvus
+from indexing.milvus_server import place_of, require_archive, serve_milvus
 from indexing.sources import public_uri
 
 _PREVIOUS = "tfcovr.previous."
@@ -119,7 +119,7 @@ class Catalog:
         now = self.target(alias)
         if now is None:
             raise ValueError(
-                f"Milvus at {public_uri(self.address)!r} has no alias {alias!r}; `tfcovr collections list` shows them"
+                f"Milvus at {place_of(self.address)!r} has no alias {alias!r}; `tfcovr collections list` shows them"
             )
         before = self.stored(now).previous.get(alias)
         if before is None:
@@ -153,7 +153,7 @@ class Catalog:
         if name not in names:
             have = ", ".join(names) or "none"
             raise ValueError(
-                f"Milvus at {public_uri(self.address)!r} has no collection {name!r}; it has: {have}"
+                f"Milvus at {place_of(self.address)!r} has no collection {name!r}; it has: {have}"
             )
 
     def _count(self, name: str) -> int | None:
@@ -183,6 +183,7 @@ class Catalog:
 @contextmanager
 def open_catalog(uri: str) -> Iterator[Catalog]:
     """The catalog at any URI; a Milvus Lite folder is served while the block runs."""
+    require_archive(uri)
     with serve_milvus(uri) as address:
         try:
             catalog = Catalog(address)

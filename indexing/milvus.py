@@ -13,7 +13,7 @@ from pymilvus import DataType, MilvusClient
 from pymilvus.exceptions import MilvusException
 
 from indexing.milvus_calls import Asking, ask
-from indexing.milvus_server import serve_milvus
+from indexing.milvus_server import place_of, serve_milvus
 from indexing.sources import public_uri
 
 logger = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ class ClipCollection:
         """Refuse a collection that is missing or holds vectors of another encoder."""
         if not self.exists():
             raise ValueError(
-                f"Milvus at {public_uri(self.address)!r} has no collection {self.name!r}; run `tfcovr index` "
+                f"Milvus at {place_of(self.address)!r} has no collection {self.name!r}; run `tfcovr index` "
                 "first, or name another with --collection"
             )
         described = ask(lambda: self._client.describe_collection(self.name, timeout=_TIMEOUT_S))

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from indexing.sources import public_uri
+
 
 class _LiteServer:
     """One open Milvus Lite folder of this process, and how many use it."""
@@ -40,6 +42,21 @@ _lite_lock = threading.Lock()
 def is_lite(uri: str) -> bool:
     """Whether a URI is a local folder."""
     return "://" not in uri
+
+
+def require_archive(uri: str) -> None:
+    """ValueError for a folder where no Milvus Lite is: opening it to read would make an empty one."""
+    if is_lite(uri) and not Path(uri).is_dir():
+        raise ValueError(
+            f"{uri!r} is no Milvus Lite folder; run `tfcovr index` first, or give http://HOST:19530"
+        )
+
+
+def place_of(address: str) -> str:
+    """Where a person knows the Milvus of an address: its folder where this process serves one, else the URI without secrets."""
+    with _lite_lock:
+        folders = [str(f) for f, server in _lite_servers.items() if server.address == address]
+    return folders[0] if folders else public_uri(address)
 
 
 @contextmanager

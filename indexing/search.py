@@ -18,6 +18,7 @@ from encoders.decode import DecodeError, DecodeRequest, MediaLimits, Span
 from encoders.isolate import IsolatedDecoder
 from indexing.milvus import VideoSpan, open_collection
 from indexing.milvus_calls import QUERYING, Asking
+from indexing.milvus_server import require_archive
 from indexing.query_abstain import AbstainThreshold
 from indexing.query_compose import QueryVectors, compose_all, probed, read_wishes, with_wishes
 from indexing.query_encoder import QueryEncoder
@@ -87,6 +88,7 @@ class SearchClient:
         backend: Literal["onnx", "torch"] = "onnx",
         options: SearchOptions | None = None,
     ) -> None:
+        require_archive(milvus_uri)
         self.options = options or SearchOptions(backend=backend)
         self.card = read_card(bundle_dir)
         self._stack = ExitStack()

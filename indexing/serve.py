@@ -6,6 +6,7 @@ Ray starts first: it forks, and a process that has opened Milvus Lite has thread
 import os
 import secrets
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Sequence
@@ -15,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from cluster.connect import ray_session
+from encoders.card import read_card
 from indexing.http_engine import EngineConfig
 from indexing.http_guard import Limits
-from indexing.milvus_server import is_lite, serve_milvus
+from indexing.milvus import open_collection
+from indexing.milvus_server import is_lite, require_archive, serve_milvus
 from indexing.query_url import UrlPolicy
 
 APP_NAME = "tfcovr"
@@ -125,7 +128,6 @@ def app_settings(config: ServeConfig, *, milvus_address: str, token: str) -> dic
     """What a replica needs, as plain values."""
     from dataclasses import asdict
 
-    from encoders.card import read_card
     from indexing.query_abstain import read_threshold
 
     card = read_card(config.bundle_dir)
@@ -150,6 +152,19 @@ def app_settings(config: ServeConfig, *, milvus_address: str, token: str) -> dic
             "max_in_flight": config.max_in_flight,
         },
     }
+
+
+def require_free_port(host: str, port: int) -> None:
+    """OSError when the service could not listen there; said before anything starts."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise OSError(
+                f"--host {host!r} --port {port}: {error.strerror}; give another --port, or end what listens there"
+            ) from error
 
 
 def start_service(settings: dict[str, Any], *, host: str, port: int, replicas: int) -> None:
@@ -183,6 +198,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         ServeConfig, args=argv, prog="tfcovr serve", config=(tyro.conf.FlagCreatePairsOff,)
     )
     token = chosen_token(config)
+    require_archive(config.milvus_uri)
+    settings = app_settings(config, milvus_address="", token=token)
+    require_free_port(config.host, config.port)
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
@@ -194,7 +212,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "use a Milvus server (http://HOST:19530)"
             )
         address = stack.enter_context(serve_milvus(config.milvus_uri))
-        settings = app_settings(config, milvus_address=address, token=token)
+        with open_collection(address, config.collection) as collection:
+            collection.check(encoder_id=read_card(config.bundle_dir).encoder_id)
+        settings |= {"milvus_address": address}
         start_service(settings, host=config.host, port=config.port, replicas=config.replicas)
         ask = f"#token={token}" if token else ""
         sys.stdout.write(f"tfcovr answers at http://{config.host}:{config.port}/{ask}\n")

@@ -16,6 +16,7 @@ from indexing.config import CONFIG, IndexConfig, read_config
 from indexing.content import read_contents
 from indexing.ledger import Ledger
 from indexing.milvus import open_collection
+from indexing.milvus_server import require_archive
 from indexing.pipeline import index_archive
 from indexing.plan import plan_clips
 
@@ -45,6 +46,7 @@ class VerifyConfig:
 
 def verify_archive(config: VerifyConfig) -> Comparison:
     """Reads only; raises when the collection is missing or of another encoder."""
+    require_archive(config.milvus_uri)
     card = read_card(config.bundle_dir)
     ledger = Ledger(config.run_dir)
     archive = list_archive(config.clips)

@@ -19,4 +19,4 @@ def milvus_server(tmp_path_factory) -> Iterator[str]:
 def milvus_uri(request, tmp_path_factory) -> str:
     if request.param == "server":
         return request.getfixturevalue("milvus_server")
-    return str(tmp_path_factory.mktemp("milvus") / "lite")
+    return str(tmp_path_factory.mktemp("milvus"))
