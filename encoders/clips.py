@@ -15,6 +15,8 @@ from uuid import uuid4
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from encoders.tables import read_table
+
 CLIPS_SCHEMA = pa.schema(
     [
         pa.field("clip_id", pa.string(), nullable=False),
@@ -113,10 +115,7 @@ def write_clips(path: str | Path, clips: Sequence[Clip]) -> None:
 
 def _checked_table(path: Path) -> pa.Table:
     """The table with exactly our columns; label, split, attributes and the span may be missing."""
-    try:
-        table = pq.ParquetFile(path).read()
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{path} is no Parquet file, or is torn: {error}") from error
+    table = read_table(path)
     missing = [name for name in _REQUIRED_COLUMNS if name not in table.column_names]
     if missing:
         raise ValueError(f"{path}: column {missing[0]!r} is missing; found {table.column_names}")

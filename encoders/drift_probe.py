@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from encoders.canaries import draw_clips
 from encoders.clip_frames import iter_clip_frames
@@ -12,6 +11,7 @@ from encoders.clips import read_clips
 from encoders.drift import Probe, ProbeQuery
 from encoders.parity import sample_edit_texts
 from encoders.sampling import SamplingConfig
+from encoders.tables import read_table
 
 _TRIPLET_COLUMNS = ["query_clip_id", "edit_text", "target_clip_ids"]
 _TARGETS_PER_QUERY = 3
@@ -96,9 +96,5 @@ def _choose(
 
 
 def _read_triplets(path: Path) -> list[tuple[str, str, list[str]]]:
-    try:
-        table = pq.read_table(path, columns=_TRIPLET_COLUMNS)
-    except (OSError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} has not the columns {_TRIPLET_COLUMNS}: {error}") from error
-    rows = table.to_pylist()
+    rows = read_table(path, _TRIPLET_COLUMNS).to_pylist()
     return [tuple(row[name] for name in _TRIPLET_COLUMNS) for row in rows]

@@ -78,10 +78,10 @@ class ProbeReport:
 
 def read_probes(path: Path, *, split: str, num_queries: int) -> list[Probe]:
     """Evenly drawn triplets of a split; ValueError where it has none."""
-    import pyarrow.parquet as parquet
+    from encoders.tables import read_table
 
     columns = ["query_clip_id", "edit_text", "target_clip_ids", "split"]
-    rows = parquet.read_table(path, columns=columns).to_pylist()
+    rows = read_table(path, columns).to_pylist()
     known = [row for row in rows if row["split"] == split]
     if not known:
         splits = ", ".join(sorted({str(row["split"]) for row in rows})) or "none"

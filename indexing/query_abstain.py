@@ -136,13 +136,12 @@ def measure(client: Any, triplets: Sequence[dict[str, Any]], *, split: str) -> V
 
 def calibrate(config: CalibrateConfig) -> AbstainThreshold:
     """Fit on one split, measure on the other, write the file."""
-    import pyarrow.parquet as parquet
-
     from cluster.storage import write_atomic
+    from encoders.tables import read_table
     from indexing.search import SearchClient
 
     columns = ["query_clip_id", "edit_text", "target_label", "split"]
-    rows = parquet.read_table(config.triplets, columns=columns).to_pylist()
+    rows = read_table(config.triplets, columns).to_pylist()
     verdicts = {}
     with SearchClient(config.milvus_uri, config.collection, config.bundle_dir) as client:
         for split in (config.fit_split, config.measure_split):

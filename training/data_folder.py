@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from cluster.storage import write_atomic
 from encoders.stages import DeadLetter
+from encoders.tables import read_table
 from training.annotations.import_embeddings import ImportEmbeddingsConfig, import_embeddings
 from training.annotations.source_rows import Problems
 from training.annotations.tfcovr_files import TfcovrFiles, read_tfcovr
@@ -145,7 +146,7 @@ def _fingerprint(path: Path) -> list[object]:
 
 
 def _ids_of(path: Path) -> set[str]:
-    return set(pq.ParquetFile(path).read(columns=["clip_id"])["clip_id"].to_pylist())
+    return set(read_table(path, ["clip_id"])["clip_id"].to_pylist())
 
 
 def _write_dead(path: Path, clip_ids: Sequence[str], data_dir: Path) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from encoders.clips import Clip
+from encoders.tables import read_table
 from training.annotations.triplet_table import Triplet
 
 _MAX_LENGTH_ERROR = 1e-2
@@ -132,7 +133,7 @@ def read_dead_ids(vectors_path: Path) -> frozenset[str]:
     path = vectors_path.with_name(f"{vectors_path.stem}.dead.parquet")
     if not path.exists():
         return frozenset()
-    return frozenset(pq.ParquetFile(path).read(columns=["clip_id"])["clip_id"].to_pylist())
+    return frozenset(read_table(path, ["clip_id"])["clip_id"].to_pylist())
 
 
 def vector_width(path: str | Path) -> int:
@@ -145,10 +146,7 @@ def vector_width(path: str | Path) -> int:
 def read_unit_vectors(path: str | Path) -> dict[str, np.ndarray]:
     """clip id -> float32 unit vector, from vectors.parquet."""
     path = Path(path)
-    table = pq.ParquetFile(path).read(columns=["clip_id", "embedding"])
-    missing = [name for name in ("clip_id", "embedding") if name not in table.column_names]
-    if missing:
-        raise ValueError(f"{path}: column {missing[0]!r} is missing")
+    table = read_table(path, ["clip_id", "embedding"])
     if not len(table):
         raise ValueError(f"{path}: it holds no vectors")
     ids = table["clip_id"].to_pylist()

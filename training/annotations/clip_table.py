@@ -9,10 +9,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from encoders.clips import Clip, read_clips
+from encoders.tables import read_table
 from training.annotations.labels import label_attributes
 from training.annotations.source_rows import Problems, Row, read_csv_rows
 
@@ -90,10 +88,7 @@ def _check_columns(path: Path, names: list[str]) -> None:
 
 
 def _parquet_clips(path: Path) -> Iterator[Clip]:
-    try:
-        table = pq.ParquetFile(path).read()
-    except (pa.ArrowInvalid, pa.ArrowException) as error:
-        raise ValueError(f"{path}: not Parquet: {error}") from error
+    table = read_table(path)
     columns = {n: table[n].to_pylist() for n in table.column_names if n.startswith(_PREFIX)}
     for row, clip in enumerate(read_clips(path)):
         own = {

@@ -10,6 +10,8 @@ from uuid import uuid4
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from encoders.tables import read_table
+
 TRIPLETS_SCHEMA = pa.schema(
     [
         pa.field("query_id", pa.string(), nullable=False),
@@ -95,7 +97,7 @@ def write_triplets(path: str | Path, triplets: Sequence[Triplet]) -> None:
 
 def _checked_table(path: Path) -> pa.Table:
     """The table with exactly our columns; labels and split may be missing."""
-    table = pq.ParquetFile(path).read()
+    table = read_table(path)
     missing = [name for name in _REQUIRED_COLUMNS if name not in table.column_names]
     if missing:
         raise ValueError(f"{path}: column {missing[0]!r} is missing; found {table.column_names}")
