@@ -1,10 +1,10 @@
-"""What is the key of each clip, and what is left to do: shards by video.
+"""What is the key of each clip, and how work is cut: shards by video.
 
 A key covers everything that decides a vector, so that one key never stands for two vectors.
 """
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -53,13 +53,6 @@ def plan_clips(
             )
         )
     return planned
-
-
-def pending_clips(
-    planned: Sequence[PlannedClip], finished_keys: Collection[str]
-) -> list[PlannedClip]:
-    """What has to be decoded: readable, and neither in the collection nor a known dead letter."""
-    return [one for one in planned if not one.problem and one.clip_key not in finished_keys]
 
 
 def make_shards(

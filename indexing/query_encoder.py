@@ -34,8 +34,6 @@ class QueryEncoder:
         self._parts: tuple[_Texts, _Fuse] | None = None
         self._texts: OrderedDict[str, np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
-        self.num_text_hits = 0
-        self.num_text_misses = 0
 
     @property
     def can_compose(self) -> bool:
@@ -46,13 +44,12 @@ class QueryEncoder:
         """Texts -> [N, E]; each text is encoded once and kept."""
         encode, _ = self._open()
         with self._lock:
-            missing = [text for text in dict.fromkeys(texts) if text not in self._texts]
-            self.num_text_misses += len(missing)
-            self.num_text_hits += len(texts) - len(missing)
+            known = {text: self._texts[text] for text in texts if text in self._texts}
         # One by one: padding to the longest text would make a vector depend on its neighbours in the last bits.
-        fresh = {text: encode([text])[0] for text in missing}
+        found = known | {
+            text: encode([text])[0] for text in dict.fromkeys(texts) if text not in known
+        }
         with self._lock:
-            found = {**fresh, **{text: self._texts[text] for text in texts if text in self._texts}}
             self._texts.update(found)
             for text in found:
                 self._texts.move_to_end(text)

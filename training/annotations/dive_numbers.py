@@ -14,7 +14,6 @@ Position = Literal["straight", "pike", "tuck", "free"]
 
 TAKE_OFFS: tuple[TakeOff, ...] = ("forward", "back", "reverse", "inward")
 POSITIONS: dict[str, Position] = {"a": "straight", "b": "pike", "c": "tuck", "d": "free"}
-MAX_HALF_SOMERSAULTS = 11
 
 DIVE_CLASSES: tuple[str, ...] = (
     "101b", "103b", "105b", "107b", "107c", "109b", "109c", "205b", "205c", "207b", "207c", "303c",
