@@ -44,7 +44,7 @@ def measure_growth(
         place = folder / str(num_spans)
         write_clips(place / "clips.parquet", clips)
         say(f"growth: {num_spans} spans")
-        peaks.append(_run_measured(bundle_dir, place))
+        peaks.append(index_measured(bundle_dir, place))
         summary = json.loads((place / "run" / SUMMARY).read_text())
         rates.append(summary["clips_per_s_warm"] or summary["clips_per_s"])
         figures[f"peak_pss_gib_{num_spans}"] = peaks[-1] / 2**30
@@ -55,8 +55,8 @@ def measure_growth(
     }
 
 
-def _run_measured(bundle_dir: Path, place: Path) -> int:
-    """Peak bytes of one run, the driver and all below it."""
+def index_measured(bundle_dir: Path, place: Path) -> int:
+    """Index `place/clips.parquet` into `place`; the peak bytes of the run, the driver and all below it."""
     command = [sys.executable, "-m", "indexing.pipeline", "--bundle-dir", str(bundle_dir)]
     command += ["--clips", str(place / "clips.parquet"), "--milvus-uri", str(place / "milvus")]
     command += ["--run-dir", str(place / "run")]

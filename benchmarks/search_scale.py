@@ -17,7 +17,7 @@ import numpy as np
 from cluster.storage import write_atomic
 from encoders.card import read_card
 from indexing.milvus import ClipCollection
-from indexing.milvus_index import HnswIndex, build_index, index_progress
+from indexing.milvus_index import HnswIndex, build_index
 
 DIM = 768
 NOISE_DIM = 64
@@ -122,7 +122,7 @@ def fill(
         state |= {"index": asdict(INDEX), "is_indexed": False}
         write_atomic(state_path, json.dumps(state).encode())
     while not state["is_indexed"]:
-        progress = index_progress(collection)
+        progress = collection.num_indexed()
         state["is_indexed"] = progress[0] >= progress[1] >= mixture.num_vectors
         say(f"index {progress[0]} of {progress[1]}")
         time.sleep(2)

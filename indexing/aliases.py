@@ -12,7 +12,7 @@ import numpy as np
 from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
 
-from indexing.milvus import ClipCollection, EncoderMismatchError, encoder_of
+from indexing.milvus import EncoderMismatchError, encoder_of, open_collection
 from indexing.milvus_server import place_of, require_archive, serve_milvus
 from indexing.sources import public_uri
 
@@ -166,7 +166,7 @@ class Catalog:
     def _check_finds_itself(self, stored: StoredCollection) -> None:
         """A collection that cannot be loaded, is empty or answers wrongly must not be asked by everybody."""
         name = stored.name
-        with _opened(self.address, name) as collection:
+        with open_collection(self.address, name) as collection:
             collection.check(encoder_id=stored.encoder_id)
             rows = collection.some_rows(("clip_key", "embedding"), limit=1)
             if not rows:
@@ -197,12 +197,3 @@ def open_catalog(uri: str) -> Iterator[Catalog]:
             raise OSError(f"Milvus at {public_uri(address)!r}: {error}") from error
         finally:
             catalog.close()
-
-
-@contextmanager
-def _opened(address: str, name: str) -> Iterator[ClipCollection]:
-    collection = ClipCollection(address, name)
-    try:
-        yield collection
-    finally:
-        collection.close()

@@ -31,15 +31,10 @@ def build_index(collection: ClipCollection, index: HnswIndex | None, *, wait: bo
     else:
         params = {"M": index.m, "efConstruction": index.ef_construction}
         collection.replace_index("HNSW", params)
-    while wait and (progress := index_progress(collection))[0] < progress[1]:
+    while wait and (progress := collection.num_indexed())[0] < progress[1]:
         time.sleep(1)
     if wait:
         collection.load()
-
-
-def index_progress(collection: ClipCollection) -> tuple[int, int]:
-    """(vectors in the index, vectors)."""
-    return collection.num_indexed()
 
 
 def choose_index(choice: IndexChoice, num_rows: int, *, is_lite: bool) -> Literal["FLAT", "HNSW"]:

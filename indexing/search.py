@@ -25,7 +25,7 @@ from indexing.query_encoder import QueryEncoder
 from indexing.query_filters import RowFilter
 from indexing.search_archive import DETAIL_FIELDS, MAX_ROWS, Archive
 from indexing.search_hits import Candidate, Watch, choose_hits
-from indexing.search_known import KnownClips
+from indexing.search_known import KnownClips, candidate_of_row
 from indexing.search_place import parse_file, place_of_row
 from indexing.search_types import ClipPlace, ComposedQuery, Hit, SearchResult
 
@@ -199,10 +199,7 @@ class SearchClient:
                 )
             for (number, _), rows in zip(turns, answers, strict=True):
                 for _score, row in rows:
-                    found[number][row["clip_key"]] = Candidate(
-                        place=place_of_row(row),
-                        vector_D=np.asarray(row["embedding"], np.float32),
-                    )
+                    found[number][row["clip_key"]] = candidate_of_row(row)
         for candidates in found:
             self.known.keep(candidates.values())
         return [list(candidates.values()) for candidates in found]

@@ -6,7 +6,8 @@ N clips, D vector.
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,11 @@ from indexing.search_place import place_of_row
 MAX_CLIPS = 10_000
 MAX_AGE_S = 60.0
 """A clip that was indexed anew, or deleted, is still asked with as it was for so long."""
+
+
+def candidate_of_row(row: Mapping[str, Any]) -> Candidate:
+    """A clip with its vector, as Milvus holds it."""
+    return Candidate(place=place_of_row(row), vector_D=np.asarray(row["embedding"], np.float32))
 
 
 class KnownClips:
@@ -38,9 +44,7 @@ class KnownClips:
         rows = self._collection.rows_of_clip(clip_id)
         if not rows:
             return None
-        found = Candidate(
-            place=place_of_row(rows[0]), vector_D=np.asarray(rows[0]["embedding"], np.float32)
-        )
+        found = candidate_of_row(rows[0])
         self.keep([found])
         return found
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.connect import ray_session
-from encoders.card import read_card
+from encoders.card import BundleCard, read_card
 from indexing.http_engine import EngineConfig
 from indexing.http_guard import Limits
 from indexing.milvus import open_collection
@@ -124,19 +124,17 @@ def build_app(settings: dict[str, Any]) -> Any:
     return create_app(open_client, config)
 
 
-def app_settings(config: ServeConfig, *, milvus_address: str, token: str) -> dict[str, Any]:
-    """What a replica needs, as plain values."""
+def app_settings(config: ServeConfig, card: BundleCard, *, token: str) -> dict[str, Any]:
+    """What a replica needs beside Milvus's address, as plain values."""
     from dataclasses import asdict
 
     from indexing.query_abstain import read_threshold
 
-    card = read_card(config.bundle_dir)
     threshold = None
     if config.threshold is not None:
         ids = {"encoder_id": card.encoder_id, "bundle_id": card.bundle_id}
         threshold = asdict(read_threshold(config.threshold, **ids))
     return {
-        "milvus_address": milvus_address,
         "collection": config.collection,
         "bundle_dir": str(config.bundle_dir.resolve()),
         "num_threads": config.threads_per_replica,
@@ -199,7 +197,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     token = chosen_token(config)
     require_archive(config.milvus_uri)
-    settings = app_settings(config, milvus_address="", token=token)
+    card = read_card(config.bundle_dir)
+    settings = app_settings(config, card, token=token)
     require_free_port(config.host, config.port)
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -213,8 +212,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         address = stack.enter_context(serve_milvus(config.milvus_uri))
         with open_collection(address, config.collection) as collection:
-            collection.check(encoder_id=read_card(config.bundle_dir).encoder_id)
-        settings |= {"milvus_address": address}
+            collection.check(encoder_id=card.encoder_id)
+        settings["milvus_address"] = address
         start_service(settings, host=config.host, port=config.port, replicas=config.replicas)
         ask = f"#token={token}" if token else ""
         sys.stdout.write(f"tfcovr answers at http://{config.host}:{config.port}/{ask}\n")

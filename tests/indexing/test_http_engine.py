@@ -53,23 +53,27 @@ async def outcome(engine: Engine, text: str) -> str | int:
         return problem.status
 
 
+async def ask_behind_the_first(
+    client: CountingClient, num_others: int, **config
+) -> list[str | int]:
+    """Outcomes of a query and of others that come while it is answered."""
+    client.may_answer.clear()
+    engine = engine_over(client, **config)
+    first = asyncio.create_task(outcome(engine, "0"))
+    while not client.batches:
+        await asyncio.sleep(0.001)
+    others = [asyncio.create_task(outcome(engine, str(1 + n))) for n in range(num_others)]
+    await asyncio.sleep(0.01)
+    client.may_answer.set()
+    answers = await asyncio.gather(first, *others)
+    engine.close()
+    return answers
+
+
 def test_queries_that_come_while_others_are_answered_go_together() -> None:
     client = CountingClient()
-    client.may_answer.clear()
-
-    async def run() -> list[str | int]:
-        engine = engine_over(client, max_batch=3)
-        first = asyncio.create_task(outcome(engine, "0"))
-        while not client.batches:
-            await asyncio.sleep(0.001)
-        others = [asyncio.create_task(outcome(engine, str(n))) for n in range(1, 6)]
-        await asyncio.sleep(0.01)
-        client.may_answer.set()
-        answers = await asyncio.gather(first, *others)
-        engine.close()
-        return answers
-
-    assert asyncio.run(run()) == ["0", "1", "2", "3", "4", "5"]
+    answers = asyncio.run(ask_behind_the_first(client, 5, max_batch=3))
+    assert answers == ["0", "1", "2", "3", "4", "5"]
     assert client.batches == [["0"], ["1", "2", "3"], ["4", "5"]]
 
 
@@ -115,21 +119,8 @@ def test_while_milvus_is_away_queries_are_refused_at_once_and_then_one_tries() -
 
 def test_one_too_many_in_line_is_refused() -> None:
     client = CountingClient()
-    client.may_answer.clear()
-
-    async def run() -> list[str | int]:
-        engine = engine_over(client, max_batch=1, max_waiting=2)
-        first = asyncio.create_task(outcome(engine, "0"))
-        while not client.batches:
-            await asyncio.sleep(0.001)
-        others = [asyncio.create_task(outcome(engine, str(n))) for n in range(1, 5)]
-        await asyncio.sleep(0.01)
-        client.may_answer.set()
-        answers = await asyncio.gather(first, *others)
-        engine.close()
-        return answers
-
-    assert sorted(map(str, asyncio.run(run()))) == ["0", "1", "2", "503", "503"]
+    answers = asyncio.run(ask_behind_the_first(client, 4, max_batch=1, max_waiting=2))
+    assert sorted(map(str, answers)) == ["0", "1", "2", "503", "503"]
 
 
 @pytest.mark.parametrize("config", [{"max_batch": 0}, {"max_waiting": 0}, {"sample_share": 2.0}])

@@ -1,21 +1,19 @@
 """Two hours of 1080p in one file: its clips are found at their places, in the memory that a short file takes."""
 
 import json
-import subprocess
-import sys
-import threading
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 
-from benchmarks.index_growth import tree_pss_bytes
+from benchmarks.index_growth import index_measured
 from encoders.backends import open_backend
 from encoders.card import read_card
 from encoders.clips import Clip, write_clips
 from encoders.decode import Span, decode_clips
 from indexing.milvus import open_collection
+from indexing.summary import SUMMARY
 
 FPS, PIECE_S, NUM_PIECES = 25, 10, 720
 NUM_CLIPS = 24
@@ -73,32 +71,14 @@ def test_two_hours_of_1080p_stay_below_three_gigabytes(tmp_path: Path, tiny_bund
         for i, start_s in enumerate(starts_s)
     ]
     write_clips(tmp_path / "clips.parquet", clips)
-    uri, run_dir = str(tmp_path / "milvus"), tmp_path / "run"
-    command = [sys.executable, "-m", "indexing.pipeline", "--bundle-dir", str(tiny_bundle)]
-    command += ["--clips", str(tmp_path / "clips.parquet"), "--milvus-uri", uri]
-    command += ["--run-dir", str(run_dir)]
+    assert 0 < index_measured(tiny_bundle, tmp_path) < MAX_PEAK_BYTES
 
-    with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, stderr=log) as driver:
-        peaks_bytes, is_over = [0], threading.Event()
-
-        def watch() -> None:
-            while not is_over.wait(0.3):
-                peaks_bytes.append(tree_pss_bytes(driver.pid))
-
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-        status = driver.wait()
-        is_over.set()
-        watcher.join()
-    assert status == 0, (tmp_path / "log").read_text()
-    assert 0 < max(peaks_bytes) < MAX_PEAK_BYTES
-
-    summary = json.loads((run_dir / "index_summary.json").read_text())
+    summary = json.loads((tmp_path / "run" / SUMMARY).read_text())
     assert (summary["written"], summary["dead"]) == (NUM_CLIPS, 0)
     # Each span costs its groups of pictures of one second, not the way to it.
     assert summary["frames_decoded"] <= NUM_CLIPS * 3 * FPS
     card, encoder = read_card(tiny_bundle), open_backend(tiny_bundle, "onnx")
-    with open_collection(uri, "clips") as collection:
+    with open_collection(str(tmp_path / "milvus"), "clips") as collection:
         collection.check(encoder_id=card.encoder_id)
         stored = {
             row["clip_id"]: row["embedding"] for row in collection.rows(("clip_id", "embedding"))
