@@ -6,8 +6,10 @@ and measures the time and the memory of each.
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,12 @@ from benchmarks.report import write_report
 from benchmarks.report_view import derived_figures
 from benchmarks.steps import StepError, StepRecord, format_seconds, run_steps
 from benchmarks.summary import summarize
+from cluster.leftovers import end_leftovers
 from cluster.storage import write_atomic
 
 _EXAMPLES = """examples:
   tfcovr demo                       the real thing: at most 15 minutes on 2 cores
-  tfcovr demo --tiny                the same steps in about 3 minutes; its numbers mean nothing
+  tfcovr demo --tiny                the same steps in 2 minutes; its numbers mean nothing
   tfcovr demo --run-dir /data/demo  keep everything somewhere else
 
 Stop it whenever you like: the same command goes on where it stopped."""
@@ -59,7 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     run_dir = config.run_dir or Path("runs") / ("demo-tiny" if config.tiny else "demo")
     console = Console(file=sys.stdout)
     try:
-        records = run_steps(plan_steps(plan, run_dir), run_dir, console)
+        with shared_ray(run_dir) as ray_variables:
+            steps = plan_steps(plan, run_dir, ray_variables=ray_variables)
+            records = run_steps(steps, run_dir, console)
     except StepError as error:
         sys.stderr.write(f"error: {error}\nthe same command goes on where this one stopped\n")
         return 1
@@ -81,6 +86,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     if config.tiny:
         console.print("This was --tiny: every step is real, the numbers mean nothing.")
     return 0
+
+
+@contextmanager
+def shared_ray(run_dir: Path) -> Iterator[Callable[[], dict[str, str]]]:
+    """One Ray for all steps: started by the first that asks where it is, ended with the block.
+
+    Each step alone would start and end its own, which takes longer than the work of a small one.
+    Its processes are recorded in a folder of their own, because steps end what the run folder records.
+    """
+    ray_dir = run_dir / "ray"
+    end_leftovers(ray_dir)
+    with ExitStack() as stack:
+
+        @cache
+        def variables() -> dict[str, str]:
+            from cluster.connect import ray_session
+
+            session = stack.enter_context(ray_session(run_dir=ray_dir))
+            if not session.started_here:
+                return {}
+            # Nobody takes back the node of a Ray on this machine.
+            return {"RAY_ADDRESS": session.address, "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
+
+        yield variables
 
 
 def _record(summary: Mapping[str, Any], records: Sequence[StepRecord], plan: DemoPlan) -> None:

@@ -1,6 +1,7 @@
 """Which commands the demo runs, in order, and how large the archive is that it makes for itself."""
 
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,8 +58,13 @@ TINY = DemoPlan(
 )
 
 
-def plan_steps(plan: DemoPlan, run_dir: Path) -> list[Step]:
-    """The flow; each step reads what the ones before it wrote."""
+def plan_steps(
+    plan: DemoPlan, run_dir: Path, *, ray_variables: Callable[[], Mapping[str, str]] = dict
+) -> list[Step]:
+    """The flow; each step reads what the ones before it wrote.
+
+    `ray_variables` are of the steps that run on Ray: where to find it. Without them each starts its own.
+    """
     clips = run_dir / "archive" / "clips.parquet"
     triplets = run_dir / "triplets.parquet"
     stage1, stage2 = run_dir / "stage1", run_dir / "stage2"
@@ -95,6 +101,7 @@ def plan_steps(plan: DemoPlan, run_dir: Path) -> list[Step]:
             ),
             outputs=(stage1 / "bundle" / "card.json",),
             made=lambda: describe_training(stage1),
+            variables=ray_variables,
         ),
         Step(
             name="vectors",
@@ -114,6 +121,7 @@ def plan_steps(plan: DemoPlan, run_dir: Path) -> list[Step]:
             ),
             outputs=(bundle / "card.json",),
             made=lambda: describe_training(stage2),
+            variables=ray_variables,
         ),
         Step(
             name="export",
@@ -128,6 +136,7 @@ def plan_steps(plan: DemoPlan, run_dir: Path) -> list[Step]:
             command=tfcovr_command("index", *index_flags),
             outputs=(index / "index_summary.json",),
             made=lambda: describe_index(index),
+            variables=ray_variables,
         ),
         Step(
             name="verify",

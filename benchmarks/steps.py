@@ -7,11 +7,12 @@ has used so far is kept in its record, so that a killed flow does not lose time 
 
 import hashlib
 import json
+import os
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -41,6 +42,8 @@ class Step:
     outputs: tuple[Path, ...]
     made: Callable[[], str]
     """Reads the outputs; one short line of what the step made."""
+    variables: Callable[[], Mapping[str, str]] = dict
+    """Called when the step starts: environment variables that its command gets beside ours."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,6 +106,7 @@ def _run_step(step: Step, run_dir: Path, fingerprint: str, carried_s: float) -> 
     log_path = run_dir / "logs" / f"{step.name}.log"
     log_path.parent.mkdir(exist_ok=True)
     started = time.monotonic()
+    variables = step.variables()  # first: what it starts may set variables here (Ray its token's)
     peak_bytes = 0
 
     def record(*, made: str = "", is_done: bool = False) -> StepRecord:
@@ -117,7 +121,12 @@ def _run_step(step: Step, run_dir: Path, fingerprint: str, carried_s: float) -> 
 
     with log_path.open("ab") as log:
         # stderr stays on the terminal (progress bars); stdout is the step's own report.
-        process = subprocess.Popen(step.command, stdout=log, stdin=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            step.command,
+            stdout=log,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **variables},
+        )
         record_process(run_dir, step.name, process.pid)
         try:
             while process.poll() is None:

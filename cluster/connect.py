@@ -35,6 +35,8 @@ class RaySession:
     num_cpus: float
     num_gpus: float
     started_here: bool
+    address: str
+    """Where another driver reaches the same Ray, e.g. as RAY_ADDRESS."""
 
 
 @contextmanager
@@ -63,13 +65,15 @@ def ray_session(
             else:
                 _check_answers(target)
                 stack.callback(ray.shutdown)
-                ray.init(address=target, **_QUIET)
+                with _no_native_stderr():
+                    ray.init(address=target, **_QUIET)
         resources = ray.cluster_resources()
         yield RaySession(
             num_nodes=len({n["NodeManagerAddress"] for n in ray.nodes() if n["Alive"]}),
             num_cpus=resources.get("CPU", 0.0),
             num_gpus=resources.get("GPU", 0.0),
             started_here=started_here,
+            address=ray.get_runtime_context().gcs_address,
         )
 
 

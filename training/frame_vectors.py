@@ -130,7 +130,7 @@ def keep_frame_vectors(
             "device": source.device,
         },
         batch_size=8,
-        num_workers=launch.num_workers,
+        num_workers=_num_workers(len(missing), source, launch),
         use_gpu=source.device != "cpu",
     )
     waiting: list[dict[str, Any]] = []
@@ -145,6 +145,11 @@ def keep_frame_vectors(
                 waiting = []
     if waiting:
         _write_chunk(folder, source, waiting, clip_by_id)
+
+
+def _num_workers(num_clips: int, source: VectorSource, launch: LaunchSettings) -> int:
+    """Actors take longer to start than a CPU needs for one chunk."""
+    return 0 if num_clips <= _CHUNK and source.device == "cpu" else launch.num_workers
 
 
 def read_frame_vectors(clips: Sequence[Clip], source: VectorSource, folder: Path) -> FrameVectors:

@@ -57,6 +57,33 @@ def test_a_lost_output_is_made_again(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_text() == "x"
 
 
+def test_variables_are_asked_for_when_the_step_starts_and_reach_its_command(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def variables() -> dict[str, str]:
+        asked.append("yes")
+        os.environ["SET_ON_THE_WAY"] = "too"
+        return {"WHERE": "there"}
+
+    out = tmp_path / "out"
+    write = f"import os,pathlib; pathlib.Path({str(out)!r}).write_text(os.environ['WHERE'] + os.environ['SET_ON_THE_WAY'])"
+    step = Step(
+        name="a",
+        title="a",
+        command=(sys.executable, "-c", write),
+        outputs=(out,),
+        made=lambda: "",
+        variables=variables,
+    )
+    try:
+        for _ in range(2):
+            run([step], tmp_path / "run")
+    finally:
+        os.environ.pop("SET_ON_THE_WAY", None)
+    assert out.read_text() == "theretoo"
+    assert asked == ["yes"]  # the second run had nothing to do
+
+
 def test_a_failure_names_the_command_and_shows_its_last_words(tmp_path: Path) -> None:
     step = Step(
         name="bad",

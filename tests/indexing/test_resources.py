@@ -5,7 +5,7 @@ from indexing.resources import WorkerOptions, choose_workers
 
 
 def session(cpus: float, gpus: float, nodes: int = 1) -> RaySession:
-    return RaySession(num_nodes=nodes, num_cpus=cpus, num_gpus=gpus, started_here=True)
+    return RaySession(num_nodes=nodes, num_cpus=cpus, num_gpus=gpus, started_here=True, address="")
 
 
 @pytest.mark.parametrize("cpus", [1, 2, 3, 16, 64])

@@ -256,7 +256,7 @@ def test_another_encoder_and_a_bundle_that_is_not_itself_are_refused(
 def test_storage_of_one_node_is_refused_when_there_are_two(config, tmp_path, monkeypatch) -> None:
     @contextmanager
     def two_nodes() -> Iterator[RaySession]:
-        yield RaySession(num_nodes=2, num_cpus=4, num_gpus=0, started_here=False)
+        yield RaySession(num_nodes=2, num_cpus=4, num_gpus=0, started_here=False, address="")
 
     monkeypatch.setattr(pipeline, "ray_session", two_nodes)
     fresh = replace(config, run_dir=tmp_path / "run", milvus_uri=str(tmp_path / "milvus"))

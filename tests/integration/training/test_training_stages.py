@@ -13,9 +13,12 @@ from encoders.bundle import load_bundle
 from encoders.clips import read_clips, write_clips
 from encoders.decode import Span, decode_clips
 from encoders.shapes import AimConfig
+from training import frame_vectors
 from training.configs import AugmentConfig, LaunchSettings, LoopConfig, Stage1Config
 from training.evaluate_problem import read_unit_vectors
 from training.recipes import RECIPES
+from training.session import connected
+from training.stage1 import Stage1Factory
 from training.train_stage1 import Stage1Inputs, train_stage1
 from training.train_stage2 import Stage2Inputs, train_stage2
 from training.vectors import VectorsConfig, compute_vectors
@@ -72,6 +75,28 @@ def test_a_finished_run_is_left_alone(stage1_dir, archive) -> None:
     assert before == {
         path: path.stat().st_mtime_ns for path in stage1_dir.rglob("*") if path.is_file()
     }
+
+
+def test_actors_keep_the_very_frame_vectors_of_one_process(archive, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(frame_vectors, "_CHUNK", 4)  # fewer clips than one chunk need no actors
+    clips = read_clips(archive / "clips.parquet")[:6]
+    factory = Stage1Factory(
+        config=RECIPES["demo_actions_tiny"](),
+        clips_path=str(archive / "clips.parquet"),
+        run_dir=str(tmp_path),
+        frame_vectors_dir=str(tmp_path),
+    )
+    source = factory.vector_source("cpu")
+    kept = []
+    for num_workers in (0, 1):
+        launch = LaunchSettings(num_workers=num_workers, show_progress=False)
+        folder = tmp_path / f"by_{num_workers}"
+        with connected(launch, tmp_path / "run"):
+            frame_vectors.keep_frame_vectors(clips, source, folder, launch)
+        kept.append(frame_vectors.read_frame_vectors(clips, source, folder))
+    assert kept[0].clip_ids == kept[1].clip_ids == tuple(sorted(clip.clip_id for clip in clips))
+    assert torch.equal(kept[0].plain_NMF, kept[1].plain_NMF)
+    assert torch.equal(kept[0].flipped_NMF, kept[1].flipped_NMF)
 
 
 def test_vectors_are_the_backends_and_computed_once(stage1_dir, archive, tmp_path) -> None:
