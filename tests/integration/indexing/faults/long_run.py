@@ -74,7 +74,8 @@ def _run_faults(out: Path, bundle_dir: Path, num_faults: int, give_up: float) ->
     with tempfile.TemporaryDirectory() as folder:
         clips = write_archive(Path(folder) / "videos")
         expected = expected_vectors(bundle_dir, clips)
-        for seed in range(len(lines), num_faults):
+        finished = {line["fault"]["seed"] for line in lines}
+        for seed in sorted(set(range(num_faults)) - finished):
             if time.monotonic() > give_up:
                 break
             place = Path(folder) / f"fault-{seed}"
