@@ -24,6 +24,7 @@ from encoders.isolate_child import HEADER_LENGTH, request_to_dict
 from encoders.media import DecodeError, DecodeSetupError
 
 DEFAULT_MEMORY_LIMIT_BYTES = 4 << 30
+DEFAULT_DEADLINE_S = 120.0
 _START_TIMEOUT_S = 120.0
 _PIPE_BYTES = 1 << 20
 _SOURCE_ROOT = Path(__file__).resolve().parent.parent
@@ -90,6 +91,13 @@ class IsolatedDecoder:
         if self._child is None:
             self._child = _Child(self._decode_function, self._memory_limit_bytes)
         return self._child
+
+
+def decoder_for(device: str, *, deadline_s: float = DEFAULT_DEADLINE_S) -> IsolatedDecoder:
+    """A decoder with the limits that suit where it decodes, `cpu` or `cuda`."""
+    # CUDA and the GPU's pinned memory are private mappings too: no limit that makes sense for them.
+    limit_bytes = DEFAULT_MEMORY_LIMIT_BYTES if device == "cpu" else None
+    return IsolatedDecoder(deadline_s=deadline_s, memory_limit_bytes=limit_bytes)
 
 
 class _Child:

@@ -22,7 +22,7 @@ from encoders.decode import (
     Span,
     iter_spans,
 )
-from encoders.isolate import DEFAULT_MEMORY_LIMIT_BYTES, IsolatedDecoder
+from encoders.isolate import DEFAULT_DEADLINE_S, decoder_for
 from encoders.sampling import SamplingConfig
 
 # Columns of a video row that become columns of a clip row under another name.
@@ -67,7 +67,7 @@ class DecodeStage:
         sampling: SamplingConfig,
         backend: DecodeBackendKind = "pyav",
         isolate: bool = True,
-        deadline_s: float = 120.0,
+        deadline_s: float = DEFAULT_DEADLINE_S,
         device: str = "cpu",
     ) -> None:
         if sampling.frame_size is None:
@@ -78,10 +78,7 @@ class DecodeStage:
         self._limits = MediaLimits()
         self._iter_spans = iter_spans
         if isolate:
-            # CUDA and the GPU's pinned memory are private mappings too: no limit that makes sense for them.
-            limit_bytes = DEFAULT_MEMORY_LIMIT_BYTES if device == "cpu" else None
-            decoder = IsolatedDecoder(deadline_s=deadline_s, memory_limit_bytes=limit_bytes)
-            self._iter_spans = decoder.iter_spans
+            self._iter_spans = decoder_for(device, deadline_s=deadline_s).iter_spans
 
     def __call__(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         clip_rows = _clip_rows(row)

@@ -8,10 +8,12 @@ import hashlib
 import json
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Protocol
 
 import numpy as np
@@ -21,7 +23,8 @@ from torch.nn import functional as F
 
 from cluster.storage import write_atomic
 from encoders.clips import Clip
-from encoders.decode import DecodeBackendKind, DecodeError, Span, decode_clips
+from encoders.decode import DecodeBackendKind, DecodedClips, DecodeError, DecodeRequest, Span
+from encoders.isolate import IsolatedDecoder, decoder_for
 from encoders.sampling import SamplingConfig, sample_positions
 from training.configs import AugmentConfig
 from training.frame_vectors import FrameVectors
@@ -95,7 +98,10 @@ class KeptSource:
 
 
 class DecodedSource:
-    """Decodes T frames of each clip, jittered, cropped and mirrored in training."""
+    """Decodes T frames of each clip, jittered, cropped and mirrored in training.
+
+    In killable children, one per thread that loads: a codec that crashes or hangs costs its clip, not the run.
+    """
 
     def __init__(
         self,
@@ -104,8 +110,11 @@ class DecodedSource:
         *,
         backend: DecodeBackendKind,
         device: str,
+        new_decoder: Callable[[str], IsolatedDecoder] = decoder_for,
     ) -> None:
         self.clips = list(clips)
+        self._new_decoder = new_decoder
+        self._idle: SimpleQueue[IsolatedDecoder] = SimpleQueue()
         self._settings, self._device = settings, device
         self._backend: DecodeBackendKind = backend
         self.frames_read: dict[tuple[int | None, str], list[int]] = {}
@@ -127,14 +136,7 @@ class DecodedSource:
         if rng is not None and settings.augment.decode_size is not None:
             size = settings.augment.decode_size
         try:
-            decoded = decode_clips(
-                clip.video_uri,
-                [Span(start_s=clip.start_s, end_s=clip.end_s)],
-                SamplingConfig(num_frames=settings.num_frames, frame_size=size),
-                backend=self._backend,
-                device=self._device,
-                rng=rng,
-            )
+            decoded = self._decode(clip, size, rng)
             error = decoded.errors[0]
             if error is not None:
                 raise error
@@ -145,6 +147,30 @@ class DecodedSource:
         self.backends_used.add(decoded.backend_used)
         frames_THWC = torch.from_numpy(decoded.frames_NTHWC[0])
         return frames_THWC if rng is None else augment_frames(frames_THWC, settings, rng)
+
+    def _decode(self, clip: Clip, size: int, rng: np.random.Generator | None) -> DecodedClips:
+        request = DecodeRequest(
+            video=clip.video_uri,
+            spans=(Span(start_s=clip.start_s, end_s=clip.end_s),),
+            sampling=SamplingConfig(num_frames=self._settings.num_frames, frame_size=size),
+            backend=self._backend,
+            device=self._device,
+            jitter_seed=None if rng is None else int(rng.integers(2**62)),
+        )
+        with self._borrowed_decoder() as decoder:
+            return decoder.decode(request)
+
+    @contextmanager
+    def _borrowed_decoder(self) -> Iterator[IsolatedDecoder]:
+        """Of a thread for as long as it decodes; threads come and go with the epochs, decoders stay."""
+        try:
+            decoder = self._idle.get_nowait()
+        except Empty:
+            decoder = self._new_decoder(self._device)
+        try:
+            yield decoder
+        finally:
+            self._idle.put(decoder)
 
     def decode_report(self) -> DecodeReport:
         dead = {clip_id: error.reason for clip_id, error in sorted(self.failures.items())}

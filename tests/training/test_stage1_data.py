@@ -3,9 +3,11 @@ import pytest
 import torch
 
 from encoders.clips import Clip
+from encoders.isolate import IsolatedDecoder
 from training.configs import AugmentConfig
 from training.frame_vectors import FrameVectors
 from training.stage1_data import (
+    DecodedSource,
     ExampleSettings,
     KeptSource,
     augment_frames,
@@ -69,6 +71,38 @@ def test_loading_ahead_keeps_the_order(source, num_threads) -> None:
     batches = list(load_ahead(source, steps, epoch=2, num_threads=num_threads))
     for step, batch in zip(steps, batches, strict=True):
         assert torch.equal(batch["frame_vectors"], source.load(step, 2)["frame_vectors"])
+
+
+CRASHING = """
+import os
+import numpy as np
+from encoders.decode import DecodedSpan
+
+def decode(request):
+    if request.video == "crash": os.abort()
+    frames = np.full((request.sampling.num_frames, 8, 8, 3), int(request.video), np.uint8)
+    yield DecodedSpan(number=0, frames_THWC=frames, frame_indices_T=np.arange(4), error=None,
+                      backend_used="pyav", fallback_reason=None, num_frames_decoded=4)
+"""
+
+
+def test_a_codec_that_crashes_costs_its_clip(tmp_path, monkeypatch) -> None:
+    (tmp_path / "crashing.py").write_text(CRASHING)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    clips = [Clip(clip_id=f"c{v}", video_uri=v) for v in ("7", "crash", "9", "crash", "5")]
+    source = DecodedSource(
+        clips,
+        settings(),
+        backend="pyav",
+        device="cpu",
+        new_decoder=lambda _device: IsolatedDecoder(
+            deadline_s=30, decode_function="crashing:decode"
+        ),
+    )
+    (batch,) = load_ahead(source, [np.arange(5)], epoch=None, num_threads=2)
+    assert batch["weights"].tolist() == [1.0, 0.0, 1.0, 0.0, 1.0]
+    assert batch["frames"][:, 0, 0, 0, 0].tolist() == [7, 0, 9, 0, 5]
+    assert source.decode_report().dead == {"ccrash": "decoder_crashed"}
 
 
 def test_an_error_while_loading_comes_out(source) -> None:
