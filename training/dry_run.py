@@ -22,6 +22,7 @@ from training.recompute import recompute_blocks
 from training.stage1 import ActionClassifier, build_encoder
 
 _NUM_STEPS = 3
+_ENOUGH_S = 15.0
 _CPU_CLIPS = (1, 2)
 _GIB = 2**30
 
@@ -146,7 +147,7 @@ class _Probe:
         return float(counter.get_total_flops())
 
     def measure(self, num_clips: int) -> tuple[float, float]:
-        """Seconds of the fastest step, and the most bytes that the process held during them."""
+        """Seconds of the fastest of a few steps (of one, when it is long), and the most bytes that the process held meanwhile."""
         seconds = []
         with _peak_bytes(self.device) as peak:
             for _ in range(_NUM_STEPS):
@@ -157,6 +158,8 @@ class _Probe:
                 if self.device != "cpu":
                     torch.cuda.synchronize()
                 seconds.append(time.perf_counter() - started)
+                if sum(seconds) > _ENOUGH_S:
+                    break
         return min(seconds), peak.bytes
 
     def _forward_backward(self, num_clips: int) -> None:
@@ -180,15 +183,18 @@ class _peak_bytes:  # noqa: N801  # reads as a statement: with _peak_bytes(devic
         self._stop = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="peak-memory", daemon=True)
 
+    def _look(self) -> None:
+        self.bytes = max(self.bytes, psutil.Process().memory_info().rss)
+
     def _watch(self) -> None:
-        process = psutil.Process()
         while not self._stop.wait(0.005):
-            self.bytes = max(self.bytes, process.memory_info().rss)
+            self._look()
 
     def __enter__(self) -> "_peak_bytes":
         if self._on_gpu:
             torch.cuda.reset_peak_memory_stats()
         else:
+            self._look()  # the block may be over before the watcher looks
             self._watcher.start()
         return self
 
