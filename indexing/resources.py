@@ -74,8 +74,9 @@ def choose_workers(options: WorkerOptions, session: RaySession, *, is_lite: bool
         spare = max(int(cpus) - num_embed, 1)
         num_decode = options.num_decode_workers or (num_gpus if decode_on_gpu else spare)
     else:
-        num_embed = options.num_embed_workers or max(int(cpus) // 2, 1)
-        num_decode = options.num_decode_workers or max(int(cpus) - num_embed, 1)
+        # One of each per core: whichever stage has work gets the core. A core of its own would idle when the other is slower.
+        num_embed = options.num_embed_workers or int(cpus)
+        num_decode = options.num_decode_workers or int(cpus)
     gpu_share = num_gpus / (num_embed + (num_decode if decode_on_gpu else 0)) if on_gpu else 0.0
     gpu_share = gpu_share if gpu_share < 1 else 1.0
     cpu_share = min(1.0, cpus / (num_decode + num_embed))
