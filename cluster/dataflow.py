@@ -5,8 +5,9 @@ made once per worker.
 """
 
 import logging
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -64,7 +65,8 @@ def stream_dataflow(
     context.target_max_block_size = _TARGET_BLOCK_BYTES
     _keep_ray_data_off_the_terminal()
     dataset = ray.data.from_items(list(rows), override_num_blocks=min(len(rows), _MAX_INPUT_BLOCKS))
-    for stage in stages:
+    first = replace(stages[0], num_workers=min(stages[0].num_workers, len(rows)))
+    for stage in (first, *stages[1:]):
         dataset = _append(dataset, stage)
     try:
         for batch in dataset.iter_batches(batch_size=result_batch_size, batch_format="numpy"):
@@ -85,6 +87,8 @@ def _without_ray_advice(error: Exception) -> Exception:
 
 def _keep_ray_data_off_the_terminal() -> None:
     """What goes wrong is raised here; the rest is in Ray's own log files. Handlers of others stay."""
+    # A later stage may be handed one large row in many blocks: how many there will be is not known to Ray.
+    warnings.filterwarnings("ignore", message="The minimum number of concurrent actors")
     for handler in logging.getLogger("ray.data").handlers:
         is_rays = type(handler).__module__.startswith("ray.")
         if is_rays and isinstance(handler, logging.StreamHandler):
