@@ -130,23 +130,26 @@ def _sequential_rate(
 def _flow_rate(
     bundle_dir: Path, archives: Sequence[Sequence[Clip]], place: Path, cores: Sequence[int]
 ) -> float:
-    """Clips per second that the large archive has beyond the small one, by the time that it takes beyond it.
+    """Clips per second that the large archive has beyond the small one, by the time that it takes beyond it; a worker per core.
 
     So what every run pays once is excluded, as loading the encoder is for the script, and nothing that was done meanwhile is a gift.
     """
     with _on_cores(cores):
         seconds = [
-            _index_seconds(bundle_dir, place.parent.parent / name, place / name) for name in _SIZES
+            _index_seconds(bundle_dir, place.parent.parent / name, place / name, len(cores))
+            for name in _SIZES
         ]
     few, many = (len(archive) for archive in archives)
     return (many - few) / (seconds[1] - seconds[0])
 
 
-def _index_seconds(bundle_dir: Path, archive: Path, place: Path) -> float:
+def _index_seconds(bundle_dir: Path, archive: Path, place: Path, num_workers: int) -> float:
     """From the start of the workers to the last row. In a process of its own: Ray forks, which is not safe where Milvus has run."""
     command = [sys.executable, "-m", "indexing.pipeline", "--bundle-dir", str(bundle_dir)]
     command += ["--clips", str(archive / "clips.parquet"), "--milvus-uri", str(place / "milvus")]
     command += ["--run-dir", str(place / "run")]
+    for stage in ("decode", "embed"):  # Ray counts the machine's cores, not those that we may use
+        command += [f"--workers.num-{stage}-workers", str(num_workers)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return float(json.loads((place / "run" / SUMMARY).read_text())["seconds"])
 

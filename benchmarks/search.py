@@ -105,6 +105,7 @@ def at_scale(config: SearchBenchmark) -> dict[str, Any]:
             settings = SearchOptions(num_threads=config.threads, files=False, asking=asking)
             with SearchClient(uri, COLLECTION, bundle_dir, options=settings) as client:
                 found |= latency(client, service, clips, count=config.num_queries)
+            say(json.dumps(found))
         if "load" in config.parts:
             port = int(uri.rpartition(":")[2])
             found |= load(config, service, clips, server_dir=server_dir, port=port)
@@ -178,6 +179,7 @@ def load(
         "overload_recovery_s": recovered_s,
         "overload_senders_late_s": over.late_s,
     }
+    say(json.dumps(found))
     say("Milvus is killed")
     return found | without_milvus(
         service, queries, kill=lambda: crash(server_dir), start=lambda: start(server_dir, port),

@@ -19,7 +19,7 @@ import tyro
 from cluster.storage import write_atomic
 
 STATE = "server.json"
-_START_TIMEOUT_S = 90.0
+_START_TIMEOUT_S = 240.0  # after a crash the server waits until the leases of the dead one are over
 _STOP_TIMEOUT_S = 20.0
 _HOLDER = """
 import signal, sys, threading
