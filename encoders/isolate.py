@@ -87,6 +87,10 @@ class IsolatedDecoder:
         """All spans as one block, as `decode_clips` gives them."""
         return collect_spans(request, self.iter_spans(request))
 
+    def cpu_s(self) -> float:
+        """CPU-seconds of the thread that decodes, since its process started; 0 where none runs."""
+        return 0.0 if self._child is None else self._child.cpu_s()
+
     def _running_child(self) -> "_Child":
         if self._child is None:
             self._child = _Child(self._decode_function, self._memory_limit_bytes)
@@ -129,6 +133,12 @@ class _Child:
         if header["kind"] != "ready":
             self.kill()
             raise _setup_error(header)
+
+    def cpu_s(self) -> float:
+        try:  # nanoseconds on a CPU, of the main thread
+            return int(Path(f"/proc/{self._process.pid}/schedstat").read_text().split()[0]) / 1e9
+        except (FileNotFoundError, ProcessLookupError):
+            return 0.0
 
     def send(self, message: dict[str, Any]) -> None:
         line = memoryview(json.dumps(message).encode() + b"\n")

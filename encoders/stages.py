@@ -22,7 +22,7 @@ from encoders.decode import (
     Span,
     iter_spans,
 )
-from encoders.isolate import DEFAULT_DEADLINE_S, decoder_for
+from encoders.isolate import DEFAULT_DEADLINE_S, IsolatedDecoder, decoder_for
 from encoders.sampling import SamplingConfig
 
 # Columns of a video row that become columns of a clip row under another name.
@@ -77,8 +77,10 @@ class DecodeStage:
         self._device = device
         self._limits = MediaLimits()
         self._iter_spans = iter_spans
+        self._decoder: IsolatedDecoder | None = None
         if isolate:
-            self._iter_spans = decoder_for(device, deadline_s=deadline_s).iter_spans
+            self._decoder = decoder_for(device, deadline_s=deadline_s)
+            self._iter_spans = self._decoder.iter_spans
 
     def __call__(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         clip_rows = _clip_rows(row)
@@ -95,6 +97,12 @@ class DecodeStage:
             busy_s = (time.perf_counter() - started) / max(len(waiting), 1)
             for number in sorted(waiting):
                 yield clip_rows[number] | _dead(error, self._backend, busy_s)
+
+    def busy_clock_s(self) -> float:
+        """A clock of the work of this stage: CPU-seconds, its child's included; on a GPU seconds."""
+        if self._device != "cpu":
+            return time.perf_counter()
+        return time.process_time() + (0.0 if self._decoder is None else self._decoder.cpu_s())
 
     def dead_rows(
         self, row: dict[str, Any], error: DecodeError, *, stage: str

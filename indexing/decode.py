@@ -1,7 +1,6 @@
 """The decode stage of an archive: fetched videos from the cache, canaries among the clips, and how fast one worker can be."""
 
 import math
-import time
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any
@@ -21,7 +20,8 @@ _PLAN_COLUMNS = ("fetch_uri", "size_bytes", "version", "canaries")
 class ArchiveDecodeStage(DecodeStage):
     """DecodeStage for rows of `make_shards` and `add_canaries`.
 
-    Adds `decode_ceiling_per_s`: clips per second that this worker decoded in the first moments of its life, 0 = not known.
+    Adds `decode_ceiling_per_s`: clips per second of this worker with a core (or its GPU) to itself, measured in the first
+    moments of its life, 0 = not known.
     """
 
     def __init__(self, *, sampling: SamplingConfig, fetch: FetchOptions, **others: Any) -> None:
@@ -68,9 +68,9 @@ class ArchiveDecodeStage(DecodeStage):
         rows: list[dict[str, Any]] = []
         seconds = 0.0
         for _ in range(2):
-            started = time.perf_counter()
+            started = self.busy_clock_s()
             rows = list(super().__call__(few))
-            seconds = time.perf_counter() - started
+            seconds = self.busy_clock_s() - started
             if any(one["dead_reason"] for one in rows):
                 return
             if seconds > 2.0:

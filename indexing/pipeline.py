@@ -39,7 +39,7 @@ from indexing.milvus_server import is_lite
 from indexing.outcomes import checked_reasons, dead_letters_of, dead_to_retry
 from indexing.plan import PlannedClip, plan_clips
 from indexing.resources import Workers, choose_workers
-from indexing.speed import advise, slowest_stage, speed_line, stage_speeds
+from indexing.speed import advise, share_of_cores, slowest_stage, speed_line, stage_speeds
 from indexing.summary import IndexSummary, Tally, find_bottleneck, stage_times, write_summary
 from indexing.write import refresh_rows, row_digest
 
@@ -230,7 +230,7 @@ class _IndexRun:
         if workers and tally.written:
             lite = is_lite(self._config.milvus_uri)
             advice = advise(bottleneck, workers, num_cpus=self._num_cpus, is_lite=lite)
-            line = speed_line(speeds, bottleneck, advice)
+            line = speed_line(speeds, bottleneck, advice, cores=share_of_cores(speeds, workers))
         return IndexSummary(
             clips_in=len(planned),
             written=tally.written,

@@ -68,13 +68,27 @@ def advise(bottleneck: str, workers: Workers, *, num_cpus: float, is_lite: bool)
             return "--batch-size, or more GPUs by RAY_ADDRESS"
         if has_spare_cpu:
             return f"--workers.num-embed-workers {workers.num_embed + 1}"
-    other = "embed" if bottleneck == "decode" else "decode"
-    other_name = f"--workers.num-{bottleneck}-workers"
-    return f"more cores or GPUs by RAY_ADDRESS ({other_name} takes cores from {other})"
+    return "more cores or GPUs by RAY_ADDRESS (decode and encode share these)"
 
 
-def speed_line(speeds: Sequence[StageSpeed], bottleneck: str, advice: str) -> str:
-    """For people, one line."""
+def share_of_cores(speeds: Sequence[StageSpeed], workers: Workers) -> float:
+    """Of the cores' time, what decoding and encoding alone would have needed; 0 where they do not share cores.
+
+    Each stage's ceiling is that of all its workers with a core each; together they cannot reach more than 100 %.
+    """
+    if (workers.decode_device, workers.embed_device) != ("cpu", "cpu"):
+        return 0.0
+    cores_per_worker = {"decode": workers.cpus_per_decode, "embed": workers.cpus_per_embed}
+    if all(cores == 1 for cores in cores_per_worker.values()):
+        return 0.0
+    shares = [one.share for one in speeds if one.name in cores_per_worker]
+    return sum(shares) if all(shares) else 0.0
+
+
+def speed_line(
+    speeds: Sequence[StageSpeed], bottleneck: str, advice: str, *, cores: float = 0.0
+) -> str:
+    """For people, one line. `cores`: see `share_of_cores`."""
     parts = [
         f"{_LABELS.get(one.name, one.name)} {one.share:.0%} of {one.ceiling_per_s:.1f}"
         if one.ceiling_per_s
@@ -82,11 +96,13 @@ def speed_line(speeds: Sequence[StageSpeed], bottleneck: str, advice: str) -> st
         for one in speeds
     ]
     rate = speeds[0].achieved_per_s if speeds else 0.0
+    if cores:
+        parts[-1] += f" clips/s, decode and encode together {cores:.0%} of the cores they share"
     if max((one.share for one in speeds), default=0.0) < _NEAR:
         moved = "but nothing was near its ceiling: a short run, or a machine that others use"
     else:
         moved = f"moved by {advice}"
     return (
-        f"speed of light: {rate:.1f} clips/s is {', '.join(parts)} clips/s; "
+        f"speed of light: {rate:.1f} clips/s is {', '.join(parts)}{'' if cores else ' clips/s'}; "
         f"bottleneck {_LABELS.get(bottleneck, bottleneck)}, {moved}"
     )

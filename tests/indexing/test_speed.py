@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from indexing.resources import Workers
-from indexing.speed import advise, slowest_stage, speed_line, stage_speeds
+from indexing.speed import advise, share_of_cores, slowest_stage, speed_line, stage_speeds
 
 CPU = Workers(
     num_decode=1,
@@ -34,6 +34,20 @@ def test_shares_are_of_all_workers_and_the_lowest_ceiling_is_the_bottleneck() ->
     assert speed_line(idle, "decode", "--flag").endswith(
         "a short run, or a machine that others use"
     )
+
+
+def test_stages_that_share_cores_are_measured_against_the_cores() -> None:
+    """Two cores, 0.1 s of decoding and 0.3 s of encoding a clip: 5 clips/s is all there is."""
+    halves = replace(CPU, num_decode=2, num_embed=2, cpus_per_decode=0.5, cpus_per_embed=0.5)
+    ceilings, counts = {"decode": 10.0, "embed": 1 / 0.3, "write": 900.0}, {"decode": 2, "embed": 2, "write": 1}  # fmt: skip
+    speeds = stage_speeds(ceilings, counts, 4.0)
+    assert share_of_cores(speeds, halves) == pytest.approx(0.8, abs=1e-3)
+    assert "together 80% of the cores" in speed_line(
+        speeds, "embed", "", cores=share_of_cores(speeds, halves)
+    )
+    assert share_of_cores(speeds, CPU) == 0.0
+    assert share_of_cores(speeds, replace(halves, embed_device="cuda")) == 0.0
+    assert share_of_cores(stage_speeds({"decode": 10.0}, counts, 4.0), halves) == 0.0
 
 
 @pytest.mark.parametrize(
