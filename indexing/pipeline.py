@@ -89,6 +89,7 @@ class _IndexRun:
         self._console = console
         self._num_deleted = 0
         self._num_cpus = 0.0
+        self._is_lite = is_lite(config.milvus_uri)
         self._index = ""
         self._fetch_uris: Mapping[str, str] = {}
 
@@ -108,9 +109,7 @@ class _IndexRun:
         tally, seconds, workers = Tally(), 0.0, None
         if pending:
             session = session or self._open_session()
-            workers = choose_workers(
-                self._config.workers, session, is_lite=is_lite(self._config.milvus_uri)
-            )
+            workers = choose_workers(self._config.workers, session, is_lite=self._is_lite)
             started = time.perf_counter()
             self._stream(pending, found, workers, tally)
             seconds = time.perf_counter() - started
@@ -120,8 +119,7 @@ class _IndexRun:
             self._collection.flush()
             self._ledger.compact()
         with self._console.status("building the index of the collection"):
-            lite = is_lite(self._config.milvus_uri)
-            self._index = fit_index(self._collection, self._config.index, is_lite=lite)
+            self._index = fit_index(self._collection, self._config.index, is_lite=self._is_lite)
         summary = self._summarise(planned, tally, seconds, workers)
         write_dead_letters(self._config.run_dir, summary.dead_letters)
         summary = replace(summary, refreshed=num_refreshed)
@@ -223,14 +221,15 @@ class _IndexRun:
         num_fetch = self._config.fetch.num_workers if self._fetch_uris else 0
         num_workers = workers.by_stage(num_fetch) if workers else {}
         stages = stage_times(tally.busy_s, num_workers, seconds=seconds)
-        rate = tally.clips_per_s_warm() or (tally.written / seconds if seconds else 0.0)
+        whole_rate = tally.written / seconds if seconds else 0.0
+        rate = tally.clips_per_s_warm() or whole_rate
         speeds = stage_speeds(tally.ceilings_per_s(), num_workers, rate)
         bottleneck = slowest_stage(speeds) or find_bottleneck(stages)
         line = ""
         if workers and tally.written:
-            lite = is_lite(self._config.milvus_uri)
-            advice = advise(bottleneck, workers, num_cpus=self._num_cpus, is_lite=lite)
-            line = speed_line(speeds, bottleneck, advice, cores=share_of_cores(speeds, workers))
+            advice = advise(bottleneck, workers, num_cpus=self._num_cpus, is_lite=self._is_lite)
+            cores = share_of_cores(speeds, workers, whole_rate)
+            line = speed_line(speeds, bottleneck, advice, cores=cores)
         return IndexSummary(
             clips_in=len(planned),
             written=tally.written,
@@ -242,7 +241,7 @@ class _IndexRun:
             rows_in_collection=self._collection.count(),
             index=self._index,
             seconds=round(seconds, 3),
-            clips_per_s=round(tally.written / seconds, 3) if seconds else 0.0,
+            clips_per_s=round(whole_rate, 3),
             clips_per_s_warm=round(tally.clips_per_s_warm(), 3),
             bottleneck=bottleneck,
             speed_of_light=line,

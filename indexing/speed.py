@@ -71,18 +71,19 @@ def advise(bottleneck: str, workers: Workers, *, num_cpus: float, is_lite: bool)
     return "more cores or GPUs by RAY_ADDRESS (decode and encode share these)"
 
 
-def share_of_cores(speeds: Sequence[StageSpeed], workers: Workers) -> float:
-    """Of the cores' time, what decoding and encoding alone would have needed; 0 where they do not share cores.
+def share_of_cores(speeds: Sequence[StageSpeed], workers: Workers, rate_per_s: float) -> float:
+    """Of the cores' time, what decoding and encoding alone need at this rate; 0 where they do not share cores.
 
-    Each stage's ceiling is that of all its workers with a core each; together they cannot reach more than 100 %.
+    Each stage's ceiling is that of all its workers with a core each. The rate is that of the whole run: what was decoded while
+    the encoders started is in it, and so is their start.
     """
     if (workers.decode_device, workers.embed_device) != ("cpu", "cpu"):
         return 0.0
     cores_per_worker = {"decode": workers.cpus_per_decode, "embed": workers.cpus_per_embed}
     if all(cores == 1 for cores in cores_per_worker.values()):
         return 0.0
-    shares = [one.share for one in speeds if one.name in cores_per_worker]
-    return sum(shares) if all(shares) else 0.0
+    ceilings = [one.ceiling_per_s for one in speeds if one.name in cores_per_worker]
+    return sum(rate_per_s / ceiling for ceiling in ceilings) if all(ceilings) else 0.0
 
 
 def speed_line(
@@ -97,7 +98,9 @@ def speed_line(
     ]
     rate = speeds[0].achieved_per_s if speeds else 0.0
     if cores:
-        parts[-1] += f" clips/s, decode and encode together {cores:.0%} of the cores they share"
+        parts[-1] += (
+            f" clips/s, decode and encode together {cores:.0%} of the cores they share, start included"
+        )
     if max((one.share for one in speeds), default=0.0) < _NEAR:
         moved = "but nothing was near its ceiling: a short run, or a machine that others use"
     else:

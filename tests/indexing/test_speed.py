@@ -41,13 +41,13 @@ def test_stages_that_share_cores_are_measured_against_the_cores() -> None:
     halves = replace(CPU, num_decode=2, num_embed=2, cpus_per_decode=0.5, cpus_per_embed=0.5)
     ceilings, counts = {"decode": 10.0, "embed": 1 / 0.3, "write": 900.0}, {"decode": 2, "embed": 2, "write": 1}  # fmt: skip
     speeds = stage_speeds(ceilings, counts, 4.0)
-    assert share_of_cores(speeds, halves) == pytest.approx(0.8, abs=1e-3)
+    assert share_of_cores(speeds, halves, 4.0) == pytest.approx(0.8, abs=1e-3)
     assert "together 80% of the cores" in speed_line(
-        speeds, "embed", "", cores=share_of_cores(speeds, halves)
+        speeds, "embed", "", cores=share_of_cores(speeds, halves, 4.0)
     )
-    assert share_of_cores(speeds, CPU) == 0.0
-    assert share_of_cores(speeds, replace(halves, embed_device="cuda")) == 0.0
-    assert share_of_cores(stage_speeds({"decode": 10.0}, counts, 4.0), halves) == 0.0
+    assert share_of_cores(speeds, CPU, 4.0) == 0.0
+    assert share_of_cores(speeds, replace(halves, embed_device="cuda"), 4.0) == 0.0
+    assert share_of_cores(stage_speeds({"decode": 10.0}, counts, 4.0), halves, 4.0) == 0.0
 
 
 @pytest.mark.parametrize(
