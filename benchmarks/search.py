@@ -9,27 +9,29 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from benchmarks.harness import write_record
+from benchmarks.harness import capture_environment, write_record
 from benchmarks.search_load import Queries, at_rate, closed_loop, recovery_s, without_milvus
 from benchmarks.search_quality import measure_quality
 from benchmarks.search_scale import COLLECTION, Mixture, clip_id, fill, make_bundle, say, tuned_ef
 from benchmarks.search_service import Service, running_service
 from benchmarks.search_speed import latency
 from cluster.leftovers import end_leftovers, recorded_descendants
+from cluster.storage import write_atomic
 from indexing.milvus import open_collection
 from indexing.milvus_calls import QUERYING
 from indexing.milvus_command import crash, start, stop
 from indexing.search import SearchClient, SearchOptions
 
 _NUM_TUNING = 200
+Part = Literal["setup", "speed", "load", "outage", "quality"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,32 +59,74 @@ class SearchBenchmark:
     """How long 80 % of the highest rate is held."""
     threads: int = 1
     """CPU threads of the service's encoder."""
-    parts: tuple[Literal["setup", "speed", "load", "quality"], ...] = ("speed", "load", "quality")
+    parts: tuple[Part, ...] = ("speed", "load", "outage", "quality")
     """`setup` alone fills the archive and builds its index, which needs no quiet machine; the others do it where it is not done."""
     record: bool = False
     """Write the record; for a quiet machine."""
 
+    def __post_init__(self) -> None:
+        if self.record and not set(self.parts) >= set(get_args(Part)) - {"setup"}:
+            raise ValueError(f"parts is {self.parts}; a record needs all but setup")
+
 
 def run(config: SearchBenchmark) -> dict[str, Any]:
-    """All figures."""
-    found: dict[str, Any] = {}
-    if {"setup", "speed", "load"} & set(config.parts):
-        found |= at_scale(config)
+    """All figures; parts that an earlier run of the same commit and settings finished are not measured again."""
+    kept = _Kept(config)
+    at_scale(config, kept)
     if "quality" in config.parts:
         say("quality")
-        found |= measure_quality(
-            config.demo_dir / "stage2" / "bundle",
-            str(config.demo_dir / "milvus"),
-            config.demo_dir / "triplets.parquet",
-            num_queries=config.num_queries,
-            out_dir=config.work_dir,
-        )
-    return found
+        kept.part("quality", lambda: _quality(config))
+    return kept.figures
 
 
-def at_scale(config: SearchBenchmark) -> dict[str, Any]:
+class _Kept:
+    """Figures by part, each part in a file of its own as soon as it is measured."""
+
+    def __init__(self, config: SearchBenchmark) -> None:
+        settings = {
+            name: str(v) for name, v in asdict(config).items() if name not in ("parts", "record")
+        }
+        self._of = settings | {"commit": capture_environment()["git_commit"]}
+        self._folder = config.work_dir / "parts"
+        self.figures: dict[str, Any] = {}
+
+    def has(self, name: str) -> bool:
+        """Whether the part is done."""
+        path = self._folder / f"{name}.json"
+        return path.exists() and json.loads(path.read_text())["of"] == self._of
+
+    def part(self, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Read or measured."""
+        path = self._folder / f"{name}.json"
+        if self.has(name):
+            say(f"{name} is done: {path}")
+            found = json.loads(path.read_text())["figures"]
+        else:
+            found = measure()
+            write_atomic(path, json.dumps({"of": self._of, "figures": found}))
+        self.figures |= found
+        return found
+
+
+def _quality(config: SearchBenchmark) -> dict[str, Any]:
+    return measure_quality(
+        config.demo_dir / "stage2" / "bundle",
+        str(config.demo_dir / "milvus"),
+        config.demo_dir / "triplets.parquet",
+        num_queries=config.num_queries,
+        out_dir=config.work_dir,
+    )
+
+
+def at_scale(config: SearchBenchmark, kept: _Kept) -> None:
     """Speed and load of the large archive; its server ends with the block."""
     work_dir = config.work_dir
+    wanted = [name for name in ("setup", "speed", "load", "outage") if name in config.parts]
+    if all(kept.has(name) for name in wanted):
+        for name in ("setup", "tuning", *wanted):
+            if kept.has(name):
+                kept.part(name, dict)
+        return
     mixture = Mixture(num_vectors=config.num_vectors)
     server_dir = work_dir / "milvus-server"
     with ExitStack() as stack:
@@ -92,24 +136,31 @@ def at_scale(config: SearchBenchmark) -> dict[str, Any]:
         bundle_dir = make_bundle(work_dir / f"bundle-{config.fusion}", widths=config.fusion)
         with open_collection(uri, COLLECTION) as collection:
             found = fill(collection, mixture, bundle_dir, work_dir / "scale.json")
-        if not {"speed", "load"} & set(config.parts):
-            return found
-        found |= tune(config, uri, bundle_dir, mixture)
-        asking = replace(QUERYING, ef=found["ef"])
-        options = ["--bundle-dir", str(bundle_dir), "--milvus-uri", uri, "--collection", COLLECTION, "--ef", str(found["ef"]), "--threads-per-replica", str(config.threads)]  # fmt: skip
+        kept.part("setup", lambda: found)
+        if set(wanted) <= {"setup"}:
+            return
+        tuned = kept.part("tuning", lambda: tune(config, uri, bundle_dir, mixture))
+        asking = replace(QUERYING, ef=tuned["ef"])
+        options = ["--bundle-dir", str(bundle_dir), "--milvus-uri", uri, "--collection", COLLECTION, "--ef", str(tuned["ef"]), "--threads-per-replica", str(config.threads)]  # fmt: skip
         say("service")
         service = stack.enter_context(running_service(options, log_path=work_dir / "service.log"))
         clips = [clip_id(number) for number in range(config.num_vectors)]
-        if "speed" in config.parts:
+        if "speed" in wanted:
             say("one client")
             settings = SearchOptions(num_threads=config.threads, files=False, asking=asking)
             with SearchClient(uri, COLLECTION, bundle_dir, options=settings) as client:
-                found |= latency(client, service, clips, count=config.num_queries)
-            say(json.dumps(found))
-        if "load" in config.parts:
+                kept.part(
+                    "speed", lambda: latency(client, service, clips, count=config.num_queries)
+                )
+        if "load" in wanted:
+            kept.part("load", lambda: load(config, service, clips))
+        if "outage" in wanted:
+            say("Milvus is killed")
             port = int(uri.rpartition(":")[2])
-            found |= load(config, service, clips, server_dir=server_dir, port=port)
-    return found
+            queries = Queries(clips, name=f"outage {time.time():.0f}")
+            kept.part("outage", lambda: without_milvus(
+                service, queries, kill=lambda: crash(server_dir), start=lambda: start(server_dir, port),
+            ))  # fmt: skip
 
 
 def tune(config: SearchBenchmark, uri: str, bundle_dir: Path, mixture: Mixture) -> dict[str, Any]:
@@ -133,10 +184,8 @@ def tune(config: SearchBenchmark, uri: str, bundle_dir: Path, mixture: Mixture) 
     return {"ef": ef, "recall_at_10": recall}
 
 
-def load(
-    config: SearchBenchmark, service: Service, clips: Sequence[str], *, server_dir: Path, port: int
-) -> dict[str, Any]:
-    """Several clients, the highest rate, most of it held, far too much, and Milvus away."""
+def load(config: SearchBenchmark, service: Service, clips: Sequence[str]) -> dict[str, Any]:
+    """Several clients, the highest rate, most of it held, and far too much."""
     queries = Queries(clips, name=f"load {time.time():.0f}")
     say("one client, alone")
     alone = closed_loop(service, queries, num_clients=1, seconds=config.load_s / 3)
@@ -179,11 +228,7 @@ def load(
         "overload_recovery_s": recovered_s,
         "overload_senders_late_s": over.late_s,
     }
-    say(json.dumps(found))
-    say("Milvus is killed")
-    return found | without_milvus(
-        service, queries, kill=lambda: crash(server_dir), start=lambda: start(server_dir, port),
-    )  # fmt: skip
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -116,7 +116,7 @@ def served_map_gap(
         relevant.append(set(triplet.target_clip_ids))
     maps = [mean_average_precision_at_k(ranked, relevant, k=50) for ranked in (served, exact)]
     recall = np.mean([len(set(a[:10]) & set(b[:10])) / 10 for a, b in zip(served, exact, strict=True)])  # fmt: skip
-    return {"served_map50": maps[0], "served_map50_gap": abs(maps[0] - maps[1]), "recall_at_10": float(recall)}  # fmt: skip
+    return {"served_map50": maps[0], "served_map50_gap": abs(maps[0] - maps[1]), "served_recall_at_10": float(recall)}  # fmt: skip
 
 
 def ask_http(address: str, query: dict[str, Any]) -> dict[str, Any]:
@@ -141,7 +141,9 @@ def send_hostile(address: str, request: Hostile) -> Reply:
             return Reply(status=reply.status, body=reply.read())
     except urllib.error.HTTPError as error:
         return Reply(status=error.code, body=error.read())
-    except OSError:
+    except OSError as error:
+        if isinstance(getattr(error, "reason", error), TimeoutError):
+            return Reply(status=599, body=b"")  # it hangs, which is what the attack wanted
         return Reply(status=400, body=b"")  # the connection was cut, or the header cannot be sent
 
 

@@ -164,9 +164,16 @@ def _answers(port: int) -> bool:
         if probe.connect_ex(("127.0.0.1", port)) != 0:
             return False
     try:
-        _ = MilvusClient(uri=f"http://127.0.0.1:{port}", timeout=5).list_collections(timeout=5)
+        # Its own connection: a shared one may be that of the server which died on this port, and back off.
+        client: Any = MilvusClient(uri=f"http://127.0.0.1:{port}", timeout=5, dedicated=True)
     except MilvusException:
         return False
+    try:
+        client.list_collections(timeout=5)
+    except MilvusException:
+        return False
+    finally:
+        client.close()
     return True
 
 
