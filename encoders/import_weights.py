@@ -23,7 +23,7 @@ from encoders.card import CARD_NAME, BundleCard, check_file, hash_file, new_enco
 from encoders.checkpoint_weights import read_checkpoint
 from encoders.clip_weights import read_clip_model
 from encoders.head_weights import read_head
-from encoders.sampling import SamplingConfig
+from encoders.sampling import Resize, SamplingConfig
 from encoders.shapes import AimConfig
 
 _HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
@@ -52,6 +52,9 @@ class ImportConfig:
     """Frames per clip; the temporal embedding is interpolated. None = as in the source, 12 for CLIP."""
     temporal_pooling: Literal["mean", "attention"] | None = None
     """`mean` is the paper's, `attention` sees the order of frames. None = as in the source, the mean for CLIP."""
+    resize: Resize | None = None
+    """How frames are made to fit. `pillow_bicubic` is CLIP's and the paper's; `swscale_area` decodes large frames several times as
+    fast, for other vectors. None = as in a source bundle, otherwise pillow_bicubic."""
     num_heads: int | None = None
     """Attention heads, which a state dict does not tell. None = width / 64, as in all CLIP models."""
     expect: str | None = None
@@ -128,9 +131,17 @@ def import_weights(config: ImportConfig) -> ImportResult:
         "head": head_note,
         "seed": config.seed,
     }
-    standing = _standing_bundle(config, encoder, labels, info)
+    sampling = SamplingConfig(
+        num_frames=shape.num_frames, frame_size=shape.image_size, resize=_resize(config)
+    )
+    standing = _standing_bundle(config, encoder, sampling, labels, info)
     card = standing or save_bundle(
-        config.out, video=encoder, head=head, labels=labels, training_info=info
+        config.out,
+        video=encoder,
+        sampling=sampling,
+        head=head,
+        labels=labels,
+        training_info=info,
     )
     return ImportResult(
         source=source,
@@ -206,16 +217,17 @@ def _check_out(config: ImportConfig) -> None:
 def _standing_bundle(
     config: ImportConfig,
     encoder: AimEncoder,
+    sampling: SamplingConfig,
     labels: tuple[str, ...] | None,
     info: dict[str, Any],
 ) -> BundleCard | None:
     """The card in `out` if it is this very import; ValueError if it is another bundle that may not be replaced."""
     if config.overwrite or not (config.out / CARD_NAME).exists():
         return None
-    card, shape = read_card(config.out), encoder.config
+    card = read_card(config.out)
     encoder_id = new_encoder_id(
-        video=shape,
-        sampling=SamplingConfig(num_frames=shape.num_frames, frame_size=shape.image_size),
+        video=encoder.config,
+        sampling=sampling,
         preprocessing=encoder.preprocessing,
         weights=encoder.state_dict(),
     )
@@ -226,6 +238,13 @@ def _standing_bundle(
     for name in card.files:
         check_file(config.out, card, name)
     return card
+
+
+def _resize(config: ImportConfig) -> Resize:
+    source = Path(config.source)
+    if config.resize is not None or not (source / CARD_NAME).exists():
+        return config.resize or "pillow_bicubic"
+    return read_card(source).sampling.resize
 
 
 def _identify(source: str) -> str | None:

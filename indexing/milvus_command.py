@@ -19,11 +19,24 @@ import tyro
 from cluster.storage import write_atomic
 
 STATE = "server.json"
-_START_TIMEOUT_S = 240.0  # after a crash the server waits until the leases of the dead one are over
+_START_TIMEOUT_S = 90.0
 _STOP_TIMEOUT_S = 20.0
 _HOLDER = """
-import signal, sys, threading
-from milvus import MilvusServer
+import signal, socket, sys, threading
+from milvus import MilvusServer, MilvusServerConfig
+
+def bound(self, port):
+    # The package's own does not take a port on which connections of a dead server linger, and quietly takes the next.
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind(("127.0.0.1", port))
+        sock.listen()
+    except OSError:
+        return None
+    return sock
+
+MilvusServerConfig.try_bind_port = bound
 server = MilvusServer()
 server.set_base_dir(sys.argv[1])
 server.listen_port = int(sys.argv[2])
@@ -31,6 +44,9 @@ ended = threading.Event()
 for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, lambda *_: ended.set())
 server.start()
+if server.listen_port != int(sys.argv[2]):
+    server.stop()
+    sys.exit(f"port {sys.argv[2]} is taken")
 ended.wait()
 server.stop()
 """

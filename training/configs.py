@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from encoders.sampling import Resize
 from encoders.shapes import VideoEncoderConfig
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -94,6 +95,8 @@ class Stage1Config:
     """Frames per clip whose vectors are kept, for an encoder with a frozen image part."""
     decode_backend: Literal["auto", "pyav", "dali"] = "auto"
     """auto = dali on a GPU where it is installed, pyav elsewhere."""
+    resize: Resize = "pillow_bicubic"
+    """As the paper's release; swscale_area decodes large frames several times as fast. It goes into the bundle's card."""
     num_decode_threads: int = 2
     record_frames: bool = False
     """Write which frames of which clip each epoch read, to workers/<rank>/frames_read/."""

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cluster.storage import write_atomic
 from encoders.clips import Clip
-from encoders.sampling import SamplingConfig
+from encoders.sampling import Resize, SamplingConfig, sampling_to_dict
 from encoders.shapes import VideoEncoderConfig, video_config_from_dict, video_config_to_dict
 from encoders.stages import DeadLetter
 from encoders.video import build_video_encoder
@@ -38,14 +38,23 @@ class VectorSource:
     weights_path: str
     """State dict of the image part, safetensors."""
     num_positions: int
+    resize: Resize = "pillow_bicubic"
     decode_backend: str = "pyav"
     device: str = "cpu"
+
+    @property
+    def sampling(self) -> SamplingConfig:
+        """Of the kept positions."""
+        return SamplingConfig(
+            num_frames=self.num_positions, frame_size=self.config.image_size, resize=self.resize
+        )
 
     @property
     def key(self) -> str:
         """Changes when the vectors of a clip may change."""
         digest = hashlib.sha256(Path(self.weights_path).read_bytes())
-        digest.update(f"{self.num_positions} {self.config.image_size}".encode())
+        sampling = sampling_to_dict(self.sampling)
+        digest.update(json.dumps(sampling, sort_keys=True).encode())
         return digest.hexdigest()[:16]
 
 
@@ -114,9 +123,7 @@ def keep_frame_vectors(
     clip_by_id = {clip.clip_id: clip for clip in missing}
     plan = FlowPlan(
         decode_arguments={
-            "sampling": SamplingConfig(
-                num_frames=source.num_positions, frame_size=source.config.image_size
-            ),
+            "sampling": source.sampling,
             "backend": source.decode_backend,
             "device": "cuda"
             if source.decode_backend == "dali" and source.device != "cpu"

@@ -170,6 +170,7 @@ class Stage1Factory(TaskFactory):
             image_size=config.encoder.image_size,
             augment=config.augment,
             seed=config.loop.seed,
+            resize=config.resize,
         )
         sources: dict[str, ClipSource] = {}
         for name, part in clips.items():
@@ -194,6 +195,7 @@ class Stage1Factory(TaskFactory):
             config=self.config.encoder,
             weights_path=str(path),
             num_positions=self.config.num_cached_positions,
+            resize=self.config.resize,
             decode_backend=decode_backend(self.config, device),
             device=device,
         )

@@ -25,7 +25,7 @@ from cluster.storage import write_atomic
 from encoders.clips import Clip
 from encoders.decode import DecodeBackendKind, DecodedClips, DecodeError, DecodeRequest, Span
 from encoders.isolate import IsolatedDecoder, decoder_for
-from encoders.sampling import SamplingConfig, sample_positions
+from encoders.sampling import Resize, SamplingConfig, sample_positions
 from training.configs import AugmentConfig
 from training.frame_vectors import FrameVectors
 
@@ -40,6 +40,7 @@ class ExampleSettings:
     image_size: int
     augment: AugmentConfig
     seed: int
+    resize: Resize = "pillow_bicubic"
 
 
 class ClipSource(Protocol):
@@ -152,7 +153,11 @@ class DecodedSource:
         request = DecodeRequest(
             video=clip.video_uri,
             spans=(Span(start_s=clip.start_s, end_s=clip.end_s),),
-            sampling=SamplingConfig(num_frames=self._settings.num_frames, frame_size=size),
+            sampling=SamplingConfig(
+                num_frames=self._settings.num_frames,
+                frame_size=size,
+                resize=self._settings.resize,
+            ),
             backend=self._backend,
             device=self._device,
             jitter_seed=None if rng is None else int(rng.integers(2**62)),

@@ -8,6 +8,7 @@ from typing import Any
 
 from encoders.bundle import save_bundle
 from encoders.clips import read_clips
+from encoders.sampling import SamplingConfig
 from training.configs import LaunchSettings, Stage1Config
 from training.frame_vectors import keep_frame_vectors
 from training.loop import load_trained
@@ -66,6 +67,11 @@ def train_stage1(
         card = save_bundle(
             run_dir / BUNDLE,
             video=module.encoder,
+            sampling=SamplingConfig(
+                num_frames=config.encoder.num_frames,
+                frame_size=config.encoder.image_size,
+                resize=config.resize,
+            ),
             head=module.head,
             labels=classes["label"],
             training_info={"stage": 1, "key": key, "epoch": epoch, **scores},

@@ -108,6 +108,19 @@ def test_a_rerun_writes_nothing_and_another_import_is_refused(checkpoint, labels
     assert sorted(path.name for path in tmp_path.iterdir()) == ["aim.pth", "labels.txt", "out"]
 
 
+def test_the_way_to_resize_is_of_the_bundle_and_of_those_made_from_it(checkpoint, tmp_path):
+    import_weights(ImportConfig(source=str(checkpoint), out=tmp_path / "plain"))
+    config = ImportConfig(source=str(checkpoint), out=tmp_path / "fast", resize="swscale_area")
+    assert not import_weights(config).is_unchanged
+    assert import_weights(config).is_unchanged
+    child = ImportConfig(source=str(tmp_path / "fast"), out=tmp_path / "child")
+    import_weights(child)
+    cards = {name: load_bundle(tmp_path / name).card for name in ("plain", "fast", "child")}
+    resizes = [card.sampling.resize for card in cards.values()]
+    assert resizes == ["pillow_bicubic", "swscale_area", "swscale_area"]
+    assert cards["plain"].encoder_id != cards["fast"].encoder_id == cards["child"].encoder_id
+
+
 def test_a_changed_file_in_the_bundle_is_noticed_by_a_rerun(checkpoint, tmp_path):
     run(checkpoint, tmp_path / "out")
     (tmp_path / "out" / "video.safetensors").write_bytes(b"torn")

@@ -1,11 +1,14 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from encoders.clips import Clip
 from encoders.isolate import IsolatedDecoder
+from encoders.shapes import FrameTemporalConfig
 from training.configs import AugmentConfig
-from training.frame_vectors import FrameVectors
+from training.frame_vectors import FrameVectors, VectorSource
 from training.stage1_data import (
     DecodedSource,
     ExampleSettings,
@@ -80,7 +83,8 @@ from encoders.decode import DecodedSpan
 
 def decode(request):
     if request.video == "crash": os.abort()
-    frames = np.full((request.sampling.num_frames, 8, 8, 3), int(request.video), np.uint8)
+    value = len(request.sampling.resize) if request.video == "resize" else int(request.video)
+    frames = np.full((request.sampling.num_frames, 8, 8, 3), value, np.uint8)
     yield DecodedSpan(number=0, frames_THWC=frames, frame_indices_T=np.arange(4), error=None,
                       backend_used="pyav", fallback_reason=None, num_frames_decoded=4)
 """
@@ -89,10 +93,11 @@ def decode(request):
 def test_a_codec_that_crashes_costs_its_clip(tmp_path, monkeypatch) -> None:
     (tmp_path / "crashing.py").write_text(CRASHING)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    clips = [Clip(clip_id=f"c{v}", video_uri=v) for v in ("7", "crash", "9", "crash", "5")]
+    videos = ("7", "crash", "9", "crash", "resize")
+    clips = [Clip(clip_id=f"c{video}", video_uri=video) for video in videos]
     source = DecodedSource(
         clips,
-        settings(),
+        replace(settings(), resize="swscale_area"),
         backend="pyav",
         device="cpu",
         new_decoder=lambda _device: IsolatedDecoder(
@@ -101,8 +106,16 @@ def test_a_codec_that_crashes_costs_its_clip(tmp_path, monkeypatch) -> None:
     )
     (batch,) = load_ahead(source, [np.arange(5)], epoch=None, num_threads=2)
     assert batch["weights"].tolist() == [1.0, 0.0, 1.0, 0.0, 1.0]
-    assert batch["frames"][:, 0, 0, 0, 0].tolist() == [7, 0, 9, 0, 5]
+    assert batch["frames"][:, 0, 0, 0, 0].tolist() == [7, 0, 9, 0, len("swscale_area")]
     assert source.decode_report().dead == {"ccrash": "decoder_crashed"}
+
+
+def test_kept_vectors_of_another_resize_are_not_reused(tmp_path) -> None:
+    (tmp_path / "weights").write_bytes(b"the same")
+    config = FrameTemporalConfig(num_frames=4, embedding_dim=8, depth=1)
+    plain = VectorSource(config=config, weights_path=str(tmp_path / "weights"), num_positions=12)
+    keys = {one.key for one in (plain, replace(plain, resize="swscale_area"), replace(plain))}
+    assert len(keys) == 2
 
 
 def test_an_error_while_loading_comes_out(source) -> None:
