@@ -91,9 +91,9 @@ def write_record(
     record = {
         "benchmark": name,
         "recorded_at": now.isoformat(timespec="seconds"),
-        "command": command or shlex.join(_typed(sys.argv)),
+        "command": _placeless(command or shlex.join(_typed(sys.argv))),
         "hardware": environment["hardware"],
-        "config": dict(config),
+        "config": {name: _placeless(value) for name, value in config.items()},
         "metrics": dict(metrics),
         "ceiling": ceiling,
         "excluded": list(excluded),
@@ -105,6 +105,16 @@ def write_record(
     )
     write_atomic(path, json.dumps(record, indent=2, default=_plain, allow_nan=False) + "\n")
     return path
+
+
+def _placeless(value: object) -> object:
+    """Where a folder of this machine lies is nobody's business, and changes no figure: absolute paths keep their last name."""
+    if not isinstance(value, (str, Path)):
+        return value
+    return " ".join(
+        f".../{Path(word).name}" if Path(word).is_absolute() and Path(word).name else word
+        for word in str(value).split(" ")
+    )
 
 
 def results_dir() -> Path:

@@ -53,7 +53,7 @@ def test_a_record_is_found_again_with_all_it_says(tmp_path, monkeypatch) -> None
     day = record["recorded_at"][:10].replace("-", "")
     commit = record["environment"]["git_commit"][:7]
     assert path.name == f"encode_{record['hardware']}_{day}_{commit}.json" == record["file"]
-    assert record["config"] == {"batch_size": 8, "folder": str(tmp_path)}
+    assert record["config"] == {"batch_size": 8, "folder": f".../{tmp_path.name}"}
     assert record["metrics"]["clips_per_s"]["median"] == 2.0
     assert record["ceiling"]["fraction"] == 0.5
     assert record["command"] == "encode --fast"
@@ -102,3 +102,13 @@ def test_the_command_names_the_module_and_no_folder_of_the_machine(tmp_path, mon
     assert (
         json.loads(path.read_text())["command"] == "python -m benchmarks.encode --presets aim_small"
     )
+
+
+def test_no_folder_of_the_machine_comes_into_a_record(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("OUT", str(tmp_path))
+    config = {"work_dir": tmp_path / "here", "clips": "runs/clips.parquet", "ratio": "1 / 2"}
+    path = write_record("x", config=config, metrics={"m": 1}, command=f"do {tmp_path}/there --now")
+    assert str(tmp_path) not in path.read_text()
+    record = json.loads(path.read_text())
+    assert record["command"] == "do .../there --now"
+    assert record["config"] == config | {"work_dir": ".../here"}
