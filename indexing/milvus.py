@@ -1,6 +1,5 @@
 """The collection of clip vectors: any Milvus URI opens the same way, and its encoder id guards it."""
 
-import json
 import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +12,7 @@ from pymilvus import DataType, MilvusClient
 from pymilvus.exceptions import MilvusException
 
 from indexing.milvus_calls import Asking, ask
+from indexing.milvus_quote import quoted
 from indexing.milvus_server import place_of, serve_milvus
 from indexing.sources import public_uri
 
@@ -49,7 +49,7 @@ class VideoSpan:
     def outside(self) -> str:
         """True for clips of other videos and for clips that do not overlap with this span."""
         parts = [
-            f"video_uri != {_quoted(self.video_uri)}",
+            f"video_uri != {quoted(self.video_uri)}",
             f"(end_s > {TO_THE_END} and end_s <= {self.start_s})",
         ]
         if self.end_s is not None:
@@ -172,7 +172,7 @@ class ClipCollection:
         self, clip_id: str, *, fields: Sequence[str] = (*ROW_FIELDS, "embedding")
     ) -> list[dict[str, Any]]:
         """The rows of one clip id: one, unless something is stale."""
-        condition = f"clip_id == {_quoted(clip_id)}"
+        condition = f"clip_id == {quoted(clip_id)}"
         return self.some_rows(fields, condition=condition)
 
     def rows_of_keys(self, clip_keys: Sequence[str]) -> list[dict[str, Any]]:
@@ -190,7 +190,7 @@ class ClipCollection:
         without_span: "VideoSpan | None" = None,
     ) -> list[tuple[float, dict[str, Any]]]:
         """(cosine, row) of the nearest clips, best first."""
-        conditions = [f"clip_id != {_quoted(without_clip_id)}"] if without_clip_id else []
+        conditions = [f"clip_id != {quoted(without_clip_id)}"] if without_clip_id else []
         if without_span is not None:
             conditions.append(without_span.outside())
         return self.nearest_many(vector_D[None], limit=limit, condition=" and ".join(conditions))[0]
@@ -280,7 +280,3 @@ def encoder_of(described: dict[str, Any]) -> str | None:
     stored = dict(described.get("properties") or {}).get(_ENCODER_ID)
     found = re.fullmatch(rf"{re.escape(_ENCODER_ID)}=(\S+)", described.get("description") or "")
     return stored or (found.group(1) if found else None)
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)

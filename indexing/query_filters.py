@@ -3,11 +3,12 @@
 A name is looked up in a table and never copied into a condition unless it is known; a value is a typed literal or refused.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
+
+from indexing.milvus_quote import quoted
 
 TEXT_FIELDS = ("clip_id", "video_uri", "label", "split")
 NUMBER_FIELDS = ("start_s", "end_s")
@@ -76,7 +77,7 @@ class FilterFields:
         if isinstance(value, int | float) and not isinstance(value, bool):
             value = f"{value:g}"
         # Milvus Lite knows no `in` for a key of a JSON field.
-        key = f"attributes[{_literal(name)}]"
+        key = f"attributes[{quoted(name)}]"
         return f"({' or '.join(f'{key} == {one}' for one in _literals(name, value))})"
 
 
@@ -93,7 +94,7 @@ def _literals(name: str, value: Any) -> list[str]:
     values = list(value) if isinstance(value, list | tuple | set | frozenset) else [value]
     if not values or len(values) > MAX_VALUES:
         raise ValueError(f"filter {name!r} has {len(values)} values; 1 to {MAX_VALUES} are allowed")
-    return [_literal(_text(name, one)) for one in values]
+    return [quoted(_text(name, one)) for one in values]
 
 
 def _text(name: str, value: Any) -> str:
@@ -139,8 +140,3 @@ def _number_or_nan(text: str) -> float:
         return float(text)
     except ValueError:
         return math.nan
-
-
-def _literal(text: str) -> str:
-    """A Milvus string; JSON's escapes are Milvus's, and no quote or backslash stays bare."""
-    return json.dumps(text, ensure_ascii=False)

@@ -128,3 +128,14 @@ def test_a_folder_that_another_process_has_open_is_refused(tmp_path: Path) -> No
 def test_no_server_says_what_to_do() -> None:
     with pytest.raises(ConnectionError, match=r"no Milvus answers at 'http://127\.0\.0\.1:9'"):
         ClipCollection("http://127.0.0.1:9", "clips")
+
+
+@pytest.mark.parametrize(
+    "text", ["a\nb", "a\rb", "a\tb", "a\x04b", "\x00", "\u00e9\x7f", "' or 1==1"]
+)
+def test_any_clip_id_is_found_by_itself_alone(collection: ClipCollection, text: str) -> None:
+    try:
+        collection.upsert([row(0, clip_key="odd", clip_id=text)])
+        assert [one["clip_id"] for one in collection.rows_of_clip(text)] == [text]
+    finally:
+        collection.delete(["odd"])
