@@ -108,7 +108,7 @@ def format_figure(value: float, unit: Unit, *, is_limit: bool = False) -> str:
     if unit == "points":
         return f"{100 * value:.{digits}f} points" if value else "0"
     if unit == "times":
-        return f"{value:.{1 if is_limit else 2}f} times"
+        return f"{value:g} times" if is_limit else f"{value:.2f} times"
     if unit == "cosine":
         return f"{value:.{4 if is_limit else 6}f}"
     if unit == "ms":
