@@ -99,8 +99,8 @@ class DecodeStage:
                 yield clip_rows[number] | _dead(error, self._backend, busy_s)
 
     def busy_clock_s(self) -> float:
-        """A clock of the work of this stage: CPU-seconds, its child's included; on a GPU seconds."""
-        if self._device != "cpu":
+        """A clock of the work of this stage: CPU-seconds, its child's included; seconds where it uses a GPU or more threads."""
+        if self._device != "cpu" or self._backend == "dali":
             return time.perf_counter()
         return time.process_time() + (0.0 if self._decoder is None else self._decoder.cpu_s())
 
