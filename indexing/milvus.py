@@ -168,12 +168,12 @@ class ClipCollection:
         finally:
             iterator.close()
 
-    def rows_of_clip(
-        self, clip_id: str, *, fields: Sequence[str] = (*ROW_FIELDS, "embedding")
+    def rows_of_clips(
+        self, clip_ids: Sequence[str], *, fields: Sequence[str] = (*ROW_FIELDS, "embedding")
     ) -> list[dict[str, Any]]:
-        """The rows of one clip id: one, unless something is stale."""
-        condition = f"clip_id == {quoted(clip_id)}"
-        return self.some_rows(fields, condition=condition)
+        """The rows of these clip ids, in no order: one each, unless something is stale."""
+        condition = f"clip_id in [{', '.join(map(quoted, clip_ids))}]"
+        return self.some_rows(fields, condition=condition) if clip_ids else []
 
     def rows_of_keys(self, clip_keys: Sequence[str]) -> list[dict[str, Any]]:
         """Whole rows with their vectors, of those keys that are there."""

@@ -3,7 +3,7 @@
 import tempfile
 import threading
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -142,9 +142,10 @@ class SearchClient:
         fields = self.archive.fields if any(query.filters for query in queries) else None
         with watch.step("decode"):
             asked = []
+            known = self.known.find(name for one in queries if (name := _clip_id(one.clip)))
             for query in queries:
                 row_filter = fields.compile(query.filters) if fields else RowFilter()
-                place, clip_D = self._find(query.clip)
+                place, clip_D = self._find(query.clip, known)
                 asked.append(_Asked(query=query, place=place, clip_D=clip_D, row_filter=row_filter))
         with watch.step("text"):
             texts = [edit for query in queries for edit in query.edits]
@@ -160,7 +161,7 @@ class SearchClient:
 
     def place_of(self, clip_id: str) -> ClipPlace | None:
         """A clip of the archive; None when there is none of this id."""
-        rows = self.collection.rows_of_clip(clip_id)
+        rows = self.collection.rows_of_clips([clip_id])
         return place_of_row(rows[0]) if rows else None
 
     def _compose(self, asked: Sequence[_Asked]) -> None:
@@ -224,7 +225,9 @@ class SearchClient:
             matched_by=one.vectors.matched_by,
         )
 
-    def _find(self, clip: str | bytes | ClipPlace) -> tuple[ClipPlace, np.ndarray | None]:
+    def _find(
+        self, clip: str | bytes | ClipPlace, known: Mapping[str, Candidate]
+    ) -> tuple[ClipPlace, np.ndarray | None]:
         if isinstance(clip, bytes):
             if not clip:
                 raise ValueError("the query clip has 0 bytes")
@@ -234,11 +237,9 @@ class SearchClient:
                 place = ClipPlace(clip_id="", video_uri=file.name, start_s=0.0, end_s=None)
                 vector_D = self.embed(place, name="the uploaded video")
             return ClipPlace(clip_id="", video_uri="", start_s=0.0, end_s=None), vector_D
-        name = clip if isinstance(clip, str) else clip.clip_id
-        if name:
-            found = self.known.find(name)
-            if found is not None:
-                return found.place, found.vector_D
+        found = known.get(_clip_id(clip))
+        if found is not None:
+            return found.place, found.vector_D
         if isinstance(clip, ClipPlace):
             return clip, self.embed(clip, name=clip.video_uri)
         if not clip:
@@ -270,6 +271,13 @@ class SearchClient:
         if decoded.errors[0] is not None:
             raise ValueError(f"{name}: {_without_path(decoded.errors[0], place)}")
         return self._encoder.embed_clips(decoded.frames_NTHWC)[0]
+
+
+def _clip_id(clip: str | bytes | ClipPlace) -> str:
+    """The clip id that a query clip may be; "" where it cannot be one."""
+    if isinstance(clip, bytes):
+        return ""
+    return clip if isinstance(clip, str) else clip.clip_id
 
 
 def _without_path(error: DecodeError, place: ClipPlace) -> str:

@@ -35,28 +35,24 @@ class KnownClips:
         self._clips: OrderedDict[str, tuple[float, Candidate]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def find(self, clip_id: str) -> Candidate | None:
-        """None where the collection has no such clip."""
+    def find(self, clip_ids: Iterable[str]) -> dict[str, Candidate]:
+        """Clip id -> clip, for those that the collection has; one call to Milvus for all that are new or too old."""
+        wanted, oldest_s = set(clip_ids), self._now() - MAX_AGE_S
         with self._lock:
-            known = self._clips.get(clip_id)
-        if known is not None and self._now() - known[0] < MAX_AGE_S:
-            return known[1]
-        rows = self._collection.rows_of_clip(clip_id)
-        if not rows:
-            return None
-        found = candidate_of_row(rows[0])
-        self.keep([found])
-        return found
+            known = {name: self._clips[name] for name in wanted if name in self._clips}
+        found = {name: clip for name, (met_s, clip) in known.items() if met_s > oldest_s}
+        rows = self._collection.rows_of_clips(sorted(wanted - found.keys()))
+        read = {row["clip_id"]: candidate_of_row(row) for row in reversed(rows)}
+        self.keep(read.values())
+        return found | read
 
     def vectors(self, clip_ids: Sequence[str]) -> np.ndarray:
         """[N, D]; ValueError names the clip that is not there."""
-        found = []
+        found = self.find(clip_ids)
         for clip_id in clip_ids:
-            clip = self.find(clip_id)
-            if clip is None:
+            if clip_id not in found:
                 raise ValueError(f"no clip {clip_id!r} in collection {self._collection.name!r}")
-            found.append(clip.vector_D)
-        return np.array(found, np.float32)
+        return np.array([found[clip_id].vector_D for clip_id in clip_ids], np.float32)
 
     def keep(self, clips: Iterable[Candidate]) -> None:
         """Rows that were just read."""

@@ -11,9 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from cluster.storage import write_atomic
 from encoders.stages import DeadLetter
 from encoders.tables import read_table
@@ -22,6 +19,7 @@ from training.annotations.source_rows import Problems
 from training.annotations.tfcovr_files import TfcovrFiles, read_tfcovr
 from training.annotations.triplet_table import Triplet, read_triplets, write_triplets
 from training.annotations.video_folder import VideoFolder
+from training.tables import write_dead_letters
 
 TRIPLETS = "triplets.parquet"
 VECTORS = "vectors.parquet"
@@ -53,8 +51,7 @@ def prepare_data(data_dir: Path, out_dir: Path, *, skips_missing: bool = False) 
             f"{data_dir}: {len(missing)} of {len(named)} clips that triplets name have no embedding, first: "
             f"{missing[:3]}; --skip-missing leaves their triplets out and lists them"
         )
-    dead_path = vectors_path.with_name(f"{vectors_path.stem}.dead.parquet")
-    _write_dead(dead_path, missing, data_dir)
+    write_dead_letters(vectors_path, [_without_embedding(clip_id, data_dir) for clip_id in missing])
     summary: dict[str, object] = {
         "data": str(data_dir),
         "num_vectors": len(vector_ids),
@@ -149,20 +146,11 @@ def _ids_of(path: Path) -> set[str]:
     return set(read_table(path, ["clip_id"])["clip_id"].to_pylist())
 
 
-def _write_dead(path: Path, clip_ids: Sequence[str], data_dir: Path) -> None:
-    letters = [
-        DeadLetter(
-            clip_id=clip_id,
-            video_uri=str(data_dir),
-            stage="embeddings",
-            reason="no_embedding",
-            detail="a triplet names it",
-        )
-        for clip_id in clip_ids
-    ]
-    names = DeadLetter.__slots__
-    rows = [{name: getattr(letter, name) for name in names} for letter in letters]
-    sink = pa.BufferOutputStream()
-    schema = pa.schema([(name, pa.string()) for name in names])
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), sink)
-    write_atomic(path, sink.getvalue().to_pybytes())
+def _without_embedding(clip_id: str, data_dir: Path) -> DeadLetter:
+    return DeadLetter(
+        clip_id=clip_id,
+        video_uri=str(data_dir),
+        stage="embeddings",
+        reason="no_embedding",
+        detail="a triplet names it",
+    )

@@ -19,7 +19,7 @@ from encoders.clips import Clip, read_clips
 from training.annotations.label_pairs import attributes_by_label, label_pairs
 from training.annotations.triplet_table import read_triplets
 from training.configs import LaunchSettings
-from training.evaluate_problem import pose_problem, read_dead_ids, read_unit_vectors
+from training.evaluate_problem import pose_problem, read_unit_vectors
 from training.evaluate_release import release_metrics
 from training.evaluate_rows import ALL_ROWS, RowMaker, RowName
 from training.evaluate_scores import IntervalConfig, ScoredRow, finite, score_row, summarize_rows
@@ -27,6 +27,7 @@ from training.evaluate_table import ROW_TITLES, rows_table, verdict
 from training.rankings import write_rankings
 from training.run_folder import BUNDLE
 from training.session import connected
+from training.tables import read_dead_ids
 from training.vectors import VectorsConfig, compute_vectors
 
 _EXAMPLES = """Measure composed retrieval: mAP and Recall with intervals, beside the controls it must beat.

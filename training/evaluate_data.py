@@ -18,11 +18,11 @@ from training.configs import Stage2Config
 from training.evaluate_problem import (
     RetrievalProblem,
     pose_problem,
-    read_dead_ids,
     read_unit_vectors,
 )
 from training.evaluate_release import release_metrics
 from training.evaluate_scores import IntervalConfig, finite, score_row, summarize_rows
+from training.tables import read_dead_ids
 from training.texts import read_texts
 from training.train_stage2 import load_composer
 

@@ -128,14 +128,6 @@ def _without(triplet: Triplet, dead: Set[str]) -> Triplet | None:
     return replace(triplet, target_clip_ids=targets)
 
 
-def read_dead_ids(vectors_path: Path) -> frozenset[str]:
-    """The clips that `<vectors>.dead.parquet`, written beside the vectors, says could not be embedded."""
-    path = vectors_path.with_name(f"{vectors_path.stem}.dead.parquet")
-    if not path.exists():
-        return frozenset()
-    return frozenset(read_table(path, ["clip_id"])["clip_id"].to_pylist())
-
-
 def vector_width(path: str | Path) -> int:
     """Length of the vectors in vectors.parquet, from its first row."""
     for batch in pq.ParquetFile(path).iter_batches(1, columns=["embedding"]):

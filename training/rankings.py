@@ -3,16 +3,14 @@
 N queries, M gallery entries, D vector width.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from training.annotations.triplet_table import Triplet
+from training.tables import write_table
 
 _BLOCK_BYTES = 128 * 2**20
 
@@ -89,13 +87,4 @@ def write_rankings(
                     "is_right": [clip_id in triplet.target_clip_ids for clip_id in found],
                 }
             )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            pq.write_table(pa.Table.from_pylist(rows), file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_table(path, pa.Table.from_pylist(rows))

@@ -119,6 +119,7 @@ class Stage1Task:
             yield batch | {name: t[where] for name, t in self._train_targets.items()}
         self._write_decode_report()
         if isinstance(self._train, DecodedSource):
+            self._train.require_one_clip()
             if self._config.record_frames:
                 path = self._worker_dir / "frames_read" / f"epoch-{epoch:04d}.json"
                 self._train.write_frames_read(path, epoch)

@@ -181,6 +181,14 @@ class DecodedSource:
         dead = {clip_id: error.reason for clip_id, error in sorted(self.failures.items())}
         return DecodeReport(backends=tuple(sorted(self.backends_used)), dead=dead)
 
+    def require_one_clip(self) -> None:
+        """ValueError where clips were tried and not one could be read: that is a wrong folder, not bad clips."""
+        if self.failures and not self.backends_used:
+            clip_id, error = min(self.failures.items(), key=lambda failure: failure[0])
+            raise ValueError(
+                f"none of {len(self.failures)} clips can be decoded; {clip_id}: {error.reason}, {error}"
+            )
+
     def write_frames_read(self, path: Path, epoch: int) -> None:
         """clip id -> display-order indices of the frames that the epoch read."""
         read = {

@@ -24,9 +24,9 @@ from training.configs import LaunchSettings
 from training.flow import FlowPlan, run_flow
 from training.frame_vectors import clip_fingerprint
 from training.progress import progress_bar
+from training.tables import write_dead_letters, write_table
 
 _PART = 256
-_DEAD_SCHEMA = pa.schema([(name, pa.string()) for name in DeadLetter.__slots__])
 _META = b"tfcovr"
 
 
@@ -149,7 +149,7 @@ def _join_parts(
     out: Path, folder: Path, key: str, wanted: dict[str, str], *, num_computed: int
 ) -> VectorsSummary:
     vector_by_id: dict[str, Any] = {}
-    dead: dict[str, dict[str, str]] = {}
+    dead: dict[str, DeadLetter] = {}
     for path in sorted(folder.glob("*.parquet")):
         table, meta = _read_table(path)
         if meta.get("key") != key:
@@ -157,11 +157,12 @@ def _join_parts(
         fresh = {c for c, fingerprint in meta["clips"].items() if wanted.get(c) == fingerprint}
         vectors = zip(table["clip_id"].to_pylist(), table["embedding"].to_pylist(), strict=True)
         vector_by_id |= {clip_id: vector for clip_id, vector in vectors if clip_id in fresh}
-        dead |= {letter["clip_id"]: letter for letter in meta["dead"] if letter["clip_id"] in fresh}
+        letters = (DeadLetter(**values) for values in meta["dead"])
+        dead |= {letter.clip_id: letter for letter in letters if letter.clip_id in fresh}
     if not vector_by_id:
         first = next(iter(dead.values()))
         raise ValueError(
-            f"none of {len(wanted)} clips can be embedded; {first['clip_id']}: {first['reason']}, {first['detail']}"
+            f"none of {len(wanted)} clips can be embedded; {first.clip_id}: {first.reason}, {first.detail}"
         )
     ids = sorted(vector_by_id)
     joined = pa.table(
@@ -170,10 +171,7 @@ def _join_parts(
             "embedding": pa.array([vector_by_id[i] for i in ids], pa.list_(pa.float32())),
         }
     )
-    letters = [dead[clip_id] for clip_id in sorted(dead)]
-    dead_path = out.with_name(f"{out.stem}.dead.parquet")
-    if letters or dead_path.exists():
-        _write_table(dead_path, pa.Table.from_pylist(letters, schema=_DEAD_SCHEMA), {})
+    write_dead_letters(out, list(dead.values()))
     _write_table(out, joined, {"key": key, "clips": wanted})
     shutil.rmtree(folder)
     return VectorsSummary(
@@ -195,11 +193,7 @@ def _read_table(path: Path) -> tuple[pa.Table, dict[str, Any]]:
 
 
 def _write_table(path: Path, table: pa.Table, meta: dict[str, Any]) -> None:
-    from cluster.storage import write_atomic
-
-    sink = pa.BufferOutputStream()
-    pq.write_table(table.replace_schema_metadata({_META: json.dumps(meta).encode()}), sink)
-    write_atomic(path, sink.getvalue().to_pybytes())
+    write_table(path, table.replace_schema_metadata({_META: json.dumps(meta).encode()}))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

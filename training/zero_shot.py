@@ -23,7 +23,6 @@ from training.evaluate_data import METRICS_FILE, measure_rows, write_metrics
 from training.evaluate_problem import (
     RetrievalProblem,
     pose_problem,
-    read_dead_ids,
     read_unit_vectors,
 )
 from training.evaluate_table import rows_table
@@ -31,6 +30,7 @@ from training.flow import FlowPlan, run_flow
 from training.paper_table import describe_data, our_rows, paper_table, wide_console
 from training.progress import progress_bar
 from training.session import choose_device, connected
+from training.tables import read_dead_ids
 from training.vectors import VectorsConfig, compute_vectors
 
 _EXAMPLES = """Measure a model that was never trained for the task.

@@ -59,7 +59,7 @@ def test_nearest_equals_exact_search_in_numpy(collection: ClipCollection) -> Non
 
 def test_the_query_clip_can_be_left_out_whatever_its_name(collection: ClipCollection) -> None:
     clip_id = row(42)["clip_id"]
-    (stored,) = collection.rows_of_clip(clip_id)
+    (stored,) = collection.rows_of_clips([clip_id])
     assert stored["attributes"] == {"twists": "1.5", "position": "pike"}
     np.testing.assert_allclose(stored["embedding"], VECTORS[42], atol=1e-6)
     cosines = VECTORS @ VECTORS[42]
@@ -136,6 +136,6 @@ def test_no_server_says_what_to_do() -> None:
 def test_any_clip_id_is_found_by_itself_alone(collection: ClipCollection, text: str) -> None:
     try:
         collection.upsert([row(0, clip_key="odd", clip_id=text)])
-        assert [one["clip_id"] for one in collection.rows_of_clip(text)] == [text]
+        assert [one["clip_id"] for one in collection.rows_of_clips([text])] == [text]
     finally:
         collection.delete(["odd"])

@@ -8,8 +8,9 @@ import pytest
 
 from encoders.clips import Clip
 from training.annotations.triplet_table import Triplet
-from training.evaluate_problem import pose_problem, read_dead_ids, read_unit_vectors
+from training.evaluate_problem import pose_problem, read_unit_vectors
 from training.evaluate_scores import METRICS, IntervalConfig, score_row, summarize_rows
+from training.tables import read_dead_ids
 
 
 def random_problem(seed, *, num_clips=70, num_queries=40, num_labels=5):

@@ -14,7 +14,8 @@ import torch
 from training.annotations.import_embeddings import ImportEmbeddingsConfig, import_embeddings, main
 from training.annotations.pickle_data import PickleReader, PickleRefusedError
 from training.annotations.pickled_tensors import read_tensor_file, tensor_builders, vector_of
-from training.evaluate_problem import read_dead_ids, read_unit_vectors
+from training.evaluate_problem import read_unit_vectors
+from training.tables import read_dead_ids
 
 
 def tensors():

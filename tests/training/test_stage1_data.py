@@ -108,6 +108,17 @@ def test_a_codec_that_crashes_costs_its_clip(tmp_path, monkeypatch) -> None:
     assert batch["weights"].tolist() == [1.0, 0.0, 1.0, 0.0, 1.0]
     assert batch["frames"][:, 0, 0, 0, 0].tolist() == [7, 0, 9, 0, len("swscale_area")]
     assert source.decode_report().dead == {"ccrash": "decoder_crashed"}
+    source.require_one_clip()
+
+
+def test_a_folder_of_which_no_clip_can_be_read_ends_the_run(tmp_path) -> None:
+    clips = [Clip(clip_id=n, video_uri=str(tmp_path / f"{n}.mp4")) for n in ("b", "a")]
+    source = DecodedSource(clips, settings(), backend="pyav", device="cpu")
+    source.require_one_clip()  # nothing was tried yet
+    (batch,) = load_ahead(source, [np.arange(2)], epoch=0, num_threads=1)
+    assert batch["weights"].tolist() == [0.0, 0.0]
+    with pytest.raises(ValueError, match=r"none of 2 clips can be decoded; a: .*a\.mp4"):
+        source.require_one_clip()
 
 
 def test_kept_vectors_of_another_resize_are_not_reused(tmp_path) -> None:

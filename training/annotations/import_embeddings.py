@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from encoders.stages import DeadLetter
 from training.annotations.pickle_data import PickleReader, PickleRefusedError
 from training.annotations.pickled_tensors import read_tensor_file, tensor_builders, vector_of
+from training.tables import write_dead_letters
 
 _EXAMPLES = """Convert released embeddings to the vectors.parquet that stage 2 and evaluate read.
 
@@ -77,7 +78,7 @@ def import_embeddings(config: ImportEmbeddingsConfig) -> ImportedEmbeddings:
         writer.flush()
         if not writer.num_rows:
             raise ValueError(f"{config.source}: it holds no vectors ({len(bad)} bad ones)")
-    _write_dead(config.out, bad)
+    write_dead_letters(config.out, bad)
     return ImportedEmbeddings(
         num_vectors=len(writer.row_by_name),
         num_replaced=writer.num_rows - len(writer.row_by_name),
@@ -232,18 +233,6 @@ def _bad(bad: list[DeadLetter], name: str, path: Path, error: Exception, *, skip
             detail=str(error),
         )
     )
-
-
-def _write_dead(out: Path, bad: Sequence[DeadLetter]) -> None:
-    path = out.with_name(f"{out.stem}.dead.parquet")
-    if not bad and not path.exists():
-        return
-    names = DeadLetter.__slots__
-    rows = [{name: getattr(letter, name) for name in names} for letter in bad]
-    table = pa.Table.from_pylist(rows, schema=pa.schema([(name, pa.string()) for name in names]))
-    temporary = path.with_name(f".{path.name}.tmp")
-    pq.write_table(table, temporary)
-    temporary.replace(path)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

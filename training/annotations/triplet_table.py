@@ -1,16 +1,14 @@
 """What a triplet is, and triplets.parquet: the table of composed queries with their answers."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from encoders.tables import read_table
+from training.tables import write_table
 
 TRIPLETS_SCHEMA = pa.schema(
     [
@@ -83,16 +81,7 @@ def write_triplets(path: str | Path, triplets: Sequence[Triplet]) -> None:
         pa.array([getattr(triplet, column.name) for triplet in triplets], type=column.type)
         for column in TRIPLETS_SCHEMA
     ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            pq.write_table(pa.table(columns, schema=TRIPLETS_SCHEMA), file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_table(path, pa.table(columns, schema=TRIPLETS_SCHEMA))
 
 
 def _checked_table(path: Path) -> pa.Table:
