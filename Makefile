@@ -10,7 +10,7 @@ install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,dali,tensorrt-rtx,server]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,dali,tensorrt-rtx,server,shots]'
 	touch $@
 
 demo: install

@@ -38,6 +38,7 @@ COMMANDS: dict[str, Command] = {
     "export": Command(
         module="encoders.export_command", help="add ONNX files, canaries and engines to a bundle"
     ),
+    "split": Command(module="indexing.split", help="long videos without labels -> clips.parquet"),
     "index": Command(module="indexing.pipeline", help="embed an archive into Milvus"),
     "verify": Command(module="indexing.verify", help="prove that the collection is complete"),
     "retry": Command(module="indexing.retry_dead", help="try dead letters again, by reason"),

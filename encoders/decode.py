@@ -65,6 +65,8 @@ class DecodedSpan:
     fallback_reason: str | None
     num_frames_decoded: int
     """Frames that came out of the decoder for the whole video so far."""
+    times_s: np.ndarray | None = None
+    """Seconds at which the frames are shown, and the end of the last one; only where a whole video is read (timeline.py)."""
 
 
 class FrameSource(Protocol):

@@ -200,9 +200,11 @@ def _setup_error(header: dict[str, Any]) -> ImportError | DecodeSetupError:
 
 def _span(values: dict[str, Any], payload: bytearray) -> DecodedSpan:
     shape, indices, error = values.pop("shape"), values.pop("frame_indices"), values.pop("error")
+    times_s = values.pop("times_s")
     return DecodedSpan(
         frames_THWC=None if shape is None else np.frombuffer(payload, np.uint8).reshape(shape),
         frame_indices_T=None if indices is None else np.array(indices, np.int64),
         error=None if error is None else DecodeError(*error),
+        times_s=None if times_s is None else np.array(times_s),
         **values,
     )

@@ -59,6 +59,7 @@ def span_to_dict(span: DecodedSpan) -> dict[str, Any]:
         "backend_used": span.backend_used,
         "fallback_reason": span.fallback_reason,
         "num_frames_decoded": span.num_frames_decoded,
+        "times_s": None if span.times_s is None else span.times_s.tolist(),
     }
 
 

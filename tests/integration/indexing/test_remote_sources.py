@@ -10,7 +10,7 @@ from remote_server import RemoteServer, serve_folder
 from small_videos import write_video
 
 from cluster.connect import ray_session
-from encoders.clips import Clip, write_clips
+from encoders.clips import Clip, read_clips, write_clips
 from encoders.media import DecodeError
 from indexing.archive import list_archive
 from indexing.config import IndexConfig
@@ -20,6 +20,8 @@ from indexing.ledger import Ledger, read_dead_letters
 from indexing.milvus import open_collection
 from indexing.pipeline import index_archive
 from indexing.sources import RemoteStamp, stat_remote
+from indexing.split import SplitConfig, split_videos
+from indexing.split_cut import CutSettings
 
 
 @pytest.fixture
@@ -163,3 +165,27 @@ def test_a_signed_archive_is_indexed_and_its_secret_is_nowhere(
         assert b"PASSWORD" not in path.read_bytes(), path
     shown = capfd.readouterr()
     assert "SECRET" not in shown.out + shown.err
+
+
+def test_remote_videos_are_cut_where_they_are_and_named_without_secrets(server, tmp_path) -> None:
+    (server.folder / "b").mkdir()
+    write_video(server.folder / "b" / "v.mp4", 0, num_frames=75)
+    (server.folder / "b" / "broken.mp4").write_bytes(b"\0" * 100)
+    config = SplitConfig(
+        videos="s3://b/",
+        out=tmp_path / "clips.parquet",
+        cut=CutSettings(length_s=2.0),
+        cache_dir=tmp_path / "cache",
+    )
+    summary = split_videos(config)
+    assert list(summary.problems) == ["s3://b/broken.mp4"]
+    found = [(clip.clip_id, clip.video_uri) for clip in read_clips(config.out)]
+    assert found == [
+        ("v.mp4@0.000-2.000", "s3://b/v.mp4"),
+        ("v.mp4@1.000-3.000", "s3://b/v.mp4"),
+    ]
+    num_requests = len(server.requests)
+    assert split_videos(config).num_cut_now == 1  # the broken one is tried again
+    assert not [one for one in server.requests[num_requests:] if "v.mp4" in one and "GET" in one]
+    written = b"".join(path.read_bytes() for path in tmp_path.glob("clips.*"))
+    assert b"very-secret" not in written
