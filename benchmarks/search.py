@@ -145,19 +145,19 @@ def at_scale(config: SearchBenchmark, kept: _Kept) -> None:
         say("service")
         service = stack.enter_context(running_service(options, log_path=work_dir / "service.log"))
         clips = [clip_id(number) for number in range(config.num_vectors)]
+        queries = Queries(clips)  # one for all series: no text comes twice to one service
         if "speed" in wanted:
             say("one client")
             settings = SearchOptions(num_threads=config.threads, files=False, asking=asking)
             with SearchClient(uri, COLLECTION, bundle_dir, options=settings) as client:
                 kept.part(
-                    "speed", lambda: latency(client, service, clips, count=config.num_queries)
+                    "speed", lambda: latency(client, service, queries, count=config.num_queries)
                 )
         if "load" in wanted:
-            kept.part("load", lambda: load(config, service, clips))
+            kept.part("load", lambda: load(config, service, queries))
         if "outage" in wanted:
             say("Milvus is killed")
             port = int(uri.rpartition(":")[2])
-            queries = Queries(clips, name=f"outage {time.time():.0f}")
             kept.part("outage", lambda: without_milvus(
                 service, queries, kill=lambda: crash(server_dir), start=lambda: start(server_dir, port),
             ))  # fmt: skip
@@ -167,7 +167,7 @@ def tune(config: SearchBenchmark, uri: str, bundle_dir: Path, mixture: Mixture) 
     """The smallest ef of high enough recall, over queries that are composed as the service composes them."""
     say("exact answers")
     vectors_ND = mixture.all_vectors()
-    queries = Queries(range(len(vectors_ND)), name="tuning")
+    queries = Queries(range(len(vectors_ND)))
     drawn = [next(queries) for _ in range(_NUM_TUNING)]
     options = SearchOptions(num_threads=config.threads, files=False)
     with SearchClient(uri, COLLECTION, bundle_dir, options=options) as client:
@@ -184,9 +184,8 @@ def tune(config: SearchBenchmark, uri: str, bundle_dir: Path, mixture: Mixture) 
     return {"ef": ef, "recall_at_10": recall}
 
 
-def load(config: SearchBenchmark, service: Service, clips: Sequence[str]) -> dict[str, Any]:
+def load(config: SearchBenchmark, service: Service, queries: Queries) -> dict[str, Any]:
     """Several clients, the highest rate, most of it held, and far too much."""
-    queries = Queries(clips, name=f"load {time.time():.0f}")
     say("one client, alone")
     alone = closed_loop(service, queries, num_clients=1, seconds=config.load_s / 3)
     say(f"{config.num_clients} clients")

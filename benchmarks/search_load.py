@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.search_service import Reply, Service
+from benchmarks.search_texts import NUM_TEXTS, edit_text
 
 NUM_SENDERS = 160
 """Threads that send at a rate: at least as many as queries can be under way."""
@@ -24,18 +25,15 @@ _NUM_GOOD = 5
 
 
 class Queries:
-    """Queries without end, each text once; threads may share it."""
+    """Queries without end, each text once as long as there are texts; threads may share it."""
 
-    def __init__(self, clips: Sequence[Any], *, name: str) -> None:
-        self._clips, self._name = clips, name
-        self._numbers = itertools.count()
+    def __init__(self, clips: Sequence[Any]) -> None:
+        self._clips, self._numbers = clips, itertools.count()
 
     def __next__(self) -> dict[str, Any]:
         number = next(self._numbers)
-        clip = random.Random(f"{self._name} {number}").choice(self._clips)
-        twists, somersaults = number % 9, number % 7
-        text = f"with {twists}.5 twists and {somersaults} somersaults, {self._name} {number}"
-        return {"clip": clip, "edits": [text]}
+        clip = random.Random(number).choice(self._clips)
+        return {"clip": clip, "edits": [edit_text(number % NUM_TEXTS)]}
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return self

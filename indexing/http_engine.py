@@ -1,6 +1,6 @@
 """Many requests at once, one encoder: queries that wait at the same time are answered together, and a share of them is checked.
 
-A query waits only while the thread that talks to the encoder is at work on earlier ones. The sampler asks a share of the live
+A query waits only while the encoder is at work on earlier ones. The sampler asks a share of the live
 queries again by exact search, outside of any request.
 """
 
@@ -9,7 +9,9 @@ import dataclasses
 import random
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +32,8 @@ class EngineConfig:
     """How queries are put together."""
 
     max_batch: int = 16
+    max_batches: int = 2
+    """Under way at once: one is encoded while another waits for Milvus."""
     max_waiting: int = 64
     """Queries in line; one more is refused at once."""
     away_s: float = 1.0
@@ -38,8 +42,10 @@ class EngineConfig:
     """Of the queries without filters, also asked exactly."""
 
     def __post_init__(self) -> None:
-        if self.max_batch < 1 or self.max_waiting < 1 or self.away_s < 0:
-            raise ValueError(f"max_batch, max_waiting must be at least 1, away_s 0; got {self}")
+        if min(self.max_batch, self.max_batches, self.max_waiting) < 1 or self.away_s < 0:
+            raise ValueError(
+                f"max_batch, max_batches and max_waiting must be at least 1, away_s 0; got {self}"
+            )
         if not 0 <= self.sample_share <= 1:
             raise ValueError(f"sample_share is {self.sample_share}; it must lie in [0, 1]")
 
@@ -122,6 +128,21 @@ class Quality:
         return generate_latest(self.registry)
 
 
+class _Once:
+    """A call that happens at most once, from whichever thread."""
+
+    def __init__(self, call: Callable[[], object]) -> None:
+        self._calls = [call]
+
+    def __call__(self) -> None:
+        with suppress(IndexError):
+            self._calls.pop()()
+
+
+def _nothing() -> None:
+    pass
+
+
 class Engine:
     """The client behind a queue."""
 
@@ -130,10 +151,11 @@ class Engine:
         self._queue: asyncio.Queue[tuple[ComposedQuery, asyncio.Future[SearchResult]]] = (
             asyncio.Queue(config.max_waiting)
         )
-        self._thread = ThreadPoolExecutor(1, "search")
+        self._threads = ThreadPoolExecutor(config.max_batches, "search")
         self._uploads = ThreadPoolExecutor(1, "upload")
         self._sampler = ThreadPoolExecutor(1, "sampler")
-        self._worker: asyncio.Task[None] | None = None
+        self._workers: list[asyncio.Task[None]] = []
+        self._encoder = asyncio.Lock()
         self._is_sampling = False
         self._away_until_s = 0.0
         self._random = random.Random(0)
@@ -171,9 +193,11 @@ class Engine:
         return result
 
     async def _line_up(self, query: ComposedQuery) -> SearchResult:
-        if self._worker is None or self._worker.done():
-            self._worker = asyncio.get_running_loop().create_task(self._work())
-        answer: asyncio.Future[SearchResult] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._workers = [worker for worker in self._workers if not worker.done()]
+        while len(self._workers) < self.config.max_batches:
+            self._workers.append(loop.create_task(self._work()))
+        answer: asyncio.Future[SearchResult] = loop.create_future()
         try:
             self._queue.put_nowait((query, answer))
         except asyncio.QueueFull:
@@ -185,12 +209,15 @@ class Engine:
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
+            await self._encoder.acquire()
             batch = [await self._queue.get()]
             await asyncio.sleep(0)  # those whose requests have been read already join
             while not self._queue.empty() and len(batch) < self.config.max_batch:
                 batch.append(self._queue.get_nowait())
             batch = [one for one in batch if not one[1].done()]  # those who left
-            answers = await loop.run_in_executor(self._thread, self._answer, [q for q, _ in batch])
+            free = _Once(lambda: loop.call_soon_threadsafe(self._encoder.release))
+            queries = [query for query, _ in batch]
+            answers = await loop.run_in_executor(self._threads, self._answer, queries, free)
             for (_query, future), answer in zip(batch, answers, strict=True):
                 if future.done():
                     continue
@@ -199,19 +226,29 @@ class Engine:
                 else:
                     future.set_result(answer)
 
-    def _answer(self, queries: list[ComposedQuery]) -> list[SearchResult | BaseException]:
+    def _answer(
+        self, queries: list[ComposedQuery], free_encoder: Callable[[], object]
+    ) -> list[SearchResult | BaseException]:
         """All together; where that fails, one by one, so that a wrong query costs no other."""
+        try:
+            return self._try_together(queries, free_encoder)
+        finally:
+            free_encoder()
+
+    def _try_together(
+        self, queries: list[ComposedQuery], free_encoder: Callable[[], object]
+    ) -> list[SearchResult | BaseException]:
         if time.monotonic() < self._away_until_s:
             return [MilvusBusyError("Milvus did not answer just now") for _ in queries]
         try:
-            return list(self.client.search_many(queries))
+            return list(self.client.search_many(queries, on_encoded=free_encoder))
         except (MilvusBusyError, ConnectionError) as error:
             self._away_until_s = time.monotonic() + self.config.away_s
             return [error for _ in queries]
         except Exception as error:  # noqa: BLE001 - goes to the request that asked
             if len(queries) == 1:
                 return [error]
-        return [answer for query in queries for answer in self._answer([query])]
+        return [answer for query in queries for answer in self._try_together([query], _nothing)]
 
     def _maybe_sample(self, query: ComposedQuery, result: SearchResult) -> None:
         is_plain = not (query.filters or query.keep or query.exclude or query.group_by_video)
@@ -236,8 +273,8 @@ class Engine:
 
     def close(self) -> None:
         """Stop the threads and let Milvus go."""
-        if self._worker is not None:
-            self._worker.cancel()
-        for pool in (self._thread, self._uploads, self._sampler):
+        for worker in self._workers:
+            worker.cancel()
+        for pool in (self._threads, self._uploads, self._sampler):
             pool.shutdown(wait=True, cancel_futures=True)
         self.client.close()

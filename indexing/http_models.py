@@ -40,6 +40,7 @@ class SearchRequest(BaseModel):
     filters: dict[str, _FilterValue] = Field(default={}, max_length=32)
     limit: int = Field(default=10, ge=1, le=100)
     exact: bool = False
+    explain: bool = Field(default=True, description="say why: parts of the score, attributes")
     group_by_video: bool = False
     group_above: float = Field(default=1.0, ge=0, le=1)
     liked: list[str] = Field(default=[], max_length=50)

@@ -121,6 +121,7 @@ class ClipCollection:
         schema.add_field("embedding", DataType.FLOAT_VECTOR, dim=embedding_dim)
         index = self._client.prepare_index_params()
         index.add_index("embedding", index_type="FLAT", metric_type="COSINE")
+        index.add_index("clip_id", index_type=self._text_index())  # query clips are looked up by it
         ask(
             lambda: self._client.create_collection(
                 self.name,
@@ -131,6 +132,11 @@ class ClipCollection:
                 timeout=_TIMEOUT_S,
             )
         )
+
+    def _text_index(self) -> str:
+        """What this server has for texts: before 2.4 only Trie, in Milvus Lite only INVERTED."""
+        version = ask(lambda: self._client.get_server_version(timeout=_TIMEOUT_S))
+        return "Trie" if re.match(r"v?2\.[0-3]\.", version) else "INVERTED"
 
     def drop(self) -> None:
         """The collection with all its rows; no error where there is none."""

@@ -3,7 +3,7 @@
 import tempfile
 import threading
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from encoders.backends import open_backend
 from encoders.card import read_card
 from encoders.decode import DecodeError, DecodeRequest, MediaLimits, Span
 from encoders.isolate import IsolatedDecoder
-from indexing.milvus import VideoSpan, open_collection
+from indexing.milvus import ROW_FIELDS, VideoSpan, open_collection
 from indexing.milvus_calls import QUERYING, Asking
 from indexing.milvus_server import require_archive
 from indexing.query_abstain import AbstainThreshold
@@ -24,7 +24,7 @@ from indexing.query_compose import QueryVectors, compose_all, probed, read_wishe
 from indexing.query_encoder import QueryEncoder
 from indexing.query_filters import RowFilter
 from indexing.search_archive import DETAIL_FIELDS, MAX_ROWS, Archive
-from indexing.search_hits import Candidate, Watch, choose_hits
+from indexing.search_hits import Candidate, Watch, choose_hits, plain_hits
 from indexing.search_known import KnownClips, candidate_of_row
 from indexing.search_place import parse_file, place_of_row
 from indexing.search_types import ClipPlace, ComposedQuery, Hit, SearchResult
@@ -32,6 +32,8 @@ from indexing.search_types import ClipPlace, ComposedQuery, Hit, SearchResult
 __all__ = ["DECODE_DEADLINE_S", "ClipPlace", "ComposedQuery", "Hit", "SearchClient", "SearchResult"]
 
 DECODE_DEADLINE_S = 60.0
+_Call = tuple[str, int, bool, tuple[str, ...]]
+"""Condition, number of candidates, whether exact, fields: queries that agree in these go to Milvus together."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,8 +138,13 @@ class SearchClient:
         edits = ((edit,) if edit else ()) if isinstance(edit, str) else tuple(edit)
         return self.search_many([ComposedQuery(clip=clip, edits=edits, **how)])[0]
 
-    def search_many(self, queries: Sequence[ComposedQuery]) -> list[SearchResult]:
-        """All queries through the encoder and Milvus together; answers in their order."""
+    def search_many(
+        self, queries: Sequence[ComposedQuery], *, on_encoded: Callable[[], object] = lambda: None
+    ) -> list[SearchResult]:
+        """All queries through the encoder and Milvus together; answers in their order.
+
+        `on_encoded` is called when the encoder is free for other queries.
+        """
         watch = Watch()
         fields = self.archive.fields if any(query.filters for query in queries) else None
         with watch.step("decode"):
@@ -153,6 +160,7 @@ class SearchClient:
                 self.query_encoder.text_vectors(texts)
         with watch.step("fuse"):
             self._compose(asked)
+        on_encoded()
         with watch.step("milvus"):
             found = self._nearest(asked)
         results = [self._answer(one, rows) for one, rows in zip(asked, found, strict=True)]
@@ -181,47 +189,48 @@ class SearchClient:
 
     def _nearest(self, asked: Sequence[_Asked]) -> list[list[Candidate]]:
         """One call to Milvus per condition, size and kind of search."""
-        together: defaultdict[tuple[str, int, bool], list[tuple[int, np.ndarray]]] = defaultdict(
-            list
-        )
+        together: defaultdict[_Call, list[tuple[int, np.ndarray]]] = defaultdict(list)
         for number, one in enumerate(asked):
             assert one.vectors is not None
             exact = one.query.exact and not self.archive.is_exact
+            fields = DETAIL_FIELDS if one.query.needs_vectors else ROW_FIELDS
             for vector_D in one.vectors.searches():
-                together[one.condition(), one.pool(), exact].append((number, vector_D))
+                together[one.condition(), one.pool(), exact, fields].append((number, vector_D))
         found: list[dict[str, Candidate]] = [{} for _ in asked]
-        for (condition, limit, exact), turns in together.items():
+        for (condition, limit, exact, fields), turns in together.items():
             vectors_ND = np.stack([vector_D for _number, vector_D in turns])
             if exact:
                 answers = self.archive.exact_nearest(vectors_ND, limit=limit, condition=condition)
             else:
                 answers = self.collection.nearest_many(
-                    vectors_ND, limit=limit, condition=condition, fields=DETAIL_FIELDS
+                    vectors_ND, limit=limit, condition=condition, fields=fields
                 )
             for (number, _), rows in zip(turns, answers, strict=True):
-                for _score, row in rows:
-                    found[number][row["clip_key"]] = candidate_of_row(row)
-        for candidates in found:
-            self.known.keep(candidates.values())
+                for cosine, row in rows:
+                    found[number][row["clip_key"]] = candidate_of_row(row, cosine=cosine)
+        for one, candidates in zip(asked, found, strict=True):
+            if one.query.needs_vectors:
+                self.known.keep(candidates.values())
         return [list(candidates.values()) for candidates in found]
 
     def _answer(self, one: _Asked, candidates: Sequence[Candidate]) -> SearchResult:
         assert one.vectors is not None
-        hits = choose_hits(
-            one.query,
-            one.vectors,
-            [c for c in candidates if c.place.clip_id != (one.place.clip_id or None)],
-            archive=self.archive,
-            duration_s=one.row_filter.duration_s,
-        )
+        query, duration_s = one.query, one.row_filter.duration_s
+        others = [c for c in candidates if c.place.clip_id != (one.place.clip_id or None)]
+        if query.needs_vectors:
+            hits = choose_hits(
+                query, one.vectors, others, archive=self.archive, duration_s=duration_s
+            )
+        else:
+            hits = plain_hits(query, others, duration_s=duration_s)
         threshold = self.options.threshold
         return SearchResult(
             query=one.place,
-            edit_text=", then ".join(one.query.edits),
+            edit_text=", then ".join(query.edits),
             hits=hits,
             backend_used=self._encoder.kind,
-            is_exact=one.query.exact or self.archive.is_exact,
-            has_match=threshold.has_match(hits) if threshold and one.query.edits else None,
+            is_exact=query.exact or self.archive.is_exact,
+            has_match=threshold.has_match(hits) if threshold and query.edits else None,
             matched_by=one.vectors.matched_by,
         )
 

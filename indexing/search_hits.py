@@ -22,6 +22,25 @@ class Candidate:
 
     place: ClipPlace
     vector_D: np.ndarray
+    """Empty where nobody looks at it."""
+    cosine: float = 0.0
+    """With the vector that was searched for, as Milvus says."""
+
+
+def plain_hits(
+    query: ComposedQuery,
+    candidates: Sequence[Candidate],
+    *,
+    duration_s: tuple[float, float] | None,
+) -> tuple[Hit, ...]:
+    """At most `query.limit` hits in the order of their cosines, for a query that needs no vectors of them."""
+    ordered = sorted(candidates, key=lambda one: (-one.cosine, one.place.clip_id))
+    if duration_s is not None:
+        ordered = [one for one in ordered if _lasts(one.place, duration_s)]
+    return tuple(
+        Hit(**_fields(ordered[i].place), score=ordered[i].cosine, num_grouped=num_grouped)
+        for i, num_grouped in _grouped(query, list(enumerate(ordered)))
+    )
 
 
 def choose_hits(
@@ -32,7 +51,7 @@ def choose_hits(
     archive: Archive,
     duration_s: tuple[float, float] | None,
 ) -> tuple[Hit, ...]:
-    """At most `query.limit` hits, best first."""
+    """At most `query.limit` hits, best first, and what their vectors tell of them."""
     if not candidates:
         return ()
     all_ND = np.stack([one.vector_D for one in candidates])
@@ -44,8 +63,10 @@ def choose_hits(
         order = [i for i in order if _lasts(candidates[i].place, duration_s)]
     chosen = _grouped(query, [(i, candidates[i]) for i in order])
     hits_ND = all_ND[[i for i, _ in chosen]]
-    from_clip_N, from_edit_N = vectors.parts(hits_ND)
-    reader = archive.reader if vectors.clip_D is not None else None
+    from_clip_N = from_edit_N = np.zeros(len(chosen))
+    if query.explain:
+        from_clip_N, from_edit_N = vectors.parts(hits_ND)
+    reader = archive.reader if vectors.clip_D is not None and query.explain else None
     changes: list = [()] * len(chosen)
     if reader is not None and vectors.clip_D is not None:
         changes = list(reader.changes(vectors.clip_D, hits_ND))

@@ -20,9 +20,10 @@ MAX_AGE_S = 60.0
 """A clip that was indexed anew, or deleted, is still asked with as it was for so long."""
 
 
-def candidate_of_row(row: Mapping[str, Any]) -> Candidate:
-    """A clip with its vector, as Milvus holds it."""
-    return Candidate(place=place_of_row(row), vector_D=np.asarray(row["embedding"], np.float32))
+def candidate_of_row(row: Mapping[str, Any], *, cosine: float = 0.0) -> Candidate:
+    """A clip as Milvus holds it, with its vector where that was read."""
+    vector_D = np.asarray(row.get("embedding", ()), np.float32)
+    return Candidate(place=place_of_row(row), vector_D=vector_D, cosine=cosine)
 
 
 class KnownClips:

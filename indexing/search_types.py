@@ -103,6 +103,9 @@ class ComposedQuery:
     limit: int = 10
     exact: bool = False
     """Compare with every vector, whatever index the collection has."""
+    explain: bool = True
+    """Say how much of a score came from the clip and how much from the edits, and which attributes change. Milvus then has to
+    read the vectors of the answers."""
     group_by_video: bool = False
     """Answer with one clip per video."""
     group_above: float = 1.0
@@ -127,6 +130,11 @@ class ComposedQuery:
             _check_text("edit", edit)
             if not edit.strip():
                 raise ValueError("an edit is empty; say what should be different")
+
+    @property
+    def needs_vectors(self) -> bool:
+        """Whether the vectors of the answers are looked at, not only their cosines."""
+        return self.explain or bool(self.keep or self.exclude) or self.group_above < 1
 
     def then(self, edit: str) -> "ComposedQuery":
         """The same query, edited once more."""

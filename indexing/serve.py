@@ -24,6 +24,11 @@ from indexing.milvus_server import is_lite, require_archive, serve_milvus
 from indexing.query_url import UrlPolicy
 
 APP_NAME = "tfcovr"
+# A request crosses fewer threads: the app never holds up the loop that it shares with Ray, encoder and Milvus have threads.
+_ONE_LOOP = {
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -182,7 +187,8 @@ def start_service(settings: dict[str, Any], *, host: str, port: int, replicas: i
         num_replicas=replicas,
         max_ongoing_requests=2 * settings["limits"]["max_in_flight"],  # the guard refuses first
         max_queued_requests=256,
-        ray_actor_options={"num_cpus": 0},  # the proxy and the replicas share the cores
+        # The proxy and the replicas share the cores.
+        ray_actor_options={"num_cpus": 0, "runtime_env": {"env_vars": _ONE_LOOP}},
         logging_config=quiet,
     )(serve.ingress(build)())
     serve.run(deployment.bind(), name=APP_NAME, route_prefix="/")
@@ -203,6 +209,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
+    for name, value in _ONE_LOOP.items():
+        os.environ.setdefault(name, value)
     with ExitStack() as stack:
         session = stack.enter_context(ray_session())
         if is_lite(config.milvus_uri) and session.num_nodes > 1:

@@ -42,7 +42,7 @@ def service(*args, **kwargs) -> Service:
 
 def test_no_text_is_asked_twice() -> None:
     made_up = MadeUpService(lambda _n: 200, seconds=0.001)
-    queries = Queries(["a", "b"], name="x")
+    queries = Queries(["a", "b"])
     load = closed_loop(made_up, queries, num_clients=4, seconds=0.2)  # type: ignore[arg-type]
     assert len(set(made_up.texts)) == len(made_up.texts) == len(load.replies) > 100
     assert load.num_errors() == 0
@@ -51,7 +51,7 @@ def test_no_text_is_asked_twice() -> None:
 
 def test_a_rate_is_kept_however_slow_the_answers_are() -> None:
     slow = service(lambda n: 200 if n % 10 else 503, seconds=0.3)
-    load = at_rate(slow, Queries(["a"], name="x"), per_s=100, seconds=0.5)
+    load = at_rate(slow, Queries(["a"]), per_s=100, seconds=0.5)
     assert len(load.replies) == 50
     assert load.statuses() == {200: 45, 503: 5}
     assert load.num_errors() == 5
@@ -60,7 +60,7 @@ def test_a_rate_is_kept_however_slow_the_answers_are() -> None:
 
 def test_recovery_is_the_first_of_several_good_answers_in_a_row() -> None:
     good_again = service(lambda n: 503 if n < 4 or n == 6 else 200)
-    took_s = recovery_s(good_again, Queries(["a"], name="x"), normal_ms=100)
+    took_s = recovery_s(good_again, Queries(["a"]), normal_ms=100)
     assert took_s == pytest.approx(
         0.25, abs=0.1
     )  # after the fifth refusal, each followed by 0.05 s
@@ -69,4 +69,4 @@ def test_recovery_is_the_first_of_several_good_answers_in_a_row() -> None:
 def test_a_service_that_stays_slow_has_not_recovered(monkeypatch) -> None:
     monkeypatch.setattr(search_load, "_RECOVERY_S", 0.3)
     slow = service(lambda _n: 200, seconds=0.03)
-    assert recovery_s(slow, Queries(["a"], name="x"), normal_ms=10) is None
+    assert recovery_s(slow, Queries(["a"]), normal_ms=10) is None

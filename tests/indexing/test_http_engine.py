@@ -20,9 +20,12 @@ class CountingClient:
         self.may_answer = threading.Event()
         self.may_answer.set()
         self.is_away = False
+        self.says_when_encoded = False
 
-    def search_many(self, queries) -> list[SearchResult]:
+    def search_many(self, queries, *, on_encoded=lambda: None) -> list[SearchResult]:
         self.batches.append([query.edits[0] for query in queries])
+        if self.says_when_encoded:
+            on_encoded()
         assert self.may_answer.wait(5)
         if self.is_away:
             raise MilvusBusyError("gone")
@@ -77,6 +80,32 @@ def test_queries_that_come_while_others_are_answered_go_together() -> None:
     assert client.batches == [["0"], ["1", "2", "3"], ["4", "5"]]
 
 
+@pytest.mark.parametrize(
+    ("max_batches", "while_waiting"), [(1, [["0"]]), (2, [["0"], ["1", "2", "3", "4"]])]
+)
+def test_the_next_batch_is_encoded_while_one_waits_for_milvus(max_batches, while_waiting) -> None:
+    client = CountingClient()
+    client.says_when_encoded = True
+    client.may_answer.clear()
+
+    async def run() -> tuple[list[list[str]], list[str | int]]:
+        engine = engine_over(client, max_batches=max_batches)
+        asked = [asyncio.create_task(outcome(engine, "0"))]
+        while not client.batches:
+            await asyncio.sleep(0.001)
+        asked += [asyncio.create_task(outcome(engine, str(1 + n))) for n in range(4)]
+        await asyncio.sleep(0.05)
+        under_way = list(client.batches)
+        client.may_answer.set()
+        answers = await asyncio.gather(*asked)
+        engine.close()
+        return under_way, answers
+
+    under_way, answers = asyncio.run(run())
+    assert under_way == while_waiting
+    assert answers == ["0", "1", "2", "3", "4"]
+
+
 def test_a_wrong_query_costs_no_other() -> None:
     client = CountingClient()
 
@@ -123,7 +152,9 @@ def test_one_too_many_in_line_is_refused() -> None:
     assert sorted(map(str, answers)) == ["0", "1", "2", "503", "503"]
 
 
-@pytest.mark.parametrize("config", [{"max_batch": 0}, {"max_waiting": 0}, {"sample_share": 2.0}])
+@pytest.mark.parametrize(
+    "config", [{"max_batch": 0}, {"max_batches": 0}, {"max_waiting": 0}, {"sample_share": 2.0}]
+)
 def test_configs_that_make_no_sense_are_refused(config) -> None:
     with pytest.raises(ValueError, match="must"):
         EngineConfig(**config)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from indexing.query_compose import QueryVectors, unit
-from indexing.search_hits import Candidate, Watch, choose_hits
+from indexing.search_hits import Candidate, Watch, choose_hits, plain_hits
 from indexing.search_types import ClipPlace, ComposedQuery
 
 ARCHIVE = SimpleNamespace(reader=None)
@@ -60,6 +60,24 @@ def test_a_duration_filters_before_the_limit() -> None:
     candidates = [candidate(i, VECTORS[i], duration_s=lasts_s[i]) for i in range(12)]
     hits = choose(candidates, limit=2, duration_s=(4.0, 5.5))
     assert [hit.clip_id for hit in hits] == [f"c{i:02d}" for i in order[4:6]]
+
+
+def test_without_vectors_the_order_is_that_of_milvus() -> None:
+    cosines = VECTORS @ QUERY
+    with_vectors = [candidate(i, VECTORS[i], video=f"/v{i % 4}") for i in range(12)]
+    without = [
+        Candidate(place=one.place, vector_D=np.empty(0), cosine=float(cosine))
+        for one, cosine in zip(with_vectors, cosines, strict=True)
+    ]
+    for how in ({"limit": 5}, {"limit": 2, "group_by_video": True}):
+        query = ComposedQuery(clip="q", explain=False, **how)
+        found = plain_hits(query, without, duration_s=None)
+        wanted = choose(with_vectors, **how)
+        assert [(h.clip_id, h.num_grouped) for h in found] == [
+            (h.clip_id, h.num_grouped) for h in wanted
+        ]
+        np.testing.assert_allclose([h.score for h in found], [h.score for h in wanted], atol=1e-6)
+    assert plain_hits(query, without, duration_s=(5.0, 6.0)) == ()
 
 
 def test_a_watch_gives_each_step_and_the_rest() -> None:

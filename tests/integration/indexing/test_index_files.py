@@ -24,7 +24,7 @@ from indexing.ledger import read_dead_letters
 from indexing.milvus import EncoderMismatchError, open_collection
 from indexing.pipeline import index_archive
 from indexing.resources import WorkerOptions
-from indexing.search import SearchClient
+from indexing.search import ComposedQuery, SearchClient
 from indexing.summary import IndexSummary
 
 NUM_GOOD = 5
@@ -199,6 +199,12 @@ def test_a_composed_query_equals_exact_search_in_numpy(config, first_run) -> Non
     with SearchClient(config.milvus_uri, config.collection, config.bundle_dir) as client:
         plain = client.search(clip="good-3.mp4", limit=3)
         composed = client.search(clip="good-3.mp4", edit="with 2.5 twists", limit=3)
+        unexplained, kept = client.search_many(
+            [
+                ComposedQuery(clip="good-3.mp4", edits=("with 2.5 twists",), limit=3, explain=False, **wish)
+                for wish in ({}, {"keep": "in tuck"})
+            ]
+        )  # fmt: skip
         with pytest.raises(ValueError, match=r"'dive-9' is neither a clip id .* nor a video file"):
             client.search(clip="dive-9")
         with pytest.raises(ValueError, match="empty_file"):
@@ -208,6 +214,11 @@ def test_a_composed_query_equals_exact_search_in_numpy(config, first_run) -> Non
     for hit in composed.hits:
         assert hit.score == pytest.approx(float(cosines[ids.index(hit.clip_id)]), abs=1e-4)
     assert [hit.score for hit in plain.hits] != [hit.score for hit in composed.hits]
+    assert any(hit.from_edit for hit in composed.hits)
+    for one, other in zip(unexplained.hits, composed.hits, strict=True):
+        assert (one.clip_id, one.start_s, one.label) == (other.clip_id, other.start_s, other.label)
+        assert one.score == pytest.approx(other.score, abs=1e-5)
+    assert not any(hit.from_edit or hit.predicted for hit in (*unexplained.hits, *kept.hits))
 
 
 def test_the_command_answers_in_json_and_as_film_strips(
