@@ -253,7 +253,11 @@ class ClipCollection:
     def num_indexed(self) -> tuple[int, int]:
         """(rows in the index, rows that it will have)."""
         found = ask(lambda: self._client.describe_index(self.name, "embedding")) or {}
-        return int(found.get("indexed_rows", 0)), int(found.get("total_rows", 0))
+        total = int(found.get("total_rows", 0))
+        # Segments that were merged count as indexed by what they were made of, and as pending.
+        return min(
+            int(found.get("indexed_rows", 0)), total - int(found.get("pending_index_rows", 0))
+        ), total
 
     def load(self) -> None:
         """Into the memory of Milvus, so that it can be searched."""
