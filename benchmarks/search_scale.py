@@ -26,7 +26,7 @@ COLLECTION = "scale"
 INDEX = HnswIndex(m=16, ef_construction=100)
 EF_CHOICES = (32, 48, 64, 96, 128, 192, 256, 384, 512, 1024)
 _CHUNK = 2000
-_NUM_QUIET = 6
+_NUM_QUIET = 4
 _POSITIONS, _TWISTS = ("pike", "tuck", "free"), ("0.5", "1.5", "2.5", "3.5")
 
 
@@ -145,15 +145,15 @@ def fill(
 def _settle(collection: ClipCollection) -> None:
     """Until the server has merged its segments and built their index: before, it searches some of them without."""
     server = collection.pymilvus
+    job = server.compact(collection.name)  # once: each time it would write the segments anew
+    while server.get_compaction_state(job) != "Completed":
+        time.sleep(1)
     num_quiet = 0
     while num_quiet < _NUM_QUIET:
-        job = server.compact(collection.name)
-        while server.get_compaction_state(job) != "Completed":
-            time.sleep(1)
+        time.sleep(5)
         indexed, total = collection.num_indexed()
         say(f"index {indexed} of {total}")
         num_quiet = num_quiet + 1 if indexed == total else 0
-        time.sleep(5)
 
 
 def exact_ids(vectors_ND: np.ndarray, query_D: np.ndarray, *, limit: int) -> list[int]:

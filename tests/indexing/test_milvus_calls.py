@@ -30,6 +30,7 @@ class DeadlineError(grpc.RpcError):
         DeadlineError(),
         MilvusException(code=101, message="collection not loaded"),
         MilvusException(code=grpc.StatusCode.UNAVAILABLE, message="retried"),  # as pymilvus does
+        MilvusException(code=65535, message="attempt #0: datanode-3: node not found[node=3]"),
     ],
 )
 def test_a_server_that_is_starting_is_busy(error) -> None:
