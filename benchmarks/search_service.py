@@ -3,7 +3,6 @@
 import http.client
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from typing import Any
 import psutil
 
 from benchmarks.harness import REPOSITORY
+from cluster.ports import free_port
 
 TOKEN = "benchmark"
 START_TIMEOUT_S = 300.0
@@ -128,10 +128,3 @@ def _wait_ready(service: Service, started: subprocess.Popen, log_path: Path) -> 
             raise OSError(f"the service did not start; see {log_path}")
         time.sleep(0.25)
     client.close()
-
-
-def free_port() -> int:
-    """Of this machine, now."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import psutil
 import tyro
 
+from cluster.ports import free_port
 from cluster.storage import write_atomic
 
 STATE = "server.json"
@@ -74,7 +75,7 @@ def start(folder: Path, port: int = 0) -> str:
     if find_spec("milvus") is None:
         raise ImportError("`tfcovr milvus` needs the server's package: pip install '.[server]'")
     folder.mkdir(parents=True, exist_ok=True)
-    port = port or _free_port()
+    port = port or free_port()
     with (folder / "server.log").open("ab") as log:
         holder = subprocess.Popen(
             [sys.executable, "-c", _HOLDER, str(folder.resolve()), str(port)],
@@ -151,7 +152,7 @@ def _holder(folder: Path) -> psutil.Process | None:
 
 def _write_etcd_config(folder: Path) -> Path:
     """Ports of its own for the etcd inside the server: with its fixed ones, a machine could run only one server."""
-    client, peer = (f"http://127.0.0.1:{_free_port()}" for _ in range(2))
+    client, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
     lines = {
         "name": "default",
         "listen-client-urls": client,
@@ -163,12 +164,6 @@ def _write_etcd_config(folder: Path) -> Path:
     path = folder / "etcd.yaml"
     write_atomic(path, "".join(f"{key}: {value}\n" for key, value in lines.items()).encode())
     return path
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def _answers(port: int) -> bool:

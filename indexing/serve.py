@@ -6,7 +6,6 @@ Ray starts first: it forks, and a process that has opened Milvus Lite has thread
 import os
 import secrets
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.connect import ray_session
+from cluster.ports import free_port, require_free_port
 from encoders.card import BundleCard, read_card
 from indexing.http_engine import EngineConfig
 from indexing.http_guard import Limits
@@ -29,6 +29,20 @@ _ONE_LOOP = {
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
 }
+
+
+def direct_ingress(port: int) -> dict[str, str]:
+    """Settings of Ray Serve by which one replica listens on `port` itself: no request passes a proxy.
+
+    A replica that is started anew takes the same port at once.
+    """
+    return {
+        "RAY_SERVE_ENABLE_DIRECT_INGRESS": "1",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(port),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(port + 1),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
+        "RAY_SERVE_PORT_QUARANTINE_S": "0",
+    }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +60,7 @@ class ServeConfig:
     host: str = "127.0.0.1"
     port: int = 8000
     replicas: int = 1
-    """Processes that answer; each holds its own encoder."""
+    """Processes that answer; each holds its own encoder. One listens itself; several stand behind Ray Serve's proxy, as does one in a cluster (RAY_ADDRESS)."""
     threads_per_replica: int = 1
     """CPU threads of each encoder."""
     token: str = ""
@@ -157,20 +171,7 @@ def app_settings(config: ServeConfig, card: BundleCard, *, token: str) -> dict[s
     }
 
 
-def require_free_port(host: str, port: int) -> None:
-    """OSError when the service could not listen there; said before anything starts."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise OSError(
-                f"--host {host!r} --port {port}: {error.strerror}; give another --port, or end what listens there"
-            ) from error
-
-
-def start_service(settings: dict[str, Any], *, host: str, port: int, replicas: int) -> None:
+def start_service(settings: dict[str, Any], *, host: str, proxy_port: int, replicas: int) -> None:
     """Deploy on the Ray at hand; returns when replicas answer."""
     from ray import serve
     from ray.serve.config import HTTPOptions
@@ -181,7 +182,8 @@ def start_service(settings: dict[str, Any], *, host: str, port: int, replicas: i
 
     quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
     serve.start(
-        http_options=HTTPOptions(host=host, port=port, request_timeout_s=90), logging_config=quiet
+        http_options=HTTPOptions(host=host, port=proxy_port, request_timeout_s=90),
+        logging_config=quiet,
     )
     deployment = serve.deployment(
         num_replicas=replicas,
@@ -209,8 +211,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
-    for name, value in _ONE_LOOP.items():
-        os.environ.setdefault(name, value)
+    is_direct = config.replicas == 1 and not os.environ.get("RAY_ADDRESS")
+    os.environ |= _ONE_LOOP | (direct_ingress(config.port) if is_direct else {})
     with ExitStack() as stack:
         session = stack.enter_context(ray_session())
         if is_lite(config.milvus_uri) and session.num_nodes > 1:
@@ -222,7 +224,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with open_collection(address, config.collection) as collection:
             collection.check(encoder_id=card.encoder_id)
         settings["milvus_address"] = address
-        start_service(settings, host=config.host, port=config.port, replicas=config.replicas)
+        proxy_port = free_port(config.host) if is_direct else config.port
+        start_service(settings, host=config.host, proxy_port=proxy_port, replicas=config.replicas)
         ask = f"#token={token}" if token else ""
         sys.stdout.write(f"tfcovr answers at http://{config.host}:{config.port}/{ask}\n")
         sys.stdout.flush()

@@ -1,10 +1,9 @@
-import socket
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from indexing.serve import ServeConfig, chosen_token, main, require_free_port
+from indexing.serve import ServeConfig, chosen_token, main
 
 CONFIG = ServeConfig(bundle_dir=Path("bundle"), milvus_uri="milvus")
 
@@ -43,16 +42,6 @@ def test_what_the_options_say_of_urls() -> None:
     assert config.url_policy.max_bytes == 2 << 20
     assert config.url_policy.allow_private
     assert CONFIG.url_policy.hosts == ()
-
-
-def test_a_port_that_is_taken_is_named_before_anything_starts() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-        with pytest.raises(
-            OSError, match=rf"--host '127\.0\.0\.1' --port {port}: .*another --port"
-        ):
-            require_free_port("127.0.0.1", port)
-    require_free_port("127.0.0.1", port)
 
 
 def test_an_archive_that_is_not_there_is_named_before_anything_starts(tmp_path: Path) -> None:

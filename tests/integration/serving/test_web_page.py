@@ -1,13 +1,13 @@
 """The page in a real browser: ask, see, play, chain, undo, upload, permalink, and what it says when something fails."""
 
 import shutil
-import socket
 import threading
 from collections.abc import Iterator
 
 import pytest
 import uvicorn
 
+from cluster.ports import free_port
 from indexing.http_app import UPLOAD_LIMITS, create_app
 from indexing.search import SearchClient, SearchOptions
 
@@ -23,9 +23,7 @@ def address(archive, tiny_bundle) -> Iterator[str]:
     def open_client() -> SearchClient:
         return SearchClient(str(archive[0] / "milvus"), "clips", tiny_bundle, options=options)
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     server = uvicorn.Server(uvicorn.Config(create_app(open_client), port=port, log_level="error"))
     thread = threading.Thread(target=server.run)
     thread.start()
