@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 VIDEO_GRAPH = "video.onnx"
 QUERY_GRAPH = "query.onnx"
+# Clips of one call on a CPU: with 8, what passes from layer to layer leaves the cores' caches, and a clip costs up to a fifth more.
+_CPU_CLIPS = 2
 
 
 def open_session(
@@ -67,8 +69,12 @@ class OnnxBackend:
     def embed_clips(self, frames_NTHWC: np.ndarray) -> np.ndarray:
         """uint8 frames -> unit clip vectors [N, D] float32."""
         check_clip_frames(self.card, frames_NTHWC)
-        inputs = {"frames": np.ascontiguousarray(frames_NTHWC)}
-        return np.asarray(self._video.run(["clip_vector"], inputs)[0])
+        frames_NTHWC = np.ascontiguousarray(frames_NTHWC)
+        step = _CPU_CLIPS if self._settings.device == "cpu" else len(frames_NTHWC)
+        parts = (frames_NTHWC[i : i + step] for i in range(0, max(len(frames_NTHWC), 1), step))
+        return np.concatenate(
+            [np.asarray(self._video.run(["clip_vector"], {"frames": part})[0]) for part in parts]
+        )
 
     def embed_queries(self, clip_vectors_ND: np.ndarray, edit_texts: Sequence[str]) -> np.ndarray:
         """Unit clip vectors and edit texts -> unit query vectors [N, D] float32."""
