@@ -138,7 +138,7 @@ function drawFilters() {
   const choice = (name, values) => el("label", {}, name.replaceAll("_", " "), el("select", { name, onchange: () => ask() }, el("option", { value: "", textContent: "any" }), ...values.map((value) => el("option", { value, textContent: value }))));
   const many = Object.entries(state.collection.attributes).filter(([, values]) => values.length > 1);
   $("filters").replaceChildren(choice("split", state.collection.splits), choice("label", Object.keys(state.collection.labels)), ...many.map(([name, values]) => choice(name, values)),
-    el("label", {}, "seconds", el("span", {}, el("input", { id: "min-s", type: "number", min: 0, step: 0.5, placeholder: "from", onchange: () => ask() }), el("input", { id: "max-s", type: "number", min: 0, step: 0.5, placeholder: "to", onchange: () => ask() }))));
+    el("label", {}, "seconds", el("span", {}, el("input", { id: "min-s", type: "number", min: 0, step: 0.5, placeholder: "from", "aria-label": "at least, seconds", onchange: () => ask() }), el("input", { id: "max-s", type: "number", min: 0, step: 0.5, placeholder: "to", "aria-label": "at most, seconds", onchange: () => ask() }))));
   $("labels").replaceChildren(...Object.keys(state.collection.labels).map((value) => el("option", { value })));
 }
 

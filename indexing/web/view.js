@@ -18,7 +18,8 @@ export function describe(clip) {
 }
 
 export function phrase(name, value) {
-  const words = name.replaceAll("_", " ");
+  const plural = name.replaceAll("_", " ");
+  const words = value === "1" ? plural.replace(/s$/, "") : plural;
   if (value === "yes") return words;
   if (value === "no") return "";
   if (/^\d/.test(value)) return `${value} ${words}`;
