@@ -7,8 +7,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -16,7 +18,9 @@ import psutil
 from benchmarks.dives.video import write_video
 from benchmarks.index_decode import moving_pictures
 from encoders.clips import Clip, write_clips
-from indexing.milvus import open_collection
+from indexing.bulk import BulkImport
+from indexing.flow import PART_BYTES
+from indexing.milvus import ClipCollection, open_collection
 from indexing.milvus_command import start, stop
 from indexing.summary import SUMMARY
 from indexing.write import collection_row
@@ -89,7 +93,7 @@ def tree_pss_bytes(pid: int) -> int:
 
 
 def measure_write(*, scale: float, folder: Path, say: Callable[[str], None]) -> dict[str, object]:
-    """Rows/s of upserts of 1,000 at 768 dimensions: Milvus Lite, and a standalone server where its package is installed."""
+    """Rows/s at 768 dimensions: upserts of 1,000 in Milvus Lite and in a standalone server where its package is installed, and its imports."""
     num_rows = max(int(200_000 * scale), 2 * _BATCH)
     figures: dict[str, object] = {"rows": num_rows, "dim": _DIM}
     say(f"write: {num_rows} rows to Milvus Lite")
@@ -99,38 +103,61 @@ def measure_write(*, scale: float, folder: Path, say: Callable[[str], None]) -> 
         say(f"write: {num_rows} rows to a server")
         with _standalone(folder / "server") as uri:
             figures["milvus_server_rows_per_s"] = _write_rate(uri, num_rows)
+            say(f"write: {num_rows} rows imported by a server")
+            figures["milvus_import_rows_per_s"] = _import_rate(uri, num_rows, folder)
         figures["milvus_rows_per_s"] = figures["milvus_server_rows_per_s"]
     return figures
 
 
 def _write_rate(uri: str, num_rows: int) -> float:
     """Flush and count included; making the rows is not."""
-    rng = np.random.default_rng(0)
-    taken_s = 0.0
     with open_collection(uri, "benchmark") as collection:
         collection.create_or_check(encoder_id="benchmark", embedding_dim=_DIM)
-        for first in range(0, num_rows, _BATCH):
-            vectors_ND = rng.standard_normal((_BATCH, _DIM)).astype(np.float32)
-            vectors_ND /= np.linalg.norm(vectors_ND, axis=1, keepdims=True)
-            rows = [
-                collection_row(
-                    Clip(clip_id=f"{first + i}", video_uri="benchmark"),
-                    key=f"{first + i}",
-                    embedding_D=vectors_ND[i],
-                    backend="none",
-                    precision="float32",
-                )
-                for i in range(min(_BATCH, num_rows - first))
-            ]
-            started = time.perf_counter()
-            collection.upsert(rows)
-            taken_s += time.perf_counter() - started
+        return _rate(collection, collection.upsert, num_rows, _BATCH)
+
+
+def _import_rate(uri: str, num_rows: int, folder: Path) -> float:
+    """As `_write_rate`, through Parquet files in parts of the size that an indexing run makes."""
+    with open_collection(uri, "imported") as collection:
+        collection.create_or_check(encoder_id="benchmark", embedding_dim=_DIM)
+        with closing(BulkImport(collection, folder)) as importer:
+            load = partial(importer.load, place=str(folder / "parts"))
+            return _rate(collection, load, num_rows, PART_BYTES // (4 * _DIM))
+
+
+def _rate(
+    collection: ClipCollection,
+    write: Callable[[list[dict[str, Any]]], None],
+    num_rows: int,
+    rows_at_once: int,
+) -> float:
+    rng = np.random.default_rng(0)
+    taken_s = 0.0
+    for first in range(0, num_rows, rows_at_once):
+        num = min(rows_at_once, num_rows - first)
+        vectors_ND = rng.standard_normal((num, _DIM)).astype(np.float32)
+        vectors_ND /= np.linalg.norm(vectors_ND, axis=1, keepdims=True)
+        rows = [
+            collection_row(
+                Clip(clip_id=f"{first + i}", video_uri="benchmark"),
+                key=f"{first + i}",
+                embedding_D=vectors_ND[i],
+                backend="none",
+                precision="float32",
+            )
+            for i in range(num)
+        ]
         started = time.perf_counter()
-        collection.flush()
-        found = collection.count()
+        write(rows)
         taken_s += time.perf_counter() - started
+    started = time.perf_counter()
+    collection.flush()
+    found = collection.count()
+    taken_s += time.perf_counter() - started
     if found != num_rows:
-        raise ValueError(f"{uri} holds {found} rows after {num_rows} were written")
+        raise ValueError(
+            f"collection {collection.name!r} holds {found} rows after {num_rows} were written"
+        )
     return num_rows / taken_s
 
 

@@ -1,14 +1,18 @@
 """One pass of pending clips through the stages, canaries among them, with what comes out told batch by batch."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from cluster.dataflow import stream_dataflow
 from encoders.canaries import read_canaries
 from encoders.card import BundleCard
-from encoders.clips import write_clips
+from encoders.clips import Clip, write_clips
+from indexing.bulk import BulkImport
 from indexing.canary_rows import (
     RowMixUpError,
     add_canaries,
@@ -24,9 +28,13 @@ from indexing.plan import PlannedClip, make_shards
 from indexing.resources import Workers
 from indexing.sources import is_remote
 from indexing.stages import index_stages
+from indexing.write import rows_of_batch
 
 _PENDING = "pending.parquet"
 _RESULT_BATCH = 32
+# One import: large enough for its fixed costs, small enough that a kill costs little.
+PART_BYTES = 64 << 20
+_PART_S = 60.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,16 +68,22 @@ class Flow:
                 "address": self.collection.address,
                 "clips_path": str(clips_path.resolve()),
                 "canaries_ND": canaries_ND,
+                "is_bulk": bool(self.config.bulk_import),
             },
             num_remote=sum(is_remote(shard["video_uri"]) for shard in shards),
         )
         try:
-            for mixed in stream_dataflow(shards, stages, result_batch_size=_RESULT_BATCH):
-                batch = _without_canaries(mixed)
-                if not len(batch["clip_id"]):
-                    continue
-                outcomes = outcomes_of_batch(batch, clip_by_id)
-                yield batch, outcomes
+            batches = filter(
+                lambda batch: len(batch["clip_id"]),
+                map(
+                    _without_canaries,
+                    stream_dataflow(shards, stages, result_batch_size=_RESULT_BATCH),
+                ),
+            )
+            if self.config.bulk_import:
+                batches = self._imported(batches, clip_by_id)
+            for batch in batches:
+                yield batch, outcomes_of_batch(batch, clip_by_id)
             for one in (canaries, self.collection):  # a server that restarted has let go of them
                 one.check(encoder_id=self.card.encoder_id)
             check_stored_canaries(canaries, canaries_ND, num_copies)
@@ -81,6 +95,40 @@ class Flow:
             canaries.close()
         self._drop_canaries()
         clips_path.unlink()
+
+    def _imported(
+        self, batches: Iterator[dict[str, np.ndarray]], clip_by_id: Mapping[str, Clip]
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """The same batches, each after its rows were imported: as many at once as a part holds, or a minute makes."""
+        num_rows = max(PART_BYTES // (4 * self.card.embedding_dim), 1)
+        with closing(BulkImport(self.collection, self.config.run_dir)) as importer:
+            held: list[dict[str, np.ndarray]] = []
+            rows: list[dict[str, Any]] = []
+            since_s = time.monotonic()
+            for batch in batches:
+                rows += rows_of_batch(batch, clip_by_id)
+                held.append(batch)
+                if len(rows) >= num_rows or time.monotonic() > since_s + _PART_S:
+                    self._load(importer, rows, held)
+                    yield from held
+                    held, rows, since_s = [], [], time.monotonic()
+            self._load(importer, rows, held)
+            yield from held
+
+    def _load(
+        self,
+        importer: BulkImport,
+        rows: Sequence[dict[str, Any]],
+        held: Sequence[dict[str, np.ndarray]],
+    ) -> None:
+        """Import the rows; the time counts as theirs."""
+        if not rows:
+            return
+        started = time.perf_counter()
+        importer.load(rows, self.config.bulk_import)
+        busy_s = (time.perf_counter() - started) / len(rows)
+        for batch in held:
+            batch["write_busy_s"] = batch["write_busy_s"] + busy_s
 
     def _open_canaries(self) -> ClipCollection:
         """An empty collection, whatever a killed run left in it."""

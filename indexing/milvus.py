@@ -263,6 +263,10 @@ class ClipCollection:
         """Into the memory of Milvus, so that it can be searched."""
         ask(lambda: self._client.load_collection(self.name, timeout=600))
 
+    def refresh(self) -> None:
+        """Make rows searchable that an import brought; a loaded collection does not see them by itself."""
+        ask(lambda: self._client.refresh_load(self.name, timeout=600))
+
     def _read(self, call: Callable[..., Any], **what: Any) -> Any:
         options = what | self._asking.read_options()
         return ask(lambda: call(self.name, **options), self._asking.attempts)

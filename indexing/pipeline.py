@@ -16,6 +16,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -27,6 +28,7 @@ from cluster.storage import require_shared
 from encoders.canaries import read_canaries
 from encoders.card import BundleCard, read_card
 from indexing.archive import list_archive
+from indexing.bulk import finish_earlier_import
 from indexing.canary_rows import RowMixUpError
 from indexing.compare import Comparison, compare
 from indexing.config import IndexConfig, write_config
@@ -100,6 +102,7 @@ class _IndexRun:
         if any(not one.problem and one.clip_key not in self._ledger.outcomes for one in planned):
             session = self._open_session()
         self._collection = self._open_collection()
+        finish_earlier_import(self._collection, self._config.run_dir)
         self._collection.flush()  # Milvus Lite lists rows ten times faster afterwards
         found = self._compare(planned)
         self._delete_stale(found, [one.clip.clip_id for one in (*found.present, *found.dead)])
@@ -120,9 +123,10 @@ class _IndexRun:
             self._ledger.compact()
         with self._console.status("building the index of the collection"):
             self._index = fit_index(self._collection, self._config.index, is_lite=self._is_lite)
-        summary = self._summarise(planned, tally, seconds, workers)
+        summary = replace(
+            self._summarise(planned, tally, seconds, workers), refreshed=num_refreshed
+        )
         write_dead_letters(self._config.run_dir, summary.dead_letters)
-        summary = replace(summary, refreshed=num_refreshed)
         write_summary(self._config.run_dir, summary)
         return summary
 
@@ -137,9 +141,8 @@ class _IndexRun:
         return session
 
     def _open_collection(self) -> ClipCollection:
-        collection = self._stack.enter_context(
-            open_collection(self._config.milvus_uri, self._config.collection)
-        )
+        opened = open_collection(self._config.milvus_uri, self._config.collection)
+        collection = self._stack.enter_context(opened)
         collection.create_or_check(
             encoder_id=self._card.encoder_id, embedding_dim=self._card.embedding_dim
         )
@@ -262,16 +265,10 @@ class _IndexRun:
 
 
 def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("elapsed"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-    )
+    columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn()]
+    columns += [MofNCompleteColumn(), TextColumn("elapsed"), TimeElapsedColumn()]
+    columns += [TextColumn("left"), TimeRemainingColumn()]
+    return Progress(*columns, console=console)
 
 
 _EXAMPLES = """examples:

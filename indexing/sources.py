@@ -75,7 +75,7 @@ def stat_remote(uri: str) -> RemoteStamp:
     """One request, no content."""
     if _scheme(uri) in HTTP_SCHEMES:
         return _stat_http(uri)
-    filesystem, path = _object_storage(uri)
+    filesystem, path = object_storage(uri)
     with _errors(), filesystem.open_input_stream(path) as stream:
         found = {str(k): str(v) for k, v in _metadata(stream).items()}
         info = filesystem.get_file_info(path)
@@ -91,7 +91,7 @@ def read_remote(uri: str, start: int = 0, *, stamp: RemoteStamp | None = None) -
     if _scheme(uri) in HTTP_SCHEMES:
         yield from _read_http(uri, start, stamp)
         return
-    filesystem, path = _object_storage(uri)
+    filesystem, path = object_storage(uri)
     if stamp is not None and stat_remote(uri) != stamp:
         raise SourceGoneError(f"{public_uri(uri)} changed while it was read")
     with _errors(), filesystem.open_input_file(path) as file:
@@ -107,7 +107,7 @@ def list_remote(uri: str) -> list[str]:
             f"{public_uri(uri)!r} names no video or clips.parquet, and http has no folders; "
             "give one file, or a clips.parquet that names them"
         )
-    filesystem, path = _object_storage(uri)
+    filesystem, path = object_storage(uri)
     root = uri[: len(uri) - len(path)] if uri.endswith(path) else f"{_scheme(uri)}://"
     with _errors():
         found = filesystem.get_file_info(pafs.FileSelector(path.rstrip("/"), recursive=True))
@@ -129,7 +129,8 @@ def _scheme(uri: str) -> str:
     return scheme
 
 
-def _object_storage(uri: str) -> tuple[pafs.FileSystem, str]:
+def object_storage(uri: str) -> tuple[pafs.FileSystem, str]:
+    """The store of a URI, and the path in it, which begins with the bucket."""
     if _scheme(uri) == "s3":
         parts = urlsplit(uri)
         user, _, secret = parts.netloc.rpartition("@")[0].partition(":")

@@ -5,7 +5,8 @@ import json
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections import ChainMap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,24 @@ def collection_row(
     }
 
 
+def rows_of_batch(
+    batch: dict[str, np.ndarray], clip_by_id: Mapping[str, Clip]
+) -> list[dict[str, Any]]:
+    """What Milvus stores of the living clips of a batch that has its keys; takes `embedding` away."""
+    embedding_ND = batch.pop("embedding")
+    return [
+        collection_row(
+            clip_by_id[str(clip_id)],
+            key=str(batch["clip_key"][i]),
+            embedding_D=_checked_vector(embedding_ND[i], str(clip_id)),
+            backend=str(batch["embed_backend"][i]),
+            precision=str(batch["embed_precision"][i]),
+        )
+        for i, clip_id in enumerate(batch["clip_id"])
+        if not batch["dead_reason"][i]
+    ]
+
+
 def row_digest(clip: Clip) -> str:
     """Of what a row holds beside its key and its vector."""
     parts = [clip.video_uri, clip.label, clip.split, sorted(clip.attributes.items())]
@@ -67,7 +86,8 @@ class WriteStage:
     """Upserts the living rows of a batch; takes `embedding` away, adds `clip_key`, `write_busy_s`, `write_ceiling_per_s`.
 
     `clips_path` holds the clips of this run with what Milvus stores beside a vector. A canary among the rows whose vector is
-    not its own stops the batch before anything of it is written; good ones go to a collection of their own.
+    not its own stops the batch before anything of it is written; good ones go to a collection of their own. `is_bulk`: the
+    caller imports the rows, so `embedding` stays.
     """
 
     def __init__(
@@ -78,6 +98,7 @@ class WriteStage:
         clips_path: str,
         encoder_id: str,
         canaries_ND: np.ndarray,
+        is_bulk: bool = False,
     ) -> None:
         self._collection = ClipCollection(address, collection)
         self._canary_collection = ClipCollection(address, canary_collection_name(collection))
@@ -85,10 +106,10 @@ class WriteStage:
         self._ceiling_per_s = self._measure(canaries_ND.shape[1])
         self._clip_by_id = {clip.clip_id: clip for clip in read_clips(Path(clips_path))}
         self._encoder_id = encoder_id
+        self._is_bulk = is_bulk
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         started = time.perf_counter()
-        embedding_ND = batch.pop("embedding")
         keys = [
             clip_key(self._encoder_id, str(clip_id), str(content_hash), start_s, _or_none(end_s))
             for clip_id, content_hash, start_s, end_s in zip(
@@ -99,26 +120,18 @@ class WriteStage:
                 strict=True,
             )
         ]
-        rows: list[dict[str, Any]] = []
-        canaries: list[dict[str, Any]] = []
-        for i, clip_id in enumerate(map(str, batch["clip_id"])):
-            if batch["dead_reason"][i]:
-                continue
-            if is_canary(clip_id):
-                check_canary_vector(clip_id, embedding_ND[i], self._canaries_ND)
-            row = collection_row(
-                Clip(clip_id=clip_id, video_uri=clip_id)
-                if is_canary(clip_id)
-                else self._clip_by_id[clip_id],
-                key=keys[i],
-                embedding_D=_checked_vector(embedding_ND[i], clip_id),
-                backend=str(batch["embed_backend"][i]),
-                precision=str(batch["embed_precision"][i]),
-            )
-            (canaries if is_canary(clip_id) else rows).append(row)
-        self._collection.upsert(rows)
-        self._canary_collection.upsert(canaries)
         batch["clip_key"] = np.array(keys, dtype=object)
+        canaries: dict[str, Clip] = {}
+        for i, clip_id in enumerate(map(str, batch["clip_id"])):
+            if is_canary(clip_id) and not batch["dead_reason"][i]:
+                check_canary_vector(clip_id, batch["embedding"][i], self._canaries_ND)
+                canaries[clip_id] = Clip(clip_id=clip_id, video_uri=clip_id)
+        kept = {"embedding": batch["embedding"]} if self._is_bulk else {}
+        rows = rows_of_batch(batch, ChainMap(canaries, self._clip_by_id))
+        batch |= kept
+        if not self._is_bulk:
+            self._collection.upsert([row for row in rows if row["clip_id"] not in canaries])
+        self._canary_collection.upsert([row for row in rows if row["clip_id"] in canaries])
         busy_s = (time.perf_counter() - started) / max(len(keys), 1)
         batch["write_busy_s"] = np.full(len(keys), busy_s)
         batch["write_ceiling_per_s"] = np.full(len(keys), self._ceiling_per_s)

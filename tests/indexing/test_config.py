@@ -36,3 +36,14 @@ def test_a_run_folder_tells_its_settings_without_secrets(tmp_path: Path, monkeyp
 def test_a_folder_without_a_run_says_what_to_give(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"give the --run-dir of an earlier `tfcovr index`"):
         read_config(tmp_path)
+
+
+def test_milvus_lite_imports_nothing(tmp_path: Path) -> None:
+    settings = {"bundle_dir": tmp_path, "clips": "clips.parquet", "run_dir": tmp_path / "run"}
+    with pytest.raises(
+        ValueError, match=r"bulk_import is 'parts', and Milvus Lite .*imports nothing"
+    ):
+        IndexConfig(**settings, milvus_uri=str(tmp_path / "milvus"), bulk_import="parts")
+    config = IndexConfig(**settings, milvus_uri="http://host:19530", bulk_import="s3://k:pw@b/p")
+    write_config(config)
+    assert read_config(tmp_path / "run").bulk_import == "s3://b/p"
