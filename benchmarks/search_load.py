@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.search_service import Reply, Service
 from benchmarks.search_texts import NUM_TEXTS, edit_text
 
-NUM_SENDERS = 256
+NUM_SENDERS = 384
 """Threads that send at a rate: at least as many as queries can be under way."""
 _RECOVERY_S = 60.0
 _NUM_GOOD = 5

@@ -46,7 +46,7 @@ class Limits:
     """Of one client address, over time."""
     burst: int = 200
     """Of one client address, at once."""
-    max_in_flight: int = 128
+    max_in_flight: int = 256
     """Requests of all clients at work or waiting; one more is refused at once with 503."""
     max_url_bytes: int = 8192
 

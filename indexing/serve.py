@@ -75,8 +75,8 @@ class ServeConfig:
     """Candidates of a search, for a collection with an HNSW index; none = as Milvus chooses."""
     requests_per_s: float = 50.0
     """Of one client address."""
-    max_in_flight: int = 128
-    """Requests at work or waiting in one replica; one more is refused at once with 503."""
+    max_in_flight: int = 256
+    """Requests at work or waiting in one replica, a few seconds of its work; one more is refused at once with 503."""
     max_body_mb: int = 64
     """Largest upload."""
     clip_hosts: tuple[str, ...] = ()
