@@ -71,7 +71,7 @@ def _record_rows(record: Mapping[str, Any], bars: Sequence[Bar]) -> Iterable[str
         rows[f"share of {ceiling['name']} ({_text(ceiling['value'])} {ceiling['unit']})"] = ceiling[
             "fraction"
         ]
-    for name, value in rows.items():
+    for name, value in _flat(rows):
         verdict = verdicts.get(name)
         rule = f"{verdict.bar.rule()}: {verdict.state}" if verdict else ""
         yield (
@@ -80,9 +80,20 @@ def _record_rows(record: Mapping[str, Any], bars: Sequence[Bar]) -> Iterable[str
         )
 
 
+def _flat(rows: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    """A figure that is several, one for each of what was compared, as several rows."""
+    for name, value in rows.items():
+        if isinstance(value, Mapping) and "median" not in value:
+            yield from ((f"{name}: {key}", one) for key, one in value.items())
+        else:
+            yield name, value
+
+
 def _text(value: object) -> str:
     if isinstance(value, Mapping):
         return _text(value["median"]) if "median" in value else json.dumps(value)
+    if isinstance(value, list):
+        return ", ".join(map(_text, value))
     if isinstance(value, float):
         return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
     return str(value).replace("|", "\\|")

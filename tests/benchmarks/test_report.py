@@ -239,6 +239,18 @@ def test_tables_show_the_newest_record_and_leave_the_rest_of_the_text_alone(tmp_
     assert "old" not in text
 
 
+def test_what_was_compared_stands_in_rows_of_its_own(tmp_path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(f"{BEGIN}\n{END}\n")
+    ways = {"ours": {"median": 82.52, "p25": 81.6, "p75": 87.8, "n": 5}, "peer": 65.0871}
+    several = record(1, 1.0) | {"metrics": {"clips_per_s": ways, "rounds": [4.00884, 5.0]}}
+    write(tmp_path, "results/0.json", several)
+    text = update_tables(readme, tmp_path / "results", bars=[]).read_text()
+    assert "| clips_per_s: ours | 82.52 | 81.6 to 87.8, n = 5 |" in text
+    assert "| clips_per_s: peer | 65.09 |" in text
+    assert "| rounds | 4.009, 5 |" in text
+
+
 def test_a_readme_without_marks_is_refused(tmp_path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text("nothing\n")
