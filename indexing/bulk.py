@@ -143,10 +143,8 @@ class BulkImport:
     def _forget(self, part: _Part) -> None:
         try:
             part.delete()
-        except (
-            OSError,
-            SourceGoneError,
-        ) as error:  # its rows are in or refused: the file is only in the way
+        except (OSError, SourceGoneError) as error:
+            # Its rows are in, or refused: the file is only in the way.
             logger.warning("%s cannot be deleted: %s", part.server_path, error)
         self._marker.unlink(missing_ok=True)
 
