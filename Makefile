@@ -21,8 +21,9 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
+# One process runs the tests that start servers and wait for them, the other the rest.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 # Runs under the machine's own python3 and packages; records go to $OUT or benchmarks/results/.
 gpu-check:

@@ -18,8 +18,7 @@ import psutil
 from benchmarks.dives.video import write_video
 from benchmarks.index_decode import moving_pictures
 from encoders.clips import Clip, write_clips
-from indexing.bulk import BulkImport
-from indexing.flow import PART_BYTES
+from indexing.bulk import BulkImport, rows_per_part
 from indexing.milvus import ClipCollection, open_collection
 from indexing.milvus_command import start, stop
 from indexing.summary import SUMMARY
@@ -122,7 +121,7 @@ def _import_rate(uri: str, num_rows: int, folder: Path) -> float:
         collection.create_or_check(encoder_id="benchmark", embedding_dim=_DIM)
         with closing(BulkImport(collection, folder)) as importer:
             load = partial(importer.load, place=str(folder / "parts"))
-            return _rate(collection, load, num_rows, PART_BYTES // (4 * _DIM))
+            return _rate(collection, load, num_rows, rows_per_part(_DIM))
 
 
 def _rate(

@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.search_load import Queries
 from benchmarks.search_service import Reply, Service
-from indexing.milvus import ROW_FIELDS
+from indexing.milvus_schema import ROW_FIELDS
 from indexing.search import SearchClient
 from indexing.search_archive import DETAIL_FIELDS
 

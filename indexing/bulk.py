@@ -28,6 +28,7 @@ from indexing.sources import SourceGoneError, is_remote, object_storage, public_
 
 logger = logging.getLogger(__name__)
 MARKER = "bulk_import.json"
+_PART_BYTES = 64 << 20
 _TIMEOUT_S = 60.0
 _POLL_S = 0.25
 _ENDED = (
@@ -73,6 +74,11 @@ class _Part:
         if is_remote(self.place):
             return object_storage(f"{self.place.rstrip('/')}/{self.name}")
         return pafs.LocalFileSystem(), self.server_path
+
+
+def rows_per_part(embedding_dim: int) -> int:
+    """Of one import: enough for its fixed costs, so few that a kill costs little."""
+    return max(_PART_BYTES // (4 * embedding_dim), 1)
 
 
 def finish_earlier_import(collection: ClipCollection, run_dir: Path) -> None:

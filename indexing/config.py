@@ -8,6 +8,7 @@ from typing import Any, Literal
 from cluster.storage import write_atomic
 from indexing.fetch import FetchOptions
 from indexing.milvus_index import IndexChoice
+from indexing.milvus_schema import VectorDtype
 from indexing.milvus_server import is_lite
 from indexing.resources import WorkerOptions
 from indexing.sources import public_uri
@@ -32,6 +33,8 @@ class IndexConfig:
     """What runs the encoder; auto = tensorrt on a GPU that the bundle has a measured engine for, else onnx."""
     index: IndexChoice = "auto"
     """How Milvus finds vectors: flat = exact; hnsw = a graph, approximate; auto = hnsw above 100,000 rows on a server."""
+    vector_dtype: VectorDtype = "float32"
+    """How Milvus keeps vectors: float16 takes half the memory. Refused where the server does not have it, which is tried first."""
     bulk_import: str = ""
     """A folder or s3:// prefix that the Milvus server reads itself, under the same path or as its own bucket: rows go in as
     Parquet files, for a first load. Measure first: on one machine upserts are faster."""
@@ -53,6 +56,11 @@ class IndexConfig:
             raise ValueError(
                 f"bulk_import is {self.bulk_import!r}, and Milvus Lite ({self.milvus_uri!r}) imports nothing; leave it out, "
                 "or use a Milvus server (http://HOST:19530)"
+            )
+        if self.bulk_import and self.vector_dtype != "float32":
+            raise ValueError(
+                f"bulk_import is {self.bulk_import!r} and vector_dtype {self.vector_dtype!r}; imports take float32 only, "
+                "leave one of them out"
             )
 
 

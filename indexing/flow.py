@@ -12,7 +12,7 @@ from cluster.dataflow import stream_dataflow
 from encoders.canaries import read_canaries
 from encoders.card import BundleCard
 from encoders.clips import Clip, write_clips
-from indexing.bulk import BulkImport
+from indexing.bulk import BulkImport, rows_per_part
 from indexing.canary_rows import (
     RowMixUpError,
     add_canaries,
@@ -28,12 +28,10 @@ from indexing.plan import PlannedClip, make_shards
 from indexing.resources import Workers
 from indexing.sources import is_remote
 from indexing.stages import index_stages
-from indexing.write import rows_of_batch
+from indexing.write import row_of_batch
 
 _PENDING = "pending.parquet"
 _RESULT_BATCH = 32
-# One import: large enough for its fixed costs, small enough that a kill costs little.
-PART_BYTES = 64 << 20
 _PART_S = 60.0
 
 
@@ -100,13 +98,18 @@ class Flow:
         self, batches: Iterator[dict[str, np.ndarray]], clip_by_id: Mapping[str, Clip]
     ) -> Iterator[dict[str, np.ndarray]]:
         """The same batches, each after its rows were imported: as many at once as a part holds, or a minute makes."""
-        num_rows = max(PART_BYTES // (4 * self.card.embedding_dim), 1)
+        num_rows = rows_per_part(self.card.embedding_dim)
         with closing(BulkImport(self.collection, self.config.run_dir)) as importer:
             held: list[dict[str, np.ndarray]] = []
             rows: list[dict[str, Any]] = []
             since_s = time.monotonic()
             for batch in batches:
-                rows += rows_of_batch(batch, clip_by_id)
+                rows += [
+                    row_of_batch(batch, i, clip_by_id[str(clip_id)])
+                    for i, clip_id in enumerate(batch["clip_id"])
+                    if not batch["dead_reason"][i]
+                ]
+                del batch["embedding"]
                 held.append(batch)
                 if len(rows) >= num_rows or time.monotonic() > since_s + _PART_S:
                     self._load(importer, rows, held)
@@ -136,7 +139,9 @@ class Flow:
         name = canary_collection_name(self.config.collection)
         canaries = ClipCollection(self.collection.address, name)
         canaries.create_or_check(
-            encoder_id=self.card.encoder_id, embedding_dim=self.card.embedding_dim
+            encoder_id=self.card.encoder_id,
+            embedding_dim=self.card.embedding_dim,
+            vector_dtype=self.config.vector_dtype,
         )
         return canaries
 

@@ -35,7 +35,7 @@ class EngineConfig:
     max_batches: int = 2
     """Under way at once: one is encoded while another waits for Milvus."""
     max_waiting: int = 256
-    """Queries in line; one more is refused at once. As many as the guard lets in."""
+    """Queries in line; one more is refused at once."""
     away_s: float = 1.0
     """After Milvus did not answer, queries are refused at once for so long; then the next one tries."""
     sample_share: float = 0.02

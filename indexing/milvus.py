@@ -5,14 +5,24 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-from pymilvus import DataType, MilvusClient
+from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
 
 from indexing.milvus_calls import Asking, ask
 from indexing.milvus_quote import quoted
+from indexing.milvus_schema import (
+    ROW_FIELDS,
+    TO_THE_END,
+    VectorDtype,
+    create_collection,
+    plain_row,
+    stored_row,
+    vector_dtype_of,
+)
 from indexing.milvus_server import place_of, serve_milvus
 from indexing.sources import public_uri
 
@@ -21,17 +31,6 @@ logger = logging.getLogger(__name__)
 _ENCODER_ID = "tfcovr.encoder_id"
 _TIMEOUT_S = 60.0
 _PAGE = 4096
-_TEXT_LENGTHS = {
-    "clip_id": 1024,
-    "video_uri": 4096,
-    "label": 1024,
-    "split": 256,
-    "backend": 64,
-    "precision": 64,
-}
-ROW_FIELDS = ("clip_key", *_TEXT_LENGTHS, "start_s", "end_s", "attributes")
-TO_THE_END = -1.0
-"""`end_s` of a clip that goes to the end of its video (older servers have no null)."""
 
 
 class EncoderMismatchError(ValueError):
@@ -85,11 +84,18 @@ class ClipCollection:
         """Whether the collection is there."""
         return self._read(self._client.has_collection)
 
-    def create_or_check(self, *, encoder_id: str, embedding_dim: int) -> None:
-        """Make the collection for this encoder; one of another encoder is refused."""
+    def create_or_check(
+        self, *, encoder_id: str, embedding_dim: int, vector_dtype: VectorDtype = "float32"
+    ) -> None:
+        """Make the collection for this encoder; one of another encoder, or with other vectors, is refused."""
         if not self.exists():
-            self._create(encoder_id, embedding_dim)
+            self._create(encoder_id, embedding_dim, vector_dtype)
         self.check(encoder_id=encoder_id)
+        if vector_dtype != self.vector_dtype:
+            raise ValueError(
+                f"vector_dtype is {vector_dtype!r}, and collection {self.name!r} holds {self.vector_dtype} vectors; "
+                "give that, or another --collection"
+            )
 
     def check(self, *, encoder_id: str) -> None:
         """Refuse a collection that is missing or holds vectors of another encoder."""
@@ -98,7 +104,7 @@ class ClipCollection:
                 f"Milvus at {place_of(self.address)!r} has no collection {self.name!r}; run `tfcovr index` "
                 "first, or name another with --collection"
             )
-        described = ask(lambda: self._client.describe_collection(self.name, timeout=_TIMEOUT_S))
+        described = self._describe()
         stored = encoder_of(described)
         if stored != encoder_id:
             raise EncoderMismatchError(
@@ -106,37 +112,26 @@ class ClipCollection:
                 f"encoder {encoder_id!r}; use the bundle that indexed it, or another --collection"
             )
         self.name = described["collection_name"]  # what an alias names now, also when it is swapped
+        self.vector_dtype = vector_dtype_of(described)
         ask(lambda: self._client.load_collection(self.name, timeout=_TIMEOUT_S))
 
-    def _create(self, encoder_id: str, embedding_dim: int) -> None:
-        schema = self._client.create_schema(
-            auto_id=False, enable_dynamic_field=False, description=f"{_ENCODER_ID}={encoder_id}"
-        )
-        schema.add_field("clip_key", DataType.VARCHAR, is_primary=True, max_length=64)
-        for field, length in _TEXT_LENGTHS.items():
-            schema.add_field(field, DataType.VARCHAR, max_length=length)
-        schema.add_field("start_s", DataType.DOUBLE)
-        schema.add_field("end_s", DataType.DOUBLE)
-        schema.add_field("attributes", DataType.JSON)
-        schema.add_field("embedding", DataType.FLOAT_VECTOR, dim=embedding_dim)
-        index = self._client.prepare_index_params()
-        index.add_index("embedding", index_type="FLAT", metric_type="COSINE")
-        index.add_index("clip_id", index_type=self._text_index())  # query clips are looked up by it
-        ask(
-            lambda: self._client.create_collection(
-                self.name,
-                schema=schema,
-                index_params=index,
-                properties={_ENCODER_ID: encoder_id},
-                consistency_level="Strong",
-                timeout=_TIMEOUT_S,
-            )
+    def _create(self, encoder_id: str, embedding_dim: int, vector_dtype: VectorDtype) -> None:
+        create_collection(
+            self._client,
+            self.name,
+            description=f"{_ENCODER_ID}={encoder_id}",
+            properties={_ENCODER_ID: encoder_id},
+            embedding_dim=embedding_dim,
+            vector_dtype=vector_dtype,
         )
 
-    def _text_index(self) -> str:
-        """What this server has for texts: before 2.4 only Trie, in Milvus Lite only INVERTED."""
-        version = ask(lambda: self._client.get_server_version(timeout=_TIMEOUT_S))
-        return "Trie" if re.match(r"v?2\.[0-3]\.", version) else "INVERTED"
+    @cached_property
+    def vector_dtype(self) -> VectorDtype:
+        """How Milvus keeps the vectors of this collection."""
+        return vector_dtype_of(self._describe())
+
+    def _describe(self) -> dict[str, Any]:
+        return ask(lambda: self._client.describe_collection(self.name, timeout=_TIMEOUT_S))
 
     def drop(self) -> None:
         """The collection with all its rows; no error where there is none."""
@@ -145,7 +140,8 @@ class ClipCollection:
     def upsert(self, rows: Sequence[dict[str, Any]]) -> None:
         """Rows with ROW_FIELDS and `embedding`."""
         if rows:
-            ask(lambda: self._client.upsert(self.name, list(rows), timeout=_TIMEOUT_S))
+            stored = [stored_row(row, self.vector_dtype) for row in rows]
+            ask(lambda: self._client.upsert(self.name, stored, timeout=_TIMEOUT_S))
 
     def delete(self, clip_keys: Sequence[str]) -> None:
         """Deleting what is not there is no error."""
@@ -170,7 +166,7 @@ class ClipCollection:
         )
         try:
             while page := iterator.next():
-                yield from (dict(row) for row in page)
+                yield from (plain_row(row) for row in page)
         finally:
             iterator.close()
 
@@ -185,7 +181,7 @@ class ClipCollection:
         """Whole rows with their vectors, of those keys that are there."""
         fields = [*ROW_FIELDS, "embedding"]
         found = self._read(self._client.get, ids=list(clip_keys), output_fields=fields)
-        return [dict(row) for row in found]
+        return [plain_row(row) for row in found]
 
     def nearest(
         self,
@@ -212,14 +208,16 @@ class ClipCollection:
         """Per vector (cosine, row) of the nearest clips, best first; exact where the index is FLAT."""
         found = self._read(
             self._client.search,
-            data=list(vectors_ND.astype(np.float32)),
+            data=list(vectors_ND.astype(self.vector_dtype)),
             anns_field="embedding",
             filter=condition,
             limit=limit,
             output_fields=list(fields),
             search_params=self._asking.search_params(limit),
         )
-        return [[(float(hit["distance"]), dict(hit["entity"])) for hit in hits] for hits in found]
+        return [
+            [(float(hit["distance"]), plain_row(hit["entity"])) for hit in hits] for hits in found
+        ]
 
     def index_type(self) -> str:
         """FLAT or HNSW; "" where there is no index."""
@@ -236,7 +234,7 @@ class ClipCollection:
         """At most `limit` rows that fit the condition, whichever Milvus gives."""
         most = {} if limit is None else {"limit": limit}
         found = self._read(self._client.query, filter=condition, output_fields=list(fields), **most)
-        return [dict(row) for row in found]
+        return [plain_row(row) for row in found]
 
     def count(self) -> int:
         """Rows that are there now."""

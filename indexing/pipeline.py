@@ -144,7 +144,9 @@ class _IndexRun:
         opened = open_collection(self._config.milvus_uri, self._config.collection)
         collection = self._stack.enter_context(opened)
         collection.create_or_check(
-            encoder_id=self._card.encoder_id, embedding_dim=self._card.embedding_dim
+            encoder_id=self._card.encoder_id,
+            embedding_dim=self._card.embedding_dim,
+            vector_dtype=self._config.vector_dtype,
         )
         return collection
 

@@ -16,8 +16,9 @@ from encoders.backends import open_backend
 from encoders.card import read_card
 from encoders.decode import DecodeError, DecodeRequest, MediaLimits, Span
 from encoders.isolate import IsolatedDecoder
-from indexing.milvus import ROW_FIELDS, VideoSpan, open_collection
+from indexing.milvus import VideoSpan, open_collection
 from indexing.milvus_calls import QUERYING, Asking
+from indexing.milvus_schema import ROW_FIELDS
 from indexing.milvus_server import require_archive
 from indexing.query_abstain import AbstainThreshold
 from indexing.query_compose import QueryVectors, compose_all, probed, read_wishes, with_wishes

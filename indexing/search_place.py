@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from indexing.archive import VIDEO_SUFFIXES
-from indexing.milvus import TO_THE_END
+from indexing.milvus_schema import TO_THE_END
 from indexing.search_types import ClipPlace
 
 _SPAN = re.compile(r"^(?P<file>.+)@(?P<start>\d+(\.\d+)?)-(?P<end>\d+(\.\d+)?)?$")

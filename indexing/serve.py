@@ -137,7 +137,10 @@ def build_app(settings: dict[str, Any]) -> Any:
 
     config = AppConfig(
         limits=Limits(**settings["limits"]),
-        engine=EngineConfig(sample_share=settings["sample_share"]),
+        engine=EngineConfig(
+            sample_share=settings["sample_share"],
+            max_waiting=settings["limits"]["max_in_flight"],  # the guard refuses, not the line
+        ),
         urls=UrlPolicy(**settings["urls"]),
     )
     return create_app(open_client, config)

@@ -5,7 +5,6 @@ import json
 import math
 import os
 import time
-from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ import numpy as np
 
 from encoders.clips import Clip, read_clips
 from indexing.canary_rows import canary_collection_name, check_canary_vector, is_canary
-from indexing.milvus import TO_THE_END, ClipCollection
+from indexing.milvus import ClipCollection
+from indexing.milvus_schema import TO_THE_END
 from indexing.plan import PlannedClip, clip_key
 
 _REFRESH_PAGE = 512
@@ -40,22 +40,15 @@ def collection_row(
     }
 
 
-def rows_of_batch(
-    batch: dict[str, np.ndarray], clip_by_id: Mapping[str, Clip]
-) -> list[dict[str, Any]]:
-    """What Milvus stores of the living clips of a batch that has its keys; takes `embedding` away."""
-    embedding_ND = batch.pop("embedding")
-    return [
-        collection_row(
-            clip_by_id[str(clip_id)],
-            key=str(batch["clip_key"][i]),
-            embedding_D=_checked_vector(embedding_ND[i], str(clip_id)),
-            backend=str(batch["embed_backend"][i]),
-            precision=str(batch["embed_precision"][i]),
-        )
-        for i, clip_id in enumerate(batch["clip_id"])
-        if not batch["dead_reason"][i]
-    ]
+def row_of_batch(batch: Mapping[str, np.ndarray], i: int, clip: Clip) -> dict[str, Any]:
+    """What Milvus stores of row `i` of a batch that has its keys. ValueError for a vector of another length than 1."""
+    return collection_row(
+        clip,
+        key=str(batch["clip_key"][i]),
+        embedding_D=_checked_vector(batch["embedding"][i], clip.clip_id),
+        backend=str(batch["embed_backend"][i]),
+        precision=str(batch["embed_precision"][i]),
+    )
 
 
 def row_digest(clip: Clip) -> str:
@@ -121,17 +114,20 @@ class WriteStage:
             )
         ]
         batch["clip_key"] = np.array(keys, dtype=object)
-        canaries: dict[str, Clip] = {}
+        rows: list[dict[str, Any]] = []
+        canaries: list[dict[str, Any]] = []
         for i, clip_id in enumerate(map(str, batch["clip_id"])):
-            if is_canary(clip_id) and not batch["dead_reason"][i]:
+            if batch["dead_reason"][i]:
+                continue
+            if is_canary(clip_id):
                 check_canary_vector(clip_id, batch["embedding"][i], self._canaries_ND)
-                canaries[clip_id] = Clip(clip_id=clip_id, video_uri=clip_id)
-        kept = {"embedding": batch["embedding"]} if self._is_bulk else {}
-        rows = rows_of_batch(batch, ChainMap(canaries, self._clip_by_id))
-        batch |= kept
+                canaries.append(row_of_batch(batch, i, Clip(clip_id=clip_id, video_uri=clip_id)))
+            elif not self._is_bulk:
+                rows.append(row_of_batch(batch, i, self._clip_by_id[clip_id]))
+        self._collection.upsert(rows)
+        self._canary_collection.upsert(canaries)
         if not self._is_bulk:
-            self._collection.upsert([row for row in rows if row["clip_id"] not in canaries])
-        self._canary_collection.upsert([row for row in rows if row["clip_id"] in canaries])
+            del batch["embedding"]
         busy_s = (time.perf_counter() - started) / max(len(keys), 1)
         batch["write_busy_s"] = np.full(len(keys), busy_s)
         batch["write_ceiling_per_s"] = np.full(len(keys), self._ceiling_per_s)

@@ -1,18 +1,6 @@
-"""Milvus as the tests of this folder need it: Milvus Lite, and where `pip install '.[server]'` was done one server for all."""
-
-from collections.abc import Iterator
+"""Milvus as the tests of this folder need it: Milvus Lite, and where `pip install '.[server]'` was done the server."""
 
 import pytest
-
-from indexing import milvus_command
-
-
-@pytest.fixture(scope="session")
-def milvus_server(tmp_path_factory) -> Iterator[str]:
-    pytest.importorskip("milvus")
-    folder = tmp_path_factory.mktemp("milvus-server")
-    yield milvus_command.start(folder)
-    assert milvus_command.stop(folder)
 
 
 @pytest.fixture(scope="module", params=["lite", "server"])

@@ -47,3 +47,11 @@ def test_milvus_lite_imports_nothing(tmp_path: Path) -> None:
     config = IndexConfig(**settings, milvus_uri="http://host:19530", bulk_import="s3://k:pw@b/p")
     write_config(config)
     assert read_config(tmp_path / "run").bulk_import == "s3://b/p"
+
+
+def test_an_import_takes_float32_only(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"bulk_import is 'parts' and vector_dtype 'float16'"):
+        IndexConfig(
+            bundle_dir=tmp_path, clips="clips.parquet", run_dir=tmp_path / "run", milvus_uri="http://host:19530",
+            bulk_import="parts", vector_dtype="float16",
+        )  # fmt: skip

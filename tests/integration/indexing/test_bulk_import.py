@@ -20,24 +20,16 @@ from encoders.card import read_card
 from encoders.clips import Clip, write_clips
 from indexing import bulk, verify
 from indexing.bulk import MARKER, BulkImport, BulkImportError, finish_earlier_import
-from indexing.milvus import TO_THE_END, ClipCollection, open_collection
-from indexing.milvus_command import start, stop
+from indexing.milvus import ClipCollection, open_collection
+from indexing.milvus_schema import TO_THE_END
 from indexing.write import collection_row
 
-pytest.importorskip("milvus", reason="needs a Milvus server: pip install '.[server]'")
 DIM, NUM_ROWS = 8, 300
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("milvus")
-    yield start(folder)
-    stop(folder)
-
-
 @pytest.fixture
-def collection(server: str, request) -> Iterator[ClipCollection]:
-    with open_collection(server, request.node.name.split("[")[0][:60]) as opened:
+def collection(milvus_server: str, request) -> Iterator[ClipCollection]:
+    with open_collection(milvus_server, request.node.name.split("[")[0][:60]) as opened:
         opened.create_or_check(encoder_id="encoder", embedding_dim=DIM)
         yield opened
 
@@ -145,7 +137,7 @@ def test_a_connection_that_breaks_as_a_part_is_told_does_not_tell_it_twice(
 
 
 def test_an_archive_is_in_once_when_its_run_is_killed_while_milvus_imports(
-    server: str, tmp_path: Path, tiny_bundle
+    milvus_server: str, tmp_path: Path, tiny_bundle
 ) -> None:
     clips = [
         Clip(clip_id=f"{n}-{i}", video_uri=str(tmp_path / f"{n}.mp4"), start_s=i * 0.24, end_s=(i + 1) * 0.24)
@@ -156,7 +148,7 @@ def test_an_archive_is_in_once_when_its_run_is_killed_while_milvus_imports(
         write_video(tmp_path / f"{n}.mp4", n, num_frames=24)
     write_clips(tmp_path / "clips.parquet", clips)
     arguments = ["--bundle-dir", str(tiny_bundle), "--clips", str(tmp_path / "clips.parquet"), "--collection", "archive"]  # fmt: skip
-    arguments += ["--milvus-uri", server, "--run-dir", str(tmp_path / "run")]
+    arguments += ["--milvus-uri", milvus_server, "--run-dir", str(tmp_path / "run")]
     command = [sys.executable, "-m", "indexing.pipeline", *arguments, "--bulk-import", str(tmp_path / "parts")]  # fmt: skip
     marker, give_up_s = tmp_path / "run" / MARKER, time.monotonic() + 120
     with (tmp_path / "log").open("ab") as log:
@@ -172,7 +164,7 @@ def test_an_archive_is_in_once_when_its_run_is_killed_while_milvus_imports(
             tmp_path / "log"
         ).read_text()
     expected = expected_vectors(tiny_bundle, tmp_path / "clips.parquet")
-    with open_collection(server, "archive") as collection:
+    with open_collection(milvus_server, "archive") as collection:
         collection.check(encoder_id=read_card(tiny_bundle).encoder_id)
         rows = list(collection.rows(("clip_key", "embedding")))
     assert sorted(row["clip_key"] for row in rows) == sorted(expected)
