@@ -21,7 +21,7 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-# One process runs the tests that start servers and wait for them, the other the rest.
+# Two processes: the tests wait for servers to start more than they work.
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 

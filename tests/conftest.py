@@ -9,22 +9,28 @@ import torch
 
 from indexing import milvus_command
 
-_WITH_SERVERS = Path(__file__).parent / "integration"
+_SLOW = Path(__file__).parent / "integration"
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """GPU tests skip where there is no GPU, unless FAIL_WITHOUT_GPU=1 says that there must be one.
 
-    Tests that start servers are one group for `pytest -n 2 --dist loadgroup`: they come one after the other in one process,
-    and while they wait the other process runs the rest.
+    Tests that start Ray or Milvus are two groups for `pytest -n 2 --dist loadgroup`, a process each: what they wait for does not
+    grow with cores.
     """
     has_gpu = torch.cuda.is_available() or os.environ.get("FAIL_WITHOUT_GPU") == "1"
     for item in items:
         if item.get_closest_marker("needs_gpu") and not has_gpu:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
-        if item.path.is_relative_to(_WITH_SERVERS) or "[server" in item.name:
-            item.add_marker(pytest.mark.xdist_group("servers"))
+        if "[server" in item.name or _is_below(item, "indexing", "serving"):
+            item.add_marker(pytest.mark.xdist_group("milvus"))
+        elif item.path.is_relative_to(_SLOW):
+            item.add_marker(pytest.mark.xdist_group("ray"))
+
+
+def _is_below(item: pytest.Item, *folders: str) -> bool:
+    return any(item.path.is_relative_to(_SLOW / folder) for folder in folders)
 
 
 @pytest.fixture(scope="session")
