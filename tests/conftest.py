@@ -23,7 +23,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("needs_gpu") and not has_gpu:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
-        if "[server" in item.name or _is_below(item, "indexing", "serving"):
+        needs_milvus = (
+            "milvus_server" in getattr(item, "fixturenames", ()) or "[server" in item.name
+        )
+        if needs_milvus or _is_below(item, "indexing", "serving"):
             item.add_marker(pytest.mark.xdist_group("milvus"))
         elif item.path.is_relative_to(_SLOW):
             item.add_marker(pytest.mark.xdist_group("ray"))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from pymilvus import MilvusClient
 
+from indexing import milvus_schema
 from indexing.milvus import ClipCollection, open_collection
 from indexing.milvus_schema import plain_row, stored_row
 
@@ -27,12 +28,12 @@ def create(collection: ClipCollection, **changes) -> None:
 
 def test_a_server_without_float16_refuses_it_and_keeps_nothing_of_the_trial(milvus_uri) -> None:
     with open_collection(milvus_uri, "halves") as collection:
-        before = collection.pymilvus.list_collections()
+        before = sorted(collection.pymilvus.list_collections())
         with pytest.raises(
             ValueError, match=r"'float16', and this Milvus \(.*\) does not have it: .*'float32'"
         ):
             create(collection, vector_dtype="float16")
-        assert collection.pymilvus.list_collections() == before
+        assert sorted(collection.pymilvus.list_collections()) == before
         create(collection)
         with pytest.raises(ValueError, match=r"'float16', and collection 'halves' holds float32"):
             create(collection, vector_dtype="float16")
@@ -57,10 +58,32 @@ def search_rightly(client: MilvusClient, name: str, *, data: list, limit: int, *
     return answers
 
 
-@pytest.mark.parametrize("milvus_uri", ["server"], indirect=True)
-def test_a_server_that_searches_float16_keeps_vectors_so(milvus_uri, monkeypatch) -> None:
+def search_wrongly(*what, **how) -> list:
+    answers = search_rightly(*what, **how)
+    answers[-1][-1]["distance"] = 0.0
+    return answers
+
+
+@pytest.fixture
+def newer_server(milvus_server: str, monkeypatch) -> str:
+    """The server at hand stores float16 and is too old to search it; here it says that it is a newer one."""
+    monkeypatch.setattr(MilvusClient, "get_server_version", lambda *_, **__: "v2.4.0")
+    monkeypatch.setattr(milvus_schema, "_text_index", lambda _client: "Trie")
+    return milvus_server
+
+
+def test_a_server_that_searches_float16_wrongly_is_caught(newer_server, monkeypatch) -> None:
+    monkeypatch.setattr(MilvusClient, "search", search_wrongly)
+    with open_collection(newer_server, "wrong") as collection:
+        before = sorted(collection.pymilvus.list_collections())
+        with pytest.raises(ValueError, match=r"\(v2\.4\.0\) .*: it gives 0\.0000 for a cosine of"):
+            create(collection, vector_dtype="float16")
+        assert sorted(collection.pymilvus.list_collections()) == before
+
+
+def test_a_server_that_searches_float16_keeps_vectors_so(newer_server, monkeypatch) -> None:
     monkeypatch.setattr(MilvusClient, "search", search_rightly)
-    with open_collection(milvus_uri, "half_length") as collection:
+    with open_collection(newer_server, "half_length") as collection:
         create(collection, vector_dtype="float16")
         collection.upsert([row(i) for i in range(len(VECTORS))])
         stored = list(collection.rows(("clip_key", "embedding")))
@@ -74,7 +97,7 @@ def test_a_server_that_searches_float16_keeps_vectors_so(milvus_uri, monkeypatch
         ((score, found),) = collection.nearest(VECTORS[9], limit=1)
         assert (found["clip_key"], round(score, 3)) == ("key-09", 1.0)
     with (
-        open_collection(milvus_uri, "half_length") as opened_again,
+        open_collection(newer_server, "half_length") as opened_again,
         pytest.raises(ValueError, match="'float32', and collection 'half_length' holds float16"),
     ):
         create(opened_again)
