@@ -2,7 +2,6 @@
 
 import logging
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -13,12 +12,12 @@ import psutil
 import ray
 
 from cluster.leftovers import end_leftovers, recorded_descendants
+from cluster.ports import require_listener
 from cluster.retry import retry
 
 logger = logging.getLogger(__name__)
 _LOCAL_OBJECT_STORE_BYTES = 1 << 30
 _SHUTDOWN_S = 10.0
-_CONNECT_S = 10.0
 _QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
 
 
@@ -79,11 +78,8 @@ def ray_session(
 
 def _check_answers(address: str) -> None:
     """ConnectionError where nobody listens: Ray itself asks a dead address for many minutes."""
-    host, colon, port = address.rpartition("://")[2].rpartition(":")
-    if not colon or not port.isdigit():
-        return  # "auto" and the like, which Ray resolves
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
+        require_listener(address)
     except OSError as error:
         raise ConnectionError(
             f"no Ray answers at {address!r} ({error}); correct or unset RAY_ADDRESS"

@@ -1,6 +1,7 @@
-"""Ports of this machine."""
+"""Ports: free ones of this machine, and whether somebody listens at one."""
 
 import socket
+from urllib.parse import urlsplit
 
 
 def require_free_port(host: str, port: int) -> None:
@@ -20,6 +21,13 @@ def free_port(host: str = "127.0.0.1") -> int:
     with _socket(host) as free:
         free.bind((host, 0))
         return free.getsockname()[1]
+
+
+def require_listener(address: str, *, timeout_s: float = 10.0) -> None:
+    """OSError where nobody listens at [SCHEME://]HOST:PORT; an address without a port passes."""
+    parts = urlsplit(address if "://" in address else f"//{address}")
+    if parts.hostname and parts.port:
+        socket.create_connection((parts.hostname, parts.port), timeout=timeout_s).close()
 
 
 def _socket(host: str) -> socket.socket:

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
 
 from indexing.milvus import EncoderMismatchError, encoder_of, open_collection
+from indexing.milvus_calls import connect
 from indexing.milvus_server import place_of, require_archive, serve_milvus
 from indexing.sources import public_uri
 
@@ -50,9 +50,7 @@ class Catalog:
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self._client: Any = MilvusClient(
-            uri=address, timeout=10
-        )  # its stubs mix with the async ones
+        self._client: Any = connect(address)  # its stubs mix with the async ones
 
     def names(self) -> list[str]:
         """Collections, sorted."""
@@ -185,12 +183,7 @@ def open_catalog(uri: str) -> Iterator[Catalog]:
     """The catalog at any URI; a Milvus Lite folder is served while the block runs."""
     require_archive(uri)
     with serve_milvus(uri) as address:
-        try:
-            catalog = Catalog(address)
-        except MilvusException as error:
-            raise ConnectionError(
-                f"no Milvus answers at {public_uri(address)!r} ({error})"
-            ) from error
+        catalog = Catalog(address)
         try:
             yield catalog
         except MilvusException as error:

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 from pymilvus import MilvusClient
-from pymilvus.exceptions import MilvusException
 
-from indexing.milvus_calls import Asking, ask
+from indexing.milvus_calls import Asking, ask, connect
 from indexing.milvus_quote import quoted
 from indexing.milvus_schema import (
     ROW_FIELDS,
@@ -24,7 +23,6 @@ from indexing.milvus_schema import (
     vector_dtype_of,
 )
 from indexing.milvus_server import place_of, serve_milvus
-from indexing.sources import public_uri
 
 logger = logging.getLogger(__name__)
 
@@ -67,13 +65,7 @@ class ClipCollection:
             )
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # what fails is raised here
         self.name, self.address, self._asking = name, address, asking or Asking()
-        try:
-            self._client = MilvusClient(uri=address, timeout=10)
-        except MilvusException as error:
-            raise ConnectionError(
-                f"no Milvus answers at {public_uri(address)!r} ({error}); start it, or give a folder to use "
-                "Milvus Lite"
-            ) from error
+        self._client = connect(address, self._asking.attempts)
 
     @property
     def pymilvus(self) -> MilvusClient:

@@ -5,10 +5,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import grpc
+from pymilvus import MilvusClient
 from pymilvus.exceptions import ConnectError, MilvusException, MilvusUnavailableException
 
+from cluster.ports import require_listener
 from cluster.retry import retry
+from indexing.sources import public_uri
 
+_CONNECT_S = 10.0
 _PASSING_RPC = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 # What a server says of itself while it starts, loads or goes: no service, no such node, channel, segment or replica yet. pymilvus
 # raises its base class with 2 when a channel breaks.
@@ -53,6 +57,25 @@ class Asking:
 
 QUERYING = Asking(timeout_s=5.0, attempts=1, freshness="Bounded")
 """For a person who waits."""
+
+
+def connect(address: str, attempts: int = 7) -> MilvusClient:
+    """ConnectionError when no Milvus answers; one that listens and is slow to answer is asked again."""
+
+    def attempt() -> MilvusClient:
+        try:
+            return MilvusClient(uri=address, timeout=_CONNECT_S)
+        except MilvusException as error:
+            said = f"no Milvus answers at {public_uri(address)!r} ({error})"
+            try:
+                require_listener(address)
+            except OSError:
+                raise ConnectionError(
+                    f"{said}; start it, or give a folder to use Milvus Lite"
+                ) from error
+            raise MilvusBusyError(f"{said}, and somebody listens there") from error
+
+    return retry(attempt, on=(MilvusBusyError,), attempts=attempts)
 
 
 def ask(call: Callable[[], Any], attempts: int = 7) -> Any:

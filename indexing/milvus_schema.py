@@ -108,9 +108,8 @@ def _is_before_2_4(version: str) -> bool:
 def _require_working(client: MilvusClient, vector_dtype: VectorDtype) -> None:
     """By its version, by whether it takes the type, and by a few searches."""
     version = _version(client)
-    if _is_before_2_4(
-        version
-    ):  # 2.3 stores such vectors, and answers one search rightly and the next one wrongly
+    if _is_before_2_4(version):
+        # 2.3 stores such vectors, and answers one search rightly and the next one wrongly.
         reason = "it came with 2.4"
     else:
         name = f"tfcovr_probe_{uuid.uuid4().hex}"
@@ -154,6 +153,8 @@ def _probe(client: MilvusClient, name: str, vector_dtype: VectorDtype) -> str:
         )
     )
     for number, hits in enumerate(answers):
+        if len(hits) != _PROBE_ROWS:
+            return f"it finds {len(hits)} of {_PROBE_ROWS} vectors"
         for hit in hits:
             wanted, found = float(cosines_NN[number, hit["entity"]["number"]]), hit["distance"]
             if abs(found - wanted) > _PROBE_ERROR:

@@ -1,10 +1,13 @@
 """Which errors of Milvus are worth another try, and how often."""
 
+import socket
+
 import grpc
 import pytest
 from pymilvus.exceptions import MilvusException, MilvusUnavailableException, ParamError
 
-from indexing.milvus_calls import Asking, MilvusBusyError, ask
+from indexing import milvus_calls
+from indexing.milvus_calls import Asking, MilvusBusyError, ask, connect
 
 
 def test_a_query_gives_up_at_the_first_try_and_says_so() -> None:
@@ -67,3 +70,25 @@ def test_a_search_in_a_graph_looks_at_no_fewer_than_it_must_return() -> None:
 def test_numbers_out_of_range_are_refused(wrong) -> None:
     with pytest.raises(ValueError, match="must be above 0"):
         Asking(**wrong)
+
+
+def test_a_server_that_listens_and_is_slow_is_asked_again(monkeypatch) -> None:
+    tries = []
+
+    def slow(*, uri: str, timeout: float) -> str:
+        tries.append(timeout)
+        if len(tries) < 3:
+            raise MilvusException(code=2, message="Fail connecting to server")
+        return uri
+
+    monkeypatch.setattr(milvus_calls, "MilvusClient", slow)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"http://root:pw@127.0.0.1:{listener.getsockname()[1]}"
+        assert connect(address) == address
+        tries.clear()
+        with pytest.raises(MilvusBusyError, match=r"http://127\.0\.0\.1:\d+'.* somebody listens"):
+            connect(address, attempts=2)
+    tries.clear()
+    with pytest.raises(ConnectionError, match=r"no Milvus answers at .* start it"):
+        connect(address)
+    assert len(tries) == 1
