@@ -21,6 +21,7 @@ from benchmarks.harness import capture_environment, write_record
 from benchmarks.index_decode import measure_decode
 from benchmarks.index_flow import measure_flow
 from benchmarks.index_growth import measure_growth, measure_write
+from benchmarks.index_peers import missing_peers
 from cluster.leftovers import end_leftovers, recorded_descendants
 from cluster.storage import write_atomic
 from encoders.aim import AimConfig
@@ -61,6 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = tyro.cli(
         IndexBenchmark, args=argv, prog="python -m benchmarks.index", description=__doc__
     )
+    if config.scale == 1 and "decode" in config.parts and (missing := missing_peers()):
+        raise ModuleNotFoundError(
+            f"not installed: {', '.join(missing)}, which decoding is compared with; pip install -e '.[bench]'"
+        )
     say = Console(stderr=True, highlight=False).print
     figures: dict[str, object] = {}
     end_leftovers(config.work_dir)

@@ -119,6 +119,11 @@ def decode_planned_packets(path: Path, plan: Plan) -> int:
     return num_decoded
 
 
+def missing_peers() -> list[str]:
+    """Libraries that a record must compare with and that are not installed."""
+    return [name for name in ("decord", "torchcodec") if not importlib.util.find_spec(name)]
+
+
 def available_peers() -> dict[str, Decoder]:
     """By name; a library that is not installed, or does not load here, is left out."""
     peers: dict[str, Decoder] = {"pyav_seek": seek_per_clip, "pyav_full": decode_all}

@@ -1,7 +1,9 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from benchmarks import index
 from benchmarks.dives.video import write_video
 from benchmarks.index_decode import moving_pictures
 from benchmarks.index_peers import Plan, decode_all, decode_planned_packets, seek_per_clip
@@ -18,3 +20,12 @@ def test_every_way_decodes_no_less_than_the_plan_and_the_full_way_everything(
         assert decode_all(path, plan) == 60
         assert seek_per_clip(path, plan) == 16 + 31  # from the only keyframe, to each clip's last
         assert 6 <= decode_planned_packets(path, plan) <= 40
+
+
+def test_a_record_without_its_peers_is_refused_before_anything_is_measured(
+    tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(index, "missing_peers", lambda: ["decord"])
+    with pytest.raises(ModuleNotFoundError, match=r"not installed: decord, .*'\.\[bench\]'"):
+        index.main(["--parts", "decode", "--work-dir", str(tmp_path / "work")])
+    assert not (tmp_path / "work").exists()
