@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
+from PIL import Image
 
-from encoders.frame_image import resize_frame
 from encoders.sampling import Resize
 
 
@@ -152,7 +152,7 @@ def _picture(picture_HWC: np.ndarray, plan: Plan) -> np.ndarray:
         return picture_HWC
     if plan.resize == "swscale_area":
         return cv2.resize(picture_HWC, size, interpolation=cv2.INTER_AREA)
-    return resize_frame(picture_HWC, plan.size)
+    return np.asarray(Image.fromarray(picture_HWC).resize(size, Image.Resampling.BICUBIC))
 
 
 def _ticks_per_frame(stream: VideoStream) -> float:

@@ -1,7 +1,6 @@
 """From a stored frame to the picture that every encoder sees: orientation and size, the same code for every decode backend."""
 
 import numpy as np
-from PIL import Image
 
 DisplayMatrix = tuple[float, float, float, float]
 
@@ -9,14 +8,16 @@ DisplayMatrix = tuple[float, float, float, float]
 def resize_frame(frame_HWC: np.ndarray, frame_size: int | None) -> np.ndarray:
     """A square of `frame_size` pixels, aspect ratio not kept; None keeps the native size.
 
-    Pillow's bicubic: antialiased when it shrinks (OpenCV's is not), integer arithmetic and so the same bits on every machine
-    (torch's differs between CPU features), what the release and CLIP's own preprocessing use, and always installed.
+    Bicubic as Pillow has it: antialiased when it shrinks (OpenCV's is not), integer arithmetic and so the same bits on every machine
+    (torch's differs between CPU features), what the release and CLIP's own preprocessing use.
     """
     height, width = frame_HWC.shape[:2]
+    frame_HWC = np.ascontiguousarray(frame_HWC)
     if frame_size is None or (height, width) == (frame_size, frame_size):
-        return np.ascontiguousarray(frame_HWC)
-    image = Image.fromarray(np.ascontiguousarray(frame_HWC))
-    return np.asarray(image.resize((frame_size, frame_size), Image.Resampling.BICUBIC))
+        return frame_HWC
+    from encoders.bicubic import resize_bicubic  # a compiler, only where frames are resized
+
+    return resize_bicubic(frame_HWC, frame_size, frame_size)
 
 
 def orient_frame(frame_HWC: np.ndarray, matrix: DisplayMatrix) -> np.ndarray:
