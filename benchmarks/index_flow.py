@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,12 +38,19 @@ def measure_flow(
     say("flow: making the archives")
     archives = _write_archives(folder, max(int(_NUM_VIDEOS * scale), 4))
     clips = archives[1]
-    say(f"flow: each part alone, {len(archives[0])} clips")
-    cpu_s = cpu_seconds_alone(bundle_dir, archives[0], folder)
-    rates: dict[str, list[float]] = {"flow": [], "sequential": [], "one": [], "two": []}
+    rates: dict[str, list[float]] = {
+        "limit": [],
+        "flow": [],
+        "sequential": [],
+        "one": [],
+        "two": [],
+    }
+    cpu_s: list[dict[str, float]] = []
     for number in range(num_rounds):
         say(f"flow: round {number + 1} of {num_rounds}")
         place = folder / f"round-{number}"
+        cpu_s.append(cpu_seconds_alone(bundle_dir, archives[0], place))
+        rates["limit"].append(len(cores) / sum(cpu_s[-1].values()))
         rates["sequential"].append(_sequential_rate(bundle_dir, clips, place, len(cores)))
         rates["flow"].append(_flow_rate(bundle_dir, archives, place / "flow", cores))
         if number == 0:  # one core takes as long as all else together
@@ -51,17 +58,24 @@ def measure_flow(
         if cores[:2] != cores:
             rates["two"].append(_flow_rate(bundle_dir, archives, place / "two", cores[:2]))
     rates["two"] = rates["two"] or rates["flow"]
-    median = {name: float(np.median(found)) for name, found in rates.items()}
-    limit_per_s = len(cores) / sum(cpu_s.values())
     return {
         "clips": [len(archive) for archive in archives],
-        "cpu_s_per_clip": cpu_s,
+        "cpu_s_per_clip": {part: _median(one[part] for one in cpu_s) for part in cpu_s[0]},
         "clips_per_s": rates,
-        "cpu_limit_clips_per_s": limit_per_s,
-        "cpu_efficiency": median["flow"] / limit_per_s,
-        "sequential_ratio": median["flow"] / median["sequential"],
-        "two_worker_speedup": median["two"] / median["one"],
+        "cpu_limit_clips_per_s": _median(rates["limit"]),
+        "cpu_efficiency": _ratio(rates["flow"], rates["limit"]),
+        "sequential_ratio": _ratio(rates["flow"], rates["sequential"]),
+        "two_worker_speedup": _median(rates["two"]) / _median(rates["one"]),
     }
+
+
+def _ratio(rates: Sequence[float], others: Sequence[float]) -> float:
+    """Median of the ratios within rounds: what slows a shared machine for a while slows both."""
+    return _median(rate / other for rate, other in zip(rates, others, strict=True))
+
+
+def _median(values: Iterable[float]) -> float:
+    return float(np.median(list(values)))
 
 
 @contextmanager
@@ -76,7 +90,7 @@ def _on_cores(cores: Sequence[int]) -> Iterator[None]:
 
 
 def cpu_seconds_alone(bundle_dir: Path, clips: Sequence[Clip], folder: Path) -> dict[str, float]:
-    """CPU-seconds per clip of decode, encode and write, each in this process with nothing beside it."""
+    """CPU-seconds per clip of decode, encode and write, each in this process with nothing beside it; rows go to a new collection in `folder`."""
     card = read_card(bundle_dir)
     decode = DecodeStage(sampling=card.sampling, isolate=False)
     embed = EmbedStage(bundle_dir=str(bundle_dir))
