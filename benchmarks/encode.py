@@ -95,6 +95,7 @@ def count_gflop(config: VideoEncoderConfig) -> float:
 def measure_encoder(preset: str, config: EncodeConfig) -> EncodeFigures:
     """All variants and batch sizes in turns; compiling and the first round are not counted."""
     video = PRESETS[preset]
+    torch.compiler.reset()  # past eight compiled versions of a module, those of an encoder before it too, torch stops compiling
     seconds: dict[tuple[Variant, int], list[float]] = {}
     rates: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
