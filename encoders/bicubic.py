@@ -8,7 +8,7 @@ compiles to vector instructions, and the width is done on a transposed copy.
 
 import math
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -19,6 +19,8 @@ _FRACTION_BITS = 22
 _SUPPORT = 2.0
 # What is transposed at a time stays in the cache of a core.
 _ROWS_AT_ONCE = 64
+# Whose weights are kept; an archive may hold a file of every size.
+_MAX_SIZES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ def _resize_width(frame_HWC: np.ndarray, width: int) -> np.ndarray:
     return resized_HWC
 
 
-@cache
+@lru_cache(_MAX_SIZES)
 def _taps(num_old: int, num_new: int) -> _Taps:
     """Computed as Pillow computes them, in the same order: the last bit counts."""
     scale = num_old / num_new
