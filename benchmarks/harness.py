@@ -26,6 +26,7 @@ RESULTS_DIR = Path(__file__).resolve().parent / "results"
 PACKAGES = (
     "av",
     "milvus-lite",
+    "numba",
     "numpy",
     "nvidia-dali-cuda130",
     "onnx",
