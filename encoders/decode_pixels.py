@@ -9,6 +9,7 @@ from encoders.frame_image import DisplayMatrix, orient_frame
 from encoders.sampling import SamplingConfig
 
 try:
+    from av.sidedata.sidedata import SideDataContainer
     from av.video.frame import VideoFrame
     from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 except ImportError as error:
@@ -79,7 +80,9 @@ def _interleaved(planar: VideoFrame) -> np.ndarray:
 
 def display_matrix(frame: VideoFrame) -> DisplayMatrix | None:
     """How the frame asks to be turned or mirrored."""
-    matrix = frame.side_data.get("DISPLAYMATRIX")
+    # Not `frame.side_data`: the frame would hold it, it holds the frame, and each frame's memory waited for the cycle collector
+    # while the decoder took new memory for the next ones.
+    matrix = SideDataContainer(frame).get("DISPLAYMATRIX")
     if matrix is None:
         return None
     a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()

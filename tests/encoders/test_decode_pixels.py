@@ -1,5 +1,7 @@
 """Colours and sizes against plain arithmetic on the same frames."""
 
+import gc
+
 import numpy as np
 import pytest
 from av import VideoFrame
@@ -32,6 +34,21 @@ def test_the_fast_way_to_rgb_gives_the_bits_of_the_slow_one(size):
         threads=1,
     )
     np.testing.assert_array_equal(PictureMaker().picture(frame), slow.to_ndarray())
+
+
+def test_a_frame_is_freed_with_its_last_name():
+    def num_frames() -> int:
+        return sum(isinstance(one, VideoFrame) for one in gc.get_objects())
+
+    maker = PictureMaker()
+    gc.collect()
+    gc.disable()
+    try:
+        before = num_frames()
+        maker.picture(random_frame(64, 48))
+        assert num_frames() == before
+    finally:
+        gc.enable()
 
 
 def area_sampling(size: int) -> SamplingConfig:
