@@ -81,8 +81,8 @@ def _interleaved(planar: VideoFrame) -> np.ndarray:
 def display_matrix(frame: VideoFrame) -> DisplayMatrix | None:
     """How the frame asks to be turned or mirrored."""
     # Not `frame.side_data`: the frame would hold it, it holds the frame, and each frame's memory waited for the cycle collector
-    # while the decoder took new memory for the next ones.
-    matrix = SideDataContainer(frame).get("DISPLAYMATRIX")
+    # while the decoder took new memory for the next ones. PyAV's stub leaves its argument out.
+    matrix = SideDataContainer(frame).get("DISPLAYMATRIX")  # pyright: ignore[reportCallIssue]
     if matrix is None:
         return None
     a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
