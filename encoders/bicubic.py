@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 from numba import njit
 
-_FRACTION_BITS = 22
+FRACTION_BITS = 22
+"""Of a weight."""
 _SUPPORT = 2.0
 # What is transposed at a time stays in the cache of a core.
 _ROWS_AT_ONCE = 64
@@ -57,6 +58,15 @@ def _resize_width(frame_HWC: np.ndarray, width: int) -> np.ndarray:
     return resized_HWC
 
 
+def bicubic_weights(num_old: int, num_new: int) -> np.ndarray:
+    """The same sums as a matrix [num_new, num_old] of int32, each weight `1 << FRACTION_BITS` times what it stands for."""
+    taps = _taps(num_old, num_new)
+    matrix = np.zeros((num_new, num_old), np.int32)
+    for new, (first, count) in enumerate(zip(taps.first, taps.count, strict=True)):
+        matrix[new, first : first + count] = taps.weights[new, :count]
+    return matrix
+
+
 @lru_cache(_MAX_SIZES)
 def _taps(num_old: int, num_new: int) -> _Taps:
     """Computed as Pillow computes them, in the same order: the last bit counts."""
@@ -74,7 +84,7 @@ def _taps(num_old: int, num_new: int) -> _Taps:
         for weight in found:
             total += weight
         for place, weight in enumerate(found):
-            scaled = weight * (1.0 / total) * (1 << _FRACTION_BITS)
+            scaled = weight * (1.0 / total) * (1 << FRACTION_BITS)
             weights[new, place] = int(scaled + math.copysign(0.5, scaled))
         first[new], count[new] = start, end - start
     return _Taps(first, count, weights)
@@ -112,7 +122,7 @@ def _resample_rows(
     width = rows.shape[1]
     sums = np.empty(width, np.int32)
     for n in range(out.shape[0]):
-        sums[:] = 1 << (_FRACTION_BITS - 1)
+        sums[:] = 1 << (FRACTION_BITS - 1)
         k = 0
         while (
             k + 4 <= count[n]
@@ -130,4 +140,4 @@ def _resample_rows(
                 sums[x] += row_0[x] * w_0
             k += 1
         for x in range(width):
-            out[n, x] = min(max(sums[x] >> _FRACTION_BITS, 0), 255)
+            out[n, x] = min(max(sums[x] >> FRACTION_BITS, 0), 255)

@@ -25,10 +25,13 @@ def orient_frame(frame_HWC: np.ndarray, matrix: DisplayMatrix) -> np.ndarray:
 
     A stored point (x, y) is shown at (a x + c y, b x + d y), y downwards, as in ISO 14496-12.
     """
+    swaps, mirrored = turn_and_mirrors(matrix)
+    return np.flip(frame_HWC.swapaxes(0, 1) if swaps else frame_HWC, mirrored)
+
+
+def turn_and_mirrors(matrix: DisplayMatrix) -> tuple[bool, tuple[int, ...]]:
+    """Whether height and width change places, and then which axes are mirrored (0 = height, 1 = width)."""
     a, b, c, d = matrix
-    if abs(b) + abs(c) > abs(a) + abs(d):  # x and y change places
-        frame_HWC = frame_HWC.swapaxes(0, 1)
-        mirror_x, mirror_y = c < 0, b < 0
-    else:
-        mirror_x, mirror_y = a < 0, d < 0
-    return frame_HWC[:: -1 if mirror_y else 1, :: -1 if mirror_x else 1]
+    swaps = abs(b) + abs(c) > abs(a) + abs(d)
+    x, y = (c, b) if swaps else (a, d)
+    return swaps, (*((0,) if y < 0 else ()), *((1,) if x < 0 else ()))
