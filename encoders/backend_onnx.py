@@ -14,6 +14,8 @@ from encoders.backends import BackendSettings, check_clip_frames, check_queries
 from encoders.card import BundleCard, BundleMismatchError, check_file, read_card
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from encoders.text import Tokenizer
 
 VIDEO_GRAPH = "video.onnx"
@@ -75,6 +77,35 @@ class OnnxBackend:
         return np.concatenate(
             [np.asarray(self._video.run(["clip_vector"], {"frames": part})[0]) for part in parts]
         )
+
+    def embed_tensor(self, frames_NTHWC: "Tensor") -> "Tensor":
+        """uint8 frames on the session's device -> unit clip vectors [N, D] float32 there."""
+        import torch  # only with tensors
+
+        check_clip_frames(self.card, frames_NTHWC)
+        frames_NTHWC = frames_NTHWC.contiguous()
+        shape = (len(frames_NTHWC), self.card.embedding_dim)
+        vectors_ND = frames_NTHWC.new_empty(shape, dtype=torch.float32)
+        step = _CPU_CLIPS if self._settings.device == "cpu" else max(len(frames_NTHWC), 1)
+        for first in range(0, len(frames_NTHWC), step):
+            end = first + step
+            self._run_bound(frames_NTHWC[first:end], vectors_ND[first:end])
+        return vectors_ND
+
+    def _run_bound(self, frames_NTHWC: "Tensor", vectors_ND: "Tensor") -> None:
+        """From memory to memory of the device, without a copy."""
+        import torch
+
+        kind, number = frames_NTHWC.device.type, frames_NTHWC.device.index or 0
+        if kind == "cuda":  # ONNX Runtime computes on a stream of its own
+            torch.cuda.current_stream(frames_NTHWC.device).synchronize()
+        binding = self._video.io_binding()
+        for bind, name, tensor, dtype in (
+            (binding.bind_input, "frames", frames_NTHWC, np.uint8),
+            (binding.bind_output, "clip_vector", vectors_ND, np.float32),
+        ):
+            bind(name, kind, number, dtype, tuple(tensor.shape), tensor.data_ptr())
+        self._video.run_with_iobinding(binding)
 
     def embed_queries(self, clip_vectors_ND: np.ndarray, edit_texts: Sequence[str]) -> np.ndarray:
         """Unit clip vectors and edit texts -> unit query vectors [N, D] float32."""

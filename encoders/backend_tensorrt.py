@@ -172,12 +172,12 @@ class EngineEncoder:
 
     def embed_tensor(self, frames_NTHWC: Tensor) -> Tensor:
         """uint8 frames, on the device or not -> unit clip vectors [N, D] float32 on the device."""
+        check_clip_frames(self.card, frames_NTHWC)
         parts = frames_NTHWC.split(self._record.max_batch_size)
         return torch.cat([self._engines["video.onnx"].run({"frames": part}) for part in parts])
 
     def embed_clips(self, frames_NTHWC: np.ndarray) -> np.ndarray:
         """uint8 frames -> unit clip vectors [N, D] float32."""
-        check_clip_frames(self.card, frames_NTHWC)
         frames = torch.from_numpy(np.require(frames_NTHWC, requirements=["C", "W"]))
         return self.embed_tensor(frames).cpu().numpy()
 

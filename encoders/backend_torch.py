@@ -35,11 +35,16 @@ class TorchBackend:
     @torch.inference_mode()
     def embed_clips(self, frames_NTHWC: np.ndarray) -> np.ndarray:
         """uint8 frames -> unit clip vectors [N, D] float32."""
-        check_clip_frames(self.card, frames_NTHWC)
         frames = np.ascontiguousarray(frames_NTHWC)
         if not frames.flags.writeable:
             frames = frames.copy()  # torch takes no read-only memory
-        return self._bundle.video(torch.from_numpy(frames).to(self._device)).cpu().numpy()
+        return self.embed_tensor(torch.from_numpy(frames).to(self._device)).cpu().numpy()
+
+    @torch.inference_mode()
+    def embed_tensor(self, frames_NTHWC: torch.Tensor) -> torch.Tensor:
+        """uint8 frames on the device -> unit clip vectors [N, D] float32 there."""
+        check_clip_frames(self.card, frames_NTHWC)
+        return self._bundle.video(frames_NTHWC)
 
     @torch.inference_mode()
     def embed_queries(self, clip_vectors_ND: np.ndarray, edit_texts: Sequence[str]) -> np.ndarray:

@@ -6,11 +6,14 @@ N clips or queries, T frames, H W pixels, C channels, D clip vector.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
 from encoders.card import BundleCard, read_card
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BackendKind = Literal["torch", "onnx", "tensorrt"]
 BackendChoice = Literal["auto", "torch", "onnx", "tensorrt"]
@@ -27,6 +30,10 @@ class EncoderBackend(Protocol):
 
     def embed_clips(self, frames_NTHWC: np.ndarray) -> np.ndarray:
         """uint8 frames -> unit clip vectors [N, D] float32."""
+        ...
+
+    def embed_tensor(self, frames_NTHWC: "Tensor") -> "Tensor":
+        """uint8 frames on the backend's device -> unit clip vectors [N, D] float32 there, nothing through the host's memory."""
         ...
 
     def embed_queries(self, clip_vectors_ND: np.ndarray, edit_texts: Sequence[str]) -> np.ndarray:
@@ -81,13 +88,14 @@ def choose_backend(bundle_dir: str | Path, *, device: str) -> BackendKind:
     return "tensorrt" if has_engine(card, device=device) else "onnx"
 
 
-def check_clip_frames(card: BundleCard, frames_NTHWC: np.ndarray) -> None:
+def check_clip_frames(card: BundleCard, frames_NTHWC: "np.ndarray | Tensor") -> None:
     """ValueError for frames that the card's encoder was not made for."""
     size = card.sampling.frame_size
     wanted = (card.sampling.num_frames, size, size, 3)
-    if frames_NTHWC.dtype != np.uint8 or frames_NTHWC.shape[1:] != wanted:
+    dtype = str(frames_NTHWC.dtype).removeprefix("torch.")
+    if dtype != "uint8" or tuple(frames_NTHWC.shape[1:]) != wanted:
         raise ValueError(
-            f"frames are {frames_NTHWC.dtype} {frames_NTHWC.shape}; encoder {card.encoder_id} takes uint8 [N, {', '.join(map(str, wanted))}]"
+            f"frames are {dtype} {tuple(frames_NTHWC.shape)}; encoder {card.encoder_id} takes uint8 [N, {', '.join(map(str, wanted))}]"
         )
 
 

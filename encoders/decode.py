@@ -8,14 +8,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, get_args
+from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 import numpy as np
 
+from encoders.encode_request import EncodeRequest, Encoding
 from encoders.frame_image import resize_frame
 from encoders.frame_plan import FrameIndex, Span, plan_spans
 from encoders.media import DecodeBackendKind, DecodeError, DecodeReason, MediaLimits, local_path
 from encoders.sampling import SamplingConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = [
     "DecodeBackendKind",
@@ -42,9 +46,11 @@ class DecodeRequest:
     backend: DecodeBackendKind = "pyav"
     limits: MediaLimits = field(default_factory=MediaLimits)
     device: str = "cpu"
-    """Where the dali backend decodes: `cpu` or `cuda`."""
+    """Where the dali backend decodes, and an encoder runs: `cpu` or `cuda`."""
     jitter_seed: int | None = None
     """None = the middle frame of each interval; a number = a random one (training)."""
+    encode: EncodeRequest | None = None
+    """Vectors instead of frames; only `iter_encoded_spans` takes it."""
 
     def __post_init__(self) -> None:
         if self.backend not in get_args(DecodeBackendKind):
@@ -67,6 +73,10 @@ class DecodedSpan:
     """Frames that came out of the decoder for the whole video so far."""
     times_s: np.ndarray | None = None
     """Seconds at which the frames are shown, and the end of the last one; only where a whole video is read (timeline.py)."""
+    device_frames_THWC: "Tensor | None" = None
+    """The frames on the device that decoded them, instead of `frames_THWC` (decode_device.py)."""
+    encoding: Encoding | None = None
+    """The clip's vector, instead of frames (clip_vectors.py)."""
 
 
 class FrameSource(Protocol):
@@ -83,12 +93,39 @@ class FrameSource(Protocol):
     @property
     def last_error(self) -> str: ...
 
-    def read_frames(self, numbers: Iterable[int]) -> Iterator[tuple[int, np.ndarray | None]]:
+    def read_frames(self, numbers: Iterable[int]) -> Iterator[tuple[int, Any]]:
         """(number, RGB frame as shown [H, W, 3]) in any order; None for a frame that cannot be decoded.
 
-        With resize "swscale_area" of the size that is wanted, otherwise of the video's own size.
+        An array, or a tensor where the source keeps its frames on a device. With resize "swscale_area" of the size that is wanted, otherwise of the video's own size.
         """
         ...
+
+
+class Canvas(Protocol):
+    """Where pictures are resized and put together into clips: the host's memory, or a device's."""
+
+    def resized(self, picture_HWC: Any) -> Any:
+        """A picture of a FrameSource at the size that is wanted."""
+        ...
+
+    def empty(self, shape: tuple[int, ...]) -> Any:
+        """Room for uint8 frames."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HostCanvas:
+    """NumPy arrays."""
+
+    frame_size: int | None
+
+    def resized(self, picture_HWC: np.ndarray) -> np.ndarray:
+        """See Canvas."""
+        return resize_frame(picture_HWC, self.frame_size)
+
+    def empty(self, shape: tuple[int, ...]) -> np.ndarray:
+        """See Canvas."""
+        return np.empty(shape, np.uint8)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,7 +195,7 @@ def _iter_pyav(path: Path, request: DecodeRequest) -> Iterator[DecodedSpan]:
     from encoders.decode_pyav import PyavVideo  # av only where it decodes
 
     with closing(PyavVideo(path, request.limits, request.sampling)) as video:
-        yield from _assemble(request, video)
+        yield from assemble(request, video, HostCanvas(frame_size=request.sampling.frame_size))
 
 
 def _iter_dali(path: Path, request: DecodeRequest) -> Iterator[DecodedSpan]:
@@ -166,7 +203,8 @@ def _iter_dali(path: Path, request: DecodeRequest) -> Iterator[DecodedSpan]:
     from encoders.decode_pyav import PyavVideo
 
     with closing(PyavVideo(path, request.limits, request.sampling)) as video:
-        yield from _assemble(request, DaliVideo(video, request.device))
+        source = DaliVideo(video, request.device)
+        yield from assemble(request, source, HostCanvas(frame_size=request.sampling.frame_size))
 
 
 _BACKENDS: dict[DecodeBackendKind, Callable[[Path, DecodeRequest], Iterator[DecodedSpan]]] = {
@@ -178,17 +216,19 @@ _BACKENDS: dict[DecodeBackendKind, Callable[[Path, DecodeRequest], Iterator[Deco
 class _OpenSpan:
     """A span whose frames are still coming."""
 
-    def __init__(self, number: int, frame_indices_T: np.ndarray) -> None:
+    def __init__(self, number: int, frame_indices_T: np.ndarray, canvas: Canvas) -> None:
         self.number = number
+        self._canvas = canvas
         self.frame_indices_T = frame_indices_T
         self._places: defaultdict[int, list[int]] = defaultdict(list)
         for place, frame_number in enumerate(frame_indices_T.tolist()):
             self._places[frame_number].append(place)
         self.num_missing = len(self._places)
-        self.frames_THWC: np.ndarray | None = None
+        self.frames_THWC: Any = None
+        """Of the canvas's kind."""
         self.error: DecodeError | None = None
 
-    def take(self, frame_number: int, frame_HWC: np.ndarray | None, why_missing: str) -> None:
+    def take(self, frame_number: int, frame_HWC: Any, why_missing: str) -> None:
         self.num_missing -= 1
         if frame_HWC is None:
             self.error = DecodeError(
@@ -196,7 +236,7 @@ class _OpenSpan:
             )
             return
         if self.frames_THWC is None:
-            self.frames_THWC = np.empty((len(self.frame_indices_T), *frame_HWC.shape), np.uint8)
+            self.frames_THWC = self._canvas.empty((len(self.frame_indices_T), *frame_HWC.shape))
         if self.frames_THWC.shape[1:] != frame_HWC.shape:
             self.error = DecodeError(
                 "codec_unsupported", f"frame {frame_number} has another size; set a frame_size"
@@ -206,13 +246,16 @@ class _OpenSpan:
             self.frames_THWC[place] = frame_HWC
 
 
-def _assemble(request: DecodeRequest, source: FrameSource) -> Iterator[DecodedSpan]:
+def assemble(request: DecodeRequest, source: FrameSource, canvas: Canvas) -> Iterator[DecodedSpan]:
     """One pass over the sorted union of all frames; a frame that several spans want is decoded and resized once."""
 
     def finished(span: _OpenSpan) -> DecodedSpan:
+        frames_THWC = span.frames_THWC if span.error is None else None
+        is_on_host = isinstance(frames_THWC, np.ndarray)
         return DecodedSpan(
             number=span.number,
-            frames_THWC=span.frames_THWC if span.error is None else None,
+            frames_THWC=frames_THWC if is_on_host else None,
+            device_frames_THWC=None if is_on_host else frames_THWC,
             frame_indices_T=span.frame_indices_T if span.error is None else None,
             error=span.error,
             backend_used=source.backend_used,
@@ -226,15 +269,15 @@ def _assemble(request: DecodeRequest, source: FrameSource) -> Iterator[DecodedSp
     spans_by_frame: defaultdict[int, list[_OpenSpan]] = defaultdict(list)
     for number, plan in enumerate(plans):
         if isinstance(plan, DecodeError):
-            span = _OpenSpan(number, np.empty(0, np.int64))
+            span = _OpenSpan(number, np.empty(0, np.int64), canvas)
             span.error = plan
             yield finished(span)
             continue
-        span = _OpenSpan(number, plan)
+        span = _OpenSpan(number, plan, canvas)
         for frame_number in np.unique(plan).tolist():
             spans_by_frame[frame_number].append(span)
     for frame_number, picture_HWC in source.read_frames(spans_by_frame):
-        frame_HWC = None if picture_HWC is None else resize_frame(picture_HWC, sampling.frame_size)
+        frame_HWC = None if picture_HWC is None else canvas.resized(picture_HWC)
         for span in spans_by_frame.pop(frame_number):
             span.take(frame_number, frame_HWC, source.last_error or "its data are damaged")
             if span.num_missing == 0:

@@ -11,9 +11,11 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import torch
 
+from encoders.decode_choice import why_not_nvdec
 from encoders.decode_pyav import PyavVideo
-from encoders.frame_image import orient_frame
+from encoders.frame_image import orient_frame, turn_and_mirrors
 from encoders.frame_plan import FrameIndex
 from encoders.media import DecodeBackendKind, DecodeSetupError
 
@@ -36,9 +38,11 @@ _TURN = threading.Lock()
 class DaliVideo:
     """A FrameSource over a video that PyavVideo opened."""
 
-    def __init__(self, video: PyavVideo, device: str) -> None:
+    def __init__(self, video: PyavVideo, device: str, *, keeps_on_device: bool = False) -> None:
+        """`keeps_on_device`: pictures are torch tensors where DALI decoded them, of the video's own size."""
         self._video = video
         self._device_id = _device_id(device)
+        self._keeps_on_device = keeps_on_device
         self._num_frames_returned = 0
         self.fallback_reason: str | None = _why_not(video, self._device_id)
         self.last_error = ""
@@ -59,9 +63,11 @@ class DaliVideo:
         """DALI does not tell how many frames it decodes to reach the wanted ones: those that it returned are counted."""
         return self._video.num_frames_decoded + self._num_frames_returned
 
-    def read_frames(self, numbers: Iterable[int]) -> Iterator[tuple[int, np.ndarray | None]]:
+    def read_frames(self, numbers: Iterable[int]) -> Iterator[tuple[int, Any]]:
         """(number, RGB frame as shown [H, W, 3]); None for a frame that cannot be decoded."""
         wanted = sorted(set(numbers))
+        if self.fallback_reason is None and self._device_id is not None:
+            self.fallback_reason = why_not_nvdec(self.index, self._video.pixel_format, wanted)
         per_run = max(_RUN_BYTES // (self.index.width * self.index.height * 3), 1)
         while wanted and self.fallback_reason is None:
             now, later = wanted[:per_run], wanted[per_run:]
@@ -74,28 +80,38 @@ class DaliVideo:
                 break
             self._num_frames_returned += len(now)
             for number, frame_HWC in zip(now, frames_FHWC, strict=True):
-                yield number, self._video.pictures.resized(self._oriented(frame_HWC))
+                yield number, self._shown(frame_HWC)
             wanted = later
         for number, picture in self._video.read_frames(wanted):
             self.last_error = self._video.last_error
             yield number, picture
 
-    def _run(self, numbers: list[int]) -> np.ndarray:
+    def _run(self, numbers: list[int]) -> Any:
+        """[F, H, W, 3] on the host, or a tensor on the device; either a copy, for DALI writes its own again."""
         with _TURN:
             pipeline = _pipeline(self._device_id)
             pipeline.feed_input("encoded", [np.memmap(self._video.path, np.uint8, mode="r")])
             pipeline.feed_input("frames", [np.array(numbers, np.int32)])
             (sequences,) = pipeline.run()
-            frames_FHWC = np.array(sequences.as_cpu().at(0))
+            if self._keeps_on_device:
+                frames_FHWC = torch.from_dlpack(sequences.at(0)).clone()
+            else:
+                frames_FHWC = np.array(sequences.as_cpu().at(0))
         expected = (len(numbers), self.index.height, self.index.width, 3)
-        if frames_FHWC.shape != expected:
-            raise RuntimeError(f"frames of shape {frames_FHWC.shape} instead of {expected}")
+        if tuple(frames_FHWC.shape) != expected:
+            raise RuntimeError(f"frames of shape {tuple(frames_FHWC.shape)} instead of {expected}")
         return frames_FHWC
 
-    def _oriented(self, frame_HWC: np.ndarray) -> np.ndarray:
-        if self._display_matrix is None:
-            return frame_HWC
-        return orient_frame(frame_HWC, self._display_matrix)
+    def _shown(self, frame_HWC: Any) -> Any:
+        """As the display matrix shows it."""
+        matrix = self._display_matrix
+        if self._keeps_on_device:
+            if matrix is None:
+                return frame_HWC
+            swaps, mirrored = turn_and_mirrors(matrix)
+            return torch.flip(frame_HWC.transpose(0, 1) if swaps else frame_HWC, mirrored)
+        shown_HWC = frame_HWC if matrix is None else orient_frame(frame_HWC, matrix)
+        return self._video.pictures.resized(shown_HWC)
 
 
 @cache

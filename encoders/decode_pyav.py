@@ -129,6 +129,11 @@ class PyavVideo:
         return None if frame.pts is None else self.index.number_of_pts.get(frame.pts)
 
     @property
+    def pixel_format(self) -> str:
+        """FFmpeg's name, "" where the header does not tell."""
+        return self._stream.codec_context.pix_fmt or ""
+
+    @property
     def num_video_streams(self) -> int:
         return len(self._container.streams.video)
 

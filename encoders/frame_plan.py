@@ -112,6 +112,14 @@ class FrameIndex:
         """
         return self._start_positions[number]
 
+    def num_packets_for(self, numbers: Sequence[int]) -> int:
+        """Packets between the wanted frames and where decoding must start for them."""
+        ends: dict[int, int] = {}
+        for number in numbers:
+            start, end = self.start_position(number), int(self.shown_positions[number]) + 1
+            ends[start] = max(ends.get(start, 0), end)
+        return sum(end - start for start, end in ends.items())
+
     def is_worth_a_seek(self, position: int, start: int) -> bool:
         """Whether seeking to `start` saves work: a keyframe before it, or the long rest of a group of pictures."""
         if position >= self.num_packets:

@@ -20,6 +20,7 @@ from typing import Any, Self
 import numpy as np
 
 from encoders.decode import DecodedClips, DecodedSpan, DecodeRequest, collect_spans
+from encoders.encode_request import Encoding
 from encoders.isolate_child import HEADER_LENGTH, request_to_dict
 from encoders.media import DecodeError, DecodeSetupError
 
@@ -34,7 +35,8 @@ class IsolatedDecoder:
     """`iter_spans` as a method, in a child process with a deadline and a memory limit.
 
     `deadline_s` is the longest wait for the next span of a video, so that a long video with many spans is no hang.
-    `decode_function` ("module:function") is what the child calls.
+    `decode_function` ("module:function") is what the child calls. `first_request` is asked of every new child before any other,
+    with a deadline of minutes: what it loads for that, it keeps. `first_spans` are the answer.
     """
 
     def __init__(
@@ -43,12 +45,15 @@ class IsolatedDecoder:
         deadline_s: float,
         memory_limit_bytes: int | None = DEFAULT_MEMORY_LIMIT_BYTES,
         decode_function: str = "encoders.decode:iter_spans",
+        first_request: DecodeRequest | None = None,
     ) -> None:
         if deadline_s <= 0:
             raise ValueError(f"deadline_s is {deadline_s}; it must be above 0")
         self._deadline_s = deadline_s
         self._memory_limit_bytes = memory_limit_bytes or 0
         self._decode_function = decode_function
+        self._first_request = first_request
+        self.first_spans: list[DecodedSpan] = []
         self._child: _Child | None = None
 
     def __enter__(self) -> Self:
@@ -64,12 +69,28 @@ class IsolatedDecoder:
 
     def iter_spans(self, request: DecodeRequest) -> Iterator[DecodedSpan]:
         """Spans that arrived before a crash or timeout are good; the error then stands for the rest of the video."""
-        child = self._running_child()
+        self.start()
+        yield from self._ask(request, self._deadline_s)
+
+    def start(self) -> None:
+        """Start the child where none runs."""
+        if self._child is not None:
+            return
+        self._child = _Child(self._decode_function, self._memory_limit_bytes)
+        if self._first_request is not None:
+            try:
+                self.first_spans = list(self._ask(self._first_request, _START_TIMEOUT_S))
+            except DecodeError as error:
+                raise DecodeSetupError(f"the decoding process cannot start: {error}") from error
+
+    def _ask(self, request: DecodeRequest, deadline_s: float) -> Iterator[DecodedSpan]:
+        child = self._child
+        assert child is not None
         is_in_step = False
         try:
-            child.send({"request": request_to_dict(request), "deadline_s": self._deadline_s})
+            child.send({"request": request_to_dict(request), "deadline_s": deadline_s})
             while True:
-                header, payload = child.receive(self._deadline_s)
+                header, payload = child.receive(deadline_s)
                 if header["kind"] == "span":
                     yield _span(header["span"], payload)
                     continue
@@ -91,17 +112,14 @@ class IsolatedDecoder:
         """CPU-seconds of the thread that decodes, since its process started; 0 where none runs."""
         return 0.0 if self._child is None else self._child.cpu_s()
 
-    def _running_child(self) -> "_Child":
-        if self._child is None:
-            self._child = _Child(self._decode_function, self._memory_limit_bytes)
-        return self._child
 
-
-def decoder_for(device: str, *, deadline_s: float = DEFAULT_DEADLINE_S) -> IsolatedDecoder:
-    """A decoder with the limits that suit where it decodes, `cpu` or `cuda`."""
+def decoder_for(
+    device: str, *, deadline_s: float = DEFAULT_DEADLINE_S, **others: Any
+) -> IsolatedDecoder:
+    """A decoder with the limits that suit where it decodes, `cpu` or `cuda`; `others` as for IsolatedDecoder."""
     # CUDA and the GPU's pinned memory are private mappings too: no limit that makes sense for them.
     limit_bytes = DEFAULT_MEMORY_LIMIT_BYTES if device == "cpu" else None
-    return IsolatedDecoder(deadline_s=deadline_s, memory_limit_bytes=limit_bytes)
+    return IsolatedDecoder(deadline_s=deadline_s, memory_limit_bytes=limit_bytes, **others)
 
 
 class _Child:
@@ -200,8 +218,11 @@ def _setup_error(header: dict[str, Any]) -> ImportError | DecodeSetupError:
 
 def _span(values: dict[str, Any], payload: bytearray) -> DecodedSpan:
     shape, indices, error = values.pop("shape"), values.pop("frame_indices"), values.pop("error")
-    times_s = values.pop("times_s")
+    times_s, encoding = values.pop("times_s"), values.pop("encoding")
+    if encoding is not None:
+        encoding = Encoding(vector_D=np.frombuffer(payload, np.float32), **encoding)
     return DecodedSpan(
+        encoding=encoding,
         frames_THWC=None if shape is None else np.frombuffer(payload, np.uint8).reshape(shape),
         frame_indices_T=None if indices is None else np.array(indices, np.int64),
         error=None if error is None else DecodeError(*error),

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from encoders.decode import DecodedSpan, DecodeRequest
+from encoders.encode_request import EncodeRequest
 from encoders.frame_plan import Span
 from encoders.media import DecodeError, DecodeSetupError, MediaLimits
 from encoders.sampling import SamplingConfig
@@ -38,19 +39,25 @@ def request_to_dict(request: DecodeRequest) -> dict[str, Any]:
 
 def request_from_dict(values: dict[str, Any]) -> DecodeRequest:
     """The request that `request_to_dict` wrote."""
+    encode = values["encode"]
     return DecodeRequest(
         **values
         | {
             "spans": tuple(Span(**span) for span in values["spans"]),
             "sampling": SamplingConfig(**values["sampling"]),
             "limits": MediaLimits(**values["limits"]),
+            "encode": encode and EncodeRequest(**encode | {"canaries": tuple(encode["canaries"])}),
         }
     )
 
 
 def span_to_dict(span: DecodedSpan) -> dict[str, Any]:
-    """All but the frames themselves."""
+    """All but the frames, or the vector, themselves."""
     frames, indices, error = span.frames_THWC, span.frame_indices_T, span.error
+    encoding = None
+    if span.encoding is not None:
+        encoding = asdict(span.encoding)
+        del encoding["vector_D"]
     return {
         "number": span.number,
         "shape": None if frames is None else list(frames.shape),
@@ -60,7 +67,14 @@ def span_to_dict(span: DecodedSpan) -> dict[str, Any]:
         "fallback_reason": span.fallback_reason,
         "num_frames_decoded": span.num_frames_decoded,
         "times_s": None if span.times_s is None else span.times_s.tolist(),
+        "encoding": encoding,
     }
+
+
+def _payload(span: DecodedSpan) -> memoryview | bytes:
+    if span.encoding is not None:
+        return span.encoding.vector_D.tobytes()
+    return b"" if span.frames_THWC is None else span.frames_THWC.reshape(-1).data
 
 
 def write_message(
@@ -117,8 +131,8 @@ def _answer(
         for span in iter_spans(request_from_dict(values["request"])):
             # A reader that takes its time must not look like a decoder that hangs.
             signal.setitimer(signal.ITIMER_REAL, 0)
-            frames = b"" if span.frames_THWC is None else span.frames_THWC.reshape(-1).data
-            write_message(replies, {"kind": "span", "span": span_to_dict(span)}, frames)
+            header = {"kind": "span", "span": span_to_dict(span)}
+            write_message(replies, header, _payload(span))
             signal.setitimer(signal.ITIMER_REAL, deadline_s)
         reply = {"kind": "end"}
     except DecodeError as error:

@@ -83,20 +83,26 @@ class DecodeStage:
             self._iter_spans = self._decoder.iter_spans
 
     def __call__(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        clip_rows = _clip_rows(row)
+        yield from self._clips(row["video_uri"], clip_rows_of(row))
+
+    def _clips(
+        self, video_uri: str, clip_rows: Sequence[dict[str, Any]]
+    ) -> Iterator[dict[str, Any]]:
         waiting = set(range(len(clip_rows)))
         started, num_decoded = time.perf_counter(), 0
         try:
-            for span in self._iter_spans(self._request(row["video_uri"], clip_rows)):
+            for span in self._iter_spans(self._request(video_uri, clip_rows)):
                 waiting.discard(span.number)
-                outcome = _outcome(span, time.perf_counter() - started)
+                outcome = self._outcome(span, time.perf_counter() - started)
+                if span.num_frames_decoded < num_decoded:  # counted anew after a crash
+                    num_decoded = 0
                 outcome["frames_decoded"] = span.num_frames_decoded - num_decoded
                 yield clip_rows[span.number] | outcome
                 started, num_decoded = time.perf_counter(), span.num_frames_decoded
         except DecodeError as error:
             busy_s = (time.perf_counter() - started) / max(len(waiting), 1)
             for number in sorted(waiting):
-                yield clip_rows[number] | _dead(error, self._backend, busy_s)
+                yield clip_rows[number] | self._dead(error, self._backend, busy_s)
 
     def busy_clock_s(self) -> float:
         """A clock of the work of this stage: CPU-seconds, its child's included; seconds where it uses a GPU or more threads."""
@@ -108,8 +114,8 @@ class DecodeStage:
         self, row: dict[str, Any], error: DecodeError, *, stage: str
     ) -> Iterator[dict[str, Any]]:
         """All clips of a video that failed before it could be decoded."""
-        for clip in _clip_rows(row):
-            yield clip | _dead(error, self._backend, 0.0) | {"dead_stage": stage}
+        for clip in clip_rows_of(row):
+            yield clip | self._dead(error, self._backend, 0.0) | {"dead_stage": stage}
 
     def _request(self, video_uri: str, clip_rows: Sequence[dict[str, Any]]) -> DecodeRequest:
         return DecodeRequest(
@@ -126,6 +132,17 @@ class DecodeStage:
             limits=self._limits,
             device=self._device,
         )
+
+    def _outcome(self, span: DecodedSpan, busy_s: float) -> dict[str, Any]:
+        if span.error is not None or span.frames_THWC is None:
+            error = span.error or DecodeError(
+                "decoder_crashed", "no frames and no reason came back"
+            )
+            return self._dead(error, span.backend_used, busy_s)
+        return decoded_columns(span, busy_s) | {"frames": span.frames_THWC.tobytes()}
+
+    def _dead(self, error: DecodeError, backend: str, busy_s: float) -> dict[str, Any]:
+        return dead_columns(error, backend, busy_s) | {"frames": b""}
 
 
 class EmbedStage:
@@ -168,7 +185,8 @@ class EmbedStage:
         return batch
 
 
-def _clip_rows(row: dict[str, Any]) -> list[dict[str, Any]]:
+def clip_rows_of(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """A video's row as one row per clip, nothing decoded yet."""
     passed = {name: value for name, value in row.items() if name not in _CLIP_COLUMNS}
     return [
         passed
@@ -181,12 +199,9 @@ def _clip_rows(row: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _outcome(span: DecodedSpan, busy_s: float) -> dict[str, Any]:
-    if span.error is not None or span.frames_THWC is None:
-        error = span.error or DecodeError("decoder_crashed", "no frames and no reason came back")
-        return _dead(error, span.backend_used, busy_s)
+def decoded_columns(span: DecodedSpan, busy_s: float) -> dict[str, Any]:
+    """What a living row says of its decoding."""
     return {
-        "frames": span.frames_THWC.tobytes(),
         "decode_backend": span.backend_used,
         "decode_fallback_reason": span.fallback_reason or "",
         "decode_busy_s": busy_s,
@@ -197,9 +212,9 @@ def _outcome(span: DecodedSpan, busy_s: float) -> dict[str, Any]:
     }
 
 
-def _dead(error: DecodeError, backend: str, busy_s: float) -> dict[str, Any]:
+def dead_columns(error: DecodeError, backend: str, busy_s: float) -> dict[str, Any]:
+    """What a dead row says instead."""
     return {
-        "frames": b"",
         "decode_backend": backend,
         "decode_fallback_reason": "",
         "decode_busy_s": busy_s,
