@@ -8,7 +8,8 @@ from typing import Any
 from encoders.canaries import draw_canaries
 from encoders.media import DecodeError
 from encoders.sampling import SamplingConfig
-from encoders.stages import DecodeStage
+from encoders.stage_vectors import VectorStage
+from encoders.stages import DecodeStage, clip_rows_of
 from indexing.canary_rows import canary_number
 from indexing.fetch import FetchCache, FetchOptions, stamp_of_row
 from indexing.sources import is_remote
@@ -36,11 +37,16 @@ class ArchiveDecodeStage(DecodeStage):
         plain = {"fetch_busy_s": 0.0, "fetch_bytes": 0} | plain
         plain["fetch_busy_s"] = plain["fetch_busy_s"] / max(len(row["clip_ids"]), 1)
         plain["fetch_bytes"] = plain["fetch_bytes"] / max(len(row["clip_ids"]), 1)
+        for clip in self._with_canaries(row, plain):
+            yield clip | {"decode_ceiling_per_s": self._ceiling_per_s or 0.0}
+
+    def _with_canaries(
+        self, row: dict[str, Any], plain: dict[str, Any]
+    ) -> Iterator[dict[str, Any]]:
         clips = self._decoded(row, plain)
         first = next(clips, None)  # canaries travel in the middle of a block
         canaries = (self._canary_row(clip_id, plain) for clip_id in row["canaries"])
-        for clip in chain([first] if first is not None else [], canaries, clips):
-            yield clip | {"decode_ceiling_per_s": self._ceiling_per_s or 0.0}
+        yield from chain([first] if first is not None else [], canaries, clips)
 
     def _decoded(self, row: dict[str, Any], plain: dict[str, Any]) -> Iterator[dict[str, Any]]:
         if not is_remote(row["video_uri"]):
@@ -78,15 +84,7 @@ class ArchiveDecodeStage(DecodeStage):
         self._ceiling_per_s = len(rows) / seconds if seconds else 0.0
 
     def _canary_row(self, clip_id: str, plain: dict[str, Any]) -> dict[str, Any]:
-        passed = {
-            name: value
-            for name, value in plain.items()
-            if name not in ("clip_ids", "starts_s", "ends_s")
-        }
-        return passed | {
-            "clip_id": clip_id,
-            "start_s": 0.0,
-            "end_s": math.nan,
+        return _canary_clip(clip_id, plain) | {
             "frames": self._canary_frames[canary_number(clip_id)].tobytes(),
             "decode_backend": "drawn",
             "decode_fallback_reason": "",
@@ -97,3 +95,28 @@ class ArchiveDecodeStage(DecodeStage):
             "dead_reason": "",
             "dead_detail": "",
         }
+
+
+class ArchiveVectorStage(ArchiveDecodeStage, VectorStage):
+    """ArchiveDecodeStage and the embed stage in one, where both use one device; canaries share a batch with the clips."""
+
+    def _with_canaries(
+        self, row: dict[str, Any], plain: dict[str, Any]
+    ) -> Iterator[dict[str, Any]]:
+        self.ride(
+            [(canary_number(clip_id), _canary_clip(clip_id, plain)) for clip_id in row["canaries"]]
+        )
+        yield from self._decoded(row, plain)
+        if self._riders:  # their video never came
+            yield from self._clips("", [])
+
+    def _measure(self, row: dict[str, Any]) -> None:
+        riders, self._riders = self._riders, []
+        super()._measure(row)
+        self.ride(riders)
+
+
+def _canary_clip(clip_id: str, plain: dict[str, Any]) -> dict[str, Any]:
+    """A canary as a clip of this video, nothing decoded yet."""
+    (clip,) = clip_rows_of(plain | {"clip_ids": [clip_id], "starts_s": [0.0], "ends_s": [math.nan]})
+    return clip

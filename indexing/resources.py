@@ -1,6 +1,7 @@
 """How many workers each stage of indexing gets, and on what, given what Ray has."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Literal
 
@@ -8,6 +9,9 @@ from cluster.connect import RaySession
 
 DecodeChoice = Literal["auto", "pyav", "dali"]
 DeviceChoice = Literal["auto", "cpu", "cuda"]
+ShareChoice = Literal["auto", "on", "off"]
+# One of a GPU's workers decodes while the kernels of the other run.
+_SHARING_PER_GPU = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,6 +28,8 @@ class Workers:
     decode_backend: Literal["pyav", "dali"]
     decode_device: Literal["cpu", "cuda"]
     embed_device: Literal["cpu", "cuda"]
+    is_shared: bool = False
+    """The decode workers encode too; `num_embed` says how many again, and takes nothing."""
 
     def by_stage(self, num_fetch: int) -> dict[str, int]:
         """Workers of each stage in the order of the dataflow; 0 fetch workers = no such stage."""
@@ -45,6 +51,8 @@ class WorkerOptions:
     """Where vectors are made; auto = cuda where there are GPUs."""
     num_decode_workers: int = 0
     num_embed_workers: int = 0
+    share_device: ShareChoice = "auto"
+    """Decode and encode in the same workers, so that frames stay where they were decoded; auto = on GPUs that decode."""
     num_write_workers: int = 0
     """More than one needs a Milvus server; Milvus Lite takes one writer."""
 
@@ -69,7 +77,10 @@ def choose_workers(options: WorkerOptions, session: RaySession, *, is_lite: bool
         decode = "dali" if on_gpu and _has_dali() else "pyav"
     decode_on_gpu = on_gpu and decode == "dali"
     cpus = max(session.num_cpus, 1.0)
-    if on_gpu:
+    is_shared = options.share_device == "on" or (options.share_device == "auto" and decode_on_gpu)
+    if is_shared:
+        num_embed = num_decode = _num_sharing(options, int(cpus), num_gpus if on_gpu else 0)
+    elif on_gpu:
         num_embed = options.num_embed_workers or num_gpus
         spare = max(int(cpus) - num_embed, 1)
         num_decode = options.num_decode_workers or (num_gpus if decode_on_gpu else spare)
@@ -77,13 +88,15 @@ def choose_workers(options: WorkerOptions, session: RaySession, *, is_lite: bool
         # One of each per core: whichever stage has work gets the core. A core of its own would idle when the other is slower.
         num_embed = options.num_embed_workers or int(cpus)
         num_decode = options.num_decode_workers or int(cpus)
-    gpu_share = num_gpus / (num_embed + (num_decode if decode_on_gpu else 0)) if on_gpu else 0.0
-    gpu_share = gpu_share if gpu_share < 1 else 1.0
-    cpu_share = min(1.0, cpus / (num_decode + num_embed))
-    return Workers(
+    num_write = options.num_write_workers or (1 if is_lite else session.num_nodes)
+    num_on_gpu = num_decode if is_shared else num_embed + (num_decode if decode_on_gpu else 0)
+    # A whole number of them on each GPU: shares that do not add up to one leave a worker without a place.
+    gpu_share = 1 / math.ceil(num_on_gpu / num_gpus) if on_gpu else 0.0
+    cpu_share = min(1.0, cpus / (num_decode if is_shared else num_decode + num_embed))
+    workers = Workers(
         num_decode=num_decode,
         num_embed=num_embed,
-        num_write=options.num_write_workers or (1 if is_lite else session.num_nodes),
+        num_write=num_write,
         cpus_per_decode=cpu_share,
         cpus_per_embed=cpu_share,
         gpus_per_decode=gpu_share if decode_on_gpu else 0.0,
@@ -91,4 +104,19 @@ def choose_workers(options: WorkerOptions, session: RaySession, *, is_lite: bool
         decode_backend=decode,
         decode_device="cuda" if decode_on_gpu else "cpu",
         embed_device="cuda" if on_gpu else "cpu",
+        is_shared=is_shared,
     )
+    if not is_shared:
+        return workers
+    return replace(workers, gpus_per_decode=gpu_share, gpus_per_embed=0.0, cpus_per_embed=0.0)
+
+
+def _num_sharing(options: WorkerOptions, num_cpus: int, num_gpus: int) -> int:
+    """Workers that decode and encode. ValueError where the two counts that a person set differ."""
+    wished = {options.num_decode_workers, options.num_embed_workers} - {0}
+    if len(wished) > 1:
+        raise ValueError(
+            f"num_decode_workers is {options.num_decode_workers} and num_embed_workers {options.num_embed_workers}; where they "
+            "share a device they are the same workers: give one number, or --workers.share-device off"
+        )
+    return wished.pop() if wished else _SHARING_PER_GPU * num_gpus or num_cpus

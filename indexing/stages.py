@@ -1,12 +1,14 @@
-"""The stages of indexing as pools of workers: fetch (where videos are remote), decode, embed, write."""
+"""The stages of indexing as pools of workers: fetch (where videos are remote), decode, embed (or both in one), write."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from cluster.dataflow import Stage
 from encoders.card import BundleCard
+from encoders.encode_request import EncodeRequest
 from indexing.config import IndexConfig
-from indexing.decode import ArchiveDecodeStage
+from indexing.decode import ArchiveDecodeStage, ArchiveVectorStage
 from indexing.embed import CheckedEmbedStage
 from indexing.fetch import FetchStage
 from indexing.resources import Workers
@@ -30,36 +32,50 @@ def index_stages(
         num_workers=max(min(config.fetch.num_workers, num_remote), 1),
         num_cpus=0.0,
     )
+    decode = Stage(
+        name="decode",
+        factory=ArchiveDecodeStage,
+        arguments={
+            "sampling": card.sampling,
+            "backend": workers.decode_backend,
+            "device": workers.decode_device,
+            "deadline_s": config.decode_deadline_s,
+            "fetch": config.fetch,
+        },
+        kind="rows",
+        num_workers=workers.num_decode,
+        num_cpus=workers.cpus_per_decode,
+        num_gpus=workers.gpus_per_decode,
+    )
+    bundle_dir = str(config.bundle_dir.resolve())
+    embed = Stage(
+        name="embed",
+        factory=CheckedEmbedStage,
+        arguments={
+            "bundle_dir": bundle_dir,
+            "backend": config.backend,
+            "device": workers.embed_device,
+        },
+        num_workers=workers.num_embed,
+        num_cpus=workers.cpus_per_embed,
+        num_gpus=workers.gpus_per_embed,
+        batch_size=config.batch_size,
+    )
+    encode = EncodeRequest(
+        bundle_dir=bundle_dir,
+        backend=config.backend,
+        num_threads=1,
+        batch_size=config.batch_size,
+    )
+    both = replace(
+        decode,
+        name="decode_embed",
+        factory=ArchiveVectorStage,
+        arguments={**decode.arguments, "encode": encode, "device": workers.embed_device},
+    )
     return [
         *([fetch] if num_remote else []),
-        Stage(
-            name="decode",
-            factory=ArchiveDecodeStage,
-            arguments={
-                "sampling": card.sampling,
-                "backend": workers.decode_backend,
-                "device": workers.decode_device,
-                "deadline_s": config.decode_deadline_s,
-                "fetch": config.fetch,
-            },
-            kind="rows",
-            num_workers=workers.num_decode,
-            num_cpus=workers.cpus_per_decode,
-            num_gpus=workers.gpus_per_decode,
-        ),
-        Stage(
-            name="embed",
-            factory=CheckedEmbedStage,
-            arguments={
-                "bundle_dir": str(config.bundle_dir.resolve()),
-                "backend": config.backend,
-                "device": workers.embed_device,
-            },
-            num_workers=workers.num_embed,
-            num_cpus=workers.cpus_per_embed,
-            num_gpus=workers.gpus_per_embed,
-            batch_size=config.batch_size,
-        ),
+        *([both] if workers.is_shared else [decode, embed]),
         Stage(
             name="write",
             factory=WriteStage,

@@ -26,9 +26,43 @@ def test_the_workers_always_fit_into_what_ray_has(cpus: int, gpus: int, decode) 
     assert workers.embed_device == ("cuda" if gpus else "cpu")
 
 
+@pytest.mark.parametrize(
+    ("options", "gpus", "is_shared", "count"),
+    [
+        (WorkerOptions(decode="dali"), 2, True, 4),
+        (WorkerOptions(decode="dali", num_decode_workers=3), 2, True, 3),
+        (WorkerOptions(decode="dali", share_device="off"), 2, False, 2),
+        (WorkerOptions(decode="pyav"), 2, False, 2),
+        (WorkerOptions(decode="pyav", share_device="on"), 2, True, 4),
+        (WorkerOptions(decode="dali"), 0, False, 8),
+        (WorkerOptions(share_device="on"), 0, True, 8),
+    ],
+)
+def test_a_device_is_shared_where_it_decodes(options, gpus, is_shared, count) -> None:
+    workers = choose_workers(options, session(8, gpus), is_lite=True)
+    assert (workers.is_shared, workers.num_embed) == (is_shared, count)
+    if is_shared:
+        assert workers.num_decode == workers.num_embed
+        assert (workers.cpus_per_embed, workers.gpus_per_embed) == (0, 0)
+        assert workers.gpus_per_decode in ((0.5,) if gpus else (0,))
+
+
+def test_shares_of_a_gpu_leave_no_worker_without_a_place() -> None:
+    """Three workers on two GPUs: two thirds each would be one a GPU."""
+    workers = choose_workers(
+        WorkerOptions(decode="dali", share_device="off", num_embed_workers=1, num_decode_workers=2),
+        session(8, 2),
+        is_lite=True,
+    )
+    assert (workers.gpus_per_embed, workers.gpus_per_decode) == (0.5, 0.5)
+
+
 def test_impossible_wishes_are_refused() -> None:
     with pytest.raises(ValueError, match="Ray has no GPU"):
         choose_workers(WorkerOptions(device="cuda"), session(4, 0), is_lite=True)
+    two_counts = WorkerOptions(share_device="on", num_decode_workers=2, num_embed_workers=3)
+    with pytest.raises(ValueError, match="num_decode_workers is 2 and num_embed_workers 3"):
+        choose_workers(two_counts, session(4, 0), is_lite=True)
     several = WorkerOptions(num_write_workers=3)
     with pytest.raises(ValueError, match="Milvus Lite takes 1"):
         choose_workers(several, session(4, 0), is_lite=True)

@@ -1,0 +1,125 @@
+"""Workers that decode and encode store what workers of two stages store; a video that cannot be had costs no canary."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_videos import write_video
+
+from cluster.connect import ray_session
+from encoders.canaries import read_canaries
+from encoders.card import read_card
+from encoders.encode_request import EncodeRequest
+from encoders.media import DecodeSetupError
+from indexing import verify
+from indexing.config import IndexConfig
+from indexing.decode import ArchiveVectorStage
+from indexing.fetch import FetchOptions
+from indexing.milvus import open_collection
+from indexing.pipeline import index_archive
+from indexing.resources import WorkerOptions
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_of_this_module() -> Iterator[None]:
+    with ray_session(num_cpus=2):
+        yield
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("archive")
+    for number in range(6):
+        write_video(folder / f"good-{number}.mp4", number)
+    (folder / "text.mp4").write_text("these are words\n" * 100)
+    return folder
+
+
+def stored(config: IndexConfig, encoder_id: str) -> dict[str, np.ndarray]:
+    with open_collection(config.milvus_uri, config.collection) as collection:
+        collection.check(encoder_id=encoder_id)
+        return {
+            row["clip_key"]: np.asarray(row["embedding"], np.float32)
+            for row in collection.rows(("clip_key", "embedding"))
+        }
+
+
+@pytest.mark.parametrize("backend", ["onnx", "torch"])
+def test_the_collection_is_the_same(archive, tiny_bundle, tmp_path, backend) -> None:
+    two = IndexConfig(
+        bundle_dir=tiny_bundle,
+        clips=str(archive),
+        milvus_uri=str(tmp_path / "two"),
+        run_dir=tmp_path / "run_two",
+        backend=backend,
+        workers=WorkerOptions(decode="pyav", device="cpu"),
+    )
+    one = replace(
+        two,
+        milvus_uri=str(tmp_path / "one"),
+        run_dir=tmp_path / "run_one",
+        workers=replace(two.workers, share_device="on"),
+    )
+    expected, found = index_archive(two), index_archive(one)
+    for name in ("written", "dead", "dead_by_reason", "embed_backends", "decode_backends"):
+        assert getattr(found, name) == getattr(expected, name), name
+    assert (found.written, found.dead_by_reason) == (6, {"container_not_allowed": 1})
+    assert (found.frames_decoded, found.frames_used) == (
+        expected.frames_decoded,
+        expected.frames_used,
+    )
+    assert {stage.name for stage in found.stages} == {"decode", "embed", "write"}
+    assert all(stage.busy_s > 0 for stage in found.stages)
+    assert all(speed.ceiling_per_s > 0 for speed in found.speeds)
+    ours, theirs = stored(one, found.encoder_id), stored(two, expected.encoder_id)
+    assert ours.keys() == theirs.keys()
+    for key, vector_D in ours.items():
+        np.testing.assert_allclose(vector_D, theirs[key], atol=1e-5)
+    arguments = ["--bundle-dir", str(tiny_bundle), "--clips", one.clips]
+    arguments += ["--milvus-uri", one.milvus_uri, "--run-dir", str(one.run_dir)]
+    assert verify.main(arguments) == 0
+
+
+def test_a_video_that_cannot_be_fetched_costs_no_canary(tiny_bundle, tmp_path) -> None:
+    stage = ArchiveVectorStage(
+        sampling=read_card(tiny_bundle).sampling,
+        fetch=FetchOptions(cache_dir=tmp_path / "cache"),
+        encode=EncodeRequest(bundle_dir=str(tiny_bundle), backend="onnx", num_threads=1),
+    )
+    gone = "http://127.0.0.1:9/gone.mp4"
+    row = {
+        "video_uri": gone,
+        "fetch_uri": gone,
+        "content_hash": "0" * 16,
+        "size_bytes": 100,
+        "version": "1",
+        "clip_ids": ["a", "b"],
+        "starts_s": [0.0, 1.0],
+        "ends_s": [1.0, float("nan")],
+        "canaries": ["canary:0:2"],
+    }
+    rows = {one["clip_id"]: one for one in stage(row)}
+    stage.close()
+    assert {name: one["dead_reason"] for name, one in rows.items()} == {
+        "a": "fetch_failed",
+        "b": "fetch_failed",
+        "canary:0:2": "",
+    }
+    assert len({tuple(sorted(one)) for one in rows.values()}) == 1
+    _, canaries_ND = read_canaries(tiny_bundle)
+    np.testing.assert_allclose(rows["canary:0:2"]["embedding"], canaries_ND[2], atol=1e-5)
+
+
+def test_a_broken_encoder_ends_the_run_loudly(archive, tiny_bundle, tmp_path) -> None:
+    config = IndexConfig(
+        bundle_dir=tiny_bundle,
+        clips=str(archive),
+        milvus_uri=str(tmp_path / "milvus"),
+        run_dir=tmp_path / "run",
+        backend="tensorrt",
+        workers=WorkerOptions(decode="pyav", device="cpu", share_device="on"),
+    )
+    with pytest.raises(DecodeSetupError, match="device is 'cpu'; TensorRT engines run on"):
+        index_archive(config)
