@@ -13,8 +13,9 @@ import numpy as np
 
 from encoders.decode_pixels import PictureMaker, display_matrix
 from encoders.frame_image import DisplayMatrix
-from encoders.frame_plan import FrameIndex, PacketRow, index_of_packets
+from encoders.frame_plan import PacketRow, index_of_packets
 from encoders.keyframes import is_clean_start, is_shown
+from encoders.last_index import VideoIndex, index_of_file
 from encoders.media import (
     ALLOWED_DECODERS,
     DecodeBackendKind,
@@ -56,7 +57,6 @@ class PyavVideo:
         self.pictures = PictureMaker(sampling)
         self.num_frames_decoded = 0
         self.last_error = ""
-        self.has_false_keyframes = False
         self._has_read_error = False
         self._limits = limits
         self._file = open_local(path)
@@ -69,7 +69,8 @@ class PyavVideo:
             raise
         try:
             self._stream = self._checked_stream()
-            self.index = self._read_index()
+            found = index_of_file(self._file, limits, self._read_index)
+            self.index, self.has_false_keyframes = found
         except BaseException:
             self.close()
             raise
@@ -191,15 +192,16 @@ class PyavVideo:
                 other.discard = Discard.all
         return stream
 
-    def _read_index(self) -> FrameIndex:
+    def _read_index(self) -> VideoIndex:
         stream = self._stream
         codec = stream.codec_context.codec.canonical_name
         extradata = stream.codec_context.extradata
         rows: list[PacketRow] = []
+        has_false_keyframes = False
         for packet in self._data_packets():
             is_keyframe = packet.is_keyframe
             is_start = is_keyframe and is_clean_start(memoryview(packet), codec, extradata)
-            self.has_false_keyframes |= is_keyframe and not is_start
+            has_false_keyframes |= is_keyframe and not is_start
             is_frame = is_shown(memoryview(packet), codec) and not packet.is_discard
             rows.append((*_pts_dts(packet), is_start, is_frame))
             if len(rows) > self._limits.max_frames:
@@ -214,7 +216,7 @@ class PyavVideo:
         if index.num_frames == 0:
             raise DecodeError("corrupt_container", "the video stream has no frames")
         self._limits.check(max_duration_s=index.shown_times_s[-1])
-        return index
+        return VideoIndex(index, has_false_keyframes)
 
     def _packets_from(self, start: int) -> Iterator[Packet]:
         """Seeks to a keyframe: lands at or before it, wherever the container's own index points, and drops what lies before."""

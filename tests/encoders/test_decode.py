@@ -68,14 +68,18 @@ def test_the_frames_are_the_ones_asked_for(make_video, numbers_in, name):
     ranges = spans_of(spec["num_frames"])
     spans = [Span(start_s=first / 25, end_s=end / 25) for first, end in ranges]
     sampling = SamplingConfig(num_frames=12, frame_size=None)
-    clips = decode_clips(make_video(name, **spec), spans, sampling)
-    assert clips.errors == (None,) * len(spans)
-    for (first, end), frames_THWC, indices in zip(
-        ranges, clips.frames_NTHWC, clips.frame_indices_NT, strict=True
-    ):
-        expected = (first + sample_positions(end - first, 12)).tolist()
-        assert indices.tolist() == expected
-        assert numbers_in(frames_THWC) == expected
+    video = make_video(name, **spec)
+    for _ in range(
+        2
+    ):  # the second time nobody has read the packets, which is where some containers learn to seek
+        clips = decode_clips(video, spans, sampling)
+        assert clips.errors == (None,) * len(spans)
+        for (first, end), frames_THWC, indices in zip(
+            ranges, clips.frames_NTHWC, clips.frame_indices_NT, strict=True
+        ):
+            expected = (first + sample_positions(end - first, 12)).tolist()
+            assert indices.tolist() == expected
+            assert numbers_in(frames_THWC) == expected
 
 
 @pytest.mark.parametrize("name", ["vfr.mp4", "vfr.mkv"])
