@@ -49,6 +49,26 @@ def test_shards_hold_the_clips_of_one_video_and_every_clip_once() -> None:
             assert math.isnan(end_s) == (start_s > 0)
 
 
+def shard_sizes(starts_s: list[float], num_workers: int = 1) -> list[int]:
+    clips = [
+        Clip(clip_id=f"{i}", video_uri="/v/0.mp4", start_s=s, end_s=s + 2)
+        for i, s in enumerate(starts_s)
+    ]
+    planned = plan_clips(clips, contents_of("/v/0.mp4"), encoder_id="e")
+    return [len(shard["clip_ids"]) for shard in make_shards(planned, num_workers=num_workers)]
+
+
+def test_long_videos_are_cut_for_all_workers_and_never_finer_than_a_minute() -> None:
+    two_hours = [30.0 * i for i in range(240)]
+    assert shard_sizes(two_hours) == [60] * 4
+    assert shard_sizes(two_hours, num_workers=16) == [16] * 15
+    # Dense spans: decoding a minute costs more than one group of pictures twice.
+    dense = [0.06 * i for i in range(10_000)]
+    assert shard_sizes(dense, num_workers=16) == [1000] * 10
+    assert shard_sizes([0.5 * i for i in range(100)], num_workers=16) == [100]
+    assert shard_sizes([0.0] * 5000) == [4096, 904]
+
+
 def test_comparison_sorts_every_clip_and_row_into_its_kind() -> None:
     clips = [replace(CLIP, clip_id=name) for name in ("ok", "new", "moved", "bad", "gone")]
     planned = plan_clips(clips, contents_of("/v/1.mp4"), encoder_id="e")
