@@ -17,20 +17,22 @@ from ray.exceptions import RayTaskError
 logger = logging.getLogger(__name__)
 _TARGET_BLOCK_BYTES = 16 << 20
 _MAX_INPUT_BLOCKS = 2000
+_ROWS_AT_ONCE = 32
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stage:
     """One step: `factory(**arguments)` is made once per worker and then called.
 
-    kind "rows": called with one row, yields any number of rows. kind "batches": called with a dict
-    of columns, returns a dict of columns.
+    kind "rows": called with one row, yields any number of rows. kind "groups": called with `batch_size`
+    rows at once, yields any number of rows. kind "batches": called with a dict of columns, returns a
+    dict of columns.
     """
 
     name: str
     factory: type
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    kind: Literal["rows", "batches"] = "batches"
+    kind: Literal["rows", "groups", "batches"] = "batches"
     num_workers: int = 1
     num_cpus: float = 1.0
     num_gpus: float = 0.0
@@ -41,8 +43,8 @@ class Stage:
             raise ValueError(f"stage {self.name!r}: num_workers is {self.num_workers}; at least 1")
         if self.batch_size < 1:
             raise ValueError(f"stage {self.name!r}: batch_size is {self.batch_size}; at least 1")
-        if self.kind not in ("rows", "batches"):
-            raise ValueError(f"stage {self.name!r}: kind is {self.kind!r}; rows or batches")
+        if self.kind not in ("rows", "groups", "batches"):
+            raise ValueError(f"stage {self.name!r}: kind is {self.kind!r}; rows, groups or batches")
 
 
 def stream_dataflow(
@@ -114,8 +116,27 @@ class _Step:
         return self._stage(rows)
 
 
+class _GroupStep(_Step):
+    """The same for rows as a table, and with rows that come out as tables of a few."""
+
+    def __call__(self, rows: Any) -> Iterator[dict[str, np.ndarray]]:
+        waiting: list[dict[str, Any]] = []
+        for row in super().__call__(rows.to_pylist()):
+            waiting.append(row)
+            if len(waiting) == _ROWS_AT_ONCE:
+                yield _columns(waiting)
+                waiting = []
+        if waiting:
+            yield _columns(waiting)
+
+
+def _columns(rows: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+
 def _append(dataset: ray.data.Dataset, stage: Stage) -> ray.data.Dataset:
-    step = type(f"_Step_{stage.name}", (_Step,), {})  # the name that Ray shows
+    base = _GroupStep if stage.kind == "groups" else _Step
+    step: Any = type(f"_Step_{stage.name}", (base,), {})  # the name that Ray shows
     shared: dict[str, Any] = {
         "fn_constructor_kwargs": {"factory": stage.factory, "arguments": dict(stage.arguments)},
         "compute": ray.data.ActorPoolStrategy(size=stage.num_workers),
@@ -129,7 +150,7 @@ def _append(dataset: ray.data.Dataset, stage: Stage) -> ray.data.Dataset:
     return apply(
         step,
         batch_size=stage.batch_size,
-        batch_format="numpy",
+        batch_format="pyarrow" if stage.kind == "groups" else "numpy",
         zero_copy_batch=False,
         **shared,
     )

@@ -1,6 +1,7 @@
-"""Spans of a video in, unit vectors out, decoded and encoded by one process on one device; runs in a killable child.
+"""Spans of videos in, unit vectors out, decoded and encoded by one process on one device; runs in a killable child.
 
-N clips, T frames, H W pixels, D clip vector.
+Clips of several videos share batches: what one request leaves of a batch waits here for the next. N clips, T frames, H W pixels, D
+clip vector.
 """
 
 import time
@@ -8,17 +9,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from encoders.backends import EncoderBackend, open_backend
 from encoders.canaries import check_canaries, draw_canaries
-from encoders.decode import DecodedSpan, DecodeRequest
-from encoders.decode_device import iter_device_spans
+from encoders.decode import DecodedSpan, DecodeRequest, iter_spans
 from encoders.encode_request import EncodeRequest, Encoding
 from encoders.media import DecodeError, DecodeSetupError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,15 +28,79 @@ class _Decoded:
     """A clip that waits for its batch."""
 
     span: DecodedSpan
-    frames_THWC: Tensor
     busy_s: float
+    ticket: int
+
+
+class _Way(Protocol):
+    """How frames get from a decoder to an encoder."""
+
+    def iter_spans(self, request: DecodeRequest) -> Iterator[DecodedSpan]: ...
+
+    def frames_of(self, span: DecodedSpan) -> Any:
+        """[T, H, W, 3]; None where the span has an error."""
+        ...
+
+    def holding(self, span: DecodedSpan, frames_THWC: np.ndarray) -> DecodedSpan:
+        """The span with these frames."""
+        ...
+
+    def embed(self, backend: EncoderBackend, frames: Sequence[Any]) -> np.ndarray:
+        """Unit vectors [N, D]."""
+        ...
+
+
+class OnHost:
+    """In the memory of this process, without torch, which takes seconds to load."""
+
+    def iter_spans(self, request: DecodeRequest) -> Iterator[DecodedSpan]:
+        return iter_spans(request)
+
+    def frames_of(self, span: DecodedSpan) -> np.ndarray | None:
+        return span.frames_THWC
+
+    def holding(self, span: DecodedSpan, frames_THWC: np.ndarray) -> DecodedSpan:
+        return replace(span, frames_THWC=frames_THWC)
+
+    def embed(self, backend: EncoderBackend, frames: Sequence[np.ndarray]) -> np.ndarray:
+        return backend.embed_clips(np.stack(frames))
+
+
+class OnDevice:
+    """In the memory of the device that decodes."""
+
+    def __init__(self, device: str) -> None:
+        import torch
+
+        self._device = torch.device(device)
+
+    def iter_spans(self, request: DecodeRequest) -> Iterator[DecodedSpan]:
+        from encoders.decode_device import iter_device_spans
+
+        return iter_device_spans(request)
+
+    def frames_of(self, span: DecodedSpan) -> "Tensor | None":
+        return span.device_frames_THWC
+
+    def holding(self, span: DecodedSpan, frames_THWC: np.ndarray) -> DecodedSpan:
+        import torch
+
+        return replace(span, device_frames_THWC=torch.from_numpy(frames_THWC))
+
+    def embed(self, backend: EncoderBackend, frames: "Sequence[Tensor]") -> np.ndarray:
+        import torch
+
+        frames_NTHWC = torch.stack([one.to(self._device) for one in frames])
+        return backend.embed_tensor(frames_NTHWC).cpu().numpy()
 
 
 class ClipEncoder:
-    """An encoder that has proved on the bundle's canaries that it is the one it says. What it cannot do is a DecodeSetupError."""
+    """An encoder, and the clips that wait for their batch; it has proved on the bundle's canaries that it is the one it says.
 
-    def __init__(self, encode: EncodeRequest, device: str) -> None:
-        self._device = torch.device(device)
+    What it cannot do is a DecodeSetupError.
+    """
+
+    def __init__(self, encode: EncodeRequest, device: str, way: _Way) -> None:
         try:
             self._backend: EncoderBackend = open_backend(
                 encode.bundle_dir, encode.backend, device=device, num_threads=encode.num_threads
@@ -42,35 +108,46 @@ class ClipEncoder:
             self._canary_min_cosine = check_canaries(Path(encode.bundle_dir), self._backend)
         except Exception as error:
             raise DecodeSetupError(f"{type(error).__name__}: {error}") from error
-        self._canaries_NTHWC = torch.from_numpy(draw_canaries(self._backend.card.sampling))
+        self._way = way
+        self._waiting: list[_Decoded] = []
+        self._batch_size = encode.batch_size
+        self._canaries_NTHWC = draw_canaries(self._backend.card.sampling)
+        drawn = [way.holding(_drawn(0, 0), one) for one in self._canaries_NTHWC]
         started = time.perf_counter()
-        self._embed(self._canaries_NTHWC)
-        self._ceiling_per_s = len(self._canaries_NTHWC) / (time.perf_counter() - started)
+        self._embed(drawn)
+        self._ceiling_per_s = len(drawn) / (time.perf_counter() - started)
 
-    def canary(self, number: int, span_number: int) -> _Decoded:
+    def spans(self, request: DecodeRequest) -> Iterator[DecodedSpan]:
+        """The request's spans with their frames where the encoder takes them, or with an error."""
+        return self._way.iter_spans(request) if request.spans else iter(())
+
+    def add(self, span: DecodedSpan, ticket: int, busy_s: float) -> bool:
+        """Let a clip wait for its batch; False for one without frames."""
+        if self._way.frames_of(span) is None:
+            return False
+        self._waiting.append(_Decoded(span=span, busy_s=busy_s, ticket=ticket))
+        return True
+
+    def add_canary(self, number: int, span_number: int, ticket: int, num_decoded: int) -> None:
         """A drawn clip as if it had been decoded."""
-        span = DecodedSpan(
-            number=span_number,
-            frames_THWC=None,
-            frame_indices_T=None,
-            error=None,
-            backend_used="pyav",
-            fallback_reason=None,
-            num_frames_decoded=0,
-        )
-        return _Decoded(span=span, frames_THWC=self._canaries_NTHWC[number], busy_s=0.0)
+        span = self._way.holding(_drawn(span_number, num_decoded), self._canaries_NTHWC[number])
+        self.add(span, ticket, 0.0)
 
-    def encoded(self, clips: Sequence[_Decoded]) -> Iterator[DecodedSpan]:
-        """The clips' spans with their vectors."""
-        if not clips:
-            return
+    def encoded(self, *, is_last: bool) -> Iterator[DecodedSpan]:
+        """The spans of every full batch with their vectors, of the last one also where it is not full."""
+        while len(self._waiting) >= (1 if is_last else self._batch_size):
+            now = self._waiting[: self._batch_size]
+            self._waiting = self._waiting[self._batch_size :]
+            yield from self._encoded(now)
+
+    def _encoded(self, clips: Sequence[_Decoded]) -> Iterator[DecodedSpan]:
         started = time.perf_counter()
-        frames = [clip.frames_THWC.to(self._device) for clip in clips]
-        vectors_ND = self._embed(torch.stack(frames))
+        vectors_ND = self._embed([clip.span for clip in clips])
         busy_s = (time.perf_counter() - started) / len(clips)
         for clip, vector_D in zip(clips, vectors_ND, strict=True):
             encoding = Encoding(
                 vector_D=vector_D,
+                ticket=clip.ticket,
                 backend=self._backend.kind,
                 precision=self._backend.precision,
                 decode_busy_s=clip.busy_s,
@@ -78,60 +155,67 @@ class ClipEncoder:
                 canary_min_cosine=self._canary_min_cosine,
                 embed_ceiling_per_s=self._ceiling_per_s,
             )
-            yield replace(clip.span, device_frames_THWC=None, encoding=encoding)
+            yield replace(clip.span, frames_THWC=None, device_frames_THWC=None, encoding=encoding)
 
-    def _embed(self, frames_NTHWC: Tensor) -> np.ndarray:
+    def _embed(self, spans: Sequence[DecodedSpan]) -> np.ndarray:
         try:
-            return self._backend.embed_tensor(frames_NTHWC).cpu().numpy()
+            return self._way.embed(self._backend, [self._way.frames_of(span) for span in spans])
         except Exception as error:  # no clip is to blame: the run must end, and loudly
             raise DecodeSetupError(
                 f"the encoder failed: {type(error).__name__}: {error}"
             ) from error
 
 
-def _counted(clip: _Decoded, num_frames_decoded: int) -> _Decoded:
-    return replace(clip, span=replace(clip.span, num_frames_decoded=num_frames_decoded))
+def _drawn(number: int, num_decoded: int) -> DecodedSpan:
+    return DecodedSpan(
+        number=number,
+        frames_THWC=None,
+        frame_indices_T=None,
+        error=None,
+        backend_used="pyav",
+        fallback_reason=None,
+        num_frames_decoded=num_decoded,
+    )
 
 
-_open_encoder = cache(ClipEncoder)
+@cache
+def _open_encoder(encode: EncodeRequest, device: str) -> ClipEncoder:
+    return ClipEncoder(encode, device, OnHost() if device == "cpu" else OnDevice(device))
 
 
-def iter_encoded_spans(request: DecodeRequest) -> Iterator[DecodedSpan]:
-    """Each span with its `encoding` as soon as its batch is full, or with its error; canaries after the first clip.
+def iter_encoded_spans(request: DecodeRequest) -> Iterator[DecodedSpan | None]:
+    """Each span with its `encoding` as soon as its batch is full, also those that earlier requests left, or with its error.
 
-    A video that fails in the middle raises when what it gave before has its vectors. Without spans no file is opened.
+    None for a clip that was decoded and waits. Canaries come after the first clip. A video that fails in the middle raises when
+    all that it gave before has its vectors. Without spans no file is opened.
     """
     encode = request.encode
     if encode is None:
         raise ValueError("request.encode is None; vectors need an encoder")
-    encoder = _open_encoder(replace(encode, canaries=()), request.device)
-    riders = [
-        encoder.canary(number, len(request.spans) + i) for i, number in enumerate(encode.canaries)
-    ]
-    waiting: list[_Decoded] = []
+    encoder = _open_encoder(replace(encode, canaries=(), ticket=0, is_last=True), request.device)
+    riders = [(number, len(request.spans) + i) for i, number in enumerate(encode.canaries)]
     failure: DecodeError | None = None
-    spans = iter_device_spans(request) if request.spans else iter(())
-    started = time.perf_counter()
+    spans = encoder.spans(request)
+    started, num_decoded = time.perf_counter(), 0
     while True:
         try:
             span = next(spans, None)
         except DecodeError as error:
             failure, span = error, None
-        if span is None:
+        if span is not None:
+            num_decoded = span.num_frames_decoded
+            if not encoder.add(span, encode.ticket, time.perf_counter() - started):
+                yield span
+                continue
+            yield None
+        for number, span_number in riders:
+            encoder.add_canary(number, span_number, encode.ticket, num_decoded)
+        riders = []
+        is_over = span is None
+        is_last = is_over and (encode.is_last or failure is not None)
+        yield from encoder.encoded(is_last=is_last)
+        if is_over:
             break
-        if span.device_frames_THWC is None:
-            yield span
-        else:
-            busy_s = time.perf_counter() - started
-            clip = _Decoded(span=span, frames_THWC=span.device_frames_THWC, busy_s=busy_s)
-            waiting += [clip, *(_counted(rider, span.num_frames_decoded) for rider in riders)]
-            riders = []
-        while len(waiting) >= encode.batch_size:
-            yield from encoder.encoded(waiting[: encode.batch_size])
-            waiting = waiting[encode.batch_size :]
         started = time.perf_counter()
-    waiting += riders
-    for first in range(0, len(waiting), encode.batch_size):
-        yield from encoder.encoded(waiting[first : first + encode.batch_size])
     if failure is not None:
         raise failure

@@ -16,6 +16,10 @@ class EncodeRequest:
     batch_size: int = 8
     canaries: tuple[int, ...] = ()
     """Drawn clips that ride in the same batches; their spans are numbered on after those of the video."""
+    ticket: int = 0
+    """Comes back with every vector of this request, whichever request it comes with."""
+    is_last: bool = True
+    """Whether a batch that is not full is encoded at once; otherwise its clips wait for those of the next request."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -27,6 +31,8 @@ class Encoding:
     """A clip's unit vector [D] float32, and how it was made."""
 
     vector_D: np.ndarray
+    ticket: int
+    """Of the request that asked for the clip."""
     backend: str
     precision: str
     decode_busy_s: float

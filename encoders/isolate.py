@@ -31,10 +31,15 @@ _PIPE_BYTES = 1 << 20
 _SOURCE_ROOT = Path(__file__).resolve().parent.parent
 
 
+class DecoderDiedError(DecodeError):
+    """The child crashed, hung or ran out of memory; what it had not given back is lost with it."""
+
+
 class IsolatedDecoder:
     """`iter_spans` as a method, in a child process with a deadline and a memory limit.
 
-    `deadline_s` is the longest wait for the next span of a video, so that a long video with many spans is no hang.
+    `deadline_s` is the longest wait for the next sign of life, a span or a clip that waits for its batch, so that a long video
+    with many spans is no hang.
     `decode_function` ("module:function") is what the child calls. `first_request` is asked of every new child before any other,
     with a deadline of minutes: what it loads for that, it keeps. `first_spans` are the answer.
     """
@@ -68,7 +73,10 @@ class IsolatedDecoder:
             self._child = None
 
     def iter_spans(self, request: DecodeRequest) -> Iterator[DecodedSpan]:
-        """Spans that arrived before a crash or timeout are good; the error then stands for the rest of the video."""
+        """Spans that arrived before an error are good; the error then stands for the rest of the video.
+
+        DecoderDiedError where the decoder, not the file, had the last word: other spans of the video may still decode.
+        """
         self.start()
         yield from self._ask(request, self._deadline_s)
 
@@ -93,6 +101,7 @@ class IsolatedDecoder:
                 header, payload = child.receive(deadline_s)
                 if header["kind"] == "span":
                     yield _span(header["span"], payload)
+                if header["kind"] in ("span", "at_work"):
                     continue
                 is_in_step = header["kind"] in ("end", "video_error")
                 break
@@ -102,7 +111,8 @@ class IsolatedDecoder:
         if header["kind"] == "setup_error":
             raise _setup_error(header)
         if header["kind"] != "end":
-            raise DecodeError(header["reason"], header["detail"])
+            kind = DecoderDiedError if header["kind"] == "fatal" else DecodeError
+            raise kind(header["reason"], header["detail"])
 
     def decode(self, request: DecodeRequest) -> DecodedClips:
         """All spans as one block, as `decode_clips` gives them."""

@@ -26,6 +26,8 @@ from encoders.frame_plan import Span
 from encoders.media import DecodeError, DecodeSetupError, MediaLimits
 from encoders.sampling import SamplingConfig
 
+IterSpans = Callable[[DecodeRequest], Iterator[DecodedSpan | None]]
+"""None = at work, with nothing to give back yet."""
 HEADER_LENGTH = struct.Struct(">I")
 # The alarm is for a child whose parent is gone; a living parent kills first.
 _ALARM_SLACK_S = 5.0
@@ -120,9 +122,7 @@ def main(argv: list[str] | None = None) -> None:
             os._exit(0)
 
 
-def _answer(
-    line: bytes, replies: BinaryIO, iter_spans: Callable[[DecodeRequest], Iterator[DecodedSpan]]
-) -> bool:
+def _answer(line: bytes, replies: BinaryIO, iter_spans: IterSpans) -> bool:
     """False when this process should not be used again."""
     values = json.loads(line)
     deadline_s = values["deadline_s"] + _ALARM_SLACK_S
@@ -131,8 +131,10 @@ def _answer(
         for span in iter_spans(request_from_dict(values["request"])):
             # A reader that takes its time must not look like a decoder that hangs.
             signal.setitimer(signal.ITIMER_REAL, 0)
-            header = {"kind": "span", "span": span_to_dict(span)}
-            write_message(replies, header, _payload(span))
+            if span is None:
+                write_message(replies, {"kind": "at_work"})
+            else:
+                write_message(replies, {"kind": "span", "span": span_to_dict(span)}, _payload(span))
             signal.setitimer(signal.ITIMER_REAL, deadline_s)
         reply = {"kind": "end"}
     except DecodeError as error:
@@ -156,7 +158,7 @@ def _setup_error(error: Exception) -> dict[str, Any]:
     return {"kind": "setup_error", "detail": str(error), "is_import_error": is_import_error}
 
 
-def _named_function(name: str) -> Callable[[DecodeRequest], Iterator[DecodedSpan]]:
+def _named_function(name: str) -> IterSpans:
     module, _, function = name.partition(":")
     return getattr(importlib.import_module(module), function)
 

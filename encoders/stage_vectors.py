@@ -4,28 +4,27 @@ D vector width.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any
 
 import numpy as np
 
-from encoders.decode import DecodedSpan, DecodeError, DecodeRequest
+from encoders.decode import DecodedSpan, DecodeError
 from encoders.encode_request import EncodeRequest, Encoding
-from encoders.isolate import DEFAULT_DEADLINE_S, decoder_for
+from encoders.isolate import DEFAULT_DEADLINE_S, DecoderDiedError, decoder_for
 from encoders.media import DecodeBackendKind, DecodeSetupError
 from encoders.sampling import SamplingConfig
-from encoders.stages import DecodeStage, dead_columns, decoded_columns
-
-# The child may be gone after these, and with it what it had decoded and not yet encoded.
-_MAY_BE_FATAL = ("decoder_crashed", "decode_timeout", "limit_exceeded")
+from encoders.stages import MAX_DEATHS, ClipStage, clip_rows_of, dead_columns, decoded_columns
 
 
-class VectorStage(DecodeStage):
-    """DecodeStage whose rows have the columns of an embed stage instead of frames.
+class VectorStage(ClipStage):
+    """As DecodeStage, for rows of several videos at once, and its rows have the columns of an embed stage instead of frames.
 
     Those are embedding (float32 [D], zeros when dead), embed_backend, embed_precision, embed_busy_s, canary_min_cosine and
-    embed_ceiling_per_s. The clips of one video share batches. After a crash or a hang the clips that were not back yet are done
-    again, one by one, so that whatever decodes has its vector. A broken encoder raises DecodeSetupError.
+    embed_ceiling_per_s. Clips of several videos share batches, so rows come with those of a later video, at the latest by
+    `flush`. After a crash or a hang, each clip that was not back is asked for alone. A broken encoder raises DecodeSetupError.
     """
 
     def __init__(
@@ -37,27 +36,28 @@ class VectorStage(DecodeStage):
         deadline_s: float = DEFAULT_DEADLINE_S,
         device: str = "cpu",
     ) -> None:
-        super().__init__(sampling=sampling, backend=backend, isolate=False, device=device)
+        super().__init__(sampling=sampling, backend=backend, device=device)
         self._encode = encode
-        self._riders: list[tuple[int, dict[str, Any]]] = []
-        self._riding: tuple[int, ...] = ()
+        self._tickets = count(1)
+        self._asked: dict[int, _Asked] = {}
         self._decode_busy_s = 0.0
         self._encoder = decoder_for(
             device,
             deadline_s=deadline_s,
             decode_function="encoders.clip_vectors:iter_encoded_spans",
-            first_request=replace(super()._request("", ()), encode=replace(encode, canaries=(0,))),
+            first_request=replace(self._request("", ()), encode=replace(encode, canaries=(0,))),
         )
-        self._iter_spans = self._iter_encoded
         self._encoder.start()
         (first,) = self._encoder.first_spans
         if first.encoding is None:
             raise DecodeSetupError("the encoder gave a canary no vector")
         self._first: Encoding = first.encoding
 
-    def ride(self, canaries: Sequence[tuple[int, dict[str, Any]]]) -> None:
-        """Drawn clips (number, row) that share a batch with clips of the next video; their rows come out with its rows."""
-        self._riders = list(canaries)
+    def __call__(self, videos: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Rows of videos in; the rows of all their clips when it ends."""
+        for row in videos:
+            yield from self.clips(row["video_uri"], clip_rows_of(row))
+        yield from self.flush()
 
     def close(self) -> None:
         """End the process; the stage cannot be called again."""
@@ -67,44 +67,90 @@ class VectorStage(DecodeStage):
         """Seconds spent on decoding so far."""
         return self._decode_busy_s
 
-    def _clips(
-        self, video_uri: str, clip_rows: Sequence[dict[str, Any]]
+    def clips(
+        self,
+        video: str,
+        clip_rows: Sequence[dict[str, Any]],
+        *,
+        canaries: Sequence[tuple[int, dict[str, Any]]] = (),
+        opened: ExitStack | None = None,
     ) -> Iterator[dict[str, Any]]:
-        riders, self._riders = self._riders, []
-        self._riding = tuple(number for number, _ in riders)
-        yield from super()._clips(video_uri, [*clip_rows, *(row for _, row in riders)])
+        """Rows that are ready, of this video and of earlier ones.
 
-    def _request(self, video_uri: str, clip_rows: Sequence[dict[str, Any]]) -> DecodeRequest:
-        num_spans = len(clip_rows) - len(self._riding)
-        request = super()._request(video_uri, clip_rows[:num_spans])
-        return replace(request, encode=replace(self._encode, canaries=self._riding))
-
-    def _iter_encoded(self, request: DecodeRequest) -> Iterator[DecodedSpan]:
-        encode = request.encode
-        assert encode is not None  # _request sets it
-        num_spans = len(request.spans)
-        waiting = dict.fromkeys(range(num_spans + len(encode.canaries)))
+        `canaries` are drawn clips (number, row) that share a batch with its clips. `opened` is closed with its last clip.
+        """
+        asked = _Asked(
+            video=video,
+            spans=dict(enumerate(clip_rows)),
+            canaries={
+                len(clip_rows) + i: (number, row) for i, (number, row) in enumerate(canaries)
+            },
+            opened=opened or ExitStack(),
+        )
         try:
-            for span in self._encoder.iter_spans(request):
-                del waiting[span.number]
-                yield span
-        except DecodeError as error:
-            if error.reason not in _MAY_BE_FATAL:
-                raise
-        else:
+            yield from self._answers(asked, is_last=False)
+        except DecoderDiedError as error:
+            yield from self._one_by_one(error)
+
+    def flush(self) -> Iterator[dict[str, Any]]:
+        """The rows that still wait for a full batch."""
+        if not self._asked:
             return
-        riders = [number for number in waiting if number >= num_spans]
-        if riders:  # first, and without the video
-            canaries = tuple(encode.canaries[number - num_spans] for number in riders)
-            alone = replace(request, spans=(), encode=replace(encode, canaries=canaries))
-            for span in self._encoder.iter_spans(alone):
-                yield replace(span, number=riders[span.number])
-        lost = [number for number in waiting if number < num_spans]
-        if lost:
-            one_by_one = replace(encode, batch_size=1, canaries=())
-            spans = tuple(request.spans[number] for number in lost)
-            for span in self._encoder.iter_spans(replace(request, spans=spans, encode=one_by_one)):
-                yield replace(span, number=lost[span.number])
+        try:
+            yield from self._answers(_Asked(video="", spans={}, canaries={}), is_last=True)
+        except DecoderDiedError as error:
+            yield from self._one_by_one(error)
+
+    def _answers(self, asked: "_Asked", *, is_last: bool) -> Iterator[dict[str, Any]]:
+        """Ask, and what comes back meanwhile. DecoderDiedError leaves what did not come in `_asked`."""
+        ticket = next(self._tickets)
+        self._asked[ticket] = asked
+        request = self._request(asked.video, list(asked.spans.values()))
+        encode = replace(
+            self._encode,
+            canaries=tuple(number for number, _ in asked.canaries.values()),
+            ticket=ticket,
+            is_last=is_last,
+        )
+        try:
+            for span in self._encoder.iter_spans(replace(request, encode=encode)):
+                yield self._row(ticket if span.encoding is None else span.encoding.ticket, span)
+        except DecoderDiedError:
+            raise
+        except DecodeError as error:
+            for row in asked.rows():
+                yield row | self._dead(error, self._backend, 0.0)
+            asked.clear()
+        self._forget_done()
+
+    def _row(self, ticket: int, span: DecodedSpan) -> dict[str, Any]:
+        asked = self._asked[ticket]
+        num_new = max(
+            span.num_frames_decoded - asked.num_decoded, 0
+        )  # spans that failed come early
+        asked.num_decoded += num_new
+        return asked.take(span.number) | self._outcome(span, 0.0) | {"frames_decoded": num_new}
+
+    def _forget_done(self) -> None:
+        for ticket in [ticket for ticket, asked in self._asked.items() if asked.is_done]:
+            self._asked.pop(ticket).opened.close()
+
+    def _one_by_one(self, death: DecodeError) -> Iterator[dict[str, Any]]:
+        """What was lost with the process, each clip alone: the one that killed it dies again, the others live."""
+        lost, self._asked = self._asked, {}
+        for asked in lost.values():
+            num_deaths = 0
+            for one in asked.each_alone():
+                if num_deaths < MAX_DEATHS:
+                    try:
+                        yield from self._answers(one, is_last=True)
+                        continue
+                    except DecoderDiedError as error:
+                        num_deaths, death = num_deaths + 1, error
+                        self._asked.clear()
+                for row in one.rows():
+                    yield row | self._dead(death, self._backend, 0.0)
+            asked.opened.close()
 
     def _outcome(self, span: DecodedSpan, busy_s: float) -> dict[str, Any]:
         if span.error is not None or span.encoding is None:
@@ -120,6 +166,40 @@ class VectorStage(DecodeStage):
             self._first, vector_D=np.zeros_like(self._first.vector_D), embed_busy_s=0.0
         )
         return dead_columns(error, backend, busy_s) | _encoded_columns(nothing)
+
+
+@dataclass(kw_only=True, slots=True)
+class _Asked:
+    """Clips of a video that are on their way through the process, by span number; canaries are numbered on after its spans."""
+
+    video: str
+    spans: dict[int, dict[str, Any]]
+    canaries: dict[int, tuple[int, dict[str, Any]]]
+    opened: ExitStack = field(default_factory=ExitStack)
+    num_decoded: int = 0
+
+    @property
+    def is_done(self) -> bool:
+        return not self.spans and not self.canaries
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [*self.spans.values(), *(row for _, row in self.canaries.values())]
+
+    def take(self, number: int) -> dict[str, Any]:
+        if number in self.spans:
+            return self.spans.pop(number)
+        return self.canaries.pop(number)[1]
+
+    def clear(self) -> None:
+        self.spans.clear()
+        self.canaries.clear()
+
+    def each_alone(self) -> "Iterator[_Asked]":
+        """Canaries first: they need no video."""
+        for canary in self.canaries.values():
+            yield _Asked(video="", spans={}, canaries={0: canary})
+        for row in self.spans.values():
+            yield _Asked(video=self.video, spans={0: row}, canaries={})
 
 
 def _encoded_columns(encoding: Encoding) -> dict[str, Any]:

@@ -22,11 +22,13 @@ from encoders.decode import (
     Span,
     iter_spans,
 )
-from encoders.isolate import DEFAULT_DEADLINE_S, IsolatedDecoder, decoder_for
+from encoders.isolate import DEFAULT_DEADLINE_S, DecoderDiedError, IsolatedDecoder, decoder_for
 from encoders.sampling import SamplingConfig
 
 # Columns of a video row that become columns of a clip row under another name.
 _CLIP_COLUMNS = ("clip_ids", "starts_s", "ends_s")
+MAX_DEATHS = 3
+"""Of decoders that one video may cost after the first, while its clips are asked for one by one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +55,63 @@ class DeadLetter:
         )
 
 
-class DecodeStage:
+class ClipStage:
+    """What the stages that decode have in common: rows of a video's clips in, the same rows with their outcomes out."""
+
+    def __init__(
+        self, *, sampling: SamplingConfig, backend: DecodeBackendKind, device: str = "cpu"
+    ) -> None:
+        if sampling.frame_size is None:
+            raise ValueError("sampling.frame_size is None; a stage needs clips of one size")
+        self._sampling = sampling
+        self._backend: DecodeBackendKind = backend
+        self._device = device
+        self._limits = MediaLimits()
+
+    def clips(self, video: str, clip_rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """The rows that are ready; `video` is where it lies on this machine.
+
+        After a crash or a hang, each clip that had not come is asked for alone: a bad one costs no neighbour, and what a kill from
+        outside took comes back.
+        """
+        raise NotImplementedError
+
+    def flush(self) -> Iterator[dict[str, Any]]:
+        """Rows that still wait for those of other videos."""
+        yield from ()
+
+    def busy_clock_s(self) -> float:
+        """A clock of the decoding of this stage."""
+        raise NotImplementedError
+
+    def dead_rows(
+        self, clip_rows: Sequence[dict[str, Any]], error: DecodeError, *, stage: str
+    ) -> Iterator[dict[str, Any]]:
+        """All clips of a video that failed before it could be decoded."""
+        for clip in clip_rows:
+            yield clip | self._dead(error, self._backend, 0.0) | {"dead_stage": stage}
+
+    def _request(self, video: str, clip_rows: Sequence[dict[str, Any]]) -> DecodeRequest:
+        return DecodeRequest(
+            video=video,
+            spans=tuple(
+                Span(
+                    start_s=clip["start_s"],
+                    end_s=None if math.isnan(clip["end_s"]) else clip["end_s"],
+                )
+                for clip in clip_rows
+            ),
+            sampling=self._sampling,
+            backend=self._backend,
+            limits=self._limits,
+            device=self._device,
+        )
+
+    def _dead(self, error: DecodeError, backend: str, busy_s: float) -> dict[str, Any]:
+        raise NotImplementedError
+
+
+class DecodeStage(ClipStage):
     """One video row in, one row per clip out, in the order in which the clips are ready.
 
     In: video_uri, clip_ids, starts_s, ends_s (None or NaN = to the end), and any other columns, which every clip row repeats.
@@ -70,12 +128,7 @@ class DecodeStage:
         deadline_s: float = DEFAULT_DEADLINE_S,
         device: str = "cpu",
     ) -> None:
-        if sampling.frame_size is None:
-            raise ValueError("sampling.frame_size is None; a stage needs clips of one size")
-        self._sampling = sampling
-        self._backend: DecodeBackendKind = backend
-        self._device = device
-        self._limits = MediaLimits()
+        super().__init__(sampling=sampling, backend=backend, device=device)
         self._iter_spans = iter_spans
         self._decoder: IsolatedDecoder | None = None
         if isolate:
@@ -83,55 +136,53 @@ class DecodeStage:
             self._iter_spans = self._decoder.iter_spans
 
     def __call__(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        yield from self._clips(row["video_uri"], clip_rows_of(row))
+        yield from self.clips(row["video_uri"], clip_rows_of(row))
 
-    def _clips(
-        self, video_uri: str, clip_rows: Sequence[dict[str, Any]]
+    def clips(self, video: str, clip_rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """See ClipStage; all rows of the video."""
+        waiting = dict(enumerate(clip_rows))
+        try:
+            yield from self._decoded(video, clip_rows, waiting)
+            return
+        except DecoderDiedError as error:
+            death = error
+        num_deaths = 0
+        for row in waiting.values():
+            if num_deaths < MAX_DEATHS:
+                try:
+                    yield from self._decoded(video, [row], {0: row})
+                    continue
+                except DecoderDiedError as error:
+                    num_deaths, death = num_deaths + 1, error
+            yield row | self._dead(death, self._backend, 0.0)
+
+    def _decoded(
+        self,
+        video: str,
+        clip_rows: Sequence[dict[str, Any]],
+        waiting: dict[int, dict[str, Any]],
     ) -> Iterator[dict[str, Any]]:
-        waiting = set(range(len(clip_rows)))
+        """What came is taken out of `waiting`. DecoderDiedError leaves the rest there."""
         started, num_decoded = time.perf_counter(), 0
         try:
-            for span in self._iter_spans(self._request(video_uri, clip_rows)):
-                waiting.discard(span.number)
+            for span in self._iter_spans(self._request(video, clip_rows)):
+                del waiting[span.number]
                 outcome = self._outcome(span, time.perf_counter() - started)
-                if span.num_frames_decoded < num_decoded:  # counted anew after a crash
-                    num_decoded = 0
                 outcome["frames_decoded"] = span.num_frames_decoded - num_decoded
                 yield clip_rows[span.number] | outcome
                 started, num_decoded = time.perf_counter(), span.num_frames_decoded
+        except DecoderDiedError:
+            raise
         except DecodeError as error:
             busy_s = (time.perf_counter() - started) / max(len(waiting), 1)
-            for number in sorted(waiting):
-                yield clip_rows[number] | self._dead(error, self._backend, busy_s)
+            for row in waiting.values():
+                yield row | self._dead(error, self._backend, busy_s)
 
     def busy_clock_s(self) -> float:
-        """A clock of the work of this stage: CPU-seconds, its child's included; seconds where it uses a GPU or more threads."""
+        """CPU-seconds, its child's included; seconds where it uses a GPU or more threads."""
         if self._device != "cpu" or self._backend == "dali":
             return time.perf_counter()
         return time.process_time() + (0.0 if self._decoder is None else self._decoder.cpu_s())
-
-    def dead_rows(
-        self, row: dict[str, Any], error: DecodeError, *, stage: str
-    ) -> Iterator[dict[str, Any]]:
-        """All clips of a video that failed before it could be decoded."""
-        for clip in clip_rows_of(row):
-            yield clip | self._dead(error, self._backend, 0.0) | {"dead_stage": stage}
-
-    def _request(self, video_uri: str, clip_rows: Sequence[dict[str, Any]]) -> DecodeRequest:
-        return DecodeRequest(
-            video=video_uri,
-            spans=tuple(
-                Span(
-                    start_s=clip["start_s"],
-                    end_s=None if math.isnan(clip["end_s"]) else clip["end_s"],
-                )
-                for clip in clip_rows
-            ),
-            sampling=self._sampling,
-            backend=self._backend,
-            limits=self._limits,
-            device=self._device,
-        )
 
     def _outcome(self, span: DecodedSpan, busy_s: float) -> dict[str, Any]:
         if span.error is not None or span.frames_THWC is None:

@@ -38,8 +38,8 @@ class IndexConfig:
     bulk_import: str = ""
     """A folder or s3:// prefix that the Milvus server reads itself, under the same path or as its own bucket: rows go in as
     Parquet files, for a first load. Measure first: on one machine upserts are faster."""
-    batch_size: int = 8
-    """Clips that are embedded at once."""
+    batch_size: int = 0
+    """Clips that are embedded at once; 0 = by their bytes, 16 MiB of frames on a CPU and 128 MiB on a GPU, at most 64 clips."""
     decode_deadline_s: float = 120.0
     """A video that takes longer becomes a dead letter (decode_timeout)."""
     workers: WorkerOptions = field(default_factory=WorkerOptions)
@@ -50,8 +50,10 @@ class IndexConfig:
     """Delete rows of clips that the archive does not have any more."""
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size is {self.batch_size}; it must be at least 1")
+        if self.batch_size < 0:
+            raise ValueError(
+                f"batch_size is {self.batch_size}; it must be at least 1, or 0 = choose"
+            )
         if self.bulk_import and is_lite(self.milvus_uri):
             raise ValueError(
                 f"bulk_import is {self.bulk_import!r}, and Milvus Lite ({self.milvus_uri!r}) imports nothing; leave it out, "

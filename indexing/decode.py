@@ -1,15 +1,16 @@
 """The decode stage of an archive: fetched videos from the cache, canaries among the clips, and how fast one worker can be."""
 
 import math
-from collections.abc import Iterator
-from itertools import chain
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from itertools import chain, islice
 from typing import Any
 
 from encoders.canaries import draw_canaries
 from encoders.media import DecodeError
 from encoders.sampling import SamplingConfig
 from encoders.stage_vectors import VectorStage
-from encoders.stages import DecodeStage, clip_rows_of
+from encoders.stages import ClipStage, DecodeStage, clip_rows_of
 from indexing.canary_rows import canary_number
 from indexing.fetch import FetchCache, FetchOptions, stamp_of_row
 from indexing.sources import is_remote
@@ -18,8 +19,8 @@ _PROBE_SPANS = 4
 _PLAN_COLUMNS = ("fetch_uri", "size_bytes", "version", "canaries")
 
 
-class ArchiveDecodeStage(DecodeStage):
-    """DecodeStage for rows of `make_shards` and `add_canaries`.
+class _ArchiveStage(ClipStage):
+    """For rows of `make_shards` and `add_canaries`.
 
     Adds `decode_ceiling_per_s`: clips per second of this worker with a core (or its GPU) to itself, measured in the first
     moments of its life, 0 = not known.
@@ -27,61 +28,65 @@ class ArchiveDecodeStage(DecodeStage):
 
     def __init__(self, *, sampling: SamplingConfig, fetch: FetchOptions, **others: Any) -> None:
         super().__init__(sampling=sampling, **others)
-        self._canary_frames = draw_canaries(sampling)
         self._fetch = fetch
         self._cache: FetchCache | None = None
         self._ceiling_per_s: float | None = None
 
-    def __call__(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        plain = {name: value for name, value in row.items() if name not in _PLAN_COLUMNS}
-        plain = {"fetch_busy_s": 0.0, "fetch_bytes": 0} | plain
-        plain["fetch_busy_s"] = plain["fetch_busy_s"] / max(len(row["clip_ids"]), 1)
-        plain["fetch_bytes"] = plain["fetch_bytes"] / max(len(row["clip_ids"]), 1)
-        for clip in self._with_canaries(row, plain):
-            yield clip | {"decode_ceiling_per_s": self._ceiling_per_s or 0.0}
-
-    def _with_canaries(
-        self, row: dict[str, Any], plain: dict[str, Any]
-    ) -> Iterator[dict[str, Any]]:
-        clips = self._decoded(row, plain)
-        first = next(clips, None)  # canaries travel in the middle of a block
-        canaries = (self._canary_row(clip_id, plain) for clip_id in row["canaries"])
-        yield from chain([first] if first is not None else [], canaries, clips)
-
-    def _decoded(self, row: dict[str, Any], plain: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def _open(self, row: dict[str, Any], opened: ExitStack) -> str:
+        """Where the video lies on this machine while `opened` is; DecodeError where it cannot be fetched."""
         if not is_remote(row["video_uri"]):
-            self._measure(plain)
-            yield from super().__call__(plain)
-            return
+            return row["video_uri"]
         self._cache = self._cache or FetchCache(self._fetch)
-        try:
-            with self._cache.local_copy(
-                row["fetch_uri"], row["content_hash"], stamp_of_row(row)
-            ) as path:
-                local = plain | {"video_uri": str(path)}
-                self._measure(local)
-                for clip in super().__call__(local):
-                    yield clip | {"video_uri": row["video_uri"]}
-        except DecodeError as error:  # of the fetch: those of decoding are rows already
-            yield from self.dead_rows(plain, error, stage="fetch")
+        copy = self._cache.local_copy(row["fetch_uri"], row["content_hash"], stamp_of_row(row))
+        return str(opened.enter_context(copy))
 
-    def _measure(self, row: dict[str, Any]) -> None:
+    def _measure(self, video: str, clip_rows: Sequence[dict[str, Any]]) -> None:
         """Once: a few clips of the first video, decoded twice, the second time by a child that is warm."""
         if self._ceiling_per_s is not None:
             return
         self._ceiling_per_s = 0.0
-        few = row | {name: row[name][:_PROBE_SPANS] for name in ("clip_ids", "starts_s", "ends_s")}
         rows: list[dict[str, Any]] = []
         seconds = 0.0
         for _ in range(2):
             started = self.busy_clock_s()
-            rows = list(super().__call__(few))
+            rows = [*self.clips(video, clip_rows[:_PROBE_SPANS]), *self.flush()]
             seconds = self.busy_clock_s() - started
             if any(one["dead_reason"] for one in rows):
                 return
             if seconds > 2.0:
                 break
         self._ceiling_per_s = len(rows) / seconds if seconds else 0.0
+
+    def _with_ceiling(self, clips: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        for clip in clips:
+            yield clip | {"decode_ceiling_per_s": self._ceiling_per_s or 0.0}
+
+
+class ArchiveDecodeStage(_ArchiveStage, DecodeStage):
+    """DecodeStage for rows of `make_shards` and `add_canaries`; adds `decode_ceiling_per_s`, see above."""
+
+    def __init__(self, *, sampling: SamplingConfig, **others: Any) -> None:
+        super().__init__(sampling=sampling, **others)
+        self._canary_frames = draw_canaries(sampling)
+
+    def __call__(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        plain = _without_plan(row)
+        with ExitStack() as opened:
+            clips = self._clips_of_row(row, clip_rows_of(plain), opened)
+            first = list(islice(clips, 1))  # canaries travel in the middle of a block
+            canaries = (self._canary_row(clip_id, plain) for clip_id in row["canaries"])
+            yield from self._with_ceiling(chain(first, canaries, clips))
+
+    def _clips_of_row(
+        self, row: dict[str, Any], clip_rows: Sequence[dict[str, Any]], opened: ExitStack
+    ) -> Iterator[dict[str, Any]]:
+        try:
+            video = self._open(row, opened)
+        except DecodeError as error:
+            yield from self.dead_rows(clip_rows, error, stage="fetch")
+            return
+        self._measure(video, clip_rows)
+        yield from self.clips(video, clip_rows)
 
     def _canary_row(self, clip_id: str, plain: dict[str, Any]) -> dict[str, Any]:
         return _canary_clip(clip_id, plain) | {
@@ -97,23 +102,39 @@ class ArchiveDecodeStage(DecodeStage):
         }
 
 
-class ArchiveVectorStage(ArchiveDecodeStage, VectorStage):
-    """ArchiveDecodeStage and the embed stage in one, where both use one device; canaries share a batch with the clips."""
+class ArchiveVectorStage(_ArchiveStage, VectorStage):
+    """The decode and the embed stage in one, where both use one device, for rows of several videos at once.
 
-    def _with_canaries(
-        self, row: dict[str, Any], plain: dict[str, Any]
-    ) -> Iterator[dict[str, Any]]:
-        self.ride(
-            [(canary_number(clip_id), _canary_clip(clip_id, plain)) for clip_id in row["canaries"]]
-        )
-        yield from self._decoded(row, plain)
-        if self._riders:  # their video never came
-            yield from self._clips("", [])
+    Their clips share batches, canaries among them.
+    """
 
-    def _measure(self, row: dict[str, Any]) -> None:
-        riders, self._riders = self._riders, []
-        super()._measure(row)
-        self.ride(riders)
+    def __call__(self, videos: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        for row in videos:
+            yield from self._with_ceiling(self._rows_ready(row))
+        yield from self._with_ceiling(self.flush())
+
+    def _rows_ready(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        plain = _without_plan(row)
+        clip_rows = clip_rows_of(plain)
+        canaries = [(canary_number(name), _canary_clip(name, plain)) for name in row["canaries"]]
+        with ExitStack() as opened:
+            try:
+                video = self._open(row, opened)
+            except DecodeError as error:
+                yield from self.dead_rows(clip_rows, error, stage="fetch")
+                yield from self.clips("", [], canaries=canaries)
+                return
+            self._measure(video, clip_rows)
+            yield from self.clips(video, clip_rows, canaries=canaries, opened=opened.pop_all())
+
+
+def _without_plan(row: dict[str, Any]) -> dict[str, Any]:
+    """What every clip's row repeats of its video's; the cost of fetching is shared by the clips."""
+    plain = {name: value for name, value in row.items() if name not in _PLAN_COLUMNS}
+    num_clips = max(len(row["clip_ids"]), 1)
+    for name in ("fetch_busy_s", "fetch_bytes"):
+        plain[name] = row.get(name, 0.0) / num_clips
+    return plain
 
 
 def _canary_clip(clip_id: str, plain: dict[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,6 @@ from indexing.milvus import ClipCollection
 from indexing.outcomes import outcomes_of_batch
 from indexing.plan import PlannedClip, make_shards
 from indexing.resources import Workers
-from indexing.sources import is_remote
 from indexing.stages import index_stages
 from indexing.write import row_of_batch
 
@@ -56,19 +55,20 @@ class Flow:
         clips_path = self.config.run_dir / _PENDING
         write_clips(clips_path, list(clip_by_id.values()))
         _frames, canaries_ND = read_canaries(self.config.bundle_dir)
-        shards, num_copies = add_canaries(make_shards(pending, self.fetch_uris), len(pending))
+        shards = make_shards(pending, self.fetch_uris, num_workers=self.workers.num_decode)
+        shards, num_copies = add_canaries(shards, len(pending))
         canaries = self._open_canaries()
         stages = index_stages(
             self.config,
             self.card,
             self.workers,
+            shards=shards,
             write_arguments={
                 "address": self.collection.address,
                 "clips_path": str(clips_path.resolve()),
                 "canaries_ND": canaries_ND,
                 "is_bulk": bool(self.config.bulk_import),
             },
-            num_remote=sum(is_remote(shard["video_uri"]) for shard in shards),
         )
         try:
             batches = filter(

@@ -6,12 +6,18 @@ from importlib.util import find_spec
 from typing import Literal
 
 from cluster.connect import RaySession
+from encoders.sampling import SamplingConfig
 
 DecodeChoice = Literal["auto", "pyav", "dali"]
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 ShareChoice = Literal["auto", "on", "off"]
 # One of a GPU's workers decodes while the kernels of the other run.
 _SHARING_PER_GPU = 2
+# Frames of a batch. On a CPU more does not help: what passes from layer to layer leaves the caches.
+_BATCH_BYTES = {"cpu": 16 << 20, "cuda": 128 << 20}
+_MAX_BATCH_CLIPS = 64
+# Of a worker at least: the last ones to come out should keep all workers busy.
+_BATCHES_PER_WORKER = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,7 +58,8 @@ class WorkerOptions:
     num_decode_workers: int = 0
     num_embed_workers: int = 0
     share_device: ShareChoice = "auto"
-    """Decode and encode in the same workers, so that frames stay where they were decoded; auto = on GPUs that decode."""
+    """Decode and encode in the same workers, so that frames stay where they were decoded; auto = where both use the CPU or both a
+    GPU, unless you ask for different numbers of them."""
     num_write_workers: int = 0
     """More than one needs a Milvus server; Milvus Lite takes one writer."""
 
@@ -77,9 +84,17 @@ def choose_workers(options: WorkerOptions, session: RaySession, *, is_lite: bool
         decode = "dali" if on_gpu and _has_dali() else "pyav"
     decode_on_gpu = on_gpu and decode == "dali"
     cpus = max(session.num_cpus, 1.0)
-    is_shared = options.share_device == "on" or (options.share_device == "auto" and decode_on_gpu)
+    wished = {options.num_decode_workers, options.num_embed_workers} - {0}
+    if options.share_device == "on" and len(wished) > 1:
+        raise ValueError(
+            f"num_decode_workers is {options.num_decode_workers} and num_embed_workers {options.num_embed_workers}; where they "
+            "share a device they are the same workers: give one number, or --workers.share-device off"
+        )
+    is_natural = decode_on_gpu == on_gpu and len(wished) < 2
+    is_shared = options.share_device == "on" or (options.share_device == "auto" and is_natural)
     if is_shared:
-        num_embed = num_decode = _num_sharing(options, int(cpus), num_gpus if on_gpu else 0)
+        usual = _SHARING_PER_GPU * num_gpus if on_gpu else int(cpus)
+        num_embed = num_decode = max(wished, default=usual)
     elif on_gpu:
         num_embed = options.num_embed_workers or num_gpus
         spare = max(int(cpus) - num_embed, 1)
@@ -111,12 +126,18 @@ def choose_workers(options: WorkerOptions, session: RaySession, *, is_lite: bool
     return replace(workers, gpus_per_decode=gpu_share, gpus_per_embed=0.0, cpus_per_embed=0.0)
 
 
-def _num_sharing(options: WorkerOptions, num_cpus: int, num_gpus: int) -> int:
-    """Workers that decode and encode. ValueError where the two counts that a person set differ."""
-    wished = {options.num_decode_workers, options.num_embed_workers} - {0}
-    if len(wished) > 1:
-        raise ValueError(
-            f"num_decode_workers is {options.num_decode_workers} and num_embed_workers {options.num_embed_workers}; where they "
-            "share a device they are the same workers: give one number, or --workers.share-device off"
-        )
-    return wished.pop() if wished else _SHARING_PER_GPU * num_gpus or num_cpus
+def clips_per_batch(sampling: SamplingConfig, workers: Workers, num_clips: int) -> int:
+    """As many as the bytes of their frames allow, fewer of an archive so small that workers would wait for a full batch."""
+    if sampling.frame_size is None:
+        raise ValueError("sampling.frame_size is None; a batch needs clips of one size")
+    clip_bytes = sampling.num_frames * sampling.frame_size**2 * 3
+    most = min(_BATCH_BYTES[workers.embed_device] // clip_bytes, _MAX_BATCH_CLIPS)
+    fair = math.ceil(num_clips / (_BATCHES_PER_WORKER * workers.num_embed))
+    return max(min(most, fair), 1)
+
+
+def videos_per_group(batch_size: int, workers: Workers, num_clips: int, num_videos: int) -> int:
+    """Videos whose clips share batches: enough for some full ones, where videos have few clips each; every worker gets groups."""
+    enough = math.ceil(_BATCHES_PER_WORKER * batch_size * num_videos / num_clips)
+    fair = num_videos // (_BATCHES_PER_WORKER * workers.num_decode)
+    return max(min(enough, fair), 1)

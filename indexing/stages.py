@@ -1,6 +1,6 @@
 """The stages of indexing as pools of workers: fetch (where videos are remote), decode, embed (or both in one), write."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,8 @@ from indexing.config import IndexConfig
 from indexing.decode import ArchiveDecodeStage, ArchiveVectorStage
 from indexing.embed import CheckedEmbedStage
 from indexing.fetch import FetchStage
-from indexing.resources import Workers
+from indexing.resources import Workers, clips_per_batch, videos_per_group
+from indexing.sources import is_remote
 from indexing.write import WriteStage
 
 
@@ -20,10 +21,13 @@ def index_stages(
     card: BundleCard,
     workers: Workers,
     *,
+    shards: Sequence[Mapping[str, Any]],
     write_arguments: Mapping[str, Any],
-    num_remote: int,
 ) -> list[Stage]:
-    """`write_arguments` say where the rows go; `num_remote` videos have to be fetched."""
+    """For these shards; `write_arguments` say where the rows go."""
+    num_remote = sum(is_remote(shard["video_uri"]) for shard in shards)
+    num_clips = sum(len(shard["clip_ids"]) for shard in shards)
+    batch_size = config.batch_size or clips_per_batch(card.sampling, workers, num_clips)
     fetch = Stage(
         name="fetch",
         factory=FetchStage,
@@ -59,19 +63,21 @@ def index_stages(
         num_workers=workers.num_embed,
         num_cpus=workers.cpus_per_embed,
         num_gpus=workers.gpus_per_embed,
-        batch_size=config.batch_size,
+        batch_size=batch_size,
     )
     encode = EncodeRequest(
         bundle_dir=bundle_dir,
         backend=config.backend,
         num_threads=1,
-        batch_size=config.batch_size,
+        batch_size=batch_size,
     )
     both = replace(
         decode,
         name="decode_embed",
         factory=ArchiveVectorStage,
         arguments={**decode.arguments, "encode": encode, "device": workers.embed_device},
+        kind="groups",
+        batch_size=videos_per_group(batch_size, workers, num_clips, len(shards)),
     )
     return [
         *([fetch] if num_remote else []),
@@ -86,6 +92,6 @@ def index_stages(
             },
             num_workers=workers.num_write,
             num_cpus=0.0,
-            batch_size=max(config.batch_size, 32),
+            batch_size=max(batch_size, 32),
         ),
     ]

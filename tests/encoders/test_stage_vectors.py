@@ -2,7 +2,9 @@
 
 import shutil
 import textwrap
+from contextlib import ExitStack
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from encoders.decode import DecodeRequest, Span
 from encoders.encode_request import EncodeRequest
 from encoders.media import DecodeSetupError
 from encoders.stage_vectors import VectorStage
-from encoders.stages import DecodeStage
+from encoders.stages import DecodeStage, clip_rows_of
 
 VP9 = {"codec": "libvpx-vp9", "options": {"g": "20", "cpu-used": "8"}}
 CLIPS = [("late", 3, 4), ("outside", 30, 40), ("early", 0, 1), ("middle", 1, 2)]
@@ -34,6 +36,12 @@ def video_row(video, clips) -> dict:
 def rider(number: int) -> tuple[int, dict]:
     row = {"video_uri": "", "clip_id": f"canary-{number}", "start_s": 0.0, "end_s": 1.0, "shard": 7}
     return number, row
+
+
+def rows_with(stage, row, canaries) -> dict[str, dict]:
+    """All rows of a video with canaries among its clips, and of what waited before it."""
+    clips = stage.clips(row["video_uri"], clip_rows_of(row), canaries=canaries)
+    return {one["clip_id"]: one for one in chain(clips, stage.flush())}
 
 
 @pytest.fixture
@@ -65,8 +73,7 @@ def test_the_rows_are_those_of_two_stages(
         pytest.importorskip("nvidia.dali", reason="the extra `dali` is not installed")
     video = make_video(f"{decode}.mp4", num_frames=100, **spec)
     stage = make_stage(decode=decode, batch_size=batch_size, backend=backend)
-    stage.ride([rider(3), rider(5)])
-    rows = {row["clip_id"]: row for row in stage(video_row(video, CLIPS))}
+    rows = rows_with(stage, video_row(video, CLIPS), [rider(3), rider(5)])
     two = DecodeStage(sampling=read_card(exported_video_bundle).sampling, backend=decode)
     expected = {row["clip_id"]: row for row in two(video_row(video, CLIPS))}
     assert rows.keys() == expected.keys() | {"canary-3", "canary-5"}
@@ -97,8 +104,55 @@ def test_the_rows_are_those_of_two_stages(
         np.testing.assert_allclose(
             rows[f"canary-{number}"]["embedding"], canaries_ND[number], atol=1e-5
         )
-    (again,) = stage(video_row(video, CLIPS[:1]))
+    (again,) = stage([video_row(video, CLIPS[:1])])
     assert again["clip_id"] == "late"
+
+
+def test_clips_of_several_videos_share_batches(exported_video_bundle, make_stage, make_video):
+    """Three videos of two clips in batches of four: two batches, and every clip has the vector of its own frames."""
+    videos = [make_video(f"{n}.mp4", num_frames=60 + 10 * n) for n in range(3)]
+    given = [video_row(video, [(f"{n}a", 0, 1), (f"{n}b", 1, 2)]) for n, video in enumerate(videos)]
+    stage = make_stage(batch_size=4)
+    closed = []
+    ready = []
+    for n, row in enumerate(given):
+        opened = ExitStack()
+        opened.callback(closed.append, n)
+        for one in stage.clips(row["video_uri"], clip_rows_of(row), opened=opened):
+            ready.append((n, one["clip_id"]))
+    # The first full batch comes with the second video, which lets go of both.
+    assert sorted(ready) == [(1, "0a"), (1, "0b"), (1, "1a"), (1, "1b")]
+    assert closed == [0, 1]
+    assert sorted(row["clip_id"] for row in stage.flush()) == ["2a", "2b"]
+    assert closed == [0, 1, 2]
+    assert list(stage.flush()) == []
+
+    found = {row["clip_id"]: row for row in stage(given)}
+    expected = {row["clip_id"]: row for one in given for row in stage([one])}
+    assert found.keys() == expected.keys()
+    for clip_id, row in found.items():
+        assert row["video_uri"] == expected[clip_id]["video_uri"]
+        assert row["frames_decoded"] == expected[clip_id]["frames_decoded"] > 0
+        np.testing.assert_allclose(row["embedding"], expected[clip_id]["embedding"], atol=1e-6)
+    vectors = np.stack([row["embedding"] for row in found.values()])
+    assert len(np.unique(vectors.round(4), axis=0)) > 1
+
+
+def test_a_bad_video_between_good_ones_costs_only_itself(tmp_path, make_stage, make_video):
+    (tmp_path / "text.mp4").write_text("no video at all, however long the text is")
+    good = [make_video(f"{n}.mp4", num_frames=60) for n in range(2)]
+    given = [
+        video_row(good[0], [("0a", 0, 1)]),
+        video_row(tmp_path / "text.mp4", [("bad", 0, 1)]),
+        video_row(good[1], [("1a", 0, 1), ("outside", 50, 60)]),
+    ]
+    rows = {row["clip_id"]: row["dead_reason"] for row in make_stage(batch_size=8)(given)}
+    assert rows == {
+        "0a": "",
+        "bad": "container_not_allowed",
+        "1a": "",
+        "outside": "span_outside_video",
+    }
 
 
 PLANTED = """
@@ -106,32 +160,24 @@ import os, time
 from encoders import clip_vectors
 from encoders.media import DecodeError
 
-real = clip_vectors.iter_device_spans
+real = clip_vectors.iter_spans
 
 def faulty(request):
     for span in real(request):
-        if span.number == len(request.spans) - 1 and "FAULT" in request.video:
+        if request.spans[span.number].start_s == 2 and "FAULT" in request.video:
             if "abort" in request.video: os.abort()
             if "hang" in request.video: time.sleep(1000)
             raise DecodeError("corrupt_container", "planted")
         yield span
 
-clip_vectors.iter_device_spans = faulty
+clip_vectors.iter_spans = faulty
 iter_encoded_spans = clip_vectors.iter_encoded_spans
 """
 
 
-@pytest.mark.parametrize(
-    ("fault", "reason"),
-    [
-        ("abort", "decoder_crashed"),
-        ("hang", "decode_timeout"),
-        ("error", "corrupt_container"),
-    ],
-)
-def test_what_was_decoded_before_a_fault_has_its_vector(
-    tmp_path, monkeypatch, make_stage, make_video, fault, reason
-):
+@pytest.fixture
+def make_faulty_stage(tmp_path, monkeypatch, make_stage):
+    """Its process dies, hangs or fails at the clip that starts at 2 s, if the video's name says so."""
     (tmp_path / "planted.py").write_text(textwrap.dedent(PLANTED))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     real = VectorStage.__init__.__globals__["decoder_for"]
@@ -140,30 +186,56 @@ def test_what_was_decoded_before_a_fault_has_its_vector(
         "decoder_for",
         lambda *a, **b: real(*a, **b | {"decode_function": "planted:iter_encoded_spans"}),
     )
-    stage = make_stage(deadline_s=2.0)
+    return lambda: make_stage(deadline_s=2.0)
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason", "is_next_alive"),
+    [
+        ("abort", "decoder_crashed", True),
+        ("hang", "decode_timeout", True),
+        ("error", "corrupt_container", False),  # of the file itself, as it is told
+    ],
+)
+def test_a_fault_costs_no_neighbour(
+    tmp_path, make_faulty_stage, make_video, fault, reason, is_next_alive
+):
+    """Neither those of its video, before and after it, nor those of an earlier one that waited for a full batch."""
+    stage = make_faulty_stage()
     good = make_video("good.mp4", num_frames=100)
     bad = shutil.copy(good, tmp_path / f"FAULT-{fault}.mp4")
-    clips = [("a", 0, 1), ("b", 1, 2), ("c", 2, 3)]
-    stage.ride([rider(0)])
-    rows = {row["clip_id"]: row for row in stage(video_row(bad, clips))}
+    clips = [("a", 0, 1), ("b", 1, 2), ("c", 2, 3), ("d", 3, 4)]
+    before = list(stage.clips(str(good), clip_rows_of(video_row(good, [("before", 1, 2)]))))
+    assert before == []
+    rows = rows_with(stage, video_row(bad, clips), [rider(0)])
     assert {name: row["dead_reason"] for name, row in rows.items()} == {
+        "before": "",
         "a": "",
         "b": "",
         "c": reason,
+        "d": "" if is_next_alive else reason,
         "canary-0": "",
     }
     assert all(row["frames_decoded"] >= 0 for row in rows.values())
-    clean = {row["clip_id"]: row for row in stage(video_row(good, clips))}
-    for name in ("a", "b"):
-        np.testing.assert_array_equal(rows[name]["embedding"], clean[name]["embedding"])
+    clean = {row["clip_id"]: row for row in stage([video_row(good, clips)])}
+    for name in ("a", "b", *(["d"] if is_next_alive else [])):
+        np.testing.assert_allclose(rows[name]["embedding"], clean[name]["embedding"], atol=1e-6)
+    np.testing.assert_allclose(rows["before"]["embedding"], clean["b"]["embedding"], atol=1e-6)
+
+
+def test_a_video_whose_every_clip_kills_is_given_up(tmp_path, make_faulty_stage, make_video):
+    stage = make_faulty_stage()
+    bad = shutil.copy(make_video("good.mp4", num_frames=100), tmp_path / "FAULT-abort.mp4")
+    row = video_row(bad, [(f"{n}", 2, 3) for n in range(6)])
+    rows = list(stage([row]))
+    assert sorted(one["clip_id"] for one in rows) == [f"{n}" for n in range(6)]
+    assert {one["dead_reason"] for one in rows} == {"decoder_crashed"}
 
 
 def test_a_file_that_is_no_video_costs_no_canary(tmp_path, make_stage):
     (tmp_path / "text.mp4").write_text("no video at all, however long the text is")
-    stage = make_stage()
-    stage.ride([rider(1)])
-    rows = list(stage(video_row(tmp_path / "text.mp4", CLIPS[:2])))
-    assert sorted((row["clip_id"], row["dead_reason"]) for row in rows) == [
+    found = rows_with(make_stage(), video_row(tmp_path / "text.mp4", CLIPS[:2]), [rider(1)])
+    assert sorted((row["clip_id"], row["dead_reason"]) for row in found.values()) == [
         ("canary-1", ""),
         ("late", "container_not_allowed"),
         ("outside", "container_not_allowed"),

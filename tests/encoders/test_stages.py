@@ -10,7 +10,7 @@ import pytest
 from encoders.decode import Span, decode_clips
 from encoders.isolate import IsolatedDecoder
 from encoders.sampling import SamplingConfig
-from encoders.stages import DeadLetter, DecodeStage, EmbedStage
+from encoders.stages import MAX_DEATHS, DeadLetter, DecodeStage, EmbedStage
 
 SAMPLING = SamplingConfig(num_frames=4, frame_size=16)
 
@@ -63,26 +63,52 @@ def test_a_bad_video_is_a_dead_letter_for_each_of_its_clips(tmp_path, make_video
     assert good.keys() == bad[0].keys()
 
 
-def test_a_crash_keeps_the_clips_before_it(tmp_path, monkeypatch, make_video):
+@pytest.fixture
+def crashing_stage(tmp_path, monkeypatch):
+    """Its decoder dies at every clip that starts at 1 s, and counts its deaths."""
     (tmp_path / "planted_crash.py").write_text(
         "import os\nfrom encoders.decode import iter_spans\n"
-        "def crash_after_one(request):\n"
+        "def crash_at_one(request):\n"
         "    for span in iter_spans(request):\n"
-        "        if span.number == 1: os.abort()\n"
+        "        if request.spans[span.number].start_s == 1:\n"
+        f"            open({str(tmp_path / 'deaths')!r}, 'a').write('x')\n"
+        "            os.abort()\n"
         "        yield span\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     stage = DecodeStage(sampling=SAMPLING)
-    decoder = IsolatedDecoder(deadline_s=30, decode_function="planted_crash:crash_after_one")
+    decoder = IsolatedDecoder(deadline_s=30, decode_function="planted_crash:crash_at_one")
     monkeypatch.setattr(stage, "_iter_spans", decoder.iter_spans)
-    video = make_video("a.mp4", num_frames=100)
     with decoder:
-        rows = list(stage(video_row(video, [("a", 0, 1), ("b", 1, 2), ("c", 2, 3)])))
-    assert [(row["clip_id"], row["dead_reason"]) for row in rows] == [
-        ("a", ""),
-        ("b", "decoder_crashed"),
-        ("c", "decoder_crashed"),
-    ]
+        yield stage
+
+
+def test_a_crash_costs_no_neighbour(crashing_stage, make_video):
+    video = make_video("a.mp4", num_frames=100)
+    clips = [("a", 0, 1), ("b", 1, 2), ("c", 2, 3), ("d", 1, 3), ("e", 3, 4)]
+    rows = {row["clip_id"]: row for row in crashing_stage(video_row(video, clips))}
+    assert {clip_id: row["dead_reason"] for clip_id, row in rows.items()} == {
+        "a": "",
+        "b": "decoder_crashed",
+        "c": "",
+        "d": "decoder_crashed",
+        "e": "",
+    }
+    direct = decode_clips(video, [Span(start_s=3, end_s=4)], SAMPLING)
+    assert rows["e"]["frames"] == direct.frames_NTHWC[0].tobytes()
+
+
+def test_a_video_whose_every_clip_kills_is_given_up(crashing_stage, make_video, tmp_path):
+    video = make_video("a.mp4", num_frames=100)
+    rows = list(crashing_stage(video_row(video, [(f"{n}", 1, 2) for n in range(9)])))
+    assert [row["clip_id"] for row in rows] == [f"{n}" for n in range(9)]
+    assert {row["dead_reason"] for row in rows} == {"decoder_crashed"}
+    assert (tmp_path / "deaths").read_text() == "x" * (1 + MAX_DEATHS)
+    (alone,) = crashing_stage(video_row(video, [("alone", 1, 2)]))
+    assert alone["dead_reason"] == "decoder_crashed"
+    assert (tmp_path / "deaths").read_text() == "x" * (
+        3 + MAX_DEATHS
+    )  # twice: it may have been a kill
 
 
 def test_a_fallback_is_in_the_row(make_video):

@@ -1,7 +1,8 @@
 import pytest
 
 from cluster.connect import RaySession
-from indexing.resources import WorkerOptions, choose_workers
+from encoders.sampling import SamplingConfig
+from indexing.resources import WorkerOptions, choose_workers, clips_per_batch, videos_per_group
 
 
 def session(cpus: float, gpus: float, nodes: int = 1) -> RaySession:
@@ -34,7 +35,10 @@ def test_the_workers_always_fit_into_what_ray_has(cpus: int, gpus: int, decode) 
         (WorkerOptions(decode="dali", share_device="off"), 2, False, 2),
         (WorkerOptions(decode="pyav"), 2, False, 2),
         (WorkerOptions(decode="pyav", share_device="on"), 2, True, 4),
-        (WorkerOptions(decode="dali"), 0, False, 8),
+        (WorkerOptions(decode="dali"), 0, True, 8),
+        (WorkerOptions(num_decode_workers=3), 0, True, 3),
+        (WorkerOptions(num_decode_workers=3, num_embed_workers=2), 0, False, 2),
+        (WorkerOptions(share_device="off"), 0, False, 8),
         (WorkerOptions(share_device="on"), 0, True, 8),
     ],
 )
@@ -67,3 +71,25 @@ def test_impossible_wishes_are_refused() -> None:
     with pytest.raises(ValueError, match="Milvus Lite takes 1"):
         choose_workers(several, session(4, 0), is_lite=True)
     assert choose_workers(several, session(4, 0), is_lite=False).num_write == 3
+
+
+def test_batches_are_cut_by_bytes_and_leave_every_worker_some() -> None:
+    cpu = choose_workers(WorkerOptions(), session(2, 0), is_lite=True)
+    gpu = choose_workers(WorkerOptions(decode="dali"), session(8, 1), is_lite=True)
+    base = SamplingConfig(num_frames=12, frame_size=224)
+    assert clips_per_batch(base, cpu, 10_000) == (16 << 20) // (12 * 224 * 224 * 3) == 9
+    assert clips_per_batch(base, gpu, 10_000) == 64
+    assert clips_per_batch(SamplingConfig(num_frames=4, frame_size=32), cpu, 10_000) == 64
+    assert clips_per_batch(SamplingConfig(num_frames=64, frame_size=448), cpu, 10_000) == 1
+    assert clips_per_batch(base, cpu, 30) == 4
+    assert clips_per_batch(base, cpu, 1) == 1
+    with pytest.raises(ValueError, match="frame_size is None"):
+        clips_per_batch(SamplingConfig(num_frames=4, frame_size=None), cpu, 10)
+
+
+def test_videos_of_few_clips_share_batches_and_long_ones_do_not_wait_for_each_other() -> None:
+    gpu = choose_workers(WorkerOptions(decode="dali"), session(8, 1), is_lite=True)
+    assert videos_per_group(64, gpu, num_clips=40_000, num_videos=40_000) == 256
+    assert videos_per_group(64, gpu, num_clips=40_000, num_videos=100) == 1
+    assert videos_per_group(64, gpu, num_clips=100, num_videos=100) == 12
+    assert videos_per_group(64, gpu, num_clips=1, num_videos=1) == 1

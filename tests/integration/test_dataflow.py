@@ -24,6 +24,19 @@ class Split:
             yield {"name": f"{row['name']}/{part}", "frames": bytes([part] * 4), "pid": os.getpid()}
 
 
+class Group:
+    """Says of each row how many it came with, twice."""
+
+    def __call__(self, rows):
+        for row in rows * 2:
+            yield {
+                "name": row["name"],
+                "num": len(rows),
+                "parts": len(row["parts"]),
+                "vector": np.arange(2.0),
+            }
+
+
 class Sum:
     def __init__(self, *, fails_on: str = "", broken: bool = False) -> None:
         if broken:
@@ -72,6 +85,15 @@ def test_the_dataflow(tmp_path, monkeypatch) -> None:
             list(stream_dataflow(ROWS, [split(), summed(broken=True)]))
         with pytest.raises(ValueError, match=r"need 99 CPU .* and Ray has 2"):
             list(stream_dataflow(ROWS, [Stage(name="wide", factory=Sum, num_cpus=99)]))
+        rows = [{"name": f"{i}", "parts": ["x"] * (i % 3)} for i in range(7)]
+        grouped = Stage(name="group", factory=Group, kind="groups", num_cpus=0.5, batch_size=3)
+        (batch,) = stream_dataflow(rows, [grouped])
+        assert sorted(batch["name"].tolist()) == sorted(2 * [row["name"] for row in rows])
+        assert sorted(batch["num"].tolist()) in ([1] * 2 + [3] * 12, [2] * 8 + [3] * 6)
+        assert batch["vector"].shape == (14, 2)
+        parts = dict(zip(batch["name"].tolist(), batch["parts"].tolist(), strict=True))
+        assert parts == {row["name"]: len(row["parts"]) for row in rows}
+
         with ray_session(run_dir=tmp_path) as inner:
             assert not inner.started_here
         assert sum(len(batch["name"]) for batch in stream_dataflow(ROWS, [split(2)])) == 12

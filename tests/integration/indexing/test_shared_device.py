@@ -54,7 +54,7 @@ def test_the_collection_is_the_same(archive, tiny_bundle, tmp_path, backend) -> 
         milvus_uri=str(tmp_path / "two"),
         run_dir=tmp_path / "run_two",
         backend=backend,
-        workers=WorkerOptions(decode="pyav", device="cpu"),
+        workers=WorkerOptions(decode="pyav", device="cpu", share_device="off"),
     )
     one = replace(
         two,
@@ -100,7 +100,7 @@ def test_a_video_that_cannot_be_fetched_costs_no_canary(tiny_bundle, tmp_path) -
         "ends_s": [1.0, float("nan")],
         "canaries": ["canary:0:2"],
     }
-    rows = {one["clip_id"]: one for one in stage(row)}
+    rows = {one["clip_id"]: one for one in stage([row])}
     stage.close()
     assert {name: one["dead_reason"] for name, one in rows.items()} == {
         "a": "fetch_failed",

@@ -22,6 +22,7 @@ from indexing.verify import VerifyConfig, faults, verify_archive
 
 KINDS = ("driver", "worker", "milvus", "cut", "raylet", "disk")
 NUM_VIDEOS, CLIPS_PER_VIDEO = 16, 4
+_CHILD = "isolate_child"
 _NUM_CLIPS = NUM_VIDEOS * CLIPS_PER_VIDEO
 _RUN_LIMIT_S = 300.0
 _CUT_S = 20.0
@@ -35,8 +36,10 @@ class Fault:
     seed: int
     kind: str
     after: int
+    shares_device: bool
+    """Whether the workers that decode are those that encode."""
     victim: str
-    """Which stage's worker is killed, of kind worker."""
+    """What is killed, of kind worker: a stage's worker, or the process in which a worker decodes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,11 +63,15 @@ class FaultResult:
 def fault_of_seed(seed: int) -> Fault:
     """Each kind in turn; time and victim at random."""
     draw = random.Random(seed)
+    after = draw.choice((-1, 1, _NUM_CLIPS // 4, _NUM_CLIPS // 2))
+    shares_device = draw.random() < 0.7
+    stages = ("decode_embed", "write") if shares_device else ("decode", "embed", "write")
     return Fault(
         seed=seed,
         kind=KINDS[seed % len(KINDS)],
-        after=draw.choice((-1, 1, _NUM_CLIPS // 4, _NUM_CLIPS // 2)),
-        victim=draw.choice(("decode", "embed", "write")),
+        after=after,
+        shares_device=shares_device,
+        victim=draw.choice((*stages, _CHILD)),
     )
 
 
@@ -176,6 +183,7 @@ class _Trial:
         command = [sys.executable, "-m", "indexing.pipeline", "--bundle-dir", str(self.bundle_dir)]
         command += ["--clips", str(self.clips), "--milvus-uri", self.uri, "--batch-size", "2"]
         command += ["--run-dir", str(self.run_dir)]
+        command += ["--workers.share-device", "on" if self.fault.shares_device else "off"]
         environment = dict(os.environ)
         environment.pop("RAY_ADDRESS", None)
         if self._cluster is not None:
@@ -198,25 +206,31 @@ class _Trial:
         """False when the run ended before the fault could strike."""
         give_up = time.monotonic() + _RUN_LIMIT_S
         while driver.poll() is None and time.monotonic() < give_up:
-            if self._num_recorded() >= self.fault.after >= 0:
-                return True
-            if self.fault.after < 0 and self._workers(driver, "decode"):
+            if self.fault.after < 0:
+                is_late = bool(self._processes(driver, "_Step_decode"))
+            else:
+                is_late = self._num_recorded() >= self.fault.after
+            if is_late and (self.fault.kind != "worker" or self._victims(driver)):
                 return True
             time.sleep(0.01)
         return False
+
+    def _victims(self, driver: subprocess.Popen) -> list[psutil.Process]:
+        victim = self.fault.victim
+        return self._processes(driver, victim if victim == _CHILD else f"_Step_{victim})")
 
     def _num_recorded(self) -> int:
         path = self.run_dir / "ledger" / "outcomes.jsonl"
         return path.read_bytes().count(b"\n") if path.exists() else 0
 
-    def _workers(self, driver: subprocess.Popen, stage: str) -> list[psutil.Process]:
+    def _processes(self, driver: subprocess.Popen, name: str) -> list[psutil.Process]:
         roots = [driver.pid] if self._cluster is None else [self._cluster.process.pid]
         found = []
         for root in roots:
             with suppress(psutil.NoSuchProcess):
                 for one in psutil.Process(root).children(recursive=True):
                     with suppress(psutil.NoSuchProcess):
-                        if f"_Step_{stage}" in " ".join(one.cmdline()):
+                        if name in " ".join(one.cmdline()):
                             found.append(one)
         return found
 
@@ -225,7 +239,7 @@ class _Trial:
             case "driver":
                 driver.kill()
             case "worker":
-                for one in self._workers(driver, self.fault.victim)[:1]:
+                for one in self._victims(driver)[:1]:
                     one.kill()
             case "milvus":
                 self._milvus.kill()
