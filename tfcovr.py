@@ -6,6 +6,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from encoders.media import DecodeSetupError
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Command:
@@ -106,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.argv[0] = f"tfcovr {name}"  # what usage lines show
     try:
         return command.main(rest) or 0
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError, ImportError, DecodeSetupError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
     except KeyboardInterrupt:

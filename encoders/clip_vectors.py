@@ -97,7 +97,7 @@ class OnDevice:
 class ClipEncoder:
     """An encoder, and the clips that wait for their batch; it has proved on the bundle's canaries that it is the one it says.
 
-    What it cannot do is a DecodeSetupError.
+    What it cannot do is a DecodeSetupError; its cause says more.
     """
 
     def __init__(self, encode: EncodeRequest, device: str, way: _Way) -> None:

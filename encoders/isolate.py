@@ -21,7 +21,7 @@ import numpy as np
 
 from encoders.decode import DecodedClips, DecodedSpan, DecodeRequest, collect_spans
 from encoders.encode_request import Encoding
-from encoders.isolate_child import HEADER_LENGTH, request_to_dict
+from encoders.isolate_child import HEADER_LENGTH, SETUP_ERRORS, request_to_dict
 from encoders.media import DecodeError, DecodeSetupError
 
 DEFAULT_MEMORY_LIMIT_BYTES = 4 << 30
@@ -221,9 +221,8 @@ def _end(process: subprocess.Popen[bytes], *descriptors: int) -> None:
         os.close(descriptor)
 
 
-def _setup_error(header: dict[str, Any]) -> ImportError | DecodeSetupError:
-    kind = ImportError if header.get("is_import_error") else DecodeSetupError
-    return kind(f"in the decoding process: {header['detail']}")
+def _setup_error(header: dict[str, Any]) -> Exception:
+    return SETUP_ERRORS.get(header["error"], DecodeSetupError)(header["detail"])
 
 
 def _span(values: dict[str, Any], payload: bytearray) -> DecodedSpan:

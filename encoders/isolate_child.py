@@ -20,6 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from encoders.card import BundleMismatchError
 from encoders.decode import DecodedSpan, DecodeRequest
 from encoders.encode_request import EncodeRequest
 from encoders.frame_plan import Span
@@ -28,6 +29,18 @@ from encoders.sampling import SamplingConfig
 
 IterSpans = Callable[[DecodeRequest], Iterator[DecodedSpan | None]]
 """None = at work, with nothing to give back yet."""
+SETUP_ERRORS: dict[str, type[Exception]] = {
+    one.__name__: one
+    for one in (
+        DecodeSetupError,
+        BundleMismatchError,
+        ValueError,
+        ImportError,
+        ModuleNotFoundError,
+        FileNotFoundError,
+    )
+}
+"""What a broken setup may be raised as on the other side; anything else is a DecodeSetupError there."""
 HEADER_LENGTH = struct.Struct(">I")
 # The alarm is for a child whose parent is gone; a living parent kills first.
 _ALARM_SLACK_S = 5.0
@@ -154,8 +167,11 @@ def _answer(line: bytes, replies: BinaryIO, iter_spans: IterSpans) -> bool:
 
 
 def _setup_error(error: Exception) -> dict[str, Any]:
-    is_import_error = isinstance(error, ImportError)
-    return {"kind": "setup_error", "detail": str(error), "is_import_error": is_import_error}
+    """With what broke the setup, where that says more."""
+    cause = error.__cause__
+    if isinstance(error, DecodeSetupError) and isinstance(cause, Exception):
+        error = cause if type(cause).__name__ in SETUP_ERRORS else error
+    return {"kind": "setup_error", "error": type(error).__name__, "detail": str(error)}
 
 
 def _named_function(name: str) -> IterSpans:

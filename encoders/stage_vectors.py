@@ -24,7 +24,8 @@ class VectorStage(ClipStage):
 
     Those are embedding (float32 [D], zeros when dead), embed_backend, embed_precision, embed_busy_s, canary_min_cosine and
     embed_ceiling_per_s. Clips of several videos share batches, so rows come with those of a later video, at the latest by
-    `flush`. After a crash or a hang, each clip that was not back is asked for alone. A broken encoder raises DecodeSetupError.
+    `flush`. After a crash or a hang, each clip that was not back is asked for alone. A broken encoder raises what
+    `open_backend` and `check_canaries` raise.
     """
 
     def __init__(

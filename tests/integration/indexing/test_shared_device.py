@@ -12,7 +12,6 @@ from cluster.connect import ray_session
 from encoders.canaries import read_canaries
 from encoders.card import read_card
 from encoders.encode_request import EncodeRequest
-from encoders.media import DecodeSetupError
 from indexing import verify
 from indexing.config import IndexConfig
 from indexing.decode import ArchiveVectorStage
@@ -121,5 +120,5 @@ def test_a_broken_encoder_ends_the_run_loudly(archive, tiny_bundle, tmp_path) ->
         backend="tensorrt",
         workers=WorkerOptions(decode="pyav", device="cpu", share_device="on"),
     )
-    with pytest.raises(DecodeSetupError, match="device is 'cpu'; TensorRT engines run on"):
+    with pytest.raises(ValueError, match="device is 'cpu'; TensorRT engines run on"):
         index_archive(config)
