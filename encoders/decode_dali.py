@@ -15,7 +15,7 @@ import torch
 
 from encoders.decode_choice import why_not_nvdec
 from encoders.decode_pyav import PyavVideo
-from encoders.frame_image import orient_frame, turn_and_mirrors
+from encoders.frame_image import SlotOf, no_slot, orient_frame, turn_and_mirrors
 from encoders.frame_plan import FrameIndex
 from encoders.media import DecodeBackendKind, DecodeSetupError
 
@@ -63,7 +63,9 @@ class DaliVideo:
         """DALI does not tell how many frames it decodes to reach the wanted ones: those that it returned are counted."""
         return self._video.num_frames_decoded + self._num_frames_returned
 
-    def read_frames(self, numbers: Iterable[int]) -> Iterator[tuple[int, Any]]:
+    def read_frames(
+        self, numbers: Iterable[int], slot_of: SlotOf = no_slot
+    ) -> Iterator[tuple[int, Any]]:
         """(number, RGB frame as shown [H, W, 3]); None for a frame that cannot be decoded."""
         wanted = sorted(set(numbers))
         if self.fallback_reason is None and self._device_id is not None:
@@ -82,7 +84,7 @@ class DaliVideo:
             for number, frame_HWC in zip(now, frames_FHWC, strict=True):
                 yield number, self._shown(frame_HWC)
             wanted = later
-        for number, picture in self._video.read_frames(wanted):
+        for number, picture in self._video.read_frames(wanted, slot_of):
             self.last_error = self._video.last_error
             yield number, picture
 

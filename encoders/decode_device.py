@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from encoders.decode import DecodedSpan, DecodeRequest, assemble
+from encoders.decode_request import DecodedSpan, DecodeRequest
+from encoders.decode_spans import assemble
 from encoders.frame_image import resize_frame
 from encoders.media import local_path
 from encoders.resize_tensor import resize_tensor
@@ -21,9 +22,10 @@ class DeviceCanvas:
 
     sampling: SamplingConfig
     device: torch.device
+    has_slots: bool = False
 
     def resized(self, picture_HWC: "np.ndarray | Tensor") -> Tensor:
-        """See decode.Canvas."""
+        """See decode_spans.Canvas."""
         size = self.sampling.frame_size
         if isinstance(picture_HWC, np.ndarray):
             return torch.from_numpy(np.ascontiguousarray(resize_frame(picture_HWC, size)))
@@ -32,7 +34,7 @@ class DeviceCanvas:
         )
 
     def empty(self, shape: tuple[int, ...]) -> Tensor:
-        """See decode.Canvas."""
+        """See decode_spans.Canvas."""
         return torch.empty(shape, dtype=torch.uint8, device=self.device)
 
 

@@ -39,11 +39,12 @@ class PictureMaker:
         self._size = sampling.frame_size if sampling is not None and is_area else None
         self._reformatter = VideoReformatter()
 
-    def picture(self, frame: VideoFrame) -> np.ndarray:
-        """RGB as shown [H, W, 3]."""
+    def picture(self, frame: VideoFrame, slot_HWC: np.ndarray | None = None) -> np.ndarray:
+        """RGB as shown [H, W, 3]; made in `slot_HWC` where that has its size and nothing is to be turned."""
         matrix = display_matrix(frame)
-        picture_HWC = self._convert(frame)
-        return picture_HWC if matrix is None else orient_frame(picture_HWC, matrix)
+        if matrix is None:
+            return self._convert(frame, slot_HWC)
+        return orient_frame(self._convert(frame), matrix)
 
     def resized(self, picture_HWC: np.ndarray) -> np.ndarray:
         """A picture that another decoder made, at the size of ours; to a level or two of what one pass gives."""
@@ -54,20 +55,22 @@ class PictureMaker:
     def _is_sized(self, height: int, width: int) -> bool:
         return self._size is None or (height, width) == (self._size, self._size)
 
-    def _convert(self, frame: VideoFrame) -> np.ndarray:
+    def _convert(self, frame: VideoFrame, slot_HWC: np.ndarray | None = None) -> np.ndarray:
         if not self._is_sized(frame.height, frame.width):
             size = {"width": self._size, "height": self._size}
-            return _interleaved(self._reformat(frame, format="gbrp", interpolation=_AREA, **size))
+            planar = self._reformat(frame, format="gbrp", interpolation=_AREA, **size)
+            return _interleaved(planar, slot_HWC)
         if frame.height % 2:  # FFmpeg takes another way to gbrp then, which rounds differently
             picture = self._reformat(frame, format="rgb24", interpolation=_NATIVE_SIZE)
             return picture.to_ndarray()
-        return _interleaved(self._reformat(frame, format="gbrp", interpolation=_NATIVE_SIZE))
+        planar = self._reformat(frame, format="gbrp", interpolation=_NATIVE_SIZE)
+        return _interleaved(planar, slot_HWC)
 
     def _reformat(self, frame: VideoFrame, **wanted: Any) -> VideoFrame:
         return self._reformatter.reformat(frame, **wanted, **_BT_601)
 
 
-def _interleaved(planar: VideoFrame) -> np.ndarray:
+def _interleaved(planar: VideoFrame, slot_HWC: np.ndarray | None = None) -> np.ndarray:
     """gbrp as [H, W, 3]: to the bits of rgb24, in a third of the time."""
     green, blue, red = (
         np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)[
@@ -75,14 +78,20 @@ def _interleaved(planar: VideoFrame) -> np.ndarray:
         ]
         for plane in planar.planes
     )
-    return np.asarray(cv2.merge([red, green, blue]))
+    if slot_HWC is None or slot_HWC.shape[:2] != red.shape:
+        return np.asarray(cv2.merge([red, green, blue]))
+    cv2.merge([red, green, blue], slot_HWC)
+    return slot_HWC
 
 
 def display_matrix(frame: VideoFrame) -> DisplayMatrix | None:
     """How the frame asks to be turned or mirrored."""
     # Not `frame.side_data`: the frame would hold it, it holds the frame, and each frame's memory waited for the cycle collector
     # while the decoder took new memory for the next ones. PyAV's stub leaves its argument out.
-    matrix = SideDataContainer(frame).get("DISPLAYMATRIX")  # pyright: ignore[reportCallIssue]
+    found = SideDataContainer(frame)  # pyright: ignore[reportCallIssue]
+    if len(found) == 0:  # nearly always, and a search in vain costs more than all else here
+        return None
+    matrix = found.get("DISPLAYMATRIX")
     if matrix is None:
         return None
     a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()

@@ -12,9 +12,9 @@ from typing import NoReturn
 import numpy as np
 
 from encoders.decode_pixels import PictureMaker, display_matrix
-from encoders.frame_image import DisplayMatrix
+from encoders.frame_image import DisplayMatrix, SlotOf, no_slot
 from encoders.frame_plan import PacketRow, index_of_packets
-from encoders.keyframes import is_clean_start, is_shown
+from encoders.keyframes import is_clean_start, is_shown_vp8
 from encoders.last_index import VideoIndex, index_of_file
 from encoders.media import (
     ALLOWED_DECODERS,
@@ -41,6 +41,8 @@ except ImportError as error:
     ) from error
 
 _BUFFER_BYTES = 1 << 18
+# Packets that are kept from reading the index: of most clips the file is read once, and nothing is sought.
+_KEPT_BYTES = 32 << 20
 
 
 class PyavVideo:
@@ -58,6 +60,7 @@ class PyavVideo:
         self.num_frames_decoded = 0
         self.last_error = ""
         self._has_read_error = False
+        self._kept: list[Packet] = []
         self._limits = limits
         self._file = open_local(path)
         try:
@@ -79,19 +82,21 @@ class PyavVideo:
         self._container.close()
         self._file.close()
 
-    def read_frames(self, numbers: Iterable[int]) -> Iterator[tuple[int, np.ndarray | None]]:
+    def read_frames(
+        self, numbers: Iterable[int], slot_of: SlotOf = no_slot
+    ) -> Iterator[tuple[int, np.ndarray | None]]:
         """(number, RGB frame as shown [H, W, 3]); None for a frame that cannot be decoded."""
         missing: list[int] = []
-        for number, picture_HWC in self._read_pass(numbers, is_thorough=False):
+        for number, picture_HWC in self._read_pass(numbers, slot_of, is_thorough=False):
             if picture_HWC is None:
                 missing.append(number)
             else:
                 yield number, picture_HWC
         # A keyframe that is none after all, or a decoder that loses count of the display order: read it all.
-        yield from self._read_pass(missing, is_thorough=True)
+        yield from self._read_pass(missing, slot_of, is_thorough=True)
 
     def _read_pass(
-        self, numbers: Iterable[int], *, is_thorough: bool
+        self, numbers: Iterable[int], slot_of: SlotOf, *, is_thorough: bool
     ) -> Iterator[tuple[int, np.ndarray | None]]:
         """Once through the file, in ascending order; thorough = from its start and every frame.
 
@@ -120,7 +125,8 @@ class PyavVideo:
                 while number is not None and pending and pending[0] < number:
                     yield pending.popleft(), None
                 if pending and pending[0] == number:
-                    picture_HWC = None if frame.is_corrupt else self.pictures.picture(frame)
+                    slot = slot_of(pending[0])
+                    picture_HWC = None if frame.is_corrupt else self.pictures.picture(frame, slot)
                     yield pending.popleft(), picture_HWC
             if packet is None:
                 yield from ((number, None) for number in pending)
@@ -198,14 +204,21 @@ class PyavVideo:
         extradata = stream.codec_context.extradata
         rows: list[PacketRow] = []
         has_false_keyframes = False
+        num_bytes = 0
         for packet in self._data_packets():
-            is_keyframe = packet.is_keyframe
-            is_start = is_keyframe and is_clean_start(memoryview(packet), codec, extradata)
-            has_false_keyframes |= is_keyframe and not is_start
-            is_frame = is_shown(memoryview(packet), codec) and not packet.is_discard
+            is_start = packet.is_keyframe
+            if is_start and not is_clean_start(memoryview(packet), codec, extradata):
+                is_start, has_false_keyframes = False, True
+            is_frame = not packet.is_discard
+            if codec == "vp8":
+                is_frame = is_frame and is_shown_vp8(memoryview(packet))
             rows.append((*_pts_dts(packet), is_start, is_frame))
             if len(rows) > self._limits.max_frames:
                 self._limits.check(max_frames=len(rows))
+            num_bytes += packet.size
+            self._kept.append(packet)
+            if num_bytes > _KEPT_BYTES:
+                self._kept.clear()
         index = index_of_packets(
             rows,
             time_base=stream.time_base or stream.codec_context.time_base,
@@ -220,6 +233,9 @@ class PyavVideo:
 
     def _packets_from(self, start: int) -> Iterator[Packet]:
         """Seeks to a keyframe: lands at or before it, wherever the container's own index points, and drops what lies before."""
+        if self._kept:
+            self._stream.codec_context.flush_buffers()
+            return iter(self._kept[start:])
         index, stream = self.index, self._stream
         earliest = min(int(index.dts_P[0]), int(index.pts_P.min()))
         for timestamp in (min(int(index.dts_P[start]), int(index.pts_P[start])), earliest):

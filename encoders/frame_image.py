@@ -1,8 +1,17 @@
 """From a stored frame to the picture that every encoder sees: orientation and size, the same code for every decode backend."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 DisplayMatrix = tuple[float, float, float, float]
+SlotOf = Callable[[int], np.ndarray | None]
+"""Frame number -> where its picture [H, W, 3] of the wanted size goes in the end: one that is made there need not be copied."""
+
+
+def no_slot(_number: int) -> None:
+    """Every picture in memory of its own."""
+    return
 
 
 def resize_frame(frame_HWC: np.ndarray, frame_size: int | None) -> np.ndarray:

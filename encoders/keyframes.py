@@ -25,9 +25,9 @@ def is_clean_start(data: memoryview, codec: str, extradata: bytes | None) -> boo
     return True
 
 
-def is_shown(data: memoryview, codec: str) -> bool:
+def is_shown_vp8(data: memoryview) -> bool:
     """VP8 stores its hidden reference frames as packets of their own; bit 4 of the first byte is show_frame (RFC 6386, 9.1)."""
-    return codec != "vp8" or bool(data[0] & 0x10)
+    return bool(data[0] & 0x10)
 
 
 def _recovers_late(messages: memoryview) -> bool:

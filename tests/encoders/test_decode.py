@@ -5,8 +5,10 @@ from contextlib import closing
 import numpy as np
 import pytest
 
+from encoders import decode_pyav
 from encoders.decode import DecodeError, Span, decode_clips
 from encoders.decode_pyav import PyavVideo
+from encoders.last_index import forget_index
 from encoders.media import MediaLimits
 from encoders.sampling import SamplingConfig, sample_positions
 
@@ -63,15 +65,18 @@ def spans_of(num_frames: int, fps: int = 25) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_the_frames_are_the_ones_asked_for(make_video, numbers_in, name):
+def test_the_frames_are_the_ones_asked_for(make_video, numbers_in, monkeypatch, name):
     spec = KINDS[name]
     ranges = spans_of(spec["num_frames"])
     spans = [Span(start_s=first / 25, end_s=end / 25) for first, end in ranges]
     sampling = SamplingConfig(num_frames=12, frame_size=None)
     video = make_video(name, **spec)
-    for _ in range(
-        2
-    ):  # the second time nobody has read the packets, which is where some containers learn to seek
+    # Packets kept from reading the index; sought again, as in a large file; and sought where nobody has read them before, for some
+    # containers learn to seek while they are read.
+    for kept_bytes, is_read in ((1 << 20, True), (0, True), (0, False)):
+        monkeypatch.setattr(decode_pyav, "_KEPT_BYTES", kept_bytes)
+        if is_read:
+            forget_index()
         clips = decode_clips(video, spans, sampling)
         assert clips.errors == (None,) * len(spans)
         for (first, end), frames_THWC, indices in zip(
@@ -146,8 +151,8 @@ def test_a_decoder_that_loses_the_order_is_asked_again(make_video, monkeypatch, 
     path = make_video("gop_12.mp4", **KINDS["gop_12.mp4"])
     read_pass = PyavVideo._read_pass
 
-    def lossy(video, numbers, *, is_thorough):
-        for number, picture in read_pass(video, numbers, is_thorough=is_thorough):
+    def lossy(video, numbers, slot_of, *, is_thorough):
+        for number, picture in read_pass(video, numbers, slot_of, is_thorough=is_thorough):
             yield number, None if not is_thorough and number % 2 else picture
 
     monkeypatch.setattr(PyavVideo, "_read_pass", lossy)

@@ -9,6 +9,7 @@ from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 
 from encoders.decode import Span, decode_clips
 from encoders.decode_pixels import PictureMaker
+from encoders.decode_spans import HostCanvas
 from encoders.sampling import SamplingConfig
 
 
@@ -53,6 +54,23 @@ def test_a_frame_is_freed_with_its_last_name():
 
 def area_sampling(size: int) -> SamplingConfig:
     return SamplingConfig(num_frames=4, frame_size=size, resize="swscale_area")
+
+
+@pytest.mark.parametrize("spec", [{}, {"rotation": 90}, {"width": 32, "height": 32}])
+@pytest.mark.parametrize("resize", ["swscale_area", "pillow_bicubic"])
+def test_pictures_made_in_their_places_are_the_same(make_video, monkeypatch, spec, resize):
+    """Overlapping spans, and one that repeats its frames: what is made in one place is copied to the others."""
+    size = {"width": 96, "height": 64} | spec
+    path = make_video("a.mp4", num_frames=60, **size)
+    spans = [
+        Span(start_s=start_s, end_s=end_s) for start_s, end_s in ((0, 2), (0.2, 1), (0.4, 0.56))
+    ]
+    sampling = SamplingConfig(num_frames=8, frame_size=32, resize=resize)
+    in_place = decode_clips(path, spans, sampling)
+    monkeypatch.setattr(HostCanvas, "has_slots", False)
+    copied = decode_clips(path, spans, sampling)
+    np.testing.assert_array_equal(in_place.frames_NTHWC, copied.frames_NTHWC)
+    assert len(np.unique(in_place.frames_NTHWC[0], axis=0)) == 8
 
 
 def test_area_is_the_mean_of_what_each_pixel_covers(make_video):

@@ -5,7 +5,7 @@ from contextlib import closing
 import pytest
 
 from encoders.decode_pyav import PyavVideo
-from encoders.keyframes import is_clean_start, is_shown
+from encoders.keyframes import is_clean_start, is_shown_vp8
 from encoders.media import MediaLimits
 
 AVCC = bytes.fromhex("01 64 00 0a ff")  # lengths of 4 bytes
@@ -44,9 +44,8 @@ def test_lengths_that_lie_end_the_search():
 
 
 def test_vp8_hidden_frames():
-    assert is_shown(memoryview(b"\x10"), "vp8")
-    assert not is_shown(memoryview(b"\x01"), "vp8")
-    assert is_shown(memoryview(b"\x01"), "vp9")
+    assert is_shown_vp8(memoryview(b"\x10"))
+    assert not is_shown_vp8(memoryview(b"\x01"))
 
 
 @pytest.mark.parametrize(
