@@ -48,7 +48,8 @@ COMMANDS: dict[str, Command] = {
     "shell": Command(module="indexing.search_shell", help="ask, edit the answers, undo"),
     "milvus": Command(module="indexing.milvus_command", help="a Milvus server of this machine"),
     "collections": Command(
-        module="indexing.collections_command", help="compare encoders, swap an alias, roll back"
+        module="indexing.collections_command",
+        help="compare encoders, swap an alias, copy to a server",
     ),
     "serve": Command(module="indexing.serve", help="answer over HTTP, with a web page"),
     "calibrate": Command(module="indexing.query_abstain", help="when to say that nothing matches"),
@@ -67,6 +68,8 @@ _PUBLIC: dict[str, str] = {
     "load_bundle": "encoders.bundle",
     "open_backend": "encoders.backends",
     "SearchClient": "indexing.search",
+    "MilvusDatasink": "indexing.datasink",
+    "open_datasink": "indexing.datasink",
 }
 __all__ = ["COMMANDS", "Command", "main", *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAll]
 

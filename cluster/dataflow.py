@@ -7,11 +7,13 @@ made once per worker.
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
 import numpy as np
 import ray
+from ray.data import Datasink
 from ray.exceptions import RayTaskError
 
 logger = logging.getLogger(__name__)
@@ -59,6 +61,26 @@ def stream_dataflow(
     """
     if not rows:
         return
+    dataset = _dataset(rows, stages)
+    with _own_errors():
+        for batch in dataset.iter_batches(batch_size=result_batch_size, batch_format="numpy"):
+            yield cast("dict[str, np.ndarray]", batch)
+
+
+def write_dataflow(
+    rows: Sequence[dict[str, Any]],
+    stages: Sequence[Stage],
+    sink: Datasink[Any],
+    *,
+    num_writers: int,
+) -> None:
+    """All rows through the stages into a sink of Ray Data; errors, those of the sink too, as `stream_dataflow` has them."""
+    if rows:
+        with _own_errors():
+            _dataset(rows, stages).write_datasink(sink, concurrency=num_writers)
+
+
+def _dataset(rows: Sequence[dict[str, Any]], stages: Sequence[Stage]) -> ray.data.Dataset:
     _check_resources(stages)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
@@ -70,9 +92,13 @@ def stream_dataflow(
     first = replace(stages[0], num_workers=min(stages[0].num_workers, len(rows)))
     for stage in (first, *stages[1:]):
         dataset = _append(dataset, stage)
+    return dataset
+
+
+@contextmanager
+def _own_errors() -> Iterator[None]:
     try:
-        for batch in dataset.iter_batches(batch_size=result_batch_size, batch_format="numpy"):
-            yield cast("dict[str, np.ndarray]", batch)
+        yield
     except RayTaskError as error:
         if not isinstance(error.cause, Exception):
             raise

@@ -1,16 +1,20 @@
-"""`tfcovr collections list|compare|promote|rollback`: a new encoder beside the old one, measured, put in its place, taken back."""
+"""`tfcovr collections list|compare|promote|rollback|copy`: a new encoder beside the old one, measured, put in its place, taken back;
+and a collection into another Milvus.
+"""
 
 import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from rich.console import Console
 from rich.table import Table
 
 from indexing.aliases import StoredCollection, Swap, open_catalog
+from indexing.milvus_index import IndexChoice
+from indexing.milvus_server import require_archive
 from indexing.probe import Asked, ProbeReport, compare_collections, read_probes
 
 _EXAMPLES = """Change the encoder of an archive that is in use, one command per step.
@@ -27,6 +31,7 @@ examples:
   tfcovr collections promote --milvus-uri runs/milvus --collection clips_new --bundle-dir runs/new/bundle
   tfcovr collections rollback --milvus-uri runs/milvus
   tfcovr collections list --milvus-uri runs/milvus --json
+  tfcovr collections copy --milvus-uri runs/milvus --collection clips --to-milvus-uri http://HOST:19530
 """
 
 
@@ -85,6 +90,22 @@ class RollbackConfig(_Place):
     alias: str = "live"
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CopyConfig(_Place):
+    """Copy a collection into another Milvus, vectors and all: from a first folder to a server. Run it again to bring it up to date."""
+
+    to_milvus_uri: str
+    """A folder (Milvus Lite) or http://HOST:19530."""
+    collection: str = "clips"
+    """The collection, or an alias of it; aliases are not copied."""
+    to_collection: str = ""
+    """What the copy is called; nothing = the same name."""
+    index: IndexChoice = "auto"
+    """How Milvus finds vectors there: flat = exact; hnsw = a graph, approximate; auto = hnsw above 100,000 rows on a server."""
+    vector_dtype: Literal["", "float32", "float16"] = ""
+    """How Milvus keeps vectors there; nothing = as here."""
+
+
 def show_collections(config: ListConfig) -> int:
     """A table of them."""
     with open_catalog(config.milvus_uri) as catalog:
@@ -123,6 +144,29 @@ def rollback(config: RollbackConfig) -> int:
     with open_catalog(config.milvus_uri) as catalog:
         swap = catalog.rollback(config.alias)
     _print(config, asdict(swap), swap_text(swap))
+    return 0
+
+
+def copy(config: CopyConfig) -> int:
+    """One copy; progress goes to stderr."""
+    from indexing.copy_collection import CopyPlan, copy_collection  # Ray, for this one alone
+
+    plan = CopyPlan(
+        milvus_uri=config.milvus_uri,
+        collection=config.collection,
+        to_milvus_uri=config.to_milvus_uri,
+        to_collection=config.to_collection,
+        index=config.index,
+        vector_dtype=config.vector_dtype,
+    )
+    require_archive(config.milvus_uri)
+    report = copy_collection(plan, console=Console(stderr=True))
+    extra = f"; {report.num_extra} rows are only there" if report.num_extra else ""
+    said = (
+        f"{report.num_copied} of {report.num_rows} rows copied from {report.collection!r} to {report.to_collection!r} "
+        f"({report.index}), the others were there{extra}"
+    )
+    _print(config, asdict(report), said)
     return 0
 
 
@@ -182,6 +226,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         | Annotated[CompareConfig, tyro.conf.subcommand("compare")]
         | Annotated[PromoteConfig, tyro.conf.subcommand("promote")]
         | Annotated[RollbackConfig, tyro.conf.subcommand("rollback")]
+        | Annotated[CopyConfig, tyro.conf.subcommand("copy")]
     )
     config = tyro.cli(choices, args=argv, description=_EXAMPLES, prog="tfcovr collections")
     steps: dict[type, Any] = {
@@ -189,6 +234,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         CompareConfig: show_comparison,
         PromoteConfig: promote,
         RollbackConfig: rollback,
+        CopyConfig: copy,
     }
     return steps[type(config)](config)
 

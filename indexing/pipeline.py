@@ -12,15 +12,6 @@ from dataclasses import replace
 
 import tyro
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from cluster.connect import RaySession, ray_session
 from cluster.leftovers import end_leftovers, recorded_descendants
@@ -40,6 +31,7 @@ from indexing.milvus_index import fit_index
 from indexing.milvus_server import is_lite
 from indexing.outcomes import checked_reasons, dead_letters_of, dead_to_retry
 from indexing.plan import PlannedClip, plan_clips
+from indexing.progress import clip_progress
 from indexing.resources import Workers, choose_workers
 from indexing.speed import advise, share_of_cores, slowest_stage, speed_line, stage_speeds
 from indexing.summary import IndexSummary, Tally, find_bottleneck, stage_times, write_summary
@@ -169,7 +161,7 @@ class _IndexRun:
             fetch_uris=self._fetch_uris,
         )
         streamed: list[str] = []
-        with _progress(self._console) as progress:
+        with clip_progress(self._console) as progress:
             task = progress.add_task("indexing", total=len(pending))
             try:
                 for batch, outcomes in flow.stream(pending):
@@ -264,13 +256,6 @@ class _IndexRun:
             collection=self._config.collection,
             dead_letters=tuple(letters),
         )
-
-
-def _progress(console: Console) -> Progress:
-    columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn()]
-    columns += [MofNCompleteColumn(), TextColumn("elapsed"), TimeElapsedColumn()]
-    columns += [TextColumn("left"), TimeRemainingColumn()]
-    return Progress(*columns, console=console)
 
 
 _EXAMPLES = """examples:

@@ -45,7 +45,7 @@ def row_of_batch(batch: Mapping[str, np.ndarray], i: int, clip: Clip) -> dict[st
     return collection_row(
         clip,
         key=str(batch["clip_key"][i]),
-        embedding_D=_checked_vector(batch["embedding"][i], clip.clip_id),
+        embedding_D=checked_vector(batch["embedding"][i], clip.clip_id),
         backend=str(batch["embed_backend"][i]),
         precision=str(batch["embed_precision"][i]),
     )
@@ -159,7 +159,8 @@ def _or_none(end_s: float) -> float | None:
     return None if math.isnan(end_s) else float(end_s)
 
 
-def _checked_vector(vector_D: np.ndarray, clip_id: str) -> np.ndarray:
+def checked_vector(vector_D: np.ndarray, clip_id: str) -> np.ndarray:
+    """The vector itself; ValueError where its length is not 1."""
     length = float(np.linalg.norm(vector_D))
     if not abs(length - 1.0) < 1e-3:
         raise ValueError(f"the vector of clip {clip_id!r} has length {length}; it must be 1")

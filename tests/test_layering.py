@@ -17,7 +17,13 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 # Heavy package -> the files or folders that may import it.
 ONLY_IN: dict[str, tuple[str, ...]] = {
-    "ray": ("cluster/", "training/launch.py", "indexing/pipeline.py", "indexing/serve.py"),
+    "ray": (
+        "cluster/",
+        "training/launch.py",
+        "indexing/datasink.py",
+        "indexing/pipeline.py",
+        "indexing/serve.py",
+    ),
     "pymilvus": ("indexing/",),
     "milvus_lite": ("indexing/",),
     "nvidia": ("encoders/decode_dali.py",),
