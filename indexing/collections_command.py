@@ -102,8 +102,8 @@ class CopyConfig(_Place):
     """What the copy is called; nothing = the same name."""
     index: IndexChoice = "auto"
     """How Milvus finds vectors there: flat = exact; hnsw = a graph, approximate; auto = hnsw above 100,000 rows on a server."""
-    vector_dtype: Literal["", "float32", "float16"] = ""
-    """How Milvus keeps vectors there; nothing = as here."""
+    vector_dtype: Literal["same", "float32", "float16"] = "same"
+    """How Milvus keeps vectors there."""
 
 
 def show_collections(config: ListConfig) -> int:

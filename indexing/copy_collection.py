@@ -35,8 +35,7 @@ class CopyPlan:
     to_collection: str = ""
     """ "" = the same name."""
     index: IndexChoice = "auto"
-    vector_dtype: VectorDtype | Literal[""] = ""
-    """ "" = as they are."""
+    vector_dtype: VectorDtype | Literal["same"] = "same"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +73,9 @@ def copy_collection(plan: CopyPlan, *, console: Console | None = None) -> CopyRe
                 to_name,
                 encoder_id=stored.encoder_id,
                 embedding_dim=stored.embedding_dim,
-                vector_dtype=plan.vector_dtype or source.vector_dtype,
+                vector_dtype=(
+                    source.vector_dtype if plan.vector_dtype == "same" else plan.vector_dtype
+                ),
             )
             with sink as opened, open_collection(plan.to_milvus_uri, to_name) as target:
                 to_lite = is_lite(plan.to_milvus_uri)
