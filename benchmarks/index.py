@@ -62,8 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         IndexBenchmark, args=argv, prog="python -m benchmarks.index", description=__doc__
     )
     if config.scale == 1 and "decode" in config.parts and (missing := missing_peers()):
-        raise ModuleNotFoundError(
-            f"not installed: {', '.join(missing)}, which decoding is compared with; pip install -e '.[bench]'"
+        reasons = "; ".join(f"{name}: {why}" for name, why in missing.items())
+        raise ImportError(
+            f"decoding is compared with {', '.join(missing)} ({reasons}); pip install -c constraints.txt -e '.[bench]', and "
+            "FFmpeg's shared libraries for torchcodec (apt-get install ffmpeg)"
         )
     say = Console(stderr=True, highlight=False).print
     figures: dict[str, object] = {}

@@ -1,17 +1,17 @@
 """Other ways to decode the same frames, for the decode benchmark: one thread each, RGB of one size, by the same way to resize.
 
 With "pillow_bicubic" every way ends in Pillow's resize. With "swscale_area" each uses the fastest resize that it has itself:
-FFmpeg's area average in PyAV, decord's own scaler; a library without one averages the area through OpenCV.
+FFmpeg's area average in PyAV, decord's own scaler, torchcodec's bilinear transform.
 """
 
 import importlib
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import av
-import cv2
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -90,9 +90,15 @@ def decode_with_decord(path: Path, plan: Plan) -> int:
 def decode_with_torchcodec(path: Path, plan: Plan) -> int:
     """torchcodec: one exact decoder, all frames of a clip in one call."""
     torchcodec = importlib.import_module("torchcodec.decoders")  # an optional peer
+    transforms = importlib.import_module("torchcodec.transforms")
 
+    is_area = plan.resize == "swscale_area"
     decoder = torchcodec.VideoDecoder(
-        str(path), dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="exact"
+        str(path),
+        dimension_order="NHWC",
+        num_ffmpeg_threads=1,
+        seek_mode="exact",
+        transforms=[transforms.Resize((plan.size, plan.size))] if is_area else None,
     )
     for numbers in plan.numbers:
         for picture_HWC in decoder.get_frames_at(indices=numbers.tolist()).data.numpy():
@@ -119,23 +125,35 @@ def decode_planned_packets(path: Path, plan: Plan) -> int:
     return num_decoded
 
 
-def missing_peers() -> list[str]:
-    """Libraries that a record must compare with and that are not installed."""
-    return [name for name in ("decord", "torchcodec") if not importlib.util.find_spec(name)]
+_OPTIONAL: dict[str, tuple[str, Decoder]] = {
+    "decord": ("decord", decode_with_decord),
+    "torchcodec": ("torchcodec.decoders", decode_with_torchcodec),
+}
+
+
+def missing_peers() -> dict[str, str]:
+    """Libraries that a record must compare with -> why they cannot be used here."""
+    found = {name: _why_not(module) for name, (module, _) in _OPTIONAL.items()}
+    return {name: why for name, why in found.items() if why}
 
 
 def available_peers() -> dict[str, Decoder]:
     """By name; a library that is not installed, or does not load here, is left out."""
-    peers: dict[str, Decoder] = {"pyav_seek": seek_per_clip, "pyav_full": decode_all}
-    if importlib.util.find_spec("decord"):
-        peers["decord"] = decode_with_decord
-    if importlib.util.find_spec("torchcodec"):
-        try:
-            importlib.import_module("torchcodec.decoders")
-            peers["torchcodec"] = decode_with_torchcodec
-        except (OSError, RuntimeError, ImportError):  # its native library does not load here
-            return peers
-    return peers
+    missing = missing_peers()
+    optional = {name: way for name, (_, way) in _OPTIONAL.items() if name not in missing}
+    return {"pyav_seek": seek_per_clip, "pyav_full": decode_all} | optional
+
+
+@cache
+def _why_not(module: str) -> str:
+    """ "" where it can be used."""
+    if not importlib.util.find_spec(module.partition(".")[0]):
+        return "not installed"
+    try:
+        importlib.import_module(module)
+    except (OSError, RuntimeError, ImportError) as error:  # its native library
+        return f"does not load: {(str(error).splitlines() or [type(error).__name__])[0]}"
+    return ""
 
 
 def _pyav_picture(frame: VideoFrame, plan: Plan) -> np.ndarray:
@@ -150,8 +168,6 @@ def _picture(picture_HWC: np.ndarray, plan: Plan) -> np.ndarray:
     size = (plan.size, plan.size)
     if picture_HWC.shape[:2] == size:
         return picture_HWC
-    if plan.resize == "swscale_area":
-        return cv2.resize(picture_HWC, size, interpolation=cv2.INTER_AREA)
     return np.asarray(Image.fromarray(picture_HWC).resize(size, Image.Resampling.BICUBIC))
 
 

@@ -3,10 +3,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import index
+from benchmarks import index, index_peers
 from benchmarks.dives.video import write_video
 from benchmarks.index_decode import moving_pictures
-from benchmarks.index_peers import Plan, decode_all, decode_planned_packets, seek_per_clip
+from benchmarks.index_peers import (
+    Plan,
+    available_peers,
+    decode_all,
+    decode_planned_packets,
+    missing_peers,
+    seek_per_clip,
+)
 
 
 def test_every_way_decodes_no_less_than_the_plan_and_the_full_way_everything(
@@ -25,7 +32,21 @@ def test_every_way_decodes_no_less_than_the_plan_and_the_full_way_everything(
 def test_a_record_without_its_peers_is_refused_before_anything_is_measured(
     tmp_path: Path, monkeypatch
 ) -> None:
-    monkeypatch.setattr(index, "missing_peers", lambda: ["decord"])
-    with pytest.raises(ModuleNotFoundError, match=r"not installed: decord, .*'\.\[bench\]'"):
+    monkeypatch.setattr(index, "missing_peers", lambda: {"torchcodec": "does not load: no FFmpeg"})
+    with pytest.raises(
+        ImportError, match=r"\(torchcodec: does not load: no FFmpeg\); .*'\.\[bench\]'"
+    ):
         index.main(["--parts", "decode", "--work-dir", str(tmp_path / "work")])
     assert not (tmp_path / "work").exists()
+
+
+def test_a_peer_that_does_not_load_is_named_with_its_reason(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "broken_peer.py").write_text("raise OSError('libavutil.so: no such file')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    ways = {"broken": ("broken_peer", decode_all), "gone": ("no_such_peer.part", decode_all)}
+    monkeypatch.setattr(index_peers, "_OPTIONAL", ways)
+    assert missing_peers() == {
+        "broken": "does not load: libavutil.so: no such file",
+        "gone": "not installed",
+    }
+    assert list(available_peers()) == ["pyav_seek", "pyav_full"]
