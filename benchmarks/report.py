@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from benchmarks.harness import capture_environment
 from benchmarks.report_charts import CHART_HEIGHT, CHART_WIDTH
+from benchmarks.report_index import update_index
 from benchmarks.report_input import ReportInput, read_run
 from benchmarks.report_readme import update_readme
 from benchmarks.report_tables import update_tables
@@ -70,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
         made = [write_report(folder)]
     else:
-        made = [update_tables(), update_readme()]
+        made = [update_tables(), update_readme(), *update_index()]
     sys.stdout.write("".join(f"{path}\n" for path in made))
 
 
