@@ -20,6 +20,7 @@ from benchmarks.gpu_backends import (
     run_gpu_tests,
 )
 from benchmarks.gpu_encoder import measure_encode, measure_matmul
+from benchmarks.gpu_index import measure_index
 from benchmarks.gpu_steps import (
     Outcome,
     Step,
@@ -89,6 +90,15 @@ def all_steps() -> list[Step]:
             title="DALI on NVDEC equals PyAV (H.264)",
             needs=(needs_cuda, needs_packages("av", "nvidia.dali")),
             run=lambda: compare_nvdec("cuda", codec="h264"),
+        ),
+        Step(
+            name="index",
+            title="an archive into Milvus, beside decode and encode alone",
+            needs=(
+                needs_cuda,
+                needs_packages("av", "nvidia.dali", "ray", "tyro", "pymilvus", "milvus_lite"),
+            ),
+            run=lambda: measure_index("cuda"),
         ),
         Step(
             name="tests",

@@ -36,7 +36,7 @@ def measure_flow(
     """End to end over CPU-seconds alone, over a sequential script, and on two cores over one."""
     cores = sorted(os.sched_getaffinity(0))
     say("flow: making the archives")
-    archives = _write_archives(folder, max(int(_NUM_VIDEOS * scale), 4))
+    archives = write_archives(folder, max(int(_NUM_VIDEOS * scale), 4))
     clips = archives[1]
     rates: dict[str, list[float]] = {
         "limit": [],
@@ -203,7 +203,7 @@ def _video_rows(clips: Sequence[Clip]) -> list[dict[str, Any]]:
     ]
 
 
-def _write_archives(folder: Path, num_videos: int) -> list[list[Clip]]:
+def write_archives(folder: Path, num_videos: int) -> list[list[Clip]]:
     """A small and a large archive of 720p videos, each video its own file with its own content hash."""
     drawn = [folder / f"drawn-{number}.mp4" for number in range(_NUM_DRAWN)]
     for number, path in enumerate(drawn):

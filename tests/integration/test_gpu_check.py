@@ -4,11 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from benchmarks.gpu_backends import compare_nvdec, compare_onnx_cuda
 from benchmarks.gpu_check import all_steps, choose_steps, main
+from benchmarks.gpu_index import measure_index
 from encoders.shapes import AimConfig
 from encoders.video import PRESETS
 
@@ -29,6 +31,20 @@ def test_dali_on_a_cpu_equals_pyav_through_the_step_that_a_gpu_runs() -> None:
     assert found.metrics["num_wrong_frame_indices"] == 0
     assert found.metrics["mean_pixel_difference"] <= 2
     assert found.metrics["p999_pixel_difference"] <= 24
+
+
+def test_indexing_through_the_step_that_a_gpu_runs(monkeypatch) -> None:
+    tiny = AimConfig(num_frames=2, image_size=16, patch_size=8, width=32, depth=1, num_heads=2)
+    monkeypatch.setitem(PRESETS, "tiny_for_test", tiny)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    found = measure_index("cpu", preset="tiny_for_test", num_videos=8)
+    assert found.problems == []
+    rates = {name: found.metrics[f"{name}_per_s"] for name in ("clips", "decode_clips", "encode_clips")}  # fmt: skip
+    assert all(np.isfinite(rate) for rate in rates.values())
+    assert rates["decode_clips"] > 0
+    slower = min(rates["decode_clips"], rates["encode_clips"])
+    assert found.metrics["share_of_slower"] == pytest.approx(rates["clips"] / slower)
+    assert found.metrics["canary_min_cosine"] > 0.999
 
 
 def test_a_codec_that_dali_does_not_decode_here_is_a_problem_and_no_pass() -> None:
