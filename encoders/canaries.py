@@ -24,6 +24,8 @@ CANARY_FILE = "canaries.safetensors"
 NUM_CANARIES = 8
 MIN_CANARY_COSINE = 0.999
 """Below it a backend is another encoder; reduced precision stays above."""
+WARM_S = 5.0
+"""Of a shorter check of the canaries the warm-up is so large a part that another call tells how fast an encoder is."""
 
 
 class ClipEmbedder(Protocol):

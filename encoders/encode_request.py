@@ -36,8 +36,9 @@ class Encoding:
     backend: str
     precision: str
     decode_busy_s: float
+    """CPU-seconds where one core does it all, seconds elsewhere."""
     embed_busy_s: float
-    """The batch's time, shared evenly by its clips."""
+    """The batch's, shared evenly by its clips."""
     canary_min_cosine: float
     """Of the bundle's canaries with their vectors, when the encoder was opened."""
     embed_ceiling_per_s: float

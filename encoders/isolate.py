@@ -27,6 +27,8 @@ from encoders.media import DecodeError, DecodeSetupError
 DEFAULT_MEMORY_LIMIT_BYTES = 4 << 30
 DEFAULT_DEADLINE_S = 120.0
 _START_TIMEOUT_S = 120.0
+# A large encoder on a slow core embeds its canaries meanwhile.
+_FIRST_TIMEOUT_S = 900.0
 _PIPE_BYTES = 1 << 20
 _SOURCE_ROOT = Path(__file__).resolve().parent.parent
 
@@ -87,7 +89,7 @@ class IsolatedDecoder:
         self._child = _Child(self._decode_function, self._memory_limit_bytes)
         if self._first_request is not None:
             try:
-                self.first_spans = list(self._ask(self._first_request, _START_TIMEOUT_S))
+                self.first_spans = list(self._ask(self._first_request, _FIRST_TIMEOUT_S))
             except DecodeError as error:
                 raise DecodeSetupError(f"the decoding process cannot start: {error}") from error
 

@@ -5,10 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from encoders.canaries import check_canaries, draw_canaries
+from encoders.canaries import WARM_S, check_canaries, draw_canaries
 from encoders.stages import EmbedStage
-
-_WARM_S = 5.0
 
 
 class CheckedEmbedStage(EmbedStage):
@@ -30,7 +28,7 @@ class CheckedEmbedStage(EmbedStage):
         self._canary_min_cosine = check_canaries(Path(bundle_dir), self._backend)
         seconds = clock_s() - started
         frames_NTHWC = draw_canaries(self._backend.card.sampling)
-        if seconds < _WARM_S:  # of so short a call the warm-up is a large part
+        if seconds < WARM_S:
             started = clock_s()
             self._backend.embed_clips(frames_NTHWC)
             seconds = clock_s() - started

@@ -1,7 +1,9 @@
 """What happened to each clip, by key: written down after Milvus has the row, read back by the next run.
 
 Lines are appended and synced batch by batch; a line that a kill tore off is ignored, because the clip
-is then simply done again. The last line of a key counts.
+is then simply done again. The last line of a key counts. Ray Data's own checkpoints do not serve here:
+they need one id that a row keeps from reading to writing, and the row of a video becomes rows of clips,
+some of them dead; and they believe their files where Milvus can be asked.
 """
 
 import json

@@ -13,8 +13,10 @@ DeviceChoice = Literal["auto", "cpu", "cuda"]
 ShareChoice = Literal["auto", "on", "off"]
 # One of a GPU's workers decodes while the kernels of the other run.
 _SHARING_PER_GPU = 2
-# Frames of a batch. On a CPU more does not help: what passes from layer to layer leaves the caches.
+# Frames of a batch. On a CPU more does not help: what passes from layer to layer leaves the caches. Workers of two stages hand
+# batches to each other, which costs the less the larger they are.
 _BATCH_BYTES = {"cpu": 16 << 20, "cuda": 128 << 20}
+_SHARED_CPU_BATCH_BYTES = 4 << 20
 _MAX_BATCH_CLIPS = 64
 # Of a worker at least: the last ones to come out should keep all workers busy.
 _BATCHES_PER_WORKER = 4
@@ -131,7 +133,10 @@ def clips_per_batch(sampling: SamplingConfig, workers: Workers, num_clips: int) 
     if sampling.frame_size is None:
         raise ValueError("sampling.frame_size is None; a batch needs clips of one size")
     clip_bytes = sampling.num_frames * sampling.frame_size**2 * 3
-    most = min(_BATCH_BYTES[workers.embed_device] // clip_bytes, _MAX_BATCH_CLIPS)
+    most_bytes = _BATCH_BYTES[workers.embed_device]
+    if workers.is_shared and workers.embed_device == "cpu":
+        most_bytes = _SHARED_CPU_BATCH_BYTES
+    most = min(most_bytes // clip_bytes, _MAX_BATCH_CLIPS)
     fair = math.ceil(num_clips / (_BATCHES_PER_WORKER * workers.num_embed))
     return max(min(most, fair), 1)
 

@@ -74,9 +74,11 @@ def test_impossible_wishes_are_refused() -> None:
 
 
 def test_batches_are_cut_by_bytes_and_leave_every_worker_some() -> None:
-    cpu = choose_workers(WorkerOptions(), session(2, 0), is_lite=True)
+    shared = choose_workers(WorkerOptions(), session(2, 0), is_lite=True)
+    cpu = choose_workers(WorkerOptions(share_device="off"), session(2, 0), is_lite=True)
     gpu = choose_workers(WorkerOptions(decode="dali"), session(8, 1), is_lite=True)
     base = SamplingConfig(num_frames=12, frame_size=224)
+    assert clips_per_batch(base, shared, 10_000) == 2
     assert clips_per_batch(base, cpu, 10_000) == (16 << 20) // (12 * 224 * 224 * 3) == 9
     assert clips_per_batch(base, gpu, 10_000) == 64
     assert clips_per_batch(SamplingConfig(num_frames=4, frame_size=32), cpu, 10_000) == 64
