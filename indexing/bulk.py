@@ -24,6 +24,7 @@ from pymilvus import BulkInsertState, connections, utility
 from cluster.storage import write_atomic
 from indexing.milvus import ClipCollection
 from indexing.milvus_calls import ask
+from indexing.milvus_server import split_token
 from indexing.sources import SourceGoneError, is_remote, object_storage, public_uri
 
 logger = logging.getLogger(__name__)
@@ -95,7 +96,8 @@ class BulkImport:
         self._collection = collection
         self._marker = run_dir / MARKER
         self._alias = f"tfcovr-{uuid.uuid4().hex}"
-        ask(lambda: connections.connect(self._alias, uri=collection.address, timeout=_TIMEOUT_S))
+        uri, token = split_token(collection.address)
+        ask(lambda: connections.connect(self._alias, uri=uri, token=token, timeout=_TIMEOUT_S))
 
     def close(self) -> None:
         """Let the connection go."""

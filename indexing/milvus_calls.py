@@ -10,7 +10,8 @@ from pymilvus.exceptions import ConnectError, MilvusException, MilvusUnavailable
 
 from cluster.ports import require_listener
 from cluster.retry import retry
-from indexing.sources import public_uri
+from indexing.milvus_server import split_token
+from indexing.sources import public_uri, without_secrets
 
 _CONNECT_S = 10.0
 _PASSING_RPC = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
@@ -62,11 +63,13 @@ QUERYING = Asking(timeout_s=5.0, attempts=1, freshness="Bounded")
 def connect(address: str, attempts: int = 7) -> MilvusClient:
     """ConnectionError when no Milvus answers; one that listens and is slow to answer is asked again."""
 
+    uri, token = split_token(address)
+
     def attempt() -> MilvusClient:
         try:
-            return MilvusClient(uri=address, timeout=_CONNECT_S)
+            return MilvusClient(uri=uri, token=token, timeout=_CONNECT_S)
         except MilvusException as error:
-            said = f"no Milvus answers at {public_uri(address)!r} ({error})"
+            said = f"no Milvus answers at {public_uri(address)!r} ({without_secrets(str(error))})"
             try:
                 require_listener(address)
             except OSError:

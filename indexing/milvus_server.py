@@ -1,13 +1,16 @@
 """Where Milvus answers: a server's URI is itself, a folder is Milvus Lite and is served by this process.
 
 Only one process may open a Milvus Lite folder, so whoever opens it serves it on a loopback port to the
-other processes of the node.
+other processes of the node. A server's token comes from its URI (https://TOKEN@HOST, http://USER:PASSWORD@HOST:19530) or from the
+variable MILVUS_TOKEN; the address that is handed to workers has it, and nothing that is stored or logged.
 """
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from indexing.sources import public_uri
 
@@ -61,9 +64,9 @@ def place_of(address: str) -> str:
 
 @contextmanager
 def serve_milvus(uri: str) -> Iterator[str]:
-    """The address that every process of this node can connect to while the block runs."""
+    """The address that every process of this node (of every node, for a server) can connect to while the block runs."""
     if not is_lite(uri):
-        yield uri
+        yield _with_token(uri)
         return
     folder = Path(uri).resolve()
     if folder.is_file():
@@ -81,3 +84,18 @@ def serve_milvus(uri: str) -> Iterator[str]:
             if server.num_users == 0:
                 del _lite_servers[folder]
                 server.close()
+
+
+def split_token(address: str) -> tuple[str, str]:
+    """(address without user info, token); pymilvus reads no token with a `/` or `@` from an address, and bulk imports none at all."""
+    return public_uri(address), unquote(urlsplit(address).netloc.rpartition("@")[0])
+
+
+def _with_token(uri: str) -> str:
+    parts = urlsplit(uri)
+    token = os.environ.get("MILVUS_TOKEN", "")
+    if "@" in parts.netloc or not token:
+        return uri
+    user, colon, password = token.partition(":")
+    netloc = f"{quote(user, safe='')}{colon}{quote(password, safe='')}@{parts.netloc}"
+    return urlunsplit(parts._replace(netloc=netloc))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from urllib.parse import unquote_plus, urlsplit, urlunsplit
 
 import pyarrow.fs as pafs
 import requests
@@ -21,11 +21,16 @@ OBJECT_SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss")
 HTTP_SCHEMES = ("http", "https")
 _CHUNK_BYTES = 4 << 20
 _TIMEOUT_S = (10.0, 60.0)
+# Names of query parameters that carry a credential or a signature, and those that do so beside one that says how long.
 _SECRET_NAME = re.compile(
-    r"sig|sign|token|secret|password|credential|access.?key|accessid|key-pair|policy|^x-(amz|goog)-|^(se|sp|sv|sr|auth|key)$",
+    r"sig|token|secret|passw|pwd|credential|access.?key|api.?key|accessid|key-pair|policy|hmac|hdne|hdnts|jwt|auth|ticket"
+    r"|session|bearer|^x-(amz|goog)-|^(se|sp|sv|sr|st|spr|key|verify|expires)$",
     re.IGNORECASE,
 )
+_EXPIRY_NAME = re.compile(r"^(e|exp|expiry|expires|until|ttl|validto)$", re.IGNORECASE)
+_SIGNED_NAME = re.compile(r"^(e|exp|expiry|until|ttl|validto|md5|hash|h|s|st)$", re.IGNORECASE)
 _URI_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
+_QUERY_IN_TEXT = re.compile(r"\?([^\s'\"<>()?]*=[^\s'\"<>()?]*)")
 
 
 class SourceError(OSError):
@@ -57,18 +62,30 @@ def is_remote(uri: str) -> bool:
 
 
 def public_uri(uri: str) -> str:
-    """Without user info and fragment; without the query where any of its names speaks of a signature or secret."""
+    """Without user info, fragment, and what of the query speaks of a signature or secret; the rest of it may name the file."""
     if not is_remote(uri):
         return uri
     parts = urlsplit(uri)
-    names = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
-    query = "" if any(map(_SECRET_NAME.search, names)) else parts.query
+    query = _public_query(parts.query)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, query, ""))
 
 
+def _public_query(query: str) -> str:
+    names = [unquote_plus(pair.partition("=")[0]) for pair in query.split("&")]
+    expires = any(map(_EXPIRY_NAME.search, names))
+    return "&".join(
+        pair
+        for pair, name in zip(query.split("&"), names, strict=True)
+        if not _SECRET_NAME.search(name) and not (expires and _SIGNED_NAME.search(name))
+    )
+
+
 def without_secrets(text: str) -> str:
-    """An error text with every URI in it made public."""
-    return _URI_IN_TEXT.sub(lambda found: public_uri(found.group()), text)
+    """An error text with every URI in it made public, also where it names only the path and query of one."""
+    text = _URI_IN_TEXT.sub(lambda found: public_uri(found.group()), text)
+    return _QUERY_IN_TEXT.sub(
+        lambda found: f"?{kept}" if (kept := _public_query(found.group(1))) else "", text
+    )
 
 
 def stat_remote(uri: str) -> RemoteStamp:

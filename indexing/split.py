@@ -22,6 +22,7 @@ from encoders.clips import Clip, write_clips
 from indexing.archive import list_archive
 from indexing.content import Content, FileStamp, read_contents
 from indexing.fetch import FetchOptions
+from indexing.sources import public_uri
 from indexing.split_cut import CutSettings, Cutter, Seconds
 
 
@@ -64,7 +65,7 @@ def split_videos(config: SplitConfig, *, console: Console | None = None) -> Spli
     archive = list_archive(config.videos)
     videos = {clip.video_uri: clip.clip_id for clip in archive.clips}
     if len(videos) < len(archive.clips) or any(c.start_s or c.end_s for c in archive.clips):
-        raise ValueError(f"{config.videos!r} has clips already; give videos")
+        raise ValueError(f"{public_uri(config.videos)!r} has clips already; give videos")
     ledger = _Ledger(config.out.with_suffix(".split.jsonl"), config.cut.key)
     with console.status(f"reading the content of {len(videos)} videos"):
         contents = read_contents(videos, ledger.contents(), fetch_uris=archive.fetch_uris)

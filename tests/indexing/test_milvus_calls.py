@@ -75,16 +75,17 @@ def test_numbers_out_of_range_are_refused(wrong) -> None:
 def test_a_server_that_listens_and_is_slow_is_asked_again(monkeypatch) -> None:
     tries = []
 
-    def slow(*, uri: str, timeout: float) -> str:
+    def slow(*, uri: str, token: str, timeout: float) -> tuple[str, str]:
         tries.append(timeout)
         if len(tries) < 3:
             raise MilvusException(code=2, message="Fail connecting to server")
-        return uri
+        return uri, token
 
     monkeypatch.setattr(milvus_calls, "MilvusClient", slow)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = f"http://root:pw@127.0.0.1:{listener.getsockname()[1]}"
-        assert connect(address) == address
+        place = f"127.0.0.1:{listener.getsockname()[1]}"
+        address = f"http://root:pw@{place}"
+        assert connect(address) == (f"http://{place}", "root:pw")
         tries.clear()
         with pytest.raises(MilvusBusyError, match=r"http://127\.0\.0\.1:\d+'.* somebody listens"):
             connect(address, attempts=2)

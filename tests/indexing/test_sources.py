@@ -1,6 +1,15 @@
+import socket
+
 import pytest
 
-from indexing.sources import RemoteStamp, is_remote, public_uri, without_secrets
+from indexing.sources import (
+    RemoteStamp,
+    SourceError,
+    is_remote,
+    public_uri,
+    stat_remote,
+    without_secrets,
+)
 
 
 @pytest.mark.parametrize(
@@ -11,10 +20,27 @@ from indexing.sources import RemoteStamp, is_remote, public_uri, without_secrets
         ("s3://KEY:SECRET@bucket/a b.mp4", "s3://bucket/a b.mp4"),
         ("https://host:8080/v?id=7", "https://host:8080/v?id=7"),
         ("https://me:pw@host/v?id=7#t=1", "https://host/v?id=7"),
-        ("https://b.s3/a.mp4?X-Amz-Credential=A&X-Amz-Signature=B&id=1", "https://b.s3/a.mp4"),
+        ("https://b.s3/a.mp4?X-Amz-Credential=A&X-Amz-Signature=B", "https://b.s3/a.mp4"),
+        ("https://b.s3/get?X-Amz-Signature=B&id=1&n=a%20b", "https://b.s3/get?id=1&n=a%20b"),
         ("https://x.blob/a.mp4?sv=2024&sig=Z%3D", "https://x.blob/a.mp4"),
         ("https://cdn/a.mp4?Expires=1&Key-Pair-Id=K&Signature=S", "https://cdn/a.mp4"),
         ("https://cdn/a.mp4?access_token=1", "https://cdn/a.mp4"),
+        ("https://cdn/a.mp4?md5=S&expires=9", "https://cdn/a.mp4"),
+        ("https://cdn/a.mp4?md5=which-file", "https://cdn/a.mp4?md5=which-file"),
+        *(
+            (f"https://cdn/a.mp4?{name}=S", "https://cdn/a.mp4")
+            for name in (
+                "api_key",
+                "apikey",
+                "hdnea",
+                "hmac",
+                "jwt",
+                "Authorization",
+                "pwd",
+                "verify",
+                "ticket",
+            )
+        ),
     ],
 )
 def test_a_stored_uri_has_no_user_and_no_signature(uri: str, shown: str) -> None:
@@ -23,6 +49,21 @@ def test_a_stored_uri_has_no_user_and_no_signature(uri: str, shown: str) -> None
         without_secrets(f"404 for '{uri.replace(' ', '%20')}'")
         == f"404 for '{shown.replace(' ', '%20')}'"
     )
+
+
+def test_a_refused_connection_does_not_tell_the_signature() -> None:
+    """requests names the path and query of a URL without its scheme."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    uri = (
+        f"http://me:TOPSECRET@127.0.0.1:{port}/a.mp4?id=7&X-Amz-Signature=TOPSECRET&token=TOPSECRET"
+    )
+    with pytest.raises(SourceError) as caught:
+        stat_remote(uri)
+    assert "TOPSECRET" not in str(caught.value)
+    assert "/a.mp4?id=7" in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
 
 
 def test_only_what_has_to_be_fetched_is_remote() -> None:
