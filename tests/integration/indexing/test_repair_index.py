@@ -2,8 +2,10 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,11 +18,13 @@ from indexing import flow, retry_dead, verify
 from indexing.canary_rows import RowMixUpError
 from indexing.config import IndexConfig
 from indexing.content import hash_file
+from indexing.decode import ArchiveVectorStage
 from indexing.embed import CheckedEmbedStage
 from indexing.ledger import Ledger, Outcome
 from indexing.milvus import open_collection
 from indexing.pipeline import index_archive
 from indexing.plan import clip_key
+from indexing.resources import WorkerOptions
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test file
 NUM_VIDEOS = 6
@@ -130,21 +134,44 @@ class MixedUpEmbedStage(CheckedEmbedStage):
         return batch | {"embedding": np.roll(batch["embedding"], 1, axis=0)}
 
 
-def test_a_mix_up_of_rows_ends_the_run_and_leaves_nothing(config, tmp_path, monkeypatch) -> None:
-    from dataclasses import replace
+class MixedUpVectorStage(ArchiveVectorStage):
+    """The same where decoding and encoding are one stage."""
+
+    def __call__(self, videos: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        rows = list(super().__call__(videos))
+        for row, before in zip(rows, [rows[-1], *rows], strict=False):
+            yield row | {"embedding": before["embedding"]}
+
+
+@pytest.mark.parametrize(
+    ("share_device", "mixing"),
+    [
+        ("on", {"decode_embed": MixedUpVectorStage}),
+        ("off", {"embed": MixedUpEmbedStage}),
+    ],
+)
+def test_a_mix_up_of_rows_ends_the_run_and_leaves_nothing(
+    config, tmp_path, monkeypatch, share_device, mixing
+) -> None:
+    mixed: list[str] = []
 
     def mixed_up(*arguments, **keywords):
         stages = flow_stages(*arguments, **keywords)
-        return [
-            replace(one, factory=MixedUpEmbedStage) if one.name == "embed" else one
-            for one in stages
-        ]
+        mixed.extend(one.name for one in stages if one.name in mixing)
+        return [replace(one, factory=mixing.get(one.name, one.factory)) for one in stages]
 
     flow_stages = flow.index_stages
     monkeypatch.setattr(flow, "index_stages", mixed_up)
-    other = replace(config, run_dir=tmp_path / "run", milvus_uri=str(tmp_path / "milvus"))
+    other = replace(
+        config,
+        run_dir=tmp_path / "run",
+        milvus_uri=str(tmp_path / "milvus"),
+        workers=WorkerOptions(share_device=share_device),
+        batch_size=8,  # canaries among other rows
+    )
     with pytest.raises(RowMixUpError, match="rows were mixed up"):
         index_archive(other)
+    assert mixed == list(mixing)
     assert vectors(other) == {}
     monkeypatch.undo()
     assert index_archive(other).written == NUM_VIDEOS
