@@ -4,6 +4,7 @@ Clips of several videos share batches: what one request leaves of a batch waits 
 clip vector.
 """
 
+import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,11 @@ from encoders.media import DecodeError, DecodeSetupError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+# How NumPy, ONNX Runtime, torch and CUDA say it.
+_NO_MEMORY = re.compile(
+    r"out of memory|bad_alloc|(fail\w* to|cannot|can't|unable to) allocate", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,11 +146,12 @@ class ClipEncoder:
         span = self._way.holding(_drawn(span_number, num_decoded), self._canaries_NTHWC[number])
         self.add(span, ticket, 0.0)
 
-    def encoded(self, *, is_last: bool) -> Iterator[DecodedSpan]:
-        """The spans of every full batch with their vectors, of the last one also where it is not full."""
+    def encoded(self, *, is_last: bool) -> Iterator[DecodedSpan | None]:
+        """The spans of every full batch with their vectors, of the last one also where it is not full; None before each batch."""
         while len(self._waiting) >= (1 if is_last else self._batch_size):
             now = self._waiting[: self._batch_size]
             self._waiting = self._waiting[self._batch_size :]
+            yield None  # from here on it is the encoder's time
             yield from self._encoded(now)
 
     def _encoded(self, clips: Sequence[_Decoded]) -> Iterator[DecodedSpan]:
@@ -167,7 +174,10 @@ class ClipEncoder:
     def _embed(self, spans: Sequence[DecodedSpan]) -> np.ndarray:
         try:
             return self._way.embed(self._backend, [self._way.frames_of(span) for span in spans])
-        except Exception as error:  # no clip is to blame: the run must end, and loudly
+        except Exception as error:
+            if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+                raise MemoryError(f"{len(spans)} clips at once: {error}") from error
+            # No clip is to blame: the run must end, and loudly.
             raise DecodeSetupError(
                 f"the encoder failed: {type(error).__name__}: {error}"
             ) from error
@@ -193,7 +203,7 @@ def _open_encoder(encode: EncodeRequest, device: str) -> ClipEncoder:
 def iter_encoded_spans(request: DecodeRequest) -> Iterator[DecodedSpan | None]:
     """Each span with its `encoding` as soon as its batch is full, also those that earlier requests left, or with its error.
 
-    None for a clip that was decoded and waits. Canaries come after the first clip. A video that fails in the middle raises when
+    None for a clip that was decoded and waits, and before a batch is encoded. Canaries come after the first clip. A video that fails in the middle raises when
     all that it gave before has its vectors. Without spans no file is opened.
     """
     encode = request.encode

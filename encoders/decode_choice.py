@@ -22,17 +22,14 @@ _SPARSE = 0.02
 
 
 def why_not_nvdec(index: FrameIndex, pixel_format: str, numbers: Sequence[int]) -> str | None:
-    """Why the CPU should decode these frames; None = NVDEC."""
+    """Why the CPU should decode these frames; None = NVDEC. The same words for every video of a kind: summaries count them."""
     if index.codec in _SIZES:
         (least_width, least_height), (width, height) = _SIZES[index.codec]
         if not (least_width <= index.width <= width and least_height <= index.height <= height):
-            return (
-                f"{index.codec} of {index.width} x {index.height}; NVDEC takes {least_width} x {least_height} to "
-                f"{width} x {height}"
-            )
+            return f"{index.codec} of another size; NVDEC takes {least_width} x {least_height} to {width} x {height}"
         if pixel_format not in _PIXEL_FORMATS:
             return f"{index.codec} in pixel format {pixel_format or 'unknown'}; NVDEC gives the same colours for {' and '.join(_PIXEL_FORMATS)}"
     num_needed = index.num_packets_for(numbers)
     if num_needed < _SPARSE * index.num_packets:
-        return f"sparse: {num_needed} of {index.num_packets} packets are needed, and dali reads them all"
+        return f"sparse: under {_SPARSE:.0%} of the packets are needed, and dali reads them all"
     return None

@@ -43,7 +43,7 @@ class DaliVideo:
         self._video = video
         self._device_id = _device_id(device)
         self._keeps_on_device = keeps_on_device
-        self._num_frames_returned = 0
+        self._num_frames_decoded = 0
         self.fallback_reason: str | None = _why_not(video, self._device_id)
         self.last_error = ""
         if self.fallback_reason is None:
@@ -60,8 +60,8 @@ class DaliVideo:
 
     @property
     def num_frames_decoded(self) -> int:
-        """DALI does not tell how many frames it decodes to reach the wanted ones: those that it returned are counted."""
-        return self._video.num_frames_decoded + self._num_frames_returned
+        """DALI does not tell: counted are the frames from each needed keyframe to the last that is wanted after it."""
+        return self._video.num_frames_decoded + self._num_frames_decoded
 
     def read_frames(
         self, numbers: Iterable[int], slot_of: SlotOf = no_slot
@@ -80,7 +80,7 @@ class DaliVideo:
                 _pipeline.cache_clear()
                 self.fallback_reason = f"dali failed: {_cause(error)}"
                 break
-            self._num_frames_returned += len(now)
+            self._num_frames_decoded += self.index.num_packets_for(now)
             for number, frame_HWC in zip(now, frames_FHWC, strict=True):
                 yield number, self._shown(frame_HWC)
             wanted = later
@@ -97,6 +97,10 @@ class DaliVideo:
             (sequences,) = pipeline.run()
             if self._keeps_on_device:
                 frames_FHWC = torch.from_dlpack(sequences.at(0)).clone()
+                if (
+                    frames_FHWC.is_cuda
+                ):  # only on its way: another thread's run would write over what is read
+                    torch.cuda.current_stream(frames_FHWC.device).synchronize()
             else:
                 frames_FHWC = np.array(sequences.as_cpu().at(0))
         expected = (len(numbers), self.index.height, self.index.width, 3)

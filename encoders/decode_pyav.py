@@ -43,6 +43,7 @@ except ImportError as error:
 _BUFFER_BYTES = 1 << 18
 # Packets that are kept from reading the index: of most clips the file is read once, and nothing is sought.
 _KEPT_BYTES = 32 << 20
+_PACKET_BYTES = 700  # what FFmpeg and PyAV hold for a packet beside its data
 
 
 class PyavVideo:
@@ -215,7 +216,7 @@ class PyavVideo:
             rows.append((*_pts_dts(packet), is_start, is_frame))
             if len(rows) > self._limits.max_frames:
                 self._limits.check(max_frames=len(rows))
-            num_bytes += packet.size
+            num_bytes += packet.size + _PACKET_BYTES
             self._kept.append(packet)
             if num_bytes > _KEPT_BYTES:
                 self._kept.clear()

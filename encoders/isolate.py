@@ -41,7 +41,7 @@ class IsolatedDecoder:
     """`iter_spans` as a method, in a child process with a deadline and a memory limit.
 
     `deadline_s` is the longest wait for the next sign of life, a span or a clip that waits for its batch, so that a long video
-    with many spans is no hang.
+    with many spans is no hang. `memory_limit_bytes` is what a child may take beyond what it holds when `first_request` is answered.
     `decode_function` ("module:function") is what the child calls. `first_request` is asked of every new child before any other,
     with a deadline of minutes: what it loads for that, it keeps. `first_spans` are the answer.
     """
@@ -56,7 +56,7 @@ class IsolatedDecoder:
     ) -> None:
         if deadline_s <= 0:
             raise ValueError(f"deadline_s is {deadline_s}; it must be above 0")
-        self._deadline_s = deadline_s
+        self.deadline_s = deadline_s
         self._memory_limit_bytes = memory_limit_bytes or 0
         self._decode_function = decode_function
         self._first_request = first_request
@@ -80,25 +80,28 @@ class IsolatedDecoder:
         DecoderDiedError where the decoder, not the file, had the last word: other spans of the video may still decode.
         """
         self.start()
-        yield from self._ask(request, self._deadline_s)
+        yield from self._ask(request, self.deadline_s, self._memory_limit_bytes)
 
     def start(self) -> None:
         """Start the child where none runs."""
         if self._child is not None:
             return
-        self._child = _Child(self._decode_function, self._memory_limit_bytes)
+        self._child = _Child(self._decode_function)
         if self._first_request is not None:
             try:
-                self.first_spans = list(self._ask(self._first_request, _FIRST_TIMEOUT_S))
+                self.first_spans = list(self._ask(self._first_request, _FIRST_TIMEOUT_S, 0))
             except DecodeError as error:
                 raise DecodeSetupError(f"the decoding process cannot start: {error}") from error
 
-    def _ask(self, request: DecodeRequest, deadline_s: float) -> Iterator[DecodedSpan]:
+    def _ask(
+        self, request: DecodeRequest, deadline_s: float, memory_limit_bytes: int
+    ) -> Iterator[DecodedSpan]:
         child = self._child
         assert child is not None
         is_in_step = False
         try:
-            child.send({"request": request_to_dict(request), "deadline_s": deadline_s})
+            limits = {"deadline_s": deadline_s, "memory_limit_bytes": memory_limit_bytes}
+            child.send({"request": request_to_dict(request), **limits})
             while True:
                 header, payload = child.receive(deadline_s)
                 if header["kind"] == "span":
@@ -135,7 +138,7 @@ def decoder_for(
 
 
 class _Child:
-    def __init__(self, decode_function: str, memory_limit_bytes: int) -> None:
+    def __init__(self, decode_function: str) -> None:
         request_read, request_write = os.pipe()
         reply_read, reply_write = os.pipe()
         fcntl.fcntl(
@@ -145,7 +148,6 @@ class _Child:
         command = [sys.executable, "-P", "-m", "encoders.isolate_child"]
         command += ["--function", decode_function, "--parent-pid", str(os.getpid())]
         command += ["--request-fd", str(request_read), "--reply-fd", str(reply_write)]
-        command += ["--memory-limit-bytes", str(memory_limit_bytes)]
         try:
             self._process = subprocess.Popen(
                 command,
@@ -162,7 +164,11 @@ class _Child:
         header, _ = self.receive(_START_TIMEOUT_S)
         if header["kind"] != "ready":
             self.kill()
-            raise _setup_error(header)
+            if header["kind"] == "setup_error":
+                raise _setup_error(header)
+            raise DecodeSetupError(
+                f"the decoding process cannot start: {header['reason']}: {header['detail']}"
+            )
 
     def cpu_s(self) -> float:
         try:  # nanoseconds on a CPU, of the main thread

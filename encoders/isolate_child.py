@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -109,7 +110,6 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--parent-pid", type=int, required=True)
     parser.add_argument("--request-fd", type=int, required=True)
     parser.add_argument("--reply-fd", type=int, required=True)
-    parser.add_argument("--memory-limit-bytes", type=int, required=True, help="0 = none")
     arguments = parser.parse_args(argv)
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
@@ -125,8 +125,6 @@ def main(argv: list[str] | None = None) -> None:
         except (ImportError, AttributeError) as error:
             write_message(replies, _setup_error(error))
             return
-        if arguments.memory_limit_bytes:
-            _limit_memory(arguments.memory_limit_bytes)
         write_message(replies, {"kind": "ready"})
         try:
             while (line := requests.readline()) and _answer(line, replies, iter_spans):
@@ -138,6 +136,7 @@ def main(argv: list[str] | None = None) -> None:
 def _answer(line: bytes, replies: BinaryIO, iter_spans: IterSpans) -> bool:
     """False when this process should not be used again."""
     values = json.loads(line)
+    _limit_memory(values["memory_limit_bytes"])
     deadline_s = values["deadline_s"] + _ALARM_SLACK_S
     try:
         signal.setitimer(signal.ITIMER_REAL, deadline_s)
@@ -156,8 +155,9 @@ def _answer(line: bytes, replies: BinaryIO, iter_spans: IterSpans) -> bool:
         reply = _setup_error(error)
     except BrokenPipeError:
         raise
-    except MemoryError:
-        reply = {"kind": "fatal", "reason": "limit_exceeded", "detail": "the memory limit"}
+    except MemoryError as error:
+        detail = f"the memory limit ({error})" if str(error) else "the memory limit"
+        reply = {"kind": "fatal", "reason": "limit_exceeded", "detail": detail}
     except Exception as error:  # noqa: BLE001 - the boundary: whatever a hostile file does costs one video
         detail = f"{type(error).__name__}: {error}"
         reply = {"kind": "fatal", "reason": "decoder_crashed", "detail": detail}
@@ -179,8 +179,14 @@ def _named_function(name: str) -> IterSpans:
     return getattr(importlib.import_module(module), function)
 
 
+@cache
 def _limit_memory(limit_bytes: int) -> None:
-    """Private memory that may still be added. Address space would be the wrong measure: code maps much and touches little."""
+    """Private memory that may still be added, once; 0 = not yet, or not at all.
+
+    Address space would be the wrong measure: code maps much and touches little.
+    """
+    if not limit_bytes:
+        return
     status = Path("/proc/self/status").read_text()
     used = int(next(line for line in status.splitlines() if line.startswith("VmData")).split()[1])
     limit_bytes += used * 1024

@@ -35,14 +35,18 @@ _last: dict[_Read, VideoIndex] = {}
 def index_of_file(
     file: BinaryIO, limits: MediaLimits, read: Callable[[], VideoIndex]
 ) -> VideoIndex:
-    """The index of an open file, by `read` unless it was the last one and has not changed."""
+    """The index of an open file, by `read` unless it was the last one and has not changed.
+
+    One that ended early is not kept: a read error may pass.
+    """
     status = os.fstat(file.fileno())
     key = _Read(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, limits)
     found = _last.get(key)
     if found is None:
         found = read()
         _last.clear()
-        _last[key] = found
+        if not found.frames.is_truncated:
+            _last[key] = found
     return found
 
 

@@ -3,7 +3,7 @@
 D vector width.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -17,6 +17,10 @@ from encoders.isolate import DEFAULT_DEADLINE_S, DecoderDiedError, decoder_for
 from encoders.media import DecodeBackendKind, DecodeSetupError
 from encoders.sampling import SamplingConfig
 from encoders.stages import MAX_DEATHS, ClipStage, clip_rows_of, dead_columns, decoded_columns
+
+_SLOWED_BY = 10.0
+OpenAgain = Callable[[ExitStack], str]
+"""Where a video lies on this machine while the stack is open; DecodeError where it cannot be had."""
 
 
 class VectorStage(ClipStage):
@@ -53,6 +57,9 @@ class VectorStage(ClipStage):
         if first.encoding is None:
             raise DecodeSetupError("the encoder gave a canary no vector")
         self._first: Encoding = first.encoding
+        # A batch may be encoded before the next sign of life comes, on a core that others use too.
+        batch_s = encode.batch_size / self._first.embed_ceiling_per_s
+        self._encoder.deadline_s += _SLOWED_BY * batch_s
 
     def __call__(self, videos: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """Rows of videos in; the rows of all their clips when it ends."""
@@ -74,11 +81,12 @@ class VectorStage(ClipStage):
         clip_rows: Sequence[dict[str, Any]],
         *,
         canaries: Sequence[tuple[int, dict[str, Any]]] = (),
-        opened: ExitStack | None = None,
+        open_again: OpenAgain | None = None,
     ) -> Iterator[dict[str, Any]]:
-        """Rows that are ready, of this video and of earlier ones.
+        """Rows that are ready, of this video and of earlier ones; when it ends, all of the video has been decoded.
 
-        `canaries` are drawn clips (number, row) that share a batch with its clips. `opened` is closed with its last clip.
+        `canaries` are drawn clips (number, row) that share a batch with its clips. `open_again` says where the video lies when a
+        clip that still waited for its batch is lost later; without it, where it lies now.
         """
         asked = _Asked(
             video=video,
@@ -86,7 +94,7 @@ class VectorStage(ClipStage):
             canaries={
                 len(clip_rows) + i: (number, row) for i, (number, row) in enumerate(canaries)
             },
-            opened=opened or ExitStack(),
+            open_again=open_again or (lambda _: video),
         )
         try:
             yield from self._answers(asked, is_last=False)
@@ -98,7 +106,7 @@ class VectorStage(ClipStage):
         if not self._asked:
             return
         try:
-            yield from self._answers(_Asked(video="", spans={}, canaries={}), is_last=True)
+            yield from self._answers(_Asked(), is_last=True)
         except DecoderDiedError as error:
             yield from self._one_by_one(error)
 
@@ -134,24 +142,29 @@ class VectorStage(ClipStage):
 
     def _forget_done(self) -> None:
         for ticket in [ticket for ticket, asked in self._asked.items() if asked.is_done]:
-            self._asked.pop(ticket).opened.close()
+            del self._asked[ticket]
 
     def _one_by_one(self, death: DecodeError) -> Iterator[dict[str, Any]]:
         """What was lost with the process, each clip alone: the one that killed it dies again, the others live."""
         lost, self._asked = self._asked, {}
         for asked in lost.values():
             num_deaths = 0
-            for one in asked.each_alone():
-                if num_deaths < MAX_DEATHS:
-                    try:
-                        yield from self._answers(one, is_last=True)
-                        continue
-                    except DecoderDiedError as error:
-                        num_deaths, death = num_deaths + 1, error
-                        self._asked.clear()
-                for row in one.rows():
-                    yield row | self._dead(death, self._backend, 0.0)
-            asked.opened.close()
+            with ExitStack() as opened:
+                try:
+                    video = asked.open_again(opened) if asked.spans else ""
+                except DecodeError as error:
+                    yield from self.dead_rows(list(asked.spans.values()), error, stage="fetch")
+                    asked.spans.clear()
+                    video = ""
+                for one in asked.each_alone(video):
+                    if num_deaths < MAX_DEATHS:
+                        try:
+                            yield from self._answers(one, is_last=True)
+                        except DecoderDiedError as error:
+                            num_deaths, death = num_deaths + 1, error
+                            self._asked.clear()
+                    for row in one.rows():
+                        yield row | self._dead(death, self._backend, 0.0)
 
     def _outcome(self, span: DecodedSpan, busy_s: float) -> dict[str, Any]:
         if span.error is not None or span.encoding is None:
@@ -173,10 +186,10 @@ class VectorStage(ClipStage):
 class _Asked:
     """Clips of a video that are on their way through the process, by span number; canaries are numbered on after its spans."""
 
-    video: str
-    spans: dict[int, dict[str, Any]]
-    canaries: dict[int, tuple[int, dict[str, Any]]]
-    opened: ExitStack = field(default_factory=ExitStack)
+    video: str = ""
+    spans: dict[int, dict[str, Any]] = field(default_factory=dict)
+    canaries: dict[int, tuple[int, dict[str, Any]]] = field(default_factory=dict)
+    open_again: OpenAgain = lambda _: ""
     num_decoded: int = 0
 
     @property
@@ -195,12 +208,12 @@ class _Asked:
         self.spans.clear()
         self.canaries.clear()
 
-    def each_alone(self) -> "Iterator[_Asked]":
+    def each_alone(self, video: str) -> "Iterator[_Asked]":
         """Canaries first: they need no video."""
         for canary in self.canaries.values():
-            yield _Asked(video="", spans={}, canaries={0: canary})
+            yield _Asked(canaries={0: canary})
         for row in self.spans.values():
-            yield _Asked(video=self.video, spans={0: row}, canaries={})
+            yield _Asked(video=video, spans={0: row})
 
 
 def _encoded_columns(encoding: Encoding) -> dict[str, Any]:

@@ -148,13 +148,14 @@ class DecodeStage(ClipStage):
             death = error
         num_deaths = 0
         for row in waiting.values():
+            alone = {0: row}
             if num_deaths < MAX_DEATHS:
                 try:
-                    yield from self._decoded(video, [row], {0: row})
-                    continue
+                    yield from self._decoded(video, [row], alone)
                 except DecoderDiedError as error:
                     num_deaths, death = num_deaths + 1, error
-            yield row | self._dead(death, self._backend, 0.0)
+            for lost in alone.values():  # not one that came before its decoder died
+                yield lost | self._dead(death, self._backend, 0.0)
 
     def _decoded(
         self,
@@ -177,6 +178,7 @@ class DecodeStage(ClipStage):
             busy_s = (time.perf_counter() - started) / max(len(waiting), 1)
             for row in waiting.values():
                 yield row | self._dead(error, self._backend, busy_s)
+            waiting.clear()
 
     def busy_clock_s(self) -> float:
         """CPU-seconds, its child's included; seconds where it uses a GPU or more threads."""

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from itertools import chain, islice
 from typing import Any
 
@@ -40,10 +41,14 @@ class _ArchiveStage(ClipStage):
         copy = self._cache.local_copy(row["fetch_uri"], row["content_hash"], stamp_of_row(row))
         return str(opened.enter_context(copy))
 
-    def _measure(self, video: str, clip_rows: Sequence[dict[str, Any]]) -> None:
-        """Once: a few clips of the first video, decoded twice, the second time by a child that is warm."""
+    def _measure(self, video: str, clip_rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Once: a few clips of the first video, decoded twice, the second time by a child that is warm.
+
+        Gives back what waited for its batch before: the probe takes all that comes to be its own.
+        """
         if self._ceiling_per_s is not None:
             return
+        yield from self.flush()
         self._ceiling_per_s = 0.0
         rows: list[dict[str, Any]] = []
         seconds = 0.0
@@ -85,7 +90,7 @@ class ArchiveDecodeStage(_ArchiveStage, DecodeStage):
         except DecodeError as error:
             yield from self.dead_rows(clip_rows, error, stage="fetch")
             return
-        self._measure(video, clip_rows)
+        yield from self._measure(video, clip_rows)
         yield from self.clips(video, clip_rows)
 
     def _canary_row(self, clip_id: str, plain: dict[str, Any]) -> dict[str, Any]:
@@ -124,8 +129,9 @@ class ArchiveVectorStage(_ArchiveStage, VectorStage):
                 yield from self.dead_rows(clip_rows, error, stage="fetch")
                 yield from self.clips("", [], canaries=canaries)
                 return
-            self._measure(video, clip_rows)
-            yield from self.clips(video, clip_rows, canaries=canaries, opened=opened.pop_all())
+            yield from self._measure(video, clip_rows)
+            again = partial(self._open, row)
+            yield from self.clips(video, clip_rows, canaries=canaries, open_again=again)
 
 
 def _without_plan(row: dict[str, Any]) -> dict[str, Any]:

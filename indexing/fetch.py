@@ -72,7 +72,6 @@ class FetchCache:
                 fcntl.flock(file, fcntl.LOCK_SH)
                 if os.fstat(file.fileno()).st_nlink == 0:  # it made room just before we locked it
                     continue
-                os.utime(path)
                 yield path
                 self._mark_used(path)
                 return
@@ -127,8 +126,8 @@ class FetchCache:
     def _make_room(self, num_bytes: int) -> None:
         files = self._files()
         excess = sum(status.st_size for _, status in files) + num_bytes - self._capacity_bytes
-        # Decoded files first, then those that have waited longest.
-        for path, status in sorted(files, key=lambda one: (not _was_used(one[0]), one[1].st_mtime)):
+        # Decoded files first, the one that was used longest ago before the others, then those that have waited longest.
+        for path, status in sorted(files, key=lambda one: _age_rank(*one)):
             if excess <= 0:
                 return
             is_torn = path.name.startswith(".fetch-")
@@ -180,3 +179,11 @@ def _copy(uri: str, file: Any, stamp: RemoteStamp) -> None:
 
 def _was_used(path: Path) -> bool:
     return path.with_suffix(".used").exists()
+
+
+def _age_rank(path: Path, status: os.stat_result) -> tuple[bool, float]:
+    """The file's own time is when it was fetched, and stays: whoever knows a file by it (`last_index`) knows it again."""
+    try:
+        return False, path.with_suffix(".used").stat().st_mtime
+    except FileNotFoundError:
+        return True, status.st_mtime

@@ -108,8 +108,8 @@ def choose_workers(options: WorkerOptions, session: RaySession, *, is_lite: bool
     num_write = options.num_write_workers or (1 if is_lite else session.num_nodes)
     num_on_gpu = num_decode if is_shared else num_embed + (num_decode if decode_on_gpu else 0)
     # A whole number of them on each GPU: shares that do not add up to one leave a worker without a place.
-    gpu_share = 1 / math.ceil(num_on_gpu / num_gpus) if on_gpu else 0.0
-    cpu_share = min(1.0, cpus / (num_decode if is_shared else num_decode + num_embed))
+    gpu_share = _floored(1 / math.ceil(num_on_gpu / num_gpus)) if on_gpu else 0.0
+    cpu_share = _floored(min(1.0, cpus / (num_decode if is_shared else num_decode + num_embed)))
     workers = Workers(
         num_decode=num_decode,
         num_embed=num_embed,
@@ -126,6 +126,11 @@ def choose_workers(options: WorkerOptions, session: RaySession, *, is_lite: bool
     if not is_shared:
         return workers
     return replace(workers, gpus_per_decode=gpu_share, gpus_per_embed=0.0, cpus_per_embed=0.0)
+
+
+def _floored(share: float) -> float:
+    """To Ray's ten-thousandths: three times 0.33333 rounded up would not fit."""
+    return math.floor(share * 10_000) / 10_000
 
 
 def clips_per_batch(sampling: SamplingConfig, workers: Workers, num_clips: int) -> int:

@@ -51,6 +51,7 @@ def faulty(request):
 @pytest.fixture
 def decoder(tmp_path, monkeypatch):
     (tmp_path / "planted.py").write_text(textwrap.dedent(PLANTED))
+    (tmp_path / "dies_at_import.py").write_text("import os\nos._exit(4)\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with IsolatedDecoder(
         deadline_s=1.0, memory_limit_bytes=1 << 30, decode_function="planted:faulty"
@@ -115,6 +116,30 @@ def test_a_broken_setup_is_raised_at_once(decoder):
     missing = IsolatedDecoder(deadline_s=1, decode_function="no_such_module:f")
     with pytest.raises(ImportError, match="no_such_module"):
         list(missing.iter_spans(request("good")))
+    dying = IsolatedDecoder(deadline_s=1, decode_function="dies_at_import:f")
+    with pytest.raises(DecodeSetupError, match=r"cannot start: decoder_crashed: .* exit status 4"):
+        list(dying.iter_spans(request("good")))
+
+
+def test_what_the_first_request_loads_is_beside_the_memory_limit(tmp_path, monkeypatch):
+    """An encoder of more than the limit is none of a video's doing."""
+    (tmp_path / "loads.py").write_text(
+        textwrap.dedent(PLANTED)
+        + "held = []\n"
+        + "def load_then_decode(request):\n"
+        + "    if request.video == 'load': held.append(bytearray(1 << 30))\n"
+        + "    yield from faulty(request)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with IsolatedDecoder(
+        deadline_s=10,
+        memory_limit_bytes=1 << 29,
+        decode_function="loads:load_then_decode",
+        first_request=request("load"),
+    ) as decoder:
+        assert len(list(decoder.iter_spans(request("good")))) == 1
+        with pytest.raises(DecodeError, match="limit_exceeded"):
+            list(decoder.iter_spans(request("eat_memory")))
 
 
 def test_isolated_equals_direct(make_video):

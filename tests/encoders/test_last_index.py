@@ -45,3 +45,13 @@ def test_another_file_a_changed_one_and_other_limits_are_read(make_video, reads,
         decode_clips(path, span, SAMPLING, limits=MediaLimits(max_duration_s=1))
     shutil.copy(other, path)
     assert decode_clips(path, [Span(start_s=0, end_s=None)], SAMPLING).frame_indices_NT.max() < 50
+
+
+def test_an_index_that_ended_early_is_read_again(make_video, reads, tmp_path):
+    """A read error of a network drive may have passed by then."""
+    path = tmp_path / "cut.mkv"
+    data = make_video("a.mkv", num_frames=60).read_bytes()
+    path.write_bytes(data[: len(data) * 2 // 3])
+    for _ in range(2):
+        decode_clips(path, [Span(start_s=0, end_s=0.2)], SAMPLING)
+    assert reads == [path, path]

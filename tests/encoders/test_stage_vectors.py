@@ -15,7 +15,7 @@ from encoders.card import read_card
 from encoders.clip_vectors import iter_encoded_spans
 from encoders.decode import DecodeRequest, Span
 from encoders.encode_request import EncodeRequest
-from encoders.media import DecodeSetupError
+from encoders.media import DecodeError, DecodeSetupError
 from encoders.stage_vectors import VectorStage
 from encoders.stages import DecodeStage, clip_rows_of
 
@@ -113,18 +113,13 @@ def test_clips_of_several_videos_share_batches(exported_video_bundle, make_stage
     videos = [make_video(f"{n}.mp4", num_frames=60 + 10 * n) for n in range(3)]
     given = [video_row(video, [(f"{n}a", 0, 1), (f"{n}b", 1, 2)]) for n, video in enumerate(videos)]
     stage = make_stage(batch_size=4)
-    closed = []
     ready = []
     for n, row in enumerate(given):
-        opened = ExitStack()
-        opened.callback(closed.append, n)
-        for one in stage.clips(row["video_uri"], clip_rows_of(row), opened=opened):
+        for one in stage.clips(row["video_uri"], clip_rows_of(row)):
             ready.append((n, one["clip_id"]))
-    # The first full batch comes with the second video, which lets go of both.
+    # The first full batch comes with the second video.
     assert sorted(ready) == [(1, "0a"), (1, "0b"), (1, "1a"), (1, "1b")]
-    assert closed == [0, 1]
     assert sorted(row["clip_id"] for row in stage.flush()) == ["2a", "2b"]
-    assert closed == [0, 1, 2]
     assert list(stage.flush()) == []
 
     found = {row["clip_id"]: row for row in stage(given)}
@@ -175,6 +170,26 @@ iter_encoded_spans = clip_vectors.iter_encoded_spans
 """
 
 
+NO_MEMORY = """
+from encoders import clip_vectors
+
+video = ""
+
+def iter_encoded_spans(request):
+    global video
+    video = request.video or video  # what is flushed names none
+    yield from clip_vectors.iter_encoded_spans(request)
+
+class OnHost(clip_vectors.OnHost):
+    def embed(self, backend, frames):
+        if (len(frames) > 1 and video) or "LARGE" in video:
+            raise RuntimeError("Failed to allocate memory for requested buffer")
+        return super().embed(backend, frames)
+
+clip_vectors.OnHost = OnHost
+"""
+
+
 @pytest.fixture
 def make_faulty_stage(tmp_path, monkeypatch, make_stage):
     """Its process dies, hangs or fails at the clip that starts at 2 s, if the video's name says so."""
@@ -221,6 +236,56 @@ def test_a_fault_costs_no_neighbour(
     for name in ("a", "b", *(["d"] if is_next_alive else [])):
         np.testing.assert_allclose(rows[name]["embedding"], clean[name]["embedding"], atol=1e-6)
     np.testing.assert_allclose(rows["before"]["embedding"], clean["b"]["embedding"], atol=1e-6)
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_a_clip_that_waited_when_its_process_died_is_decoded_again(
+    tmp_path, make_faulty_stage, make_video, is_gone
+):
+    """From where its video lies by then: a fetched one had to make room meanwhile."""
+    first = tmp_path / "first.mp4"
+    shutil.copy(make_video("good.mp4", num_frames=100), first)
+    moved = shutil.copy(first, tmp_path / "moved.mp4")
+    bad = shutil.copy(first, tmp_path / "FAULT-abort.mp4")
+    stage, opened_again = make_faulty_stage(), []
+
+    def open_again(opened: ExitStack) -> str:
+        if is_gone:
+            raise DecodeError("fetch_failed", "the server is down")
+        opened.callback(opened_again.append, "closed")
+        opened_again.append("opened")
+        return str(moved)
+
+    clip = clip_rows_of(video_row(first, [("waiting", 1, 2)]))
+    assert list(stage.clips(str(first), clip, canaries=[rider(2)], open_again=open_again)) == []
+    first.unlink()
+    rows = rows_with(stage, video_row(bad, [("c", 2, 3)]), [])
+    assert {name: row["dead_reason"] for name, row in rows.items()} == {
+        "waiting": "fetch_failed" if is_gone else "",
+        "canary-2": "",
+        "c": "decoder_crashed",
+    }
+    assert rows["waiting"]["dead_stage"] == ("fetch" if is_gone else "")
+    assert opened_again == ([] if is_gone else ["opened", "closed"])
+
+
+def test_an_encoder_without_memory_costs_a_batch_and_no_clip(
+    tmp_path, make_faulty_stage, make_video
+):
+    """Every clip is encoded alone then; one that is too much even so is a dead letter."""
+    video = make_video("good.mp4", num_frames=100)
+    (tmp_path / "planted.py").write_text(textwrap.dedent(NO_MEMORY))
+    stage = make_faulty_stage()
+    rows = rows_with(stage, video_row(video, [("a", 0, 1), ("b", 1, 2)]), [rider(0)])
+    assert {name: row["dead_reason"] for name, row in rows.items()} == {
+        "a": "",
+        "b": "",
+        "canary-0": "",
+    }
+    large = video_row(shutil.copy(video, tmp_path / "LARGE.mp4"), [("c", 0, 1), ("d", 1, 2)])
+    rows = rows_with(stage, large, [])
+    assert {row["dead_reason"] for row in rows.values()} == {"limit_exceeded"}
+    assert "Failed to allocate" in rows["c"]["dead_detail"]
 
 
 def test_a_video_whose_every_clip_kills_is_given_up(tmp_path, make_faulty_stage, make_video):

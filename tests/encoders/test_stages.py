@@ -98,6 +98,25 @@ def test_a_crash_costs_no_neighbour(crashing_stage, make_video):
     assert rows["e"]["frames"] == direct.frames_NTHWC[0].tobytes()
 
 
+def test_a_clip_that_came_before_its_decoder_died_is_alive_and_comes_once(
+    tmp_path, monkeypatch, make_video
+):
+    """As one that is asked for alone: the decoder dies after it gave it back."""
+    (tmp_path / "planted_late.py").write_text(
+        "import os\nfrom encoders.decode import iter_spans\n"
+        "def crash_after_all(request):\n"
+        "    yield from iter_spans(request)\n"
+        "    os.abort()\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    stage = DecodeStage(sampling=SAMPLING)
+    with IsolatedDecoder(deadline_s=30, decode_function="planted_late:crash_after_all") as decoder:
+        monkeypatch.setattr(stage, "_iter_spans", decoder.iter_spans)
+        row = video_row(make_video("a.mp4", num_frames=100), [("a", 0, 1), ("b", 50, 60)])
+        outcomes = [(one["clip_id"], one["dead_reason"]) for one in stage(row)]
+        assert sorted(outcomes) == [("a", ""), ("b", "span_outside_video")]
+
+
 def test_a_video_whose_every_clip_kills_is_given_up(crashing_stage, make_video, tmp_path):
     video = make_video("a.mp4", num_frames=100)
     rows = list(crashing_stage(video_row(video, [(f"{n}", 1, 2) for n in range(9)])))

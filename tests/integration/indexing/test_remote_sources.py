@@ -69,9 +69,10 @@ def test_a_file_comes_whole_over_a_connection_that_breaks(server, tmp_path, kind
     with cache_of(tmp_path / "cache").local_copy(uri, "hash", stamp) as path:
         assert path.read_bytes() == data
     assert server.num_breaks == 0
-    num_requests = len(server.requests)
+    num_requests, first = len(server.requests), path.stat()
     with cache_of(tmp_path / "cache").local_copy(uri, "hash", stamp) as path:
         assert path.read_bytes() == data
+        assert path.stat() == first  # who keeps what it read of a file by its time finds it again
     assert len(server.requests) == num_requests
     (server.folder / "b" / "v.mp4").write_bytes(data[::-1])
     with (

@@ -81,7 +81,10 @@ def test_the_collection_is_the_same(archive, tiny_bundle, tmp_path, backend) -> 
     assert verify.main(arguments) == 0
 
 
-def test_a_video_that_cannot_be_fetched_costs_no_canary(tiny_bundle, tmp_path) -> None:
+def test_a_video_that_cannot_be_fetched_costs_no_canary_and_no_other(
+    archive, tiny_bundle, tmp_path
+) -> None:
+    """Also not when the next one is where the worker measures itself: what waits then is no part of that."""
     stage = ArchiveVectorStage(
         sampling=read_card(tiny_bundle).sampling,
         fetch=FetchOptions(cache_dir=tmp_path / "cache"),
@@ -99,12 +102,24 @@ def test_a_video_that_cannot_be_fetched_costs_no_canary(tiny_bundle, tmp_path) -
         "ends_s": [1.0, float("nan")],
         "canaries": ["canary:0:2"],
     }
-    rows = {one["clip_id"]: one for one in stage([row])}
+    good = row | {
+        "video_uri": str(archive / "good-0.mp4"),
+        "fetch_uri": "",
+        "clip_ids": ["c"],
+        "starts_s": [0.0],
+        "ends_s": [float("nan")],
+        "canaries": ["canary:0:5"],
+    }
+    given = list(stage([row, good]))
+    rows = {one["clip_id"]: one for one in given}
     stage.close()
+    assert len(given) == len(rows)
     assert {name: one["dead_reason"] for name, one in rows.items()} == {
         "a": "fetch_failed",
         "b": "fetch_failed",
         "canary:0:2": "",
+        "c": "",
+        "canary:0:5": "",
     }
     assert len({tuple(sorted(one)) for one in rows.values()}) == 1
     _, canaries_ND = read_canaries(tiny_bundle)
