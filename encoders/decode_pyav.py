@@ -41,9 +41,8 @@ except ImportError as error:
     ) from error
 
 _BUFFER_BYTES = 1 << 18
-# Packets that are kept from reading the index: of most clips the file is read once, and nothing is sought.
-_KEPT_BYTES = 32 << 20
-_PACKET_BYTES = 700  # what FFmpeg and PyAV hold for a packet beside its data
+# Packets kept from reading the index, and what each takes beside its data: most files are read once, and nothing is sought.
+_KEPT_BYTES, _PACKET_BYTES = 32 << 20, 700
 
 
 class PyavVideo:

@@ -5,6 +5,7 @@ Only rows that are missing there, or differ, are copied, so the same command goe
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -20,6 +21,7 @@ from indexing.milvus_index import IndexChoice, fit_index
 from indexing.milvus_schema import ROW_FIELDS, VectorDtype
 from indexing.milvus_server import is_lite
 from indexing.progress import polled_progress
+from indexing.sources import public_uri
 
 _BATCH_ROWS = 512
 
@@ -62,7 +64,7 @@ def copy_collection(plan: CopyPlan, *, console: Console | None = None) -> CopyRe
             )
         stored = _stored(plan)
         to_name = plan.to_collection or stored.name
-        if (plan.to_milvus_uri, to_name) == (plan.milvus_uri, stored.name):
+        if (_place(plan.to_milvus_uri), to_name) == (_place(plan.milvus_uri), stored.name):
             raise ValueError(
                 f"collection {to_name!r} would be copied onto itself; give another --to-collection"
             )
@@ -129,6 +131,11 @@ class _Copying:
                 "run the same command again"
             )
         return len(wanted), len(keys), len(after.keys() - wanted.keys())
+
+
+def _place(uri: str) -> str:
+    """The same for every way to write it."""
+    return str(Path(uri).resolve()) if is_lite(uri) else public_uri(uri).rstrip("/")
 
 
 def _stored(plan: CopyPlan) -> StoredCollection:

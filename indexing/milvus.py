@@ -149,15 +149,19 @@ class ClipCollection:
         self, fields: Sequence[str] = ("clip_key", "clip_id"), *, condition: str = ""
     ) -> Iterator[dict[str, Any]]:
         """Every row that fits the condition, these fields of it."""
-        iterator = self._client.query_iterator(
-            self.name,
-            batch_size=_PAGE,
-            filter=condition,
-            output_fields=list(fields),
-            timeout=_TIMEOUT_S,
+        iterator = ask(
+            lambda: self._client.query_iterator(
+                self.name,
+                batch_size=_PAGE,
+                filter=condition,
+                output_fields=list(fields),
+                timeout=_TIMEOUT_S,
+            )
         )
         try:
-            while page := iterator.next():
+            while page := ask(
+                iterator.next
+            ):  # by key from where the last page ended: safe to repeat
                 yield from (plain_row(row) for row in page)
         finally:
             iterator.close()
@@ -228,9 +232,9 @@ class ClipCollection:
         found = self._read(self._client.query, filter=condition, output_fields=list(fields), **most)
         return [plain_row(row) for row in found]
 
-    def count(self) -> int:
-        """Rows that are there now."""
-        return int(self.some_rows(["count(*)"])[0]["count(*)"])
+    def count(self, *, condition: str = "") -> int:
+        """Rows that are there now and fit the condition; those that share a key are one row to every other call."""
+        return int(self.some_rows(["count(*)"], condition=condition)[0]["count(*)"])
 
     def replace_index(self, index_type: str, params: dict[str, Any]) -> None:
         """Drop the index of the vectors and begin another; `load` when it is built."""

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Console
 from rich.progress import (
@@ -37,7 +37,10 @@ def polled_progress(
 
         def watch() -> None:
             while not stop.wait(_POLL_S):
-                progress.update(task, completed=num_done())
+                with suppress(
+                    Exception
+                ):  # what it asks may be away for a moment; the work itself says so if it matters
+                    progress.update(task, completed=num_done())
 
         thread = threading.Thread(target=watch, name="polled-progress", daemon=True)
         thread.start()

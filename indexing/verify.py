@@ -3,7 +3,8 @@
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from inspect import getdoc
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +15,23 @@ from indexing.archive import list_archive
 from indexing.compare import Comparison, compare
 from indexing.config import CONFIG, IndexConfig, read_config
 from indexing.content import read_contents
-from indexing.ledger import Ledger
-from indexing.milvus import open_collection
+from indexing.ledger import DEAD_LETTERS, Ledger, read_dead_letters
+from indexing.milvus import ClipCollection, open_collection
+from indexing.milvus_quote import quoted
 from indexing.milvus_server import require_archive
 from indexing.pipeline import index_archive
 from indexing.plan import plan_clips
 
 _NUM_SHOWN = 5
+_PAGE = 256
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VerifyConfig:
-    """Compare a collection with its archive by key: missing, duplicate, stale, orphaned."""
+    """Compare a collection with its archive by key: missing, duplicate, stale, orphaned.
+
+    Status 0 only when all of these are 0 and every video could be read, or is a dead letter of the last run.
+    """
 
     bundle_dir: Path
     """Bundle that indexed the archive."""
@@ -56,8 +62,23 @@ def verify_archive(config: VerifyConfig) -> Comparison:
     planned = plan_clips(archive.clips, contents, encoder_id=card.encoder_id)
     with open_collection(config.milvus_uri, config.collection) as collection:
         collection.check(encoder_id=card.encoder_id)
-        stored = [(row["clip_key"], row["clip_id"]) for row in collection.rows()]
-    return compare(planned, stored, dead_keys=ledger.dead_keys())
+        stored = {row["clip_key"]: row["clip_id"] for row in collection.rows()}
+        doubled = _doubled_keys(collection, list(stored))
+    rows = [*stored.items(), *((key, stored[key]) for key in doubled)]
+    return compare(planned, rows, dead_keys=ledger.dead_keys())
+
+
+def _doubled_keys(collection: ClipCollection, clip_keys: Sequence[str]) -> list[str]:
+    """Those of all keys of a collection that more than one row has."""
+    if collection.count() == len(clip_keys):
+        return []
+
+    def num_rows(keys: Sequence[str]) -> int:
+        return collection.count(condition=f"clip_key in [{', '.join(map(quoted, keys))}]")
+
+    pages = [clip_keys[i : i + _PAGE] for i in range(0, len(clip_keys), _PAGE)]
+    suspects = [key for page in pages if num_rows(page) > len(page) for key in page]
+    return [key for key in suspects if num_rows([key]) > 1]
 
 
 def repair_archive(config: VerifyConfig, found: Comparison) -> None:
@@ -71,21 +92,26 @@ def repair_archive(config: VerifyConfig, found: Comparison) -> None:
             collection.check(encoder_id=card.encoder_id)
             collection.delete(found.duplicate)
             collection.flush()
-    settings: dict[str, Any] = {}
-    if (config.run_dir / CONFIG).exists():
-        earlier = read_config(config.run_dir)
-        settings = {name: getattr(earlier, name) for name in ("backend", "batch_size", "workers")}
-    index_archive(
-        IndexConfig(
-            bundle_dir=config.bundle_dir,
-            clips=config.clips,
-            milvus_uri=config.milvus_uri,
-            run_dir=config.run_dir,
-            collection=config.collection,
-            prune=True,
-            **settings,
-        )
-    )
+    what: dict[str, Any] = {
+        "bundle_dir": config.bundle_dir,
+        "clips": config.clips,
+        "milvus_uri": config.milvus_uri,
+        "run_dir": config.run_dir,
+        "collection": config.collection,
+        "prune": True,
+        "bulk_import": "",  # for first loads; what is mended is little
+    }
+    has_run = (config.run_dir / CONFIG).exists()
+    again = replace(read_config(config.run_dir), **what) if has_run else IndexConfig(**what)
+    index_archive(again)
+
+
+def unread(found: Comparison, run_dir: Path) -> list[str]:
+    """Clip ids whose video cannot be read now, and nothing says why: whether their rows are right cannot be told."""
+    letters = read_dead_letters(run_dir) if (run_dir / DEAD_LETTERS).exists() else []
+    explained = {letter.clip_id for letter in letters}
+    clip_ids = (one.clip.clip_id for one in found.unreadable)
+    return [clip_id for clip_id in clip_ids if clip_id not in explained]
 
 
 def faults(found: Comparison) -> dict[str, list[str]]:
@@ -99,9 +125,9 @@ def faults(found: Comparison) -> dict[str, list[str]]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the counts; 0 when every fault is 0, otherwise 1."""
+    """Print the counts; 0 when every fault is 0 and nothing is unread, otherwise 1."""
     config = tyro.cli(
-        VerifyConfig, args=argv, prog="tfcovr verify", description=VerifyConfig.__doc__
+        VerifyConfig, args=argv, prog="tfcovr verify", description=getdoc(VerifyConfig)
     )
     found = verify_archive(config)
     if config.repair and any(faults(found).values()):
@@ -109,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"repairing {repaired}\n")
         repair_archive(config, found)
         found = verify_archive(config)
-    by_kind = faults(found)
+    by_kind = faults(found) | {"unread": unread(found, config.run_dir)}
     is_right = not any(by_kind.values())
     counts = {
         "present": len(found.present),
@@ -125,8 +151,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if names:
             more = " ..." if len(names) > _NUM_SHOWN else ""
             sys.stdout.write(f"{kind}: {', '.join(names[:_NUM_SHOWN])}{more}\n")
-    if not is_right:
+    if any(faults(found).values()):
         sys.stdout.write("mend it with the same command and --repair\n")
+    if by_kind["unread"]:
+        sys.stdout.write(
+            f"unread: {found.unreadable[0].problem}\nverify again when the videos can be read; `tfcovr index` makes those "
+            "that it cannot read dead letters\n"
+        )
     return 0 if is_right else 1
 
 

@@ -10,18 +10,22 @@ from typing import Any
 import numpy as np
 import pytest
 from ray import cloudpickle
+from remote_server import serve_folder
 from small_videos import write_video
 
 from cluster.connect import ray_session
 from encoders.card import read_card
+from encoders.clips import Clip, write_clips
 from indexing import flow, retry_dead, verify
 from indexing.canary_rows import RowMixUpError
-from indexing.config import IndexConfig
+from indexing.config import IndexConfig, read_config
 from indexing.content import hash_file
 from indexing.decode import ArchiveVectorStage
 from indexing.embed import CheckedEmbedStage
+from indexing.fetch import FetchOptions
 from indexing.ledger import Ledger, Outcome
 from indexing.milvus import open_collection
+from indexing.milvus_schema import stored_row
 from indexing.pipeline import index_archive
 from indexing.plan import clip_key
 from indexing.resources import WorkerOptions
@@ -59,10 +63,13 @@ def config(tmp_path_factory, tiny_bundle) -> IndexConfig:
     return config
 
 
-def run_verify(config: IndexConfig, *extra: str) -> int:
+def verify_arguments(config: IndexConfig) -> list[str]:
     arguments = ["--bundle-dir", str(config.bundle_dir), "--clips", config.clips]
-    arguments += ["--milvus-uri", config.milvus_uri, "--run-dir", str(config.run_dir)]
-    return verify.main([*arguments, "--json", *extra])
+    return [*arguments, "--milvus-uri", config.milvus_uri, "--run-dir", str(config.run_dir)]
+
+
+def run_verify(config: IndexConfig, *extra: str) -> int:
+    return verify.main([*verify_arguments(config), "--json", *extra])
 
 
 def vectors(config: IndexConfig) -> dict[str, np.ndarray]:
@@ -124,6 +131,100 @@ def test_retry_takes_only_dead_letters_of_its_reason(config, capsys) -> None:
     assert key in vectors(config)
     with pytest.raises(ValueError, match=r"reason 'tired' is unknown; choose of all, codec_"):
         retry_dead.main([*arguments, "tired"])
+
+
+def test_a_video_that_cannot_be_read_is_unread_until_a_run_has_said_why(
+    tmp_path, tiny_bundle, capsys
+) -> None:
+    clips = [Clip(clip_id=f"{n}", video_uri=str(tmp_path / f"{n}.mp4")) for n in range(3)]
+    for number in range(3):
+        write_video(tmp_path / f"{number}.mp4", number)
+    write_clips(tmp_path / "clips.parquet", clips)
+    config = IndexConfig(
+        bundle_dir=tiny_bundle,
+        clips=str(tmp_path / "clips.parquet"),
+        milvus_uri=str(tmp_path / "milvus"),
+        run_dir=tmp_path / "run",
+    )
+    assert index_archive(config).written == 3
+    capsys.readouterr()
+    (tmp_path / "0.mp4").rename(tmp_path / "away.mp4")
+    assert run_verify(config) == 1
+    assert run_verify(config, "--repair") == 1
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(one["is_right"], one["unread"], one["clips"]["unread"]) for one in found] == [(False, 1, ["0"])] * 2  # fmt: skip
+    assert verify.main(verify_arguments(config)) == 1
+    assert "unread: FileNotFoundError" in capsys.readouterr().out
+    assert index_archive(config).dead_by_reason == {"fetch_failed": 1}
+    assert run_verify(config) == 0
+
+
+def test_a_doubled_row_is_found_where_queries_show_one_and_mended_as_it_was_made(
+    milvus_server, tmp_path, tiny_bundle, capsys
+) -> None:
+    """Milvus Lite keeps one row of a key; a server keeps both, and gives one of them to whoever asks."""
+    (tmp_path / "videos").mkdir()
+    for number in range(3):
+        write_video(tmp_path / "videos" / f"{number}.mp4", number)
+    config = IndexConfig(
+        bundle_dir=tiny_bundle,
+        clips=str(tmp_path / "videos"),
+        milvus_uri=milvus_server,
+        collection="doubled",
+        run_dir=tmp_path / "run",
+        decode_deadline_s=77,
+        index="flat",
+        workers=WorkerOptions(num_decode_workers=1),
+    )
+    assert index_archive(config).written == 3
+    before = vectors(config)
+    key = sorted(before)[1]
+    with open_collection(config.milvus_uri, config.collection) as collection:
+        collection.check(encoder_id=read_card(config.bundle_dir).encoder_id)
+        (row,) = collection.rows_of_keys([key])
+        collection.pymilvus.insert(collection.name, [stored_row(row, "float32")])
+        collection.flush()
+        assert (len(list(collection.rows())), collection.count()) == (3, 4)
+    capsys.readouterr()
+    arguments = ["--collection", config.collection]
+    assert run_verify(config, *arguments) == 1
+    assert json.loads(capsys.readouterr().out)["clips"]["duplicate"] == [key]
+    assert run_verify(config, *arguments, "--repair") == 0
+    after = vectors(config)
+    assert after.keys() == before.keys()
+    assert max(float(np.abs(after[one] - before[one]).max()) for one in before) < 1e-5
+    kept = read_config(config.run_dir)
+    assert (kept.decode_deadline_s, kept.index, kept.workers) == (77, "flat", config.workers)
+    with open_collection(config.milvus_uri, config.collection) as collection:
+        assert collection.count() == 3
+        collection.drop()
+
+
+def test_dead_letters_are_tried_again_from_where_their_videos_are_now(
+    tmp_path, tiny_bundle
+) -> None:
+    """As under a fresh signature: a run folder keeps none."""
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    write_video(folder / "0.mp4", 0)
+    with serve_folder(folder) as server:
+        server.needs_signature = "FRESH"
+        tables = {}
+        for signature in ("STALE", "FRESH"):
+            uri = f"{server.url}/0.mp4?X-Amz-Signature={signature}"
+            tables[signature] = tmp_path / f"{signature}.parquet"
+            write_clips(tables[signature], [Clip(clip_id="c", video_uri=uri)])
+        config = IndexConfig(
+            bundle_dir=tiny_bundle,
+            clips=str(tables["STALE"]),
+            milvus_uri=str(tmp_path / "milvus"),
+            run_dir=tmp_path / "run",
+            fetch=FetchOptions(cache_dir=tmp_path / "cache"),
+        )
+        assert index_archive(config).dead_by_reason == {"fetch_failed": 1}
+        arguments = ["--run-dir", str(config.run_dir), "--reason", "fetch_failed"]
+        assert retry_dead.main([*arguments, "--clips", str(tables["FRESH"])]) == 0
+        assert len(vectors(config)) == 1
 
 
 class MixedUpEmbedStage(CheckedEmbedStage):
