@@ -41,6 +41,10 @@ except ImportError as error:
     ) from error
 
 _BUFFER_BYTES = 1 << 18
+_READ_ERRORS = (
+    av.error.FFmpegError,
+    OSError,
+)  # the latter where a damaged file has it seek to below 0
 # Packets kept from reading the index, and what each takes beside its data: most files are read once, and nothing is sought.
 _KEPT_BYTES, _PACKET_BYTES = 32 << 20, 700
 
@@ -121,7 +125,7 @@ class PyavVideo:
                 is_needed = not may_skip or _pts_dts(packet)[0] in wanted_pts
                 self._stream.codec_context.skip_frame = "DEFAULT" if is_needed else "NONREF"
             for frame in self._decode(packet):
-                number = self._number_of(frame)
+                number = self.index.number_of_pts.get(frame.pts)
                 while number is not None and pending and pending[0] < number:
                     yield pending.popleft(), None
                 if pending and pending[0] == number:
@@ -131,9 +135,6 @@ class PyavVideo:
             if packet is None:
                 yield from ((number, None) for number in pending)
                 return
-
-    def _number_of(self, frame: VideoFrame) -> int | None:
-        return None if frame.pts is None else self.index.number_of_pts.get(frame.pts)
 
     @property
     def pixel_format(self) -> str:
@@ -165,7 +166,7 @@ class PyavVideo:
                 buffer_size=_BUFFER_BYTES,
                 io_open=_refuse_to_open,
             )
-        except av.error.FFmpegError as error:
+        except _READ_ERRORS as error:
             raise DecodeError("corrupt_container", f"cannot be opened: {error}") from error
 
     def _checked_stream(self) -> VideoStream:
@@ -219,12 +220,13 @@ class PyavVideo:
             self._kept.append(packet)
             if num_bytes > _KEPT_BYTES:
                 self._kept.clear()
+        is_short = self._is_short and not 0 < stream.frames <= len(rows)  # of this stream
         index = index_of_packets(
             rows,
             time_base=stream.time_base or stream.codec_context.time_base,
             codec=codec,
             size=(stream.codec_context.width, stream.codec_context.height),
-            is_truncated=self._is_short or self._has_read_error,
+            is_truncated=is_short or self._has_read_error,
         )
         if index.num_frames == 0:
             raise DecodeError("corrupt_container", "the video stream has no frames")
@@ -241,7 +243,7 @@ class PyavVideo:
         for timestamp in (min(int(index.dts_P[start]), int(index.pts_P[start])), earliest):
             try:
                 self._container.seek(timestamp, stream=stream, backward=True)
-            except av.error.FFmpegError as error:
+            except _READ_ERRORS as error:
                 self.last_error = str(error)
                 continue
             packets = self._data_packets()
@@ -261,7 +263,7 @@ class PyavVideo:
                     self._has_read_error = True
                 elif packet.size > 0:  # 0 = the flush packet at the end
                     yield packet
-        except av.error.FFmpegError as error:
+        except _READ_ERRORS as error:
             self._has_read_error = True
             self.last_error = str(error)
 
@@ -270,9 +272,7 @@ class PyavVideo:
         try:
             frames = self._stream.codec_context.decode(packet)
         except MemoryError as error:
-            raise DecodeError(
-                "limit_exceeded", "decoding needs more memory than is allowed"
-            ) from error
+            raise DecodeError("limit_exceeded", "decoding needs too much memory") from error
         except av.error.FFmpegError as error:
             # A damaged packet costs the frames that need it: they never come out, and the caller sees them missing.
             self.last_error = str(error)

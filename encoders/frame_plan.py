@@ -60,7 +60,7 @@ class FrameIndex:
         return self.pts_P[self.shown_positions]
 
     @cached_property
-    def number_of_pts(self) -> dict[int, int]:
+    def number_of_pts(self) -> dict[int | None, int]:  # a frame without a time has no number
         return {int(pts): number for number, pts in enumerate(self.shown_pts)}
 
     @cached_property

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 from urllib.parse import unquote, urlsplit
 
+from encoders.mp4_boxes import boxes_end
+
 DecodeReason = Literal[
     "fetch_failed",
     "empty_file",
@@ -33,9 +35,7 @@ ALLOWED_DECODERS = (
     *("mpeg4", "mpeg2video", "mpeg1video", "mjpeg"),
 )
 _FIRST_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"moof"}
-_MEDIA_BOXES = {b"moov", b"moof", b"mdat"}
 _EBML_ID, _SEGMENT_ID = 0x1A45DFA3, 0x18538067
-_MAX_BOXES = 1_000_000
 
 
 class DecodeError(Exception):
@@ -124,7 +124,7 @@ def sniff_container(file: BinaryIO) -> tuple[ContainerFormat, bool]:
     head = file.read(16)
     file.seek(0)
     if head[4:8] in _FIRST_BOXES:
-        return "mov", _boxes_end(file, num_bytes) > num_bytes
+        return "mov", boxes_end(file, num_bytes) > num_bytes
     if int.from_bytes(head[:4], "big") == _EBML_ID:
         return "matroska", _segment_end(file, num_bytes) > num_bytes
     raise DecodeError(
@@ -139,44 +139,6 @@ def _path_of_uri(uri: str) -> Path:
     if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
         raise DecodeError("fetch_failed", f"{uri}: only local paths and file:// are read here")
     return Path(unquote(parts.path))
-
-
-def _boxes_end(file: BinaryIO, num_bytes: int) -> int:
-    """Where the last top-level MP4 box says that it ends; what is no media (padding, rubbish at the end) may be cut."""
-    offset = 0
-    for _ in range(_MAX_BOXES):
-        size, kind = _box(file, offset)
-        if size < 8:  # 0 = to the end of the file; 1..7 = garbage, which the demuxer judges
-            return num_bytes
-        offset += size
-        if offset >= num_bytes:
-            is_whole = kind not in _MEDIA_BOXES
-            if kind == b"moov" and offset > num_bytes:
-                is_whole = _has_whole_tracks(file, offset - size + 8, num_bytes)
-            return num_bytes if is_whole else offset
-    return num_bytes
-
-
-def _has_whole_tracks(file: BinaryIO, offset: int, num_bytes: int) -> bool:
-    """Whether only what follows the tracks of a cut index is missing, such as its tags."""
-    num_tracks = 0
-    while offset < num_bytes:
-        size, kind = _box(file, offset)
-        offset += size
-        if size < 8 or offset > num_bytes:
-            return num_tracks > 0 and kind not in (b"trak", b"mvex")
-        num_tracks += kind == b"trak"
-    return num_tracks > 0
-
-
-def _box(file: BinaryIO, offset: int) -> tuple[int, bytes]:
-    """(size, kind) of the MP4 box at an offset; size 0 where the file ends before its header does."""
-    file.seek(offset)
-    header = file.read(16)
-    size = int.from_bytes(header[:4], "big")
-    if size == 1 and len(header) == 16:
-        size = int.from_bytes(header[8:], "big")
-    return (size if len(header) >= 8 else 0), header[4:8]
 
 
 def _segment_end(file: BinaryIO, num_bytes: int) -> int:

@@ -36,15 +36,16 @@ def mutate_file(source: Path, folder: Path, seed: int) -> Path:
     return path
 
 
-def is_wholly_good(path: Path) -> bool:
-    """`ffmpeg -xerror -err_detect explode` decodes frames of the first video stream to its end, and has nothing to say."""
+def frames_decoded(path: Path, start_s: float, end_s: float | None) -> int:
+    """Of the span in the first video stream, by `ffmpeg -xerror -err_detect explode`; 0 where that has anything to say."""
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", "-threads", "1"]
-    command += ["-progress", "pipe:1", "-xerror", "-err_detect", "explode", "-i", str(path)]
-    command += ["-map", "0:v:0", "-f", "null", "-"]
+    command += ["-progress", "pipe:1", "-xerror", "-err_detect", "explode"]
+    command += ["-ss", f"{start_s}"] if start_s else []
+    command += ["-to", f"{end_s}"] if end_s is not None else []
+    command += ["-i", str(path), "-map", "0:v:0", "-f", "null", "-"]
     try:
         done = subprocess.run(command, capture_output=True, timeout=60, check=False)
     except subprocess.TimeoutExpired:
-        return False
+        return 0
     counts = re.findall(rb"^frame=(\d+)$", done.stdout, re.MULTILINE)
-    has_frames = bool(counts) and int(counts[-1]) > 0
-    return done.returncode == 0 and not done.stderr.strip() and has_frames
+    return int(counts[-1]) if counts and not done.returncode and not done.stderr.strip() else 0

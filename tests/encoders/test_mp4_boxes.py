@@ -1,0 +1,84 @@
+"""Fragmented MP4 files that are cut, or whose boxes lie: what came of them is known, and nothing else is lost."""
+
+import io
+import struct
+
+import av
+import pytest
+
+from encoders.decode import DecodeError, Span, decode_clips
+from encoders.decode_pyav import PyavVideo
+from encoders.media import MediaLimits
+from encoders.mp4_boxes import boxes_end
+from encoders.sampling import SamplingConfig
+
+SAMPLING = SamplingConfig(num_frames=4, frame_size=16)
+TO_THE_END = [Span(start_s=0, end_s=None)]
+
+
+@pytest.fixture(params=["frag_keyframe+empty_moov", "frag_keyframe+empty_moov+default_base_moof"])
+def fragmented(request, make_video) -> bytes:
+    options = {"movflags": request.param}
+    name = f"{request.param.count('+')}.mp4"
+    spec = {"num_frames": 60, "options": {"g": "20", "preset": "ultrafast"}}
+    return make_video(name, container_options=options, **spec).read_bytes()
+
+
+def sample_ends(data: bytes) -> list[int]:
+    with av.open(io.BytesIO(data)) as container:
+        packets = list(container.demux(container.streams.video[0]))
+    return [
+        packet.pos + packet.size for packet in packets if packet.pos is not None and packet.size
+    ]
+
+
+def test_a_cut_is_known_wherever_a_sample_is_missing(fragmented, tmp_path) -> None:
+    """Also right behind a sample, where FFmpeg says nothing; but not right behind a fragment, which could be the last one."""
+    starts = [offset for offset, kind in boxes(fragmented) if kind == b"moof"]
+    assert len(starts) == 3
+    path = tmp_path / "cut.mp4"
+    for cut in sorted({*sample_ends(fragmented)[:-1], *range(starts[0] + 8, len(fragmented), 97)}):
+        path.write_bytes(fragmented[:cut])
+        if any(start <= cut < start + 8 for start in starts):
+            continue
+        try:
+            index = PyavVideo(path, MediaLimits()).index
+        except DecodeError:
+            continue
+        assert index.is_truncated or index.num_packets == 60, cut
+
+
+def test_a_box_that_says_to_be_longer_than_its_samples_costs_none(fragmented, tmp_path) -> None:
+    (*_, offset) = (offset for offset, kind in boxes(fragmented) if kind == b"mdat")
+    lying = bytearray(fragmented)
+    lying[offset : offset + 4] = struct.pack(">I", 10 * len(fragmented))
+    assert boxes_end(io.BytesIO(lying), len(lying)) == len(lying)
+    path = tmp_path / "lying.mp4"
+    path.write_bytes(lying)
+    assert decode_clips(path, TO_THE_END, SAMPLING).errors == (None,)
+    path.write_bytes(lying[: sample_ends(fragmented)[-2]])
+    (error,) = decode_clips(path, TO_THE_END, SAMPLING).errors
+    assert error is not None
+    assert "cut off" in str(error)
+
+
+def test_samples_beyond_where_any_file_ends_are_damage_and_no_crash(make_video, tmp_path) -> None:
+    """The system refuses to seek there, which is no error of FFmpeg's."""
+    spec = {"num_frames": 60, "options": {"g": "20", "preset": "ultrafast"}}
+    options = {"movflags": "frag_keyframe+empty_moov"}
+    broken = bytearray(make_video("0.mp4", container_options=options, **spec).read_bytes())
+    base_offset = broken.rindex(b"tfhd") + 12
+    broken[base_offset] = 0x40
+    path = tmp_path / "beyond.mp4"
+    path.write_bytes(broken)
+    frames = decode_clips(path, [Span(start_s=0, end_s=0.4), *TO_THE_END], SAMPLING)
+    assert [error and error.reason for error in frames.errors] == [None, "corrupt_container"]
+
+
+def boxes(data: bytes) -> list[tuple[int, bytes]]:
+    found, offset = [], 0
+    while offset < len(data):
+        size, kind = struct.unpack_from(">I4s", data, offset)
+        found.append((offset, kind))
+        offset += size
+    return found
