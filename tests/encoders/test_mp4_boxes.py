@@ -25,7 +25,7 @@ def fragmented(request, make_video) -> bytes:
 
 
 def sample_ends(data: bytes) -> list[int]:
-    with av.open(io.BytesIO(data)) as container:
+    with av.open(io.BytesIO(data), "r") as container:
         packets = list(container.demux(container.streams.video[0]))
     return [
         packet.pos + packet.size for packet in packets if packet.pos is not None and packet.size

@@ -1,108 +1,47 @@
 """One seeded fault in one indexing run: what is killed, cut or filled, and when, follows from the seed alone."""
 
 import os
-import random
 import signal
 import subprocess
 import sys
 import time
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import psutil
-from places import MilvusProcess, Proxy, RayCluster
-from small_videos import write_video
+from fault import CHILD, MOMENTS, NUM_CLIPS, Fault, FaultResult
+from places import MilvusProcess, MilvusServer, Proxy, RayCluster
+from remote_server import serve_folder
 
 from encoders.card import read_card
-from encoders.clips import Clip, write_clips
+from encoders.clips import read_clips, write_clips
+from indexing.config import CONFIG
+from indexing.ledger import read_dead_letters
 from indexing.milvus import open_collection
 from indexing.verify import VerifyConfig, faults, verify_archive
 
-KINDS = ("driver", "worker", "milvus", "cut", "raylet", "disk")
-NUM_VIDEOS, CLIPS_PER_VIDEO = 16, 4
-_CHILD = "isolate_child"
-_NUM_CLIPS = NUM_VIDEOS * CLIPS_PER_VIDEO
 _RUN_LIMIT_S = 300.0
 _CUT_S = 20.0
-_TMPFS = "size=300k"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Fault:
-    """`after` ledger lines the fault strikes; -1 = while the workers start."""
-
-    seed: int
-    kind: str
-    after: int
-    shares_device: bool
-    """Whether the workers that decode are those that encode."""
-    victim: str
-    """What is killed, of kind worker: a stage's worker, or the process in which a worker decodes."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FaultResult:
-    """What a rerun could not mend is in lost, doubled and wrong."""
-
-    fault: Fault
-    num_runs: int
-    struck: bool
-    is_hung: bool
-    lost: int
-    doubled: int
-    stale: int
-    wrong_vectors: int
-
-    @property
-    def is_right(self) -> bool:
-        return not (self.is_hung or self.lost or self.doubled or self.stale or self.wrong_vectors)
-
-
-def fault_of_seed(seed: int) -> Fault:
-    """Each kind in turn; time and victim at random."""
-    draw = random.Random(seed)
-    after = draw.choice((-1, 1, _NUM_CLIPS // 4, _NUM_CLIPS // 2))
-    shares_device = draw.random() < 0.7
-    stages = ("decode_embed", "write") if shares_device else ("decode", "embed", "write")
-    return Fault(
-        seed=seed,
-        kind=KINDS[seed % len(KINDS)],
-        after=after,
-        shares_device=shares_device,
-        victim=draw.choice((*stages, _CHILD)),
-    )
-
-
-def write_archive(folder: Path) -> Path:
-    """Sixteen videos of four clips."""
-    folder.mkdir()
-    clips = []
-    for number in range(NUM_VIDEOS):
-        path = write_video(folder / f"{number:02d}.mp4", number, num_frames=6 * CLIPS_PER_VIDEO)
-        clips += [
-            Clip(
-                clip_id=f"{number:02d}-{i}",
-                video_uri=str(path),
-                start_s=i * 0.24,
-                end_s=(i + 1) * 0.24,
-            )
-            for i in range(CLIPS_PER_VIDEO)
-        ]
-    write_clips(folder / "clips.parquet", clips)
-    return folder / "clips.parquet"
+_TMPFS = "size=500k"
 
 
 def run_fault(
     fault: Fault, folder: Path, *, bundle_dir: Path, clips: Path, expected: dict[str, np.ndarray]
 ) -> FaultResult:
-    """Index with the fault, index again until a run ends well (at most three more), then verify."""
+    """Index with the fault, index again until a run ends well (at most three more), then verify.
+
+    Clips whose video could not be fetched are dead letters of a run that ended well: those are tried again, as a person would.
+    """
     with ExitStack() as stack:
         trial = _Trial(fault, folder, stack, bundle_dir=bundle_dir, clips=clips)
         struck, is_hung, num_runs = trial.first_run()
         while not is_hung and trial.last_status != 0 and num_runs < 4:
             is_hung = not trial.run_to_the_end()
+            num_runs += 1
+        if not is_hung and trial.has_unfetched():
+            is_hung = not trial.retry_unfetched()
             num_runs += 1
         return _judge(fault, trial, num_runs, struck, is_hung or trial.last_status != 0, expected)
 
@@ -126,10 +65,11 @@ def _judge(
     counts = {kind: len(names) for kind, names in faults(found).items()}
     with open_collection(trial.uri, "clips") as collection:
         collection.check(encoder_id=read_card(trial.bundle_dir).encoder_id)
-        rows = list(collection.rows(("clip_key", "embedding")))
+        rows = list(collection.rows(("clip_id", "embedding")))
+        num_rows = collection.count()
     wrong = sum(
-        row["clip_key"] not in expected
-        or bool(np.abs(np.asarray(row["embedding"]) - expected[row["clip_key"]]).max() > 1e-5)
+        row["clip_id"] not in expected
+        or bool(np.abs(np.asarray(row["embedding"]) - expected[row["clip_id"]]).max() > 1e-5)
         for row in rows
     )
     return FaultResult(
@@ -138,7 +78,7 @@ def _judge(
         struck=struck,
         is_hung=is_hung,
         lost=counts["missing"] + len(found.dead) + len(found.unreadable),
-        doubled=counts["duplicate"] + len(rows) - len({row["clip_key"] for row in rows}),
+        doubled=counts["duplicate"] + num_rows - len({row["clip_id"] for row in rows}),
         stale=counts["stale"] + counts["orphaned"],
         wrong_vectors=wrong,
     )
@@ -150,13 +90,13 @@ class _Trial:
     def __init__(
         self, fault: Fault, folder: Path, stack: ExitStack, *, bundle_dir: Path, clips: Path
     ) -> None:
-        self.fault, self.bundle_dir, self.clips = fault, bundle_dir, clips
+        self.fault, self.bundle_dir = fault, bundle_dir
         self._folder, self._stack = folder, stack
         self._log = folder / "log"
         self.run_dir = folder / "run"
         if fault.kind == "disk":
             self._mount(self.run_dir)
-        self._milvus = MilvusProcess(folder / "milvus", self._log)
+        self._milvus = self._start_milvus()
         stack.callback(lambda: self._milvus.close())
         self._proxy = Proxy(self._milvus.port)
         stack.callback(self._proxy.close)
@@ -164,6 +104,8 @@ class _Trial:
         self._cluster = RayCluster(self._log) if fault.kind == "raylet" else None
         if self._cluster is not None:
             stack.callback(self._cluster.close)
+        self._videos: Proxy | None = None
+        self.clips = self._serve(clips) if fault.is_remote else clips
 
     def first_run(self) -> tuple[bool, bool, int]:
         """(did the fault strike, did the run hang, runs so far)."""
@@ -179,18 +121,53 @@ class _Trial:
     def run_to_the_end(self) -> bool:
         return self._wait(self._start())
 
+    def has_unfetched(self) -> bool:
+        return any(one.reason == "fetch_failed" for one in read_dead_letters(self.run_dir))
+
+    def retry_unfetched(self) -> bool:
+        command = ["indexing.retry_dead", "--run-dir", str(self.run_dir)]
+        return self._wait(self._start_module(*command, "--reason", "fetch_failed"))
+
+    def _start_milvus(self) -> "MilvusProcess | MilvusServer":
+        kind = MilvusServer if self.fault.has_server else MilvusProcess
+        return kind(self._folder / "milvus", self._log)
+
+    def _serve(self, clips: Path) -> Path:
+        """The same clips, their videos behind a web server and a proxy of their own."""
+        server = self._stack.enter_context(serve_folder(clips.parent))
+        self._videos = Proxy(int(server.url.rpartition(":")[2]))
+        self._stack.callback(self._videos.close)
+        served = f"http://127.0.0.1:{self._videos.port}"
+        path = self._folder / "clips.parquet"
+        write_clips(
+            path,
+            [
+                replace(clip, video_uri=f"{served}/{Path(clip.video_uri).name}")
+                for clip in read_clips(clips)
+            ],
+        )
+        return path
+
     def _start(self) -> subprocess.Popen:
-        command = [sys.executable, "-m", "indexing.pipeline", "--bundle-dir", str(self.bundle_dir)]
+        command = ["indexing.pipeline", "--bundle-dir", str(self.bundle_dir)]
         command += ["--clips", str(self.clips), "--milvus-uri", self.uri, "--batch-size", "2"]
         command += ["--run-dir", str(self.run_dir)]
+        command += ["--fetch.cache-dir", str(self._folder / "cache")]
         command += ["--workers.share-device", "on" if self.fault.shares_device else "off"]
+        return self._start_module(*command)
+
+    def _start_module(self, *command: str) -> subprocess.Popen:
         environment = dict(os.environ)
         environment.pop("RAY_ADDRESS", None)
         if self._cluster is not None:
             environment["RAY_ADDRESS"] = self._cluster.address
         with self._log.open("ab") as log:
             driver = subprocess.Popen(
-                command, stdout=log, stderr=log, start_new_session=True, env=environment
+                [sys.executable, "-m", *command],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env=environment,
             )
         self._stack.callback(_end_group, driver)
         return driver
@@ -206,18 +183,22 @@ class _Trial:
         """False when the run ended before the fault could strike."""
         give_up = time.monotonic() + _RUN_LIMIT_S
         while driver.poll() is None and time.monotonic() < give_up:
-            if self.fault.after < 0:
-                is_late = bool(self._processes(driver, "_Step_decode"))
-            else:
-                is_late = self._num_recorded() >= self.fault.after
-            if is_late and (self.fault.kind != "worker" or self._victims(driver)):
+            if self._has_come(driver) and (self.fault.kind != "worker" or self._victims(driver)):
                 return True
             time.sleep(0.01)
         return False
 
+    def _has_come(self, driver: subprocess.Popen) -> bool:
+        share = MOMENTS[self.fault.moment]
+        if self.fault.moment == "plan":
+            return (self.run_dir / CONFIG).exists()
+        if share is None:
+            return bool(self._processes(driver, "_Step_decode"))
+        return self._num_recorded() >= max(share * NUM_CLIPS, 1)
+
     def _victims(self, driver: subprocess.Popen) -> list[psutil.Process]:
         victim = self.fault.victim
-        return self._processes(driver, victim if victim == _CHILD else f"_Step_{victim})")
+        return self._processes(driver, victim if victim == CHILD else f"_Step_{victim})")
 
     def _num_recorded(self) -> int:
         path = self.run_dir / "ledger" / "outcomes.jsonl"
@@ -244,12 +225,14 @@ class _Trial:
             case "milvus":
                 self._milvus.kill()
                 time.sleep(2)
-                self._milvus = MilvusProcess(self._folder / "milvus", self._log)
+                self._milvus = self._start_milvus()
                 self._proxy.target_port = self._milvus.port
-            case "cut":
-                self._proxy.cut()
+            case "cut" | "videos":
+                proxy = self._proxy if self.fault.kind == "cut" else self._videos
+                assert proxy is not None
+                proxy.cut()
                 time.sleep(_CUT_S)
-                self._proxy.mend()
+                proxy.mend()
             case "raylet":
                 assert self._cluster is not None
                 os.kill(self._cluster.second_raylet, signal.SIGKILL)

@@ -7,6 +7,8 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+from indexing import milvus_command
+
 _SERVE = (
     "import sys, signal\n"
     "from indexing.milvus_server import serve_milvus\n"
@@ -78,6 +80,20 @@ class MilvusProcess(Subprogram):
     def __init__(self, folder: Path, log: Path) -> None:
         super().__init__(_SERVE, str(folder), log=log)
         self.port = int(self.line.rpartition(":")[2])
+
+
+class MilvusServer:
+    """A standalone server; after a kill the same folder is opened by a new one."""
+
+    def __init__(self, folder: Path, log: Path) -> None:
+        self._folder = folder
+        self.port = int(milvus_command.start(folder).rpartition(":")[2])
+
+    def kill(self) -> None:
+        milvus_command.crash(self._folder)
+
+    def close(self) -> None:
+        milvus_command.stop(self._folder)
 
 
 class RayCluster(Subprogram):

@@ -1,18 +1,18 @@
-"""Six seeded faults, one of each kind; the rest run with `make test-long`."""
+"""Seven seeded faults, one of each kind; the rest run with `make test-long`."""
 
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
-from expected import expected_vectors
-from harness import KINDS, fault_of_seed, run_fault, write_archive
+from fault import KINDS, expected_of_clips, fault_of_seed, write_archive
+from harness import run_fault
 
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory, tiny_bundle) -> tuple[Path, dict[str, np.ndarray]]:
     clips = write_archive(tmp_path_factory.mktemp("faults") / "videos")
-    return clips, expected_vectors(tiny_bundle, clips)
+    return clips, expected_of_clips(tiny_bundle, clips)
 
 
 def can_mount(folder: Path) -> bool:

@@ -1,0 +1,101 @@
+"""What can happen to an indexing run, drawn from a seed, and the archive that it happens to."""
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from expected import expected_vectors
+from small_videos import write_video
+
+from encoders.clips import Clip, read_clips, write_clips
+
+KINDS = ("driver", "worker", "milvus", "cut", "raylet", "disk", "videos")
+"""What is killed; cut = Milvus cannot be reached for 20 s; disk = the run folder is full; videos = no video can be fetched for 20 s."""
+MOMENTS = {"plan": None, "start": None, "early": 0.0, "middle": 0.4, "late": 0.8, "end": 1.0}
+"""Shares of the clips that are in the ledger by then; plan = before Ray, start = as the workers start, end = flush, index, summary."""
+_WHILE_WORKING = ("start", "early", "middle", "late")
+_WHILE_FETCHING = ("start", "early", "middle")
+NUM_VIDEOS, CLIPS_PER_VIDEO = 40, 8
+CHILD = "isolate_child"
+NUM_CLIPS = NUM_VIDEOS * CLIPS_PER_VIDEO
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fault:
+    """What happens to one indexing run."""
+
+    seed: int
+    kind: str
+    moment: str
+    shares_device: bool
+    """Whether the workers that decode are those that encode."""
+    is_remote: bool
+    """Videos come over HTTP."""
+    has_server: bool
+    """Milvus is a standalone server, not Milvus Lite."""
+    victim: str
+    """What is killed, of kind worker: a stage's worker, or the process in which a worker decodes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FaultResult:
+    """What a rerun could not mend is in lost, doubled and wrong."""
+
+    fault: Fault
+    num_runs: int
+    struck: bool
+    is_hung: bool
+    lost: int
+    doubled: int
+    stale: int
+    wrong_vectors: int
+
+    @property
+    def is_right(self) -> bool:
+        return not (self.is_hung or self.lost or self.doubled or self.stale or self.wrong_vectors)
+
+
+def fault_of_seed(seed: int) -> Fault:
+    """Each kind in turn; everything else at random."""
+    draw = random.Random(f"fault {seed}")
+    kind = KINDS[seed % len(KINDS)]
+    shares_device = draw.random() < 0.7
+    is_remote = kind == "videos" or draw.random() < 0.4
+    stages: list[str] = ["decode_embed", "write"] if shares_device else ["decode", "embed", "write"]
+    victims = [*stages, *(["fetch"] if is_remote else []), CHILD]
+    moments = {"worker": _WHILE_WORKING, "videos": _WHILE_FETCHING}.get(kind, tuple(MOMENTS))
+    return Fault(
+        seed=seed,
+        kind=kind,
+        moment=draw.choice(moments),
+        shares_device=shares_device,
+        is_remote=is_remote,
+        has_server=kind != "disk" and draw.random() < (0.5 if kind == "milvus" else 0.15),
+        victim=draw.choice(victims),
+    )
+
+
+def write_archive(folder: Path) -> Path:
+    """Forty videos of eight clips."""
+    folder.mkdir()
+    clips = []
+    for number in range(NUM_VIDEOS):
+        path = write_video(folder / f"{number:02d}.mp4", number, num_frames=6 * CLIPS_PER_VIDEO)
+        clips += [
+            Clip(
+                clip_id=f"{number:02d}-{i}",
+                video_uri=str(path),
+                start_s=i * 0.24,
+                end_s=(i + 1) * 0.24,
+            )
+            for i in range(CLIPS_PER_VIDEO)
+        ]
+    write_clips(folder / "clips.parquet", clips)
+    return folder / "clips.parquet"
+
+
+def expected_of_clips(bundle_dir: Path, clips: Path) -> dict[str, np.ndarray]:
+    """Clip id -> vector: a key says too where its video came from."""
+    by_key = expected_vectors(bundle_dir, clips)
+    return dict(zip((clip.clip_id for clip in read_clips(clips)), by_key.values(), strict=True))
