@@ -140,6 +140,7 @@ def _without_plan(row: dict[str, Any]) -> dict[str, Any]:
     num_clips = max(len(row["clip_ids"]), 1)
     for name in ("fetch_busy_s", "fetch_bytes"):
         plain[name] = row.get(name, 0.0) / num_clips
+    plain["fetch_ceiling_bytes_per_s"] = row.get("fetch_ceiling_bytes_per_s", 0.0)
     return plain
 
 

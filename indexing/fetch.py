@@ -26,6 +26,7 @@ from indexing.sources import (
 )
 
 _ATTEMPTS = 5
+_CEILING_S = 3.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,11 +148,13 @@ class FetchStage:
     """Rows of videos in, the same rows out, the remote ones now on local disk where there is room; never fails a row.
 
     What cannot be fetched here is tried again, and reported, by the decode stage: a node may lack a file that another has.
-    Adds `fetch_busy_s` and `fetch_bytes`.
+    Adds `fetch_busy_s`, `fetch_bytes`, and `fetch_ceiling_bytes_per_s`: of this worker in its first seconds of work, 0 = it had
+    nothing to fetch yet.
     """
 
     def __init__(self, *, options: FetchOptions) -> None:
         self._cache = FetchCache(options)
+        self._first_bytes, self._first_s = 0, 0.0
 
     def __call__(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         started, num_bytes = time.perf_counter(), 0
@@ -162,7 +165,17 @@ class FetchStage:
                 with suppress(DecodeError):
                     self._cache.fetch(row["fetch_uri"], row["content_hash"], stamp)
                     num_bytes = stamp.size_bytes
-        yield row | {"fetch_busy_s": time.perf_counter() - started, "fetch_bytes": num_bytes}
+        busy_s = time.perf_counter() - started
+        if num_bytes and self._first_s < _CEILING_S:
+            self._first_bytes += num_bytes
+            self._first_s += busy_s
+        yield row | {
+            "fetch_busy_s": busy_s,
+            "fetch_bytes": num_bytes,
+            "fetch_ceiling_bytes_per_s": self._first_bytes / self._first_s
+            if self._first_s
+            else 0.0,
+        }
 
 
 def stamp_of_row(row: dict[str, Any]) -> RemoteStamp:

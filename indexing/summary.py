@@ -129,6 +129,7 @@ class Tally:
     decode_fallbacks: Counter[str] = field(default_factory=Counter)
     frames_decoded: int = 0
     frames_used: int = 0
+    fetch_bytes: float = 0.0
     canary_min_cosine: float | None = None
     _ceilings: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     _started_s: float = field(default_factory=lambda: time.perf_counter())
@@ -148,10 +149,10 @@ class Tally:
         return (self.written - self._first[1]) / warm_s
 
     def ceilings_per_s(self) -> dict[str, float]:
-        """Clips per second of one worker; a fetch worker's is its rate while it was busy."""
+        """Clips per second of one worker; a fetch worker is measured in bytes, and clips have as many as these had."""
         known = {name: sum(found) / len(found) for name, found in self._ceilings.items() if found}
-        if self.busy_s["fetch"] > 0:
-            known["fetch"] = (self.written + self.dead) / self.busy_s["fetch"]
+        if self.fetch_bytes > 0 and "fetch" in known:
+            known["fetch"] *= (self.written + self.dead) / self.fetch_bytes
         return known
 
     def add(self, batch: Mapping[str, np.ndarray]) -> None:
@@ -163,8 +164,9 @@ class Tally:
         self._first = self._first or (self._last_s, self.written)
         for name in ("fetch", "decode", "embed", "write"):
             self.busy_s[name] += float(batch[f"{name}_busy_s"].sum())
-            if name != "fetch":
-                self._ceilings[name] += [x for x in batch[f"{name}_ceiling_per_s"].tolist() if x]
+            unit = "bytes_per_s" if name == "fetch" else "per_s"
+            self._ceilings[name] += [x for x in batch[f"{name}_ceiling_{unit}"].tolist() if x]
+        self.fetch_bytes += float(batch["fetch_bytes"].sum())
         self.frames_decoded += int(batch["frames_decoded"].sum())
         self.frames_used += int(batch["frames_used"].sum())
         self.embed_backends.update(map(str, batch["embed_backend"][is_alive]))

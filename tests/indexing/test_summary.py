@@ -17,7 +17,8 @@ def batch(num_clips: int) -> dict[str, np.ndarray]:
         for name in ("decode", "embed", "write")
         for what in ("busy_s", "ceiling_per_s")
     ]
-    numbers = {name: np.ones(num_clips) for name in (*counts, *times, "fetch_busy_s")}
+    fetch = ("fetch_busy_s", "fetch_bytes", "fetch_ceiling_bytes_per_s")
+    numbers = {name: np.ones(num_clips) for name in (*counts, *times, *fetch)}
     return words | numbers | {"dead_reason": np.array([""] * num_clips)}
 
 
@@ -34,6 +35,23 @@ def test_the_warm_rate_leaves_out_the_start_and_the_first_batch(clock):
         tally.add(batch(num_clips))
     assert tally.written == 48
     assert tally.clips_per_s_warm() == pytest.approx(40 / 10)
+
+
+def test_the_ceiling_of_fetching_is_that_of_its_first_seconds_in_clips_of_this_archive():
+    tally = Tally()
+    for ceiling, num_bytes in ((3e6, 4e5), (5e6, 6e5), (0.0, 5e5)):  # 0 = nothing fetched yet
+        tally.add(
+            batch(10)
+            | {
+                "fetch_ceiling_bytes_per_s": np.full(10, ceiling),
+                "fetch_bytes": np.full(10, num_bytes),
+            }
+        )
+    assert tally.ceilings_per_s()["fetch"] == pytest.approx(4e6 / 5e5)
+    local = Tally()
+    nothing = {"fetch_ceiling_bytes_per_s": np.zeros(4), "fetch_bytes": np.zeros(4)}
+    local.add(batch(4) | nothing)
+    assert "fetch" not in local.ceilings_per_s()
 
 
 def test_batches_that_come_at_once_at_the_end_say_nothing_about_a_longer_run(clock):

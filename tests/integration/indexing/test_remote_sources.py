@@ -15,7 +15,7 @@ from encoders.media import DecodeError
 from indexing.archive import list_archive
 from indexing.config import IndexConfig
 from indexing.content import read_contents
-from indexing.fetch import FetchCache, FetchOptions
+from indexing.fetch import FetchCache, FetchOptions, FetchStage
 from indexing.ledger import Ledger, read_dead_letters
 from indexing.milvus import open_collection
 from indexing.pipeline import index_archive
@@ -105,6 +105,28 @@ def test_the_cache_keeps_its_bound_and_the_files_in_use(server, tmp_path) -> Non
         cache.local_copy("s3://b/k", "h", large),
     ):
         pass
+
+
+def test_a_fetch_worker_tells_what_its_first_seconds_came_to(server, tmp_path, monkeypatch) -> None:
+    for name in "abc":
+        (server.folder / name).write_bytes(name.encode() * 400_000)
+    stage = FetchStage(options=FetchOptions(cache_dir=tmp_path / "cache"))
+
+    def fetched(name: str) -> dict:
+        uri = f"{server.url}/{name}"
+        stamp = stat_remote(uri)
+        row = {"video_uri": uri, "fetch_uri": uri, "content_hash": name}
+        (done,) = stage(row | {"size_bytes": stamp.size_bytes, "version": stamp.version})
+        return done
+
+    first = fetched("a")
+    assert first["fetch_bytes"] == 400_000
+    assert first["fetch_ceiling_bytes_per_s"] == 400_000 / first["fetch_busy_s"]
+    again = fetched("a")
+    assert again["fetch_bytes"] == 0
+    assert again["fetch_ceiling_bytes_per_s"] == first["fetch_ceiling_bytes_per_s"]
+    monkeypatch.setattr("indexing.fetch._CEILING_S", 0.0)
+    assert fetched("b")["fetch_ceiling_bytes_per_s"] == first["fetch_ceiling_bytes_per_s"]
 
 
 def test_content_of_remote_files_follows_version_or_bytes(server) -> None:
