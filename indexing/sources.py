@@ -29,6 +29,14 @@ _SECRET_NAME = re.compile(
 )
 _EXPIRY_NAME = re.compile(r"^(e|exp|expiry|expires|until|ttl|validto)$", re.IGNORECASE)
 _SIGNED_NAME = re.compile(r"^(e|exp|expiry|until|ttl|validto|md5|hash|h|s|st)$", re.IGNORECASE)
+_WRONG_KEYS = re.compile(
+    r"ACCESS_DENIED|INVALID_?ACCESS_?KEY|INVALID_CLIENT_TOKEN|SIGNATURE_DOES_NOT_MATCH",
+    re.IGNORECASE,
+)
+_WHERE_KEYS_ARE = (
+    " (keys come from the environment: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile or a role, or "
+    "AWS_NO_SIGN_REQUEST=1 for a public bucket)"
+)
 _URI_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
 _QUERY_IN_TEXT = re.compile(r"\?([^\s'\"<>()?]*=[^\s'\"<>()?]*)")
 
@@ -189,7 +197,9 @@ class _errors:  # noqa: N801 - reads as a word in a with statement
             raise SourceGoneError(without_secrets(str(error))) from None
         if isinstance(error, OSError) and not isinstance(error, SourceError):
             text = without_secrets(str(error))
-            is_final = "ACCESS_DENIED" in text or "NO_SUCH" in text or "InvalidAccessKey" in text
+            if _WRONG_KEYS.search(text):
+                text += _WHERE_KEYS_ARE
+            is_final = "NO_SUCH" in text or text.endswith(_WHERE_KEYS_ARE)
             raise (SourceGoneError(text) if is_final else SourceError(text)) from None
 
 

@@ -1,13 +1,15 @@
 """A local web server with range requests, weak connections and signatures, and enough of S3 for a real S3 client to list and read."""
 
 import hashlib
+import hmac
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
 
@@ -26,6 +28,10 @@ class RemoteServer(ThreadingHTTPServer):
         self.has_ranges = True
         self.has_versions = True
         self.needs_signature = ""
+        """Of HTTP requests, as their query's X-Amz-Signature."""
+        self.s3_secret = ""
+        """What S3 requests must be signed with (AWS Signature Version 4); "" = anything goes."""
+        self.keys_per_page = 1000
 
 
 @contextmanager
@@ -55,8 +61,12 @@ class _Handler(BaseHTTPRequestHandler):
         if wanted and query.get("X-Amz-Signature") != [wanted]:
             self._answer(403, b"refused")
             return
+        if self.server.s3_secret and not self._is_signed(parts):
+            self._answer(403, b"<Error><Code>SignatureDoesNotMatch</Code></Error>")
+            return
         if "list-type" in query:
-            self._list(unquote(parts.path).strip("/"), query.get("prefix", [""])[0])
+            first = int(query.get("continuation-token", ["0"])[0])
+            self._list(unquote(parts.path).strip("/"), query.get("prefix", [""])[0], first)
             return
         path = self.server.folder / unquote(parts.path).lstrip("/")
         if not path.is_file():
@@ -83,19 +93,41 @@ class _Handler(BaseHTTPRequestHandler):
         headers["Content-Range"] = f"bytes {start}-{end}/{len(data)}"
         self._answer(206, data[start : end + 1], headers)
 
-    def _list(self, bucket: str, prefix: str) -> None:
+    def _is_signed(self, parts: SplitResult) -> bool:
+        found = re.fullmatch(
+            r"AWS4-HMAC-SHA256 Credential=[^/]+/([^,]+), ?SignedHeaders=([^,]+), ?Signature=(\w+)",
+            self.headers.get("Authorization", ""),
+        )
+        if found is None:
+            return False
+        scope, names, signature = found.groups()
+        headers = [f"{name}:{self.headers.get(name, '').strip()}\n" for name in names.split(";")]
+        content = self.headers["x-amz-content-sha256"]
+        pairs = "&".join(sorted(parts.query.split("&")))
+        request = "\n".join([self.command, parts.path, pairs, "".join(headers), names, content])
+        digest = hashlib.sha256(request.encode()).hexdigest()
+        key = f"AWS4{self.server.s3_secret}".encode()
+        for word in scope.split("/"):
+            key = hmac.digest(key, word.encode(), "sha256")
+        text = "\n".join(["AWS4-HMAC-SHA256", self.headers["x-amz-date"], scope, digest])
+        return hmac.new(key, text.encode(), "sha256").hexdigest() == signature
+
+    def _list(self, bucket: str, prefix: str, first: int) -> None:
         root = self.server.folder / bucket
         files = [one for one in sorted(root.rglob("*")) if one.is_file()]
         keys = [(one.relative_to(root).as_posix(), one.stat().st_size) for one in files]
+        keys = [(key, size) for key, size in keys if key.startswith(prefix)]
+        page, end = keys[first:], first + self.server.keys_per_page
+        page = page[: self.server.keys_per_page]
         contents = "".join(
             f"<Contents><Key>{escape(key)}</Key><Size>{size}</Size>"
             "<LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>"
-            for key, size in keys
-            if key.startswith(prefix)
+            for key, size in page
         )
+        more = f"<NextContinuationToken>{end}</NextContinuationToken>" if end < len(keys) else ""
         text = (
             f"<ListBucketResult><Name>{bucket}</Name><Prefix>{escape(prefix)}</Prefix>"
-            f"<IsTruncated>false</IsTruncated>{contents}</ListBucketResult>"
+            f"<IsTruncated>{str(bool(more)).lower()}</IsTruncated>{more}{contents}</ListBucketResult>"
         )
         self._answer(200, text.encode(), {"Content-Type": "application/xml"})
 

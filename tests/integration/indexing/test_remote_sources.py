@@ -190,6 +190,56 @@ def test_a_signed_archive_is_indexed_and_its_secret_is_nowhere(
     assert "SECRET" not in shown.out + shown.err
 
 
+def test_a_bucket_is_indexed_with_the_keys_of_the_environment(
+    server, tmp_path, tiny_bundle, monkeypatch
+) -> None:
+    """Listed in pages, every request signed; the same clips and vectors as of the folder, and of wrong keys nothing."""
+    (server.folder / "b" / "top" / "deep").mkdir(parents=True)
+    for number, name in enumerate(("0.mp4", "deep/1 é.mp4", "deep/2.mp4", "3.mp4", "4.mp4")):
+        write_video(server.folder / "b" / "top" / name, number)
+    (server.folder / "b" / "top" / "5.mp4").write_bytes(b"broken" * 9)
+    server.s3_secret, server.keys_per_page = "very-secret", 2
+    config = IndexConfig(
+        bundle_dir=tiny_bundle,
+        clips="s3://b/top/",
+        milvus_uri=str(tmp_path / "milvus"),
+        run_dir=tmp_path / "run",
+        fetch=FetchOptions(cache_dir=tmp_path / "cache"),
+    )
+    local = replace(
+        config,
+        clips=str(server.folder / "b" / "top"),
+        milvus_uri=str(tmp_path / "local"),
+        run_dir=tmp_path / "local_run",
+    )
+    with ray_session(num_cpus=2):
+        summary = index_archive(config)
+        again = index_archive(config)
+        index_archive(local)
+    assert (summary.written, summary.dead_by_reason) == (5, {"container_not_allowed": 1})
+    assert (again.written, again.skipped, again.dead) == (0, 5, 1)
+    assert sum("continuation-token" in request for request in server.requests) >= 2
+    expected = vectors_by_clip(local, summary.encoder_id)
+    found = vectors_by_clip(config, summary.encoder_id)
+    assert found.keys() == expected.keys()
+    for clip_id, vector_D in found.items():
+        np.testing.assert_allclose(vector_D, expected[clip_id], atol=1e-5)
+    stored = b"".join(one.read_bytes() for one in tmp_path.rglob("*.json*") if one.is_file())
+    assert b"very-secret" not in stored
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    with pytest.raises(ValueError, match=r"SIGNATURE_DOES_NOT_MATCH.*AWS_SECRET_ACCESS_KEY"):
+        list_archive("s3://b/top/")
+
+
+def vectors_by_clip(config: IndexConfig, encoder_id: str) -> dict[str, np.ndarray]:
+    with open_collection(config.milvus_uri, config.collection) as collection:
+        collection.check(encoder_id=encoder_id)
+        return {
+            row["clip_id"]: np.asarray(row["embedding"])
+            for row in collection.rows(("clip_id", "embedding"))
+        }
+
+
 def test_remote_videos_are_cut_where_they_are_and_named_without_secrets(server, tmp_path) -> None:
     (server.folder / "b").mkdir()
     write_video(server.folder / "b" / "v.mp4", 0, num_frames=75)
