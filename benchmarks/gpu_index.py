@@ -116,8 +116,14 @@ def _decode_rate(bundle_dir: Path, clips: Sequence[Clip], device: str, num_proce
         with closing(decoder):
             list(decoder.iter_spans(part[0]))  # the first one loads the libraries
             started = time.perf_counter()
-            num_clips = sum(len(list(decoder.iter_spans(request))) for request in part)
-            return num_clips, started, time.perf_counter()
+            spans = [span for request in part for span in decoder.iter_spans(request)]
+            ended = time.perf_counter()
+        for span in spans:
+            if span.error or span.backend_used != requests[0].backend:
+                raise RuntimeError(
+                    f"a clip was not decoded by {requests[0].backend}: {span.error or span.fallback_reason}"
+                )
+        return len(spans), started, ended
 
     with ThreadPoolExecutor(num_processes) as pool:
         done = list(pool.map(work, [requests[i::num_processes] for i in range(num_processes)]))

@@ -74,7 +74,7 @@ def advise(bottleneck: str, workers: Workers, *, num_cpus: float, is_lite: bool)
 def share_of_cores(speeds: Sequence[StageSpeed], workers: Workers, rate_per_s: float) -> float:
     """Of the cores' time, what decoding and encoding alone need at this rate; 0 where they do not share cores.
 
-    Each stage's ceiling is that of all its workers with a core each. The rate is that of the whole run: what was decoded while
+    Each stage's ceiling is that of all its workers with a core each, which they may not have. The rate is that of the whole run: what was decoded while
     the encoders started is in it, and so is their start.
     """
     if (workers.decode_device, workers.embed_device) != ("cpu", "cpu"):
@@ -83,7 +83,10 @@ def share_of_cores(speeds: Sequence[StageSpeed], workers: Workers, rate_per_s: f
     if all(cores == 1 for cores in cores_per_worker.values()):
         return 0.0
     ceilings = [one.ceiling_per_s for one in speeds if one.name in cores_per_worker]
-    return sum(rate_per_s / ceiling for ceiling in ceilings) if all(ceilings) else 0.0
+    if not all(ceilings):
+        return 0.0
+    workers_per_core = max(1 / sum(cores_per_worker.values()), 1.0)
+    return workers_per_core * sum(rate_per_s / ceiling for ceiling in ceilings)
 
 
 def speed_line(

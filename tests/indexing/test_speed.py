@@ -45,6 +45,11 @@ def test_stages_that_share_cores_are_measured_against_the_cores() -> None:
     assert "together 80% of the cores" in speed_line(
         speeds, "embed", "", cores=share_of_cores(speeds, halves, 4.0)
     )
+    # Workers that do both, as many as cores, and twice as many on half as many cores.
+    both = replace(CPU, num_decode=2, num_embed=2, cpus_per_embed=0.0, is_shared=True)
+    assert share_of_cores(speeds, both, 4.0) == pytest.approx(0.8, abs=1e-3)
+    crowded = replace(both, cpus_per_decode=0.5)
+    assert share_of_cores(speeds, crowded, 2.0) == pytest.approx(0.8, abs=1e-3)
     assert share_of_cores(speeds, CPU, 4.0) == 0.0
     assert share_of_cores(speeds, replace(halves, embed_device="cuda"), 4.0) == 0.0
     assert share_of_cores(stage_speeds({"decode": 10.0}, counts, 4.0), halves, 4.0) == 0.0

@@ -19,6 +19,7 @@ import pytest
 
 from benchmarks.learnable_data import LearnableSize, make_learnable_data, write_released
 from encoders.clips import Clip, write_clips
+from indexing import verify
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -200,7 +201,7 @@ def submit(server: str, command: list[str], environment: dict[str, str]) -> str:
         return output
 
 
-def test_a_submitted_job_trains_from_the_uploaded_checkout(
+def test_submitted_jobs_train_and_index_from_the_uploaded_checkout(
     tmp_path, ray_temp, job_server, environment
 ) -> None:
     clips = write_archive(tmp_path)
@@ -229,6 +230,16 @@ def test_a_submitted_job_trains_from_the_uploaded_checkout(
     assert not [name for name in (".git", ".venv", "runs") if (uploaded / name).exists()]
     sizes = [path.stat().st_size for path in uploaded.rglob("*") if path.is_file()]
     assert sum(sizes) < MAX_UPLOAD_BYTES
+
+    bundle = run_dir / result["bundle"]
+    exported = [sys.executable, "-m", "tfcovr", "export", "--bundle-dir", str(bundle)]
+    subprocess.run([*exported, "--clips", str(clips)], cwd=ROOT, env=environment, check=True)
+    place = ["--clips", str(clips), "--milvus-uri", str(tmp_path / "milvus")]
+    place += ["--bundle-dir", str(bundle), "--run-dir", str(tmp_path / "index")]
+    submit(job_server, ["python", "-m", "tfcovr", "index", *place], environment)
+    summary = json.loads((tmp_path / "index" / "index_summary.json").read_text())
+    assert (summary["written"], summary["dead"]) == (8, 0)
+    assert verify.main(place) == 0
 
 
 def test_two_nodes_train_and_evaluate_released_data(
