@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -124,22 +124,33 @@ def end_leftovers(run_dir: str | Path, *, grace_s: float = 5.0) -> list[ProcessR
     return ended
 
 
+def _with_children(processes: Sequence[psutil.Process]) -> set[psutil.Process]:
+    found = set(processes)
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            found.update(process.children(recursive=True))
+    return found
+
+
 @contextmanager
 def recorded_descendants(run_dir: str | Path, *, interval_s: float = 0.5) -> Iterator[None]:
-    """Record this process, and while the block runs every process below it; forget the dead at exit."""
+    """Record this process, and while the block runs every process below it that came with it; forget the dead at exit.
+
+    What ran below this process before, such as a server that it started for others, is none of the run's.
+    """
     run_dir = Path(run_dir)
     record_process(run_dir, DRIVER)
     stop = threading.Event()
+    before = psutil.Process().children(recursive=True)
 
     def watch() -> None:
-        seen: set[int] = set()
+        seen: set[psutil.Process] = set()
         while not stop.wait(interval_s):
-            alive = psutil.Process().children(recursive=True)
-            for process in alive:
-                if process.pid not in seen:
-                    with suppress(psutil.NoSuchProcess):
-                        _write_record(run_dir, process.name(), process.pid)
-            seen = {process.pid for process in alive}
+            alive = set(psutil.Process().children(recursive=True))
+            for process in alive - seen - _with_children(before):
+                with suppress(psutil.NoSuchProcess):
+                    _write_record(run_dir, process.name(), process.pid)
+            seen = alive
 
     thread = threading.Thread(target=watch, name="recorded-descendants", daemon=True)
     thread.start()

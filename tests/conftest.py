@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from cluster.ports import require_listener
 from indexing import milvus_command
 
 _SLOW = Path(__file__).parent / "integration"
@@ -41,5 +42,13 @@ def milvus_server(tmp_path_factory) -> Iterator[str]:
     """The address of a standalone server."""
     pytest.importorskip("milvus", reason="needs a Milvus server: pip install '.[server]'")
     folder = tmp_path_factory.mktemp("milvus-server")
-    yield milvus_command.start(folder)
-    assert milvus_command.stop(folder)
+    uri = milvus_command.start(folder)
+    yield uri
+    try:  # its holder lives on where the server itself dies
+        require_listener(uri)
+    except OSError as error:
+        logs = sorted((folder / "logs").glob("milvus-std*.log"))
+        said = "\n".join(f"{log.name}: {log.read_text(errors='replace')[-4000:]}" for log in logs)
+        raise RuntimeError(f"the Milvus server of the tests died: {error}\n{said}") from error
+    finally:
+        assert milvus_command.stop(folder)

@@ -1,6 +1,8 @@
 import json
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,3 +92,28 @@ def test_descendants_are_recorded_while_they_live(tmp_path: Path) -> None:
             child.kill()
             child.wait()
     assert child.pid not in {record.pid for record in read_records(tmp_path)}
+
+
+def test_what_ran_before_the_run_is_none_of_it(tmp_path: Path) -> None:
+    """A Milvus that a notebook started would be ended by the next run of the folder, from another process."""
+    grandchild = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])"
+    server = subprocess.Popen([sys.executable, "-c", grandchild])
+    own = None
+    try:
+        with recorded_descendants(tmp_path, interval_s=0.02):
+            own = subprocess.Popen(SLEEP)
+            deadline = time.monotonic() + 30
+            children = psutil.Process(server.pid).children
+            while not children() or own.pid not in {one.pid for one in read_records(tmp_path)}:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            time.sleep(0.2)
+            recorded = {record.pid for record in read_records(tmp_path)}
+            assert recorded == {os.getpid(), own.pid}
+    finally:
+        for process in (server, own):
+            if process is not None:
+                for child in psutil.Process(process.pid).children():
+                    child.kill()
+                process.kill()
+                process.wait()

@@ -35,8 +35,8 @@ def test_remote_clips_show_no_secret_and_canary_ids_are_refused(tmp_path: Path) 
     signed = "https://user:pass@host/a.mp4?X-Amz-Signature=abc&part=1"
     write_clips(tmp_path / "clips.parquet", [replace(CLIP, video_uri=signed)])
     archive = list_archive(tmp_path / "clips.parquet")
-    assert [clip.video_uri for clip in archive.clips] == ["https://host/a.mp4"]
-    assert archive.fetch_uris == {"https://host/a.mp4": signed}
+    assert [clip.video_uri for clip in archive.clips] == ["https://host/a.mp4?part=1"]
+    assert archive.fetch_uris == {"https://host/a.mp4?part=1": signed}
     assert "pass" not in repr(archive)
     write_clips(tmp_path / "clips.parquet", [replace(CLIP, clip_id="canary:0:1")])
     with pytest.raises(ValueError, match="begins as the ids of canaries"):
