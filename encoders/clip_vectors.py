@@ -203,8 +203,8 @@ def _open_encoder(encode: EncodeRequest, device: str) -> ClipEncoder:
 def iter_encoded_spans(request: DecodeRequest) -> Iterator[DecodedSpan | None]:
     """Each span with its `encoding` as soon as its batch is full, also those that earlier requests left, or with its error.
 
-    None for a clip that was decoded and waits, and before a batch is encoded. Canaries come after the first clip. A video that fails in the middle raises when
-    all that it gave before has its vectors. Without spans no file is opened.
+    None for a clip that was decoded and waits, and before a batch is encoded. Canaries come after the first clip. A video that
+    fails in the middle raises when all that it gave before has its vectors. Without spans no file is opened.
     """
     encode = request.encode
     if encode is None:

@@ -39,8 +39,8 @@ class IndexConfig:
     """A folder or s3:// prefix that the Milvus server reads itself, under the same path or as its own bucket: rows go in as
     Parquet files, for a first load. Measure first: on one machine upserts are faster."""
     batch_size: int = 0
-    """Clips that are embedded at once; 0 = by their bytes, at most 64 clips: up to 128 MiB of frames on a GPU, on a CPU 4 MiB, or 16 MiB where
-    other workers decode."""
+    """Clips that are embedded at once; 0 = by their bytes, at most 64 clips: up to 128 MiB of frames on a GPU, on a CPU 4 MiB, or
+    16 MiB where other workers decode."""
     decode_deadline_s: float = 120.0
     """A video that takes longer becomes a dead letter (decode_timeout)."""
     workers: WorkerOptions = field(default_factory=WorkerOptions)

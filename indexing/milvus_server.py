@@ -87,7 +87,7 @@ def serve_milvus(uri: str) -> Iterator[str]:
 
 
 def split_token(address: str) -> tuple[str, str]:
-    """(address without user info, token); pymilvus reads no token with a `/` or `@` from an address, and bulk imports none at all."""
+    """(address without user info, token): pymilvus itself reads no token with a `/` or `@` from an address, and none for imports."""
     return public_uri(address), unquote(urlsplit(address).netloc.rpartition("@")[0])
 
 

@@ -74,8 +74,8 @@ def advise(bottleneck: str, workers: Workers, *, num_cpus: float, is_lite: bool)
 def share_of_cores(speeds: Sequence[StageSpeed], workers: Workers, rate_per_s: float) -> float:
     """Of the cores' time, what decoding and encoding alone need at this rate; 0 where they do not share cores.
 
-    Each stage's ceiling is that of all its workers with a core each, which they may not have. The rate is that of the whole run: what was decoded while
-    the encoders started is in it, and so is their start.
+    Each stage's ceiling is that of all its workers with a core each, which they may not have. The rate is that of the whole run:
+    what was decoded while the encoders started is in it, and so is their start.
     """
     if (workers.decode_device, workers.embed_device) != ("cpu", "cpu"):
         return 0.0

@@ -1,4 +1,7 @@
-"""Many damaged files of a rendered archive in one indexing run: every span that ffmpeg decodes whole must be in, the rest in or a dead letter."""
+"""Many damaged files of a rendered archive in one indexing run.
+
+Every span that ffmpeg decodes whole must be in, every other in or a dead letter.
+"""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -24,7 +27,8 @@ _DIVES = ("103b", "5152b")
 def index_mutants(folder: Path, bundle_dir: Path, seeds: Iterable[int]) -> dict:
     """Figures of the run, counted by span; killed, it goes on in the same folder.
 
-    mutants_lost = ffmpeg decodes all frames that the source has there, without a word, and yet not in; mutants_unexplained = neither in nor a dead letter.
+    mutants_lost = not in, though ffmpeg decodes without a word all frames that the source has there; mutants_unexplained = neither
+    in nor a dead letter.
     """
     sources = _write_sources(folder)
     (folder / "videos").mkdir(exist_ok=True)
