@@ -124,11 +124,18 @@ def end_leftovers(run_dir: str | Path, *, grace_s: float = 5.0) -> list[ProcessR
     return ended
 
 
-def _with_children(processes: Sequence[psutil.Process]) -> set[psutil.Process]:
-    found = set(processes)
+def _not_below(
+    roots: Sequence[psutil.Process], processes: Sequence[psutil.Process]
+) -> list[psutil.Process]:
+    """Those of the processes (parents before their children) that are none of the roots and not below one."""
+    others = {root.pid for root in roots if root.is_running()}
+    found = []
     for process in processes:
         with suppress(psutil.NoSuchProcess):
-            found.update(process.children(recursive=True))
+            if process.pid in others or process.ppid() in others:
+                others.add(process.pid)
+            else:
+                found.append(process)
     return found
 
 
@@ -146,11 +153,12 @@ def recorded_descendants(run_dir: str | Path, *, interval_s: float = 0.5) -> Ite
     def watch() -> None:
         seen: set[psutil.Process] = set()
         while not stop.wait(interval_s):
-            alive = set(psutil.Process().children(recursive=True))
-            for process in alive - seen - _with_children(before):
-                with suppress(psutil.NoSuchProcess):
-                    _write_record(run_dir, process.name(), process.pid)
-            seen = alive
+            alive = psutil.Process().children(recursive=True)
+            for process in _not_below(before, alive):
+                if process not in seen:
+                    with suppress(psutil.NoSuchProcess):
+                        _write_record(run_dir, process.name(), process.pid)
+            seen = set(alive)
 
     thread = threading.Thread(target=watch, name="recorded-descendants", daemon=True)
     thread.start()

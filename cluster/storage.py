@@ -4,6 +4,7 @@ import contextlib
 import os
 import tempfile
 from pathlib import Path
+from urllib.parse import urlsplit
 
 # File systems that several machines mount together, as /proc/mounts names them.
 _SHARED_FILE_SYSTEMS = frozenset(
@@ -69,9 +70,9 @@ def require_shared(
         return
     text = str(uri)
     if "://" in text and not text.startswith("file://"):
-        host = text.split("://", 1)[1].split("/", 1)[0]
-        if host.rsplit(":", 1)[0] not in ("127.0.0.1", "localhost", "[::1]"):
+        if urlsplit(text).hostname not in ("127.0.0.1", "localhost", "::1"):
             return
+        text = text.replace(urlsplit(text).netloc, urlsplit(text).netloc.rpartition("@")[2])
     elif file_system_of(text.removeprefix("file://"), mounts=mounts) in _SHARED_FILE_SYSTEMS:
         return
     raise ValueError(

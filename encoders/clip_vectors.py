@@ -4,6 +4,7 @@ Clips of several videos share batches: what one request leaves of a batch waits 
 clip vector.
 """
 
+import logging
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ from encoders.media import DecodeError, DecodeSetupError
 if TYPE_CHECKING:
     from torch import Tensor
 
+logger = logging.getLogger(__name__)
 # How NumPy, ONNX Runtime, torch and CUDA say it.
 _NO_MEMORY = re.compile(
     r"out of memory|bad_alloc|(fail\w* to|cannot|can't|unable to) allocate", re.IGNORECASE
@@ -175,12 +177,22 @@ class ClipEncoder:
         try:
             return self._way.embed(self._backend, [self._way.frames_of(span) for span in spans])
         except Exception as error:
-            if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
-                raise MemoryError(f"{len(spans)} clips at once: {error}") from error
+            has_memory = not (isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)))
+            if not has_memory and len(spans) == 1:
+                raise MemoryError(f"one clip alone: {error}") from error
+            if not has_memory:
+                return self._embed_in_halves(spans, error)
             # No clip is to blame: the run must end, and loudly.
             raise DecodeSetupError(
                 f"the encoder failed: {type(error).__name__}: {error}"
             ) from error
+
+    def _embed_in_halves(self, spans: Sequence[DecodedSpan], error: Exception) -> np.ndarray:
+        """Also from now on: a batch that does not fit once will not fit again."""
+        half = len(spans) // 2
+        self._batch_size = min(self._batch_size, max(half, 1))
+        logger.warning("%d clips at once are too many (%s); now %d", len(spans), error, half)
+        return np.concatenate([self._embed(spans[:half]), self._embed(spans[half:])])
 
 
 def _drawn(number: int, num_decoded: int) -> DecodedSpan:

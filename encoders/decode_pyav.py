@@ -25,6 +25,7 @@ from encoders.media import (
     open_options,
     sniff_container,
 )
+from encoders.mp4_boxes import has_fragments
 from encoders.sampling import SamplingConfig
 
 try:
@@ -36,9 +37,7 @@ try:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 except ImportError as error:
-    raise ImportError(
-        "decoding with pyav needs the package 'av': pip install -e . (or 'av>=14')"
-    ) from error
+    raise ImportError("decoding with pyav needs the package 'av': pip install 'av>=14'") from error
 
 _BUFFER_BYTES = 1 << 18
 _READ_ERRORS = (
@@ -69,6 +68,7 @@ class PyavVideo:
         self._file = open_local(path)
         try:
             container_format, self._is_short = sniff_container(self._file)
+            self._counts_all = self._is_short and not has_fragments(self._file)
             self._file.seek(0)
             self._container = self._open_container(container_format)
         except BaseException:
@@ -220,13 +220,13 @@ class PyavVideo:
             self._kept.append(packet)
             if num_bytes > _KEPT_BYTES:
                 self._kept.clear()
-        is_short = self._is_short and not 0 < stream.frames <= len(rows)  # of this stream
+        has_all = self._counts_all and 0 < stream.frames <= len(rows)
         index = index_of_packets(
             rows,
             time_base=stream.time_base or stream.codec_context.time_base,
             codec=codec,
             size=(stream.codec_context.width, stream.codec_context.height),
-            is_truncated=is_short or self._has_read_error,
+            is_truncated=self._has_read_error or (self._is_short and not has_all),
         )
         if index.num_frames == 0:
             raise DecodeError("corrupt_container", "the video stream has no frames")

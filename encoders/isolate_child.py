@@ -187,9 +187,12 @@ def _limit_memory(limit_bytes: int) -> None:
     """
     if not limit_bytes:
         return
+    _, most_bytes = resource.getrlimit(resource.RLIMIT_DATA)
     status = Path("/proc/self/status").read_text()
     used = int(next(line for line in status.splitlines() if line.startswith("VmData")).split()[1])
     limit_bytes += used * 1024
+    if most_bytes != resource.RLIM_INFINITY:  # whoever started us may have set less
+        limit_bytes = min(limit_bytes, most_bytes)
     resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, limit_bytes))
 
 

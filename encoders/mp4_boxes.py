@@ -40,6 +40,17 @@ def boxes_end(file: BinaryIO, num_bytes: int) -> int:
     return num_bytes if fragment is None else max(num_bytes, _samples_end(file, *fragment))
 
 
+def has_fragments(file: BinaryIO) -> bool:
+    """Whether samples lie in fragments too, which the index in front does not count."""
+    offset = 0
+    for _ in range(_MAX_BOXES):
+        size, kind = _box(file, offset)
+        if size < 8 or kind == b"moof":
+            return size >= 8
+        offset += size
+    return True
+
+
 def _has_whole_tracks(file: BinaryIO, offset: int, num_bytes: int) -> bool:
     """Whether only what follows the tracks of a cut index is missing, such as its tags."""
     num_tracks = 0
@@ -114,6 +125,8 @@ def _run_end(run: bytes, default_size: int, *, base: int, previous_end: int) -> 
     if flags & _DATA_OFFSET:
         start = base + struct.unpack_from(">i", run, place)[0]
         place += 4
+    if not num_samples:
+        return start
     place += 4 if flags & _FIRST_FLAGS else 0
     fields = [field for field in _SAMPLE_FIELDS if flags & field]
     if _SAMPLE_SIZE in fields:

@@ -2,7 +2,7 @@
 
 import glob
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -16,6 +16,7 @@ from indexing.sources import (
     is_remote,
     list_remote,
     name_of,
+    naming_uri,
     public_uri,
     read_remote,
 )
@@ -59,6 +60,7 @@ def list_archive(source: str | Path) -> Archive:
             raise ValueError(
                 f"clip_id {clip.clip_id!r} begins as the ids of canaries; choose another"
             )
+    _require_own_names(clips)
     remote = {
         public_uri(clip.video_uri): clip.video_uri for clip in clips if is_remote(clip.video_uri)
     }
@@ -138,3 +140,16 @@ def _parts_before_magic(path: Path) -> Sequence[str]:
             break
         parts.append(part)
     return parts
+
+
+def _require_own_names(clips: Iterable[Clip]) -> None:
+    """ValueError where two videos would be stored under one URI."""
+    named: dict[str, str] = {}
+    for uri, clip_id in {clip.video_uri: clip.clip_id for clip in clips}.items():
+        if is_remote(uri):
+            public, naming = public_uri(uri), naming_uri(uri)
+            if named.setdefault(public, naming) != naming:
+                raise ValueError(
+                    f"clip {clip_id!r}: another clip's video differs from {public!r} only in parameters that look like parts "
+                    "of a signature and are not stored; give each video a URI of its own without them"
+                )

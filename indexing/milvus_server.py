@@ -93,7 +93,7 @@ def split_token(address: str) -> tuple[str, str]:
 
 def _with_token(uri: str) -> str:
     parts = urlsplit(uri)
-    token = os.environ.get("MILVUS_TOKEN", "")
+    token = os.environ.get("MILVUS_TOKEN", "").strip()
     if "@" in parts.netloc or not token:
         return uri
     user, colon, password = token.partition(":")

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from pymilvus.exceptions import MilvusException
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -14,6 +15,8 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from indexing.milvus_calls import MilvusBusyError
 
 _POLL_S = 1.0
 
@@ -37,9 +40,7 @@ def polled_progress(
 
         def watch() -> None:
             while not stop.wait(_POLL_S):
-                with suppress(
-                    Exception
-                ):  # what it asks may be away for a moment; the work itself says so if it matters
+                with suppress(MilvusBusyError, MilvusException, OSError):  # the work itself says so
                     progress.update(task, completed=num_done())
 
         thread = threading.Thread(target=watch, name="polled-progress", daemon=True)

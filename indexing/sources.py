@@ -7,28 +7,22 @@ may be stored or logged.
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import unquote_plus, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
 import pyarrow.fs as pafs
 import requests
+
+from indexing.secret_query import naming_query, public_query
 
 OBJECT_SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss")
 HTTP_SCHEMES = ("http", "https")
 _CHUNK_BYTES = 4 << 20
 _TIMEOUT_S = (10.0, 60.0)
-# Names of query parameters that carry a credential or a signature, and those that do so beside one that says how long.
-_SECRET_NAME = re.compile(
-    r"sig|token|secret|passw|pwd|credential|access.?key|api.?key|accessid|key-pair|policy|hmac|hdne|hdnts|jwt|auth|ticket"
-    r"|session|bearer|^x-(amz|goog)-|^(se|sp|sv|sr|st|spr|key|verify|expires)$",
-    re.IGNORECASE,
-)
-_EXPIRY_NAME = re.compile(r"^(e|exp|expiry|expires|until|ttl|validto)$", re.IGNORECASE)
-_SIGNED_NAME = re.compile(r"^(e|exp|expiry|until|ttl|validto|md5|hash|h|s|st)$", re.IGNORECASE)
 _WRONG_KEYS = re.compile(
     r"ACCESS_DENIED|INVALID_?ACCESS_?KEY|INVALID_CLIENT_TOKEN|SIGNATURE_DOES_NOT_MATCH",
     re.IGNORECASE,
@@ -37,8 +31,9 @@ _WHERE_KEYS_ARE = (
     " (keys come from the environment: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile or a role, or "
     "AWS_NO_SIGN_REQUEST=1 for a public bucket)"
 )
-_URI_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]+")
-_QUERY_IN_TEXT = re.compile(r"\?([^\s'\"<>()?]*=[^\s'\"<>()?]*)")
+# To the next space: quotes and brackets may stand in a URI, and at its end they belong to the text around it.
+_URI_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S*[^\s'\"<>),.;:]")
+_QUERY_IN_TEXT = re.compile(r"\?(\S*=(?:\S*[^\s'\"<>),.;:])?)")
 
 
 class SourceError(OSError):
@@ -70,29 +65,28 @@ def is_remote(uri: str) -> bool:
 
 
 def public_uri(uri: str) -> str:
-    """Without user info, fragment, and what of the query speaks of a signature or secret; the rest of it may name the file."""
+    """Without user info, fragment, and what of the query is a signature or secret; the rest of it may name the file."""
+    return _without(uri, public_query)
+
+
+def naming_uri(uri: str) -> str:
+    """As `public_uri`, with parameters that belong to a signature in some places and name the file in others."""
+    return _without(uri, naming_query)
+
+
+def _without(uri: str, shortened: Callable[[str], str]) -> str:
     if not is_remote(uri):
         return uri
     parts = urlsplit(uri)
-    query = _public_query(parts.query)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, query, ""))
-
-
-def _public_query(query: str) -> str:
-    names = [unquote_plus(pair.partition("=")[0]) for pair in query.split("&")]
-    expires = any(map(_EXPIRY_NAME.search, names))
-    return "&".join(
-        pair
-        for pair, name in zip(query.split("&"), names, strict=True)
-        if not _SECRET_NAME.search(name) and not (expires and _SIGNED_NAME.search(name))
-    )
+    netloc = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, netloc, parts.path, shortened(parts.query), ""))
 
 
 def without_secrets(text: str) -> str:
     """An error text with every URI in it made public, also where it names only the path and query of one."""
     text = _URI_IN_TEXT.sub(lambda found: public_uri(found.group()), text)
     return _QUERY_IN_TEXT.sub(
-        lambda found: f"?{kept}" if (kept := _public_query(found.group(1))) else "", text
+        lambda found: f"?{kept}" if (kept := public_query(found.group(1))) else "", text
     )
 
 

@@ -130,12 +130,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         VerifyConfig, args=argv, prog="tfcovr verify", description=getdoc(VerifyConfig)
     )
     found = verify_archive(config)
+    before = unread(
+        found, config.run_dir
+    )  # a repair makes dead letters of them, which mends nothing
     if config.repair and any(faults(found).values()):
         repaired = ", ".join(f"{len(names)} {kind}" for kind, names in faults(found).items())
         sys.stderr.write(f"repairing {repaired}\n")
         repair_archive(config, found)
         found = verify_archive(config)
-    by_kind = faults(found) | {"unread": unread(found, config.run_dir)}
+    problems = {one.clip.clip_id: one.problem for one in found.unreadable}
+    still = {*before, *unread(found, config.run_dir)}
+    by_kind = faults(found) | {"unread": [clip_id for clip_id in problems if clip_id in still]}
     is_right = not any(by_kind.values())
     counts = {
         "present": len(found.present),
@@ -155,7 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.write("mend it with the same command and --repair\n")
     if by_kind["unread"]:
         sys.stdout.write(
-            f"unread: {found.unreadable[0].problem}\nverify again when the videos can be read; `tfcovr index` makes those "
+            f"unread: {problems[by_kind['unread'][0]]}\nverify again when the videos can be read; `tfcovr index` makes those "
             "that it cannot read dead letters\n"
         )
     return 0 if is_right else 1

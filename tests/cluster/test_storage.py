@@ -43,6 +43,8 @@ def test_the_innermost_mount_decides() -> None:
         ("file:///home/me/runs", 2, True),
         ("http://milvus.internal:19530", 8, False),
         ("http://127.0.0.1:19530", 8, True),
+        ("http://root:TOPSECRET@127.0.0.1:19530", 8, True),
+        ("http://[::1]:19530", 8, True),
         ("s3://bucket/runs", 8, False),
     ],
 )
@@ -61,5 +63,6 @@ def test_storage_of_one_node_is_refused_with_several(uri, num_nodes, is_refused)
         return
     with pytest.raises(ValueError, match=r"2 nodes|8 nodes") as error:
         check()
-    assert uri in str(error.value)
+    assert "TOPSECRET" not in str(error.value)
+    assert uri.replace("root:TOPSECRET@", "") in str(error.value)
     assert "http://HOST:19530" in str(error.value)

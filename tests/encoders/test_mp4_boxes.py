@@ -16,7 +16,13 @@ SAMPLING = SamplingConfig(num_frames=4, frame_size=16)
 TO_THE_END = [Span(start_s=0, end_s=None)]
 
 
-@pytest.fixture(params=["frag_keyframe+empty_moov", "frag_keyframe+empty_moov+default_base_moof"])
+@pytest.fixture(
+    params=[
+        "frag_keyframe",  # its index in front counts the samples of the first part
+        "frag_keyframe+empty_moov",
+        "frag_keyframe+empty_moov+default_base_moof",
+    ]
+)
 def fragmented(request, make_video) -> bytes:
     options = {"movflags": request.param}
     name = f"{request.param.count('+')}.mp4"
@@ -35,8 +41,9 @@ def sample_ends(data: bytes) -> list[int]:
 def test_a_cut_is_known_wherever_a_sample_is_missing(fragmented, tmp_path) -> None:
     """Also right behind a sample, where FFmpeg says nothing; but not right behind a fragment, which could be the last one."""
     starts = [offset for offset, kind in boxes(fragmented) if kind == b"moof"]
-    assert len(starts) == 3
+    assert len(starts) >= 2
     path = tmp_path / "cut.mp4"
+    num_read = 0
     for cut in sorted({*sample_ends(fragmented)[:-1], *range(starts[0] + 8, len(fragmented), 97)}):
         path.write_bytes(fragmented[:cut])
         if any(start <= cut < start + 8 for start in starts):
@@ -46,6 +53,8 @@ def test_a_cut_is_known_wherever_a_sample_is_missing(fragmented, tmp_path) -> No
         except DecodeError:
             continue
         assert index.is_truncated or index.num_packets == 60, cut
+        num_read += 1
+    assert num_read > 30
 
 
 def test_a_box_that_says_to_be_longer_than_its_samples_costs_none(fragmented, tmp_path) -> None:

@@ -272,7 +272,7 @@ def test_a_clip_that_waited_when_its_process_died_is_decoded_again(
 def test_an_encoder_without_memory_costs_a_batch_and_no_clip(
     tmp_path, make_faulty_stage, make_video
 ):
-    """Every clip is encoded alone then; one that is too much even so is a dead letter."""
+    """Batches become smaller; a clip that is too much even alone is a dead letter."""
     video = make_video("good.mp4", num_frames=100)
     (tmp_path / "planted.py").write_text(textwrap.dedent(NO_MEMORY))
     stage = make_faulty_stage()
@@ -285,7 +285,7 @@ def test_an_encoder_without_memory_costs_a_batch_and_no_clip(
     large = video_row(shutil.copy(video, tmp_path / "LARGE.mp4"), [("c", 0, 1), ("d", 1, 2)])
     rows = rows_with(stage, large, [])
     assert {row["dead_reason"] for row in rows.values()} == {"limit_exceeded"}
-    assert "Failed to allocate" in rows["c"]["dead_detail"]
+    assert "one clip alone: Failed to allocate" in rows["c"]["dead_detail"]
 
 
 def test_a_video_whose_every_clip_kills_is_given_up(tmp_path, make_faulty_stage, make_video):

@@ -43,3 +43,23 @@ def test_remote_clips_show_no_secret_and_canary_ids_are_refused(tmp_path: Path) 
         list_archive(tmp_path / "clips.parquet")
     with pytest.raises(ValueError, match="http has no folders"):
         list_archive("https://user:pass@host/folder/?token=1")
+
+
+def test_videos_that_would_be_stored_under_one_name_are_refused(tmp_path: Path) -> None:
+    def archive_of(*queries: str) -> int:
+        clips = [
+            replace(CLIP, clip_id=f"c{i}", video_uri=f"https://host/get?{query}")
+            for i, query in enumerate(queries)
+        ]
+        write_clips(tmp_path / "clips.parquet", clips)
+        return len({clip.video_uri for clip in list_archive(tmp_path / "clips.parquet").clips})
+
+    assert archive_of("s=1&e=1", "s=1&e=2", "s=1&e=3") == 3
+    assert (
+        archive_of("id=1&X-Amz-Signature=A", "id=1&X-Amz-Signature=B", "id=2&X-Amz-Signature=C")
+        == 2
+    )
+    with pytest.raises(
+        ValueError, match=r"clip 'c1': another clip's video differs from 'https://host/get' only"
+    ):
+        archive_of("hash=one&token=T", "hash=two&token=T")

@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from email.utils import formatdate
@@ -32,6 +33,8 @@ class RemoteServer(ThreadingHTTPServer):
         self.s3_secret = ""
         """What S3 requests must be signed with (AWS Signature Version 4); "" = anything goes."""
         self.keys_per_page = 1000
+        self.delay_s = 0.0
+        """Before the bytes of a file."""
 
 
 @contextmanager
@@ -81,6 +84,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.server.has_versions:
             headers["ETag"] = f'"{hashlib.md5(data).hexdigest()}"'
             headers["Last-Modified"] = formatdate(path.stat().st_mtime, usegmt=True)
+        if self.command == "GET":
+            time.sleep(self.server.delay_s)
         asked = self.headers.get("Range")
         if not asked or not self.server.has_ranges:
             self._answer(200, data, headers)

@@ -91,7 +91,8 @@ def killed_with_some_rows(run: list[str], collection: ClipCollection) -> bool:
     while copying.poll() is None and not num_rows:
         with suppress(MilvusBusyError, MilvusException):  # it is being made
             num_rows = collection.count()
-    os.killpg(copying.pid, signal.SIGKILL)
+    with suppress(ProcessLookupError):  # it may have ended by itself
+        os.killpg(copying.pid, signal.SIGKILL)
     copying.wait()
     if 0 < num_rows < NUM_ROWS:
         return True

@@ -23,7 +23,7 @@ from indexing.content import hash_file
 from indexing.decode import ArchiveVectorStage
 from indexing.embed import CheckedEmbedStage
 from indexing.fetch import FetchOptions
-from indexing.ledger import Ledger, Outcome
+from indexing.ledger import DEAD_LETTERS, Ledger, Outcome
 from indexing.milvus import open_collection
 from indexing.milvus_schema import stored_row
 from indexing.pipeline import index_archive
@@ -155,6 +155,16 @@ def test_a_video_that_cannot_be_read_is_unread_until_a_run_has_said_why(
     assert [(one["is_right"], one["unread"], one["clips"]["unread"]) for one in found] == [(False, 1, ["0"])] * 2  # fmt: skip
     assert verify.main(verify_arguments(config)) == 1
     assert "unread: FileNotFoundError" in capsys.readouterr().out
+    with open_collection(config.milvus_uri, config.collection) as collection:
+        collection.check(encoder_id=read_card(config.bundle_dir).encoder_id)
+        (row,) = (row for row in collection.rows() if row["clip_id"] == "1")
+        collection.delete([row["clip_key"]])
+        collection.flush()
+    assert run_verify(config, "--repair") == 1  # mends the one, and says nothing of the other
+    found = json.loads(capsys.readouterr().out)
+    assert (found["present"], found["missing"], found["clips"]["unread"]) == (2, 0, ["0"])
+    (config.run_dir / DEAD_LETTERS).unlink()
+    assert run_verify(config) == 1
     assert index_archive(config).dead_by_reason == {"fetch_failed": 1}
     assert run_verify(config) == 0
 

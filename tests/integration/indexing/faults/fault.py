@@ -16,6 +16,7 @@ MOMENTS = {"plan": None, "start": None, "early": 0.0, "middle": 0.4, "late": 0.8
 """Shares of the clips that are in the ledger by then; plan = before Ray, start = as the workers start, end = flush, index, summary."""
 _WHILE_WORKING = ("start", "early", "middle", "late")
 _WHILE_FETCHING = ("start", "early", "middle")
+"""Of these, for kind videos and a fetch worker, the shares are of the videos that were asked for."""
 NUM_VIDEOS, CLIPS_PER_VIDEO = 40, 8
 CHILD = "isolate_child"
 NUM_CLIPS = NUM_VIDEOS * CLIPS_PER_VIDEO
@@ -28,6 +29,8 @@ class Fault:
     seed: int
     kind: str
     moment: str
+    while_fetching: bool
+    """The moment is one of fetching, not of the ledger."""
     shares_device: bool
     """Whether the workers that decode are those that encode."""
     is_remote: bool
@@ -45,6 +48,7 @@ class FaultResult:
     fault: Fault
     num_runs: int
     struck: bool
+    """It came in time: somebody was killed, a connection broke, a write failed."""
     is_hung: bool
     lost: int
     doubled: int
@@ -64,15 +68,18 @@ def fault_of_seed(seed: int) -> Fault:
     is_remote = kind == "videos" or draw.random() < 0.4
     stages: list[str] = ["decode_embed", "write"] if shares_device else ["decode", "embed", "write"]
     victims = [*stages, *(["fetch"] if is_remote else []), CHILD]
-    moments = {"worker": _WHILE_WORKING, "videos": _WHILE_FETCHING}.get(kind, tuple(MOMENTS))
+    victim = draw.choice(victims)
+    moments = _WHILE_WORKING if kind == "worker" else tuple(MOMENTS)
+    while_fetching = kind == "videos" or (kind == "worker" and victim == "fetch")
     return Fault(
         seed=seed,
         kind=kind,
-        moment=draw.choice(moments),
+        moment=draw.choice(_WHILE_FETCHING if while_fetching else moments),
+        while_fetching=while_fetching,
         shares_device=shares_device,
         is_remote=is_remote,
         has_server=kind != "disk" and draw.random() < (0.5 if kind == "milvus" else 0.15),
-        victim=draw.choice(victims),
+        victim=victim,
     )
 
 

@@ -11,19 +11,20 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-from fault import CHILD, MOMENTS, NUM_CLIPS, Fault, FaultResult
+from fault import CHILD, MOMENTS, NUM_CLIPS, NUM_VIDEOS, Fault, FaultResult
 from places import MilvusProcess, MilvusServer, Proxy, RayCluster
 from remote_server import serve_folder
 
 from encoders.card import read_card
 from encoders.clips import read_clips, write_clips
 from indexing.config import CONFIG
-from indexing.ledger import read_dead_letters
+from indexing.ledger import DEAD_LETTERS, read_dead_letters
 from indexing.milvus import open_collection
 from indexing.verify import VerifyConfig, faults, verify_archive
 
 _RUN_LIMIT_S = 300.0
 _CUT_S = 20.0
+_FETCH_S = 0.3  # of a video at least, so that fetching goes on while others are decoded
 _TMPFS = "size=500k"
 
 
@@ -105,14 +106,13 @@ class _Trial:
         if self._cluster is not None:
             stack.callback(self._cluster.close)
         self._videos: Proxy | None = None
+        self._requests: list[str] = []
         self.clips = self._serve(clips) if fault.is_remote else clips
 
     def first_run(self) -> tuple[bool, bool, int]:
         """(did the fault strike, did the run hang, runs so far)."""
         driver = self._start()
-        struck = self._wait_for_moment(driver)
-        if struck:
-            self._strike(driver)
+        struck = self._wait_for_moment(driver) and self._strike(driver)
         ended = self._wait(driver)
         if self.fault.kind == "disk":
             (self.run_dir / "filler").unlink(missing_ok=True)
@@ -122,6 +122,8 @@ class _Trial:
         return self._wait(self._start())
 
     def has_unfetched(self) -> bool:
+        if not (self.run_dir / DEAD_LETTERS).exists():
+            return False
         return any(one.reason == "fetch_failed" for one in read_dead_letters(self.run_dir))
 
     def retry_unfetched(self) -> bool:
@@ -135,6 +137,8 @@ class _Trial:
     def _serve(self, clips: Path) -> Path:
         """The same clips, their videos behind a web server and a proxy of their own."""
         server = self._stack.enter_context(serve_folder(clips.parent))
+        server.delay_s = _FETCH_S
+        self._requests = server.requests
         self._videos = Proxy(int(server.url.rpartition(":")[2]))
         self._stack.callback(self._videos.close)
         served = f"http://127.0.0.1:{self._videos.port}"
@@ -192,6 +196,9 @@ class _Trial:
         share = MOMENTS[self.fault.moment]
         if self.fault.moment == "plan":
             return (self.run_dir / CONFIG).exists()
+        if self.fault.while_fetching:
+            num_asked = sum(request.startswith("GET") for request in list(self._requests))
+            return num_asked >= max((share or 0.0) * NUM_VIDEOS, 1)
         if share is None:
             return bool(self._processes(driver, "_Step_decode"))
         return self._num_recorded() >= max(share * NUM_CLIPS, 1)
@@ -215,13 +222,19 @@ class _Trial:
                             found.append(one)
         return found
 
-    def _strike(self, driver: subprocess.Popen) -> None:
+    def _strike(self, driver: subprocess.Popen) -> bool:
+        """Whether it hit anything."""
         match self.fault.kind:
             case "driver":
+                if driver.poll() is not None:
+                    return False
                 driver.kill()
             case "worker":
-                for one in self._victims(driver)[:1]:
-                    one.kill()
+                for one in self._victims(driver):
+                    with suppress(psutil.NoSuchProcess):
+                        one.kill()
+                        return True
+                return False
             case "milvus":
                 self._milvus.kill()
                 time.sleep(2)
@@ -233,6 +246,7 @@ class _Trial:
                 proxy.cut()
                 time.sleep(_CUT_S)
                 proxy.mend()
+                return proxy.num_harmed > 0
             case "raylet":
                 assert self._cluster is not None
                 os.kill(self._cluster.second_raylet, signal.SIGKILL)
@@ -242,6 +256,7 @@ class _Trial:
                     while True:
                         file.write(b"\0" * 1024)
                         file.flush()
+        return True
 
     def _mount(self, folder: Path) -> None:
         folder.mkdir()

@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -22,6 +23,7 @@ from harness import run_fault  # noqa: E402
 from mutants import index_mutants  # noqa: E402
 
 from benchmarks.harness import capture_environment, write_record  # noqa: E402
+from cluster.storage import write_atomic  # noqa: E402
 
 
 def main() -> int:
@@ -32,6 +34,8 @@ def main() -> int:
     )
     parser.add_argument("--faults", type=int, default=60)
     parser.add_argument("--mutants", type=int, default=500)
+    parser.add_argument("--jobs", type=int, default=1, help="faults at once")
+    parser.add_argument("--part", help=argparse.SUPPRESS)
     parser.add_argument("--limit-s", type=float, default=1e9, help="start nothing after it")
     parser.add_argument(
         "--record", action="store_true", help="write benchmarks/results/index_*.json"
@@ -43,7 +47,11 @@ def main() -> int:
     give_up = time.monotonic() + arguments.limit_s
     bundle_dir = _bundle(arguments.out)
     commit = str(capture_environment()["git_commit"])
-    lines = _run_faults(arguments.out, bundle_dir, arguments.faults, give_up, commit)
+    if arguments.jobs > 1:
+        _run_jobs(arguments)
+    lines = _run_faults(
+        arguments.out, bundle_dir, arguments.faults, give_up, commit, arguments.part
+    )
     mutants = _run_mutants(arguments.out, bundle_dir, arguments.mutants, give_up, commit)
     metrics = {
         "fault_runs": len(lines),
@@ -73,18 +81,20 @@ def main() -> int:
 
 
 def _run_faults(
-    out: Path, bundle_dir: Path, num_faults: int, give_up: float, commit: str
+    out: Path, bundle_dir: Path, num_faults: int, give_up: float, commit: str, part: str | None
 ) -> list[dict]:
     """What ran at another commit says nothing of this one, and runs again."""
     done = out / "faults.jsonl"
     lines = [json.loads(line) for line in done.read_text().splitlines()] if done.exists() else []
     lines = [line for line in lines if line["commit"] == commit]
-    done.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    if part is None:
+        write_atomic(done, "".join(json.dumps(line) + "\n" for line in lines))
     with tempfile.TemporaryDirectory() as folder:
         clips = write_archive(Path(folder) / "videos")
         expected = expected_of_clips(bundle_dir, clips)
         finished = {line["fault"]["seed"] for line in lines}
-        for seed in sorted(set(range(num_faults)) - finished):
+        number, count = map(int, (part or "0/1").split("/"))
+        for seed in sorted(set(range(number, num_faults, count)) - finished):
             if time.monotonic() > give_up:
                 break
             place = Path(folder) / f"fault-{seed}"
@@ -101,6 +111,18 @@ def _run_faults(
     return lines
 
 
+def _run_jobs(arguments: argparse.Namespace) -> None:
+    """The faults by several processes, which share the file of finished ones."""
+    command = [sys.executable, __file__, "--out", str(arguments.out), "--mutants", "0"]
+    command += ["--faults", str(arguments.faults), "--limit-s", str(arguments.limit_s)]
+    parts = [
+        subprocess.Popen([*command, "--part", f"{number}/{arguments.jobs}"])
+        for number in range(arguments.jobs)
+    ]
+    for part in parts:
+        part.wait()
+
+
 def _run_mutants(
     out: Path, bundle_dir: Path, num_mutants: int, give_up: float, commit: str
 ) -> dict:
@@ -114,7 +136,8 @@ def _run_mutants(
             if earlier != folder:
                 shutil.rmtree(earlier)
         folder.mkdir(exist_ok=True)
-        done.write_text(json.dumps(index_mutants(folder, bundle_dir, range(num_mutants))))
+        found = index_mutants(folder, bundle_dir, range(num_mutants))
+        write_atomic(done, json.dumps(found))
     return json.loads(done.read_text())
 
 

@@ -111,6 +111,8 @@ class Proxy:
     def __init__(self, target_port: int) -> None:
         self.target_port = target_port
         self.is_cut = False
+        self.num_harmed = 0
+        """Connections that were broken or refused."""
         self._open: set[socket.socket] = set()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
@@ -118,6 +120,7 @@ class Proxy:
 
     def cut(self) -> None:
         self.is_cut = True
+        self.num_harmed += len(self._open) // 2
         for one in list(self._open):
             with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)
@@ -137,6 +140,7 @@ class Proxy:
                 return
             try:
                 if self.is_cut:
+                    self.num_harmed += 1
                     raise ConnectionRefusedError
                 far = socket.create_connection(("127.0.0.1", self.target_port), timeout=5)
                 far.settimeout(None)
