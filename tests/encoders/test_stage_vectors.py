@@ -201,7 +201,7 @@ def make_faulty_stage(tmp_path, monkeypatch, make_stage):
         "decoder_for",
         lambda *a, **b: real(*a, **b | {"decode_function": "planted:iter_encoded_spans"}),
     )
-    return lambda: make_stage(deadline_s=2.0)
+    return lambda: make_stage(deadline_s=4.0)
 
 
 @pytest.mark.parametrize(
