@@ -179,7 +179,7 @@ def _named_function(name: str) -> IterSpans:
     return getattr(importlib.import_module(module), function)
 
 
-@cache
+@cache  # once: what was added since would be allowed again
 def _limit_memory(limit_bytes: int) -> None:
     """Private memory that may still be added, once; 0 = not yet, or not at all.
 
