@@ -15,7 +15,7 @@ from cluster.storage import write_atomic
 
 BEGIN, END = "<!-- index: begin -->", "<!-- index: end -->"
 PICTURE = "index_speed.png"
-_SPEED, _FAULTS = "index_speed", "index_faults"
+_SPEED, _FAULTS, _MUTANTS = "index_speed", "index_faults", "index_mutants"
 # What the names in a record mean to a reader; the first one is ours, the others stand beside it.
 _DECODE_NAMES = {
     "ours": "tfcovr",
@@ -39,12 +39,12 @@ def update_index(
 ) -> list[Path]:
     """Replace what stands between the marks of README.md and draw the picture beside the records; the files that were written."""
     newest = {record["benchmark"]: record for record in read_records(results)}
-    speed, faults = newest.get(_SPEED), newest.get(_FAULTS)
+    speed = newest.get(_SPEED)
     written = []
     if speed is not None:
         write_atomic(results / PICTURE, draw_speed(speed["metrics"]))
         written.append(results / PICTURE)
-    found = [record for record in (speed, faults) if record is not None]
+    found = [newest[name] for name in (_SPEED, _FAULTS, _MUTANTS) if name in newest]
     block = index_block(found, read_bars() if bars is None else bars)
     write_atomic(readme, replace_between(readme, block, begin=BEGIN, end=END))
     return [*written, readme]

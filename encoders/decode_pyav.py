@@ -230,7 +230,6 @@ class PyavVideo:
         )
         if index.num_frames == 0:
             raise DecodeError("corrupt_container", "the video stream has no frames")
-        self._limits.check(max_duration_s=index.shown_times_s[-1])
         return VideoIndex(index, has_false_keyframes)
 
     def _packets_from(self, start: int) -> Iterator[Packet]:

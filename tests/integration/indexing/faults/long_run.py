@@ -66,18 +66,20 @@ def main() -> int:
         "faults_over_http": sum(line["fault"]["is_remote"] for line in lines),
         "faults_with_server": sum(line["fault"]["has_server"] for line in lines),
         "faults_runs": sum(line["num_runs"] for line in lines),
-        **mutants,
     }
-    _say(json.dumps(metrics, indent=2))
+    _say(json.dumps(metrics | mutants, indent=2))
     is_whole = (
         len(lines) == arguments.faults and mutants.get("mutants_tried", 0) == arguments.mutants
     )
-    if arguments.record and is_whole:
-        config = {"faults": arguments.faults, "mutants": arguments.mutants}
+    if arguments.record and is_whole and lines:
+        config = {"faults": arguments.faults}
         _say(str(write_record("index_faults", config=config, metrics=metrics)))
+    if arguments.record and is_whole and mutants:
+        config = {"mutants": arguments.mutants}
+        _say(str(write_record("index_mutants", config=config, metrics=mutants)))
     bad = [f"faults_{one}" for one in ("lost", "duplicated", "stale", "wrong_vectors", "hung")]
     bad += [f"mutants_{one}" for one in ("lost", "unexplained", "crashed")]
-    return 0 if is_whole and not any(metrics.get(one) for one in bad) else 1
+    return 0 if is_whole and not any((metrics | mutants).get(one) for one in bad) else 1
 
 
 def _run_faults(
