@@ -230,6 +230,7 @@ class PyavVideo:
         )
         if index.num_frames == 0:
             raise DecodeError("corrupt_container", "the video stream has no frames")
+        self._limits.check(max_duration_s=index.shown_times_s[-1])
         return VideoIndex(index, has_false_keyframes)
 
     def _packets_from(self, start: int) -> Iterator[Packet]:

@@ -192,8 +192,6 @@ def plan_span(
             "too_short",
             f"{len(frames)} frame(s) in the span; a clip needs at least {limits.min_frames_per_clip}",
         )
-    # Of the span, not the file: one time that is wrong, at the end, costs no span before it.
-    limits.check(max_duration_s=float(index.shown_times_s[frames[-1]]))
     return frames.start + sample_positions(len(frames), num_frames, rng=rng)
 
 
