@@ -70,9 +70,10 @@ def require_shared(
         return
     text = str(uri)
     if "://" in text and not text.startswith("file://"):
-        if urlsplit(text).hostname not in ("127.0.0.1", "localhost", "::1"):
+        parts = urlsplit(text)
+        if parts.hostname not in ("127.0.0.1", "localhost", "::1"):
             return
-        text = text.replace(urlsplit(text).netloc, urlsplit(text).netloc.rpartition("@")[2])
+        text = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     elif file_system_of(text.removeprefix("file://"), mounts=mounts) in _SHARED_FILE_SYSTEMS:
         return
     raise ValueError(

@@ -177,20 +177,19 @@ class ClipEncoder:
         try:
             return self._way.embed(self._backend, [self._way.frames_of(span) for span in spans])
         except Exception as error:
-            has_memory = not (isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)))
-            if not has_memory and len(spans) == 1:
+            if not (isinstance(error, MemoryError) or _NO_MEMORY.search(str(error))):
+                # No clip is to blame: the run must end, and loudly.
+                raise DecodeSetupError(
+                    f"the encoder failed: {type(error).__name__}: {error}"
+                ) from error
+            if len(spans) == 1:
                 raise MemoryError(f"one clip alone: {error}") from error
-            if not has_memory:
-                return self._embed_in_halves(spans, error)
-            # No clip is to blame: the run must end, and loudly.
-            raise DecodeSetupError(
-                f"the encoder failed: {type(error).__name__}: {error}"
-            ) from error
+            return self._embed_in_halves(spans, error)
 
     def _embed_in_halves(self, spans: Sequence[DecodedSpan], error: Exception) -> np.ndarray:
         """Also from now on: a batch that does not fit once will not fit again."""
         half = len(spans) // 2
-        self._batch_size = min(self._batch_size, max(half, 1))
+        self._batch_size = min(self._batch_size, half)
         logger.warning("%d clips at once are too many (%s); now %d", len(spans), error, half)
         return np.concatenate([self._embed(spans[:half]), self._embed(spans[half:])])
 

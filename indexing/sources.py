@@ -191,9 +191,9 @@ class _errors:  # noqa: N801 - reads as a word in a with statement
             raise SourceGoneError(without_secrets(str(error))) from None
         if isinstance(error, OSError) and not isinstance(error, SourceError):
             text = without_secrets(str(error))
-            if _WRONG_KEYS.search(text):
-                text += _WHERE_KEYS_ARE
-            is_final = "NO_SUCH" in text or text.endswith(_WHERE_KEYS_ARE)
+            has_wrong_keys = _WRONG_KEYS.search(text) is not None
+            is_final = has_wrong_keys or "NO_SUCH" in text
+            text += _WHERE_KEYS_ARE if has_wrong_keys else ""
             raise (SourceGoneError(text) if is_final else SourceError(text)) from None
 
 

@@ -130,9 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         VerifyConfig, args=argv, prog="tfcovr verify", description=getdoc(VerifyConfig)
     )
     found = verify_archive(config)
-    before = unread(
-        found, config.run_dir
-    )  # a repair makes dead letters of them, which mends nothing
+    before = unread(found, config.run_dir)  # a repair makes dead letters of them: nothing mended
     if config.repair and any(faults(found).values()):
         repaired = ", ".join(f"{len(names)} {kind}" for kind, names in faults(found).items())
         sys.stderr.write(f"repairing {repaired}\n")

@@ -5,6 +5,8 @@ from pathlib import Path
 import av
 import numpy as np
 
+from encoders.clips import Clip, write_clips
+
 
 def write_video(path: Path, seed: int, *, num_frames: int = 12, **options: str) -> Path:
     """A random texture of 48 pixels that moves; any container that its name says."""
@@ -19,3 +21,22 @@ def write_video(path: Path, seed: int, *, num_frames: int = 12, **options: str) 
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
+
+
+def write_archive(folder: Path, *, num_videos: int, clips_per_video: int) -> Path:
+    """Videos of so many clips of six frames each; the path of the clips.parquet beside them."""
+    folder.mkdir()
+    clips = []
+    for number in range(num_videos):
+        path = write_video(folder / f"{number:02d}.mp4", number, num_frames=6 * clips_per_video)
+        clips += [
+            Clip(
+                clip_id=f"{number:02d}-{i}",
+                video_uri=str(path),
+                start_s=i * 0.24,
+                end_s=(i + 1) * 0.24,
+            )
+            for i in range(clips_per_video)
+        ]
+    write_clips(folder / "clips.parquet", clips)
+    return folder / "clips.parquet"

@@ -10,32 +10,13 @@ from pathlib import Path
 import numpy as np
 import psutil
 from expected import expected_vectors
-from small_videos import write_video
+from small_videos import write_archive
 
 from encoders.card import read_card
-from encoders.clips import Clip, write_clips
 from indexing import verify
 from indexing.milvus import open_collection
 
 NUM_VIDEOS, CLIPS_PER_VIDEO = 60, 4
-
-
-def write_archive(folder: Path) -> Path:
-    folder.mkdir()
-    clips = []
-    for number in range(NUM_VIDEOS):
-        path = write_video(folder / f"{number:02d}.mp4", number, num_frames=6 * CLIPS_PER_VIDEO)
-        clips += [
-            Clip(
-                clip_id=f"{number:02d}-{i}",
-                video_uri=str(path),
-                start_s=i * 0.24,
-                end_s=(i + 1) * 0.24,
-            )
-            for i in range(CLIPS_PER_VIDEO)
-        ]
-    write_clips(folder / "clips.parquet", clips)
-    return folder / "clips.parquet"
 
 
 def start(arguments: list[str], log: Path) -> subprocess.Popen:
@@ -59,7 +40,7 @@ def wait_until_more_is_recorded(driver: subprocess.Popen, run_dir: Path, log: Pa
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_collection(tmp_path, tiny_bundle) -> None:
     clips_path, run_dir, log = (
-        write_archive(tmp_path / "videos"),
+        write_archive(tmp_path / "videos", num_videos=NUM_VIDEOS, clips_per_video=CLIPS_PER_VIDEO),
         tmp_path / "run",
         tmp_path / "log",
     )

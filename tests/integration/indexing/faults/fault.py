@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import small_videos
 from expected import expected_vectors
-from small_videos import write_video
 
-from encoders.clips import Clip, read_clips, write_clips
+from encoders.clips import read_clips
 
 KINDS = ("driver", "worker", "milvus", "cut", "raylet", "disk", "videos")
 """What is killed; cut = Milvus cannot be reached for 20 s; disk = the run folder is full; videos = no video can be fetched for 20 s."""
@@ -85,21 +85,9 @@ def fault_of_seed(seed: int) -> Fault:
 
 def write_archive(folder: Path) -> Path:
     """Forty videos of eight clips."""
-    folder.mkdir()
-    clips = []
-    for number in range(NUM_VIDEOS):
-        path = write_video(folder / f"{number:02d}.mp4", number, num_frames=6 * CLIPS_PER_VIDEO)
-        clips += [
-            Clip(
-                clip_id=f"{number:02d}-{i}",
-                video_uri=str(path),
-                start_s=i * 0.24,
-                end_s=(i + 1) * 0.24,
-            )
-            for i in range(CLIPS_PER_VIDEO)
-        ]
-    write_clips(folder / "clips.parquet", clips)
-    return folder / "clips.parquet"
+    return small_videos.write_archive(
+        folder, num_videos=NUM_VIDEOS, clips_per_video=CLIPS_PER_VIDEO
+    )
 
 
 def expected_of_clips(bundle_dir: Path, clips: Path) -> dict[str, np.ndarray]:
