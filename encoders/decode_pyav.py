@@ -182,15 +182,7 @@ class PyavVideo:
         num_pixels = codec_context.width * codec_context.height
         if num_pixels < 1:  # FFmpeg, told of max_pixels above, forgets a larger size
             raise DecodeError("limit_exceeded", "the file names no frame size within max_pixels")
-        header_duration_s = max(
-            float((stream.duration or 0) * (stream.time_base or 0)),
-            (container.duration or 0) / av.time_base,
-        )
-        limits.check(
-            max_pixels=num_pixels,
-            max_duration_s=header_duration_s,
-            max_frame_rate=float(stream.average_rate or 0),
-        )
+        limits.check(max_pixels=num_pixels, max_frame_rate=float(stream.average_rate or 0))
         # One thread: workers are the parallelism, and no frame is decoded ahead of need.
         codec_context.thread_count = 1
         codec_context.options = {"max_pixels": str(limits.max_pixels)}
@@ -230,7 +222,6 @@ class PyavVideo:
         )
         if index.num_frames == 0:
             raise DecodeError("corrupt_container", "the video stream has no frames")
-        self._limits.check(max_duration_s=index.shown_times_s[-1])
         return VideoIndex(index, has_false_keyframes)
 
     def _packets_from(self, start: int) -> Iterator[Packet]:

@@ -187,6 +187,7 @@ def plan_span(
             "span_outside_video",
             f"no frame in [{span.start_s}, {span.end_s}); {index.num_frames} frames end at {last_s + frame_s:.3f} s",
         )
+    limits.check(max_duration_s=index.shown_times_s[frames[-1]])
     if len(frames) < limits.min_frames_per_clip:
         raise DecodeError(
             "too_short",

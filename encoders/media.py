@@ -59,6 +59,7 @@ class MediaLimits:
     """Width times height of one frame."""
     max_streams: int = 32
     max_duration_s: float = 6 * 3600.0
+    """How far after a video's first frame a span may reach: one wrong time at a file's end costs no span before it."""
     max_frame_rate: float = 300.0
     min_frames_per_clip: int = 2
     """One frame shows no motion: such a clip is `too_short` instead of a still repeated T times."""

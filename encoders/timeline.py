@@ -27,6 +27,7 @@ def iter_timeline(request: DecodeRequest) -> Iterator[DecodedSpan]:
     sampling = request.sampling
     with closing(PyavVideo(local_path(request.video), request.limits, sampling)) as video:
         shown_s = video.index.shown_times_s
+        request.limits.check(max_duration_s=shown_s[-1])
         step_s = float(np.median(np.diff(shown_s))) if len(shown_s) > 1 else 0.0
         times_s = np.append(shown_s, shown_s[-1] + step_s)
         yield _block(0, [], [], times_s[[0, -1]])

@@ -64,10 +64,7 @@ def test_each_bad_file_has_its_own_reason(tmp_path, make_video):
     ("name", "spec", "limits", "detail"),
     [
         ("a.mp4", {}, {"max_pixels": 64 * 48 - 1}, "max_pixels"),
-        ("a.mp4", {}, {"max_duration_s": 1.5}, "max_duration_s"),
         ("a.mp4", {}, {"max_frame_rate": 24.0}, "max_frame_rate"),
-        # A file whose header says nothing true: only its packets tell its length.
-        ("gap.mkv", {"pts": (*range(49), 100_000)}, {"max_duration_s": 60.0}, "max_duration_s"),
     ],
 )
 def test_limits_hold_before_decoding(make_video, monkeypatch, name, spec, limits, detail):
@@ -77,6 +74,17 @@ def test_limits_hold_before_decoding(make_video, monkeypatch, name, spec, limits
     with pytest.raises(DecodeError, match=detail) as error:
         decode_clips(path, WHOLE, SAMPLING, limits=MediaLimits(**limits))
     assert error.value.reason == "limit_exceeded"
+
+
+def test_one_wrong_time_at_the_end_costs_no_span_before_it(make_video):
+    """Nor does a header that says what this one time says."""
+    gap, limits = {"pts": (*range(49), 100_000)}, MediaLimits(max_duration_s=60.0)
+    for name in ("gap.mkv", "gap.mp4"):
+        spans = [Span(start_s=0, end_s=1), Span(start_s=0, end_s=None)]
+        path = make_video(name, **gap)
+        good, too_far = decode_clips(path, spans, SAMPLING, limits=limits).errors
+        assert good is None
+        assert str(too_far).startswith("limit_exceeded: max_duration_s is 60.0; the file has 4")
 
 
 def test_too_many_streams(tmp_path, make_video):
