@@ -4,6 +4,9 @@ N clips, T frames, H W pixels, C channels, D clip vector.
 """
 
 import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -24,8 +27,8 @@ CANARY_FILE = "canaries.safetensors"
 NUM_CANARIES = 8
 MIN_CANARY_COSINE = 0.999
 """Below it a backend is another encoder; reduced precision stays above."""
-WARM_S = 5.0
-"""Of a shorter check of the canaries the warm-up is so large a part that another call tells how fast an encoder is."""
+# Of a shorter check of the canaries the warm-up is so large a part that another call tells how fast an encoder is.
+_WARM_S = 5.0
 
 
 class ClipEmbedder(Protocol):
@@ -34,6 +37,16 @@ class ClipEmbedder(Protocol):
     card: BundleCard
 
     def embed_clips(self, frames_NTHWC: np.ndarray) -> np.ndarray: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CanaryProof:
+    """What the canaries told of a worker's encoder."""
+
+    min_cosine: float
+    """The lowest of their vectors with the bundle's."""
+    clips_per_s: float
+    """With a core (or its GPU) to itself."""
 
 
 def draw_clips(sampling: SamplingConfig, num_clips: int, *, name: str) -> np.ndarray:
@@ -93,6 +106,30 @@ def check_canaries(
             f"{bundle_dir}: canary clips come back with cosine {lowest:.6f} to their vectors; at least {min_cosine} is needed"
         )
     return lowest
+
+
+def worker_clock(device: str, num_threads: int | None) -> Callable[[], float]:
+    """Seconds that a worker is busy: on one core those of its own process, as other workers start and work on the same cores."""
+    return time.process_time if device == "cpu" and num_threads == 1 else time.perf_counter
+
+
+def prove_encoder(
+    bundle_dir: str | Path,
+    backend: ClipEmbedder,
+    *,
+    clock_s: Callable[[], float],
+    embed: Callable[[np.ndarray], object] | None = None,
+) -> CanaryProof:
+    """`check_canaries`, timed; `embed` is how the worker will embed clips where it is not `backend.embed_clips`."""
+    started = clock_s()
+    min_cosine = check_canaries(bundle_dir, backend)
+    seconds = clock_s() - started
+    if seconds < _WARM_S:
+        frames_NTHWC = draw_canaries(backend.card.sampling)
+        started = clock_s()
+        (embed or backend.embed_clips)(frames_NTHWC)
+        seconds = clock_s() - started
+    return CanaryProof(min_cosine=min_cosine, clips_per_s=NUM_CANARIES / seconds)
 
 
 def _draw_clip(draw: np.ndarray, num_frames: int, size: int) -> np.ndarray:

@@ -6,17 +6,15 @@ clip vector.
 
 import logging
 import re
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from encoders.backends import EncoderBackend, open_backend
-from encoders.canaries import WARM_S, check_canaries, draw_canaries
+from encoders.canaries import draw_canaries, prove_encoder, worker_clock
 from encoders.decode import DecodedSpan, DecodeRequest, iter_spans
 from encoders.encode_request import EncodeRequest, Encoding
 from encoders.media import DecodeError, DecodeSetupError
@@ -109,28 +107,20 @@ class ClipEncoder:
     """
 
     def __init__(self, encode: EncodeRequest, device: str, way: _Way) -> None:
-        # Other workers start, and work, on the same cores.
-        is_one_core = device == "cpu" and encode.num_threads == 1
-        self.clock_s = time.process_time if is_one_core else time.perf_counter
+        self.clock_s = worker_clock(device, encode.num_threads)
+        self._way = way
         try:
             self._backend: EncoderBackend = open_backend(
                 encode.bundle_dir, encode.backend, device=device, num_threads=encode.num_threads
             )
-            started = self.clock_s()
-            self._canary_min_cosine = check_canaries(Path(encode.bundle_dir), self._backend)
+            self._proof = prove_encoder(
+                encode.bundle_dir, self._backend, clock_s=self.clock_s, embed=self._embed_drawn
+            )
         except Exception as error:
             raise DecodeSetupError(f"{type(error).__name__}: {error}") from error
-        seconds = self.clock_s() - started
-        self._way = way
         self._waiting: list[_Decoded] = []
         self._batch_size = encode.batch_size
         self._canaries_NTHWC = draw_canaries(self._backend.card.sampling)
-        if seconds < WARM_S:
-            drawn = [way.holding(_drawn(0, 0), one) for one in self._canaries_NTHWC]
-            started = self.clock_s()
-            self._embed(drawn)
-            seconds = self.clock_s() - started
-        self._ceiling_per_s = len(self._canaries_NTHWC) / seconds
 
     def spans(self, request: DecodeRequest) -> Iterator[DecodedSpan]:
         """The request's spans with their frames where the encoder takes them, or with an error."""
@@ -168,10 +158,16 @@ class ClipEncoder:
                 precision=self._backend.precision,
                 decode_busy_s=clip.busy_s,
                 embed_busy_s=busy_s,
-                canary_min_cosine=self._canary_min_cosine,
-                embed_ceiling_per_s=self._ceiling_per_s,
+                canary_min_cosine=self._proof.min_cosine,
+                embed_ceiling_per_s=self._proof.clips_per_s,
             )
             yield replace(clip.span, frames_THWC=None, device_frames_THWC=None, encoding=encoding)
+
+    def _embed_drawn(self, frames_NTHWC: np.ndarray) -> np.ndarray:
+        """[N, D]; the frames go where decoded ones lie."""
+        way = self._way
+        spans = [way.holding(_drawn(0, 0), frames_THWC) for frames_THWC in frames_NTHWC]
+        return way.embed(self._backend, [way.frames_of(span) for span in spans])
 
     def _embed(self, spans: Sequence[DecodedSpan]) -> np.ndarray:
         try:

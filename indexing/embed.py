@@ -1,11 +1,8 @@
 """Frames to vectors by a worker that has first proved, on the bundle's canaries, that it is the encoder it says."""
 
-import time
-from pathlib import Path
-
 import numpy as np
 
-from encoders.canaries import WARM_S, check_canaries, draw_canaries
+from encoders.canaries import prove_encoder, worker_clock
 from encoders.stages import EmbedStage
 
 
@@ -22,20 +19,12 @@ class CheckedEmbedStage(EmbedStage):
         super().__init__(
             bundle_dir=bundle_dir, backend=backend, device=device, num_threads=num_threads
         )
-        # Other workers start on the same cores meanwhile.
-        clock_s = time.process_time if device == "cpu" and num_threads == 1 else time.perf_counter
-        started = clock_s()
-        self._canary_min_cosine = check_canaries(Path(bundle_dir), self._backend)
-        seconds = clock_s() - started
-        frames_NTHWC = draw_canaries(self._backend.card.sampling)
-        if seconds < WARM_S:
-            started = clock_s()
-            self._backend.embed_clips(frames_NTHWC)
-            seconds = clock_s() - started
-        self._ceiling_per_s = len(frames_NTHWC) / seconds
+        self._proof = prove_encoder(
+            bundle_dir, self._backend, clock_s=worker_clock(device, num_threads)
+        )
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         batch = super().__call__(batch)
-        batch["canary_min_cosine"] = np.full(len(batch["clip_id"]), self._canary_min_cosine)
-        batch["embed_ceiling_per_s"] = np.full(len(batch["clip_id"]), self._ceiling_per_s)
+        batch["canary_min_cosine"] = np.full(len(batch["clip_id"]), self._proof.min_cosine)
+        batch["embed_ceiling_per_s"] = np.full(len(batch["clip_id"]), self._proof.clips_per_s)
         return batch
