@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks import index, index_peers
 from benchmarks.dives.video import write_video
-from benchmarks.index_decode import moving_pictures
+from benchmarks.index_decode import measure_decode, moving_pictures
 from benchmarks.index_peers import (
     Plan,
     available_peers,
@@ -50,3 +50,24 @@ def test_a_peer_that_does_not_load_is_named_with_its_reason(tmp_path: Path, monk
         "gone": "not installed",
     }
     assert list(available_peers()) == ["pyav_seek", "pyav_full"]
+
+
+def test_a_small_measurement_has_every_figure_of_the_record_and_decodes_less_than_everything(
+    tmp_path: Path,
+) -> None:
+    """Ours stops it where a clip's frames are others than those that the peers decode."""
+    figures = measure_decode(num_rounds=1, scale=0.02, folder=tmp_path, say=lambda _line: None)
+    for behind in ("", "_pillow"):
+        for archive in ("short", "dense", "sparse"):
+            assert figures[f"decode_ratio_{archive}{behind}"] > 0
+            assert figures[f"decode_best_peer_{archive}{behind}"] in available_peers()
+            samples = figures[f"decode_{archive}_clips_per_s{behind}"]
+            assert {"ours", *available_peers()} <= samples.keys()
+            used, decoded = (
+                figures[f"decode_{archive}_frames_{one}{behind}"] for one in ("used", "decoded")
+            )
+            assert used <= decoded, archive
+        assert figures[f"decode_dense_of_libav{behind}"] > 0
+        assert figures[f"decode_dense_over_seek{behind}"] > 0
+    assert figures["decode_dense_frames_used"] == 4 * 12
+    assert figures["decode_sparse_frames_decoded"] < 4 * 25
