@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 _TARGET_BLOCK_BYTES = 16 << 20
 _MAX_INPUT_BLOCKS = 2000
 _ROWS_AT_ONCE = 32
+# Of rows whose worker went away, with its node or alone.
+_MAX_TASK_RETRIES = 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,6 +169,8 @@ def _append(dataset: ray.data.Dataset, stage: Stage) -> ray.data.Dataset:
         "fn_constructor_kwargs": {"factory": stage.factory, "arguments": dict(stage.arguments)},
         "compute": ray.data.ActorPoolStrategy(size=stage.num_workers),
         "num_cpus": stage.num_cpus,
+        # Ray's own number is without end: rows that end every process would be tried for ever, without a word.
+        "max_task_retries": _MAX_TASK_RETRIES,
     }
     if stage.num_gpus:
         shared["num_gpus"] = stage.num_gpus

@@ -6,7 +6,9 @@ A process is known by its pid AND its start time: a pid alone may by now belong 
 import json
 import logging
 import os
+import socket
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -19,6 +21,8 @@ from cluster.storage import write_atomic
 logger = logging.getLogger(__name__)
 _FOLDER = "processes"
 DRIVER = "driver"
+# A driver touches its record so often, for those who share the folder from other machines.
+_BEAT_S = 2.0
 
 
 class RunFolderBusyError(OSError):
@@ -33,6 +37,7 @@ class ProcessRecord:
     start_ticks: int
     boot_id: str
     name: str
+    host: str = ""
 
 
 def _boot_id() -> str:
@@ -58,11 +63,17 @@ def _write_record(run_dir: Path, name: str, pid: int) -> Path | None:
     start_ticks = _start_ticks(pid)
     if start_ticks is None:
         return None
-    record = ProcessRecord(pid=pid, start_ticks=start_ticks, boot_id=_boot_id(), name=name)
-    path = run_dir / _FOLDER / f"{pid}-{start_ticks}.json"
+    record = ProcessRecord(
+        pid=pid, start_ticks=start_ticks, boot_id=_boot_id(), name=name, host=socket.gethostname()
+    )
+    path = _path_of(run_dir, record)
     if not path.exists():
         write_atomic(path, json.dumps(asdict(record)))
     return path
+
+
+def _path_of(run_dir: Path, record: ProcessRecord) -> Path:
+    return run_dir / _FOLDER / f"{record.pid}-{record.start_ticks}.json"
 
 
 def read_records(run_dir: str | Path) -> list[ProcessRecord]:
@@ -78,6 +89,32 @@ def is_alive(record: ProcessRecord) -> bool:
     return record.boot_id == _boot_id() and _start_ticks(record.pid) == record.start_ticks
 
 
+def _is_beating(path: Path, wait_s: float) -> bool:
+    """Whether another machine's driver touches its record meanwhile: its processes cannot be seen from here."""
+    give_up = time.monotonic() + wait_s
+    before = None
+    while True:
+        try:
+            with path.open(
+                "rb"
+            ) as file:  # opened each time: a network drive tells an old time otherwise
+                touched_ns = os.fstat(file.fileno()).st_mtime_ns
+        except FileNotFoundError:
+            return False
+        before = before or touched_ns
+        if touched_ns != before or time.monotonic() > give_up:
+            return touched_ns != before
+        time.sleep(_BEAT_S / 4)
+
+
+def _require_no_driver_elsewhere(run_dir: str | Path) -> None:
+    for record in read_records(run_dir):
+        is_foreign = record.host not in ("", socket.gethostname())
+        path = _path_of(Path(run_dir), record)
+        if record.name == DRIVER and is_foreign and _is_beating(path, 4 * _BEAT_S):
+            raise _busy(run_dir, f"process {record.pid} on {record.host}")
+
+
 def _own_family() -> set[int]:
     me = psutil.Process()
     family = [me, *me.parents(), *me.children(recursive=True)]
@@ -87,9 +124,10 @@ def _own_family() -> set[int]:
 def end_leftovers(run_dir: str | Path, *, grace_s: float = 5.0) -> list[ProcessRecord]:
     """End the recorded processes that still run, with their children; returns what was ended.
 
-    This process, its ancestors and its descendants are never touched. A driver that still runs is no
-    leftover: RunFolderBusyError.
+    This process, its ancestors and its descendants are never touched. A driver that still runs, here or on another machine that
+    shares the folder, is no leftover: RunFolderBusyError.
     """
+    _require_no_driver_elsewhere(run_dir)
     spared = _own_family()
     ended: list[ProcessRecord] = []
     victims: dict[int, psutil.Process] = {}
@@ -97,10 +135,7 @@ def end_leftovers(run_dir: str | Path, *, grace_s: float = 5.0) -> list[ProcessR
         if record.pid in spared or not is_alive(record):
             continue
         if record.name == DRIVER:
-            raise RunFolderBusyError(
-                f"run folder {str(run_dir)!r} is in use by process {record.pid}; "
-                "wait until it has finished, or end it, and run the same command again"
-            )
+            raise _busy(run_dir, f"process {record.pid}")
         ended.append(record)
         with suppress(psutil.NoSuchProcess):
             process = psutil.Process(record.pid)
@@ -122,6 +157,13 @@ def end_leftovers(run_dir: str | Path, *, grace_s: float = 5.0) -> list[ProcessR
         if not is_alive(ProcessRecord(**json.loads(path.read_text()))):
             path.unlink(missing_ok=True)
     return ended
+
+
+def _busy(run_dir: str | Path, who: str) -> RunFolderBusyError:
+    return RunFolderBusyError(
+        f"run folder {str(run_dir)!r} is in use by {who}; "
+        "wait until it has finished, or end it, and run the same command again"
+    )
 
 
 def _not_below(
@@ -146,13 +188,18 @@ def recorded_descendants(run_dir: str | Path, *, interval_s: float = 0.5) -> Ite
     What ran below this process before, such as a server that it started for others, is none of the run's.
     """
     run_dir = Path(run_dir)
-    record_process(run_dir, DRIVER)
+    own = _write_record(run_dir, DRIVER, os.getpid())
     stop = threading.Event()
     before = psutil.Process().children(recursive=True)
 
     def watch() -> None:
         seen: set[psutil.Process] = set()
+        beaten_s = 0.0
         while not stop.wait(interval_s):
+            if own is not None and time.monotonic() - beaten_s > _BEAT_S:
+                beaten_s = time.monotonic()
+                with suppress(OSError):
+                    os.utime(own)
             alive = psutil.Process().children(recursive=True)
             for process in _not_below(before, alive):
                 if process not in seen:

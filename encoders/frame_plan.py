@@ -18,6 +18,8 @@ from encoders.sampling import sample_positions
 PacketRow = tuple[int, int, bool, bool]
 # Packets; fewer are decoded in the time of a seek, which empties the decoder too.
 _WORTH_A_SEEK = 16
+# Seconds, and usual steps from frame to frame, by which a cut-off file's times may not jump: behind it they are no times.
+_JUMP_S, _JUMP_STEPS = 10.0, 100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,6 +80,20 @@ class FrameIndex:
         pts = self.shown_pts.astype(np.float64)
         return (pts - pts[0]) * float(self.time_base)
 
+    @cached_property
+    def sound_end(self) -> tuple[float, float]:
+        """Of a cut-off file: when the last frame is shown before the times jump, and the mean step to it, in seconds.
+
+        A last packet that was cut may name any time, and would make spans seem whole whose frames are gone.
+        """
+        times_s = self.shown_times_s
+        steps_s = np.diff(times_s)
+        if not len(steps_s):
+            return 0.0, 0.0
+        jumps = np.flatnonzero(steps_s > max(_JUMP_S, _JUMP_STEPS * float(np.median(steps_s))))
+        last = int(jumps[0]) if len(jumps) else len(steps_s)
+        return float(times_s[last]), float(times_s[last]) / max(last, 1)
+
     @property
     def num_packets(self) -> int:
         return len(self.pts_P)
@@ -94,8 +110,10 @@ class FrameIndex:
             return [0] * self.num_frames
         # How many keyframes lie before each frame in the file; 0 counts as the first one below.
         last = np.searchsorted(keys, self.shown_positions, side="right") - 1
-        while (is_late := (last >= 0) & (self.pts_P[keys[last]] > self.shown_pts)).any():
-            last -= is_late
+        late = np.flatnonzero(last >= 0)
+        while len(late := late[self.pts_P[keys[last[late]]] > self.shown_pts[late]]):
+            last[late] -= 1
+            late = late[last[late] >= 0]
         return np.where(last >= 0, keys[last], 0).tolist()
 
     @cached_property
@@ -175,14 +193,16 @@ def plan_span(
 ) -> np.ndarray:
     """Frame numbers [T] of one span; DecodeError if the video does not have them."""
     frames = frames_in_span(index, span)
-    last_s = float(index.shown_times_s[-1])
-    frame_s = last_s / max(index.num_frames - 1, 1)
-    if index.is_truncated and (span.end_s is None or span.end_s > last_s + 1.5 * frame_s):
-        raise DecodeError(
-            "corrupt_container",
-            f"the file is cut off after {last_s + frame_s:.3f} s, the span ends at {span.end_s}",
-        )
+    if index.is_truncated:
+        last_s, frame_s = index.sound_end
+        if span.end_s is None or span.end_s > last_s + 1.5 * frame_s:
+            raise DecodeError(
+                "corrupt_container",
+                f"the file is cut off after {last_s + frame_s:.3f} s, the span ends at {span.end_s}",
+            )
     if not frames:
+        last_s = float(index.shown_times_s[-1])
+        frame_s = last_s / max(index.num_frames - 1, 1)
         raise DecodeError(
             "span_outside_video",
             f"no frame in [{span.start_s}, {span.end_s}); {index.num_frames} frames end at {last_s + frame_s:.3f} s",

@@ -61,6 +61,8 @@ class MediaLimits:
     max_duration_s: float = 6 * 3600.0
     """How far after a video's first frame a span may reach: one wrong time at a file's end costs no span before it."""
     max_frame_rate: float = 300.0
+    max_frames: int = 6 * 3600 * 120
+    """Packets of a video, whatever their times; what is known of each takes some 400 bytes."""
     min_frames_per_clip: int = 2
     """One frame shows no motion: such a clip is `too_short` instead of a still repeated T times."""
 
@@ -68,11 +70,6 @@ class MediaLimits:
         for name in self.__dataclass_fields__:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-
-    @property
-    def max_frames(self) -> int:
-        """What the longest video at the highest rate has."""
-        return int(self.max_duration_s * self.max_frame_rate)
 
     def check(self, **found: float) -> None:
         """Raises where a value is above the limit of the same name: check(max_pixels=width * height)."""
@@ -83,9 +80,14 @@ class MediaLimits:
                 )
 
 
+def path_of(video: str | Path) -> Path:
+    """A path or file:// URI as a path, whether or not something is there."""
+    return Path(video) if isinstance(video, Path) or "://" not in video else _path_of_uri(video)
+
+
 def local_path(video: str | Path) -> Path:
     """A path or file:// URI as the path of an existing regular file that is not empty."""
-    path = Path(video) if isinstance(video, Path) or "://" not in video else _path_of_uri(video)
+    path = path_of(video)
     try:
         status = path.stat()
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name

@@ -1,6 +1,7 @@
 """Which clips an archive has: a clips.parquet, or a file, folder or glob of videos, local or remote."""
 
 import glob
+import json
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from cluster.retry import retry
 from encoders.clips import Clip, read_clips
 from indexing.canary_rows import is_canary
+from indexing.milvus_schema import MOST_BYTES
 from indexing.sources import (
     SourceError,
     SourceGoneError,
@@ -60,6 +62,7 @@ def list_archive(source: str | Path) -> Archive:
             raise ValueError(
                 f"clip_id {clip.clip_id!r} begins as the ids of canaries; choose another"
             )
+        _require_storable(clip)
     _require_own_names(clips)
     remote = {
         public_uri(clip.video_uri): clip.video_uri for clip in clips if is_remote(clip.video_uri)
@@ -108,7 +111,7 @@ def _list_remote(uri: str) -> list[Clip]:
         base = uri[: uri.index(str(path))] + str(plain)
     files = retry(lambda: list_remote(base), on=(SourceError,))
     if base != uri:
-        files = [one for one in files if fnmatchcase(str(name_of(one)), str(path))]
+        files = [one for one in files if _fits(name_of(one).parts, path.parts)]
     files = [one for one in files if name_of(one).suffix.lower() in VIDEO_SUFFIXES]
     if not files:
         raise ValueError(
@@ -133,6 +136,15 @@ def _read_remote_clips(uri: str) -> list[Clip]:
         ]
 
 
+def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """As local globs: `**` is any number of folders, also none, and `*` goes no further than its own part of the path."""
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return any(_fits(parts[i:], pattern[1:]) for i in range(len(parts) + 1))
+    return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])
+
+
 def _parts_before_magic(path: Path) -> Sequence[str]:
     parts: list[str] = []
     for part in path.parts[:-1]:
@@ -140,6 +152,22 @@ def _parts_before_magic(path: Path) -> Sequence[str]:
             break
         parts.append(part)
     return parts
+
+
+def _require_storable(clip: Clip) -> None:
+    """ValueError where Milvus would refuse the row: at once, not after hours."""
+    texts = {
+        "clip_id": clip.clip_id,
+        "video_uri": public_uri(clip.video_uri),
+        "label": clip.label or "",
+        "split": clip.split or "",
+        "attributes": json.dumps(dict(clip.attributes)),
+    }
+    for name, text in texts.items():
+        if (num_bytes := len(text.encode())) > MOST_BYTES[name]:
+            raise ValueError(
+                f"clip {clip.clip_id[:100]!r}: {name} has {num_bytes} bytes; Milvus keeps at most {MOST_BYTES[name]}"
+            )
 
 
 def _require_own_names(clips: Iterable[Clip]) -> None:

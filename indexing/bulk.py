@@ -32,6 +32,7 @@ MARKER = "bulk_import.json"
 _PART_BYTES = 64 << 20
 _TIMEOUT_S = 60.0
 _POLL_S = 0.25
+_STALLED_S = 3600.0
 _ENDED = (
     BulkInsertState.ImportCompleted,
     BulkInsertState.ImportFailed,
@@ -135,10 +136,21 @@ class BulkImport:
             )  # fmt: skip
 
     def _wait(self, part: _Part) -> BulkInsertState | None:
-        """Until the import has ended; None where the server never heard of it."""
+        """Until the import has ended; None where the server never heard of it.
+
+        BulkImportError when it has got no further for a while; the marker stays, so that a later run waits for it again.
+        """
+        seen, since_s = None, time.monotonic()
         while (state := ask(lambda: self._state_of(part))) is not None:
             if state.state in _ENDED:
                 return state
+            if (now := (state.state, state.progress)) != seen:
+                seen, since_s = now, time.monotonic()
+            if time.monotonic() - since_s > _STALLED_S:
+                raise BulkImportError(
+                    f"Milvus has stood at {state.progress}% of importing {part.server_path!r} for {_STALLED_S / 60:g} minutes; see "
+                    "its log, then run the same command again"
+                )
             time.sleep(_POLL_S)
         return None
 

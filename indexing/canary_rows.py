@@ -4,16 +4,23 @@ They share the blocks and batches of the archive's own clips, from the decode st
 asked for each of them at the end.
 """
 
+import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from encoders.canaries import MIN_CANARY_COSINE, NUM_CANARIES
 from indexing.milvus import ClipCollection
+from indexing.milvus_quote import quoted
 
+PROBE = "probe"
+"""Clip id of rows beside the canaries by which a worker measures how fast it writes; one that dies leaves them."""
 _PREFIX = "canary:"
 _CLIPS_PER_COPY = 1000
+# Milvus has names of 255 characters.
+_MOST_OF_A_NAME = 200
 _TIE = 1e-4
 
 
@@ -31,9 +38,10 @@ def canary_number(clip_id: str) -> int:
     return int(clip_id.rpartition(":")[2])
 
 
-def canary_collection_name(collection: str) -> str:
-    """Where canaries are written, so that no search of the archive meets them."""
-    return f"{collection}_canaries"
+def canary_collection_name(collection: str, run_dir: Path) -> str:
+    """Where canaries are written, so that no search of the archive meets them; each run folder has its own."""
+    digest = hashlib.sha256(str(run_dir.resolve()).encode()).hexdigest()[:8]
+    return f"{collection[:_MOST_OF_A_NAME]}_canaries_{digest}"
 
 
 def add_canaries(
@@ -68,7 +76,7 @@ def check_stored_canaries(
 ) -> None:
     """RowMixUpError unless every canary is in Milvus and finds itself there first."""
     collection.flush()
-    rows = list(collection.rows(("clip_id", "embedding")))
+    rows = list(collection.rows(("clip_id", "embedding"), condition=f"clip_id != {quoted(PROBE)}"))
     if len(rows) != num_copies * len(expected_ND):
         raise RowMixUpError(
             f"{len(rows)} of {num_copies * len(expected_ND)} canaries are in Milvus: rows were lost"
@@ -76,7 +84,7 @@ def check_stored_canaries(
     for row in rows:
         check_canary_vector(row["clip_id"], np.asarray(row["embedding"], np.float32), expected_ND)
     for number, vector_D in enumerate(expected_ND):
-        ((score, row),) = collection.nearest(vector_D, limit=1)
+        ((score, row),) = collection.nearest(vector_D, limit=1, without_clip_id=PROBE)
         check_canary_vector(row["clip_id"], vector_D, expected_ND)
         if score < MIN_CANARY_COSINE:
             raise RowMixUpError(f"canary {number} finds itself with cosine {score:.6f} only")

@@ -22,8 +22,8 @@ class Comparison:
     """Clip id -> keys of rows of former content, span or dead content."""
     orphaned: Mapping[str, str]
     """Key -> clip id of rows whose clip the archive does not have."""
-    duplicate: tuple[str, ...]
-    """Keys that more than one row has."""
+    duplicate: Mapping[str, str]
+    """Key -> clip id of keys that more than one row has."""
 
 
 def compare(
@@ -61,5 +61,5 @@ def compare(
         unreadable=tuple(unreadable),
         stale={clip_id: tuple(keys) for clip_id, keys in stale.items()},
         orphaned=orphaned,
-        duplicate=tuple(sorted(key for key, count in counts.items() if count > 1)),
+        duplicate={key: clip_id for key, clip_id in sorted(set(rows)) if counts[key] > 1},
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.retry import retry
+from encoders.media import DecodeError, path_of
 from indexing.sources import (
     SourceError,
     SourceGoneError,
@@ -67,8 +68,8 @@ def read_contents(
 def _read(uri: str, fetch_uri: str, known: Content | None) -> Content:
     if is_remote(uri):
         return _read_remote(fetch_uri, known)
-    path = Path(uri.removeprefix("file://"))
     try:
+        path = path_of(uri)
         status = path.stat()
         stamp = FileStamp(size_bytes=status.st_size, mtime_ns=status.st_mtime_ns)
         if known is not None and known.stamp == stamp:
@@ -76,7 +77,7 @@ def _read(uri: str, fetch_uri: str, known: Content | None) -> Content:
         if not path.is_file():
             return Content(content_hash="", stamp=None, problem="not a file")
         return Content(content_hash=hash_file(path), stamp=stamp)
-    except OSError as error:
+    except (OSError, ValueError, DecodeError) as error:  # ValueError: a null byte in the name
         return Content(content_hash="", stamp=None, problem=f"{type(error).__name__}: {error}")
 
 

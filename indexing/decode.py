@@ -1,6 +1,7 @@
 """The decode stage of an archive: fetched videos from the cache, canaries among the clips, and how fast one worker can be."""
 
 import math
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -8,7 +9,7 @@ from itertools import chain, islice
 from typing import Any
 
 from encoders.canaries import draw_canaries
-from encoders.media import DecodeError
+from encoders.media import DecodeError, DecodeSetupError, path_of
 from encoders.sampling import SamplingConfig
 from encoders.stage_vectors import VectorStage
 from encoders.stages import ClipStage, DecodeStage, clip_rows_of
@@ -17,7 +18,7 @@ from indexing.fetch import FetchCache, FetchOptions, stamp_of_row
 from indexing.sources import is_remote
 
 _PROBE_SPANS = 4
-_PLAN_COLUMNS = ("fetch_uri", "size_bytes", "version", "canaries")
+_PLAN_COLUMNS = ("fetch_uri", "size_bytes", "mtime_ns", "planned_on", "version", "canaries")
 
 
 class _ArchiveStage(ClipStage):
@@ -34,8 +35,9 @@ class _ArchiveStage(ClipStage):
         self._ceiling_per_s: float | None = None
 
     def _open(self, row: dict[str, Any], opened: ExitStack) -> str:
-        """Where the video lies on this machine while `opened` is; DecodeError where it cannot be fetched."""
+        """Where the video lies on this machine while `opened` is; DecodeError where it cannot be had as it was planned."""
         if not is_remote(row["video_uri"]):
+            _require_planned(row)
             return row["video_uri"]
         self._cache = self._cache or FetchCache(self._fetch)
         copy = self._cache.local_copy(row["fetch_uri"], row["content_hash"], stamp_of_row(row))
@@ -132,6 +134,26 @@ class ArchiveVectorStage(_ArchiveStage, VectorStage):
             yield from self._measure(video, clip_rows)
             again = partial(self._open, row)
             yield from self.clips(video, clip_rows, canaries=canaries, open_again=again)
+
+
+def _require_planned(row: dict[str, Any]) -> None:
+    """The local file that was hashed: DecodeError for one that changed, DecodeSetupError on a machine that does not have it."""
+    video, here = row["video_uri"], socket.gethostname()
+    try:
+        status = path_of(video).stat()
+        is_planned = status.st_size == row["size_bytes"]
+    except OSError:
+        status, is_planned = None, False
+    if here != row["planned_on"] and not is_planned:
+        found = f"has {status.st_size}" if status else "has no such file"
+        raise DecodeSetupError(
+            f"{video} has {row['size_bytes']} bytes on {row['planned_on']}, which plans this run, and {here} {found}; give videos "
+            "that every node reaches under the same path, or URIs of object storage"
+        )
+    if status is None:
+        raise DecodeError("fetch_failed", f"{video} went away since it was planned")
+    if not is_planned or (here == row["planned_on"] and status.st_mtime_ns != row["mtime_ns"]):
+        raise DecodeError("fetch_failed", f"{video} changed since it was planned; index again")
 
 
 def _without_plan(row: dict[str, Any]) -> dict[str, Any]:

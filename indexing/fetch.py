@@ -6,6 +6,7 @@ A file is named by its content; whoever reads it holds a shared lock, and only u
 import fcntl
 import hashlib
 import os
+import re
 import tempfile
 import time
 from collections.abc import Iterator
@@ -27,6 +28,9 @@ from indexing.sources import (
 
 _ATTEMPTS = 5
 _CEILING_S = 3.0
+_TORN = ".fetch-"
+# The folder may be one in which other things lie.
+_OWN_NAME = re.compile(rf"[0-9a-f]{{32}}|{re.escape(_TORN)}.*")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +73,11 @@ class FetchCache:
         while True:
             if not path.exists():
                 self.fetch(uri, content_hash, stamp)
-            with suppress(FileNotFoundError), path.open("rb") as file:
+            try:
+                file = path.open("rb")
+            except FileNotFoundError:  # it made room just before we opened it
+                continue
+            with file:
                 fcntl.flock(file, fcntl.LOCK_SH)
                 if os.fstat(file.fileno()).st_nlink == 0:  # it made room just before we locked it
                     continue
@@ -96,7 +104,7 @@ class FetchCache:
         if stamp.size_bytes == 0:
             raise DecodeError("empty_file", f"{public_uri(uri)} has 0 bytes")
         self._make_room(stamp.size_bytes)
-        descriptor, temporary = tempfile.mkstemp(dir=self._folder, prefix=".fetch-")
+        descriptor, temporary = tempfile.mkstemp(dir=self._folder, prefix=_TORN)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 retry(lambda: _copy(uri, file, stamp), on=(SourceError,), attempts=_ATTEMPTS)
@@ -116,7 +124,7 @@ class FetchCache:
     def _files(self) -> list[tuple[Path, os.stat_result]]:
         found = []
         for path in self._folder.iterdir():
-            if path.suffix != ".used":
+            if _OWN_NAME.fullmatch(path.name):
                 with suppress(FileNotFoundError):
                     found.append((path, path.stat()))
         return found
@@ -131,7 +139,7 @@ class FetchCache:
         for path, status in sorted(files, key=lambda one: _age_rank(*one)):
             if excess <= 0:
                 return
-            is_torn = path.name.startswith(".fetch-")
+            is_torn = path.name.startswith(_TORN)
             if is_torn and time.time() - status.st_mtime < 3600:
                 continue  # another worker may be writing it
             with suppress(FileNotFoundError), path.open("rb") as file:

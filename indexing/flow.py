@@ -27,7 +27,7 @@ from indexing.outcomes import outcomes_of_batch
 from indexing.plan import PlannedClip, make_shards
 from indexing.resources import Workers
 from indexing.stages import index_stages
-from indexing.write import row_of_batch
+from indexing.write import WriteTarget, row_of_batch
 
 _PENDING = "pending.parquet"
 _RESULT_BATCH = 32
@@ -64,7 +64,11 @@ class Flow:
             self.workers,
             shards=shards,
             write_arguments={
-                "address": self.collection.address,
+                "target": WriteTarget(
+                    address=self.collection.address,
+                    collection=self.collection.name,
+                    canary_collection=canaries.name,
+                ),
                 "clips_path": str(clips_path.resolve()),
                 "canaries_ND": canaries_ND,
                 "is_bulk": bool(self.config.bulk_import),
@@ -136,8 +140,7 @@ class Flow:
     def _open_canaries(self) -> ClipCollection:
         """An empty collection, whatever a killed run left in it."""
         self._drop_canaries()
-        name = canary_collection_name(self.config.collection)
-        canaries = ClipCollection(self.collection.address, name)
+        canaries = ClipCollection(self.collection.address, self._canaries_name())
         canaries.create_or_check(
             encoder_id=self.card.encoder_id,
             embedding_dim=self.card.embedding_dim,
@@ -145,9 +148,11 @@ class Flow:
         )
         return canaries
 
+    def _canaries_name(self) -> str:
+        return canary_collection_name(self.collection.name, self.config.run_dir)
+
     def _drop_canaries(self) -> None:
-        name = canary_collection_name(self.config.collection)
-        collection = ClipCollection(self.collection.address, name)
+        collection = ClipCollection(self.collection.address, self._canaries_name())
         try:
             collection.drop()
         finally:

@@ -29,7 +29,9 @@ from indexing.query_url import UrlPolicy
 from indexing.search import SearchClient
 
 WEB_DIR = Path(__file__).resolve().parent / "web"
-UPLOAD_LIMITS = MediaLimits(max_pixels=4096 * 2304, max_streams=8, max_duration_s=600.0)
+UPLOAD_LIMITS = MediaLimits(
+    max_pixels=4096 * 2304, max_streams=8, max_duration_s=600.0, max_frames=180_000
+)
 """For query clips that come over the network."""
 _CSP = (
     "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; style-src 'self'; script-src 'self'; "

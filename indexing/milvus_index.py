@@ -8,6 +8,7 @@ from indexing.milvus import ClipCollection
 
 IndexChoice = Literal["auto", "flat", "hnsw"]
 _EXACT_UP_TO = 100_000
+_STALLED_S = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,10 +32,26 @@ def build_index(collection: ClipCollection, index: HnswIndex | None, *, wait: bo
     else:
         params = {"M": index.m, "efConstruction": index.ef_construction}
         collection.replace_index("HNSW", params)
-    while wait and (progress := collection.num_indexed())[0] < progress[1]:
-        time.sleep(1)
     if wait:
+        _wait_until_built(collection)
         collection.load()
+
+
+def _wait_until_built(collection: ClipCollection) -> None:
+    """TimeoutError when the server has got no further for a while: an index that failed is never whole."""
+    most, since_s = -1, time.monotonic()
+    while True:
+        num_indexed, num_rows = collection.num_indexed()
+        if num_indexed >= num_rows:
+            return
+        if num_indexed > most:
+            most, since_s = num_indexed, time.monotonic()
+        if time.monotonic() - since_s > _STALLED_S:
+            raise TimeoutError(
+                f"the index of {collection.name!r} has had {num_indexed} of {num_rows} rows for {_STALLED_S / 60:g} minutes; see "
+                "the server's log, then run the same command again"
+            )
+        time.sleep(1)
 
 
 def choose_index(choice: IndexChoice, num_rows: int, *, is_lite: bool) -> Literal["FLAT", "HNSW"]:

@@ -16,7 +16,7 @@ _FIELD_TYPES: dict[VectorDtype, DataType] = {
     "float32": DataType.FLOAT_VECTOR,
     "float16": DataType.FLOAT16_VECTOR,
 }
-_TEXT_LENGTHS = {
+_TEXT_BYTES = {
     "clip_id": 1024,
     "video_uri": 4096,
     "label": 1024,
@@ -24,7 +24,9 @@ _TEXT_LENGTHS = {
     "backend": 64,
     "precision": 64,
 }
-ROW_FIELDS = ("clip_key", *_TEXT_LENGTHS, "start_s", "end_s", "attributes")
+MOST_BYTES = _TEXT_BYTES | {"attributes": 65_536}
+"""Of a clip's texts, as UTF-8."""
+ROW_FIELDS = ("clip_key", *_TEXT_BYTES, "start_s", "end_s", "attributes")
 TO_THE_END = -1.0
 """`end_s` of a clip that goes to the end of its video (older servers have no null)."""
 _TIMEOUT_S = 60.0
@@ -49,7 +51,7 @@ def create_collection(
         auto_id=False, enable_dynamic_field=False, description=description
     )
     schema.add_field("clip_key", DataType.VARCHAR, is_primary=True, max_length=64)
-    for field, length in _TEXT_LENGTHS.items():
+    for field, length in _TEXT_BYTES.items():
         schema.add_field(field, DataType.VARCHAR, max_length=length)
     schema.add_field("start_s", DataType.DOUBLE)
     schema.add_field("end_s", DataType.DOUBLE)

@@ -181,6 +181,7 @@ class _IndexRun:
             one
             for one in present
             if (known := self._ledger.outcomes.get(one.clip_key)) is None
+            or known.status != "written"  # a retry wrote it, and was killed before it said so
             or known.row_digest != row_digest(one.clip)
         ]
         refresh_rows(self._collection, outdated)
@@ -232,7 +233,8 @@ class _IndexRun:
             written=tally.written,
             dead=len(letters),
             dead_by_reason=dict(Counter(letter.reason for letter in letters).most_common()),
-            skipped=len(found.present) - tally.written,
+            skipped=max(len(found.present) - tally.written, 0),
+            missing=len(found.missing),
             refreshed=0,
             deleted=self._num_deleted,
             rows_in_collection=self._collection.count(),
@@ -267,7 +269,7 @@ _EXAMPLES = """examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Index and print the summary; progress goes to stderr."""
+    """Index and print the summary; progress goes to stderr. Status 1 where clips are missing all the same."""
     config = tyro.cli(
         IndexConfig,
         args=argv,
@@ -276,7 +278,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     summary = index_archive(config, console=Console(stderr=True))
     sys.stdout.write("\n".join(summary.lines()) + "\n")
-    return 0
+    return 1 if summary.missing else 0
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ A key covers everything that decides a vector, so that one key never stands for 
 """
 
 import hashlib
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -98,6 +99,8 @@ def _shard(part: Sequence[PlannedClip], fetch_uri: str) -> dict[str, Any]:
         "fetch_uri": fetch_uri,
         "content_hash": part[0].content_hash,
         "size_bytes": stamp.size_bytes,
+        "mtime_ns": stamp.mtime_ns,
+        "planned_on": socket.gethostname(),
         "version": stamp.version,
         "clip_ids": [one.clip.clip_id for one in part],
         "starts_s": [float(one.clip.start_s) for one in part],

@@ -85,11 +85,7 @@ def index_stages(
         Stage(
             name="write",
             factory=WriteStage,
-            arguments={
-                "collection": config.collection,
-                "encoder_id": card.encoder_id,
-                **write_arguments,
-            },
+            arguments={"encoder_id": card.encoder_id, **write_arguments},
             num_workers=workers.num_write,
             num_cpus=0.0,
             batch_size=max(batch_size, 32),

@@ -30,7 +30,7 @@ class StageTime:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IndexSummary:
-    """The record of one run. clips_in = written + dead + skipped."""
+    """The record of one run. clips_in = written + dead + skipped, where nothing is missing."""
 
     clips_in: int
     written: int
@@ -40,6 +40,8 @@ class IndexSummary:
     dead_by_reason: Mapping[str, int]
     skipped: int
     """Clips that were in the collection already."""
+    missing: int
+    """Clips without a row and without a reason: rows that went while the run went on. The same command brings them."""
     refreshed: int
     """Of the skipped: rows whose label, attributes or file name were brought up to date."""
     deleted: int
@@ -106,6 +108,10 @@ class IndexSummary:
             lines.append(f"decoded by another decoder than asked for ({count} clips): {reason}")
         for reason, count in self.dead_by_reason.items():
             lines.append(f"dead: {count} x {reason}")
+        if self.missing:
+            lines.append(
+                f"missing: {self.missing} clips have no row and no reason why; run the same command again"
+            )
         if self.refreshed or self.deleted:
             lines.append(
                 f"{self.refreshed} rows brought up to date, {self.deleted} old rows deleted"

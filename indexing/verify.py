@@ -84,13 +84,15 @@ def _doubled_keys(collection: ClipCollection, clip_keys: Sequence[str]) -> list[
 def repair_archive(config: VerifyConfig, found: Comparison) -> None:
     """Mends exactly what is wrong. Killed in between, it or `tfcovr index` goes on from there.
 
-    A key with several rows loses all of them and is indexed again: which of them is right cannot be known.
+    A key with several rows loses all of them and is indexed again: which of them is right cannot be known. Those of a video
+    that cannot be read now stay until it can.
     """
     card = read_card(config.bundle_dir)
-    if found.duplicate:
+    unreadable = {one.clip.clip_id for one in found.unreadable}
+    if again := [key for key, clip_id in found.duplicate.items() if clip_id not in unreadable]:
         with open_collection(config.milvus_uri, config.collection) as collection:
             collection.check(encoder_id=card.encoder_id)
-            collection.delete(found.duplicate)
+            collection.delete(again)
             collection.flush()
     what: dict[str, Any] = {
         "bundle_dir": config.bundle_dir,
@@ -102,8 +104,7 @@ def repair_archive(config: VerifyConfig, found: Comparison) -> None:
         "bulk_import": "",  # for first loads; what is mended is little
     }
     has_run = (config.run_dir / CONFIG).exists()
-    again = replace(read_config(config.run_dir), **what) if has_run else IndexConfig(**what)
-    index_archive(again)
+    index_archive(replace(read_config(config.run_dir), **what) if has_run else IndexConfig(**what))
 
 
 def unread(found: Comparison, run_dir: Path) -> list[str]:

@@ -6,13 +6,14 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from encoders.clips import Clip, read_clips
-from indexing.canary_rows import canary_collection_name, check_canary_vector, is_canary
+from indexing.canary_rows import PROBE, check_canary_vector, is_canary
 from indexing.milvus import ClipCollection
 from indexing.milvus_schema import TO_THE_END
 from indexing.plan import PlannedClip, clip_key
@@ -75,6 +76,16 @@ def refresh_rows(collection: ClipCollection, planned: Sequence[PlannedClip]) -> 
         )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WriteTarget:
+    """Where rows go."""
+
+    address: str
+    collection: str
+    """Its own name, no alias: that may be another collection's before the run ends."""
+    canary_collection: str
+
+
 class WriteStage:
     """Upserts the living rows of a batch; takes `embedding` away, adds `clip_key`, `write_busy_s`, `write_ceiling_per_s`.
 
@@ -86,15 +97,14 @@ class WriteStage:
     def __init__(
         self,
         *,
-        address: str,
-        collection: str,
+        target: WriteTarget,
         clips_path: str,
         encoder_id: str,
         canaries_ND: np.ndarray,
         is_bulk: bool = False,
     ) -> None:
-        self._collection = ClipCollection(address, collection)
-        self._canary_collection = ClipCollection(address, canary_collection_name(collection))
+        self._collection = ClipCollection(target.address, target.collection)
+        self._canary_collection = ClipCollection(target.address, target.canary_collection)
         self._canaries_ND = canaries_ND
         self._ceiling_per_s = self._measure(canaries_ND.shape[1])
         self._clip_by_id = {clip.clip_id: clip for clip in read_clips(Path(clips_path))}
@@ -135,12 +145,12 @@ class WriteStage:
 
     def _measure(self, embedding_dim: int) -> float:
         """Rows per second of this worker alone: the second of two upserts of rows that are deleted again."""
-        probe = Clip(clip_id="probe", video_uri="probe")
+        probe = Clip(clip_id=PROBE, video_uri=PROBE)
         vector_D = np.full(embedding_dim, embedding_dim**-0.5, np.float32)
         rows = [
             collection_row(
                 probe,
-                key=f"probe-{os.getpid()}-{i}",
+                key=f"{PROBE}-{os.getpid()}-{i}",
                 embedding_D=vector_D,
                 backend="",
                 precision="",

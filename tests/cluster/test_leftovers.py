@@ -77,6 +77,32 @@ def test_a_driver_that_still_runs_is_no_leftover(tmp_path: Path, orphan) -> None
     assert orphan.is_running()
 
 
+@pytest.mark.parametrize("is_alive", [True, False])
+def test_a_driver_on_another_machine_is_known_by_its_beat(tmp_path, orphan, monkeypatch, is_alive):
+    """Its processes cannot be seen from here, and it may be gone with its machine."""
+    monkeypatch.setattr("cluster.leftovers._BEAT_S", 0.05)
+    script = (
+        "import sys, time; import cluster.leftovers as lo; lo._BEAT_S = 0.05;"
+        "lo.socket.gethostname = lambda: 'node-2'; lo._boot_id = lambda: 'another boot'\n"
+        "with lo.recorded_descendants(sys.argv[1], interval_s=0.02): print('on', flush=True); time.sleep(60)"
+    )
+    driver = subprocess.Popen([sys.executable, "-c", script, tmp_path], stdout=subprocess.PIPE)
+    try:
+        assert driver.stdout is not None
+        assert driver.stdout.readline() == b"on\n"
+        if is_alive:
+            with pytest.raises(RunFolderBusyError, match=f"process {driver.pid} on node-2"):
+                end_leftovers(tmp_path)
+            assert len(read_records(tmp_path)) == 1
+        else:
+            driver.kill()
+            driver.wait()
+            assert end_leftovers(tmp_path) == read_records(tmp_path) == []
+    finally:
+        driver.kill()
+        driver.wait()
+
+
 def test_descendants_are_recorded_while_they_live(tmp_path: Path) -> None:
     with recorded_descendants(tmp_path, interval_s=0.02):
         child = subprocess.Popen(SLEEP)

@@ -1,11 +1,13 @@
 """Where decoding starts and which frames a span holds, on packet tables written by hand."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
-from encoders.frame_plan import FrameIndex, Span, frames_in_span
+from encoders.frame_plan import FrameIndex, Span, frames_in_span, plan_span
+from encoders.media import DecodeError, MediaLimits
 
 
 def index_of(pts, keyframes, *, hidden=(), time_base=Fraction(1, 25)) -> FrameIndex:
@@ -47,6 +49,41 @@ def test_hidden_packets_shift_the_numbers():
 def test_a_seek_over_few_packets_must_skip_a_keyframe(position, start, skips):
     index = index_of(range(12), keyframes=[0, 3, 6, 9])
     assert index.is_worth_a_seek(position, start) is skips
+
+
+def test_starts_are_the_last_keyframes_not_shown_later_whatever_the_times_say():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        pts = rng.permutation(40)
+        keyframes = set(rng.choice(40, 12, replace=False).tolist())
+        index = index_of(pts, keyframes)
+        for number, position in enumerate(index.shown_positions.tolist()):
+            wanted = [k for k in keyframes if k <= position and pts[k] <= pts[position]]
+            assert index.start_position(number) == max(wanted, default=0)
+
+
+def test_one_late_frame_costs_no_more_than_the_others():
+    """A step back from keyframe to keyframe over all frames would take minutes here."""
+    pts = np.arange(1, 400_001)
+    pts[-1] = 0
+    assert index_of(pts, range(0, 400_000, 2)).start_position(0) == 0
+
+
+def cut_file(pts) -> FrameIndex:
+    return replace(index_of(pts, keyframes=[0]), is_truncated=True)
+
+
+@pytest.mark.parametrize("wrong", [[], [10**9], [25 * 3600, 25 * 7200]])
+def test_a_wrong_time_at_a_cut_end_makes_no_lost_frame_seem_there(wrong):
+    """25 frames of a second are left, whatever the last ones say."""
+    limits, whole = MediaLimits(), Span(start_s=0.2, end_s=0.8)
+    index = cut_file([*range(25), *wrong])
+    assert plan_span(index, whole, 4, limits, None).max() < 20
+    for span in (Span(start_s=0.5, end_s=1.5), Span(start_s=0, end_s=None)):
+        with pytest.raises(DecodeError, match=r"cut off after 1\.000 s"):
+            plan_span(index, span, 4, limits, None)
+    slow = cut_file(range(0, 25 * 60, 25))  # a frame a second is no jump
+    assert plan_span(slow, Span(start_s=10, end_s=50), 4, limits, None).tolist()
 
 
 @pytest.mark.parametrize("fps", [24, 25, 30, 60])

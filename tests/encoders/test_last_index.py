@@ -42,7 +42,7 @@ def test_another_file_a_changed_one_and_other_limits_are_read(make_video, reads,
     decode_clips(path, span, SAMPLING)
     assert len(reads) == 4
     with pytest.raises(DecodeError, match="max_frames is 30"):
-        decode_clips(path, span, SAMPLING, limits=MediaLimits(max_duration_s=1, max_frame_rate=30))
+        decode_clips(path, span, SAMPLING, limits=MediaLimits(max_frames=30))
     shutil.copy(other, path)
     assert decode_clips(path, [Span(start_s=0, end_s=None)], SAMPLING).frame_indices_NT.max() < 50
 

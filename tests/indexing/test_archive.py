@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from encoders.clips import Clip, write_clips
+from indexing import archive as archive_module
 from indexing.archive import list_archive, list_clips
 
 CLIP = Clip(clip_id="one", video_uri="/v/1.mp4", start_s=1.0, end_s=2.0)
@@ -63,3 +64,38 @@ def test_videos_that_would_be_stored_under_one_name_are_refused(tmp_path: Path) 
         ValueError, match=r"clip 'c1': another clip's video differs from 'https://host/get' only"
     ):
         archive_of("hash=one&token=T", "hash=two&token=T")
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["**/*.mp4", "videos/**/*.mp4", "videos/*.mp4", "videos/*/*.mp4", "*/deep/**/[ab].mp4", "videos/**/deep/*"],
+)  # fmt: skip
+def test_a_glob_means_in_a_bucket_what_it_means_in_a_folder(tmp_path, monkeypatch, pattern) -> None:
+    names = ["a.mp4", "videos/a.mp4", "videos/b.mp4", "videos/deep/a.mp4", "videos/sub/deep/c.mp4", "videos/x.txt"]  # fmt: skip
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.setattr(
+        archive_module,
+        "list_remote",
+        lambda uri: [f"s3://bucket/{n}" for n in names if f"s3://bucket/{n}".startswith(uri)],
+    )
+    local = [clip.video_uri.removeprefix(f"{tmp_path}/") for clip in list_clips(tmp_path / pattern)]
+    remote = [clip.video_uri for clip in list_archive(f"s3://bucket/{pattern}").clips]
+    assert sorted(remote) == [f"s3://bucket/{name}" for name in sorted(local)]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"label": "é" * 600}, "clip 'one': label has 1200 bytes; Milvus keeps at most 1024"),
+        ({"clip_id": "x" * 1025}, "clip_id has 1025 bytes"),
+        ({"attributes": {"note": "n" * 70_000}}, "attributes has 700.. bytes"),
+    ],
+)
+def test_what_milvus_would_refuse_is_refused_before_anything_is_decoded(
+    tmp_path, value, message
+) -> None:
+    write_clips(tmp_path / "clips.parquet", [replace(CLIP, **value)])
+    with pytest.raises(ValueError, match=message):
+        list_archive(tmp_path / "clips.parquet")

@@ -1,6 +1,12 @@
+import json
+from types import SimpleNamespace
+
 import numpy as np
 import pyarrow as pa
+import pytest
+from pymilvus import BulkInsertState
 
+from indexing import bulk
 from indexing.bulk import _Part, _table
 
 
@@ -29,3 +35,22 @@ def test_rows_become_columns_of_milvus_types() -> None:
     assert table.schema.field("embedding").type == pa.list_(pa.float32())
     assert np.array(table.column("embedding").to_pylist()).tolist() == [[0, 1], [1, 1], [2, 1]]
     assert table.schema.field("start_s").type == pa.float64()
+
+
+def test_an_import_that_gets_no_further_ends_the_wait_and_is_not_forgotten(
+    tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(bulk, "_STALLED_S", 0.0)
+    monkeypatch.setattr(bulk, "_POLL_S", 0.01)
+    monkeypatch.setattr(bulk.connections, "connect", lambda *_, **__: None)
+    collection = SimpleNamespace(address="http://127.0.0.1:9", name="clips")
+    importer = bulk.BulkImport(collection, tmp_path)
+    pending = SimpleNamespace(state=BulkInsertState.ImportPending, progress=40)
+    monkeypatch.setattr(importer, "_state_of", lambda _: pending)
+    place = str(tmp_path / "parts")
+    (tmp_path / bulk.MARKER).write_text(
+        json.dumps({"collection": "clips", "place": place, "name": "a.parquet"})
+    )
+    with pytest.raises(bulk.BulkImportError, match=r"stood at 40% of importing .*a\.parquet"):
+        importer.finish_earlier()
+    assert (tmp_path / bulk.MARKER).exists()

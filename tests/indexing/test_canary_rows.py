@@ -1,7 +1,19 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from indexing.canary_rows import RowMixUpError, add_canaries, canary_number, check_canary_vector
+from encoders.clips import Clip
+from indexing.canary_rows import (
+    RowMixUpError,
+    add_canaries,
+    canary_collection_name,
+    canary_number,
+    check_canary_vector,
+    check_stored_canaries,
+)
+from indexing.milvus import open_collection
+from indexing.write import collection_row
 
 
 @pytest.mark.parametrize(("num_shards", "num_clips", "copies"), [(3, 5, 1), (500, 2500, 3)])
@@ -27,3 +39,36 @@ def test_only_its_own_vector_passes_and_ties_are_no_mix_up() -> None:
             )
     alike_ND = np.repeat(expected_ND[:1], 8, axis=0)
     check_canary_vector("canary:0:7", alike_ND[0], alike_ND)
+
+
+def test_rows_that_a_dead_worker_left_by_measuring_itself_are_no_canaries(milvus_uri) -> None:
+    expected_ND = np.eye(8, 16, dtype=np.float32)
+    names = [f"canary:0:{number}" for number in range(8)]
+    # Nearer to the first canary than any other row, but for itself.
+    left = zip(["probe"] * 3, np.repeat(expected_ND[:1], 3, axis=0), strict=True)
+    with open_collection(milvus_uri, "canaries") as collection:
+        collection.create_or_check(encoder_id="encoder-1", embedding_dim=16)
+        rows = [*zip(names, expected_ND, strict=True), *left]
+        collection.upsert(
+            [
+                collection_row(
+                    Clip(clip_id=name, video_uri=name),
+                    key=f"{name}-{number}",
+                    embedding_D=vector_D,
+                    backend="onnx",
+                    precision="float32",
+                )
+                for number, (name, vector_D) in enumerate(rows)
+            ]
+        )
+        check_stored_canaries(collection, expected_ND, 1)
+        with pytest.raises(RowMixUpError, match="8 of 16 canaries are in Milvus"):
+            check_stored_canaries(collection, expected_ND, 2)
+
+
+def test_each_run_folder_has_canaries_of_its_own(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = canary_collection_name("c" * 255, Path("run"))
+    assert name == canary_collection_name("c" * 255, tmp_path / "run")
+    assert name != canary_collection_name("c" * 255, tmp_path / "other")
+    assert len(name) < 255

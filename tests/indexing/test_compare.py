@@ -26,7 +26,7 @@ def test_every_clip_and_every_row_has_one_verdict() -> None:
     assert names == {"present": ["in", "twice"], "missing": ["lost", "changed"], "dead": ["dead"], "unreadable": ["away"]}  # fmt: skip
     assert found.stale == {"changed": ("k-old", "k-older"), "dead": ("k-dead-old",)}
     assert found.orphaned == {"k-nobody": "nobody"}
-    assert found.duplicate == ("k-twice",)
+    assert found.duplicate == {"k-twice": "twice"}
     assert faults(found) == {
         "missing": ["lost", "changed"],
         "duplicate": ["k-twice"],

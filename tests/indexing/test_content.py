@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from encoders.media import local_path
 from indexing import content
 from indexing.content import Content, hash_file, read_contents
 
@@ -33,7 +34,7 @@ def test_only_a_file_whose_size_or_time_changed_is_read_again(tmp_path: Path, mo
     assert len(reads) == 1
 
 
-@pytest.mark.parametrize("name", ["gone.mp4", "."])
+@pytest.mark.parametrize("name", ["gone.mp4", ".", "nu\0ll.mp4"])
 def test_what_cannot_be_read_has_a_problem_and_no_hash(tmp_path: Path, name: str) -> None:
     uri = str(tmp_path / name)
     (found,) = read_contents([uri], {}).values()
@@ -41,3 +42,13 @@ def test_what_cannot_be_read_has_a_problem_and_no_hash(tmp_path: Path, name: str
     assert found.problem
     known = Content(content_hash="old", stamp=None)
     assert read_contents([uri], {uri: replace(known)})[uri].problem
+
+
+def test_a_uri_is_the_file_that_decoding_opens(tmp_path: Path) -> None:
+    (tmp_path / "a b.mp4").write_bytes(b"spaced")
+    (tmp_path / "a%20b.mp4").write_bytes(b"percent")
+    for uri, name in ((f"file://{tmp_path}/a%20b.mp4", "a b.mp4"), (f"{tmp_path}/a%20b.mp4", "a%20b.mp4")):  # fmt: skip
+        assert read_contents([uri], {})[uri].content_hash == hash_file(tmp_path / name)
+        assert local_path(uri) == tmp_path / name
+    (found,) = read_contents(["file://host/a.mp4"], {}).values()
+    assert "only local paths" in found.problem

@@ -4,7 +4,16 @@ import os
 
 import pytest
 
+from indexing import fetch
 from indexing.fetch import FetchCache, FetchOptions
+from indexing.sources import RemoteStamp
+
+
+@pytest.fixture
+def remote_bytes(monkeypatch):
+    """Every URI gives these bytes."""
+    monkeypatch.setattr(fetch, "read_remote", lambda _uri, _start, stamp: [b"v" * stamp.size_bytes])
+    return RemoteStamp(size_bytes=1000, version="1")
 
 
 def test_a_folder_of_another_user_is_no_cache(tmp_path, monkeypatch):
@@ -19,3 +28,25 @@ def test_a_folder_of_another_user_is_no_cache(tmp_path, monkeypatch):
 def test_sizes_that_are_no_sizes_are_refused(name, value):
     with pytest.raises(ValueError, match=f"{name} is {value}"):
         FetchOptions(**{name: value})
+
+
+def test_what_else_lies_in_the_folder_makes_no_room(tmp_path, remote_bytes):
+    others = [tmp_path / "thesis.mp4", tmp_path / "notes.used", tmp_path / "photos" / "a.jpg"]
+    for path in others:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x" * 4000)
+    cache = FetchCache(FetchOptions(cache_dir=tmp_path, cache_gib=3000 / 2**30))
+    for number in range(4):
+        cache.fetch(f"http://host/{number}.mp4", "hash", remote_bytes)
+        assert cache.has(f"http://host/{number}.mp4", "hash")
+    assert all(path.exists() for path in others)
+    assert not cache.has("http://host/0.mp4", "hash")
+
+
+def test_an_error_of_the_reader_is_told_as_itself(tmp_path, remote_bytes):
+    cache = FetchCache(FetchOptions(cache_dir=tmp_path))
+    with (
+        pytest.raises(FileNotFoundError, match="no bundle here"),
+        cache.local_copy("http://host/a.mp4", "hash", remote_bytes),
+    ):
+        raise FileNotFoundError("no bundle here")

@@ -15,7 +15,7 @@ class Collection:
     """What `fit_index` asks of a collection; the server builds in two steps."""
 
     def __init__(self, kind: str, num_rows: int) -> None:
-        self.kind, self.num_rows = kind, num_rows
+        self.name, self.kind, self.num_rows = "clips", kind, num_rows
         self.calls: list[object] = []
         self._indexed = 0
 
@@ -61,6 +61,15 @@ def test_an_index_is_built_once_and_loaded_when_it_is_whole(monkeypatch):
     assert collection.calls == [graph, "asked", "asked", "load"]
     assert fit_index(collection, "auto", is_lite=False) == "HNSW"
     assert len(collection.calls) == 4
+
+
+def test_an_index_that_gets_no_further_ends_the_wait(monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    monkeypatch.setattr("indexing.milvus_index._STALLED_S", 0.0)
+    collection = Collection("FLAT", 200_000)
+    monkeypatch.setattr(collection, "num_indexed", lambda: (5, 200_000))
+    with pytest.raises(TimeoutError, match="index of 'clips' has had 5 of 200000 rows for 0 min"):
+        fit_index(collection, "auto", is_lite=False)
 
 
 def test_an_archive_that_shrank_is_exact_again(monkeypatch):

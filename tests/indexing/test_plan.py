@@ -90,7 +90,7 @@ def test_comparison_sorts_every_clip_and_row_into_its_kind() -> None:
     assert [one.clip.clip_id for one in found.unreadable] == ["gone"]
     assert found.stale == {"moved": ("old-moved",), "bad": ("old-bad",)}
     assert found.orphaned == {"k": "sold"}
-    assert found.duplicate == (key["ok"],)
+    assert found.duplicate == {key["ok"]: "ok"}
 
 
 def test_an_unchanged_file_is_not_read_again_and_a_changed_one_is(tmp_path, monkeypatch) -> None:

@@ -7,9 +7,8 @@ import pytest
 
 from encoders.clips import Clip, write_clips
 from indexing import write
-from indexing.canary_rows import canary_collection_name
 from indexing.plan import clip_key
-from indexing.write import WriteStage, collection_row, row_digest
+from indexing.write import WriteStage, WriteTarget, collection_row, row_digest
 
 DIM = 4
 
@@ -40,7 +39,7 @@ def stage(tmp_path: Path, monkeypatch) -> WriteStage:
     monkeypatch.setattr(Rows, "stored", {})
     monkeypatch.setattr(write, "ClipCollection", Rows)
     return WriteStage(
-        address="", collection="clips", clips_path=str(tmp_path / "clips.parquet"), encoder_id="e", canaries_ND=np.eye(8, DIM, dtype=np.float32),
+        target=WriteTarget(address="", collection="clips", canary_collection="canaries"), clips_path=str(tmp_path / "clips.parquet"), encoder_id="e", canaries_ND=np.eye(8, DIM, dtype=np.float32),
     )  # fmt: skip
 
 
@@ -63,7 +62,7 @@ def test_the_living_are_written_under_their_keys_and_the_dead_only_counted(stage
     assert (row["clip_key"], row["end_s"], row["label"]) == (key, 1.5, "5253b")
     assert row["attributes"] == {"twists": "1.5"}
     assert row["embedding"] == [1.0, 0.0, 0.0, 0.0]
-    assert Rows.stored[canary_collection_name("clips")] == {}  # the probe's rows are gone again
+    assert Rows.stored["canaries"] == {}  # the probe's rows are gone again
     stage(batch(["a", "b"], np.eye(2, DIM, dtype=np.float32)))
     assert len(Rows.stored["clips"]) == 2
     assert Rows.stored["clips"][out["clip_key"][1]]["end_s"] == -1.0

@@ -16,7 +16,7 @@ from small_videos import write_video
 from cluster.connect import ray_session
 from encoders.card import read_card
 from encoders.clips import Clip, write_clips
-from indexing import flow, retry_dead, verify
+from indexing import flow, pipeline, retry_dead, verify
 from indexing.canary_rows import RowMixUpError
 from indexing.config import IndexConfig, read_config
 from indexing.content import hash_file
@@ -131,6 +131,36 @@ def test_retry_takes_only_dead_letters_of_its_reason(config, capsys) -> None:
     assert key in vectors(config)
     with pytest.raises(ValueError, match=r"reason 'tired' is unknown; choose of all, codec_"):
         retry_dead.main([*arguments, "tired"])
+
+
+def test_a_dead_letter_that_came_alive_is_dead_no_more(config) -> None:
+    """`tfcovr retry` was killed between Milvus and the ledger; lost later, the clip must be missing and not dead."""
+    key = sorted(vectors(config))[0]
+    known = Ledger(config.run_dir).outcomes[key]
+    Ledger(config.run_dir).record([replace(known, status="dead", reason="decode_timeout")])
+    assert index_archive(config).refreshed == 1
+    assert Ledger(config.run_dir).outcomes[key].status == "written"
+    assert key not in Ledger(config.run_dir).dead_keys()
+
+
+def test_rows_that_go_while_a_run_goes_on_are_told_at_its_end(config, monkeypatch, capsys) -> None:
+    before = vectors(config)
+    lost = sorted(before)[:2]
+    real = flow.Flow.stream
+
+    def losing(self, pending):
+        yield from real(self, pending)
+        self.collection.delete(lost)
+
+    with open_collection(config.milvus_uri, config.collection) as collection:
+        collection.delete([lost[0]])
+        collection.flush()
+    monkeypatch.setattr(flow.Flow, "stream", losing)
+    assert pipeline.main(verify_arguments(config)) == 1
+    assert "missing: 2 clips have no row and no reason why; run the same" in capsys.readouterr().out
+    monkeypatch.undo()
+    assert pipeline.main(verify_arguments(config)) == 0
+    assert vectors(config).keys() == before.keys()
 
 
 def test_a_video_that_cannot_be_read_is_unread_until_a_run_has_said_why(

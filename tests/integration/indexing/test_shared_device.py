@@ -1,5 +1,6 @@
 """Workers that decode and encode store what workers of two stages store; a video that cannot be had costs no canary."""
 
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -90,7 +91,7 @@ def test_a_video_that_cannot_be_fetched_costs_no_canary_and_no_other(
         fetch=FetchOptions(cache_dir=tmp_path / "cache"),
         encode=EncodeRequest(bundle_dir=str(tiny_bundle), backend="onnx", num_threads=1),
     )
-    gone = "http://127.0.0.1:9/gone.mp4"
+    gone, path = "http://127.0.0.1:9/gone.mp4", archive / "good-0.mp4"
     row = {
         "video_uri": gone,
         "fetch_uri": gone,
@@ -103,8 +104,11 @@ def test_a_video_that_cannot_be_fetched_costs_no_canary_and_no_other(
         "canaries": ["canary:0:2"],
     }
     good = row | {
-        "video_uri": str(archive / "good-0.mp4"),
+        "video_uri": str(path),
         "fetch_uri": "",
+        "size_bytes": path.stat().st_size,
+        "mtime_ns": path.stat().st_mtime_ns,
+        "planned_on": socket.gethostname(),
         "clip_ids": ["c"],
         "starts_s": [0.0],
         "ends_s": [float("nan")],
