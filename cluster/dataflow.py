@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 import numpy as np
 import ray
 from ray.data import Datasink
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayActorError, RayTaskError
 
 logger = logging.getLogger(__name__)
 _TARGET_BLOCK_BYTES = 16 << 20
@@ -22,6 +22,10 @@ _MAX_INPUT_BLOCKS = 2000
 _ROWS_AT_ONCE = 32
 # Of rows whose worker went away, with its node or alone.
 _MAX_TASK_RETRIES = 10
+
+
+class WorkersDiedError(RuntimeError):
+    """Rows that every worker died of."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,6 +105,11 @@ def _dataset(rows: Sequence[dict[str, Any]], stages: Sequence[Stage]) -> ray.dat
 def _own_errors() -> Iterator[None]:
     try:
         yield
+    except RayActorError as error:
+        raise WorkersDiedError(
+            f"some rows lost their worker {_MAX_TASK_RETRIES + 1} times: it was ended, ran out of memory, or its node went away; Ray's "
+            f"logs say more ({str(error).strip()})"
+        ) from error
     except RayTaskError as error:
         if not isinstance(error.cause, Exception):
             raise
@@ -119,6 +128,8 @@ def _keep_ray_data_off_the_terminal() -> None:
     """What goes wrong is raised here; the rest is in Ray's own log files. Handlers of others stay."""
     # A later stage may be handed one large row in many blocks: how many there will be is not known to Ray.
     warnings.filterwarnings("ignore", message="The minimum number of concurrent actors")
+    # The only way to say how often lost rows are tried again; pyproject.toml keeps Ray below the version that takes it away.
+    warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
     for handler in logging.getLogger("ray.data").handlers:
         is_rays = type(handler).__module__.startswith("ray.")
         if is_rays and isinstance(handler, logging.StreamHandler):

@@ -10,7 +10,7 @@ import pytest
 from ray import cloudpickle
 
 from cluster.connect import ray_session
-from cluster.dataflow import Stage, stream_dataflow
+from cluster.dataflow import Stage, WorkersDiedError, stream_dataflow
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test file
 
@@ -35,6 +35,15 @@ class Group:
                 "parts": len(row["parts"]),
                 "vector": np.arange(2.0),
             }
+
+
+class Deadly:
+    """As a batch that is too large for the memory of any node."""
+
+    def __call__(self, batch):
+        if "video-3" in set(batch["name"]):
+            os._exit(1)
+        return batch
 
 
 class Sum:
@@ -85,6 +94,10 @@ def test_the_dataflow(tmp_path, monkeypatch) -> None:
             list(stream_dataflow(ROWS, [split(), summed(broken=True)]))
         with pytest.raises(ValueError, match=r"need 99 CPU .* and Ray has 2"):
             list(stream_dataflow(ROWS, [Stage(name="wide", factory=Sum, num_cpus=99)]))
+        with monkeypatch.context() as patch:
+            patch.setattr("cluster.dataflow._MAX_TASK_RETRIES", 1)
+            with pytest.raises(WorkersDiedError, match="some rows lost their worker 2 times"):
+                list(stream_dataflow(ROWS, [Stage(name="deadly", factory=Deadly)]))
         rows = [{"name": f"{i}", "parts": ["x"] * (i % 3)} for i in range(7)]
         grouped = Stage(name="group", factory=Group, kind="groups", num_cpus=0.5, batch_size=3)
         (batch,) = stream_dataflow(rows, [grouped])
