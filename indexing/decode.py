@@ -14,6 +14,7 @@ from encoders.sampling import SamplingConfig
 from encoders.stage_vectors import VectorStage
 from encoders.stages import ClipStage, DecodeStage, clip_rows_of
 from indexing.canary_rows import canary_number
+from indexing.content import hash_file
 from indexing.fetch import FetchCache, FetchOptions, stamp_of_row
 from indexing.sources import is_remote
 
@@ -152,7 +153,8 @@ def _require_planned(row: dict[str, Any]) -> None:
         )
     if status is None:
         raise DecodeError("fetch_failed", f"{video} went away since it was planned")
-    if not is_planned or (here == row["planned_on"] and status.st_mtime_ns != row["mtime_ns"]):
+    is_touched = here == row["planned_on"] and status.st_mtime_ns != row["mtime_ns"]
+    if not is_planned or (is_touched and hash_file(path_of(video)) != row["content_hash"]):
         raise DecodeError("fetch_failed", f"{video} changed since it was planned; index again")
 
 

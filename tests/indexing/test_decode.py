@@ -6,6 +6,7 @@ import socket
 import pytest
 
 from encoders.media import DecodeError, DecodeSetupError
+from indexing.content import hash_file
 from indexing.decode import _require_planned
 
 
@@ -17,6 +18,7 @@ def row(tmp_path):
         "video_uri": f"file://{tmp_path}/a%20b.mp4",
         "size_bytes": 100,
         "mtime_ns": path.stat().st_mtime_ns,
+        "content_hash": hash_file(path),
         "planned_on": socket.gethostname(),
     }
 
@@ -25,6 +27,8 @@ def test_a_file_that_changed_or_went_on_the_planning_machine_is_a_dead_letter(ro
     _require_planned(row)
     path = tmp_path / "a b.mp4"
     os.utime(path, ns=(0, 0))
+    _require_planned(row)  # touched, and the same
+    path.write_bytes(b"w" * 100)
     with pytest.raises(DecodeError, match=r"fetch_failed: .* changed since it was planned"):
         _require_planned(row)
     path.write_bytes(b"v" * 101)
