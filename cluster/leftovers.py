@@ -95,9 +95,8 @@ def _is_beating(path: Path, wait_s: float) -> bool:
     before = None
     while True:
         try:
-            with path.open(
-                "rb"
-            ) as file:  # opened each time: a network drive tells an old time otherwise
+            # Opened each time: a network drive tells an old time otherwise.
+            with path.open("rb") as file:
                 touched_ns = os.fstat(file.fileno()).st_mtime_ns
         except FileNotFoundError:
             return False

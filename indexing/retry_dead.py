@@ -49,11 +49,11 @@ def retry_dead_letters(config: RetryConfig, *, console: Console | None = None) -
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print the summary of the run."""
+    """Print the summary of the run; status as that of `tfcovr index`."""
     config = tyro.cli(RetryConfig, args=argv, prog="tfcovr retry", description=getdoc(RetryConfig))
     summary = retry_dead_letters(config, console=Console(stderr=True))
     sys.stdout.write("\n".join(summary.lines()) + "\n")
-    return 0
+    return 1 if summary.missing else 0
 
 
 if __name__ == "__main__":
