@@ -47,6 +47,8 @@ class CanaryProof:
     """The lowest of their vectors with the bundle's."""
     clips_per_s: float
     """With a core (or its GPU) to itself."""
+    frames_NTHWC: np.ndarray
+    """The canaries, as they were drawn for it."""
 
 
 def draw_clips(sampling: SamplingConfig, num_clips: int, *, name: str) -> np.ndarray:
@@ -98,7 +100,16 @@ def check_canaries(
     bundle_dir: str | Path, backend: ClipEmbedder, *, min_cosine: float = MIN_CANARY_COSINE
 ) -> float:
     """The lowest cosine of a backend's canary vectors with the bundle's; BundleMismatchError below `min_cosine`."""
-    frames_NTHWC, expected_ND = read_canaries(bundle_dir)
+    return _check(bundle_dir, backend, *read_canaries(bundle_dir), min_cosine)
+
+
+def _check(
+    bundle_dir: str | Path,
+    backend: ClipEmbedder,
+    frames_NTHWC: np.ndarray,
+    expected_ND: np.ndarray,
+    min_cosine: float,
+) -> float:
     found_ND = np.asarray(backend.embed_clips(frames_NTHWC), dtype=np.float64)
     lowest = float((found_ND * expected_ND).sum(axis=1).min())
     if not lowest >= min_cosine:
@@ -122,14 +133,16 @@ def prove_encoder(
 ) -> CanaryProof:
     """`check_canaries`, timed; `embed` is how the worker will embed clips where it is not `backend.embed_clips`."""
     started = clock_s()
-    min_cosine = check_canaries(bundle_dir, backend)
+    frames_NTHWC, expected_ND = read_canaries(bundle_dir)
+    min_cosine = _check(bundle_dir, backend, frames_NTHWC, expected_ND, MIN_CANARY_COSINE)
     seconds = clock_s() - started
     if seconds < _WARM_S:
-        frames_NTHWC = draw_canaries(backend.card.sampling)
         started = clock_s()
         (embed or backend.embed_clips)(frames_NTHWC)
         seconds = clock_s() - started
-    return CanaryProof(min_cosine=min_cosine, clips_per_s=NUM_CANARIES / seconds)
+    return CanaryProof(
+        min_cosine=min_cosine, clips_per_s=NUM_CANARIES / seconds, frames_NTHWC=frames_NTHWC
+    )
 
 
 def _draw_clip(draw: np.ndarray, num_frames: int, size: int) -> np.ndarray:

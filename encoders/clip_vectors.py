@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from encoders.backends import EncoderBackend, open_backend
-from encoders.canaries import draw_canaries, prove_encoder, worker_clock
+from encoders.canaries import prove_encoder, worker_clock
 from encoders.decode import DecodedSpan, DecodeRequest, iter_spans
 from encoders.encode_request import EncodeRequest, Encoding
 from encoders.media import DecodeError, DecodeSetupError
@@ -120,7 +120,6 @@ class ClipEncoder:
             raise DecodeSetupError(f"{type(error).__name__}: {error}") from error
         self._waiting: list[_Decoded] = []
         self._batch_size = encode.batch_size
-        self._canaries_NTHWC = draw_canaries(self._backend.card.sampling)
 
     def spans(self, request: DecodeRequest) -> Iterator[DecodedSpan]:
         """The request's spans with their frames where the encoder takes them, or with an error."""
@@ -135,7 +134,7 @@ class ClipEncoder:
 
     def add_canary(self, number: int, span_number: int, ticket: int, num_decoded: int) -> None:
         """A drawn clip as if it had been decoded."""
-        span = self._way.holding(_drawn(span_number, num_decoded), self._canaries_NTHWC[number])
+        span = self._way.holding(_drawn(span_number, num_decoded), self._proof.frames_NTHWC[number])
         self.add(span, ticket, 0.0)
 
     def encoded(self, *, is_last: bool) -> Iterator[DecodedSpan | None]:

@@ -19,12 +19,11 @@ class CheckedEmbedStage(EmbedStage):
         super().__init__(
             bundle_dir=bundle_dir, backend=backend, device=device, num_threads=num_threads
         )
-        self._proof = prove_encoder(
-            bundle_dir, self._backend, clock_s=worker_clock(device, num_threads)
-        )
+        proof = prove_encoder(bundle_dir, self._backend, clock_s=worker_clock(device, num_threads))
+        self._min_cosine, self._clips_per_s = proof.min_cosine, proof.clips_per_s
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         batch = super().__call__(batch)
-        batch["canary_min_cosine"] = np.full(len(batch["clip_id"]), self._proof.min_cosine)
-        batch["embed_ceiling_per_s"] = np.full(len(batch["clip_id"]), self._proof.clips_per_s)
+        batch["canary_min_cosine"] = np.full(len(batch["clip_id"]), self._min_cosine)
+        batch["embed_ceiling_per_s"] = np.full(len(batch["clip_id"]), self._clips_per_s)
         return batch
