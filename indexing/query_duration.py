@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
-_MAX_BOXES = 10_000
+_MAX_HEADER_BOXES = 10_000
 
 
 def clip_duration_s(video_uri: str, start_s: float, end_s: float | None) -> float | None:
@@ -44,7 +44,7 @@ def _mp4_duration_s(path: str, size: int, _mtime_ns: int) -> float | None:
 
 def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """(name, start of its body, its end) of the boxes between two offsets."""
-    for _ in range(_MAX_BOXES):
+    for _ in range(_MAX_HEADER_BOXES):
         if start + 8 > end:
             return
         file.seek(start, os.SEEK_SET)
