@@ -21,7 +21,7 @@ from benchmarks.report import write_report
 from benchmarks.report_view import derived_figures
 from benchmarks.steps import StepError, StepRecord, format_seconds, run_steps
 from benchmarks.summary import summarize
-from cluster.leftovers import end_leftovers
+from cluster.processes import end_leftovers
 from cluster.storage import write_atomic
 
 _EXAMPLES = """examples:
@@ -101,7 +101,7 @@ def shared_ray(run_dir: Path) -> Iterator[Callable[[], dict[str, str]]]:
 
         @cache
         def variables() -> dict[str, str]:
-            from cluster.connect import ray_session
+            from cluster.ray_session import ray_session
 
             session = stack.enter_context(ray_session(run_dir=ray_dir))
             if not session.started_here:

@@ -22,7 +22,7 @@ from benchmarks.index_decode import measure_decode
 from benchmarks.index_flow import measure_flow
 from benchmarks.index_growth import measure_growth, measure_write
 from benchmarks.index_peers import missing_peers
-from cluster.leftovers import end_leftovers, recorded_descendants
+from cluster.processes import end_leftovers, recorded_descendants
 from cluster.storage import write_atomic
 from encoders.aim import AimConfig
 from encoders.bundle import save_bundle

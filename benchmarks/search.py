@@ -23,7 +23,7 @@ from benchmarks.search_quality import measure_quality
 from benchmarks.search_scale import COLLECTION, Mixture, clip_id, fill, make_bundle, say, tuned_ef
 from benchmarks.search_service import Service, running_service
 from benchmarks.search_speed import latency
-from cluster.leftovers import end_leftovers, recorded_descendants
+from cluster.processes import end_leftovers, recorded_descendants
 from cluster.storage import write_atomic
 from indexing.milvus import open_collection
 from indexing.milvus_calls import QUERYING

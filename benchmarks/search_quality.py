@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks.search_hostile import ALLOWED_HOSTS, Hostile, Reply, hostile_requests, try_all
 from benchmarks.search_service import TOKEN
-from cluster.ports import free_port
+from cluster.network import free_port
 from encoders.metrics import mean_average_precision_at_k
 from indexing.query_abstain import CalibrateConfig, calibrate
 from indexing.search import SearchClient, SearchOptions

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 from benchmarks.harness import REPOSITORY
-from cluster.ports import free_port
+from cluster.network import free_port
 
 TOKEN = "benchmark"
 START_TIMEOUT_S = 300.0

@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 from rich.console import Console
 
-from cluster.leftovers import end_leftovers, record_process
+from cluster.processes import end_leftovers, record_process
 from cluster.storage import write_atomic
 
 _SAMPLE_S = 2.0

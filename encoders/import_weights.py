@@ -11,13 +11,7 @@ import safetensors.torch
 import torch
 
 from encoders.aim import AIM_PRESETS, AimEncoder
-from encoders.aim_weights import (
-    LoadReport,
-    SourceWeights,
-    config_of,
-    load_weights,
-    summarize_names,
-)
+from encoders.aim_weights import LoadReport, SourceWeights, config_of, load_weights, summarize_names
 from encoders.bundle import HEAD_WEIGHTS, VIDEO_WEIGHTS, save_bundle
 from encoders.card import CARD_NAME, BundleCard, check_file, hash_file, new_encoder_id, read_card
 from encoders.checkpoint_weights import read_checkpoint

@@ -16,12 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from encoders.query_shapes import Pooling, TextConfig
-from encoders.text_numbers import (
-    NUM_CODES,
-    count_codes,
-    normalize_as_released,
-    normalize_text,
-)
+from encoders.text_numbers import NUM_CODES, count_codes, normalize_as_released, normalize_text
 
 DEFAULT_TEXT_ENCODER = "packaged:all-MiniLM-L6-v2"
 

@@ -8,13 +8,7 @@ from pathlib import Path
 
 from cluster.retry import retry
 from encoders.media import DecodeError, path_of
-from indexing.sources import (
-    SourceError,
-    SourceGoneError,
-    is_remote,
-    read_remote,
-    stat_remote,
-)
+from indexing.sources import SourceError, SourceGoneError, is_remote, read_remote, stat_remote
 
 _CHUNK_BYTES = 1 << 20
 

@@ -11,8 +11,8 @@ from typing import Literal
 import numpy as np
 from rich.console import Console
 
-from cluster.connect import ray_session
 from cluster.dataflow import Stage, write_dataflow
+from cluster.ray_session import ray_session
 from cluster.storage import require_shared
 from indexing.aliases import StoredCollection, open_catalog
 from indexing.datasink import MilvusDatasink, open_datasink

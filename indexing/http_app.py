@@ -19,11 +19,7 @@ from encoders.media import MediaLimits
 from indexing.http_clips import PROBLEMS, State, add_clips, asked_of_milvus
 from indexing.http_engine import EngineConfig
 from indexing.http_guard import Guard, Limits, ProblemError, problem_body
-from indexing.http_models import (
-    SearchRequest,
-    SearchResponse,
-    search_response,
-)
+from indexing.http_models import SearchRequest, SearchResponse, search_response
 from indexing.http_urls import ClipUrls
 from indexing.query_url import UrlPolicy
 from indexing.search import SearchClient

@@ -6,14 +6,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from indexing.search_types import (
-    MAX_EDITS,
-    MAX_TEXT,
-    ClipPlace,
-    ComposedQuery,
-    Hit,
-    SearchResult,
-)
+from indexing.search_types import MAX_EDITS, MAX_TEXT, ClipPlace, ComposedQuery, Hit, SearchResult
 
 _Number = int | float
 _FilterValue = str | _Number | list[str | _Number | None]

@@ -8,7 +8,7 @@ import grpc
 from pymilvus import MilvusClient
 from pymilvus.exceptions import ConnectError, MilvusException, MilvusUnavailableException
 
-from cluster.ports import require_listener
+from cluster.network import require_listener
 from cluster.retry import retry
 from indexing.milvus_server import split_token
 from indexing.sources import public_uri, without_secrets

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import psutil
 import tyro
 
-from cluster.ports import free_port
+from cluster.network import free_port
 from cluster.storage import write_atomic
 
 STATE = "server.json"

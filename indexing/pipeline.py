@@ -13,8 +13,8 @@ from dataclasses import replace
 import tyro
 from rich.console import Console
 
-from cluster.connect import RaySession, ray_session
-from cluster.leftovers import end_leftovers, recorded_descendants
+from cluster.processes import end_leftovers, recorded_descendants
+from cluster.ray_session import RaySession, ray_session
 from cluster.storage import require_shared
 from encoders.canaries import read_canaries
 from encoders.card import BundleCard, read_card

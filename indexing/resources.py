@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Literal
 
-from cluster.connect import RaySession
+from cluster.ray_session import RaySession
 from encoders.sampling import SamplingConfig
 
 DecodeChoice = Literal["auto", "pyav", "dali"]

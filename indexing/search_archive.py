@@ -16,11 +16,7 @@ import numpy as np
 from encoders.card import BundleCard
 from indexing.milvus import ClipCollection
 from indexing.milvus_schema import ROW_FIELDS
-from indexing.query_attributes import (
-    AttributeReader,
-    attributes_of_labels,
-    open_attribute_reader,
-)
+from indexing.query_attributes import AttributeReader, attributes_of_labels, open_attribute_reader
 from indexing.query_filters import FilterFields
 
 MAX_ROWS = 16_384

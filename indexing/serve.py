@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cluster.connect import ray_session
-from cluster.ports import free_port, require_free_port
+from cluster.network import free_port, require_free_port
+from cluster.ray_session import ray_session
 from encoders.card import BundleCard, read_card
 from indexing.http_engine import EngineConfig
 from indexing.http_guard import Limits

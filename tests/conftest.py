@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cluster.ports import require_listener
+from cluster.network import require_listener
 from indexing import milvus_command
 
 _SLOW = Path(__file__).parent / "integration"

@@ -15,11 +15,7 @@ import torch
 from cluster.storage import write_atomic
 from training.annotations.triplet_table import read_triplets
 from training.configs import Stage2Config
-from training.evaluate_problem import (
-    RetrievalProblem,
-    pose_problem,
-    read_unit_vectors,
-)
+from training.evaluate_problem import RetrievalProblem, pose_problem, read_unit_vectors
 from training.evaluate_release import release_metrics
 from training.evaluate_scores import IntervalConfig, finite, score_row, summarize_rows
 from training.tables import read_dead_ids

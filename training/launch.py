@@ -18,7 +18,7 @@ import ray.train.torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from cluster.connect import ray_session
+from cluster.ray_session import ray_session
 from cluster.storage import require_shared
 from training.configs import LaunchSettings, LoopConfig
 from training.loop import TaskFactory, World, fit

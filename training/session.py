@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from cluster.leftovers import end_leftovers, recorded_descendants
+from cluster.processes import end_leftovers, recorded_descendants
 from training.checkpoint import read_metrics
 from training.configs import LaunchSettings, LoopConfig
 from training.curves import write_curves

@@ -20,11 +20,7 @@ from encoders.sampling import SamplingConfig
 from training.annotations.triplet_table import read_triplets
 from training.configs import LaunchSettings
 from training.evaluate_data import METRICS_FILE, measure_rows, write_metrics
-from training.evaluate_problem import (
-    RetrievalProblem,
-    pose_problem,
-    read_unit_vectors,
-)
+from training.evaluate_problem import RetrievalProblem, pose_problem, read_unit_vectors
 from training.evaluate_table import rows_table
 from training.flow import FlowPlan, run_flow
 from training.paper_table import describe_data, our_rows, paper_table, wide_console

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-import benchmarks.search_load as search_load
+from benchmarks import search_load
 from benchmarks.search_load import Queries, at_rate, closed_loop, recovery_s
 from benchmarks.search_service import Reply, Service
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-import benchmarks.search_scale as search_scale
+from benchmarks import search_scale
 from benchmarks.search_scale import Mixture, clip_id, exact_ids, tuned_ef
 
 SMALL = Mixture(num_vectors=5000, num_centres=20)

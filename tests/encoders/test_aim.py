@@ -5,12 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks.fidelity_encoder import (
-    AIM_SHAPES,
-    encode_by_loops,
-    random_encoder,
-    random_frames,
-)
+from benchmarks.fidelity_encoder import AIM_SHAPES, encode_by_loops, random_encoder, random_frames
 from encoders.aim import AimEncoder
 from encoders.shapes import AimConfig
 

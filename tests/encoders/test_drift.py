@@ -12,14 +12,7 @@ from onnx import numpy_helper
 from encoders.backends import open_backend
 from encoders.canaries import draw_clips
 from encoders.card import BundleMismatchError, hash_file, read_card, sealed, write_card
-from encoders.drift import (
-    DriftError,
-    DriftLimits,
-    Probe,
-    ProbeQuery,
-    check_drift,
-    measure_drift,
-)
+from encoders.drift import DriftError, DriftLimits, Probe, ProbeQuery, check_drift, measure_drift
 from encoders.drift_probe import draw_probe
 from encoders.export_tensorrt_graph import reduce_precision
 

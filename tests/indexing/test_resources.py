@@ -1,6 +1,6 @@
 import pytest
 
-from cluster.connect import RaySession
+from cluster.ray_session import RaySession
 from encoders.sampling import SamplingConfig
 from indexing.resources import WorkerOptions, choose_workers, clips_per_batch, videos_per_group
 

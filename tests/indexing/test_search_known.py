@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-import indexing.search_known as search_known
+from indexing import search_known
 from indexing.search_hits import Candidate
 from indexing.search_known import KnownClips
 from indexing.search_types import ClipPlace

@@ -8,9 +8,8 @@ import av
 import numpy as np
 import pytest
 
-import indexing.split as split
-import indexing.split_cut as split_cut
 from encoders.clips import read_clips
+from indexing import split, split_cut
 from indexing.split import SplitConfig, split_videos
 from indexing.split_cut import CutSettings
 

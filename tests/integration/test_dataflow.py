@@ -9,8 +9,8 @@ import psutil
 import pytest
 from ray import cloudpickle
 
-from cluster.connect import ray_session
 from cluster.dataflow import Stage, WorkersDiedError, stream_dataflow
+from cluster.ray_session import ray_session
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test file
 

@@ -4,8 +4,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import training.tables as tables
 from encoders.stages import DeadLetter
+from training import tables
 from training.tables import read_dead_ids, write_dead_letters, write_table
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 import ray
 
-from cluster.connect import ray_session
+from cluster.ray_session import ray_session
 from indexing.datasink import open_datasink
 from indexing.milvus import EncoderMismatchError, open_collection
 from indexing.milvus_schema import TO_THE_END

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from cluster.connect import RaySession, ray_session
+from cluster.ray_session import RaySession, ray_session
 from encoders.backends import open_backend
 from encoders.canaries import CANARY_FILE, read_canaries, write_canaries
 from encoders.card import BundleMismatchError, hash_file, read_card, sealed, write_card

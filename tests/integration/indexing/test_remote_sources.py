@@ -9,7 +9,7 @@ import pytest
 from remote_server import RemoteServer, serve_folder
 from small_videos import write_video
 
-from cluster.connect import ray_session
+from cluster.ray_session import ray_session
 from encoders.clips import Clip, read_clips, write_clips
 from encoders.media import DecodeError
 from indexing.archive import list_archive

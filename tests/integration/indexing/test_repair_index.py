@@ -13,7 +13,7 @@ from ray import cloudpickle
 from remote_server import serve_folder
 from small_videos import write_video
 
-from cluster.connect import ray_session
+from cluster.ray_session import ray_session
 from encoders.card import read_card
 from encoders.clips import Clip, write_clips
 from indexing import flow, pipeline, retry_dead, verify

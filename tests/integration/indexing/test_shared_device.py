@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from small_videos import write_video
 
-from cluster.connect import ray_session
+from cluster.ray_session import ray_session
 from encoders.canaries import read_canaries
 from encoders.card import read_card
 from encoders.encode_request import EncodeRequest

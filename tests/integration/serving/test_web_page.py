@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import uvicorn
 
-from cluster.ports import free_port
+from cluster.network import free_port
 from indexing.http_app import UPLOAD_LIMITS, create_app
 from indexing.search import SearchClient, SearchOptions
 

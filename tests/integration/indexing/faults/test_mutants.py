@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from mutants import index_mutants
 
-from cluster.connect import ray_session
+from cluster.ray_session import ray_session
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -11,8 +11,8 @@ from typing import Any
 import psutil
 import ray
 
-from cluster.leftovers import end_leftovers, recorded_descendants
-from cluster.ports import require_listener
+from cluster.network import require_listener
+from cluster.processes import end_leftovers, recorded_descendants
 from cluster.retry import retry
 
 logger = logging.getLogger(__name__)

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from cluster.connect import ray_session
+from cluster.ray_session import ray_session
 
 
 @pytest.mark.parametrize("scheme", ["", "ray://"])

@@ -2,7 +2,7 @@ import socket
 
 import pytest
 
-from cluster.ports import free_port, require_free_port, require_listener
+from cluster.network import free_port, require_free_port, require_listener
 
 
 def test_a_port_that_is_taken_is_named_before_anything_starts() -> None:

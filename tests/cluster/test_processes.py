@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cluster.leftovers import (
+from cluster.processes import (
     DRIVER,
     RunFolderBusyError,
     end_leftovers,
@@ -80,9 +80,9 @@ def test_a_driver_that_still_runs_is_no_leftover(tmp_path: Path, orphan) -> None
 @pytest.mark.parametrize("is_alive", [True, False])
 def test_a_driver_on_another_machine_is_known_by_its_beat(tmp_path, orphan, monkeypatch, is_alive):
     """Its processes cannot be seen from here, and it may be gone with its machine."""
-    monkeypatch.setattr("cluster.leftovers._BEAT_S", 0.05)
+    monkeypatch.setattr("cluster.processes._BEAT_S", 0.05)
     script = (
-        "import sys, time; import cluster.leftovers as lo; lo._BEAT_S = 0.05;"
+        "import sys, time; import cluster.processes as lo; lo._BEAT_S = 0.05;"
         "lo.socket.gethostname = lambda: 'node-2'; lo._boot_id = lambda: 'another boot'\n"
         "with lo.recorded_descendants(sys.argv[1], interval_s=0.02): print('on', flush=True); time.sleep(60)"
     )
