@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from encoders.media import DecodeSetupError
+from encoders.media.errors import DecodeSetupError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,12 +33,12 @@ COMMANDS: dict[str, Command] = {
         module="training.annotations.triplets", help="labelled clips -> composed queries"
     ),
     "import-weights": Command(
-        module="encoders.import_weights", help="CLIP, AIM, TF-CoVR weights -> AIM bundle"
+        module="encoders.bundle.importer", help="CLIP, AIM, TF-CoVR weights -> AIM bundle"
     ),
     "train": Command(module="training.run", help="train stage 1 or stage 2 by recipe"),
     "vectors": Command(module="training.vectors", help="clips + bundle -> vectors.parquet"),
     "export": Command(
-        module="encoders.export_command", help="add ONNX files, canaries and engines to a bundle"
+        module="encoders.commands.export", help="add ONNX files, canaries and engines to a bundle"
     ),
     "split": Command(module="indexing.split", help="long videos without labels -> clips.parquet"),
     "index": Command(module="indexing.pipeline", help="embed an archive into Milvus"),
@@ -62,11 +62,11 @@ _PUBLIC: dict[str, str] = {
     "Clip": "encoders.clips",
     "read_clips": "encoders.clips",
     "write_clips": "encoders.clips",
-    "SamplingConfig": "encoders.sampling",
-    "Span": "encoders.decode",
-    "decode_clips": "encoders.decode",
-    "load_bundle": "encoders.bundle",
-    "open_backend": "encoders.backends",
+    "SamplingConfig": "encoders.media.sampling",
+    "Span": "encoders.decoding.decode",
+    "decode_clips": "encoders.decoding.decode",
+    "load_bundle": "encoders.bundle.folder",
+    "open_backend": "encoders.backends.base",
     "SearchClient": "indexing.search",
     "MilvusDatasink": "indexing.datasink",
     "open_datasink": "indexing.datasink",

@@ -16,10 +16,11 @@ from PIL import Image
 
 from cluster.storage import write_atomic
 from encoders.clips import Clip, read_clips
-from encoders.isolate import IsolatedDecoder
-from indexing.search import DECODE_DEADLINE_S, SearchClient, SearchResult
+from encoders.decoding.isolated import IsolatedDecoder
+from indexing.search import DECODE_DEADLINE_S, SearchClient
+from indexing.search_types import SearchResult
 from indexing.sheet import SheetStyle, draw_sheet, film_strip
-from training.annotations.triplets import Triplet, read_triplets
+from training.annotations.triplet_table import Triplet, read_triplets
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

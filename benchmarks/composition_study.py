@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.harness import write_record
-from encoders.bundle import load_bundle
+from encoders.bundle.folder import load_bundle
 from encoders.clips import read_clips
 from training.annotations.triplet_table import read_triplets
 from training.configs import LaunchSettings, Stage2Config

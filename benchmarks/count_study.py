@@ -18,9 +18,9 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.harness import write_record
-from encoders.bundle import load_bundle
+from encoders.bundle.folder import load_bundle
 from encoders.clips import read_clips
-from encoders.text_numbers import count_codes
+from encoders.query_encoder.numbers import count_codes
 from training.annotations.label_pairs import stable_hash
 from training.annotations.triplet_table import Triplet, read_triplets, write_triplets
 from training.configs import LaunchSettings, Stage2Config

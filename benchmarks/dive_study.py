@@ -20,11 +20,11 @@ from benchmarks.demo_plan import CLASSES
 from benchmarks.dives.archive import ArchiveConfig, write_archive
 from benchmarks.harness import write_record
 from benchmarks.time_evidence import accuracy_row, measure, shuffle_frames
-from encoders.bundle import load_bundle
-from encoders.clip_frames import iter_clip_frames
+from encoders.bundle.folder import load_bundle
 from encoders.clips import Clip, read_clips
-from encoders.decode import DecodeError
-from encoders.sampling import SamplingConfig
+from encoders.decoding.isolated import iter_clip_frames
+from encoders.media.errors import DecodeError
+from encoders.media.sampling import SamplingConfig
 from training.configs import LaunchSettings, Stage1Config
 from training.recipes import RECIPES
 from training.train_stage1 import Stage1Inputs, train_stage1

@@ -15,7 +15,10 @@ from benchmarks.doctor_lines import pip_line
 # What the dive archive and the tests can be written with.
 _WRITERS = ("libx264", "libvpx-vp9", "libsvtav1", "mjpeg")
 # Decoder's file -> its name in the report, and what installs it.
-_FILES = {"encoders.decode_pyav": ("PyAV", ""), "encoders.decode_dali": ("DALI", "dali")}
+_FILES = {
+    "encoders.decoding.pyav_video": ("PyAV", ""),
+    "encoders.decoding.dali_video": ("DALI", "dali"),
+}
 
 
 def find_codecs(*, has_gpu: bool) -> list[dict[str, Any]]:
@@ -33,7 +36,7 @@ def find_codecs(*, has_gpu: bool) -> list[dict[str, Any]]:
 
 
 def _pyav_rows(decoder: Any) -> list[dict[str, Any]]:
-    from encoders.media import ALLOWED_DECODERS
+    from encoders.media.container import ALLOWED_DECODERS
 
     built_in = set(decoder.av.codecs_available)
     decoders = sorted(built_in & set(ALLOWED_DECODERS))

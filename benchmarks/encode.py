@@ -19,11 +19,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.gpu_encoder import time_runs
 from benchmarks.harness import Ceiling, Samples, summarize_samples, write_record
-from encoders.backend_onnx import VIDEO_GRAPH, open_session
-from encoders.bundle import load_bundle, save_bundle
-from encoders.export import write_graphs
-from encoders.shapes import VideoEncoderConfig
-from encoders.video import PRESETS, build_video_encoder
+from encoders.backends.onnx_backend import VIDEO_GRAPH, open_session
+from encoders.bundle.folder import load_bundle, save_bundle
+from encoders.export.onnx_export import write_graphs
+from encoders.video_encoder.config import VideoEncoderConfig
+from encoders.video_encoder.registry import PRESETS, build_video_encoder
 
 Variant = Literal["eager", "compiled", "onnx", "eager_bf16", "compiled_bf16"]
 VARIANTS: tuple[Variant, ...] = ("eager", "compiled", "onnx", "eager_bf16", "compiled_bf16")

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from encoders.aim import AimEncoder
-from encoders.aim_weights import load_weights
-from encoders.clip_weights import read_clip_model
-from encoders.shapes import AimConfig
+from encoders.video_encoder.aim import AimEncoder
+from encoders.video_encoder.config import AimConfig
+from encoders.video_encoder.pretrained.aim_weights import load_weights
+from encoders.video_encoder.pretrained.huggingface import read_clip_model
 
 Weights = Mapping[str, Tensor]
 

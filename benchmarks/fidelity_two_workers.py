@@ -17,8 +17,8 @@ from torch.multiprocessing.spawn import spawn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from encoders.fusion import build_fusion
-from encoders.query_shapes import FusionConfig
+from encoders.query_encoder.config import FusionConfig
+from encoders.query_encoder.fusion import build_fusion
 from training.configs import LoopConfig, Stage2Config
 from training.stage2 import QueryComposer
 

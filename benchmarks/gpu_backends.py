@@ -14,11 +14,11 @@ import torch
 
 from benchmarks.gpu_steps import Measurement
 from benchmarks.harness import REPOSITORY
-from encoders.video import PRESETS, build_video_encoder
+from encoders.video_encoder.registry import PRESETS, build_video_encoder
 
 if TYPE_CHECKING:  # a bare GPU image lacks what these import
-    from encoders.backends import EncoderBackend
-    from encoders.card import BundleCard
+    from encoders.backends.base import EncoderBackend
+    from encoders.bundle.card import BundleCard
 
 _TESTS_S = 480
 
@@ -27,10 +27,10 @@ def compare_onnx_cuda(
     device: str, *, preset: str = "aim_small", num_clips: int = 64
 ) -> Measurement:
     """Export an encoder whose every weight is random, then run both backends on the device."""
-    from encoders.backends import open_backend
-    from encoders.canaries import draw_clips
-    from encoders.export import ExportConfig, export_onnx
-    from encoders.parity import compare_backends
+    from encoders.backends.registry import open_backend
+    from encoders.bundle.canaries import draw_clips
+    from encoders.export.onnx_export import ExportConfig, export_onnx
+    from encoders.export.parity import compare_backends
 
     with tempfile.TemporaryDirectory() as folder:
         bundle_dir = Path(folder) / "bundle"
@@ -56,10 +56,10 @@ def compare_tensorrt(
     device: str, *, precision: Literal["fp32", "fp16", "bf16"], preset: str = "aim_small"
 ) -> Measurement:
     """Build engines, measure their drift, open them as indexing would, and time a batch beside torch."""
-    from encoders.backends import open_backend
-    from encoders.canaries import draw_clips
-    from encoders.card import read_card
-    from encoders.export_command import ExportCommand, run_export
+    from encoders.backends.registry import open_backend
+    from encoders.bundle.canaries import draw_clips
+    from encoders.bundle.card import read_card
+    from encoders.commands.export import ExportCommand, run_export
 
     with tempfile.TemporaryDirectory() as folder:
         bundle_dir = Path(folder) / "bundle"
@@ -98,7 +98,7 @@ def compare_tensorrt(
 
 def save_random_bundle(bundle_dir: Path, preset: str) -> "BundleCard":
     """A bundle of a preset whose every weight is random: a new adapter is zero and would hide what it does."""
-    from encoders.bundle import save_bundle
+    from encoders.bundle.folder import save_bundle
 
     torch.manual_seed(0)
     encoder = build_video_encoder(PRESETS[preset])
@@ -145,8 +145,9 @@ def compare_decoders(video: Path, device: str) -> Measurement:
 
     Both see the same decoded YUV; what may differ is how chroma is interpolated and rounded on the way to RGB.
     """
-    from encoders.decode import Span, decode_clips
-    from encoders.sampling import SamplingConfig
+    from encoders.decoding.decode import decode_clips
+    from encoders.media.frame_index import Span
+    from encoders.media.sampling import SamplingConfig
 
     spans = [Span(start_s=0, end_s=None), Span(start_s=0.4, end_s=1.2), Span(start_s=1, end_s=None)]
     sampling = SamplingConfig(num_frames=12, frame_size=None)

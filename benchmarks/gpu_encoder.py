@@ -11,8 +11,8 @@ import torch
 
 from benchmarks.gpu_steps import Measurement
 from benchmarks.harness import Ceiling, Samples, summarize_samples
-from encoders.shapes import AimConfig
-from encoders.video import PRESETS, build_video_encoder
+from encoders.video_encoder.config import AimConfig
+from encoders.video_encoder.registry import PRESETS, build_video_encoder
 
 BATCH_SIZES = (1, 4, 16, 32, 64, 128)
 

@@ -17,12 +17,13 @@ import torch
 from benchmarks.gpu_backends import save_random_bundle
 from benchmarks.gpu_steps import Measurement
 from benchmarks.harness import Ceiling
-from encoders.backends import open_backend
-from encoders.canaries import draw_clips
-from encoders.card import read_card
+from encoders.backends.registry import open_backend
+from encoders.bundle.canaries import draw_clips
+from encoders.bundle.card import read_card
 from encoders.clips import Clip
-from encoders.decode import DecodeRequest, Span
-from encoders.isolate import decoder_for
+from encoders.decoding.isolated import decoder_for
+from encoders.decoding.request import DecodeRequest
+from encoders.media.frame_index import Span
 
 _BATCH = 64
 
@@ -81,8 +82,8 @@ def measure_index(
 
 def _export(bundle_dir: Path, device: str) -> str:
     """Add what the device runs best; the name of the backend."""
-    from encoders.export import ExportConfig, export_onnx
-    from encoders.export_command import ExportCommand, run_export
+    from encoders.commands.export import ExportCommand, run_export
+    from encoders.export.onnx_export import ExportConfig, export_onnx
 
     if device == "cpu":
         export_onnx(ExportConfig(bundle_dir=bundle_dir, num_clips=4))
@@ -112,7 +113,7 @@ def _decode_rate(bundle_dir: Path, clips: Sequence[Clip], device: str, num_proce
     ]
 
     def work(part: Sequence[DecodeRequest]) -> tuple[int, float, float]:
-        decoder = decoder_for(device, decode_function="encoders.decode_device:iter_device_spans")
+        decoder = decoder_for(device, decode_function="encoders.decoding.device:iter_device_spans")
         with closing(decoder):
             list(decoder.iter_spans(part[0]))  # the first one loads the libraries
             started = time.perf_counter()

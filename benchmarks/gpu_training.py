@@ -18,15 +18,16 @@ from torch import Tensor
 from benchmarks.gpu_steps import Measurement
 from benchmarks.harness import summarize_samples
 from encoders.clips import Clip
-from encoders.fusion import build_fusion
-from encoders.query_shapes import FusionConfig
-from encoders.shapes import VideoEncoderConfig
-from encoders.video import PRESETS
+from encoders.query_encoder.config import FusionConfig
+from encoders.query_encoder.fusion import build_fusion
+from encoders.video_encoder.config import VideoEncoderConfig
+from encoders.video_encoder.registry import PRESETS
 from training.annotations.triplet_table import Triplet
 from training.configs import LoopConfig, Stage1Config, Stage2Config
 from training.loop import Batch, World, fit
 from training.stage1 import Stage1Task, build_classifier
-from training.stage2 import QueryComposer, Stage2Task, TextTable
+from training.stage2 import QueryComposer, Stage2Task
+from training.texts import TextTable
 
 LABELS = ("101b", "105b", "205b", "305c")
 # The loss must come down to this share of where it began.

@@ -24,10 +24,10 @@ from benchmarks.index_growth import measure_growth, measure_write
 from benchmarks.index_peers import missing_peers
 from cluster.processes import end_leftovers, recorded_descendants
 from cluster.storage import write_atomic
-from encoders.aim import AimConfig
-from encoders.bundle import save_bundle
-from encoders.export import ExportConfig, export_onnx
-from encoders.video import PRESETS, build_video_encoder
+from encoders.bundle.folder import save_bundle
+from encoders.export.onnx_export import ExportConfig, export_onnx
+from encoders.video_encoder.config import AimConfig
+from encoders.video_encoder.registry import PRESETS, build_video_encoder
 
 Part = Literal["decode", "flow", "growth", "write"]
 _GROWTH_ENCODER = AimConfig(

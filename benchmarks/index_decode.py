@@ -14,9 +14,10 @@ import numpy as np
 from benchmarks.dives.video import write_video
 from benchmarks.harness import summarize_samples
 from benchmarks.index_peers import Plan, available_peers, decode_planned_packets
-from encoders.decode import DecodeRequest, Span, iter_spans
-from encoders.last_index import forget_index
-from encoders.sampling import Resize, SamplingConfig, sample_positions
+from encoders.decoding.decode import iter_spans
+from encoders.decoding.request import DecodeRequest
+from encoders.media.frame_index import Span, forget_index
+from encoders.media.sampling import Resize, SamplingConfig, sample_positions
 
 _FPS = 25
 _NUM_FRAMES, _SIZE = 12, 224

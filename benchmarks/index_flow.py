@@ -14,11 +14,13 @@ import numpy as np
 
 from benchmarks.dives.video import write_video
 from benchmarks.index_decode import moving_pictures
-from encoders.backends import open_backend
-from encoders.card import read_card
+from encoders.backends.registry import open_backend
+from encoders.bundle.card import read_card
 from encoders.clips import Clip, write_clips
-from encoders.decode import Span, decode_clips
-from encoders.stages import DecodeStage, EmbedStage
+from encoders.decoding.decode import decode_clips
+from encoders.media.frame_index import Span
+from encoders.stages.decode_stage import DecodeStage
+from encoders.stages.embed_stage import EmbedStage
 from indexing.milvus import ClipCollection, open_collection
 from indexing.summary import SUMMARY
 from indexing.write import collection_row

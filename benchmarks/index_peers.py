@@ -17,7 +17,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from PIL import Image
 
-from encoders.sampling import Resize
+from encoders.media.sampling import Resize
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from benchmarks.dives.pose import render_clip
-from encoders.frame_image import resize_frame
+from encoders.decoding.pixels import resize_frame
 from training.annotations.dive_numbers import DIVE_CLASSES, parse_dive_number
 
 DIFFICULTIES = ("open", "full")

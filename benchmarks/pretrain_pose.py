@@ -25,9 +25,9 @@ from benchmarks.dives.pose import MIRROR_ORDER, MIRROR_SIGN, POSE_COLUMNS
 from benchmarks.harness import capture_environment
 from benchmarks.posed_frames import PosedFrames, PosedPool, progress_bar, render_pool
 from cluster.storage import write_atomic
-from encoders.pose_image import WEIGHTS_FOLDER, PoseImage
-from encoders.preprocessing import normalize_pixels
-from encoders.shapes import POSE_PREPROCESSING, PoseImageConfig, Preprocessing
+from encoders.video_encoder.base import normalize_pixels
+from encoders.video_encoder.config import POSE_PREPROCESSING, PoseImageConfig, Preprocessing
+from encoders.video_encoder.pose_image import WEIGHTS_FOLDER, PoseImage
 
 _HELD_OUT_FIRST_INDEX = 10_000_000
 _GROUPS = ("front", "axis", "cos", "dry_share", "joints")

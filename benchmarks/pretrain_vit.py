@@ -32,9 +32,9 @@ from benchmarks.pretrain_pose import (
     train_pose,
 )
 from cluster.storage import write_atomic
-from encoders.aim import AIM_PRESETS
-from encoders.preprocessing import normalize_pixels
-from encoders.shapes import AimConfig, PoseImageConfig, Preprocessing
+from encoders.video_encoder.aim import AIM_PRESETS
+from encoders.video_encoder.base import normalize_pixels
+from encoders.video_encoder.config import AimConfig, PoseImageConfig, Preprocessing
 
 
 class PosedTransformer(nn.Module):

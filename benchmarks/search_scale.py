@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from cluster.storage import write_atomic
-from encoders.card import read_card
+from encoders.bundle.card import read_card
 from indexing.milvus import ClipCollection
 from indexing.milvus_index import HnswIndex, build_index
 
@@ -64,18 +64,18 @@ def clip_id(number: int) -> str:
 
 def make_bundle(folder: Path, *, widths: str) -> Path:
     """A bundle of the archive's width with the packaged text encoder; the rest is untrained, which costs the same time."""
-    from encoders.bundle import save_bundle
-    from encoders.export import ExportConfig, export_onnx
+    from encoders.bundle.folder import save_bundle
+    from encoders.export.onnx_export import ExportConfig, export_onnx
 
     if not (folder / "card.json").exists():
         import torch
         from torch import nn
 
-        from encoders.fusion import FUSION_WIDTHS, build_fusion
-        from encoders.query_shapes import FusionConfig
-        from encoders.shapes import FrameTemporalConfig
-        from encoders.text import open_text_encoder
-        from encoders.video import build_video_encoder
+        from encoders.query_encoder.config import FusionConfig
+        from encoders.query_encoder.fusion import FUSION_WIDTHS, build_fusion
+        from encoders.query_encoder.text_encoder import open_text_encoder
+        from encoders.video_encoder.config import FrameTemporalConfig
+        from encoders.video_encoder.registry import build_video_encoder
 
         torch.manual_seed(0)
         video = build_video_encoder(FrameTemporalConfig(num_frames=4, embedding_dim=DIM, depth=1))

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 
 from cluster.storage import write_atomic
-from encoders.bundle import Bundle, load_bundle
+from encoders.bundle.folder import Bundle, load_bundle
 from encoders.clips import Clip, read_clips
-from encoders.frame_temporal import FrameTemporalEncoder
+from encoders.media.sampling import sample_positions
 from encoders.metrics import bootstrap_interval
-from encoders.sampling import sample_positions
-from encoders.shapes import FrameTemporalConfig, video_config_from_dict
+from encoders.video_encoder.config import FrameTemporalConfig, video_config_from_dict
+from encoders.video_encoder.frame_temporal import FrameTemporalEncoder
 from training.configs import AugmentConfig, LaunchSettings, LoopConfig, Stage1Config
 from training.frame_vectors import FrameVectors, keep_frame_vectors, read_frame_vectors
 from training.stage1 import Stage1Factory

@@ -23,8 +23,8 @@ from benchmarks.harness import Ceiling, Samples, summarize_samples, write_record
 from benchmarks.learnable_data import LearnableSize, make_learnable_data
 from benchmarks.watched_task import WatchedTask
 from encoders.clips import read_clips, write_clips
-from encoders.fusion import build_fusion
-from encoders.query_shapes import FusionConfig
+from encoders.query_encoder.config import FusionConfig
+from encoders.query_encoder.fusion import build_fusion
 from training.configs import LaunchSettings, Stage1Config, Stage2Config
 from training.frame_vectors import keep_frame_vectors
 from training.loop import World, fit

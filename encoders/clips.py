@@ -15,7 +15,7 @@ from uuid import uuid4
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from encoders.tables import read_table
+from encoders.files import read_table
 
 CLIPS_SCHEMA = pa.schema(
     [

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from encoders.canaries import MIN_CANARY_COSINE, NUM_CANARIES
+from encoders.bundle.canaries import MIN_CANARY_COSINE, NUM_CANARIES
 from indexing.milvus import ClipCollection
 from indexing.milvus_quote import quoted
 

@@ -130,7 +130,7 @@ def show_comparison(config: CompareConfig) -> int:
 
 def promote(config: PromoteConfig) -> int:
     """One swap."""
-    from encoders.card import read_card
+    from encoders.bundle.card import read_card
 
     encoder_id = read_card(config.bundle_dir).encoder_id
     with open_catalog(config.milvus_uri) as catalog:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.retry import retry
-from encoders.media import DecodeError, path_of
+from encoders.media.container import path_of
+from encoders.media.errors import DecodeError
 from indexing.sources import SourceError, SourceGoneError, is_remote, read_remote, stat_remote
 
 _CHUNK_BYTES = 1 << 20

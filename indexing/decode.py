@@ -8,11 +8,13 @@ from functools import partial
 from itertools import chain, islice
 from typing import Any
 
-from encoders.canaries import draw_canaries
-from encoders.media import DecodeError, DecodeSetupError, path_of
-from encoders.sampling import SamplingConfig
-from encoders.stage_vectors import VectorStage
-from encoders.stages import ClipStage, DecodeStage, clip_rows_of
+from encoders.bundle.canaries import draw_canaries
+from encoders.media.container import path_of
+from encoders.media.errors import DecodeError, DecodeSetupError
+from encoders.media.sampling import SamplingConfig
+from encoders.stages.base import ClipStage, clip_rows_of
+from encoders.stages.decode_embed_stage import VectorStage
+from encoders.stages.decode_stage import DecodeStage
 from indexing.canary_rows import canary_number
 from indexing.content import hash_file
 from indexing.fetch import FetchCache, FetchOptions, stamp_of_row

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from encoders.canaries import prove_encoder, worker_clock
-from encoders.stages import EmbedStage
+from encoders.bundle.canaries import prove_encoder, worker_clock
+from encoders.stages.embed_stage import EmbedStage
 
 
 class CheckedEmbedStage(EmbedStage):

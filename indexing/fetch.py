@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.retry import retry
-from encoders.media import DecodeError
+from encoders.media.errors import DecodeError
 from indexing.sources import (
     RemoteStamp,
     SourceError,

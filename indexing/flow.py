@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from cluster.dataflow import stream_dataflow
-from encoders.canaries import read_canaries
-from encoders.card import BundleCard
+from encoders.bundle.canaries import read_canaries
+from encoders.bundle.card import BundleCard
 from encoders.clips import Clip, write_clips
 from indexing.bulk import BulkImport, rows_per_part
 from indexing.canary_rows import (

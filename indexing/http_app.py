@@ -15,7 +15,7 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
-from encoders.media import MediaLimits
+from encoders.media.container import MediaLimits
 from indexing.http_clips import PROBLEMS, State, add_clips, asked_of_milvus
 from indexing.http_engine import EngineConfig
 from indexing.http_guard import Guard, Limits, ProblemError, problem_body

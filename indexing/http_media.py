@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from threading import Lock
 
-from encoders.decode import DecodeError
-from encoders.isolate import IsolatedDecoder
-from encoders.media import open_local, sniff_container
-from encoders.trim import trim_video
+from encoders.decoding.isolated import IsolatedDecoder
+from encoders.decoding.trim import trim_video
+from encoders.media.container import open_local, sniff_container
+from encoders.media.errors import DecodeError
 from indexing.http_guard import ProblemError
 from indexing.search_types import ClipPlace
 from indexing.sheet import SheetStyle, film_strip

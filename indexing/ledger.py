@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.storage import write_atomic
-from encoders.stages import DeadLetter
+from encoders.stages.base import DeadLetter
 from indexing.content import Content, FileStamp
 
 _OUTCOMES = "outcomes.jsonl"

@@ -6,8 +6,8 @@ from typing import get_args
 import numpy as np
 
 from encoders.clips import Clip
-from encoders.decode import DecodeReason
-from encoders.stages import DeadLetter
+from encoders.media.errors import DecodeReason
+from encoders.stages.base import DeadLetter
 from indexing.compare import Comparison
 from indexing.ledger import Ledger, Outcome
 from indexing.plan import PlannedClip

@@ -16,8 +16,8 @@ from rich.console import Console
 from cluster.processes import end_leftovers, recorded_descendants
 from cluster.ray_session import RaySession, ray_session
 from cluster.storage import require_shared
-from encoders.canaries import read_canaries
-from encoders.card import BundleCard, read_card
+from encoders.bundle.canaries import read_canaries
+from encoders.bundle.card import BundleCard, read_card
 from indexing.archive import list_archive
 from indexing.bulk import finish_earlier_import
 from indexing.canary_rows import RowMixUpError

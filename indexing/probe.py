@@ -11,7 +11,8 @@ from typing import Any, Literal
 import numpy as np
 
 from encoders.metrics import average_precision_at_k, bootstrap_interval, recall_at_k
-from indexing.search import ComposedQuery, SearchClient
+from indexing.search import SearchClient
+from indexing.search_types import ComposedQuery
 
 MAP_AT = (5, 10, 25, 50)
 RECALL_AT = (1, 5, 10, 50)
@@ -78,7 +79,7 @@ class ProbeReport:
 
 def read_probes(path: Path, *, split: str, num_queries: int) -> list[Probe]:
     """Evenly drawn triplets of a split; ValueError where it has none."""
-    from encoders.tables import read_table
+    from encoders.files import read_table
 
     columns = ["query_clip_id", "edit_text", "target_clip_ids", "split"]
     rows = read_table(path, columns).to_pylist()

@@ -137,7 +137,7 @@ def measure(client: Any, triplets: Sequence[dict[str, Any]], *, split: str) -> V
 def calibrate(config: CalibrateConfig) -> AbstainThreshold:
     """Fit on one split, measure on the other, write the file."""
     from cluster.storage import write_atomic
-    from encoders.tables import read_table
+    from encoders.files import read_table
     from indexing.search import SearchClient
 
     columns = ["query_clip_id", "edit_text", "target_label", "split"]

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from encoders.bundle import HEAD_WEIGHTS
-from encoders.card import BundleCard, check_file
+from encoders.bundle.card import BundleCard, check_file
+from encoders.bundle.folder import HEAD_WEIGHTS
 from indexing.search_types import Change
 
 _SCALES = np.geomspace(1.0, 256.0, 49)

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from encoders.backend_onnx import QUERY_GRAPH
-from encoders.backends import EncoderBackend, check_queries
-from encoders.card import BundleCard, check_file
+from encoders.backends.base import EncoderBackend, check_queries
+from encoders.backends.onnx_backend import QUERY_GRAPH
+from encoders.bundle.card import BundleCard, check_file
 
 NUM_CACHED_TEXTS = 10_000
 # The weights that read the text vector, by kind of fusion.
@@ -97,7 +97,7 @@ class QueryEncoder:
         import onnx
         import onnxruntime
 
-        from encoders.text import tokenizer_from_json
+        from encoders.query_encoder.text_encoder import tokenizer_from_json
 
         text_config, fusion_config = self.card.text, self.card.fusion
         if text_config is None or fusion_config is None:

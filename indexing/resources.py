@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import Literal
 
 from cluster.ray_session import RaySession
-from encoders.sampling import SamplingConfig
+from encoders.media.sampling import SamplingConfig
 
 DecodeChoice = Literal["auto", "pyav", "dali"]
 DeviceChoice = Literal["auto", "cpu", "cuda"]

@@ -12,10 +12,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from encoders.backends import open_backend
-from encoders.card import read_card
-from encoders.decode import DecodeError, DecodeRequest, MediaLimits, Span
-from encoders.isolate import IsolatedDecoder
+from encoders.backends.registry import open_backend
+from encoders.bundle.card import read_card
+from encoders.decoding.isolated import IsolatedDecoder
+from encoders.decoding.request import DecodeRequest
+from encoders.media.container import MediaLimits
+from encoders.media.errors import DecodeError
+from encoders.media.frame_index import Span
 from indexing.milvus import VideoSpan, open_collection
 from indexing.milvus_calls import QUERYING, Asking
 from indexing.milvus_schema import ROW_FIELDS

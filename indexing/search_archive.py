@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from encoders.card import BundleCard
+from encoders.bundle.card import BundleCard
 from indexing.milvus import ClipCollection
 from indexing.milvus_schema import ROW_FIELDS
 from indexing.query_attributes import AttributeReader, attributes_of_labels, open_attribute_reader

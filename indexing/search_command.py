@@ -11,9 +11,10 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from encoders.card import read_card
+from encoders.bundle.card import read_card
 from indexing.query_abstain import read_threshold
-from indexing.search import SearchClient, SearchOptions, SearchResult
+from indexing.search import SearchClient, SearchOptions
+from indexing.search_types import SearchResult
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from indexing.search import ComposedQuery, SearchClient, SearchResult
+from indexing.search import SearchClient
 from indexing.search_command import answer_table, open_client, parse_filters
+from indexing.search_types import ComposedQuery, SearchResult
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,7 +16,7 @@ from typing import Any
 
 from cluster.network import free_port, require_free_port
 from cluster.ray_session import ray_session
-from encoders.card import BundleCard, read_card
+from encoders.bundle.card import BundleCard, read_card
 from indexing.http_engine import EngineConfig
 from indexing.http_guard import Limits
 from indexing.milvus import open_collection

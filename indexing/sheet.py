@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from encoders.decode import DecodeError, DecodeRequest, Span
-from encoders.isolate import IsolatedDecoder
-from encoders.sampling import SamplingConfig
-from indexing.search import DECODE_DEADLINE_S, ClipPlace, Hit, SearchResult
+from encoders.decoding.isolated import IsolatedDecoder
+from encoders.decoding.request import DecodeRequest
+from encoders.media.errors import DecodeError
+from encoders.media.frame_index import Span
+from encoders.media.sampling import SamplingConfig
+from indexing.search import DECODE_DEADLINE_S
+from indexing.search_types import ClipPlace, Hit, SearchResult
 
 _PAPER = (250, 250, 248)
 _INK = (24, 28, 34)

@@ -11,11 +11,12 @@ from typing import Literal
 
 import numpy as np
 
-from encoders.decode import DecodedSpan, DecodeRequest, Span
-from encoders.isolate import IsolatedDecoder
-from encoders.media import DecodeError
-from encoders.sampling import SamplingConfig
-from encoders.timeline import TIMELINE
+from encoders.decoding.decode import TIMELINE
+from encoders.decoding.isolated import IsolatedDecoder
+from encoders.decoding.request import DecodedSpan, DecodeRequest
+from encoders.media.errors import DecodeError
+from encoders.media.frame_index import Span
+from encoders.media.sampling import SamplingConfig
 from indexing.content import Content, FileStamp
 from indexing.fetch import FetchCache, FetchOptions
 from indexing.shots import ShotSettings, find_cuts

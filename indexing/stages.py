@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from cluster.dataflow import Stage
-from encoders.card import BundleCard
-from encoders.encode_request import EncodeRequest
+from encoders.bundle.card import BundleCard
+from encoders.stages.encode_request import EncodeRequest
 from indexing.config import IndexConfig
 from indexing.decode import ArchiveDecodeStage, ArchiveVectorStage
 from indexing.embed import CheckedEmbedStage

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cluster.storage import write_atomic
-from encoders.stages import DeadLetter
+from encoders.stages.base import DeadLetter
 from indexing.sources import public_uri
 from indexing.speed import StageSpeed
 

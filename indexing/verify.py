@@ -10,7 +10,7 @@ from typing import Any
 
 import tyro
 
-from encoders.card import read_card
+from encoders.bundle.card import read_card
 from indexing.archive import list_archive
 from indexing.compare import Comparison, compare
 from indexing.config import CONFIG, IndexConfig, read_config

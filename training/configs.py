@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from encoders.sampling import Resize
-from encoders.shapes import VideoEncoderConfig
+from encoders.media.sampling import Resize
+from encoders.video_encoder.config import VideoEncoderConfig
 
 Precision = Literal["auto", "fp32", "bf16"]
 

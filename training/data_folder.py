@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.storage import write_atomic
-from encoders.stages import DeadLetter
-from encoders.tables import read_table
+from encoders.files import read_table
+from encoders.stages.base import DeadLetter
 from training.annotations.import_embeddings import ImportEmbeddingsConfig, import_embeddings
 from training.annotations.source_rows import Problems
 from training.annotations.tfcovr_files import TfcovrFiles, read_tfcovr

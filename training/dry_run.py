@@ -15,7 +15,7 @@ import psutil
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from encoders.frame_temporal import FrameTemporalEncoder
+from encoders.video_encoder.frame_temporal import FrameTemporalEncoder
 from training.configs import GpuGuess, Stage1Config
 from training.optimizer import build_optimizer
 from training.recompute import recompute_blocks

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from encoders.clips import Clip
-from encoders.tables import read_table
+from encoders.files import read_table
 from training.annotations.triplet_table import Triplet
 
 _MAX_LENGTH_ERROR = 1e-2

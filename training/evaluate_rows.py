@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from encoders.bundle import TEXT_ARCHITECTURE, TEXT_WEIGHTS, TOKENIZER, Bundle, load_bundle
+from encoders.bundle.folder import TEXT_ARCHITECTURE, TEXT_WEIGHTS, TOKENIZER, Bundle, load_bundle
 from training.configs import LaunchSettings, LoopConfig, Stage2Config
 from training.evaluate_problem import RetrievalProblem
 from training.run_folder import BUNDLE, CONFIG, RESULT, hash_file

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from encoders.clips import Clip
-from encoders.stages import DecodeStage
+from encoders.stages.decode_stage import DecodeStage
 
 Row = dict[str, Any]
 

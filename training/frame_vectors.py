@@ -19,10 +19,14 @@ from torch import Tensor
 
 from cluster.storage import write_atomic
 from encoders.clips import Clip
-from encoders.sampling import Resize, SamplingConfig, sampling_to_dict
-from encoders.shapes import VideoEncoderConfig, video_config_from_dict, video_config_to_dict
-from encoders.stages import DeadLetter
-from encoders.video import build_video_encoder
+from encoders.media.sampling import Resize, SamplingConfig, sampling_to_dict
+from encoders.stages.base import DeadLetter
+from encoders.video_encoder.config import (
+    VideoEncoderConfig,
+    video_config_from_dict,
+    video_config_to_dict,
+)
+from encoders.video_encoder.registry import build_video_encoder
 from training.configs import LaunchSettings
 from training.flow import FlowPlan, run_flow
 from training.progress import progress_bar

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from encoders.video_base import VideoEncoder
+from encoders.video_encoder.base import VideoEncoder
 from training.configs import LoopConfig
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from encoders.shapes import FrameTemporalConfig
-from encoders.video import PRESETS
+from encoders.video_encoder.config import FrameTemporalConfig
+from encoders.video_encoder.registry import PRESETS
 from training.configs import AugmentConfig, LoopConfig, Stage1Config, Stage2Config
 
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from encoders.aim import AimEncoder
-from encoders.video_base import VideoEncoder
+from encoders.video_encoder.aim import AimEncoder
+from encoders.video_encoder.base import VideoEncoder
 
 
 def recompute_blocks(encoder: VideoEncoder) -> None:

@@ -16,15 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from cluster.storage import write_atomic
-from encoders.aim import AimEncoder
-from encoders.aim_weights import load_weights
+from encoders.bundle.importer import open_weights
 from encoders.clips import Clip, read_clips
-from encoders.decode import DecodeBackendKind
-from encoders.frame_temporal import FrameTemporalEncoder, load_pretrained_image
-from encoders.import_weights import open_weights
-from encoders.shapes import VideoEncoderConfig
-from encoders.video import build_video_encoder
-from encoders.video_base import VideoEncoder
+from encoders.media.container import DecodeBackendKind
+from encoders.video_encoder.aim import AimEncoder
+from encoders.video_encoder.base import VideoEncoder
+from encoders.video_encoder.config import VideoEncoderConfig
+from encoders.video_encoder.frame_temporal import FrameTemporalEncoder, load_pretrained_image
+from encoders.video_encoder.pretrained.aim_weights import load_weights
+from encoders.video_encoder.registry import build_video_encoder
 from training.configs import Stage1Config
 from training.frame_vectors import VectorSource, read_frame_vectors
 from training.loop import TaskFactory, World

@@ -23,9 +23,13 @@ from torch.nn import functional as F
 
 from cluster.storage import write_atomic
 from encoders.clips import Clip
-from encoders.decode import DecodeBackendKind, DecodedClips, DecodeError, DecodeRequest, Span
-from encoders.isolate import IsolatedDecoder, decoder_for
-from encoders.sampling import Resize, SamplingConfig, sample_positions
+from encoders.decoding.decode import DecodedClips
+from encoders.decoding.isolated import IsolatedDecoder, decoder_for
+from encoders.decoding.request import DecodeRequest
+from encoders.media.container import DecodeBackendKind
+from encoders.media.errors import DecodeError
+from encoders.media.frame_index import Span
+from encoders.media.sampling import Resize, SamplingConfig, sample_positions
 from training.configs import AugmentConfig
 from training.frame_vectors import FrameVectors
 

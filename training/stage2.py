@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from encoders.fusion import Fusion, build_fusion
 from encoders.metrics import average_precision_at_k
-from encoders.query_shapes import FusionConfig
-from encoders.text import TextEncoder, open_text_encoder
+from encoders.query_encoder.config import FusionConfig
+from encoders.query_encoder.fusion import Fusion, build_fusion
+from encoders.query_encoder.text_encoder import TextEncoder, open_text_encoder
 from training.annotations.triplet_table import Triplet, read_triplets
 from training.configs import Stage2Config
 from training.evaluate_problem import read_unit_vectors

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.storage import write_atomic
-from encoders.stages import DeadLetter
-from encoders.tables import read_table
+from encoders.files import read_table
+from encoders.stages.base import DeadLetter
 
 _DEAD_SCHEMA = pa.schema([(name, pa.string()) for name in DeadLetter.__slots__])
 

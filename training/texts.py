@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cluster.storage import write_atomic
-from encoders.text import TextEncoder
+from encoders.query_encoder.text_encoder import TextEncoder
 
 _TEXTS_PER_BATCH = 64
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from encoders.bundle import save_bundle
+from encoders.bundle.folder import save_bundle
 from encoders.clips import read_clips
-from encoders.sampling import SamplingConfig
+from encoders.media.sampling import SamplingConfig
 from training.configs import LaunchSettings, Stage1Config
 from training.frame_vectors import keep_frame_vectors
 from training.loop import load_trained

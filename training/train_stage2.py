@@ -8,10 +8,10 @@ from typing import Any
 import safetensors.torch
 
 from cluster.storage import write_atomic
-from encoders.bundle import load_bundle, save_bundle
-from encoders.card import BundleCard, read_card
+from encoders.bundle.card import BundleCard, read_card
+from encoders.bundle.folder import load_bundle, save_bundle
 from encoders.clips import read_clips
-from encoders.text import TextEncoder
+from encoders.query_encoder.text_encoder import TextEncoder
 from training.annotations.triplet_table import read_triplets
 from training.configs import LaunchSettings, Stage2Config
 from training.evaluate_problem import vector_width

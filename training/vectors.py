@@ -17,9 +17,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from encoders.card import read_card
+from encoders.bundle.card import read_card
 from encoders.clips import Clip, read_clips
-from encoders.stages import DeadLetter, EmbedStage
+from encoders.stages.base import DeadLetter
+from encoders.stages.embed_stage import EmbedStage
 from training.configs import LaunchSettings
 from training.flow import FlowPlan, run_flow
 from training.frame_vectors import clip_fingerprint

@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from encoders.card import CARD_NAME
-from encoders.clip_like import ClipLike, FrameAverageStage, image_size_of
+from encoders.bundle.card import CARD_NAME
 from encoders.clips import Clip, read_clips
-from encoders.sampling import SamplingConfig
+from encoders.media.sampling import SamplingConfig
 from training.annotations.triplet_table import read_triplets
 from training.configs import LaunchSettings
 from training.evaluate_data import METRICS_FILE, measure_rows, write_metrics
 from training.evaluate_problem import RetrievalProblem, pose_problem, read_unit_vectors
 from training.evaluate_table import rows_table
+from training.evaluation.clip_baseline import ClipLike, FrameAverageStage, image_size_of
 from training.flow import FlowPlan, run_flow
 from training.paper_table import describe_data, our_rows, paper_table, wide_console
 from training.progress import progress_bar

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import dive_study
 from benchmarks.dives.archive import ArchiveConfig, write_archive
-from encoders.shapes import AimConfig
+from encoders.video_encoder.config import AimConfig
 
 
 def test_aim_is_measured_in_order_and_shuffled(tmp_path):

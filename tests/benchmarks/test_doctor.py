@@ -94,7 +94,7 @@ def test_the_table_shows_brackets_of_extras_as_they_are_typed(width: int) -> Non
 
 def test_a_decoder_that_does_not_load_is_a_line_with_its_cure(monkeypatch) -> None:
     monkeypatch.setitem(doctor_codecs._FILES, "encoders.no_such_decoder", ("DALI", "dali"))
-    monkeypatch.delitem(doctor_codecs._FILES, "encoders.decode_dali")
+    monkeypatch.delitem(doctor_codecs._FILES, "encoders.decoding.dali_video")
     decodes, writes, broken = find_codecs(has_gpu=False)
     assert decodes["is_ok"]
     assert "h264" in decodes["detail"]

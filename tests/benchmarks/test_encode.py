@@ -9,7 +9,7 @@ from benchmarks import encode
 from benchmarks.encode import EncodeConfig, EncodeFigures, count_gflop, main, measure_encoder
 from benchmarks.gpu_encoder import count_aim_flops
 from benchmarks.harness import Samples
-from encoders.shapes import AimConfig
+from encoders.video_encoder.config import AimConfig
 
 TINY = AimConfig(num_frames=3, image_size=16, patch_size=8, width=12, depth=1, num_heads=2)
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from benchmarks.fidelity_encoder import AIM_SHAPES, aim_max_abs_error, clip_max_abs_error
-from encoders import aim, clip_weights
+from encoders.video_encoder import aim
+from encoders.video_encoder.pretrained import huggingface
 
 
 def test_both_errors_are_those_of_float64():
@@ -50,7 +51,7 @@ def _with_weights_before(monkeypatch, broken_forward):
 
 
 def test_swapped_query_and_key_weights_are_noticed(monkeypatch):
-    real = clip_weights._renamed
+    real = huggingface._renamed
 
     def swapped(found, *, depth):
         weights, used = real(found, depth=depth)
@@ -59,5 +60,5 @@ def test_swapped_query_and_key_weights_are_noticed(monkeypatch):
         weights[name] = torch.cat([value, key, query])
         return weights, used
 
-    monkeypatch.setattr(clip_weights, "_renamed", swapped)
+    monkeypatch.setattr(huggingface, "_renamed", swapped)
     assert clip_max_abs_error() > 1e-3

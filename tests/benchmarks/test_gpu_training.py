@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from benchmarks.gpu_training import Stage2Size, describe_training, train_stage1, train_stage2
-from encoders.shapes import AimConfig, FrameTemporalConfig, PoseImageConfig
-from encoders.video import PRESETS
+from encoders.video_encoder.config import AimConfig, FrameTemporalConfig, PoseImageConfig
+from encoders.video_encoder.registry import PRESETS
 
 CPU = torch.device("cpu")
 TINY = {

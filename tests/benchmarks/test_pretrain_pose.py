@@ -9,9 +9,9 @@ from rich.console import Console
 
 from benchmarks import posed_frames, pretrain_pose
 from benchmarks.dives.pose import MIRROR_ORDER, MIRROR_SIGN, POSE_COLUMNS
-from encoders import pose_image
-from encoders.pose_image import load_pose_image
-from encoders.shapes import POSE_PREPROCESSING, PoseImageConfig
+from encoders.video_encoder import pose_image
+from encoders.video_encoder.config import POSE_PREPROCESSING, PoseImageConfig
+from encoders.video_encoder.pose_image import load_pose_image
 
 SMALL = PoseImageConfig(image_size=16, conv_widths=(8, 8), feature_dim=16)
 QUIET = Console(quiet=True)

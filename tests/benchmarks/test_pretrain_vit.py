@@ -12,8 +12,8 @@ from transformers import CLIPVisionModel
 from benchmarks import pretrain_pose, pretrain_vit
 from benchmarks.dives.pose import MIRROR_SIGN, POSE_COLUMNS
 from benchmarks.posed_frames import PosedFrames
-from encoders.aim import AIM_PRESETS
-from encoders.shapes import PoseImageConfig
+from encoders.video_encoder.aim import AIM_PRESETS
+from encoders.video_encoder.config import PoseImageConfig
 from training.recipes import RECIPES
 from training.stage1 import build_encoder
 

@@ -12,8 +12,8 @@ from benchmarks.training_speed import (
     _stage2_task,
     measure_stage2,
 )
-from encoders.fusion import build_fusion
-from encoders.query_shapes import FusionConfig
+from encoders.query_encoder.config import FusionConfig
+from encoders.query_encoder.fusion import build_fusion
 
 SMALL = SpeedSize(
     stage2_steps=3, batch_size=16, vector_dim=24, text_dim=12, projection_dim=20, hidden_dim=28,

@@ -122,8 +122,8 @@ def _tiny_text():
     from tokenizers.pre_tokenizers import Whitespace
     from transformers import BertConfig, BertModel
 
-    from encoders.query_shapes import TextConfig
-    from encoders.text import TextEncoder, Tokenizer
+    from encoders.query_encoder.config import TextConfig
+    from encoders.query_encoder.text_encoder import TextEncoder, Tokenizer
 
     words = {"[PAD]": 0, "[UNK]": 1, "in": 2, "tuck": 3, "two": 4, "twists": 5, "with": 6}
     fast = FastTokenizer(WordLevel(words, unk_token="[UNK]"))
@@ -149,10 +149,10 @@ def _tiny_parts() -> dict:
     """Everything that save_bundle takes, tiny, with no weight at zero."""
     import torch
 
-    from encoders.fusion import build_fusion
-    from encoders.query_shapes import FusionConfig
-    from encoders.shapes import AimConfig
-    from encoders.video import build_video_encoder
+    from encoders.query_encoder.config import FusionConfig
+    from encoders.query_encoder.fusion import build_fusion
+    from encoders.video_encoder.config import AimConfig
+    from encoders.video_encoder.registry import build_video_encoder
 
     torch.manual_seed(0)
     config = AimConfig(num_frames=3, image_size=16, patch_size=8, width=12, depth=1, num_heads=2)
@@ -181,8 +181,8 @@ def tiny_parts():
 @pytest.fixture(scope="session")
 def exported_bundle(tmp_path_factory) -> Path:
     """A tiny bundle with its ONNX files and canaries; copy it before changing it."""
-    from encoders.bundle import save_bundle
-    from encoders.export import ExportConfig, export_onnx
+    from encoders.bundle.folder import save_bundle
+    from encoders.export.onnx_export import ExportConfig, export_onnx
 
     folder = tmp_path_factory.mktemp("exported") / "bundle"
     save_bundle(folder, **_tiny_parts())
@@ -193,9 +193,9 @@ def exported_bundle(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def exported_video_bundle(tmp_path_factory) -> Path:
     """As after stage 1: no text encoder and no fusion. Checked on five clips of the caller."""
-    from encoders.bundle import save_bundle
-    from encoders.canaries import draw_clips
-    from encoders.export import ExportConfig, export_onnx
+    from encoders.bundle.canaries import draw_clips
+    from encoders.bundle.folder import save_bundle
+    from encoders.export.onnx_export import ExportConfig, export_onnx
 
     folder = tmp_path_factory.mktemp("exported") / "video_bundle"
     card = save_bundle(folder, video=_tiny_parts()["video"])
@@ -207,8 +207,7 @@ def exported_video_bundle(tmp_path_factory) -> Path:
 @pytest.fixture
 def engine():
     """The record of an engine that was run on a GPU and came near enough."""
-    from encoders.drift import DriftReport
-    from encoders.engines import EngineRecord, EngineTarget
+    from encoders.bundle.engine_records import DriftReport, EngineRecord, EngineTarget
 
     target = EngineTarget(
         library="tensorrt", version="11.4.0", gpu="NVIDIA H200", compute_capability="SM90"

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from encoders.decode import DecodeRequest, Span, decode_clips
-from encoders.isolate import IsolatedDecoder
-from encoders.sampling import SamplingConfig
+from encoders.decoding.decode import decode_clips
+from encoders.decoding.isolated import IsolatedDecoder
+from encoders.decoding.request import DecodeRequest
+from encoders.media.frame_index import Span
+from encoders.media.sampling import SamplingConfig
 
 pytestmark = pytest.mark.needs_gpu
 

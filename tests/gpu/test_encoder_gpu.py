@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from encoders.bundle import save_bundle
-from encoders.canaries import draw_clips
-from encoders.parity import compare_backends, cosines
-from encoders.sampling import SamplingConfig
-from encoders.video import PRESETS, build_video_encoder
+from encoders.bundle.canaries import draw_clips
+from encoders.bundle.folder import save_bundle
+from encoders.export.parity import compare_backends, cosines
+from encoders.media.sampling import SamplingConfig
+from encoders.video_encoder.registry import PRESETS, build_video_encoder
 
 pytestmark = pytest.mark.needs_gpu
 
@@ -44,8 +44,8 @@ def test_onnx_runtime_on_cuda_equals_torch(encoder, frames, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         pytest.skip("onnxruntime has no CUDA provider (pip install onnxruntime-gpu)")
-    from encoders.backends import open_backend
-    from encoders.export import ExportConfig, export_onnx
+    from encoders.backends.registry import open_backend
+    from encoders.export.onnx_export import ExportConfig, export_onnx
 
     save_bundle(tmp_path / "b", video=encoder)
     export_onnx(ExportConfig(bundle_dir=tmp_path / "b", num_clips=8))

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from encoders.backends import open_backend
-from encoders.bundle import save_bundle
-from encoders.canaries import draw_clips
-from encoders.card import read_card
-from encoders.export_command import ExportCommand, run_export
-from encoders.parity import cosines
-from encoders.shapes import AimConfig
-from encoders.video import build_video_encoder
+from encoders.backends.registry import open_backend
+from encoders.bundle.canaries import draw_clips
+from encoders.bundle.card import read_card
+from encoders.bundle.folder import save_bundle
+from encoders.commands.export import ExportCommand, run_export
+from encoders.export.parity import cosines
+from encoders.video_encoder.config import AimConfig
+from encoders.video_encoder.registry import build_video_encoder
 
 pytest.importorskip("tensorrt", reason="needs tensorrt: pip install '.[gpu]'")
 pytestmark = pytest.mark.needs_gpu

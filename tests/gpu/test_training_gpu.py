@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from encoders.clips import Clip
-from encoders.fusion import build_fusion
-from encoders.query_shapes import FusionConfig
-from encoders.shapes import AimConfig
+from encoders.query_encoder.config import FusionConfig
+from encoders.query_encoder.fusion import build_fusion
+from encoders.video_encoder.config import AimConfig
 from training.annotations.triplet_table import Triplet
 from training.checkpoint import read_metrics
 from training.configs import LoopConfig, Stage1Config, Stage2Config

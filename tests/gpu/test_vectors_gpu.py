@@ -8,14 +8,15 @@ import pytest
 import torch
 
 from benchmarks.gpu_backends import save_random_bundle
-from encoders.backends import open_backend
-from encoders.decode import Span, decode_clips
-from encoders.encode_request import EncodeRequest
-from encoders.export import ExportConfig, export_onnx
-from encoders.frame_image import resize_frame
-from encoders.parity import cosines
-from encoders.resize_tensor import resize_tensor
-from encoders.stage_vectors import VectorStage
+from encoders.backends.registry import open_backend
+from encoders.decoding.decode import decode_clips
+from encoders.decoding.device import resize_tensor
+from encoders.decoding.pixels import resize_frame
+from encoders.export.onnx_export import ExportConfig, export_onnx
+from encoders.export.parity import cosines
+from encoders.media.frame_index import Span
+from encoders.stages.decode_embed_stage import VectorStage
+from encoders.stages.encode_request import EncodeRequest
 
 pytestmark = pytest.mark.needs_gpu
 NUM_CLIPS = 6

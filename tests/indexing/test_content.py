@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from encoders.media import local_path
+from encoders.media.container import local_path
 from indexing import content
 from indexing.content import Content, hash_file, read_contents
 

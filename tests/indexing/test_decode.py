@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from encoders.media import DecodeError, DecodeSetupError
+from encoders.media.errors import DecodeError, DecodeSetupError
 from indexing.content import hash_file
 from indexing.decode import _require_planned
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from encoders.stages import DeadLetter
+from encoders.stages.base import DeadLetter
 from indexing.content import Content, FileStamp
 from indexing.ledger import Ledger, Outcome, read_dead_letters, write_dead_letters
 

@@ -1,7 +1,7 @@
 import pytest
 
 from cluster.ray_session import RaySession
-from encoders.sampling import SamplingConfig
+from encoders.media.sampling import SamplingConfig
 from indexing.resources import WorkerOptions, choose_workers, clips_per_batch, videos_per_group
 
 

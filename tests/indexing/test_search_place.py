@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("encoders.backends")
+pytest.importorskip("encoders.backends.base")
 
 from indexing.search_place import parse_file
 

@@ -11,11 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from encoders.bundle import save_bundle
+from encoders.bundle.folder import save_bundle
 from encoders.clips import Clip, write_clips
-from encoders.shapes import FrameTemporalConfig
-from encoders.video import build_video_encoder
-from training.annotations.triplets import TripletConfig, build_triplets, write_triplets
+from encoders.video_encoder.config import FrameTemporalConfig
+from encoders.video_encoder.registry import build_video_encoder
+from training.annotations.triplet_table import write_triplets
+from training.annotations.triplets import TripletConfig, build_triplets
 from training.configs import LaunchSettings
 from training.evaluate import main
 from training.recipes import demo_fusion_tiny

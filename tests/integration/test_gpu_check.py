@@ -11,8 +11,8 @@ import torch
 from benchmarks.gpu_backends import compare_nvdec, compare_onnx_cuda
 from benchmarks.gpu_check import all_steps, choose_steps, main
 from benchmarks.gpu_index import measure_index
-from encoders.shapes import AimConfig
-from encoders.video import PRESETS
+from encoders.video_encoder.config import AimConfig
+from encoders.video_encoder.registry import PRESETS
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from encoders.shapes import AimConfig
+from encoders.video_encoder.config import AimConfig
 from training.configs import GpuGuess, LoopConfig, Stage1Config
 from training.dry_run import describe, dry_run
 from training.recipes import RECIPES

@@ -7,12 +7,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from encoders.bundle import load_bundle, save_bundle
-from encoders.fusion import build_fusion
-from encoders.query_shapes import FusionConfig
-from encoders.shapes import FrameTemporalConfig
-from encoders.text import open_text_encoder
-from encoders.video import build_video_encoder
+from encoders.bundle.folder import load_bundle, save_bundle
+from encoders.query_encoder.config import FusionConfig
+from encoders.query_encoder.fusion import build_fusion
+from encoders.query_encoder.text_encoder import open_text_encoder
+from encoders.video_encoder.config import FrameTemporalConfig
+from encoders.video_encoder.registry import build_video_encoder
 from training.evaluate_rows import QueryEncoder, check_encoder, check_triplets, read_stage2_config
 from training.recipes import demo_fusion_tiny, tfcovr_base
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from encoders.decode import Span, decode_clips
-from encoders.sampling import SamplingConfig
+from encoders.decoding.decode import decode_clips
+from encoders.media.frame_index import Span
+from encoders.media.sampling import SamplingConfig
 from training.annotations.frame_folders import jpeg_size, pack_frames, pack_missing_videos
 from training.annotations.source_rows import Problems
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from encoders.shapes import AimConfig
-from encoders.video import build_video_encoder
+from encoders.video_encoder.config import AimConfig
+from encoders.video_encoder.registry import build_video_encoder
 from training.configs import LoopConfig
 from training.optimizer import build_optimizer, rate_factor, set_learning_rate
 

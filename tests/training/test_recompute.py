@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from encoders.aim import AimEncoder
-from encoders.frame_temporal import FrameTemporalEncoder
-from encoders.shapes import AimConfig, FrameTemporalConfig
+from encoders.video_encoder.aim import AimEncoder
+from encoders.video_encoder.config import AimConfig, FrameTemporalConfig
+from encoders.video_encoder.frame_temporal import FrameTemporalEncoder
 from training.recompute import recompute_blocks
 
 SHAPE = AimConfig(

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from encoders.clips import Clip
-from encoders.isolate import IsolatedDecoder
-from encoders.shapes import FrameTemporalConfig
+from encoders.decoding.isolated import IsolatedDecoder
+from encoders.video_encoder.config import FrameTemporalConfig
 from training.configs import AugmentConfig
 from training.frame_vectors import FrameVectors, VectorSource
 from training.stage1_data import (
@@ -79,7 +79,7 @@ def test_loading_ahead_keeps_the_order(source, num_threads) -> None:
 CRASHING = """
 import os
 import numpy as np
-from encoders.decode import DecodedSpan
+from encoders.decoding.decode import DecodedSpan
 
 def decode(request):
     if request.video == "crash": os.abort()

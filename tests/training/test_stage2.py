@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from encoders.fusion import build_fusion
 from encoders.metrics import average_precision_at_k
-from encoders.query_shapes import FusionConfig
+from encoders.query_encoder.config import FusionConfig
+from encoders.query_encoder.fusion import build_fusion
 from training.annotations.triplet_table import Triplet
 from training.configs import LoopConfig, Stage2Config
 from training.loop import World

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from encoders.stages import DeadLetter
+from encoders.stages.base import DeadLetter
 from training import tables
 from training.tables import read_dead_ids, write_dead_letters, write_table
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from encoders.clips import Clip, read_clips
-from encoders.tables import read_table
+from encoders.files import read_table
 from training.annotations.labels import label_attributes
 from training.annotations.source_rows import Problems, Row, read_csv_rows
 

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from encoders.stages import DeadLetter
+from encoders.stages.base import DeadLetter
 from training.annotations.pickle_data import PickleReader, PickleRefusedError
 from training.annotations.pickled_tensors import read_tensor_file, tensor_builders, vector_of
 from training.tables import write_dead_letters

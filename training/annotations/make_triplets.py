@@ -17,12 +17,8 @@ from encoders.clips import Clip, read_clips, write_clips
 from training.annotations.gallery import cap_gallery
 from training.annotations.label_pairs import attributes_by_label, label_pairs
 from training.annotations.llm import LlmConfig, LlmTexts, write_texts
-from training.annotations.triplets import (
-    TripletConfig,
-    TripletReport,
-    build_triplets_with_report,
-    write_triplets,
-)
+from training.annotations.triplet_table import write_triplets
+from training.annotations.triplets import TripletConfig, TripletReport, build_triplets_with_report
 
 _EXAMPLES = """Make composed queries from labelled clips.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from encoders.tables import read_table
+from encoders.files import read_table
 from training.tables import write_table
 
 TRIPLETS_SCHEMA = pa.schema(

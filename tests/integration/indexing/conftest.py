@@ -10,13 +10,13 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import BertConfig, BertModel
 
-from encoders.bundle import save_bundle
-from encoders.export import ExportConfig, export_onnx
-from encoders.fusion import build_fusion
-from encoders.query_shapes import FusionConfig, TextConfig
-from encoders.shapes import AimConfig
-from encoders.text import TextEncoder, Tokenizer
-from encoders.video import build_video_encoder
+from encoders.bundle.folder import save_bundle
+from encoders.export.onnx_export import ExportConfig, export_onnx
+from encoders.query_encoder.config import FusionConfig, TextConfig
+from encoders.query_encoder.fusion import build_fusion
+from encoders.query_encoder.text_encoder import TextEncoder, Tokenizer
+from encoders.video_encoder.config import AimConfig
+from encoders.video_encoder.registry import build_video_encoder
 
 _HERE = Path(__file__).parent
 sys.path[:0] = [str(_HERE), str(_HERE / "faults")]  # what these tests share lies beside them

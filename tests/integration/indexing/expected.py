@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from encoders.backends import open_backend
-from encoders.card import read_card
+from encoders.backends.registry import open_backend
+from encoders.bundle.card import read_card
 from encoders.clips import read_clips
-from encoders.decode import Span, decode_clips
+from encoders.decoding.decode import decode_clips
+from encoders.media.frame_index import Span
 from indexing.content import hash_file
 from indexing.plan import clip_key
 

@@ -16,7 +16,7 @@ from pymilvus import utility
 from pymilvus.exceptions import MilvusException
 from small_videos import write_video
 
-from encoders.card import read_card
+from encoders.bundle.card import read_card
 from encoders.clips import Clip, write_clips
 from indexing import bulk, verify
 from indexing.bulk import MARKER, BulkImport, BulkImportError, finish_earlier_import

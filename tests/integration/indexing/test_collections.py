@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from encoders.backends import open_backend
+from encoders.backends.registry import open_backend
 from indexing.collections_command import main
 from indexing.milvus import open_collection
 from indexing.search import SearchClient

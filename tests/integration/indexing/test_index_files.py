@@ -14,17 +14,19 @@ import pytest
 from PIL import Image
 
 from cluster.ray_session import RaySession, ray_session
-from encoders.backends import open_backend
-from encoders.canaries import CANARY_FILE, read_canaries, write_canaries
-from encoders.card import BundleMismatchError, hash_file, read_card, sealed, write_card
+from encoders.backends.registry import open_backend
+from encoders.bundle.canaries import CANARY_FILE, read_canaries, write_canaries
+from encoders.bundle.card import BundleMismatchError, read_card, sealed, write_card
 from encoders.clips import Clip, write_clips
+from encoders.files import hash_file
 from indexing import pipeline, search_command, verify
 from indexing.config import IndexConfig
 from indexing.ledger import read_dead_letters
 from indexing.milvus import EncoderMismatchError, open_collection
 from indexing.pipeline import index_archive
 from indexing.resources import WorkerOptions
-from indexing.search import ComposedQuery, SearchClient
+from indexing.search import SearchClient
+from indexing.search_types import ComposedQuery
 from indexing.summary import IndexSummary
 
 NUM_GOOD = 5

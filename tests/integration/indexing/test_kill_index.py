@@ -12,7 +12,7 @@ import psutil
 from expected import expected_vectors
 from small_videos import write_archive
 
-from encoders.card import read_card
+from encoders.bundle.card import read_card
 from indexing import verify
 from indexing.milvus import open_collection
 

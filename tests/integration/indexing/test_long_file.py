@@ -8,10 +8,11 @@ import av
 import numpy as np
 
 from benchmarks.index_growth import index_measured
-from encoders.backends import open_backend
-from encoders.card import read_card
+from encoders.backends.registry import open_backend
+from encoders.bundle.card import read_card
 from encoders.clips import Clip, write_clips
-from encoders.decode import Span, decode_clips
+from encoders.decoding.decode import decode_clips
+from encoders.media.frame_index import Span
 from indexing.milvus import open_collection
 from indexing.summary import SUMMARY
 

@@ -11,7 +11,7 @@ from small_videos import write_video
 
 from cluster.ray_session import ray_session
 from encoders.clips import Clip, read_clips, write_clips
-from encoders.media import DecodeError
+from encoders.media.errors import DecodeError
 from indexing.archive import list_archive
 from indexing.config import IndexConfig
 from indexing.content import read_contents

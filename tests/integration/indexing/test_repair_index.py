@@ -14,7 +14,7 @@ from remote_server import serve_folder
 from small_videos import write_video
 
 from cluster.ray_session import ray_session
-from encoders.card import read_card
+from encoders.bundle.card import read_card
 from encoders.clips import Clip, write_clips
 from indexing import flow, pipeline, retry_dead, verify
 from indexing.canary_rows import RowMixUpError

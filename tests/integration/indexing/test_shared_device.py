@@ -10,9 +10,9 @@ import pytest
 from small_videos import write_video
 
 from cluster.ray_session import ray_session
-from encoders.canaries import read_canaries
-from encoders.card import read_card
-from encoders.encode_request import EncodeRequest
+from encoders.bundle.canaries import read_canaries
+from encoders.bundle.card import read_card
+from encoders.stages.encode_request import EncodeRequest
 from indexing import verify
 from indexing.config import IndexConfig
 from indexing.decode import ArchiveVectorStage

@@ -24,7 +24,7 @@ def tiny_bundle(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def archive(tmp_path_factory, tiny_bundle) -> tuple[Path, np.ndarray]:
-    from encoders.card import read_card
+    from encoders.bundle.card import read_card
 
     folder = tmp_path_factory.mktemp("archive")
     rng = np.random.default_rng(3)

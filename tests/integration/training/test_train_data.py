@@ -17,11 +17,11 @@ from transformers import (
 )
 
 from benchmarks.learnable_data import LearnableSize, make_learnable_data, write_released
-from encoders.aim import AimEncoder
-from encoders.bundle import load_bundle, save_bundle
+from encoders.bundle.folder import load_bundle, save_bundle
 from encoders.metrics import mean_average_precision_at_k
-from encoders.shapes import AimConfig
-from encoders.text import open_text_encoder
+from encoders.query_encoder.text_encoder import open_text_encoder
+from encoders.video_encoder.aim import AimEncoder
+from encoders.video_encoder.config import AimConfig
 from training.annotations.triplet_table import read_triplets
 from training.evaluate_rows import read_stage2_config
 from training.run import main

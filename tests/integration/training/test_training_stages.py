@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from encoders.backends import open_backend
-from encoders.bundle import load_bundle
+from encoders.backends.registry import open_backend
+from encoders.bundle.folder import load_bundle
 from encoders.clips import read_clips, write_clips
-from encoders.decode import Span, decode_clips
-from encoders.shapes import AimConfig
+from encoders.decoding.decode import decode_clips
+from encoders.media.frame_index import Span
+from encoders.video_encoder.config import AimConfig
 from training import frame_vectors
 from training.configs import AugmentConfig, LaunchSettings, LoopConfig, Stage1Config
 from training.evaluate_problem import read_unit_vectors

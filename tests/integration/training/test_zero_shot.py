@@ -8,10 +8,10 @@ import pytest
 import torch
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
-from encoders.aim import AimEncoder
-from encoders.bundle import save_bundle
+from encoders.bundle.folder import save_bundle
 from encoders.clips import read_clips
-from encoders.shapes import AimConfig
+from encoders.video_encoder.aim import AimEncoder
+from encoders.video_encoder.config import AimConfig
 from training.annotations.triplet_table import read_triplets
 from training.zero_shot import ZeroShotConfig, main, measure_zero_shot
 

@@ -15,7 +15,7 @@ from fault import CHILD, MOMENTS, NUM_CLIPS, NUM_VIDEOS, Fault, FaultResult
 from places import MilvusProcess, MilvusServer, Proxy, RayCluster
 from remote_server import serve_folder
 
-from encoders.card import read_card
+from encoders.bundle.card import read_card
 from encoders.clips import read_clips, write_clips
 from indexing.config import CONFIG
 from indexing.ledger import DEAD_LETTERS, read_dead_letters

@@ -11,7 +11,7 @@ import av
 from mutate import frames_decoded, mutate_file
 
 from benchmarks.dives.archive import ArchiveConfig, write_archive
-from encoders.card import read_card
+from encoders.bundle.card import read_card
 from encoders.clips import Clip, read_clips, write_clips
 from indexing.config import IndexConfig
 from indexing.ledger import read_dead_letters

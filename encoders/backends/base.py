@@ -1,0 +1,87 @@
+"""Which program runs an encoder? One table of backends; all of them take frames and texts and give unit vectors.
+
+N clips or queries, T frames, H W pixels, C channels, D clip vector.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+
+from encoders.bundle.card import BundleCard
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+BackendKind = Literal["torch", "onnx", "tensorrt"]
+BackendChoice = Literal["auto", "torch", "onnx", "tensorrt"]
+"""`auto` is resolved where the encoder runs: a GPU machine may have engines that the driver has not."""
+
+
+class EncoderBackend(Protocol):
+    """A loaded encoder, ready to run."""
+
+    card: BundleCard
+    kind: str
+    precision: str
+    """What products are computed in, and what a row says of its vector: `float32`, `float16` or `bfloat16`."""
+
+    def embed_clips(self, frames_NTHWC: np.ndarray) -> np.ndarray:
+        """uint8 frames -> unit clip vectors [N, D] float32."""
+        ...
+
+    def embed_tensor(self, frames_NTHWC: "Tensor") -> "Tensor":
+        """uint8 frames on the backend's device -> unit clip vectors [N, D] float32 there, nothing through the host's memory."""
+        ...
+
+    def embed_queries(self, clip_vectors_ND: np.ndarray, edit_texts: Sequence[str]) -> np.ndarray:
+        """Unit clip vectors and edit texts -> unit query vectors [N, D] float32."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BackendSettings:
+    """Where a backend runs."""
+
+    bundle_dir: Path
+    device: str = "cpu"
+    """`cpu`, `cuda` or `cuda:N`."""
+    num_threads: int | None = None
+    """CPU threads; None = what the backend's library takes by itself."""
+
+    def __post_init__(self) -> None:
+        kind, _, number = self.device.partition(":")
+        if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
+            raise ValueError(f"device is {self.device!r}; choose 'cpu', 'cuda' or 'cuda:N'")
+        if self.num_threads is not None and self.num_threads < 1:
+            raise ValueError(f"num_threads is {self.num_threads}; it must be None or at least 1")
+
+
+def check_clip_frames(card: BundleCard, frames_NTHWC: "np.ndarray | Tensor") -> None:
+    """ValueError for frames that the card's encoder was not made for."""
+    size = card.sampling.frame_size
+    wanted = (card.sampling.num_frames, size, size, 3)
+    dtype = str(frames_NTHWC.dtype).removeprefix("torch.")
+    if dtype != "uint8" or tuple(frames_NTHWC.shape[1:]) != wanted:
+        raise ValueError(
+            f"frames are {dtype} {tuple(frames_NTHWC.shape)}; encoder {card.encoder_id} takes uint8 [N, {', '.join(map(str, wanted))}]"
+        )
+
+
+def check_queries(
+    card: BundleCard, clip_vectors_ND: np.ndarray, edit_texts: Sequence[str]
+) -> np.ndarray:
+    """The clip vectors as float32; ValueError where they do not fit the card or the texts."""
+    if card.fusion is None:
+        raise ValueError(
+            f"bundle {card.bundle_id} has no text encoder and fusion; train stage 2 to ask composed queries"
+        )
+    wanted = (len(edit_texts), card.embedding_dim)
+    if clip_vectors_ND.shape != wanted:
+        raise ValueError(
+            f"clip vectors have shape {clip_vectors_ND.shape}; {len(edit_texts)} texts of this bundle need {wanted}"
+        )
+    return np.ascontiguousarray(clip_vectors_ND, dtype=np.float32)

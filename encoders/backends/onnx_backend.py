@@ -1,0 +1,144 @@
+"""Run an exported encoder with ONNX Runtime, on CPU or CUDA.
+
+N clips or queries, T frames, H W pixels, C channels, D clip vector, L tokens.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnxruntime
+
+from encoders.backends.base import BackendSettings, check_clip_frames, check_queries
+from encoders.bundle.card import BundleCard, BundleMismatchError, check_file, read_card
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from encoders.query_encoder.text_encoder import Tokenizer
+
+VIDEO_GRAPH = "video.onnx"
+QUERY_GRAPH = "query.onnx"
+# Clips of one call on a CPU: with 8, what passes from layer to layer leaves the cores' caches, and a clip costs up to a fifth more.
+_CPU_CLIPS = 2
+
+
+def open_session(
+    path: Path, *, device: str = "cpu", num_threads: int | None = None
+) -> onnxruntime.InferenceSession:
+    """A session on just the asked device; ValueError where ONNX Runtime would fall back to another."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors only; what matters is checked below
+    if num_threads is not None:
+        options.intra_op_num_threads = num_threads
+        options.inter_op_num_threads = 1
+        # Idle threads of one worker must not burn the cores of its neighbours.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    kind, _, number = device.partition(":")
+    if kind == "cpu":
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    wanted = "CUDAExecutionProvider"
+    available = onnxruntime.get_available_providers()
+    if wanted not in available:
+        raise ValueError(
+            f"device is {device!r}, but this onnxruntime has only {available}; install the 'gpu' extra"
+        )
+    if hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()  # finds the CUDA libraries that came with torch
+    provider: tuple[str, dict[str, Any]] = (wanted, {"device_id": int(number or 0)})
+    session = onnxruntime.InferenceSession(path, options, providers=[provider])
+    if session.get_providers()[0] != wanted:
+        raise ValueError(
+            f"device is {device!r}, but ONNX Runtime fell back to {session.get_providers()}; see its CUDA and cuDNN needs"
+        )
+    return session
+
+
+class OnnxBackend:
+    """A bundle's exported graphs. The query graph opens with the first query: indexing never needs it."""
+
+    kind = "onnx"
+    precision = "float32"
+
+    def __init__(self, settings: BackendSettings) -> None:
+        self._settings = settings
+        self.card: BundleCard = read_card(settings.bundle_dir)
+        self._video = self._open(VIDEO_GRAPH)
+        self._query: onnxruntime.InferenceSession | None = None
+        self._tokenizer: Tokenizer | None = None
+
+    def embed_clips(self, frames_NTHWC: np.ndarray) -> np.ndarray:
+        """uint8 frames -> unit clip vectors [N, D] float32."""
+        check_clip_frames(self.card, frames_NTHWC)
+        frames_NTHWC = np.ascontiguousarray(frames_NTHWC)
+        step = _CPU_CLIPS if self._settings.device == "cpu" else len(frames_NTHWC)
+        parts = (frames_NTHWC[i : i + step] for i in range(0, max(len(frames_NTHWC), 1), step))
+        return np.concatenate(
+            [np.asarray(self._video.run(["clip_vector"], {"frames": part})[0]) for part in parts]
+        )
+
+    def embed_tensor(self, frames_NTHWC: "Tensor") -> "Tensor":
+        """uint8 frames on the session's device -> unit clip vectors [N, D] float32 there."""
+        import torch  # only with tensors
+
+        check_clip_frames(self.card, frames_NTHWC)
+        frames_NTHWC = frames_NTHWC.contiguous()
+        shape = (len(frames_NTHWC), self.card.embedding_dim)
+        vectors_ND = frames_NTHWC.new_empty(shape, dtype=torch.float32)
+        step = _CPU_CLIPS if self._settings.device == "cpu" else max(len(frames_NTHWC), 1)
+        for first in range(0, len(frames_NTHWC), step):
+            end = first + step
+            self._run_bound(frames_NTHWC[first:end], vectors_ND[first:end])
+        return vectors_ND
+
+    def _run_bound(self, frames_NTHWC: "Tensor", vectors_ND: "Tensor") -> None:
+        """From memory to memory of the device, without a copy."""
+        import torch
+
+        kind, number = frames_NTHWC.device.type, frames_NTHWC.device.index or 0
+        if kind == "cuda":  # ONNX Runtime computes on a stream of its own
+            torch.cuda.current_stream(frames_NTHWC.device).synchronize()
+        binding = self._video.io_binding()
+        for bind, name, tensor, dtype in (
+            (binding.bind_input, "frames", frames_NTHWC, np.uint8),
+            (binding.bind_output, "clip_vector", vectors_ND, np.float32),
+        ):
+            bind(name, kind, number, dtype, tuple(tensor.shape), tensor.data_ptr())
+        self._video.run_with_iobinding(binding)
+
+    def embed_queries(self, clip_vectors_ND: np.ndarray, edit_texts: Sequence[str]) -> np.ndarray:
+        """Unit clip vectors and edit texts -> unit query vectors [N, D] float32."""
+        vectors_ND = check_queries(self.card, clip_vectors_ND, edit_texts)
+        session, tokenizer = self._open_query()
+        tokens_NL, mask_NL = tokenizer.tokenize(edit_texts)
+        inputs = {
+            "clip_vector": vectors_ND,
+            "input_ids": tokens_NL.numpy(),
+            "attention_mask": mask_NL.numpy(),
+        }
+        return np.asarray(session.run(["query_vector"], inputs)[0])
+
+    def _open(self, name: str) -> onnxruntime.InferenceSession:
+        folder = self._settings.bundle_dir
+        if name not in self.card.files:
+            raise BundleMismatchError(
+                f"{folder} has no {name}; write it with: tfcovr export --bundle-dir {folder}"
+            )
+        path = check_file(folder, self.card, name)
+        return open_session(
+            path, device=self._settings.device, num_threads=self._settings.num_threads
+        )
+
+    def _open_query(self) -> "tuple[onnxruntime.InferenceSession, Tokenizer]":
+        if self._query is None or self._tokenizer is None:
+            from encoders.query_encoder.text_encoder import (
+                tokenizer_from_json,  # torch comes with it
+            )
+
+            if self.card.text is None:
+                raise BundleMismatchError(f"{self._settings.bundle_dir} has no text encoder")
+            path = check_file(self._settings.bundle_dir, self.card, "tokenizer.json")
+            self._tokenizer = tokenizer_from_json(path.read_text(), self.card.text)
+            self._query = self._open(QUERY_GRAPH)
+        return self._query, self._tokenizer

@@ -1,0 +1,53 @@
+"""Run an encoder with torch: the reference that other backends are measured by.
+
+N clips or queries, T frames, H W pixels, C channels, D clip vector.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from encoders.backends.base import BackendSettings, check_clip_frames, check_queries
+from encoders.bundle.folder import Bundle, load_bundle
+
+
+class TorchBackend:
+    """A bundle's weights in torch, float32."""
+
+    kind = "torch"
+    precision = "float32"
+
+    def __init__(self, settings: BackendSettings) -> None:
+        if settings.device != "cpu" and not torch.cuda.is_available():
+            raise ValueError(f"device is {settings.device!r}, but torch sees no CUDA device")
+        if settings.num_threads is not None:
+            torch.set_num_threads(settings.num_threads)  # torch has one setting per process
+        self._device = torch.device(settings.device)
+        self._bundle = load_bundle(settings.bundle_dir, device=self._device)
+        self.card = self._bundle.card
+
+    @property
+    def bundle(self) -> Bundle:
+        """The loaded parts."""
+        return self._bundle
+
+    @torch.inference_mode()
+    def embed_clips(self, frames_NTHWC: np.ndarray) -> np.ndarray:
+        """uint8 frames -> unit clip vectors [N, D] float32."""
+        frames = np.ascontiguousarray(frames_NTHWC)
+        if not frames.flags.writeable:
+            frames = frames.copy()  # torch takes no read-only memory
+        return self.embed_tensor(torch.from_numpy(frames).to(self._device)).cpu().numpy()
+
+    @torch.inference_mode()
+    def embed_tensor(self, frames_NTHWC: torch.Tensor) -> torch.Tensor:
+        """uint8 frames on the device -> unit clip vectors [N, D] float32 there."""
+        check_clip_frames(self.card, frames_NTHWC)
+        return self._bundle.video(frames_NTHWC)
+
+    @torch.inference_mode()
+    def embed_queries(self, clip_vectors_ND: np.ndarray, edit_texts: Sequence[str]) -> np.ndarray:
+        """Unit clip vectors and edit texts -> unit query vectors [N, D] float32."""
+        vectors = torch.tensor(check_queries(self.card, clip_vectors_ND, edit_texts))
+        return self._bundle.encode_queries(vectors.to(self._device), edit_texts).cpu().numpy()

@@ -1,0 +1,162 @@
+"""Which clips prove that an encoder still is the one it says? Eight drawn ones, whose vectors lie in the bundle.
+
+N clips, T frames, H W pixels, C channels, D clip vector.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import safetensors.numpy
+
+from encoders.bundle.card import (
+    BundleCard,
+    BundleMismatchError,
+    CanaryRecord,
+    check_file,
+    hash_frames,
+    read_card,
+)
+from encoders.media.sampling import SamplingConfig
+
+CANARY_FILE = "canaries.safetensors"
+NUM_CANARIES = 8
+MIN_CANARY_COSINE = 0.999
+"""Below it a backend is another encoder; reduced precision stays above."""
+# Of a shorter check of the canaries the warm-up is so large a part that another call tells how fast an encoder is.
+_WARM_S = 5.0
+
+
+class ClipEmbedder(Protocol):
+    """The part of a backend that canaries ask."""
+
+    card: BundleCard
+
+    def embed_clips(self, frames_NTHWC: np.ndarray) -> np.ndarray: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CanaryProof:
+    """What the canaries told of a worker's encoder."""
+
+    min_cosine: float
+    """The lowest of their vectors with the bundle's."""
+    clips_per_s: float
+    """With a core (or its GPU) to itself."""
+    frames_NTHWC: np.ndarray
+    """The canaries, as they were drawn for it."""
+
+
+def draw_clips(sampling: SamplingConfig, num_clips: int, *, name: str) -> np.ndarray:
+    """uint8 [N, T, H, W, 3]: a coloured texture and a bright block that moves over it, different for each clip.
+
+    Only integer arithmetic and SHA-256, so the same name gives the same bytes everywhere and in every NumPy version.
+    """
+    if sampling.frame_size is None:
+        raise ValueError(
+            "clips can only be drawn at a fixed frame size; sampling.frame_size is None"
+        )
+    size, num_frames = sampling.frame_size, sampling.num_frames
+    clips = np.empty((num_clips, num_frames, size, size, 3), np.uint8)
+    for number in range(num_clips):
+        draw = np.frombuffer(hashlib.sha256(f"{name}|{number}".encode()).digest(), np.uint8)
+        clips[number] = _draw_clip(draw.astype(np.int64), num_frames, size)
+    return clips
+
+
+def draw_canaries(sampling: SamplingConfig) -> np.ndarray:
+    """The eight canary clips [8, T, H, W, 3] at the size that an encoder takes."""
+    return draw_clips(sampling, NUM_CANARIES, name="canary")
+
+
+def write_canaries(path: Path, frames_NTHWC: np.ndarray, vectors_ND: np.ndarray) -> CanaryRecord:
+    """Keep the canaries' vectors; the frames are drawn again when they are needed."""
+    path.write_bytes(safetensors.numpy.save({"embedding": vectors_ND.astype(np.float32)}))
+    return CanaryRecord(num_clips=len(frames_NTHWC), frames_sha256=hash_frames(frames_NTHWC))
+
+
+def read_canaries(bundle_dir: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """Frames [8, T, H, W, 3] and the vectors [8, D] that torch gave at export."""
+    folder = Path(bundle_dir)
+    card = read_card(folder)
+    if card.canaries is None:
+        raise BundleMismatchError(
+            f"{folder} has no canaries; write them with: tfcovr export --bundle-dir {folder}"
+        )
+    frames_NTHWC = draw_canaries(card.sampling)
+    if hash_frames(frames_NTHWC) != card.canaries.frames_sha256:
+        raise BundleMismatchError(
+            f"{folder}: its canaries were drawn by another version of this code; export it again"
+        )
+    vectors = safetensors.numpy.load_file(check_file(folder, card, CANARY_FILE))["embedding"]
+    return frames_NTHWC, vectors
+
+
+def check_canaries(
+    bundle_dir: str | Path, backend: ClipEmbedder, *, min_cosine: float = MIN_CANARY_COSINE
+) -> float:
+    """The lowest cosine of a backend's canary vectors with the bundle's; BundleMismatchError below `min_cosine`."""
+    return _check(bundle_dir, backend, *read_canaries(bundle_dir), min_cosine)
+
+
+def _check(
+    bundle_dir: str | Path,
+    backend: ClipEmbedder,
+    frames_NTHWC: np.ndarray,
+    expected_ND: np.ndarray,
+    min_cosine: float,
+) -> float:
+    found_ND = np.asarray(backend.embed_clips(frames_NTHWC), dtype=np.float64)
+    lowest = float((found_ND * expected_ND).sum(axis=1).min())
+    if not lowest >= min_cosine:
+        raise BundleMismatchError(
+            f"{bundle_dir}: canary clips come back with cosine {lowest:.6f} to their vectors; at least {min_cosine} is needed"
+        )
+    return lowest
+
+
+def worker_clock(device: str, num_threads: int | None) -> Callable[[], float]:
+    """Seconds that a worker is busy: on one core those of its own process, as other workers start and work on the same cores."""
+    return time.process_time if device == "cpu" and num_threads == 1 else time.perf_counter
+
+
+def prove_encoder(
+    bundle_dir: str | Path,
+    backend: ClipEmbedder,
+    *,
+    clock_s: Callable[[], float],
+    embed: Callable[[np.ndarray], object] | None = None,
+) -> CanaryProof:
+    """`check_canaries`, timed; `embed` is how the worker will embed clips where it is not `backend.embed_clips`."""
+    started = clock_s()
+    frames_NTHWC, expected_ND = read_canaries(bundle_dir)
+    min_cosine = _check(bundle_dir, backend, frames_NTHWC, expected_ND, MIN_CANARY_COSINE)
+    seconds = clock_s() - started
+    if seconds < _WARM_S:
+        started = clock_s()
+        (embed or backend.embed_clips)(frames_NTHWC)
+        seconds = clock_s() - started
+    return CanaryProof(
+        min_cosine=min_cosine, clips_per_s=NUM_CANARIES / seconds, frames_NTHWC=frames_NTHWC
+    )
+
+
+def _draw_clip(draw: np.ndarray, num_frames: int, size: int) -> np.ndarray:
+    y, x = np.mgrid[0:size, 0:size]
+    t = np.arange(num_frames).reshape(-1, 1, 1)
+    frames = np.empty((num_frames, size, size, 3), np.uint8)
+    for channel in range(3):
+        a, b, c, d = draw[4 * channel : 4 * channel + 4]
+        ramp = (a * x + b * y) // size + (c % 16) * t
+        waves = ((x * (d % 7 + 1)) ^ (y * (a % 5 + 1))) * 64 // size
+        frames[..., channel] = (ramp + waves) % 256
+    side = max(size // 4, 1)
+    for number in range(num_frames):
+        left = (draw[12] * size // 256 + number * (draw[13] % 5 - 2) * size // 16) % size
+        top = (draw[14] * size // 256 + number * (draw[15] % 5 - 2) * size // 16) % size
+        frames[number, top : top + side, left : left + side] = draw[16:19].astype(np.uint8)
+    return frames

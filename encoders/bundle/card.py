@@ -1,0 +1,245 @@
+"""What must a reader of vectors know? card.json: shapes, sampling, preprocessing, ids and the hash of every file of a bundle."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from encoders.bundle.engine_records import EngineRecord, engine_from_dict
+from encoders.files import hash_file
+from encoders.media.sampling import SamplingConfig, sampling_to_dict
+from encoders.query_encoder.config import (
+    FusionConfig,
+    TextConfig,
+    fusion_config_from_dict,
+    fusion_config_to_dict,
+    text_config_to_dict,
+)
+from encoders.video_encoder.config import (
+    Preprocessing,
+    VideoEncoderConfig,
+    video_config_from_dict,
+    video_config_to_dict,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+
+CARD_NAME = "card.json"
+CARD_VERSION = 1
+
+
+class BundleMismatchError(ValueError):
+    """A bundle is not what its card says."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OnnxReport:
+    """How near ONNX Runtime came to torch when the bundle was exported."""
+
+    min_cosine: float
+    """Over clip vectors and, where there is a fusion, query vectors."""
+    min_cosine_clips: float
+    min_cosine_queries: float | None
+    num_clips: int
+    clips_from: str
+    """`drawn` or what the caller says of its frames."""
+    opset: int
+    torch_version: str
+    onnxruntime_version: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CanaryRecord:
+    """The clips that ride in every indexing run; their vectors lie in canaries.safetensors."""
+
+    num_clips: int
+    frames_sha256: str
+    """Of the drawn frames, so that a changed drawing is noticed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BundleCard:
+    """The card of a bundle. Ids are 16 hex digits."""
+
+    version: int = CARD_VERSION
+    encoder_id: str
+    """Hash of what changes a gallery vector: video weights and shape, pooling, sampling, preprocessing."""
+    bundle_id: str
+    """Hash of the whole bundle."""
+    embedding_dim: int
+    sampling: SamplingConfig
+    preprocessing: Preprocessing
+    video: VideoEncoderConfig
+    text: TextConfig | None = None
+    fusion: FusionConfig | None = None
+    labels: tuple[str, ...] | None = None
+    """Class names of the classification head, in the order of its outputs."""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """How it was trained, JSON types only."""
+    onnx: OnnxReport | None = None
+    canaries: CanaryRecord | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
+    """File of the bundle -> sha256 of its bytes; engines name their own."""
+    engines: tuple[EngineRecord, ...] = ()
+    """What GPUs may run the graphs with; no part of the bundle's id, since another GPU makes no other bundle."""
+
+
+def new_encoder_id(
+    *,
+    video: VideoEncoderConfig,
+    sampling: SamplingConfig,
+    preprocessing: Preprocessing,
+    weights: "Mapping[str, torch.Tensor]",
+) -> str:
+    """Hash of what changes a gallery vector."""
+    described = {
+        "video": video_config_to_dict(video),
+        "sampling": sampling_to_dict(sampling),
+        "preprocessing": asdict(preprocessing),
+        "weights": _hash_tensors(weights),
+    }
+    return _hash_json(described)
+
+
+def sealed(card: BundleCard) -> BundleCard:
+    """The card with the bundle id that belongs to everything else in it, engines left out."""
+    values = card_to_dict(card)
+    del values["bundle_id"]
+    values.pop("engines", None)
+    return replace(card, bundle_id=_hash_json(values))
+
+
+def card_to_dict(card: BundleCard) -> dict[str, Any]:
+    """JSON types only; `card_from_dict` is the inverse. A card without engines has no such key."""
+    values = {
+        "version": card.version,
+        "encoder_id": card.encoder_id,
+        "bundle_id": card.bundle_id,
+        "embedding_dim": card.embedding_dim,
+        "sampling": sampling_to_dict(card.sampling),
+        "preprocessing": {name: list(value) for name, value in asdict(card.preprocessing).items()},
+        "video": video_config_to_dict(card.video),
+        "text": None if card.text is None else text_config_to_dict(card.text),
+        "fusion": None if card.fusion is None else fusion_config_to_dict(card.fusion),
+        "labels": None if card.labels is None else list(card.labels),
+        "training": dict(card.training),
+        "onnx": None if card.onnx is None else asdict(card.onnx),
+        "canaries": None if card.canaries is None else asdict(card.canaries),
+        "files": dict(sorted(card.files.items())),
+    }
+    return values | ({"engines": [asdict(one) for one in card.engines]} if card.engines else {})
+
+
+def card_from_dict(values: Mapping[str, Any]) -> BundleCard:
+    """ValueError for keys that are unknown, missing or of the wrong shape."""
+    known = {item.name for item in fields(BundleCard)}
+    values = {"engines": [], **values}
+    if set(values) != known:
+        raise ValueError(
+            f"a card has the keys {sorted(known)}; unknown: {sorted(set(values) - known)}, missing: {sorted(known - set(values))}"
+        )
+    try:
+        engines = tuple(engine_from_dict(it) for it in values["engines"])
+        names = [*values["files"], *(name for engine in engines for name in engine.files)]
+        nested = [name for name in names if Path(name).name != name]
+        if nested:
+            raise ValueError(
+                f"files must lie in the bundle's own folder; the card names {nested[0]!r}"
+            )
+        return BundleCard(
+            **{
+                **values,
+                "sampling": SamplingConfig(**values["sampling"]),
+                "preprocessing": Preprocessing(**values["preprocessing"]),
+                "video": video_config_from_dict(values["video"]),
+                "text": _optional(values["text"], lambda it: TextConfig(**it)),
+                "fusion": _optional(values["fusion"], fusion_config_from_dict),
+                "labels": _optional(values["labels"], tuple),
+                "onnx": _optional(values["onnx"], lambda it: OnnxReport(**it)),
+                "canaries": _optional(values["canaries"], lambda it: CanaryRecord(**it)),
+                "engines": engines,
+            }
+        )
+    except (TypeError, KeyError) as error:
+        raise ValueError(str(error)) from error
+
+
+def write_card(folder: Path, card: BundleCard) -> None:
+    """All of it or nothing: temp file, then rename."""
+    temporary = folder / f".{CARD_NAME}.tmp"
+    temporary.write_text(json.dumps(card_to_dict(card), indent=1) + "\n")
+    temporary.replace(folder / CARD_NAME)
+
+
+def read_card(folder: str | Path) -> BundleCard:
+    """The card of a bundle; BundleMismatchError names what is wrong with it. Reads no other file."""
+    path = Path(folder) / CARD_NAME
+    if not path.is_file():
+        raise BundleMismatchError(f"{folder} is no bundle: it has no {CARD_NAME}")
+    try:
+        values = json.loads(path.read_text())
+    except ValueError as error:
+        raise BundleMismatchError(f"{path} is not JSON: {error}") from error
+    version = values.get("version") if isinstance(values, dict) else None
+    if version != CARD_VERSION:
+        raise BundleMismatchError(
+            f"{path} has version {version!r}; this code reads version {CARD_VERSION}"
+        )
+    try:
+        card = card_from_dict(values)
+    except ValueError as error:
+        raise BundleMismatchError(f"{path}: {error}") from error
+    if sealed(card).bundle_id != card.bundle_id:
+        raise BundleMismatchError(
+            f"{path}: bundle_id is {card.bundle_id}, but the rest of the card hashes to {sealed(card).bundle_id}; "
+            "the card was changed by hand"
+        )
+    return card
+
+
+def check_file(folder: Path, card: BundleCard, name: str) -> Path:
+    """The path of a bundle's file whose bytes are those that the card names."""
+    path = folder / name
+    if name not in card.files:
+        raise BundleMismatchError(
+            f"{folder}: the card names no {name}; it names {sorted(card.files)}"
+        )
+    if not path.is_file():
+        raise BundleMismatchError(f"{folder}: {name} is missing")
+    found = hash_file(path)
+    if found != card.files[name]:
+        raise BundleMismatchError(
+            f"{path} has sha256 {found}, but the card says {card.files[name]}; the file was changed or is torn"
+        )
+    return path
+
+
+def hash_frames(frames: np.ndarray) -> str:
+    """sha256 of the pixels and their shape."""
+    return hashlib.sha256(repr(frames.shape).encode() + frames.tobytes()).hexdigest()
+
+
+def _optional(value: Any, read: Any) -> Any:
+    return None if value is None else read(value)
+
+
+def _hash_json(values: Mapping[str, Any]) -> str:
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _hash_tensors(weights: "Mapping[str, torch.Tensor]") -> str:
+    import torch
+
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        tensor = weights[name].detach().cpu().contiguous()
+        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

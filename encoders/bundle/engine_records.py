@@ -1,0 +1,160 @@
+"""Which TensorRT engines does a bundle hold, and which of them may run here? One record in the card for each, with its measured drift.
+
+An engine belongs to one GPU model, one TensorRT version and one pair of graphs; another of any of them asks for another engine.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+
+class DriftError(ValueError):
+    """An encoder gives vectors that are too far from torch's, or nobody has measured how far."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DriftReport:
+    """One encoder's distance from torch. None = the bundle or the probe has nothing to measure it by."""
+
+    min_cosine_clips: float
+    mean_cosine_clips: float
+    min_cosine_queries: float | None
+    mean_cosine_queries: float | None
+    top_k_overlap: float
+    """Mean share of each probe clip's nearest others, and each query's, that both encoders name."""
+    map_difference: float | None
+    """mAP of the encoder less mAP of torch, on the probe's triplets, else on its labels."""
+    map_of: str | None
+    """`triplets` or `labels`."""
+    top_k: int
+    num_clips: int
+    num_queries: int
+    clips_from: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DriftLimits:
+    """What an archive may be indexed with."""
+
+    min_cosine: float = 0.999
+    """Of every clip and query; the canaries of an indexing run ask the same."""
+    mean_cosine: float = 0.9999
+    top_k_overlap: float = 0.9
+    """Neighbours that lie nearer to each other than the rounding may change places at the end of the list."""
+    map_loss: float = 0.01
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} is {value}; it must lie in [0, 1]")
+
+    def problems(self, report: DriftReport) -> list[str]:
+        """What is outside; a figure that is NaN is."""
+        lower_bounds = {
+            "min_cosine_clips": self.min_cosine,
+            "min_cosine_queries": self.min_cosine,
+            "mean_cosine_clips": self.mean_cosine,
+            "mean_cosine_queries": self.mean_cosine,
+            "top_k_overlap": self.top_k_overlap,
+            "map_difference": -self.map_loss,
+        }
+        found = {name: getattr(report, name) for name in lower_bounds}
+        return [
+            f"{name} is {found[name]:.6f}, at least {bound:g} is needed"
+            for name, bound in lower_bounds.items()
+            if found[name] is not None and not found[name] >= bound
+        ]
+
+
+def check_drift(report: DriftReport | None, limits: DriftLimits, *, what: str) -> None:
+    """DriftError when an encoder is outside the limits, or was not run (None)."""
+    if report is None:
+        raise DriftError(f"{what}: its drift was not run, so nothing may be indexed with it")
+    problems = limits.problems(report)
+    if problems:
+        raise DriftError(
+            f"{what}: too far from torch over {report.num_clips} clips ({report.clips_from}): {'; '.join(problems)}"
+        )
+
+
+Library = Literal["tensorrt", "tensorrt-rtx"]
+ANY_GPU = "any"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineTarget:
+    """What an engine is built for."""
+
+    library: Library
+    version: str
+    """Of the library."""
+    gpu: str
+    """Name of the GPU; `any` for an engine that was built ahead of time for a compute capability."""
+    compute_capability: str
+    """`SM90`."""
+
+    def runs_on(self, here: "EngineTarget") -> bool:
+        """Whether an engine for this target runs on a machine that is `here`."""
+        same = (self.library, self.version, self.compute_capability)
+        return same == (here.library, here.version, here.compute_capability) and self.gpu in (
+            here.gpu,
+            ANY_GPU,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineRecord:
+    """Engines of a bundle's graphs for one target and precision."""
+
+    target: EngineTarget
+    precision: str
+    """fp32, fp16 or bf16."""
+    reduced: str
+    """What runs in that precision: `most` or `products`; norms and softmax are float32 always."""
+    max_batch_size: int
+    graphs: Mapping[str, str]
+    """ONNX file -> sha256 of what the engine was built from."""
+    files: Mapping[str, str]
+    """Engine file -> sha256 of its bytes, in the order of `graphs`."""
+    drift: DriftReport | None
+    """Against torch; None = not run."""
+    onnx_drift: DriftReport | None
+    """ONNX Runtime against torch, on the same probe."""
+
+    def line(self) -> str:
+        """One line for a person."""
+        name = f"{self.target.library} {self.target.version} on {self.target.gpu} ({self.target.compute_capability}), {self.precision}"
+        if self.drift is None:
+            return f"{name}: not run"
+        return f"{name}: lowest cosine {self.drift.min_cosine_clips:.6f} over {self.drift.num_clips} clips ({self.drift.clips_from})"
+
+
+def engine_name(graph_file: str, graph_sha256: str, target: EngineTarget, precision: str) -> str:
+    """`video-nvidia-h200-sm90-tensorrt-11.4.0-fp16-1a2b3c4d.engine`."""
+    parts = [graph_file.removesuffix(".onnx"), target.gpu, target.compute_capability]
+    parts += [target.library, target.version, precision, graph_sha256[:8]]
+    return re.sub(r"[^a-z0-9.]+", "-", "-".join(parts).lower()).strip("-") + ".engine"
+
+
+def find_engines(
+    engines: Sequence[EngineRecord], here: EngineTarget, files: Mapping[str, str]
+) -> list[EngineRecord]:
+    """Those that run `here` and were built from the bundle's own graphs (`files` of its card), fastest precision first."""
+    order = ("fp16", "bf16", "fp32")
+    fitting = [
+        engine
+        for engine in engines
+        if engine.target.runs_on(here)
+        and all(files.get(name) == sha256 for name, sha256 in engine.graphs.items())
+    ]
+    return sorted(fitting, key=lambda engine: order.index(engine.precision))
+
+
+def engine_from_dict(values: Mapping[str, Any]) -> EngineRecord:
+    """The inverse of `asdict`; TypeError for unknown or missing keys."""
+    drifts = {
+        name: None if values[name] is None else DriftReport(**values[name])
+        for name in ("drift", "onnx_drift")
+    }
+    return EngineRecord(**{**values, **drifts, "target": EngineTarget(**values["target"])})

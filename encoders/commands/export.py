@@ -1,0 +1,90 @@
+"""The command `tfcovr export`: ONNX files and canaries, and with another backend the engines that a GPU runs."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from encoders.bundle.card import read_card
+from encoders.export.drift import Probe
+from encoders.export.onnx_export import ExportConfig, export_onnx
+from encoders.export.tensorrt_export import EngineOptions, add_engines
+
+Exporter = Literal["onnx", "tensorrt", "tensorrt-rtx"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExportCommand(ExportConfig):
+    """Add ONNX files and canaries to a bundle; with --backend tensorrt also engines for this machine's GPU.
+
+    Example: tfcovr export --bundle-dir runs/demo/stage2/bundle --clips runs/demo/archive/clips.parquet
+    """
+
+    backend: Exporter = "onnx"
+    """tensorrt: engines for the GPU of this machine; tensorrt-rtx: TensorRT for RTX, here or ahead of time."""
+    precision: Literal["fp32", "fp16", "bf16"] = "fp16"
+    """Of engines; layer norm and softmax are float32 always. ONNX files are float32."""
+    max_batch_size: int = 64
+    """Most clips that an engine takes at once."""
+    compute_capability: str | None = None
+    """Build ahead of time for it, e.g. SM89 (tensorrt-rtx); the drift is then not run."""
+    triplets: Path | None = None
+    """Measure an engine's mAP on triplets of this triplets.parquet; none = on the labels of --clips."""
+
+    def __post_init__(self) -> None:
+        ExportConfig.__post_init__(self)
+        for name in ("compute_capability", "triplets"):
+            if self.backend == "onnx" and getattr(self, name) is not None:
+                raise ValueError(f"{name} is for engines: give --backend tensorrt or tensorrt-rtx")
+        if self.triplets is not None and self.clips is None:
+            raise ValueError("triplets needs clips: the videos that the triplets name")
+
+
+def run_export(command: ExportCommand) -> list[str]:
+    """Do it; the lines to print."""
+    folder = command.bundle_dir
+    options = None
+    if command.backend != "onnx":
+        options = EngineOptions(
+            library=command.backend,
+            precision=command.precision,
+            max_batch_size=command.max_batch_size,
+            compute_capability=command.compute_capability,
+        )
+    report = export_onnx(command)
+    lines = [
+        f"{folder}: lowest cosine with torch {report.min_cosine:.7f} over {report.num_clips} clips ({report.clips_from})"
+    ]
+    if options is None:
+        return lines
+    return [*lines, add_engines(folder, _probe(command), options).line()]
+
+
+def _probe(command: ExportCommand) -> Probe:
+    from encoders.export.drift_probe import draw_probe, read_probe
+
+    card = read_card(command.bundle_dir)
+    has_queries = card.fusion is not None
+    if command.clips is None:
+        return draw_probe(card.sampling, command.num_clips, with_queries=has_queries)
+    return read_probe(
+        card.sampling,
+        command.clips,
+        num_clips=command.num_clips,
+        triplets_path=command.triplets,
+        with_queries=has_queries,
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`tfcovr export`."""
+    import tyro
+
+    command = tyro.cli(ExportCommand, args=argv, config=(tyro.conf.OmitArgPrefixes,))
+    sys.stdout.write("\n".join(run_export(command)) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,168 @@
+"""Spans of one video to blocks of frames, through one of two backends that return the same frames.
+
+Letters: N spans, T frames, H W pixels, C = 3 (RGB).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from encoders.decoding.assemble import HostCanvas, assemble
+from encoders.decoding.pixels import resize_frame
+from encoders.decoding.request import DecodedSpan, DecodeRequest
+from encoders.media.container import DecodeBackendKind, MediaLimits, local_path
+from encoders.media.errors import DecodeError, DecodeReason
+from encoders.media.frame_index import Span
+from encoders.media.sampling import SamplingConfig
+
+__all__ = [
+    "DecodeBackendKind",
+    "DecodeError",
+    "DecodeReason",
+    "DecodeRequest",
+    "DecodedClips",
+    "DecodedSpan",
+    "MediaLimits",
+    "Span",
+    "collect_spans",
+    "decode_clips",
+    "iter_spans",
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecodedClips:
+    """All spans of a video, in the order of the request; a span with an error has black frames."""
+
+    frames_NTHWC: np.ndarray
+    frame_indices_NT: np.ndarray
+    errors: tuple[DecodeError | None, ...]
+    backend_used: str
+    fallback_reason: str | None
+    num_frames_decoded: int
+
+
+def decode_clips(  # noqa: PLR0913 - a flat call for people; programs build a DecodeRequest
+    video: str | Path,
+    spans: Sequence[Span],
+    sampling: SamplingConfig,
+    *,
+    backend: DecodeBackendKind = "pyav",
+    limits: MediaLimits | None = None,
+    device: str = "cpu",
+    rng: np.random.Generator | None = None,
+) -> DecodedClips:
+    """Raises DecodeError for the whole video; an error of one span is in `errors`. `rng` jitters the frames for training."""
+    request = DecodeRequest(
+        video=str(video),
+        spans=tuple(spans),
+        sampling=sampling,
+        backend=backend,
+        limits=limits or MediaLimits(),
+        device=device,
+        jitter_seed=None if rng is None else int(rng.integers(2**62)),
+    )
+    return collect_spans(request, iter_spans(request))
+
+
+def collect_spans(request: DecodeRequest, spans: Iterator[DecodedSpan]) -> DecodedClips:
+    """The spans as one block; they may come in any order."""
+    decoded = sorted(spans, key=lambda span: span.number)
+    if not decoded:
+        raise ValueError(f"{request.video}: spans is empty; at least one span is needed")
+    num_frames, size = request.sampling.num_frames, request.sampling.frame_size or 1
+    shapes = [span.frames_THWC.shape for span in decoded if span.frames_THWC is not None]
+    frames_NTHWC = np.zeros((len(decoded), *(shapes or [(num_frames, size, size, 3)])[0]), np.uint8)
+    frame_indices_NT = np.zeros((len(decoded), num_frames), np.int64)
+    for row, span in enumerate(decoded):
+        if span.frames_THWC is not None and span.frame_indices_T is not None:
+            frames_NTHWC[row] = span.frames_THWC
+            frame_indices_NT[row] = span.frame_indices_T
+    return DecodedClips(
+        frames_NTHWC=frames_NTHWC,
+        frame_indices_NT=frame_indices_NT,
+        errors=tuple(span.error for span in decoded),
+        backend_used=decoded[-1].backend_used,
+        fallback_reason=decoded[-1].fallback_reason,
+        num_frames_decoded=max(span.num_frames_decoded for span in decoded),
+    )
+
+
+def iter_spans(request: DecodeRequest) -> Iterator[DecodedSpan]:
+    """Each span as soon as its last frame is decoded: memory holds the spans that overlap, not the whole video."""
+    yield from _BACKENDS[request.backend](local_path(request.video), request)
+
+
+def _iter_pyav(path: Path, request: DecodeRequest) -> Iterator[DecodedSpan]:
+    from encoders.decoding.pyav_video import PyavVideo  # av only where it decodes
+
+    with closing(PyavVideo(path, request.limits, request.sampling)) as video:
+        yield from assemble(request, video, HostCanvas(frame_size=request.sampling.frame_size))
+
+
+def _iter_dali(path: Path, request: DecodeRequest) -> Iterator[DecodedSpan]:
+    from encoders.decoding.dali_video import DaliVideo  # dali only where it decodes
+    from encoders.decoding.pyav_video import PyavVideo
+
+    with closing(PyavVideo(path, request.limits, request.sampling)) as video:
+        source = DaliVideo(video, request.device)
+        yield from assemble(request, source, HostCanvas(frame_size=request.sampling.frame_size))
+
+
+_BACKENDS: dict[DecodeBackendKind, Callable[[Path, DecodeRequest], Iterator[DecodedSpan]]] = {
+    "dali": _iter_dali,
+    "pyav": _iter_pyav,
+}
+
+
+TIMELINE = "encoders.decoding.decode:iter_timeline"
+"""For IsolatedDecoder: its decode_function."""
+
+
+def iter_timeline(request: DecodeRequest) -> Iterator[DecodedSpan]:
+    """First a block without frames, whose times are the video's first and last second; then blocks of at most num_frames frames.
+
+    A request without spans asks for the first block alone, which decodes nothing. A frame that cannot be decoded is left out of its
+    block. DecodeError for a file that cannot be read at all.
+    """
+    from encoders.decoding.pyav_video import PyavVideo  # av only where it decodes
+
+    sampling = request.sampling
+    with closing(PyavVideo(local_path(request.video), request.limits, sampling)) as video:
+        shown_s = video.index.shown_times_s
+        request.limits.check(max_duration_s=shown_s[-1])
+        step_s = float(np.median(np.diff(shown_s))) if len(shown_s) > 1 else 0.0
+        times_s = np.append(shown_s, shown_s[-1] + step_s)
+        yield _block(0, [], [], times_s[[0, -1]])
+        numbers: list[int] = []
+        frames: list[np.ndarray] = []
+        block, last = 1, -1
+        for number, picture_HWC in video.read_frames(range(len(shown_s)) if request.spans else ()):
+            if picture_HWC is not None and number > last:  # a second reading comes too late
+                last = number
+                numbers.append(number)
+                frames.append(resize_frame(picture_HWC, sampling.frame_size))
+            if len(numbers) == sampling.num_frames:
+                yield _block(block, numbers, frames, times_s)
+                numbers, frames, block = [], [], block + 1
+        if numbers:
+            yield _block(block, numbers, frames, times_s)
+
+
+def _block(
+    number: int, numbers: list[int], frames: list[np.ndarray], times_s: np.ndarray
+) -> DecodedSpan:
+    own_s = times_s[[*numbers, numbers[-1] + 1]] if numbers else times_s
+    return DecodedSpan(
+        number=number,
+        frames_THWC=np.stack(frames) if frames else None,
+        frame_indices_T=np.array(numbers, np.int64),
+        error=None,
+        backend_used="pyav",
+        fallback_reason=None,
+        num_frames_decoded=len(numbers),
+        times_s=own_s,
+    )

@@ -1,0 +1,159 @@
+"""The process in which native decoding runs: requests in on one pipe, decoded spans out on another, nothing shared.
+
+It lives no longer than its parent: it ends when the request pipe closes, when its parent is another process than at the start,
+and by an alarm of the kernel when one span takes too long, even if native code holds the interpreter. No pickle: a message is
+a length, a JSON header, and the frames as raw bytes.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import resource
+import signal
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from encoders.bundle.card import BundleMismatchError
+from encoders.decoding.isolated import _payload, request_from_dict, span_to_dict
+from encoders.decoding.request import DecodedSpan, DecodeRequest
+from encoders.media.errors import DecodeError, DecodeSetupError
+
+IterSpans = Callable[[DecodeRequest], Iterator[DecodedSpan | None]]
+"""None = at work, with nothing to give back yet."""
+SETUP_ERRORS: dict[str, type[Exception]] = {
+    one.__name__: one
+    for one in (
+        DecodeSetupError,
+        BundleMismatchError,
+        ValueError,
+        ImportError,
+        ModuleNotFoundError,
+        FileNotFoundError,
+    )
+}
+"""What a broken setup may be raised as on the other side; anything else is a DecodeSetupError there."""
+HEADER_LENGTH = struct.Struct(">I")
+# The alarm is for a child whose parent is gone; a living parent kills first.
+_ALARM_SLACK_S = 5.0
+_PARENT_CHECK_S = 1.0
+
+
+def write_message(
+    pipe: BinaryIO, header: dict[str, Any], payload: memoryview | bytes = b""
+) -> None:
+    """One message: the length of the header, the header, the payload."""
+    text = json.dumps(header | {"num_bytes": len(payload)}).encode()
+    pipe.write(HEADER_LENGTH.pack(len(text)) + text)
+    pipe.write(payload)
+    pipe.flush()
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Answers requests until the request pipe closes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--function", required=True, help="module:function like iter_spans")
+    parser.add_argument("--parent-pid", type=int, required=True)
+    parser.add_argument("--request-fd", type=int, required=True)
+    parser.add_argument("--reply-fd", type=int, required=True)
+    arguments = parser.parse_args(argv)
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C is for the parent, which ends this process
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    threading.Thread(target=_end_with_parent, args=(arguments.parent_pid,), daemon=True).start()
+    with (
+        open(arguments.request_fd, "rb") as requests,  # noqa: PTH123 - a descriptor, not a path
+        open(arguments.reply_fd, "wb") as replies,  # noqa: PTH123
+    ):
+        try:
+            iter_spans = _named_function(arguments.function)
+        except (ImportError, AttributeError) as error:
+            write_message(replies, _setup_error(error))
+            return
+        write_message(replies, {"kind": "ready"})
+        try:
+            while (line := requests.readline()) and _answer(line, replies, iter_spans):
+                pass
+        except BrokenPipeError:  # the parent is gone
+            os._exit(0)
+
+
+def _answer(line: bytes, replies: BinaryIO, iter_spans: IterSpans) -> bool:
+    """False when this process should not be used again."""
+    values = json.loads(line)
+    _limit_memory(values["memory_limit_bytes"])
+    deadline_s = values["deadline_s"] + _ALARM_SLACK_S
+    try:
+        signal.setitimer(signal.ITIMER_REAL, deadline_s)
+        for span in iter_spans(request_from_dict(values["request"])):
+            # A reader that takes its time must not look like a decoder that hangs.
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            if span is None:
+                write_message(replies, {"kind": "at_work"})
+            else:
+                write_message(replies, {"kind": "span", "span": span_to_dict(span)}, _payload(span))
+            signal.setitimer(signal.ITIMER_REAL, deadline_s)
+        reply = {"kind": "end"}
+    except DecodeError as error:
+        reply = {"kind": "video_error", "reason": error.reason, "detail": error.detail}
+    except (ImportError, DecodeSetupError) as error:
+        reply = _setup_error(error)
+    except BrokenPipeError:
+        raise
+    except MemoryError as error:
+        detail = f"the memory limit ({error})" if str(error) else "the memory limit"
+        reply = {"kind": "fatal", "reason": "limit_exceeded", "detail": detail}
+    except Exception as error:  # noqa: BLE001 - the boundary: whatever a hostile file does costs one video
+        detail = f"{type(error).__name__}: {error}"
+        reply = {"kind": "fatal", "reason": "decoder_crashed", "detail": detail}
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    write_message(replies, reply)
+    return reply["kind"] != "fatal"
+
+
+def _setup_error(error: Exception) -> dict[str, Any]:
+    """With what broke the setup, where that says more."""
+    cause = error.__cause__
+    if isinstance(error, DecodeSetupError) and isinstance(cause, Exception):
+        error = cause if type(cause).__name__ in SETUP_ERRORS else error
+    return {"kind": "setup_error", "error": type(error).__name__, "detail": str(error)}
+
+
+def _named_function(name: str) -> IterSpans:
+    module, _, function = name.partition(":")
+    return getattr(importlib.import_module(module), function)
+
+
+@cache  # once: what was added since would be allowed again
+def _limit_memory(limit_bytes: int) -> None:
+    """Private memory that may still be added, once; 0 = not yet, or not at all.
+
+    Address space would be the wrong measure: code maps much and touches little.
+    """
+    if not limit_bytes:
+        return
+    _, most_bytes = resource.getrlimit(resource.RLIMIT_DATA)
+    status = Path("/proc/self/status").read_text()
+    used = int(next(line for line in status.splitlines() if line.startswith("VmData")).split()[1])
+    limit_bytes += used * 1024
+    if most_bytes != resource.RLIM_INFINITY:  # whoever started us may have set less
+        limit_bytes = min(limit_bytes, most_bytes)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, limit_bytes))
+
+
+def _end_with_parent(parent_pid: int) -> None:
+    # Not PR_SET_PDEATHSIG: it fires when the thread that started us ends, and workers start us from short-lived threads.
+    while os.getppid() == parent_pid:
+        time.sleep(_PARENT_CHECK_S)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

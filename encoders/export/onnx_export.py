@@ -1,0 +1,271 @@
+"""How does a bundle get its ONNX files? Exported from torch, checked against torch clip by clip, and added only if they agree.
+
+`video.onnx`: frames uint8 [N, T, H, W, 3] -> clip_vector [N, D], unit length.
+`query.onnx`: clip_vector [N, D], input_ids and attention_mask int64 [N, L] -> query_vector [N, D], unit length; the text encoder
+is inside. N and L are free. N clips, T frames, H W pixels, D clip vector, L tokens.
+"""
+
+import logging
+import shutil
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from encoders.backends.base import BackendSettings
+from encoders.backends.onnx_backend import QUERY_GRAPH, VIDEO_GRAPH, open_session
+from encoders.backends.torch_backend import TorchBackend
+from encoders.bundle.canaries import CANARY_FILE, draw_canaries, draw_clips, write_canaries
+from encoders.bundle.card import BundleCard, OnnxReport, check_file, read_card, sealed, write_card
+from encoders.bundle.folder import Bundle
+from encoders.clips import read_clips
+from encoders.decoding.isolated import iter_clip_frames
+from encoders.export.parity import ParityReport, compare_backends, sample_edit_texts
+from encoders.files import hash_file
+from encoders.media.sampling import SamplingConfig
+from encoders.query_encoder.fusion import Fusion
+from encoders.query_encoder.text_encoder import TextEncoder, Tokenizer
+
+MIN_COSINE = 0.9999
+NUM_CLIPS = 64
+_OUTPUTS = {VIDEO_GRAPH: "clip_vector", QUERY_GRAPH: "query_vector"}
+
+
+class ExportError(ValueError):
+    """The exported graphs do not give torch's vectors; nothing was added to the bundle."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExportConfig:
+    """Add ONNX files and canaries to a bundle.
+
+    Example: tfcovr export --bundle-dir runs/demo/stage2/bundle --clips runs/demo/archive/clips.parquet
+    """
+
+    bundle_dir: Path
+    """The bundle that gets the files."""
+    clips: Path | None = None
+    """Check on clips of this clips.parquet; none = on drawn clips."""
+    num_clips: int = NUM_CLIPS
+    """Clips to check on."""
+    min_cosine: float = MIN_COSINE
+    """Nothing is added when any vector's cosine with torch's is lower."""
+    again: bool = False
+    """Export also where the bundle has its files already."""
+
+    def __post_init__(self) -> None:
+        if self.num_clips < 1:
+            raise ValueError(f"num_clips is {self.num_clips}; it must be at least 1")
+        if not 0 < self.min_cosine <= 1:
+            raise ValueError(f"min_cosine is {self.min_cosine}; it must lie in (0, 1]")
+
+
+def export_onnx(config: ExportConfig, *, frames_NTHWC: np.ndarray | None = None) -> OnnxReport:
+    """Export, check, add. `frames_NTHWC` (the caller's own clips) goes before `config.clips`.
+
+    A bundle that has its files already keeps them, unless `again`.
+    """
+    folder = config.bundle_dir
+    card = read_card(folder)
+    if card.onnx is not None and not config.again:
+        for name in card.files:
+            check_file(folder, card, name)
+        return card.onnx
+    frames_NTHWC, clips_from = _frames_to_check(config, card.sampling, frames_NTHWC)
+    temporary = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}.onnx")
+    temporary.mkdir()
+    try:
+        reference = TorchBackend(BackendSettings(bundle_dir=folder))
+        write_graphs(reference.bundle, temporary)
+        text = reference.bundle.text
+        tokenizer = None if text is None else text.tokenizer
+        texts = sample_edit_texts(len(frames_NTHWC)) if tokenizer is not None else ()
+        candidate = _Graphs(temporary, tokenizer)
+        parity = compare_backends(reference, candidate, frames_NTHWC, edit_texts=texts)
+        if not parity.min_cosine >= config.min_cosine:
+            raise ExportError(
+                f"{folder}: lowest cosine between ONNX Runtime and torch is {parity.min_cosine:.7f} over {parity.num_clips} clips; "
+                f"at least {config.min_cosine} is needed, so nothing was added"
+            )
+        canaries = draw_canaries(card.sampling)
+        record = write_canaries(temporary / CANARY_FILE, canaries, reference.embed_clips(canaries))
+        report = _describe(parity, clips_from, temporary)
+        _add_files(folder, temporary, replace(card, onnx=report, canaries=record))
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return report
+
+
+def write_graphs(bundle: Bundle, folder: Path) -> None:
+    """video.onnx, and query.onnx where the bundle has a fusion; no external data files."""
+    sampling, clips = bundle.card.sampling, torch.export.Dim("clips", min=1)
+    frames = torch.from_numpy(draw_clips(sampling, 2, name="export"))
+    _write_graph(
+        _Unit(bundle.video), {"frames": frames}, {"frames": {0: clips}}, folder / VIDEO_GRAPH
+    )
+    if bundle.text is None or bundle.fusion is None:
+        return
+    counts = bundle.text.config.num_count_columns
+    tokens = torch.export.Dim("tokens", min=counts + 1, max=counts + bundle.text.config.max_tokens)
+    tokens_NL, mask_NL = bundle.text.tokenizer.tokenize(sample_edit_texts(4)[2:])
+    _write_graph(
+        _Query(bundle.text, bundle.fusion),
+        {
+            "clip_vector": torch.nn.functional.normalize(
+                torch.ones(2, bundle.card.embedding_dim), dim=-1
+            ),
+            "input_ids": tokens_NL,
+            "attention_mask": mask_NL,
+        },
+        {
+            "clip_vector": {0: clips},
+            "input_ids": {0: clips, 1: tokens},
+            "attention_mask": {0: clips, 1: tokens},
+        },
+        folder / QUERY_GRAPH,
+    )
+
+
+class _Unit(nn.Module):
+    """Frames to unit vectors, with the graph's names."""
+
+    def __init__(self, video: nn.Module) -> None:
+        super().__init__()
+        self.video = video
+
+    def forward(self, frames: Tensor) -> Tensor:
+        return self.video(frames)
+
+
+class _Query(nn.Module):
+    """Clip vector and tokens to unit query vectors, with the graph's names."""
+
+    def __init__(self, text: TextEncoder, fusion: Fusion) -> None:
+        super().__init__()
+        self.text, self.fusion = text, fusion
+
+    def forward(self, clip_vector: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return self.fusion(clip_vector, self.text(input_ids, attention_mask))
+
+
+class _Graphs:
+    """Exported graphs that are not in a bundle yet."""
+
+    def __init__(self, folder: Path, tokenizer: Tokenizer | None) -> None:
+        threads = torch.get_num_threads()
+        self._video = open_session(folder / VIDEO_GRAPH, num_threads=threads)
+        self._query = (
+            None if tokenizer is None else open_session(folder / QUERY_GRAPH, num_threads=threads)
+        )
+        self._tokenizer = tokenizer
+
+    def embed_clips(self, frames_NTHWC: np.ndarray) -> np.ndarray:
+        return np.asarray(self._video.run(["clip_vector"], {"frames": frames_NTHWC})[0])
+
+    def embed_queries(self, clip_vectors_ND: np.ndarray, edit_texts: Sequence[str]) -> np.ndarray:
+        if self._query is None or self._tokenizer is None:
+            raise ValueError("this bundle has no query graph")
+        tokens_NL, mask_NL = self._tokenizer.tokenize(edit_texts)
+        inputs = {
+            "clip_vector": clip_vectors_ND,
+            "input_ids": tokens_NL.numpy(),
+            "attention_mask": mask_NL.numpy(),
+        }
+        return np.asarray(self._query.run(["query_vector"], inputs)[0])
+
+
+def _write_graph(
+    module: nn.Module, inputs: dict[str, Tensor], dynamic: dict[str, dict], path: Path
+) -> None:
+    with torch.no_grad(), _quiet_exporter():
+        program = torch.onnx.export(
+            module.eval(),
+            kwargs=inputs,
+            dynamo=True,
+            dynamic_shapes=dynamic,
+            input_names=list(inputs),
+            output_names=[_OUTPUTS[path.name]],
+            verbose=False,
+        )
+        if program is None:
+            raise ExportError(f"torch gave no ONNX program for {path.name}")
+        program.save(path, external_data=False)
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """The exporter warns of packages and names that play no part here."""
+    exporter = logging.getLogger("torch.onnx")
+    level = exporter.level
+    exporter.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        exporter.setLevel(level)
+
+
+def _frames_to_check(
+    config: ExportConfig, sampling: SamplingConfig, frames_NTHWC: np.ndarray | None
+) -> tuple[np.ndarray, str]:
+    """The clips to compare on, and where they come from; drawn clips fill up what is missing."""
+    source = "frames of the caller"
+    if frames_NTHWC is None:
+        source = "drawn" if config.clips is None else str(config.clips.name)
+        frames_NTHWC = _read_frames(config, sampling)
+    num_drawn = max(config.num_clips - len(frames_NTHWC), 0)
+    source_text = source if num_drawn == 0 else "drawn"
+    if num_drawn and len(frames_NTHWC):
+        source_text = f"{source} ({len(frames_NTHWC)}) and drawn ({num_drawn})"
+    drawn = draw_clips(sampling, num_drawn, name="parity")
+    return np.concatenate([frames_NTHWC, drawn]), source_text
+
+
+def _read_frames(config: ExportConfig, sampling: SamplingConfig) -> np.ndarray:
+    """Clips spread over the file; one that can't be decoded is left out."""
+    size = sampling.frame_size or 1
+    blocks = [np.empty((0, sampling.num_frames, size, size, 3), np.uint8)]
+    if config.clips is not None:
+        clips = read_clips(config.clips)
+        step = max(len(clips) // config.num_clips, 1)
+        chosen = clips[::step][: config.num_clips]
+        found = [frames for _, frames in iter_clip_frames(chosen, sampling)]
+        blocks += [frames[None] for frames in found if isinstance(frames, np.ndarray)]
+    return np.concatenate(blocks)
+
+
+def _describe(parity: ParityReport, clips_from: str, folder: Path) -> OnnxReport:
+    graph = onnx.load(folder / VIDEO_GRAPH, load_external_data=False)
+    opset = next(entry.version for entry in graph.opset_import if entry.domain in ("", "ai.onnx"))
+    return OnnxReport(
+        min_cosine=parity.min_cosine,
+        min_cosine_clips=parity.min_cosine_clips,
+        min_cosine_queries=parity.min_cosine_queries,
+        num_clips=parity.num_clips,
+        clips_from=clips_from,
+        opset=opset,
+        torch_version=torch.__version__,
+        onnxruntime_version=onnxruntime.__version__,
+    )
+
+
+def _add_files(folder: Path, temporary: Path, card: BundleCard) -> None:
+    """Move the new files in; the card that names them is written last, so that a kill leaves a bundle without ONNX."""
+    names = (VIDEO_GRAPH, QUERY_GRAPH, CANARY_FILE)
+    kept = {name: value for name, value in card.files.items() if name not in names}
+    write_card(folder, sealed(replace(card, files=kept, onnx=None, canaries=None)))
+    added: dict[str, str] = {}
+    for name in names:
+        if (temporary / name).exists():
+            added[name] = hash_file(temporary / name)
+            (temporary / name).replace(folder / name)
+    write_card(folder, sealed(replace(card, files=kept | added)))

@@ -1,0 +1,188 @@
+"""How far an MP4 file says that it goes: its top-level boxes (ISO/IEC 14496-12), and the samples of its last fragment."""
+
+import struct
+from collections.abc import Iterator
+from io import BytesIO
+from typing import BinaryIO
+
+import numpy as np
+
+_MEDIA_BOXES = {b"moov", b"moof", b"mdat"}
+_MAX_BOXES = 1_000_000
+_MAX_FRAGMENT_BYTES = 64 << 20
+# Flags of `tfhd` and `trun`, and the bytes of what each says is there.
+_BASE_OFFSET, _DEFAULT_SIZE, _BASE_IS_MOOF = 0x1, 0x10, 0x20000
+_BEFORE_DEFAULT_SIZE = {_BASE_OFFSET: 8, 0x2: 4, 0x8: 4}
+_DATA_OFFSET, _FIRST_FLAGS, _SAMPLE_SIZE = 0x1, 0x4, 0x200
+_SAMPLE_FIELDS = (0x100, _SAMPLE_SIZE, 0x400, 0x800)
+
+
+def boxes_end(file: BinaryIO, num_bytes: int) -> int:
+    """Where the last top-level box, or the last sample of the last fragment, says that it ends.
+
+    What is no media (padding, rubbish at the end) may be cut, and a box of samples may say to be longer than its fragment needs.
+    """
+    offset = 0
+    fragment: tuple[int, int] | None = None
+    for _ in range(_MAX_BOXES):
+        size, kind = _box(file, offset)
+        if size < 8:  # 0 = to the end of the file; 1..7 = garbage, which the demuxer judges
+            break
+        if kind == b"moof":
+            fragment = offset, size
+        if offset + size >= num_bytes:
+            samples_end = 0 if fragment is None else _samples_end(file, *fragment)
+            is_whole = kind not in _MEDIA_BOXES or (kind == b"mdat" and samples_end > 0)
+            if kind == b"moov" and offset + size > num_bytes:
+                is_whole = _has_whole_tracks(file, offset + 8, num_bytes)
+            return max(num_bytes if is_whole else offset + size, samples_end)
+        offset += size
+    return num_bytes if fragment is None else max(num_bytes, _samples_end(file, *fragment))
+
+
+def has_fragments(file: BinaryIO) -> bool:
+    """Whether samples lie in fragments too, which the index in front does not count."""
+    offset = 0
+    for _ in range(_MAX_BOXES):
+        size, kind = _box(file, offset)
+        if size < 8 or kind == b"moof":
+            return size >= 8
+        offset += size
+    return True
+
+
+def _has_whole_tracks(file: BinaryIO, offset: int, num_bytes: int) -> bool:
+    """Whether only what follows the tracks of a cut index is missing, such as its tags."""
+    num_tracks = 0
+    while offset < num_bytes:
+        size, kind = _box(file, offset)
+        offset += size
+        if size < 8 or offset > num_bytes:
+            return num_tracks > 0 and kind not in (b"trak", b"mvex")
+        num_tracks += kind == b"trak"
+    return num_tracks > 0
+
+
+def _box(file: BinaryIO, offset: int) -> tuple[int, bytes]:
+    """(size, kind) of the MP4 box at an offset; size 0 where the file ends before its header does."""
+    file.seek(offset)
+    header = file.read(16)
+    size = int.from_bytes(header[:4], "big")
+    if size == 1 and len(header) == 16:
+        size = int.from_bytes(header[8:], "big")
+    return (size if len(header) >= 8 else 0), header[4:8]
+
+
+def _samples_end(file: BinaryIO, offset: int, size: int) -> int:
+    """Where the last sample of a fragment ends, as its `moof` has it, however long the box of its samples says to be; 0 = not told."""
+    if size > _MAX_FRAGMENT_BYTES:
+        return 0
+    file.seek(offset)
+    moof = file.read(size)
+    last, end = 0, offset
+    try:
+        for traf in _children(moof, b"traf"):
+            (header,) = _children(traf, b"tfhd")
+            base, default_size = _track_defaults(header, moof_offset=offset, previous_end=end)
+            end = base
+            for run in _children(traf, b"trun"):
+                end = _run_end(run, default_size, base=base, previous_end=end)
+                last = max(last, end)
+    except (ValueError, struct.error):  # a box is missing, or shorter than it has to be
+        return 0
+    return last
+
+
+def _children(box: bytes, kind: bytes) -> Iterator[bytes]:
+    """The bodies, with their headers, of the boxes of a kind in a box."""
+    offset = 8
+    while offset + 8 <= len(box):
+        size, found = _box(BytesIO(box), offset)
+        if size < 8:
+            raise ValueError(f"a box of {size} bytes")
+        if found == kind:
+            yield box[offset : offset + size]
+        offset += size
+
+
+def _track_defaults(header: bytes, *, moof_offset: int, previous_end: int) -> tuple[int, int]:
+    """(what data offsets count from, bytes of a sample that does not say) of a track in a fragment."""
+    (flags,) = struct.unpack_from(">I", header, 8)
+    if flags & _BASE_OFFSET:
+        (base,) = struct.unpack_from(">Q", header, 16)
+    else:
+        base = moof_offset if flags & _BASE_IS_MOOF else previous_end
+    if not flags & _DEFAULT_SIZE:
+        return base, 0
+    place = 16 + sum(size for flag, size in _BEFORE_DEFAULT_SIZE.items() if flags & flag)
+    return base, struct.unpack_from(">I", header, place)[0]
+
+
+def _run_end(run: bytes, default_size: int, *, base: int, previous_end: int) -> int:
+    """Where the samples of a `trun` end. ValueError where their sizes are nowhere, or fewer than it says."""
+    flags, num_samples = struct.unpack_from(">II", run, 8)
+    place, start = 16, previous_end
+    if flags & _DATA_OFFSET:
+        start = base + struct.unpack_from(">i", run, place)[0]
+        place += 4
+    if not num_samples:
+        return start
+    place += 4 if flags & _FIRST_FLAGS else 0
+    fields = [field for field in _SAMPLE_FIELDS if flags & field]
+    if _SAMPLE_SIZE in fields:
+        count = num_samples * len(fields)
+        table = np.frombuffer(run, ">u4", count=count, offset=place).reshape(num_samples, -1)
+        return start + int(table[:, fields.index(_SAMPLE_SIZE)].sum(dtype=np.int64))
+    if not default_size:
+        raise ValueError("the sizes of the samples are not in the fragment")
+    return start + num_samples * default_size
+
+
+_H264_SEI, _H264_IDR = 6, 5
+_SEI_RECOVERY_POINT = 6
+
+
+def is_clean_start(data: memoryview, codec: str, extradata: bytes | None) -> bool:
+    """Whether decoding may start at a packet that the container calls a keyframe.
+
+    H.264 with periodic intra refresh has none: its recovery points say after how many more frames the picture is whole.
+    Decoders do not always hold back the broken pictures in between.
+    """
+    if codec != "h264" or extradata is None or len(extradata) < 5 or extradata[0] != 1:
+        return True  # extradata of another kind: Annex B, which MP4 and Matroska do not carry
+    length_size = (extradata[4] & 3) + 1
+    at = 0
+    while at + length_size < len(data):
+        size = int.from_bytes(data[at : at + length_size], "big")
+        unit = data[at + length_size : at + length_size + size]
+        if not unit or unit[0] & 31 == _H264_IDR:
+            return True
+        if unit[0] & 31 == _H264_SEI and _recovers_late(unit[1:]):
+            return False
+        at += length_size + size
+    return True
+
+
+def is_shown_vp8(data: memoryview) -> bool:
+    """VP8 stores its hidden reference frames as packets of their own; bit 4 of the first byte is show_frame (RFC 6386, 9.1)."""
+    return bool(data[0] & 0x10)
+
+
+def _recovers_late(messages: memoryview) -> bool:
+    """Whether a recovery point says that its picture is not yet whole (recovery_frame_cnt > 0; ITU-T H.264, D.1.8)."""
+    at = 0
+    while at + 2 < len(messages):
+        kind, at = _sei_number(messages, at)
+        size, at = _sei_number(messages, at)
+        if kind == _SEI_RECOVERY_POINT and at < len(messages):
+            return not messages[at] & 0x80  # an Exp-Golomb 0 is the single bit 1
+        at += size
+    return False
+
+
+def _sei_number(messages: memoryview, at: int) -> tuple[int, int]:
+    """A number coded as bytes of 255 and a last one, and where the next field starts."""
+    value = 0
+    while at < len(messages) and messages[at] == 255:
+        value, at = value + 255, at + 1
+    return value + (messages[at] if at < len(messages) else 0), at + 1

@@ -1,0 +1,149 @@
+"""May this media file be opened at all? The allow-list of containers and codecs, the limits, and the reasons of refusal.
+
+A media file is hostile until decoded: only these checks look at it before FFmpeg does, and they never follow a reference out of
+the file.
+"""
+
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+from urllib.parse import unquote, urlsplit
+
+from encoders.media.bitstream import boxes_end
+from encoders.media.errors import DecodeError
+
+DecodeBackendKind = Literal["pyav", "dali"]
+# The name is FFmpeg's demuxer. No playlists (hls, dash, concat), no image sequences, nothing that opens a second file; no AVI
+# either, whose frames carry no presentation times.
+ContainerFormat = Literal["mov", "matroska"]
+# Names of FFmpeg's decoders, software only.
+ALLOWED_DECODERS = (
+    *("h264", "hevc", "vp8", "vp9", "libvpx", "libvpx-vp9", "av1", "libdav1d", "libaom-av1"),
+    *("mpeg4", "mpeg2video", "mpeg1video", "mjpeg"),
+)
+_FIRST_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"moof"}
+_EBML_ID, _SEGMENT_ID = 0x1A45DFA3, 0x18538067
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MediaLimits:
+    """What a file may ask of us; checked before its first frame is decoded."""
+
+    max_pixels: int = 8192 * 4320
+    """Width times height of one frame."""
+    max_streams: int = 32
+    max_duration_s: float = 6 * 3600.0
+    """How far after a video's first frame a span may reach: one wrong time at a file's end costs no span before it."""
+    max_frame_rate: float = 300.0
+    max_frames: int = 6 * 3600 * 120
+    """Packets of a video, whatever their times; what is known of each takes some 400 bytes."""
+    min_frames_per_clip: int = 2
+    """One frame shows no motion: such a clip is `too_short` instead of a still repeated T times."""
+
+    def __post_init__(self) -> None:
+        for name in self.__dataclass_fields__:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+
+    def check(self, **found: float) -> None:
+        """Raises where a value is above the limit of the same name: check(max_pixels=width * height)."""
+        for name, value in found.items():
+            if value > getattr(self, name):
+                raise DecodeError(
+                    "limit_exceeded", f"{name} is {getattr(self, name)}; the file has {value:g}"
+                )
+
+
+def path_of(video: str | Path) -> Path:
+    """A path or file:// URI as a path, whether or not something is there."""
+    return Path(video) if isinstance(video, Path) or "://" not in video else _path_of_uri(video)
+
+
+def local_path(video: str | Path) -> Path:
+    """A path or file:// URI as the path of an existing regular file that is not empty."""
+    path = path_of(video)
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        raise DecodeError("fetch_failed", f"{video}: {error}") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise DecodeError("fetch_failed", f"{video} is not a regular file")
+    if status.st_size == 0:
+        raise DecodeError("empty_file", f"{video} has 0 bytes")
+    return path
+
+
+def open_options(limits: MediaLimits) -> dict[str, str]:
+    """What FFmpeg is told while it opens a file, for what it does before anybody can check its findings."""
+    return {
+        "codec_whitelist": ",".join(ALLOWED_DECODERS),
+        "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm",
+        "protocol_whitelist": "none",
+        "enable_drefs": "0",
+        "max_streams": str(limits.max_streams + 1),
+        "max_pixels": str(limits.max_pixels),
+    }
+
+
+def open_local(path: Path) -> BinaryIO:
+    """The file for reading; one that went away or is not ours to read is `fetch_failed`."""
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise DecodeError("fetch_failed", f"{path}: {error}") from error
+
+
+def sniff_container(file: BinaryIO) -> tuple[ContainerFormat, bool]:
+    """The container by its first bytes, never by its name, and whether the file is shorter than it says."""
+    file.seek(0, 2)
+    num_bytes = file.tell()
+    file.seek(0)
+    head = file.read(16)
+    file.seek(0)
+    if head[4:8] in _FIRST_BOXES:
+        return "mov", boxes_end(file, num_bytes) > num_bytes
+    if int.from_bytes(head[:4], "big") == _EBML_ID:
+        return "matroska", _segment_end(file, num_bytes) > num_bytes
+    raise DecodeError(
+        # Not the bytes themselves: the file may be one that its reader was not meant to see.
+        "container_not_allowed",
+        "its first bytes are those of no container that is allowed: MP4/MOV, Matroska/WebM",
+    )
+
+
+def _path_of_uri(uri: str) -> Path:
+    parts = urlsplit(uri)
+    if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
+        raise DecodeError("fetch_failed", f"{uri}: only local paths and file:// are read here")
+    return Path(unquote(parts.path))
+
+
+def _segment_end(file: BinaryIO, num_bytes: int) -> int:
+    """Where the Matroska segment says that it ends; 0 where it does not say (live streams)."""
+    for _ in range(2):
+        element_id = _read_vint(file, keep_marker=True)
+        size = _read_vint(file, keep_marker=False)
+        if element_id is None or size is None:
+            return 0
+        end = file.tell() + size
+        if element_id == _SEGMENT_ID or end > num_bytes:
+            return end
+        file.seek(end)
+    return 0
+
+
+def _read_vint(file: BinaryIO, *, keep_marker: bool) -> int | None:
+    """An EBML variable-length integer; None at the end of the file or for the reserved value `unknown`."""
+    first = file.read(1)
+    if not first or first[0] == 0:
+        return None
+    length = 9 - first[0].bit_length()
+    rest = file.read(length - 1)
+    if len(rest) < length - 1:
+        return None
+    value = int.from_bytes(first + rest, "big")
+    if keep_marker:
+        return value
+    value &= (1 << (7 * length)) - 1
+    return None if value == (1 << (7 * length)) - 1 else value

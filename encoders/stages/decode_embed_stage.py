@@ -1,0 +1,228 @@
+"""Decoding and encoding as one stage, each worker with one process for both: frames never leave the device that decoded them.
+
+D vector width.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+from encoders.decoding.isolated import DEFAULT_DEADLINE_S, DecoderDiedError, decoder_for
+from encoders.decoding.request import DecodedSpan
+from encoders.media.container import DecodeBackendKind
+from encoders.media.errors import DecodeError, DecodeSetupError
+from encoders.media.sampling import SamplingConfig
+from encoders.stages.base import MAX_DEATHS, ClipStage, clip_rows_of, dead_columns, decoded_columns
+from encoders.stages.encode_request import EncodeRequest, Encoding
+
+_SLOWED_BY = 10.0
+OpenAgain = Callable[[ExitStack], str]
+"""Where a video lies on this machine while the stack is open; DecodeError where it cannot be had."""
+
+
+class VectorStage(ClipStage):
+    """As DecodeStage, for rows of several videos at once, and its rows have the columns of an embed stage instead of frames.
+
+    Those are embedding (float32 [D], zeros when dead), embed_backend, embed_precision, embed_busy_s, canary_min_cosine and
+    embed_ceiling_per_s. Clips of several videos share batches, so rows come with those of a later video, at the latest by
+    `flush`. After a crash or a hang, each clip that was not back is asked for alone. A broken encoder raises what
+    `open_backend` and `check_canaries` raise.
+    """
+
+    def __init__(
+        self,
+        *,
+        sampling: SamplingConfig,
+        encode: EncodeRequest,
+        backend: DecodeBackendKind = "pyav",
+        deadline_s: float = DEFAULT_DEADLINE_S,
+        device: str = "cpu",
+    ) -> None:
+        super().__init__(sampling=sampling, backend=backend, device=device)
+        self._encode = encode
+        self._tickets = count(1)
+        self._asked: dict[int, _Asked] = {}
+        self._decode_busy_s = 0.0
+        self._encoder = decoder_for(
+            device,
+            deadline_s=deadline_s,
+            decode_function="encoders.stages.decode_embed_worker:iter_encoded_spans",
+            first_request=replace(self._request("", ()), encode=replace(encode, canaries=(0,))),
+        )
+        self._encoder.start()
+        (first,) = self._encoder.first_spans
+        if first.encoding is None:
+            raise DecodeSetupError("the encoder gave a canary no vector")
+        self._first: Encoding = first.encoding
+        # A batch may be encoded before the next sign of life comes, on a core that others use too.
+        batch_s = encode.batch_size / self._first.embed_ceiling_per_s
+        self._encoder.deadline_s += _SLOWED_BY * batch_s
+
+    def __call__(self, videos: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Rows of videos in; the rows of all their clips when it ends."""
+        for row in videos:
+            yield from self.clips(row["video_uri"], clip_rows_of(row))
+        yield from self.flush()
+
+    def close(self) -> None:
+        """End the process; the stage cannot be called again."""
+        self._encoder.close()
+
+    def busy_clock_s(self) -> float:
+        """Seconds spent on decoding so far."""
+        return self._decode_busy_s
+
+    def clips(
+        self,
+        video: str,
+        clip_rows: Sequence[dict[str, Any]],
+        *,
+        canaries: Sequence[tuple[int, dict[str, Any]]] = (),
+        open_again: OpenAgain | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """Rows that are ready, of this video and of earlier ones; when it ends, all of the video has been decoded.
+
+        `canaries` are drawn clips (number, row) that share a batch with its clips. `open_again` says where the video lies when a
+        clip that still waited for its batch is lost later; without it, where it lies now.
+        """
+        asked = _Asked(
+            video=video,
+            spans=dict(enumerate(clip_rows)),
+            canaries={
+                len(clip_rows) + i: (number, row) for i, (number, row) in enumerate(canaries)
+            },
+            open_again=open_again or (lambda _: video),
+        )
+        try:
+            yield from self._answers(asked, is_last=False)
+        except DecoderDiedError as error:
+            yield from self._one_by_one(error)
+
+    def flush(self) -> Iterator[dict[str, Any]]:
+        """The rows that still wait for a full batch."""
+        if not self._asked:
+            return
+        try:
+            yield from self._answers(_Asked(), is_last=True)
+        except DecoderDiedError as error:
+            yield from self._one_by_one(error)
+
+    def _answers(self, asked: "_Asked", *, is_last: bool) -> Iterator[dict[str, Any]]:
+        """Ask, and what comes back meanwhile. DecoderDiedError leaves what did not come in `_asked`."""
+        ticket = next(self._tickets)
+        self._asked[ticket] = asked
+        request = self._request(asked.video, list(asked.spans.values()))
+        encode = replace(
+            self._encode,
+            canaries=tuple(number for number, _ in asked.canaries.values()),
+            ticket=ticket,
+            is_last=is_last,
+        )
+        try:
+            for span in self._encoder.iter_spans(replace(request, encode=encode)):
+                yield self._row(ticket if span.encoding is None else span.encoding.ticket, span)
+        except DecoderDiedError:
+            raise
+        except DecodeError as error:
+            for row in asked.rows():
+                yield row | self._dead(error, self._backend, 0.0)
+            asked.clear()
+        self._forget_done()
+
+    def _row(self, ticket: int, span: DecodedSpan) -> dict[str, Any]:
+        asked = self._asked[ticket]
+        num_new = max(
+            span.num_frames_decoded - asked.num_decoded, 0
+        )  # spans that failed come early
+        asked.num_decoded += num_new
+        return asked.take(span.number) | self._outcome(span, 0.0) | {"frames_decoded": num_new}
+
+    def _forget_done(self) -> None:
+        for ticket in [ticket for ticket, asked in self._asked.items() if asked.is_done]:
+            del self._asked[ticket]
+
+    def _one_by_one(self, death: DecodeError) -> Iterator[dict[str, Any]]:
+        """What was lost with the process, each clip alone: the one that killed it dies again, the others live."""
+        lost, self._asked = self._asked, {}
+        for asked in lost.values():
+            num_deaths = 0
+            with ExitStack() as opened:
+                try:
+                    video = asked.open_again(opened) if asked.spans else ""
+                except DecodeError as error:
+                    yield from self.dead_rows(list(asked.spans.values()), error, stage="fetch")
+                    asked.spans.clear()
+                    video = ""
+                for one in asked.each_alone(video):
+                    if num_deaths < MAX_DEATHS:
+                        try:
+                            yield from self._answers(one, is_last=True)
+                        except DecoderDiedError as error:
+                            num_deaths, death = num_deaths + 1, error
+                            self._asked.clear()
+                    for row in one.rows():
+                        yield row | self._dead(death, self._backend, 0.0)
+
+    def _outcome(self, span: DecodedSpan, busy_s: float) -> dict[str, Any]:
+        if span.error is not None or span.encoding is None:
+            error = span.error or DecodeError(
+                "decoder_crashed", "no vector and no reason came back"
+            )
+            return self._dead(error, span.backend_used, 0.0)
+        self._decode_busy_s += span.encoding.decode_busy_s
+        return decoded_columns(span, span.encoding.decode_busy_s) | _encoded_columns(span.encoding)
+
+    def _dead(self, error: DecodeError, backend: str, busy_s: float) -> dict[str, Any]:
+        nothing = replace(
+            self._first, vector_D=np.zeros_like(self._first.vector_D), embed_busy_s=0.0
+        )
+        return dead_columns(error, backend, busy_s) | _encoded_columns(nothing)
+
+
+@dataclass(kw_only=True, slots=True)
+class _Asked:
+    """Clips of a video that are on their way through the process, by span number; canaries are numbered on after its spans."""
+
+    video: str = ""
+    spans: dict[int, dict[str, Any]] = field(default_factory=dict)
+    canaries: dict[int, tuple[int, dict[str, Any]]] = field(default_factory=dict)
+    open_again: OpenAgain = lambda _: ""
+    num_decoded: int = 0
+
+    @property
+    def is_done(self) -> bool:
+        return not self.spans and not self.canaries
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [*self.spans.values(), *(row for _, row in self.canaries.values())]
+
+    def take(self, number: int) -> dict[str, Any]:
+        if number in self.spans:
+            return self.spans.pop(number)
+        return self.canaries.pop(number)[1]
+
+    def clear(self) -> None:
+        self.spans.clear()
+        self.canaries.clear()
+
+    def each_alone(self, video: str) -> "Iterator[_Asked]":
+        """Canaries first: they need no video."""
+        for canary in self.canaries.values():
+            yield _Asked(canaries={0: canary})
+        for row in self.spans.values():
+            yield _Asked(video=video, spans={0: row})
+
+
+def _encoded_columns(encoding: Encoding) -> dict[str, Any]:
+    return {
+        "embedding": encoding.vector_D,
+        "embed_backend": encoding.backend,
+        "embed_precision": encoding.precision,
+        "embed_busy_s": encoding.embed_busy_s,
+        "canary_min_cosine": encoding.canary_min_cosine,
+        "embed_ceiling_per_s": encoding.embed_ceiling_per_s,
+    }

@@ -1,0 +1,246 @@
+"""Spans of videos in, unit vectors out, decoded and encoded by one process on one device; runs in a killable child.
+
+Clips of several videos share batches: what one request leaves of a batch waits here for the next. N clips, T frames, H W pixels, D
+clip vector.
+"""
+
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from encoders.backends.base import EncoderBackend
+from encoders.backends.registry import open_backend
+from encoders.bundle.canaries import prove_encoder, worker_clock
+from encoders.decoding.decode import iter_spans
+from encoders.decoding.request import DecodedSpan, DecodeRequest
+from encoders.media.errors import DecodeError, DecodeSetupError
+from encoders.stages.encode_request import EncodeRequest, Encoding
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+logger = logging.getLogger(__name__)
+# How NumPy, ONNX Runtime, torch and CUDA say it.
+_NO_MEMORY = re.compile(
+    r"out of memory|bad_alloc|(fail\w* to|cannot|can't|unable to) allocate", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Decoded:
+    """A clip that waits for its batch."""
+
+    span: DecodedSpan
+    busy_s: float
+    ticket: int
+
+
+class _Way(Protocol):
+    """How frames get from a decoder to an encoder."""
+
+    def iter_spans(self, request: DecodeRequest) -> Iterator[DecodedSpan]: ...
+
+    def frames_of(self, span: DecodedSpan) -> Any:
+        """[T, H, W, 3]; None where the span has an error."""
+        ...
+
+    def holding(self, span: DecodedSpan, frames_THWC: np.ndarray) -> DecodedSpan:
+        """The span with these frames."""
+        ...
+
+    def embed(self, backend: EncoderBackend, frames: Sequence[Any]) -> np.ndarray:
+        """Unit vectors [N, D]."""
+        ...
+
+
+class OnHost:
+    """In the memory of this process, without torch, which takes seconds to load."""
+
+    def iter_spans(self, request: DecodeRequest) -> Iterator[DecodedSpan]:
+        return iter_spans(request)
+
+    def frames_of(self, span: DecodedSpan) -> np.ndarray | None:
+        return span.frames_THWC
+
+    def holding(self, span: DecodedSpan, frames_THWC: np.ndarray) -> DecodedSpan:
+        return replace(span, frames_THWC=frames_THWC)
+
+    def embed(self, backend: EncoderBackend, frames: Sequence[np.ndarray]) -> np.ndarray:
+        return backend.embed_clips(np.stack(frames))
+
+
+class OnDevice:
+    """In the memory of the device that decodes."""
+
+    def __init__(self, device: str) -> None:
+        import torch
+
+        self._device = torch.device(device)
+
+    def iter_spans(self, request: DecodeRequest) -> Iterator[DecodedSpan]:
+        from encoders.decoding.device import iter_device_spans
+
+        return iter_device_spans(request)
+
+    def frames_of(self, span: DecodedSpan) -> "Tensor | None":
+        return span.device_frames_THWC
+
+    def holding(self, span: DecodedSpan, frames_THWC: np.ndarray) -> DecodedSpan:
+        import torch
+
+        return replace(span, device_frames_THWC=torch.from_numpy(frames_THWC))
+
+    def embed(self, backend: EncoderBackend, frames: "Sequence[Tensor]") -> np.ndarray:
+        import torch
+
+        frames_NTHWC = torch.stack([one.to(self._device) for one in frames])
+        return backend.embed_tensor(frames_NTHWC).cpu().numpy()
+
+
+class ClipEncoder:
+    """An encoder, and the clips that wait for their batch; it has proved on the bundle's canaries that it is the one it says.
+
+    What it cannot do is a DecodeSetupError; its cause says more.
+    """
+
+    def __init__(self, encode: EncodeRequest, device: str, way: _Way) -> None:
+        self.clock_s = worker_clock(device, encode.num_threads)
+        self._way = way
+        try:
+            self._backend: EncoderBackend = open_backend(
+                encode.bundle_dir, encode.backend, device=device, num_threads=encode.num_threads
+            )
+            self._proof = prove_encoder(
+                encode.bundle_dir, self._backend, clock_s=self.clock_s, embed=self._embed_drawn
+            )
+        except Exception as error:
+            raise DecodeSetupError(f"{type(error).__name__}: {error}") from error
+        self._waiting: list[_Decoded] = []
+        self._batch_size = encode.batch_size
+
+    def spans(self, request: DecodeRequest) -> Iterator[DecodedSpan]:
+        """The request's spans with their frames where the encoder takes them, or with an error."""
+        return self._way.iter_spans(request) if request.spans else iter(())
+
+    def add(self, span: DecodedSpan, ticket: int, busy_s: float) -> bool:
+        """Let a clip wait for its batch; False for one without frames."""
+        if self._way.frames_of(span) is None:
+            return False
+        self._waiting.append(_Decoded(span=span, busy_s=busy_s, ticket=ticket))
+        return True
+
+    def add_canary(self, number: int, span_number: int, ticket: int, num_decoded: int) -> None:
+        """A drawn clip as if it had been decoded."""
+        span = self._way.holding(_drawn(span_number, num_decoded), self._proof.frames_NTHWC[number])
+        self.add(span, ticket, 0.0)
+
+    def encoded(self, *, is_last: bool) -> Iterator[DecodedSpan | None]:
+        """The spans of every full batch with their vectors, of the last one also where it is not full; None before each batch."""
+        while len(self._waiting) >= (1 if is_last else self._batch_size):
+            now = self._waiting[: self._batch_size]
+            self._waiting = self._waiting[self._batch_size :]
+            yield None  # from here on it is the encoder's time
+            yield from self._encoded(now)
+
+    def _encoded(self, clips: Sequence[_Decoded]) -> Iterator[DecodedSpan]:
+        started = self.clock_s()
+        vectors_ND = self._embed([clip.span for clip in clips])
+        busy_s = (self.clock_s() - started) / len(clips)
+        for clip, vector_D in zip(clips, vectors_ND, strict=True):
+            encoding = Encoding(
+                vector_D=vector_D,
+                ticket=clip.ticket,
+                backend=self._backend.kind,
+                precision=self._backend.precision,
+                decode_busy_s=clip.busy_s,
+                embed_busy_s=busy_s,
+                canary_min_cosine=self._proof.min_cosine,
+                embed_ceiling_per_s=self._proof.clips_per_s,
+            )
+            yield replace(clip.span, frames_THWC=None, device_frames_THWC=None, encoding=encoding)
+
+    def _embed_drawn(self, frames_NTHWC: np.ndarray) -> np.ndarray:
+        """[N, D]; the frames go where decoded ones lie."""
+        way = self._way
+        spans = [way.holding(_drawn(0, 0), frames_THWC) for frames_THWC in frames_NTHWC]
+        return way.embed(self._backend, [way.frames_of(span) for span in spans])
+
+    def _embed(self, spans: Sequence[DecodedSpan]) -> np.ndarray:
+        try:
+            return self._way.embed(self._backend, [self._way.frames_of(span) for span in spans])
+        except Exception as error:
+            if not (isinstance(error, MemoryError) or _NO_MEMORY.search(str(error))):
+                # No clip is to blame: the run must end, and loudly.
+                raise DecodeSetupError(
+                    f"the encoder failed: {type(error).__name__}: {error}"
+                ) from error
+            if len(spans) == 1:
+                raise MemoryError(f"one clip alone: {error}") from error
+            return self._embed_in_halves(spans, error)
+
+    def _embed_in_halves(self, spans: Sequence[DecodedSpan], error: Exception) -> np.ndarray:
+        """Also from now on: a batch that does not fit once will not fit again."""
+        half = len(spans) // 2
+        self._batch_size = min(self._batch_size, half)
+        logger.warning("%d clips at once are too many (%s); now %d", len(spans), error, half)
+        return np.concatenate([self._embed(spans[:half]), self._embed(spans[half:])])
+
+
+def _drawn(number: int, num_decoded: int) -> DecodedSpan:
+    return DecodedSpan(
+        number=number,
+        frames_THWC=None,
+        frame_indices_T=None,
+        error=None,
+        backend_used="pyav",
+        fallback_reason=None,
+        num_frames_decoded=num_decoded,
+    )
+
+
+@cache
+def _open_encoder(encode: EncodeRequest, device: str) -> ClipEncoder:
+    return ClipEncoder(encode, device, OnHost() if device == "cpu" else OnDevice(device))
+
+
+def iter_encoded_spans(request: DecodeRequest) -> Iterator[DecodedSpan | None]:
+    """Each span with its `encoding` as soon as its batch is full, also those that earlier requests left, or with its error.
+
+    None for a clip that was decoded and waits, and before a batch is encoded. Canaries come after the first clip. A video that
+    fails in the middle raises when all that it gave before has its vectors. Without spans no file is opened.
+    """
+    encode = request.encode
+    if encode is None:
+        raise ValueError("request.encode is None; vectors need an encoder")
+    encoder = _open_encoder(replace(encode, canaries=(), ticket=0, is_last=True), request.device)
+    riders = [(number, len(request.spans) + i) for i, number in enumerate(encode.canaries)]
+    failure: DecodeError | None = None
+    spans = encoder.spans(request)
+    started, num_decoded = encoder.clock_s(), 0
+    while True:
+        try:
+            span = next(spans, None)
+        except DecodeError as error:
+            failure, span = error, None
+        if span is not None:
+            num_decoded = span.num_frames_decoded
+            if not encoder.add(span, encode.ticket, encoder.clock_s() - started):
+                yield span
+                continue
+            yield None
+        for number, span_number in riders:
+            encoder.add_canary(number, span_number, encode.ticket, num_decoded)
+        riders = []
+        is_over = span is None
+        is_last = is_over and (encode.is_last or failure is not None)
+        yield from encoder.encoded(is_last=is_last)
+        if is_over:
+            break
+        started = encoder.clock_s()
+    if failure is not None:
+        raise failure

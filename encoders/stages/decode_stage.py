@@ -1,0 +1,105 @@
+"""Decode stage: batches of clip rows to batches with frames, and an error for each clip that failed."""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from encoders.decoding.decode import iter_spans
+from encoders.decoding.isolated import (
+    DEFAULT_DEADLINE_S,
+    DecoderDiedError,
+    IsolatedDecoder,
+    decoder_for,
+)
+from encoders.decoding.request import DecodedSpan
+from encoders.media.container import DecodeBackendKind
+from encoders.media.errors import DecodeError
+from encoders.media.sampling import SamplingConfig
+from encoders.stages.base import MAX_DEATHS, ClipStage, clip_rows_of, dead_columns, decoded_columns
+
+
+class DecodeStage(ClipStage):
+    """One video row in, one row per clip out, in the order in which the clips are ready.
+
+    In: video_uri, clip_ids, starts_s, ends_s (None or NaN = to the end), and any other columns, which every clip row repeats.
+    Out: clip_id, video_uri, start_s, end_s (NaN = to the end), frames (uint8 [T, S, S, 3] as bytes, empty when dead),
+    decode_backend, decode_busy_s, frames_decoded (by the decoder since the clip before it), frames_used, dead_stage, dead_reason, dead_detail (empty when alive).
+    """
+
+    def __init__(
+        self,
+        *,
+        sampling: SamplingConfig,
+        backend: DecodeBackendKind = "pyav",
+        isolate: bool = True,
+        deadline_s: float = DEFAULT_DEADLINE_S,
+        device: str = "cpu",
+    ) -> None:
+        super().__init__(sampling=sampling, backend=backend, device=device)
+        self._iter_spans = iter_spans
+        self._decoder: IsolatedDecoder | None = None
+        if isolate:
+            self._decoder = decoder_for(device, deadline_s=deadline_s)
+            self._iter_spans = self._decoder.iter_spans
+
+    def __call__(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        yield from self.clips(row["video_uri"], clip_rows_of(row))
+
+    def clips(self, video: str, clip_rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """See ClipStage; all rows of the video."""
+        waiting = dict(enumerate(clip_rows))
+        try:
+            yield from self._decoded(video, clip_rows, waiting)
+            return
+        except DecoderDiedError as error:
+            death = error
+        num_deaths = 0
+        for row in waiting.values():
+            alone = {0: row}
+            if num_deaths < MAX_DEATHS:
+                try:
+                    yield from self._decoded(video, [row], alone)
+                except DecoderDiedError as error:
+                    num_deaths, death = num_deaths + 1, error
+            for lost in alone.values():  # not one that came before its decoder died
+                yield lost | self._dead(death, self._backend, 0.0)
+
+    def _decoded(
+        self,
+        video: str,
+        clip_rows: Sequence[dict[str, Any]],
+        waiting: dict[int, dict[str, Any]],
+    ) -> Iterator[dict[str, Any]]:
+        """What came is taken out of `waiting`. DecoderDiedError leaves the rest there."""
+        started, num_decoded = time.perf_counter(), 0
+        try:
+            for span in self._iter_spans(self._request(video, clip_rows)):
+                del waiting[span.number]
+                outcome = self._outcome(span, time.perf_counter() - started)
+                outcome["frames_decoded"] = span.num_frames_decoded - num_decoded
+                yield clip_rows[span.number] | outcome
+                started, num_decoded = time.perf_counter(), span.num_frames_decoded
+        except DecoderDiedError:
+            raise
+        except DecodeError as error:
+            busy_s = (time.perf_counter() - started) / max(len(waiting), 1)
+            for row in waiting.values():
+                yield row | self._dead(error, self._backend, busy_s)
+            waiting.clear()
+
+    def busy_clock_s(self) -> float:
+        """CPU-seconds, its child's included; seconds where it uses a GPU or more threads."""
+        if self._device != "cpu" or self._backend == "dali":
+            return time.perf_counter()
+        return time.process_time() + (0.0 if self._decoder is None else self._decoder.cpu_s())
+
+    def _outcome(self, span: DecodedSpan, busy_s: float) -> dict[str, Any]:
+        if span.error is not None or span.frames_THWC is None:
+            error = span.error or DecodeError(
+                "decoder_crashed", "no frames and no reason came back"
+            )
+            return self._dead(error, span.backend_used, busy_s)
+        return decoded_columns(span, busy_s) | {"frames": span.frames_THWC.tobytes()}
+
+    def _dead(self, error: DecodeError, backend: str, busy_s: float) -> dict[str, Any]:
+        return dead_columns(error, backend, busy_s) | {"frames": b""}

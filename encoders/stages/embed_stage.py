@@ -1,0 +1,48 @@
+"""Embed stage: batches of rows with frames to batches with unit clip vectors."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+
+
+class EmbedStage:
+    """Frames in, unit vectors out. One instance per worker, so that weights load once.
+
+    Takes the column `frames` away and adds `embedding` (float32 [N, D], zeros for a dead row), `embed_backend`,
+    `embed_precision` and `embed_busy_s` (the batch's time, shared evenly by its clips).
+    """
+
+    def __init__(
+        self, *, bundle_dir: str, backend: str = "onnx", device: str = "cpu", num_threads: int = 1
+    ) -> None:
+        from encoders.backends.registry import (
+            open_backend,  # torch and ONNX Runtime only where they embed
+        )
+
+        self._backend = open_backend(
+            Path(bundle_dir), backend, device=device, num_threads=num_threads
+        )
+        card = self._backend.card
+        size = card.sampling.frame_size
+        if size is None:
+            raise ValueError(f"{bundle_dir}: frame_size is None; a stage needs clips of one size")
+        self._frames_shape = (card.sampling.num_frames, size, size, 3)
+        self._embedding_dim = card.embedding_dim
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        started = time.perf_counter()
+        frames = batch.pop("frames")
+        embedding_ND = np.zeros((len(frames), self._embedding_dim), np.float32)
+        alive = [row for row in range(len(frames)) if len(frames[row])]
+        if alive:
+            frames_NTHWC = np.stack(
+                [np.frombuffer(frames[row], np.uint8).reshape(self._frames_shape) for row in alive]
+            )
+            embedding_ND[alive] = self._backend.embed_clips(frames_NTHWC)
+        batch["embedding"] = embedding_ND
+        batch["embed_backend"] = np.array([self._backend.kind] * len(frames))
+        batch["embed_precision"] = np.array([self._backend.precision] * len(frames))
+        busy_s = (time.perf_counter() - started) / max(len(frames), 1)
+        batch["embed_busy_s"] = np.full(len(frames), busy_s)
+        return batch

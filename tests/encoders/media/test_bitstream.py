@@ -1,0 +1,148 @@
+"""Fragmented MP4 files that are cut, or whose boxes lie: what came of them is known, and nothing else is lost."""
+
+import io
+import struct
+from contextlib import closing
+
+import av
+import pytest
+
+from encoders.decoding.decode import decode_clips
+from encoders.decoding.pyav_video import PyavVideo
+from encoders.media.bitstream import boxes_end, is_clean_start, is_shown_vp8
+from encoders.media.container import MediaLimits
+from encoders.media.errors import DecodeError
+from encoders.media.frame_index import Span
+from encoders.media.sampling import SamplingConfig
+
+SAMPLING = SamplingConfig(num_frames=4, frame_size=16)
+TO_THE_END = [Span(start_s=0, end_s=None)]
+
+
+@pytest.fixture(
+    params=[
+        "frag_keyframe",  # its index in front counts the samples of the first part
+        "frag_keyframe+empty_moov",
+        "frag_keyframe+empty_moov+default_base_moof",
+    ]
+)
+def fragmented(request, make_video) -> bytes:
+    options = {"movflags": request.param}
+    name = f"{request.param.count('+')}.mp4"
+    spec = {"num_frames": 60, "options": {"g": "20", "preset": "ultrafast"}}
+    return make_video(name, container_options=options, **spec).read_bytes()
+
+
+def sample_ends(data: bytes) -> list[int]:
+    with av.open(io.BytesIO(data), "r") as container:
+        packets = list(container.demux(container.streams.video[0]))
+    return [
+        packet.pos + packet.size for packet in packets if packet.pos is not None and packet.size
+    ]
+
+
+def test_a_cut_is_known_wherever_a_sample_is_missing(fragmented, tmp_path) -> None:
+    """Also right behind a sample, where FFmpeg says nothing; but not right behind a fragment, which could be the last one."""
+    starts = [offset for offset, kind in boxes(fragmented) if kind == b"moof"]
+    assert len(starts) >= 2
+    path = tmp_path / "cut.mp4"
+    num_read = 0
+    for cut in sorted({*sample_ends(fragmented)[:-1], *range(starts[0] + 8, len(fragmented), 97)}):
+        path.write_bytes(fragmented[:cut])
+        if any(start <= cut < start + 8 for start in starts):
+            continue
+        try:
+            index = PyavVideo(path, MediaLimits()).index
+        except DecodeError:
+            continue
+        assert index.is_truncated or index.num_packets == 60, cut
+        num_read += 1
+    assert num_read > 30
+
+
+def test_a_box_that_says_to_be_longer_than_its_samples_costs_none(fragmented, tmp_path) -> None:
+    (*_, offset) = (offset for offset, kind in boxes(fragmented) if kind == b"mdat")
+    lying = bytearray(fragmented)
+    lying[offset : offset + 4] = struct.pack(">I", 10 * len(fragmented))
+    assert boxes_end(io.BytesIO(lying), len(lying)) == len(lying)
+    path = tmp_path / "lying.mp4"
+    path.write_bytes(lying)
+    assert decode_clips(path, TO_THE_END, SAMPLING).errors == (None,)
+    path.write_bytes(lying[: sample_ends(fragmented)[-2]])
+    (error,) = decode_clips(path, TO_THE_END, SAMPLING).errors
+    assert error is not None
+    assert "cut off" in str(error)
+
+
+def test_samples_beyond_where_any_file_ends_are_damage_and_no_crash(make_video, tmp_path) -> None:
+    """The system refuses to seek there, which is no error of FFmpeg's."""
+    spec = {"num_frames": 60, "options": {"g": "20", "preset": "ultrafast"}}
+    options = {"movflags": "frag_keyframe+empty_moov"}
+    broken = bytearray(make_video("0.mp4", container_options=options, **spec).read_bytes())
+    base_offset = broken.rindex(b"tfhd") + 12
+    broken[base_offset] = 0x40
+    path = tmp_path / "beyond.mp4"
+    path.write_bytes(broken)
+    frames = decode_clips(path, [Span(start_s=0, end_s=0.4), *TO_THE_END], SAMPLING)
+    assert [error and error.reason for error in frames.errors] == [None, "corrupt_container"]
+
+
+def boxes(data: bytes) -> list[tuple[int, bytes]]:
+    found, offset = [], 0
+    while offset < len(data):
+        size, kind = struct.unpack_from(">I4s", data, offset)
+        found.append((offset, kind))
+        offset += size
+    return found
+
+
+AVCC = bytes.fromhex("01 64 00 0a ff")  # lengths of 4 bytes
+AVCC_SHORT = bytes.fromhex("01 64 00 0a fd")  # of 2 bytes
+
+
+def packet(*units: str, length_size: int = 4) -> memoryview:
+    chunks = [bytes.fromhex(unit) for unit in units]
+    return memoryview(b"".join(len(c).to_bytes(length_size, "big") + c for c in chunks))
+
+
+@pytest.mark.parametrize(
+    ("units", "is_clean"),
+    [
+        (["65 88 84"], True),  # IDR
+        (["06 06 01 c4 80", "41 9a 00"], True),  # recovery_frame_cnt 0: bit 1 first
+        (["06 06 01 24 80", "41 9a 00"], False),  # recovery_frame_cnt 3
+        (["06 05 02 aa bb 06 01 24 80", "41 9a 00"], False),  # after another message
+        (["06 05 ff 01" + "aa" * 256 + "06 01 24 80", "41 9a 00"], False),  # after a long one
+        (["09 10", "06 06 01 24 80", "65 88"], False),
+        (["41 9a 00"], True),  # nothing said: the container's word holds
+        ([], True),
+    ],
+)
+@pytest.mark.parametrize(("extradata", "length_size"), [(AVCC, 4), (AVCC_SHORT, 2)])
+def test_recovery_points(units, is_clean, extradata, length_size):
+    data = packet(*units, length_size=length_size)
+    assert is_clean_start(data, "h264", extradata) is is_clean
+    assert is_clean_start(data, "hevc", extradata)
+
+
+def test_lengths_that_lie_end_the_search():
+    assert is_clean_start(memoryview(bytes.fromhex("ffffffff 41 9a")), "h264", AVCC)
+    assert is_clean_start(memoryview(bytes.fromhex("00000003 06 06 ff")), "h264", AVCC)
+    assert is_clean_start(memoryview(bytes.fromhex("00000000 00000000 00")), "h264", AVCC)
+
+
+def test_vp8_hidden_frames():
+    assert is_shown_vp8(memoryview(b"\x10"))
+    assert not is_shown_vp8(memoryview(b"\x01"))
+
+
+@pytest.mark.parametrize(
+    ("params", "has_false", "num_starts"),
+    [("intra-refresh=1", True, 1), ("open-gop=1", False, 5), ("scenecut=0", False, 5)],
+)
+def test_real_files(make_video, params, has_false, num_starts):
+    options = {"g": "12", "bf": "2", "preset": "veryfast", "x264-params": params}
+    path = make_video("keys.mp4", num_frames=60, options=options)
+    with closing(PyavVideo(path, MediaLimits())) as video:
+        assert video.has_false_keyframes is has_false
+        assert int(video.index.is_keyframe_P.sum()) == num_starts
