@@ -40,19 +40,25 @@ COMMANDS: dict[str, Command] = {
     "export": Command(
         module="encoders.commands.export", help="add ONNX files, canaries and engines to a bundle"
     ),
-    "split": Command(module="indexing.split", help="long videos without labels -> clips.parquet"),
-    "index": Command(module="indexing.pipeline", help="embed an archive into Milvus"),
-    "verify": Command(module="indexing.verify", help="prove that the collection is complete"),
-    "retry": Command(module="indexing.retry_dead", help="try dead letters again, by reason"),
-    "search": Command(module="indexing.search_command", help="ask: a clip and an edit text"),
-    "shell": Command(module="indexing.search_shell", help="ask, edit the answers, undo"),
-    "milvus": Command(module="indexing.milvus_command", help="a Milvus server of this machine"),
+    "split": Command(
+        module="indexing.clipping.split_videos", help="long videos without labels -> clips.parquet"
+    ),
+    "index": Command(module="indexing.pipeline.index_archive", help="embed an archive into Milvus"),
+    "verify": Command(
+        module="indexing.pipeline.verify", help="prove that the collection is complete"
+    ),
+    "retry": Command(module="indexing.commands.retry", help="try dead letters again, by reason"),
+    "search": Command(module="indexing.commands.search", help="ask: a clip and an edit text"),
+    "shell": Command(module="indexing.commands.shell", help="ask, edit the answers, undo"),
+    "milvus": Command(module="indexing.store.dev_server", help="a Milvus server of this machine"),
     "collections": Command(
-        module="indexing.collections_command",
+        module="indexing.commands.collections",
         help="compare encoders, swap an alias, copy to a server",
     ),
-    "serve": Command(module="indexing.serve", help="answer over HTTP, with a web page"),
-    "calibrate": Command(module="indexing.query_abstain", help="when to say that nothing matches"),
+    "serve": Command(module="indexing.serving.deploy", help="answer over HTTP, with a web page"),
+    "calibrate": Command(
+        module="indexing.search.threshold", help="when to say that nothing matches"
+    ),
     "evaluate": Command(module="training.evaluate", help="mAP and Recall, with intervals"),
     "report": Command(module="benchmarks.report", help="a finished run -> report.html"),
 }
@@ -67,9 +73,9 @@ _PUBLIC: dict[str, str] = {
     "decode_clips": "encoders.decoding.decode",
     "load_bundle": "encoders.bundle.folder",
     "open_backend": "encoders.backends.base",
-    "SearchClient": "indexing.search",
-    "MilvusDatasink": "indexing.datasink",
-    "open_datasink": "indexing.datasink",
+    "SearchClient": "indexing.search.client",
+    "MilvusDatasink": "indexing.store.datasink",
+    "open_datasink": "indexing.store.datasink",
 }
 __all__ = ["COMMANDS", "Command", "main", *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAll]
 

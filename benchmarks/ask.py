@@ -17,9 +17,9 @@ from PIL import Image
 from cluster.storage import write_atomic
 from encoders.clips import Clip, read_clips
 from encoders.decoding.isolated import IsolatedDecoder
-from indexing.search import DECODE_DEADLINE_S, SearchClient
-from indexing.search_types import SearchResult
-from indexing.sheet import SheetStyle, draw_sheet, film_strip
+from indexing.search.client import DECODE_DEADLINE_S, SearchClient
+from indexing.search.film_strip import SheetStyle, draw_sheet, film_strip
+from indexing.search.types import SearchResult
 from training.annotations.triplet_table import Triplet, read_triplets
 
 

@@ -33,7 +33,7 @@ def measure_index(
 ) -> Measurement:
     """Clips/s of 720p H.264 into Milvus Lite, and of its two parts in as many processes as the flow has on this device."""
     from benchmarks.index_flow import write_archives
-    from indexing.summary import SUMMARY
+    from indexing.ledger.summary import SUMMARY
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -149,7 +149,13 @@ def _encode_rate(bundle_dir: Path, backend: str, device: str, *, num_runs: int =
 def _run_index(bundle_dir: Path, folder: Path, size: str, backend: str, device: str) -> None:
     """In a process of its own: Ray forks, which is not safe where Milvus has run."""
     place = folder / size
-    command = [sys.executable, "-m", "indexing.pipeline", "--bundle-dir", str(bundle_dir)]
+    command = [
+        sys.executable,
+        "-m",
+        "indexing.pipeline.index_archive",
+        "--bundle-dir",
+        str(bundle_dir),
+    ]
     command += ["--clips", str(place / "clips.parquet"), "--milvus-uri", str(place / "milvus")]
     command += ["--run-dir", str(place / "run"), "--backend", backend]
     command += ["--workers.device", "cpu" if device == "cpu" else "cuda"]

@@ -21,9 +21,9 @@ from encoders.decoding.decode import decode_clips
 from encoders.media.frame_index import Span
 from encoders.stages.decode_stage import DecodeStage
 from encoders.stages.embed_stage import EmbedStage
-from indexing.milvus import ClipCollection, open_collection
-from indexing.summary import SUMMARY
-from indexing.write import collection_row
+from indexing.ledger.summary import SUMMARY
+from indexing.store.collection import ClipCollection, open_collection
+from indexing.store.rows import collection_row
 
 _FPS = 25
 _CLIPS_PER_VIDEO = 4
@@ -161,7 +161,13 @@ def _flow_rate(
 
 def _index_seconds(bundle_dir: Path, archive: Path, place: Path, num_workers: int) -> float:
     """From the start of the workers to the last row. In a process of its own: Ray forks, which is not safe where Milvus has run."""
-    command = [sys.executable, "-m", "indexing.pipeline", "--bundle-dir", str(bundle_dir)]
+    command = [
+        sys.executable,
+        "-m",
+        "indexing.pipeline.index_archive",
+        "--bundle-dir",
+        str(bundle_dir),
+    ]
     command += ["--clips", str(archive / "clips.parquet"), "--milvus-uri", str(place / "milvus")]
     command += ["--run-dir", str(place / "run")]
     for stage in ("decode", "embed"):  # Ray counts the machine's cores, not those that we may use

@@ -19,11 +19,11 @@ import psutil
 from benchmarks.dives.video import write_video
 from benchmarks.index_decode import moving_pictures
 from encoders.clips import Clip, write_clips
-from indexing.bulk import BulkImport, rows_per_part
-from indexing.milvus import ClipCollection, open_collection
-from indexing.milvus_command import start, stop
-from indexing.summary import SUMMARY
-from indexing.write import collection_row
+from indexing.ledger.summary import SUMMARY
+from indexing.store.bulk_import import BulkImport, rows_per_part
+from indexing.store.collection import ClipCollection, open_collection
+from indexing.store.dev_server import start, stop
+from indexing.store.rows import collection_row
 
 _FPS = 25
 _DIM = 768
@@ -68,7 +68,13 @@ def measure_growth(
 
 def index_measured(bundle_dir: Path, place: Path) -> int:
     """Index `place/clips.parquet` into `place`; the peak bytes of the run, the driver and all below it."""
-    command = [sys.executable, "-m", "indexing.pipeline", "--bundle-dir", str(bundle_dir)]
+    command = [
+        sys.executable,
+        "-m",
+        "indexing.pipeline.index_archive",
+        "--bundle-dir",
+        str(bundle_dir),
+    ]
     command += ["--clips", str(place / "clips.parquet"), "--milvus-uri", str(place / "milvus")]
     command += ["--run-dir", str(place / "run")]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as driver:

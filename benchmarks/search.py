@@ -25,10 +25,10 @@ from benchmarks.search_service import Service, running_service
 from benchmarks.search_speed import latency
 from cluster.processes import end_leftovers, recorded_descendants
 from cluster.storage import write_atomic
-from indexing.milvus import open_collection
-from indexing.milvus_calls import QUERYING
-from indexing.milvus_command import crash, start, stop
-from indexing.search import SearchClient, SearchOptions
+from indexing.search.client import SearchClient, SearchOptions
+from indexing.store.client import QUERYING
+from indexing.store.collection import open_collection
+from indexing.store.dev_server import crash, start, stop
 
 _NUM_TUNING = 200
 Part = Literal["setup", "speed", "load", "outage", "quality"]

@@ -21,8 +21,8 @@ from benchmarks.search_hostile import ALLOWED_HOSTS, Hostile, Reply, hostile_req
 from benchmarks.search_service import TOKEN
 from cluster.network import free_port
 from encoders.metrics import mean_average_precision_at_k
-from indexing.query_abstain import CalibrateConfig, calibrate
-from indexing.search import SearchClient, SearchOptions
+from indexing.commands.calibrate import CalibrateConfig, calibrate
+from indexing.search.client import SearchClient, SearchOptions
 from training.annotations.triplet_table import Triplet, read_triplets
 
 
@@ -153,10 +153,10 @@ def served(client: SearchClient) -> Iterator[str]:
     """The app in a thread; the client stays open afterwards."""
     import uvicorn
 
-    from indexing.http_app import AppConfig, create_app
-    from indexing.http_engine import EngineConfig
-    from indexing.http_guard import Limits
-    from indexing.query_url import UrlPolicy
+    from indexing.serving.app import AppConfig, create_app
+    from indexing.serving.batching import EngineConfig
+    from indexing.serving.clip_urls import UrlPolicy
+    from indexing.serving.middleware import Limits
 
     limits = Limits(token=TOKEN, requests_per_s=1e6, burst=10**6)
     urls = UrlPolicy(hosts=ALLOWED_HOSTS)

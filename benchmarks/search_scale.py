@@ -16,8 +16,8 @@ import numpy as np
 
 from cluster.storage import write_atomic
 from encoders.bundle.card import read_card
-from indexing.milvus import ClipCollection
-from indexing.milvus_index import HnswIndex, build_index
+from indexing.store.collection import ClipCollection
+from indexing.store.vector_index import HnswIndex, build_index
 
 DIM = 768
 NOISE_DIM = 64

@@ -8,9 +8,9 @@ import numpy as np
 
 from benchmarks.search_load import Queries
 from benchmarks.search_service import Reply, Service
-from indexing.milvus_schema import ROW_FIELDS
-from indexing.search import SearchClient
-from indexing.search_archive import DETAIL_FIELDS
+from indexing.search.client import SearchClient
+from indexing.search.collection_snapshot import DETAIL_FIELDS
+from indexing.store.schema import ROW_FIELDS
 
 _WARM_UP = 10
 _LIMIT = 10

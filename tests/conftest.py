@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cluster.network import require_listener
-from indexing import milvus_command
+from indexing.store import dev_server
 
 _SLOW = Path(__file__).parent / "integration"
 
@@ -42,7 +42,7 @@ def milvus_server(tmp_path_factory) -> Iterator[str]:
     """The address of a standalone server."""
     pytest.importorskip("milvus", reason="needs a Milvus server: pip install '.[server]'")
     folder = tmp_path_factory.mktemp("milvus-server")
-    uri = milvus_command.start(folder)
+    uri = dev_server.start(folder)
     yield uri
     try:  # its holder lives on where the server itself dies
         require_listener(uri)
@@ -51,4 +51,4 @@ def milvus_server(tmp_path_factory) -> Iterator[str]:
         said = "\n".join(f"{log.name}: {log.read_text(errors='replace')[-4000:]}" for log in logs)
         raise RuntimeError(f"the Milvus server of the tests died: {error}\n{said}") from error
     finally:
-        assert milvus_command.stop(folder)
+        assert dev_server.stop(folder)

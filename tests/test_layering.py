@@ -20,9 +20,9 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "ray": (
         "cluster/",
         "training/launch.py",
-        "indexing/datasink.py",
-        "indexing/pipeline.py",
-        "indexing/serve.py",
+        "indexing/store/datasink.py",
+        "indexing/pipeline/index_archive.py",
+        "indexing/serving/deploy.py",
     ),
     "pymilvus": ("indexing/",),
     "milvus_lite": ("indexing/",),

@@ -132,9 +132,7 @@ class OnnxBackend:
 
     def _open_query(self) -> "tuple[onnxruntime.InferenceSession, Tokenizer]":
         if self._query is None or self._tokenizer is None:
-            from encoders.query_encoder.text_encoder import (
-                tokenizer_from_json,  # torch comes with it
-            )
+            from encoders.query_encoder.text_encoder import tokenizer_from_json
 
             if self.card.text is None:
                 raise BundleMismatchError(f"{self._settings.bundle_dir} has no text encoder")

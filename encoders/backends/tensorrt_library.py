@@ -3,10 +3,7 @@
 import importlib
 from typing import Any
 
-from encoders.bundle.engine_records import (
-    EngineTarget,
-    Library,
-)
+from encoders.bundle.engine_records import EngineTarget, Library
 
 MODULES: dict[Library, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx_bindings"}
 _EXTRAS: dict[Library, str] = {"tensorrt": "gpu", "tensorrt-rtx": "tensorrt-rtx"}

@@ -160,3 +160,11 @@ def _draw_clip(draw: np.ndarray, num_frames: int, size: int) -> np.ndarray:
         top = (draw[14] * size // 256 + number * (draw[15] % 5 - 2) * size // 16) % size
         frames[number, top : top + side, left : left + side] = draw[16:19].astype(np.uint8)
     return frames
+
+
+_PREFIX = "canary:"
+
+
+def is_canary(clip_id: str) -> bool:
+    """Clip ids of archives never begin so: `list_archive` refuses them."""
+    return clip_id.startswith(_PREFIX)

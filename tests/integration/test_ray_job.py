@@ -19,7 +19,7 @@ import pytest
 
 from benchmarks.learnable_data import LearnableSize, make_learnable_data, write_released
 from encoders.clips import Clip, write_clips
-from indexing import verify
+from indexing.commands import verify
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent

@@ -79,7 +79,7 @@ def test_half_precision_passes_and_damage_is_refused(exported_bundle, half_bundl
 def test_an_indexing_worker_takes_the_half_graph_and_refuses_the_damaged_one(
     half_bundle, damaged_bundle
 ):
-    from indexing.embed import CheckedEmbedStage
+    from encoders.stages.embed_stage import CheckedEmbedStage
 
     stage = CheckedEmbedStage(bundle_dir=str(half_bundle), backend="onnx")
     frames = np.empty(1, object)

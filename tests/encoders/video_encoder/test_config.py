@@ -6,10 +6,10 @@ import sys
 _READERS = (
     "encoders.backends.onnx_backend",
     "encoders.stages.base",
-    "indexing.decode",
-    "indexing.embed",
-    "indexing.verify",
-    "indexing.write",
+    "indexing.pipeline.decode_stage",
+    "encoders.stages.embed_stage",
+    "indexing.pipeline.verify",
+    "indexing.pipeline.write_stage",
     "training.configs",
 )
 

@@ -9,8 +9,8 @@ from encoders.bundle.card import read_card
 from encoders.clips import read_clips
 from encoders.decoding.decode import decode_clips
 from encoders.media.frame_index import Span
-from indexing.content import hash_file
-from indexing.plan import clip_key
+from indexing.sources.content import hash_file
+from indexing.store.rows import clip_key
 
 
 def expected_vectors(bundle_dir: Path, clips_path: Path) -> dict[str, np.ndarray]:

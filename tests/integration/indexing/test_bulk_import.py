@@ -18,11 +18,12 @@ from small_videos import write_video
 
 from encoders.bundle.card import read_card
 from encoders.clips import Clip, write_clips
-from indexing import bulk, verify
-from indexing.bulk import MARKER, BulkImport, BulkImportError, finish_earlier_import
-from indexing.milvus import ClipCollection, open_collection
-from indexing.milvus_schema import TO_THE_END
-from indexing.write import collection_row
+from indexing.commands import verify
+from indexing.store import bulk_import
+from indexing.store.bulk_import import MARKER, BulkImport, BulkImportError, finish_earlier_import
+from indexing.store.collection import ClipCollection, open_collection
+from indexing.store.rows import collection_row
+from indexing.store.schema import TO_THE_END
 
 DIM, NUM_ROWS = 8, 300
 
@@ -129,7 +130,7 @@ def test_a_connection_that_breaks_as_a_part_is_told_does_not_tell_it_twice(
             raise MilvusException(code=2, message="the channel broke")
         return told[-1]
 
-    monkeypatch.setattr(bulk.utility, "do_bulk_insert", breaks_once)
+    monkeypatch.setattr(bulk_import.utility, "do_bulk_insert", breaks_once)
     with closing(BulkImport(collection, tmp_path)) as importer:
         importer.load(rows_of(range(NUM_ROWS)), str(tmp_path / "parts"))
     assert len(told) == 1
@@ -149,7 +150,7 @@ def test_an_archive_is_in_once_when_its_run_is_killed_while_milvus_imports(
     write_clips(tmp_path / "clips.parquet", clips)
     arguments = ["--bundle-dir", str(tiny_bundle), "--clips", str(tmp_path / "clips.parquet"), "--collection", "archive"]  # fmt: skip
     arguments += ["--milvus-uri", milvus_server, "--run-dir", str(tmp_path / "run")]
-    command = [sys.executable, "-m", "indexing.pipeline", *arguments, "--bulk-import", str(tmp_path / "parts")]  # fmt: skip
+    command = [sys.executable, "-m", "indexing.pipeline.index_archive", *arguments, "--bulk-import", str(tmp_path / "parts")]  # fmt: skip
     marker, give_up_s = tmp_path / "run" / MARKER, time.monotonic() + 120
     with (tmp_path / "log").open("ab") as log:
         first = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)

@@ -9,9 +9,9 @@ import pyarrow.parquet as parquet
 import pytest
 
 from encoders.backends.registry import open_backend
-from indexing.collections_command import main
-from indexing.milvus import open_collection
-from indexing.search import SearchClient
+from indexing.commands.collections import main
+from indexing.search.client import SearchClient
+from indexing.store.collection import open_collection
 from tfcovr import main as tfcovr
 
 NUM_CLIPS = 40

@@ -13,10 +13,10 @@ import pytest
 from pymilvus.exceptions import MilvusException
 
 from encoders.clips import Clip
-from indexing.milvus import ClipCollection, open_collection
-from indexing.milvus_calls import Asking, MilvusBusyError
-from indexing.milvus_schema import ROW_FIELDS
-from indexing.write import collection_row
+from indexing.store.client import Asking, MilvusBusyError
+from indexing.store.collection import ClipCollection, open_collection
+from indexing.store.rows import collection_row
+from indexing.store.schema import ROW_FIELDS
 from tfcovr import main as tfcovr
 
 DIM, NUM_ROWS = 8, 3300

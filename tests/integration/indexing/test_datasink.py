@@ -10,10 +10,10 @@ import pytest
 import ray
 
 from cluster.ray_session import ray_session
-from indexing.datasink import open_datasink
-from indexing.milvus import EncoderMismatchError, open_collection
-from indexing.milvus_schema import TO_THE_END
-from indexing.plan import clip_key
+from indexing.store.collection import EncoderMismatchError, open_collection
+from indexing.store.datasink import open_datasink
+from indexing.store.rows import clip_key
+from indexing.store.schema import TO_THE_END
 
 DIM, NUM_ROWS = 8, 40
 ENCODER = {"encoder_id": "encoder", "embedding_dim": DIM}

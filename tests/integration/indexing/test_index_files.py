@@ -19,15 +19,16 @@ from encoders.bundle.canaries import CANARY_FILE, read_canaries, write_canaries
 from encoders.bundle.card import BundleMismatchError, read_card, sealed, write_card
 from encoders.clips import Clip, write_clips
 from encoders.files import hash_file
-from indexing import pipeline, search_command, verify
-from indexing.config import IndexConfig
-from indexing.ledger import read_dead_letters
-from indexing.milvus import EncoderMismatchError, open_collection
-from indexing.pipeline import index_archive
-from indexing.resources import WorkerOptions
-from indexing.search import SearchClient
-from indexing.search_types import ComposedQuery
-from indexing.summary import IndexSummary
+from indexing.commands import search, verify
+from indexing.ledger.ledger import read_dead_letters
+from indexing.ledger.summary import IndexSummary
+from indexing.pipeline import index_archive as index_archive_module
+from indexing.pipeline.config import IndexConfig
+from indexing.pipeline.index_archive import index_archive
+from indexing.pipeline.workers import WorkerOptions
+from indexing.search.client import SearchClient
+from indexing.search.types import ComposedQuery
+from indexing.store.collection import EncoderMismatchError, open_collection
 
 NUM_GOOD = 5
 
@@ -229,14 +230,14 @@ def test_the_command_answers_in_json_and_as_film_strips(
     sheet = tmp_path / "sheet.png"
     arguments = ["--bundle-dir", str(config.bundle_dir), "--milvus-uri", config.milvus_uri]
     arguments += ["--clip", f"{config.clips}/good-4.mp4@0.1-0.6", "--edit", "in tuck", "-k", "2"]
-    assert search_command.main([*arguments, "--json", "--sheet", str(sheet)]) == 0
+    assert search.main([*arguments, "--json", "--sheet", str(sheet)]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["query"]["end_s"] == 0.6
     assert len(answer["hits"]) == 2
     picture = Image.open(sheet)
     assert picture.height > 3 * 100
     assert len(set(picture.convert("L").tobytes())) > 20
-    assert search_command.main(arguments) == 0
+    assert search.main(arguments) == 0
     assert answer["hits"][0]["clip_id"][:6] in capsys.readouterr().out
 
 
@@ -271,7 +272,7 @@ def test_storage_of_one_node_is_refused_when_there_are_two(config, tmp_path, mon
     def two_nodes() -> Iterator[RaySession]:
         yield RaySession(num_nodes=2, num_cpus=4, num_gpus=0, started_here=False, address="")
 
-    monkeypatch.setattr(pipeline, "ray_session", two_nodes)
+    monkeypatch.setattr(index_archive_module, "ray_session", two_nodes)
     fresh = replace(config, run_dir=tmp_path / "run", milvus_uri=str(tmp_path / "milvus"))
     with pytest.raises(ValueError, match=r"Milvus URI .*milvus.* 2 nodes.*http://HOST:19530"):
         index_archive(fresh)

@@ -13,14 +13,14 @@ from expected import expected_vectors
 from small_videos import write_archive
 
 from encoders.bundle.card import read_card
-from indexing import verify
-from indexing.milvus import open_collection
+from indexing.commands import verify
+from indexing.store.collection import open_collection
 
 NUM_VIDEOS, CLIPS_PER_VIDEO = 60, 4
 
 
 def start(arguments: list[str], log: Path) -> subprocess.Popen:
-    command = [sys.executable, "-m", "indexing.pipeline", *arguments]
+    command = [sys.executable, "-m", "indexing.pipeline.index_archive", *arguments]
     with log.open("ab") as file:
         return subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
 

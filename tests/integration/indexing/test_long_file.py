@@ -13,8 +13,8 @@ from encoders.bundle.card import read_card
 from encoders.clips import Clip, write_clips
 from encoders.decoding.decode import decode_clips
 from encoders.media.frame_index import Span
-from indexing.milvus import open_collection
-from indexing.summary import SUMMARY
+from indexing.ledger.summary import SUMMARY
+from indexing.store.collection import open_collection
 
 FPS, PIECE_S, NUM_PIECES = 25, 10, 720
 NUM_CLIPS = 24

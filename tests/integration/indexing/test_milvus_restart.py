@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from indexing.milvus_command import crash, start, stop
+from indexing.store.dev_server import crash, start, stop
 
 
 def test_a_crashed_server_comes_back_on_its_port(tmp_path: Path) -> None:

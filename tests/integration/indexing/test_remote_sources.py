@@ -12,16 +12,17 @@ from small_videos import write_video
 from cluster.ray_session import ray_session
 from encoders.clips import Clip, read_clips, write_clips
 from encoders.media.errors import DecodeError
-from indexing.archive import list_archive
-from indexing.config import IndexConfig
-from indexing.content import read_contents
-from indexing.fetch import FetchCache, FetchOptions, FetchStage
-from indexing.ledger import Ledger, read_dead_letters
-from indexing.milvus import open_collection
-from indexing.pipeline import index_archive
-from indexing.sources import RemoteStamp, stat_remote
-from indexing.split import SplitConfig, split_videos
-from indexing.split_cut import CutSettings
+from indexing.clipping.cut_video import CutSettings
+from indexing.clipping.split_videos import SplitConfig, split_videos
+from indexing.ledger.ledger import Ledger, read_dead_letters
+from indexing.pipeline.config import IndexConfig
+from indexing.pipeline.fetch_stage import FetchStage
+from indexing.pipeline.index_archive import index_archive
+from indexing.sources.archive import list_archive
+from indexing.sources.content import read_contents
+from indexing.sources.fetch_cache import FetchCache, FetchOptions
+from indexing.sources.remote import RemoteStamp, stat_remote
+from indexing.store.collection import open_collection
 
 
 @pytest.fixture
@@ -125,7 +126,7 @@ def test_a_fetch_worker_tells_what_its_first_seconds_came_to(server, tmp_path, m
     again = fetched("a")
     assert again["fetch_bytes"] == 0
     assert again["fetch_ceiling_bytes_per_s"] == first["fetch_ceiling_bytes_per_s"]
-    monkeypatch.setattr("indexing.fetch._CEILING_S", 0.0)
+    monkeypatch.setattr("indexing.sources.fetch_cache._CEILING_S", 0.0)
     assert fetched("b")["fetch_ceiling_bytes_per_s"] == first["fetch_ceiling_bytes_per_s"]
 
 

@@ -16,19 +16,20 @@ from small_videos import write_video
 from cluster.ray_session import ray_session
 from encoders.bundle.card import read_card
 from encoders.clips import Clip, write_clips
-from indexing import flow, pipeline, retry_dead, verify
-from indexing.canary_rows import RowMixUpError
-from indexing.config import IndexConfig, read_config
-from indexing.content import hash_file
-from indexing.decode import ArchiveVectorStage
-from indexing.embed import CheckedEmbedStage
-from indexing.fetch import FetchOptions
-from indexing.ledger import DEAD_LETTERS, Ledger, Outcome
-from indexing.milvus import open_collection
-from indexing.milvus_schema import stored_row
-from indexing.pipeline import index_archive
-from indexing.plan import clip_key
-from indexing.resources import WorkerOptions
+from encoders.stages.embed_stage import CheckedEmbedStage
+from indexing.commands import index, retry, verify
+from indexing.ledger.ledger import DEAD_LETTERS, Ledger, Outcome
+from indexing.pipeline import stream
+from indexing.pipeline.canary_rows import RowMixUpError
+from indexing.pipeline.config import IndexConfig, read_config
+from indexing.pipeline.decode_stage import ArchiveVectorStage
+from indexing.pipeline.index_archive import index_archive
+from indexing.pipeline.workers import WorkerOptions
+from indexing.sources.content import hash_file
+from indexing.sources.fetch_cache import FetchOptions
+from indexing.store.collection import open_collection
+from indexing.store.rows import clip_key
+from indexing.store.schema import stored_row
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test file
 NUM_VIDEOS = 6
@@ -124,13 +125,13 @@ def test_retry_takes_only_dead_letters_of_its_reason(config, capsys) -> None:
     )
     assert index_archive(config).dead_by_reason == {"container_not_allowed": 1, "decode_timeout": 1}
     arguments = ["--run-dir", str(config.run_dir), "--reason"]
-    assert retry_dead.main([*arguments, "codec_unsupported"]) == 0
+    assert retry.main([*arguments, "codec_unsupported"]) == 0
     assert key not in vectors(config)
-    assert retry_dead.main([*arguments, "decode_timeout"]) == 0
+    assert retry.main([*arguments, "decode_timeout"]) == 0
     assert "dead: 1 x container_not_allowed" in capsys.readouterr().out
     assert key in vectors(config)
     with pytest.raises(ValueError, match=r"reason 'tired' is unknown; choose of all, codec_"):
-        retry_dead.main([*arguments, "tired"])
+        retry.main([*arguments, "tired"])
 
 
 def test_a_dead_letter_that_came_alive_is_dead_no_more(config) -> None:
@@ -146,7 +147,7 @@ def test_a_dead_letter_that_came_alive_is_dead_no_more(config) -> None:
 def test_rows_that_go_while_a_run_goes_on_are_told_at_its_end(config, monkeypatch, capsys) -> None:
     before = vectors(config)
     lost = sorted(before)[:2]
-    real = flow.Flow.stream
+    real = stream.Flow.stream
 
     def losing(self, pending):
         yield from real(self, pending)
@@ -155,11 +156,11 @@ def test_rows_that_go_while_a_run_goes_on_are_told_at_its_end(config, monkeypatc
     with open_collection(config.milvus_uri, config.collection) as collection:
         collection.delete([lost[0]])
         collection.flush()
-    monkeypatch.setattr(flow.Flow, "stream", losing)
-    assert pipeline.main(verify_arguments(config)) == 1
+    monkeypatch.setattr(stream.Flow, "stream", losing)
+    assert index.main(verify_arguments(config)) == 1
     assert "missing: 2 clips have no row and no reason why; run the same" in capsys.readouterr().out
     monkeypatch.undo()
-    assert pipeline.main(verify_arguments(config)) == 0
+    assert index.main(verify_arguments(config)) == 0
     assert vectors(config).keys() == before.keys()
 
 
@@ -263,7 +264,7 @@ def test_dead_letters_are_tried_again_from_where_their_videos_are_now(
         )
         assert index_archive(config).dead_by_reason == {"fetch_failed": 1}
         arguments = ["--run-dir", str(config.run_dir), "--reason", "fetch_failed"]
-        assert retry_dead.main([*arguments, "--clips", str(tables["FRESH"])]) == 0
+        assert retry.main([*arguments, "--clips", str(tables["FRESH"])]) == 0
         assert len(vectors(config)) == 1
 
 
@@ -301,8 +302,8 @@ def test_a_mix_up_of_rows_ends_the_run_and_leaves_nothing(
         mixed.extend(one.name for one in stages if one.name in mixing)
         return [replace(one, factory=mixing.get(one.name, one.factory)) for one in stages]
 
-    flow_stages = flow.index_stages
-    monkeypatch.setattr(flow, "index_stages", mixed_up)
+    flow_stages = stream.index_stages
+    monkeypatch.setattr(stream, "index_stages", mixed_up)
     other = replace(
         config,
         run_dir=tmp_path / "run",

@@ -13,13 +13,13 @@ from cluster.ray_session import ray_session
 from encoders.bundle.canaries import read_canaries
 from encoders.bundle.card import read_card
 from encoders.stages.encode_request import EncodeRequest
-from indexing import verify
-from indexing.config import IndexConfig
-from indexing.decode import ArchiveVectorStage
-from indexing.fetch import FetchOptions
-from indexing.milvus import open_collection
-from indexing.pipeline import index_archive
-from indexing.resources import WorkerOptions
+from indexing.commands import verify
+from indexing.pipeline.config import IndexConfig
+from indexing.pipeline.decode_stage import ArchiveVectorStage
+from indexing.pipeline.index_archive import index_archive
+from indexing.pipeline.workers import WorkerOptions
+from indexing.sources.fetch_cache import FetchOptions
+from indexing.store.collection import open_collection
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.dives.video import write_video
-from indexing.milvus import open_collection
+from indexing.store.collection import open_collection
 
 NUM_CLIPS = 12
 

@@ -12,11 +12,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from benchmarks.search_hostile import ALLOWED_HOSTS, Hostile, Reply, hostile_requests, try_all
-from indexing.http_app import UPLOAD_LIMITS, AppConfig, create_app
-from indexing.http_engine import EngineConfig
-from indexing.http_guard import Limits
-from indexing.query_url import UrlPolicy
-from indexing.search import SearchClient, SearchOptions
+from indexing.search.client import SearchClient, SearchOptions
+from indexing.serving.app import UPLOAD_LIMITS, AppConfig, create_app
+from indexing.serving.batching import EngineConfig
+from indexing.serving.clip_urls import UrlPolicy
+from indexing.serving.middleware import Limits
 
 TOKEN = "right-token"
 AUTHORIZED = {"authorization": f"Bearer {TOKEN}"}

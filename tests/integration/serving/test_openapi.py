@@ -10,8 +10,8 @@ from schemathesis.specs.openapi.checks import response_schema_conformance, statu
 
 from benchmarks.search_quality import served
 from benchmarks.search_service import TOKEN
-from indexing.http_app import UPLOAD_LIMITS
-from indexing.search import SearchClient, SearchOptions
+from indexing.search.client import SearchClient, SearchOptions
+from indexing.serving.app import UPLOAD_LIMITS
 
 CHECKS = [not_a_server_error, response_schema_conformance, status_code_conformance]
 NUM_EXAMPLES = 50

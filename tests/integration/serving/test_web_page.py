@@ -8,8 +8,8 @@ import pytest
 import uvicorn
 
 from cluster.network import free_port
-from indexing.http_app import UPLOAD_LIMITS, create_app
-from indexing.search import SearchClient, SearchOptions
+from indexing.search.client import SearchClient, SearchOptions
+from indexing.serving.app import UPLOAD_LIMITS, create_app
 
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

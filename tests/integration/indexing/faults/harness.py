@@ -17,10 +17,10 @@ from remote_server import serve_folder
 
 from encoders.bundle.card import read_card
 from encoders.clips import read_clips, write_clips
-from indexing.config import CONFIG
-from indexing.ledger import DEAD_LETTERS, read_dead_letters
-from indexing.milvus import open_collection
-from indexing.verify import VerifyConfig, faults, verify_archive
+from indexing.ledger.ledger import DEAD_LETTERS, read_dead_letters
+from indexing.pipeline.config import CONFIG
+from indexing.pipeline.verify import VerifyConfig, faults, verify_archive
+from indexing.store.collection import open_collection
 
 _RUN_LIMIT_S = 300.0
 _CUT_S = 20.0
@@ -127,7 +127,7 @@ class _Trial:
         return any(one.reason == "fetch_failed" for one in read_dead_letters(self.run_dir))
 
     def retry_unfetched(self) -> bool:
-        command = ["indexing.retry_dead", "--run-dir", str(self.run_dir)]
+        command = ["indexing.commands.retry", "--run-dir", str(self.run_dir)]
         return self._wait(self._start_module(*command, "--reason", "fetch_failed"))
 
     def _start_milvus(self) -> "MilvusProcess | MilvusServer":
@@ -153,7 +153,7 @@ class _Trial:
         return path
 
     def _start(self) -> subprocess.Popen:
-        command = ["indexing.pipeline", "--bundle-dir", str(self.bundle_dir)]
+        command = ["indexing.pipeline.index_archive", "--bundle-dir", str(self.bundle_dir)]
         command += ["--clips", str(self.clips), "--milvus-uri", self.uri, "--batch-size", "2"]
         command += ["--run-dir", str(self.run_dir)]
         command += ["--fetch.cache-dir", str(self._folder / "cache")]

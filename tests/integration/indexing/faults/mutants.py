@@ -13,10 +13,10 @@ from mutate import frames_decoded, mutate_file
 from benchmarks.dives.archive import ArchiveConfig, write_archive
 from encoders.bundle.card import read_card
 from encoders.clips import Clip, read_clips, write_clips
-from indexing.config import IndexConfig
-from indexing.ledger import read_dead_letters
-from indexing.milvus import open_collection
-from indexing.pipeline import index_archive
+from indexing.ledger.ledger import read_dead_letters
+from indexing.pipeline.config import IndexConfig
+from indexing.pipeline.index_archive import index_archive
+from indexing.store.collection import open_collection
 
 CRASHES = ("decoder_crashed", "decode_timeout")
 SPANS = {"first": (0.0, 1.0), "rest": (1.0, None)}

@@ -7,11 +7,11 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from indexing import milvus_command
+from indexing.store import dev_server
 
 _SERVE = (
     "import sys, signal\n"
-    "from indexing.milvus_server import serve_milvus\n"
+    "from indexing.store.endpoint import serve_milvus\n"
     "with serve_milvus(sys.argv[1]) as address:\n"
     "    print(address, flush=True)\n"
     "    sys.stdin.read()\n"
@@ -87,13 +87,13 @@ class MilvusServer:
 
     def __init__(self, folder: Path, log: Path) -> None:
         self._folder = folder
-        self.port = int(milvus_command.start(folder).rpartition(":")[2])
+        self.port = int(dev_server.start(folder).rpartition(":")[2])
 
     def kill(self) -> None:
-        milvus_command.crash(self._folder)
+        dev_server.crash(self._folder)
 
     def close(self) -> None:
-        milvus_command.stop(self._folder)
+        dev_server.stop(self._folder)
 
 
 class RayCluster(Subprogram):

@@ -1,0 +1,53 @@
+"""How far is the run, and how long will it take?"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from pymilvus.exceptions import MilvusException
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from indexing.store.client import MilvusBusyError
+
+_POLL_S = 1.0
+
+
+def clip_progress(console: Console) -> Progress:
+    """A bar over clips."""
+    columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn()]
+    columns += [MofNCompleteColumn(), TextColumn("elapsed"), TimeElapsedColumn()]
+    columns += [TextColumn("left"), TimeRemainingColumn()]
+    return Progress(*columns, console=console)
+
+
+@contextmanager
+def polled_progress(
+    console: Console, text: str, total: int, num_done: Callable[[], int]
+) -> Iterator[None]:
+    """A bar beside work that tells nothing of itself; `num_done` is asked every second, in a thread of its own."""
+    stop = threading.Event()
+    with clip_progress(console) as progress:
+        task = progress.add_task(text, total=total)
+
+        def watch() -> None:
+            while not stop.wait(_POLL_S):
+                with suppress(MilvusBusyError, MilvusException, OSError):  # the work itself says so
+                    progress.update(task, completed=num_done())
+
+        thread = threading.Thread(target=watch, name="polled-progress", daemon=True)
+        thread.start()
+        try:
+            yield
+            progress.update(task, completed=total)
+        finally:
+            stop.set()
+            thread.join()

@@ -1,0 +1,170 @@
+"""Where is one long video cut that nobody has labelled? Into windows of one length, or from one shot to the next."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
+from queue import SimpleQueue
+from typing import Literal
+
+import numpy as np
+
+from encoders.decoding.decode import TIMELINE
+from encoders.decoding.isolated import IsolatedDecoder
+from encoders.decoding.request import DecodedSpan, DecodeRequest
+from encoders.media.errors import DecodeError
+from encoders.media.frame_index import Span
+from encoders.media.sampling import SamplingConfig
+from indexing.clipping.shots import ShotSettings, find_cuts
+from indexing.sources.content import Content, FileStamp
+from indexing.sources.fetch_cache import FetchCache, FetchOptions
+from indexing.sources.remote import RemoteStamp
+from indexing.sources.uris import is_remote
+
+_FRAME_SIZE = 64
+_FRAMES_PER_BLOCK = 256
+Seconds = tuple[float, float]
+"""Start and end of a clip."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CutSettings:
+    """Where to cut."""
+
+    by: Literal["windows", "shots"] = "windows"
+    """windows: of one length, every so many seconds; shots: from one cut of the broadcast to the next."""
+    length_s: float = 4.0
+    """Of a window; a longer shot is cut into equal clips of at most this length."""
+    every_s: float | None = None
+    """From the start of a window to that of the next; None = the length, so that windows do not overlap."""
+    shots: ShotSettings = field(default_factory=ShotSettings)
+
+    def __post_init__(self) -> None:
+        for name in ("length_s", "every_s"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} is {value}; it must be above 0")
+        if self.every_s is not None and self.every_s > self.length_s:
+            raise ValueError(
+                f"every_s is {self.every_s} and length_s {self.length_s}: what lies between two windows would be in no clip"
+            )
+
+    @property
+    def key(self) -> str:
+        """Changes with everything that decides where a video is cut."""
+        return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:16]
+
+
+def windows(end_s: float, *, length_s: float, every_s: float) -> list[Seconds]:
+    """Of a video of so many seconds. The last window ends with the video, and so overlaps with the one before where it must."""
+    if end_s <= length_s:
+        return [(0.0, end_s)]
+    count = int((end_s - length_s) / every_s + 1e-9) + 1
+    found = [(k * every_s, k * every_s + length_s) for k in range(count)]
+    if end_s - found[-1][1] > 1e-3:
+        found.append((end_s - length_s, end_s))
+    return found
+
+
+def pieces(cuts_s: Sequence[float], end_s: float, *, length_s: float) -> list[Seconds]:
+    """Shots from cut to cut, those that are too long in equal parts."""
+    bounds = [0.0, *cuts_s, end_s]
+    found: list[Seconds] = []
+    for start, stop in pairwise(bounds):
+        count = max(1, -int(-(stop - start) // length_s))
+        step = (stop - start) / count
+        found += [(start + k * step, start + (k + 1) * step) for k in range(count)]
+    return found
+
+
+class Cutter:
+    """Videos to spans, each in a killable child; threads may share it.
+
+    `fetch_uris` are the URIs that open remote videos, by public URI.
+    """
+
+    def __init__(
+        self,
+        settings: CutSettings,
+        *,
+        num_workers: int,
+        deadline_s: float,
+        fetch_uris: Mapping[str, str],
+        fetch: FetchOptions,
+    ) -> None:
+        self._settings, self._fetch_uris = settings, fetch_uris
+        self._cache = FetchCache(fetch) if fetch_uris else None
+        self._decoders = [
+            IsolatedDecoder(deadline_s=deadline_s, decode_function=TIMELINE)
+            for _ in range(num_workers)
+        ]
+        self._idle: SimpleQueue[IsolatedDecoder] = SimpleQueue()
+        for decoder in self._decoders:
+            self._idle.put(decoder)
+
+    def __enter__(self) -> "Cutter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for decoder in self._decoders:
+            decoder.close()
+
+    def cut(self, uri: str, content: Content) -> tuple[list[Seconds], str]:
+        """(spans, "") or ([], what is wrong with the video)."""
+        if content.problem:
+            return [], f"fetch_failed: {content.problem}"
+        try:
+            with self._local(uri, content) as path:
+                return self._spans(path), ""
+        except DecodeError as error:
+            return [], str(error)
+
+    @contextmanager
+    def _local(self, uri: str, content: Content) -> Iterator[str]:
+        if self._cache is None or not is_remote(uri):
+            yield uri
+            return
+        stamp = content.stamp or FileStamp(size_bytes=0, mtime_ns=0)
+        remote = RemoteStamp(size_bytes=stamp.size_bytes, version=stamp.version)
+        with self._cache.local_copy(self._fetch_uris[uri], content.content_hash, remote) as path:
+            yield str(path)
+
+    def _spans(self, path: str) -> list[Seconds]:
+        settings = self._settings
+        by_shots = settings.by == "shots"
+        request = DecodeRequest(
+            video=path,
+            spans=(Span(start_s=0.0, end_s=None),) if by_shots else (),
+            sampling=SamplingConfig(
+                num_frames=_FRAMES_PER_BLOCK, frame_size=_FRAME_SIZE, resize="swscale_area"
+            ),
+        )
+        decoder = self._idle.get()
+        try:
+            blocks = decoder.iter_spans(request)
+            end_s = float(_times(next(blocks))[-1])
+            if not end_s:
+                raise DecodeError("too_short", "it has one frame")
+            if by_shots:
+                cuts_s = find_cuts(_shown(blocks), settings.shots)
+                return pieces(cuts_s, end_s, length_s=settings.length_s)
+            list(blocks)  # the child is in step again when it has said its last word
+            every_s = settings.every_s or settings.length_s
+            return windows(end_s, length_s=settings.length_s, every_s=every_s)
+        finally:
+            self._idle.put(decoder)
+
+
+def _shown(blocks: Iterator[DecodedSpan]) -> Iterator[tuple[float, np.ndarray]]:
+    """(second, frame) of blocks with frames."""
+    for block in blocks:
+        if block.frames_THWC is not None:
+            for time_s, frame_HWC in zip(_times(block)[:-1], block.frames_THWC, strict=True):
+                yield float(time_s), frame_HWC
+
+
+def _times(block: DecodedSpan) -> np.ndarray:
+    assert block.times_s is not None
+    return block.times_s

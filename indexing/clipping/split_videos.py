@@ -1,0 +1,155 @@
+"""Into which clips is a long video cut that nobody has labelled? Windows of one length, or its shots: videos -> clips.parquet.
+
+Every video is one line of `<out>.split.jsonl` as soon as it is cut, so that a killed run goes on there, and a growing archive costs
+its new videos. A video that cannot be read is a line of `<out>.problems.txt`.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+
+from cluster.storage import write_atomic
+from encoders.clips import Clip, write_clips
+from indexing.clipping.cut_video import CutSettings, Cutter, Seconds
+from indexing.sources.archive import list_archive
+from indexing.sources.content import Content, FileStamp, read_contents
+from indexing.sources.fetch_cache import FetchOptions
+from indexing.sources.uris import public_uri
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SplitConfig:
+    """Cut videos that nobody has labelled into clips. Run the same command again after a kill: it goes on."""
+
+    videos: str
+    """A file, folder or glob of videos; local, s3://, gs://, abfs:// or http(s)://."""
+    out: Path
+    """The clips.parquet to write."""
+    cut: CutSettings = field(default_factory=CutSettings)
+    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    """Videos that are read at once."""
+    decode_deadline_s: float = 120.0
+    """A video of which nothing comes for so long is left out (decode_timeout)."""
+    cache_dir: Path | None = None
+    """Where remote videos are kept while they are read; None = a folder of this user in the system's temporary folder."""
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "decode_deadline_s"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SplitSummary:
+    """What a run made."""
+
+    num_videos: int
+    num_cut_now: int
+    num_clips: int
+    problems: Mapping[str, str]
+    """Video -> why it has no clips."""
+
+
+def split_videos(config: SplitConfig, *, console: Console | None = None) -> SplitSummary:
+    """Writes the clips of all videos. ValueError when there are no videos, or not one of them can be cut."""
+    console = console or Console(quiet=True)
+    archive = list_archive(config.videos)
+    videos = {clip.video_uri: clip.clip_id for clip in archive.clips}
+    if len(videos) < len(archive.clips) or any(c.start_s or c.end_s for c in archive.clips):
+        raise ValueError(f"{public_uri(config.videos)!r} has clips already; give videos")
+    ledger = _Ledger(config.out.with_suffix(".split.jsonl"), config.cut.key)
+    with console.status(f"reading the content of {len(videos)} videos"):
+        contents = read_contents(videos, ledger.contents(), fetch_uris=archive.fetch_uris)
+    todo = [uri for uri in videos if not ledger.has(uri, contents[uri])]
+    cutter = Cutter(
+        config.cut,
+        num_workers=config.workers,
+        deadline_s=config.decode_deadline_s,
+        fetch_uris=archive.fetch_uris,
+        fetch=FetchOptions(cache_dir=config.cache_dir),
+    )
+    with cutter, ThreadPoolExecutor(config.workers) as pool:
+        running = {pool.submit(cutter.cut, uri, contents[uri]): uri for uri in todo}
+        try:
+            for done in track(as_completed(running), "cutting", total=len(todo), console=console):
+                uri = running[done]
+                spans, problem = done.result()
+                ledger.add(uri, contents[uri], spans, problem)
+        finally:
+            pool.shutdown(cancel_futures=True)
+    clips = [
+        Clip(clip_id=f"{name}@{a:.3f}-{b:.3f}", video_uri=uri, start_s=round(a, 3), end_s=round(b, 3))
+        for uri, name in sorted(videos.items())
+        for a, b in ledger.spans(uri)
+    ]  # fmt: skip
+    problems = {uri: problem for uri in sorted(videos) if (problem := ledger.problem(uri))}
+    if not clips:
+        uri, problem = next(iter(problems.items()))
+        raise ValueError(f"none of {len(videos)} videos can be cut; {uri}: {problem}")
+    write_clips(config.out, clips)
+    lines = "".join(f"{uri}: {problem}\n" for uri, problem in problems.items())
+    path = config.out.with_suffix(".problems.txt")
+    if lines:
+        write_atomic(path, lines)
+    else:
+        path.unlink(missing_ok=True)
+    return SplitSummary(
+        num_videos=len(videos), num_cut_now=len(todo), num_clips=len(clips), problems=problems
+    )
+
+
+class _Ledger:
+    """What is known of each video, by URI; one JSON line per video, the last one counts."""
+
+    def __init__(self, path: Path, key: str) -> None:
+        self._path, self._key = path, key
+        self._lines: dict[str, dict[str, Any]] = {}
+        whole, _, torn = (path.read_text() if path.exists() else "").rpartition("\n")
+        for line in whole.splitlines():
+            values = json.loads(line)
+            self._lines[values["uri"]] = values
+        if torn:  # by a kill
+            write_atomic(path, whole + "\n" if whole else "")
+
+    def contents(self) -> dict[str, Content]:
+        return {
+            uri: Content(content_hash=line["content_hash"], stamp=FileStamp(**line["stamp"]))
+            for uri, line in self._lines.items()
+            if line["stamp"]
+        }
+
+    def has(self, uri: str, content: Content) -> bool:
+        """Whether this content was cut in this way. What could not be read is tried again."""
+        line = self._lines.get(uri)
+        is_same = line is not None and (line["key"], line["content_hash"]) == (
+            self._key,
+            content.content_hash,
+        )
+        return is_same and not self.problem(uri)
+
+    def add(self, uri: str, content: Content, spans: Sequence[Seconds], problem: str) -> None:
+        line: dict[str, Any] = {
+            "uri": uri,
+            "key": self._key,
+            "content_hash": content.content_hash,
+            "stamp": asdict(content.stamp) if content.stamp else None,
+            "spans": [list(span) for span in spans],
+            "problem": problem,
+        }
+        self._lines[uri] = line
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def spans(self, uri: str) -> list[Seconds]:
+        return [(start_s, end_s) for start_s, end_s in self._lines[uri]["spans"]]
+
+    def problem(self, uri: str) -> str:
+        return self._lines[uri]["problem"]

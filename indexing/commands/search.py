@@ -1,0 +1,170 @@
+"""`tfcovr search`: a composed query from the command line, its answers as a table, JSON or film strips."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from encoders.bundle.card import read_card
+from indexing.search.client import SearchClient, SearchOptions
+from indexing.search.threshold import read_threshold
+from indexing.search.types import SearchResult
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchConfig:
+    """Ask an indexed archive: a clip and an edit text."""
+
+    bundle_dir: Path
+    """Bundle that indexed the archive, or one with the same encoder id."""
+    milvus_uri: str
+    """A folder (Milvus Lite) or http://HOST:19530."""
+    clip: str = ""
+    """A clip id of the archive, a video FILE, or FILE@START-END in seconds; none = by text alone."""
+    edit: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """What should be different, such as "with 2.5 twists"; several are applied one after the other; none = the most similar clips."""
+    keep: str = ""
+    """An attribute of the query clip ("position") or a text that answers should show."""
+    exclude: str = ""
+    """A text that answers should not show."""
+    strength: float = 1.0
+    """0 = the clip alone, 1 = the edit as trained, 2 = twice as far."""
+    filter: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """NAME=VALUE, NAME=A,B or NAME=LOW..HIGH, such as split=test or duration_s=1..6; may be repeated."""
+    limit: Annotated[int, tyro.conf.arg(aliases=["-k"])] = 10
+    """Number of answers."""
+    exact: bool = False
+    """Compare with every vector, whatever index the collection has."""
+    group_by_video: bool = False
+    """At most one answer per video."""
+    group_above: float = 1.0
+    """Clips with a cosine above this are one answer."""
+    threshold: Path | None = None
+    """File of `tfcovr calibrate`: the answer then says when nothing matches."""
+    collection: str = "clips"
+    backend: Literal["onnx", "torch"] = "onnx"
+    """What runs the encoder."""
+    json: bool = False
+    """Print JSON instead of a table."""
+    sheet: Path | None = None
+    """Draw query and answers as film strips into this PNG."""
+
+
+_EXAMPLES = """examples:
+  tfcovr search --bundle-dir runs/demo/stage2/bundle --milvus-uri runs/demo/milvus \\
+      --clip dive-000017 --edit 'with 2.5 twists' -k 10 --sheet answers.png
+  tfcovr search ... --clip new_video.mp4@12.0-15.5 --edit 'in tuck position' --json
+  tfcovr search ... --clip dive-000017 --edit 'with one more twist' --exclude pike \\
+      --filter split=test --filter duration_s=1..6
+"""
+
+
+def parse_filters(texts: Sequence[str]) -> dict[str, Any]:
+    """`split=test`, `label=a,b`, `duration_s=1..6` as SearchClient takes them; ValueError names what is neither."""
+    filters: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name or not equals or not value:
+            raise ValueError(f"filter {text!r} must be NAME=VALUE, NAME=A,B or NAME=LOW..HIGH")
+        low, dots, high = value.partition("..")
+        if dots:
+            try:
+                filters[name] = tuple(float(end) if end else None for end in (low, high))
+            except ValueError:
+                raise ValueError(f"filter {text!r}: LOW and HIGH must be numbers") from None
+        else:
+            parts = value.split(",")
+            filters[name] = parts[0] if len(parts) == 1 else parts
+    return filters
+
+
+def open_client(
+    bundle_dir: Path,
+    milvus_uri: str,
+    collection: str,
+    *,
+    backend: Literal["onnx", "torch"] = "onnx",
+    threshold: Path | None = None,
+) -> SearchClient:
+    """A client with the threshold of a file."""
+    card = read_card(bundle_dir)
+    fitted = None
+    if threshold is not None:
+        ids = {"encoder_id": card.encoder_id, "bundle_id": card.bundle_id}
+        fitted = read_threshold(threshold, **ids)
+    options = SearchOptions(backend=backend, threshold=fitted)
+    return SearchClient(milvus_uri, collection, bundle_dir, options=options)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the answers."""
+    config = tyro.cli(
+        SearchConfig,
+        args=argv,
+        prog="tfcovr search",
+        description=f"{SearchConfig.__doc__}\n\n{_EXAMPLES}",
+    )
+    how: dict[str, Any] = {
+        name: getattr(config, name)
+        for name in (
+            "keep", "exclude", "strength", "limit", "exact", "group_by_video", "group_above",
+        )
+    }  # fmt: skip
+    with open_client(
+        config.bundle_dir,
+        config.milvus_uri,
+        config.collection,
+        backend=config.backend,
+        threshold=config.threshold,
+    ) as client:
+        filters = parse_filters(config.filter)
+        result = client.search(clip=config.clip, edit=config.edit, filters=filters, **how)
+    if config.sheet is not None:
+        from indexing.search.film_strip import (
+            draw_sheet,  # decodes and draws; only when it is asked for
+        )
+
+        draw_sheet(result, config.sheet)
+    if config.json:
+        sys.stdout.write(json.dumps(asdict(result), ensure_ascii=False) + "\n")
+        return 0
+    Console().print(answer_table(result))
+    if config.sheet is not None:
+        sys.stdout.write(f"film strips: {config.sheet}\n")
+    return 0
+
+
+def answer_table(result: SearchResult) -> Table:
+    """For a terminal."""
+    query = result.query
+    name = query.clip_id or query.video_uri or "any clip"
+    title = f"{name} ({query.label or 'no label'}, {query.span()})"
+    doubt = (
+        "\nnothing in the archive matches; the nearest are:" if result.has_match is False else ""
+    )
+    table = Table(
+        title=f"{title}: {result.edit_text or 'most similar'} [{result.backend_used}]{doubt}"
+    )
+    # A clip id is the next query and has to be there whole; the file gives way.
+    for heading in ("", "score", "clip", "label", "changes", "span", "file"):
+        table.add_column(
+            heading,
+            justify="right" if heading in ("", "score") else "left",
+            overflow="fold",
+            no_wrap=heading not in ("changes", "file"),
+        )
+    for rank, hit in enumerate(result.hits, start=1):
+        changes = "\n".join(change.text() for change in hit.predicted if change.is_change)
+        cells = (hit.clip_id, hit.label or "", changes, hit.span(), hit.video_uri)
+        table.add_row(str(rank), f"{hit.score:.4f}", *cells)
+    return table
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,76 @@
+"""tfcovr serve: answers over HTTP, with a web page."""
+
+import os
+import secrets
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from cluster.network import free_port, require_free_port
+from cluster.ray_session import ray_session
+from encoders.bundle.card import read_card
+from indexing.serving.deploy import (
+    _ONE_LOOP,
+    ServeConfig,
+    app_settings,
+    direct_ingress,
+    start_service,
+    stop_service,
+)
+from indexing.store.collection import open_collection
+from indexing.store.endpoint import is_lite, require_archive, serve_milvus
+
+
+def chosen_token(config: ServeConfig) -> str:
+    """The token to ask for; "" = none, which beyond loopback must be said."""
+    if config.no_token:
+        if config.token:
+            raise ValueError("token and no_token exclude each other")
+        return ""
+    given = config.token or os.environ.get("TFCOVR_TOKEN", "")
+    is_loopback = config.host in ("127.0.0.1", "localhost", "::1")
+    return given or ("" if is_loopback else secrets.token_urlsafe(24))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until Ctrl-C."""
+    import tyro
+
+    config = tyro.cli(
+        ServeConfig, args=argv, prog="tfcovr serve", config=(tyro.conf.FlagCreatePairsOff,)
+    )
+    token = chosen_token(config)
+    require_archive(config.milvus_uri)
+    card = read_card(config.bundle_dir)
+    settings = app_settings(config, card, token=token)
+    require_free_port(config.host, config.port)
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    is_direct = config.replicas == 1 and not os.environ.get("RAY_ADDRESS")
+    os.environ |= _ONE_LOOP | (direct_ingress(config.port) if is_direct else {})
+    with ExitStack() as stack:
+        session = stack.enter_context(ray_session())
+        if is_lite(config.milvus_uri) and session.num_nodes > 1:
+            raise ValueError(
+                f"milvus_uri {config.milvus_uri!r} is a folder and Ray has {session.num_nodes} nodes; "
+                "use a Milvus server (http://HOST:19530)"
+            )
+        address = stack.enter_context(serve_milvus(config.milvus_uri))
+        with open_collection(address, config.collection) as collection:
+            collection.check(encoder_id=card.encoder_id)
+        settings["milvus_address"] = address
+        proxy_port = free_port(config.host) if is_direct else config.port
+        start_service(settings, host=config.host, proxy_port=proxy_port, replicas=config.replicas)
+        ask = f"#token={token}" if token else ""
+        sys.stdout.write(f"tfcovr answers at http://{config.host}:{config.port}/{ask}\n")
+        sys.stdout.flush()
+        ended.wait()
+        stop_service()
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

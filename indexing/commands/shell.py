@@ -1,0 +1,142 @@
+"""`tfcovr shell`: ask, edit the answers, undo, from a prompt."""
+
+import cmd
+import dataclasses
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from indexing.commands.search import answer_table, open_client, parse_filters
+from indexing.search.client import SearchClient
+from indexing.search.types import ComposedQuery, SearchResult
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShellConfig:
+    """A prompt for chained edits.
+
+    Example: tfcovr shell --bundle-dir runs/demo/stage2/bundle --milvus-uri runs/demo/milvus
+    """
+
+    bundle_dir: Path
+    milvus_uri: str
+    collection: str = "clips"
+    threshold: Path | None = None
+    """File of `tfcovr calibrate`."""
+    limit: int = 8
+
+
+class SearchShell(cmd.Cmd):
+    """A line that is no command is an edit of the current query."""
+
+    prompt = "tfcovr> "
+    intro = (
+        "clip CLIP_ID | FILE[@START-END], then type what should be different; help lists the rest"
+    )
+
+    def __init__(self, client: SearchClient, *, limit: int, console: Console | None = None) -> None:
+        super().__init__()
+        self._client, self._limit = client, limit
+        self._console = console or Console()
+        self._history: list[ComposedQuery] = []
+        self._result: SearchResult | None = None
+
+    def do_clip(self, text: str) -> None:
+        """clip CLIP_ID or clip FILE[@START-END]: start again from this clip."""
+        self._ask(lambda: ComposedQuery(clip=text.strip(), limit=self._limit))
+
+    def do_pick(self, text: str) -> None:
+        """pick RANK: start again from an answer."""
+        hits = self._result.hits if self._result else ()
+        if not text.strip().isdigit() or not 1 <= int(text) <= len(hits):
+            self._say(f"pick a number from 1 to {len(hits)}")
+            return
+        hit = hits[int(text) - 1]
+        self._ask(lambda: ComposedQuery(clip=hit.clip_id, limit=self._limit))
+
+    def do_keep(self, text: str) -> None:
+        """keep ATTRIBUTE or TEXT; keep alone takes it back."""
+        self._change(keep=text.strip())
+
+    def do_exclude(self, text: str) -> None:
+        """exclude TEXT; exclude alone takes it back."""
+        self._change(exclude=text.strip())
+
+    def do_strength(self, text: str) -> None:
+        """strength 0 ... 4"""
+        try:
+            self._change(strength=float(text))
+        except ValueError as error:
+            self._say(str(error))
+
+    def do_filter(self, text: str) -> None:
+        """filter NAME=VALUE ...; filter alone takes all back."""
+        try:
+            self._change(filters=parse_filters(text.split()))
+        except ValueError as error:
+            self._say(str(error))
+
+    def do_undo(self, _text: str) -> None:
+        """undo: the query before the last change."""
+        if len(self._history) < 2:
+            self._say("there is nothing to undo")
+            return
+        self._history.pop()
+        query = self._history.pop()
+        self._ask(lambda: query)
+
+    def do_quit(self, _text: str) -> bool:
+        """quit: leave."""
+        return True
+
+    do_EOF = do_quit
+
+    def default(self, line: str) -> None:
+        """An edit text."""
+        if self._history:
+            self._ask(lambda: self._history[-1].then(line))
+        else:
+            self._ask(lambda: ComposedQuery(edits=(line,), limit=self._limit))
+
+    def emptyline(self) -> bool:
+        """Nothing is repeated."""
+        return False
+
+    def _change(self, **values: object) -> None:
+        if not self._history:
+            self._say("choose a clip or type an edit first")
+            return
+        self._ask(lambda: dataclasses.replace(self._history[-1], **values))
+
+    def _ask(self, make) -> None:  # noqa: ANN001
+        try:
+            query = make()
+            self._result = self._client.search_many([query])[0]
+        except ValueError as error:
+            self._say(str(error))
+            return
+        self._history.append(query)
+        self._console.print(answer_table(self._result))
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, markup=False)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the prompt."""
+    import tyro
+
+    config = tyro.cli(ShellConfig, args=argv, prog="tfcovr shell")
+    with open_client(
+        config.bundle_dir, config.milvus_uri, config.collection, threshold=config.threshold
+    ) as client:
+        SearchShell(client, limit=config.limit).cmdloop()
+    sys.stdout.write("\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

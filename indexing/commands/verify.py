@@ -1,0 +1,61 @@
+"""tfcovr verify: compare the collection with the ledger and the archive."""
+
+import json
+import sys
+from collections.abc import Sequence
+from inspect import getdoc
+
+import tyro
+
+from indexing.pipeline.verify import (
+    _NUM_SHOWN,
+    VerifyConfig,
+    faults,
+    repair_archive,
+    unread,
+    verify_archive,
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the counts; 0 when every fault is 0 and nothing is unread, otherwise 1."""
+    config = tyro.cli(
+        VerifyConfig, args=argv, prog="tfcovr verify", description=getdoc(VerifyConfig)
+    )
+    found = verify_archive(config)
+    before = unread(found, config.run_dir)  # a repair makes dead letters of them: nothing mended
+    if config.repair and any(faults(found).values()):
+        repaired = ", ".join(f"{len(names)} {kind}" for kind, names in faults(found).items())
+        sys.stderr.write(f"repairing {repaired}\n")
+        repair_archive(config, found)
+        found = verify_archive(config)
+    problems = {one.clip.clip_id: one.problem for one in found.unreadable}
+    still = {*before, *unread(found, config.run_dir)}
+    by_kind = faults(found) | {"unread": [clip_id for clip_id in problems if clip_id in still]}
+    is_right = not any(by_kind.values())
+    counts = {
+        "present": len(found.present),
+        "dead": len(found.dead),
+        "unreadable": len(found.unreadable),
+        **{kind: len(names) for kind, names in by_kind.items()},
+    }
+    if config.json:
+        sys.stdout.write(json.dumps({"is_right": is_right, **counts, "clips": by_kind}) + "\n")
+        return 0 if is_right else 1
+    sys.stdout.write(", ".join(f"{count} {kind}" for kind, count in counts.items()) + "\n")
+    for kind, names in by_kind.items():
+        if names:
+            more = " ..." if len(names) > _NUM_SHOWN else ""
+            sys.stdout.write(f"{kind}: {', '.join(names[:_NUM_SHOWN])}{more}\n")
+    if any(faults(found).values()):
+        sys.stdout.write("mend it with the same command and --repair\n")
+    if by_kind["unread"]:
+        sys.stdout.write(
+            f"unread: {problems[by_kind['unread'][0]]}\nverify again when the videos can be read; `tfcovr index` makes those "
+            "that it cannot read dead letters\n"
+        )
+    return 0 if is_right else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,72 @@
+"""What became of each clip of a run: result batches to ledger lines, and every dead letter of the archive."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import get_args
+
+import numpy as np
+
+from encoders.clips import Clip
+from encoders.media.errors import DecodeReason
+from encoders.stages.base import DeadLetter
+from indexing.ledger.ledger import Ledger, Outcome
+from indexing.ledger.planned_clip import PlannedClip
+from indexing.ledger.reconcile import Comparison
+from indexing.store.rows import row_digest
+
+ALL_REASONS = "all"
+REASONS: tuple[str, ...] = tuple(sorted(get_args(DecodeReason)))
+
+
+def outcomes_of_batch(
+    batch: Mapping[str, np.ndarray], clip_by_id: Mapping[str, Clip]
+) -> list[Outcome]:
+    """One line per row that came out of the write stage."""
+    return [
+        Outcome(
+            clip_key=str(batch["clip_key"][i]),
+            clip_id=str(clip_id),
+            video_uri=clip_by_id[str(clip_id)].video_uri,
+            status="dead" if batch["dead_reason"][i] else "written",
+            row_digest=row_digest(clip_by_id[str(clip_id)]),
+            stage=str(batch["dead_stage"][i]),
+            reason=str(batch["dead_reason"][i]),
+            detail=str(batch["dead_detail"][i]),
+        )
+        for i, clip_id in enumerate(batch["clip_id"])
+    ]
+
+
+def dead_letters_of(found: Comparison, ledger: Ledger) -> list[DeadLetter]:
+    """All clips of the archive that have no row for a reason, from this run or an earlier one."""
+    letters = [ledger.outcomes[one.clip_key].dead_letter() for one in found.dead]
+    return letters + [
+        DeadLetter(
+            clip_id=one.clip.clip_id,
+            video_uri=one.clip.video_uri,
+            stage="plan",
+            reason="fetch_failed",
+            detail=one.problem,
+        )
+        for one in found.unreadable
+    ]
+
+
+def checked_reasons(reasons: Sequence[str]) -> tuple[str, ...]:
+    """ValueError for a reason that no dead letter can have."""
+    for reason in reasons:
+        if reason not in (ALL_REASONS, *REASONS):
+            raise ValueError(
+                f"reason {reason!r} is unknown; choose of {', '.join((ALL_REASONS, *REASONS))}"
+            )
+    return tuple(reasons)
+
+
+def dead_to_retry(
+    dead: Sequence[PlannedClip], ledger: Ledger, reasons: Collection[str]
+) -> list[PlannedClip]:
+    """The dead clips whose recorded reason is one of these ("all" = any)."""
+    return [
+        one
+        for one in dead
+        if ALL_REASONS in reasons or ledger.outcomes[one.clip_key].reason in reasons
+    ]

@@ -1,0 +1,39 @@
+"""Planned clips: each clip of an archive with its content hash and its key in Milvus."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from encoders.clips import Clip
+from indexing.sources.content import Content, FileStamp
+from indexing.store.rows import clip_key
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlannedClip:
+    """A clip with its key; `problem` is set when its video cannot be read at all."""
+
+    clip: Clip
+    clip_key: str
+    content_hash: str
+    stamp: FileStamp | None = None
+    problem: str = ""
+
+
+def plan_clips(
+    clips: Sequence[Clip], contents: Mapping[str, Content], *, encoder_id: str
+) -> list[PlannedClip]:
+    """Every clip with the key that it must have in the collection."""
+    planned = []
+    for clip in clips:
+        content = contents[clip.video_uri]
+        key = clip_key(encoder_id, clip.clip_id, content.content_hash, clip.start_s, clip.end_s)
+        planned.append(
+            PlannedClip(
+                clip=clip,
+                clip_key=key,
+                content_hash=content.content_hash,
+                stamp=content.stamp,
+                problem=content.problem,
+            )
+        )
+    return planned

@@ -1,0 +1,65 @@
+"""What a collection has against what the plan says it must have."""
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from indexing.ledger.planned_clip import PlannedClip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """Every planned clip is in exactly one of present, missing, dead and unreadable."""
+
+    present: tuple[PlannedClip, ...]
+    missing: tuple[PlannedClip, ...]
+    """Have no row and no reason for it."""
+    dead: tuple[PlannedClip, ...]
+    """Failed for good with this very content."""
+    unreadable: tuple[PlannedClip, ...]
+    """The video is not there at the moment; a row of former content is kept and is not stale."""
+    stale: Mapping[str, tuple[str, ...]]
+    """Clip id -> keys of rows of former content, span or dead content."""
+    orphaned: Mapping[str, str]
+    """Key -> clip id of rows whose clip the archive does not have."""
+    duplicate: Mapping[str, str]
+    """Key -> clip id of keys that more than one row has."""
+
+
+def compare(
+    planned: Sequence[PlannedClip],
+    stored: Iterable[tuple[str, str]],
+    *,
+    dead_keys: Collection[str],
+) -> Comparison:
+    """`stored` is (clip_key, clip_id) of every row."""
+    rows = list(stored)
+    counts = Counter(key for key, _clip_id in rows)
+    planned_by_id = {one.clip.clip_id: one for one in planned}
+    present, missing, dead, unreadable = [], [], [], []
+    for one in planned:
+        if one.problem:
+            unreadable.append(one)
+        elif one.clip_key in counts:
+            present.append(one)
+        elif one.clip_key in dead_keys:
+            dead.append(one)
+        else:
+            missing.append(one)
+    stale: defaultdict[str, list[str]] = defaultdict(list)
+    orphaned: dict[str, str] = {}
+    for key, clip_id in sorted(set(rows)):
+        wanted = planned_by_id.get(clip_id)
+        if wanted is None:
+            orphaned[key] = clip_id
+        elif key != wanted.clip_key and not wanted.problem:
+            stale[clip_id].append(key)
+    return Comparison(
+        present=tuple(present),
+        missing=tuple(missing),
+        dead=tuple(dead),
+        unreadable=tuple(unreadable),
+        stale={clip_id: tuple(keys) for clip_id, keys in stale.items()},
+        orphaned=orphaned,
+        duplicate={key: clip_id for key, clip_id in sorted(set(rows)) if counts[key] > 1},
+    )

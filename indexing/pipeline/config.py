@@ -1,0 +1,110 @@
+"""What one indexing run is told, and how a later command of the same run folder reads it back."""
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from cluster.storage import write_atomic
+from indexing.pipeline.workers import WorkerOptions
+from indexing.sources.fetch_cache import FetchOptions
+from indexing.sources.uris import public_uri
+from indexing.store.endpoint import is_lite
+from indexing.store.schema import VectorDtype
+from indexing.store.vector_index import IndexChoice
+
+CONFIG = "index_config.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IndexConfig:
+    """Embed an archive into Milvus. Run the same command again after a kill: it goes on."""
+
+    bundle_dir: Path
+    """Bundle whose encoder makes the vectors."""
+    clips: str
+    """A clips.parquet, or a folder or glob of videos (one clip per file); local, s3://, gs://, abfs:// or http(s)://."""
+    milvus_uri: str
+    """A folder (Milvus Lite) or http://HOST:19530."""
+    run_dir: Path
+    """Ledger, dead letters and summary; several nodes must share it."""
+    collection: str = "clips"
+    backend: Literal["auto", "onnx", "torch", "tensorrt"] = "auto"
+    """What runs the encoder; auto = tensorrt on a GPU that the bundle has a measured engine for, else onnx."""
+    index: IndexChoice = "auto"
+    """How Milvus finds vectors: flat = exact; hnsw = a graph, approximate; auto = hnsw above 100,000 rows on a server."""
+    vector_dtype: VectorDtype = "float32"
+    """How Milvus keeps vectors: float16 takes half the memory. Refused where the server does not have it, which is tried first."""
+    bulk_import: str = ""
+    """A folder or s3:// prefix that the Milvus server reads itself, under the same path or as its own bucket: rows go in as
+    Parquet files, for a first load. Measure first: on one machine upserts are faster."""
+    batch_size: int = 0
+    """Clips that are embedded at once; 0 = by their bytes, at most 64 clips: up to 128 MiB of frames on a GPU, on a CPU 4 MiB, or
+    16 MiB where other workers decode."""
+    decode_deadline_s: float = 120.0
+    """A video that takes longer becomes a dead letter (decode_timeout)."""
+    workers: WorkerOptions = field(default_factory=WorkerOptions)
+    fetch: FetchOptions = field(default_factory=FetchOptions)
+    retry: tuple[str, ...] = ()
+    """Reasons of dead letters whose clips are tried again with their content unchanged; all = any reason."""
+    prune: bool = False
+    """Delete rows of clips that the archive does not have any more."""
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 0:
+            raise ValueError(
+                f"batch_size is {self.batch_size}; it must be at least 1, or 0 = choose"
+            )
+        if self.bulk_import and is_lite(self.milvus_uri):
+            raise ValueError(
+                f"bulk_import is {self.bulk_import!r}, and Milvus Lite ({self.milvus_uri!r}) imports nothing; leave it out, "
+                "or use a Milvus server (http://HOST:19530)"
+            )
+        if self.bulk_import and self.vector_dtype != "float32":
+            raise ValueError(
+                f"bulk_import is {self.bulk_import!r} and vector_dtype {self.vector_dtype!r}; imports take float32 only, "
+                "leave one of them out"
+            )
+
+
+def write_config(config: IndexConfig) -> None:
+    """Beside the ledger; paths are made absolute, and what holds for one run only is left out."""
+    kept = replace(
+        config,
+        bundle_dir=config.bundle_dir.resolve(),
+        run_dir=config.run_dir.resolve(),
+        clips=public_uri(_absolute(config.clips)),
+        milvus_uri=public_uri(_absolute(config.milvus_uri)),
+        bulk_import=public_uri(_absolute(config.bulk_import)) if config.bulk_import else "",
+        retry=(),
+        prune=False,
+    )
+    write_atomic(config.run_dir / CONFIG, json.dumps(asdict(kept), indent=2, default=str) + "\n")
+
+
+def read_config(run_dir: Path) -> IndexConfig:
+    """The settings of the folder's last run; ValueError when there was none."""
+    path = run_dir / CONFIG
+    if not path.exists():
+        raise ValueError(f"{path} is not there; give the --run-dir of an earlier `tfcovr index`")
+    values = json.loads(path.read_text())
+    return IndexConfig(
+        **values
+        | {
+            "bundle_dir": Path(values["bundle_dir"]),
+            "run_dir": run_dir,
+            "workers": WorkerOptions(**values["workers"]),
+            "fetch": _fetch_options(values["fetch"]),
+            "retry": tuple(values["retry"]),
+        }
+    )
+
+
+def _fetch_options(values: dict[str, Any]) -> FetchOptions:
+    cache_dir = values["cache_dir"]
+    options: dict[str, Any] = values | {"cache_dir": Path(cache_dir) if cache_dir else None}
+    return FetchOptions(**options)
+
+
+def _absolute(place: str) -> str:
+    return place if "://" in place else str(Path(place).resolve())

@@ -1,0 +1,265 @@
+"""How an archive gets into Milvus: plan, decode, embed, write, ledger; killed anywhere, it goes on there.
+
+A row is in Milvus before its ledger line is written, and an old row goes only after the new one is in.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+
+from rich.console import Console
+
+from cluster.processes import end_leftovers, recorded_descendants
+from cluster.progress import clip_progress
+from cluster.ray_session import RaySession, ray_session
+from cluster.storage import require_shared
+from encoders.bundle.canaries import read_canaries
+from encoders.bundle.card import BundleCard, read_card
+from indexing.ledger.ledger import Ledger, Outcome, write_dead_letters
+from indexing.ledger.outcomes import checked_reasons, dead_letters_of, dead_to_retry
+from indexing.ledger.planned_clip import PlannedClip, plan_clips
+from indexing.ledger.reconcile import Comparison, compare
+from indexing.ledger.summary import IndexSummary, Tally, find_bottleneck, stage_times, write_summary
+from indexing.pipeline.canary_rows import RowMixUpError
+from indexing.pipeline.config import IndexConfig, write_config
+from indexing.pipeline.stream import Flow
+from indexing.pipeline.throughput import (
+    advise,
+    share_of_cores,
+    slowest_stage,
+    speed_line,
+    stage_speeds,
+)
+from indexing.pipeline.workers import Workers, choose_workers
+from indexing.pipeline.write_stage import refresh_rows
+from indexing.sources.archive import list_archive
+from indexing.sources.content import read_contents
+from indexing.store.bulk_import import finish_earlier_import
+from indexing.store.collection import ClipCollection, open_collection
+from indexing.store.endpoint import is_lite
+from indexing.store.rows import row_digest
+from indexing.store.vector_index import fit_index
+
+
+def index_archive(config: IndexConfig, *, console: Console | None = None) -> IndexSummary:
+    """The whole run. Raises for a broken setup; a clip that fails becomes a dead letter."""
+    console = console or Console(quiet=True)
+    checked_reasons(config.retry)
+    end_leftovers(config.run_dir)
+    with recorded_descendants(config.run_dir):
+        card = read_card(config.bundle_dir)
+        read_canaries(config.bundle_dir)  # a bundle without them is refused before anything starts
+        archive = list_archive(config.clips)
+        clips = archive.clips
+        write_config(config)
+        ledger = Ledger(config.run_dir)
+        with console.status(f"reading the content of the videos of {len(clips)} clips"):
+            contents = read_contents(
+                (one.video_uri for one in clips),
+                ledger.read_contents(),
+                fetch_uris=archive.fetch_uris,
+            )
+        ledger.write_contents(contents)
+        planned = plan_clips(clips, contents, encoder_id=card.encoder_id)
+        with ExitStack() as stack:
+            run = _IndexRun(config, card, ledger, stack, console)
+            return run.run(planned, archive.fetch_uris)
+
+
+class _IndexRun:
+    """One run; what it opens is closed by the stack."""
+
+    _collection: ClipCollection
+
+    def __init__(
+        self,
+        config: IndexConfig,
+        card: BundleCard,
+        ledger: Ledger,
+        stack: ExitStack,
+        console: Console,
+    ) -> None:
+        self._config = config
+        self._card = card
+        self._ledger = ledger
+        self._stack = stack
+        self._console = console
+        self._num_deleted = 0
+        self._num_cpus = 0.0
+        self._is_lite = is_lite(config.milvus_uri)
+        self._index = ""
+        self._fetch_uris: Mapping[str, str] = {}
+
+    def run(self, planned: Sequence[PlannedClip], fetch_uris: Mapping[str, str]) -> IndexSummary:
+        self._fetch_uris = fetch_uris
+        # Ray starts its processes by fork, which is not safe once gRPC has threads: Ray first, then Milvus.
+        session = None
+        if any(not one.problem and one.clip_key not in self._ledger.outcomes for one in planned):
+            session = self._open_session()
+        self._collection = self._open_collection()
+        finish_earlier_import(self._collection, self._config.run_dir)
+        self._collection.flush()  # Milvus Lite lists rows ten times faster afterwards
+        found = self._compare(planned)
+        self._delete_stale(found, [one.clip.clip_id for one in (*found.present, *found.dead)])
+        num_refreshed = self._refresh(found.present)
+        again = dead_to_retry(found.dead, self._ledger, self._config.retry)
+        pending = [*found.missing, *again]
+        tally, seconds, workers = Tally(), 0.0, None
+        if pending:
+            session = session or self._open_session()
+            workers = choose_workers(self._config.workers, session, is_lite=self._is_lite)
+            started = time.perf_counter()
+            self._stream(pending, found, workers, tally)
+            seconds = time.perf_counter() - started
+        if self._config.prune:
+            self._delete(list(found.orphaned))
+        if pending or num_refreshed or self._num_deleted:
+            self._collection.flush()
+            self._ledger.compact()
+        with self._console.status("building the index of the collection"):
+            self._index = fit_index(self._collection, self._config.index, is_lite=self._is_lite)
+        summary = replace(
+            self._summarise(planned, tally, seconds, workers), refreshed=num_refreshed
+        )
+        write_dead_letters(self._config.run_dir, summary.dead_letters)
+        write_summary(self._config.run_dir, summary)
+        return summary
+
+    def _open_session(self) -> RaySession:
+        session = self._stack.enter_context(ray_session())
+        self._num_cpus = session.num_cpus
+        for uri, what, needed in (
+            (self._config.milvus_uri, "the Milvus URI", "http://HOST:19530"),
+            (self._config.run_dir, "the run folder", "a folder on NFS, /mnt/SHARED/RUN"),
+        ):
+            require_shared(uri, num_nodes=session.num_nodes, what=what, needed=needed)
+        return session
+
+    def _open_collection(self) -> ClipCollection:
+        opened = open_collection(self._config.milvus_uri, self._config.collection)
+        collection = self._stack.enter_context(opened)
+        collection.create_or_check(
+            encoder_id=self._card.encoder_id,
+            embedding_dim=self._card.embedding_dim,
+            vector_dtype=self._config.vector_dtype,
+        )
+        return collection
+
+    def _compare(self, planned: Sequence[PlannedClip]) -> Comparison:
+        stored = [(row["clip_key"], row["clip_id"]) for row in self._collection.rows()]
+        return compare(planned, stored, dead_keys=self._ledger.dead_keys())
+
+    def _stream(
+        self,
+        pending: Sequence[PlannedClip],
+        found: Comparison,
+        workers: Workers,
+        tally: Tally,
+    ) -> None:
+        flow = Flow(
+            config=self._config,
+            card=self._card,
+            workers=workers,
+            collection=self._collection,
+            fetch_uris=self._fetch_uris,
+        )
+        streamed: list[str] = []
+        with clip_progress(self._console) as progress:
+            task = progress.add_task("indexing", total=len(pending))
+            try:
+                for batch, outcomes in flow.stream(pending):
+                    self._ledger.record(outcomes)
+                    self._delete_stale(found, [one.clip_id for one in outcomes])
+                    streamed += [one.clip_key for one in outcomes]
+                    tally.add(batch)
+                    progress.advance(task, len(outcomes))
+            except RowMixUpError:
+                self._ledger.forget(streamed)
+                self._ledger.compact()
+                raise
+
+    def _refresh(self, present: Sequence[PlannedClip]) -> int:
+        """Rows whose label, attributes or file name changed, or that no ledger line describes."""
+        outdated = [
+            one
+            for one in present
+            if (known := self._ledger.outcomes.get(one.clip_key)) is None
+            or known.status != "written"  # a retry wrote it, and was killed before it said so
+            or known.row_digest != row_digest(one.clip)
+        ]
+        refresh_rows(self._collection, outdated)
+        self._ledger.record(
+            [
+                Outcome(
+                    clip_key=one.clip_key,
+                    clip_id=one.clip.clip_id,
+                    video_uri=one.clip.video_uri,
+                    status="written",
+                    row_digest=row_digest(one.clip),
+                )
+                for one in outdated
+            ]
+        )
+        return len(outdated)
+
+    def _delete_stale(self, found: Comparison, clip_ids: Sequence[str]) -> None:
+        self._delete([key for clip_id in clip_ids for key in found.stale.get(clip_id, ())])
+
+    def _delete(self, clip_keys: Sequence[str]) -> None:
+        self._collection.delete(clip_keys)
+        self._ledger.forget(clip_keys)
+        self._num_deleted += len(clip_keys)
+
+    def _summarise(
+        self,
+        planned: Sequence[PlannedClip],
+        tally: Tally,
+        seconds: float,
+        workers: Workers | None,
+    ) -> IndexSummary:
+        found = self._compare(planned)
+        letters = dead_letters_of(found, self._ledger)
+        num_fetch = self._config.fetch.num_workers if self._fetch_uris else 0
+        num_workers = workers.by_stage(num_fetch) if workers else {}
+        stages = stage_times(tally.busy_s, num_workers, seconds=seconds)
+        whole_rate = tally.written / seconds if seconds else 0.0
+        rate = tally.clips_per_s_warm() or whole_rate
+        speeds = stage_speeds(tally.ceilings_per_s(), num_workers, rate)
+        bottleneck = slowest_stage(speeds) or find_bottleneck(stages)
+        line = ""
+        if workers and tally.written:
+            advice = advise(bottleneck, workers, num_cpus=self._num_cpus, is_lite=self._is_lite)
+            cores = share_of_cores(speeds, workers, whole_rate)
+            line = speed_line(speeds, bottleneck, advice, cores=cores)
+        return IndexSummary(
+            clips_in=len(planned),
+            written=tally.written,
+            dead=len(letters),
+            dead_by_reason=dict(Counter(letter.reason for letter in letters).most_common()),
+            skipped=max(len(found.present) - tally.written, 0),
+            missing=len(found.missing),
+            refreshed=0,
+            deleted=self._num_deleted,
+            rows_in_collection=self._collection.count(),
+            index=self._index,
+            seconds=round(seconds, 3),
+            clips_per_s=round(whole_rate, 3),
+            clips_per_s_warm=round(tally.clips_per_s_warm(), 3),
+            bottleneck=bottleneck,
+            speed_of_light=line,
+            speeds=speeds,
+            stages=stages,
+            embed_backends=dict(tally.embed_backends),
+            decode_backends=dict(tally.decode_backends),
+            frames_decoded=tally.frames_decoded,
+            frames_used=tally.frames_used,
+            decode_fallbacks=dict(tally.decode_fallbacks),
+            canary_min_cosine=tally.canary_min_cosine,
+            encoder_id=self._card.encoder_id,
+            bundle_dir=str(self._config.bundle_dir),
+            milvus_uri=self._config.milvus_uri,
+            collection=self._config.collection,
+            dead_letters=tuple(letters),
+        )

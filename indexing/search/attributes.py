@@ -1,0 +1,217 @@
+"""What does a clip show, and what does a text ask for? Attribute probabilities from the classification head of stage 1.
+
+The head reads vectors of their own length and the archive holds unit vectors, so one scale is fitted on labelled clips of the
+archive (temperature scaling). N clips, D vector, L labels.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+
+from encoders.bundle.card import BundleCard, check_file
+from encoders.bundle.folder import HEAD_WEIGHTS
+from indexing.search.types import Change
+
+_SCALES = np.geomspace(1.0, 256.0, 49)
+_MIN_PROBABILITY = 0.5
+_NOT_WORDS = re.compile(r"[^a-z0-9.]+")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Value:
+    """One value of one attribute."""
+
+    name: str
+    value: str
+
+
+class AttributeReader:
+    """The head with the attributes that the archive's clips of each label have."""
+
+    def __init__(
+        self,
+        weight_LD: np.ndarray,
+        bias_L: np.ndarray,
+        *,
+        labels: Sequence[str],
+        attributes: Mapping[str, Mapping[str, str]],
+        scale: float = 1.0,
+    ) -> None:
+        self._weight_LD, self._bias_L, self.scale = weight_LD, bias_L, scale
+        self.labels = tuple(labels)
+        known = Counter(name for label in labels for name in attributes.get(label, {}))
+        self._members: dict[str, dict[str, np.ndarray]] = {}
+        for name in sorted(known):
+            values: defaultdict[str, np.ndarray] = defaultdict(lambda: np.zeros(len(labels)))
+            for number, label in enumerate(labels):
+                values[attributes.get(label, {}).get(name, "unknown")][number] = 1.0
+            self._members[name] = dict(values)
+        members_VL = [member_L for values in self._members.values() for member_L in values.values()]
+        self._members_LV = np.array(members_VL, np.float64).reshape(-1, len(labels)).T
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all attributes."""
+        return tuple(self._members)
+
+    def label_probabilities(self, vectors_ND: np.ndarray) -> np.ndarray:
+        """Unit vectors -> [N, L], rows sum to 1."""
+        logits_NL = self.scale * vectors_ND @ self._weight_LD.T + self._bias_L
+        powers_NL = np.exp(logits_NL - logits_NL.max(axis=1, keepdims=True))
+        return powers_NL / powers_NL.sum(axis=1, keepdims=True)
+
+    def fit(self, vectors_ND: np.ndarray, labels: Sequence[str]) -> "AttributeReader":
+        """The scale of the highest likelihood on clips with labels; the same reader, calibrated."""
+        known = [number for number, label in enumerate(labels) if label in self.labels]
+        if not known:
+            return self
+        wanted = [self.labels.index(labels[number]) for number in known]
+        doubt = 1 / len(known)  # clips that are all right still leave room for one that is not
+
+        def loss(scale: float) -> float:
+            self.scale = float(scale)
+            logs_NL = np.log(self.label_probabilities(vectors_ND[known]) + 1e-12)
+            right = logs_NL[np.arange(len(known)), wanted].mean()
+            return -float((1 - doubt) * right + doubt * logs_NL.mean())
+
+        self.scale = float(min(_SCALES, key=loss))
+        return self
+
+    def predict(self, vectors_ND: np.ndarray) -> list[dict[str, tuple[str, float]]]:
+        """Per clip: attribute -> (likeliest value, its probability)."""
+        shares_NV = self.label_probabilities(vectors_ND) @ self._members_LV
+        predicted: list[dict[str, tuple[str, float]]] = [{} for _ in range(len(vectors_ND))]
+        first = 0
+        for name, members in self._members.items():
+            values, part_NV = list(members), shares_NV[:, first : first + len(members)]
+            first += len(members)
+            chosen = zip(part_NV.argmax(axis=1).tolist(), part_NV.max(axis=1).tolist(), strict=True)
+            for number, (best, share) in enumerate(chosen):
+                predicted[number][name] = (values[best], share)
+        return predicted
+
+    def probability(self, vectors_ND: np.ndarray, wanted: Value) -> np.ndarray:
+        """That each clip shows this value [N]."""
+        return self.label_probabilities(vectors_ND) @ self._members[wanted.name][wanted.value]
+
+    def agreement(
+        self, query_D: np.ndarray, hits_ND: np.ndarray, *, without: Sequence[str]
+    ) -> np.ndarray:
+        """Mean probability that each hit shows what the query asks for in all other attributes [N]."""
+        (wanted,) = self.predict(query_D[None])
+        shares = [
+            self.probability(hits_ND, Value(name=name, value=value))
+            for name, (value, _share) in wanted.items()
+            if name not in without and len(self._members[name]) > 1
+        ]
+        return np.mean(shares, axis=0) if shares else np.zeros(len(hits_ND))
+
+    def changes(self, query_D: np.ndarray, hits_ND: np.ndarray) -> list[tuple[Change, ...]]:
+        """Per hit: every attribute, before (the query clip) and after (the hit), changed ones first."""
+        if not len(hits_ND):
+            return []
+        before, *hits = self.predict(np.concatenate([query_D[None], hits_ND]))
+        changes = [
+            [
+                Change(name=name, before=before[name][0], after=value, probability=share)
+                for name, (value, share) in after.items()
+            ]
+            for after in hits
+        ]
+        return [tuple(sorted(one, key=lambda c: (not c.is_change, c.name))) for one in changes]
+
+    def alternatives(self, excluded: Value) -> tuple[str, ...]:
+        """Edit texts for the other values of the same attribute: "2.5 twists", "tuck"."""
+        name = excluded.name.replace("_", " ")
+        others = [value for value in self._members[excluded.name] if value != excluded.value]
+        return tuple(
+            f"with {value} {name}" if value[:1].isdigit() else value
+            for value in others
+            if value not in ("yes", "no", "unknown")
+        )
+
+    def named(self, text: str) -> str | None:
+        """The attribute that a text names ("the position", "take-off"); None for any other text."""
+        words = _words(text) - {"the", "same"}
+        return next((name for name in self._members if _words(name) == words), None)
+
+    def spoken(self, text: str) -> Value | None:
+        """The value that a text says in the archive's own words: "in pike", "2.5 twists"; None for none or for several."""
+        words = _words(text)
+        found = [
+            Value(name=name, value=value)
+            for name, values in self._members.items()
+            for value in values
+            if _words(value) <= words
+            and (not value[:1].isdigit() or _stems(name) & {word.rstrip("s") for word in words})
+            and value not in ("yes", "no", "unknown")
+        ]
+        return found[0] if len(found) == 1 else None
+
+    def read(self, composed_ND: np.ndarray, plain_ND: np.ndarray) -> Value | None:
+        """The value that a text asks for: the one whose share grows most when the text is put to clips of the archive.
+
+        `composed_ND` are the queries of the text with the clips `plain_ND`. None when no value becomes likelier than not.
+        """
+        after_L = self.label_probabilities(composed_ND).mean(axis=0)
+        before_L = self.label_probabilities(plain_ND).mean(axis=0)
+        gains = [
+            (
+                float(after_L @ member_L) * _log_ratio(after_L @ member_L, before_L @ member_L),
+                name,
+                value,
+            )
+            for name, members in self._members.items()
+            for value, member_L in members.items()
+            if len(members) > 1 and after_L @ member_L >= _MIN_PROBABILITY
+        ]
+        gain, name, value = max(gains, default=(0.0, "", ""))
+        return Value(name=name, value=value) if gain > 0 else None
+
+
+def _log_ratio(after: float, before: float) -> float:
+    return float(np.log((after + 1e-6) / (before + 1e-6)))
+
+
+def _words(text: str) -> set[str]:
+    return set(_NOT_WORDS.sub(" ", text.lower()).split())
+
+
+def _stems(name: str) -> set[str]:
+    """The words of an attribute's name without the plural."""
+    return {word.rstrip("s") for word in _words(name)}
+
+
+def attributes_of_labels(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """Label -> the attributes that most of its clips have."""
+    counts: defaultdict[str, defaultdict[str, Counter[str]]] = defaultdict(
+        lambda: defaultdict(Counter)
+    )
+    for row in rows:
+        for name, value in (row["attributes"] or {}).items():
+            if row["label"]:
+                counts[row["label"]][name][str(value)] += 1
+    return {
+        label: {name: values.most_common(1)[0][0] for name, values in names.items()}
+        for label, names in counts.items()
+    }
+
+
+def open_attribute_reader(
+    bundle_dir: str | Path, card: BundleCard, attributes: Mapping[str, Mapping[str, str]]
+) -> AttributeReader | None:
+    """None for a bundle without a head, or an archive whose labels have no attributes."""
+    if card.labels is None or HEAD_WEIGHTS not in card.files:
+        return None
+    if not any(attributes.get(label) for label in card.labels):
+        return None
+    weights = safetensors.numpy.load_file(check_file(Path(bundle_dir), card, HEAD_WEIGHTS))
+    return AttributeReader(
+        weights["weight"], weights["bias"], labels=card.labels, attributes=attributes
+    )

@@ -1,0 +1,306 @@
+"""Which clips of the archive show the query clip, changed as the edit text says?"""
+
+import tempfile
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+
+from encoders.backends.registry import open_backend
+from encoders.bundle.card import read_card
+from encoders.decoding.isolated import IsolatedDecoder
+from encoders.decoding.request import DecodeRequest
+from encoders.media.container import MediaLimits
+from encoders.media.errors import DecodeError
+from encoders.media.frame_index import Span
+from indexing.search.clip_cache import KnownClips, candidate_of_row
+from indexing.search.collection_snapshot import DETAIL_FIELDS, MAX_ROWS, Archive
+from indexing.search.composition import QueryVectors, compose_all, probed, read_wishes, with_wishes
+from indexing.search.filters import RowFilter
+from indexing.search.query_encoder import QueryEncoder
+from indexing.search.ranking import Watch, choose_hits, plain_hits
+from indexing.search.threshold import AbstainThreshold
+from indexing.search.types import (
+    Candidate,
+    ClipPlace,
+    ComposedQuery,
+    Hit,
+    SearchResult,
+    parse_file,
+    place_of_row,
+)
+from indexing.store.client import QUERYING, Asking
+from indexing.store.collection import open_collection
+from indexing.store.endpoint import require_archive
+from indexing.store.filter_expression import VideoSpan
+from indexing.store.schema import ROW_FIELDS
+
+__all__ = ["DECODE_DEADLINE_S", "ClipPlace", "ComposedQuery", "Hit", "SearchClient", "SearchResult"]
+
+DECODE_DEADLINE_S = 60.0
+_Call = tuple[str, int, bool, tuple[str, ...]]
+"""Condition, number of candidates, whether exact, fields: queries that agree in these go to Milvus together."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchOptions:
+    """How a client works."""
+
+    backend: Literal["onnx", "torch"] = "onnx"
+    num_threads: int | None = None
+    limits: MediaLimits = field(default_factory=MediaLimits)
+    """For query clips that come as files or bytes."""
+    decode_deadline_s: float = DECODE_DEADLINE_S
+    threshold: AbstainThreshold | None = None
+    """Below it the answer says that nothing matches."""
+    files: bool = True
+    """Whether a text that is no clip id may name a file of this machine."""
+    asking: Asking = QUERYING
+    """How Milvus is asked; `ef` is for a collection with an HNSW index."""
+
+
+@dataclass(kw_only=True, slots=True)
+class _Asked:
+    """One query on its way through a call."""
+
+    query: ComposedQuery
+    place: ClipPlace
+    clip_D: np.ndarray | None
+    row_filter: RowFilter
+    vectors: QueryVectors | None = None
+
+    def condition(self) -> str:
+        place, parts = self.place, [self.row_filter.condition]
+        if self.clip_D is not None and not place.clip_id and place.video_uri:
+            span = VideoSpan(video_uri=place.video_uri, start_s=place.start_s, end_s=place.end_s)
+            parts.append(span.outside())
+        return " and ".join(part for part in parts if part)
+
+    def pool(self) -> int:
+        """How many candidates to ask for."""
+        query = self.query
+        wide = bool(query.keep or query.exclude or query.group_by_video)
+        wide = wide or query.group_above < 1 or self.row_filter.duration_s is not None
+        return min(max(20 * query.limit, 200) if wide else query.limit + 1, MAX_ROWS)
+
+
+class SearchClient:
+    """An open collection with the encoder that made it; refuses any other encoder. Threads may share it."""
+
+    def __init__(
+        self,
+        milvus_uri: str,
+        collection: str,
+        bundle_dir: str | Path,
+        *,
+        backend: Literal["onnx", "torch"] = "onnx",
+        options: SearchOptions | None = None,
+    ) -> None:
+        require_archive(milvus_uri)
+        self.options = options or SearchOptions(backend=backend)
+        self.card = read_card(bundle_dir)
+        self._stack = ExitStack()
+        self._decode_lock = threading.Lock()
+        with ExitStack() as opening:
+            self.collection = opening.enter_context(
+                open_collection(milvus_uri, collection, asking=self.options.asking)
+            )
+            self.known = KnownClips(self.collection)
+            self.collection.check(encoder_id=self.card.encoder_id)
+            threads = self.options.num_threads
+            self._encoder = open_backend(bundle_dir, self.options.backend, num_threads=threads)
+            self.query_encoder = QueryEncoder(bundle_dir, self._encoder, num_threads=threads)
+            self.archive = Archive(self.collection, Path(bundle_dir), self.card)
+            deadline_s = self.options.decode_deadline_s
+            self._decoder = opening.enter_context(IsolatedDecoder(deadline_s=deadline_s))
+            self._stack = opening.pop_all()
+
+    def __enter__(self) -> "SearchClient":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let Milvus go; a Milvus Lite folder can then be opened by another process."""
+        self._stack.close()
+
+    def search(
+        self,
+        *,
+        clip: str | bytes | ClipPlace = "",
+        edit: str | Sequence[str] = (),
+        **how: Any,
+    ) -> SearchResult:
+        """One query; `how` are the other fields of ComposedQuery: keep, exclude, strength, filters, limit ...
+
+        The query clip itself is no answer, nor what overlaps with the span of a file. Without an edit text: the clips most like the query clip.
+        """
+        edits = ((edit,) if edit else ()) if isinstance(edit, str) else tuple(edit)
+        return self.search_many([ComposedQuery(clip=clip, edits=edits, **how)])[0]
+
+    def search_many(
+        self, queries: Sequence[ComposedQuery], *, on_encoded: Callable[[], object] = lambda: None
+    ) -> list[SearchResult]:
+        """All queries through the encoder and Milvus together; answers in their order.
+
+        `on_encoded` is called when the encoder is free for other queries.
+        """
+        watch = Watch()
+        fields = self.archive.fields if any(query.filters for query in queries) else None
+        with watch.step("decode"):
+            asked = []
+            known = self.known.find(name for one in queries if (name := _clip_id(one.clip)))
+            for query in queries:
+                row_filter = fields.compile(query.filters) if fields else RowFilter()
+                place, clip_D = self._find(query.clip, known)
+                asked.append(_Asked(query=query, place=place, clip_D=clip_D, row_filter=row_filter))
+        with watch.step("text"):
+            texts = [edit for query in queries for edit in query.edits]
+            if texts:
+                self.query_encoder.text_vectors(texts)
+        with watch.step("fuse"):
+            self._compose(asked)
+        on_encoded()
+        with watch.step("milvus"):
+            found = self._nearest(asked)
+        results = [self._answer(one, rows) for one, rows in zip(asked, found, strict=True)]
+        timings_ms = watch.timings_ms()
+        return [replace(result, timings_ms=timings_ms) for result in results]
+
+    def place_of(self, clip_id: str) -> ClipPlace | None:
+        """A clip of the archive; None when there is none of this id."""
+        rows = self.collection.rows_of_clips([clip_id])
+        return place_of_row(rows[0]) if rows else None
+
+    def _compose(self, asked: Sequence[_Asked]) -> None:
+        composed = compose_all(
+            [one.query for one in asked],
+            [one.clip_D for one in asked],
+            self.query_encoder,
+            self.archive,
+        )
+        for one, query_D in zip(asked, composed, strict=True):
+            query = one.query
+            if query.liked or query.disliked:
+                liked, disliked = map(self.known.vectors, (query.liked, query.disliked))
+                query_D = probed(query_D, liked, disliked)
+            wishes = read_wishes(query, one.clip_D, self.query_encoder, self.archive)
+            one.vectors = with_wishes(query_D, one.clip_D, wishes, self.query_encoder)
+
+    def _nearest(self, asked: Sequence[_Asked]) -> list[list[Candidate]]:
+        """One call to Milvus per condition, size and kind of search."""
+        together: defaultdict[_Call, list[tuple[int, np.ndarray]]] = defaultdict(list)
+        for number, one in enumerate(asked):
+            assert one.vectors is not None
+            exact = one.query.exact and not self.archive.is_exact
+            fields = DETAIL_FIELDS if one.query.needs_vectors else ROW_FIELDS
+            for vector_D in one.vectors.searches():
+                together[one.condition(), one.pool(), exact, fields].append((number, vector_D))
+        found: list[dict[str, Candidate]] = [{} for _ in asked]
+        for (condition, limit, exact, fields), turns in together.items():
+            vectors_ND = np.stack([vector_D for _number, vector_D in turns])
+            if exact:
+                answers = self.archive.exact_nearest(vectors_ND, limit=limit, condition=condition)
+            else:
+                answers = self.collection.nearest_many(
+                    vectors_ND, limit=limit, condition=condition, fields=fields
+                )
+            for (number, _), rows in zip(turns, answers, strict=True):
+                for cosine, row in rows:
+                    found[number][row["clip_key"]] = candidate_of_row(row, cosine=cosine)
+        for one, candidates in zip(asked, found, strict=True):
+            if one.query.needs_vectors:
+                self.known.keep(candidates.values())
+        return [list(candidates.values()) for candidates in found]
+
+    def _answer(self, one: _Asked, candidates: Sequence[Candidate]) -> SearchResult:
+        assert one.vectors is not None
+        query, duration_s = one.query, one.row_filter.duration_s
+        others = [c for c in candidates if c.place.clip_id != (one.place.clip_id or None)]
+        if query.needs_vectors:
+            hits = choose_hits(
+                query, one.vectors, others, archive=self.archive, duration_s=duration_s
+            )
+        else:
+            hits = plain_hits(query, others, duration_s=duration_s)
+        threshold = self.options.threshold
+        return SearchResult(
+            query=one.place,
+            edit_text=", then ".join(query.edits),
+            hits=hits,
+            backend_used=self._encoder.kind,
+            is_exact=query.exact or self.archive.is_exact,
+            has_match=threshold.has_match(hits) if threshold and query.edits else None,
+            matched_by=one.vectors.matched_by,
+        )
+
+    def _find(
+        self, clip: str | bytes | ClipPlace, known: Mapping[str, Candidate]
+    ) -> tuple[ClipPlace, np.ndarray | None]:
+        if isinstance(clip, bytes):
+            if not clip:
+                raise ValueError("the query clip has 0 bytes")
+            with tempfile.NamedTemporaryFile(suffix=".video") as file:
+                file.write(clip)
+                file.flush()
+                place = ClipPlace(clip_id="", video_uri=file.name, start_s=0.0, end_s=None)
+                vector_D = self.embed(place, name="the uploaded video")
+            return ClipPlace(clip_id="", video_uri="", start_s=0.0, end_s=None), vector_D
+        found = known.get(_clip_id(clip))
+        if found is not None:
+            return found.place, found.vector_D
+        if isinstance(clip, ClipPlace):
+            return clip, self.embed(clip, name=clip.video_uri)
+        if not clip:
+            return ClipPlace(clip_id="", video_uri="", start_s=0.0, end_s=None), None
+        place = parse_file(clip) if self.options.files else None
+        if place is None:
+            files = "nor a video file (FILE or FILE@START-END in seconds)"
+            raise ValueError(
+                f"clip {clip!r} is neither a clip id of collection {self.collection.name!r} {files}"
+                if self.options.files
+                else f"no clip {clip!r} in collection {self.collection.name!r}"
+            )
+        return place, self.embed(place, name=clip)
+
+    def embed(self, place: ClipPlace, *, name: str) -> np.ndarray:
+        """The vector of a span of a file; ValueError says what is wrong with the file."""
+        span = Span(start_s=place.start_s, end_s=place.end_s)
+        request = DecodeRequest(
+            video=place.video_uri,
+            spans=(span,),
+            sampling=self.card.sampling,
+            limits=self.options.limits,
+        )
+        with self._decode_lock:
+            try:
+                decoded = self._decoder.decode(request)
+            except DecodeError as error:
+                raise ValueError(f"{name}: {_without_path(error, place)}") from error
+        if decoded.errors[0] is not None:
+            raise ValueError(f"{name}: {_without_path(decoded.errors[0], place)}")
+        return self._encoder.embed_clips(decoded.frames_NTHWC)[0]
+
+
+def _clip_id(clip: str | bytes | ClipPlace) -> str:
+    """The clip id that a query clip may be; "" where it cannot be one."""
+    if isinstance(clip, bytes):
+        return ""
+    return clip if isinstance(clip, str) else clip.clip_id
+
+
+def _without_path(error: DecodeError, place: ClipPlace) -> str:
+    """The error without where the file lies on this machine."""
+    return str(error).replace(place.video_uri, "the video")

@@ -1,0 +1,189 @@
+"""A query as a vector, and how a hit's score comes about from it.
+
+Q queries, D clip vector, N clips, S sample clips.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from indexing.search.attributes import Value
+from indexing.search.collection_snapshot import Archive
+from indexing.search.query_encoder import QueryEncoder
+from indexing.search.types import ComposedQuery
+
+VALUE_WEIGHT = 1.0
+"""What a certainly wrong value costs: as much as the whole range of cosines of a query, so alternatives come first."""
+OTHERS_WEIGHT = 1.0
+"""What the other attributes of the composed query count then: the clip that it points at is away, its kin must be told from the rest."""
+PUSH = 2.0
+"""How far the second search goes away from an excluded text, so that alternatives are among the candidates."""
+PROBE_STEP = 0.5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wish:
+    """What `keep` (sign +1) or `exclude` (sign -1) asks of every hit."""
+
+    sign: int
+    direction_D: np.ndarray
+    value: Value | None
+    """As an attribute; None = only as a direction."""
+    alternatives: tuple[str, ...] = ()
+    """Texts of the other values of an excluded attribute: the query is edited with each of them for more candidates."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QueryVectors:
+    """A query, ready to be searched for."""
+
+    clip_D: np.ndarray | None
+    query_D: np.ndarray
+    wishes: tuple[Wish, ...]
+    others_ND: np.ndarray
+    """The query edited with the alternatives of what it excludes."""
+
+    @property
+    def matched_by(self) -> Literal["", "attributes", "vector"]:
+        """How `exclude` and `keep` were read."""
+        if not self.wishes:
+            return ""
+        return "attributes" if all(wish.value for wish in self.wishes) else "vector"
+
+    def searches(self) -> np.ndarray:
+        """The vectors to search for: the query itself, and moved along its wishes."""
+        moved = self.query_D + PUSH * sum(wish.sign * wish.direction_D for wish in self.wishes)
+        plain_ND = self.query_D[None]
+        return (
+            np.concatenate([plain_ND, unit(moved)[None], self.others_ND])
+            if self.wishes
+            else plain_ND
+        )
+
+    def scores(self, hits_ND: np.ndarray, archive: Archive) -> np.ndarray:
+        """The cosine with the query, and what the wishes add [N]."""
+        scores_N = hits_ND @ self.query_D
+        reader = archive.reader
+        values = [wish.value for wish in self.wishes if wish.value is not None]
+        if reader is not None and values:
+            scores_N = scores_N + OTHERS_WEIGHT * reader.agreement(
+                self.query_D, hits_ND, without=[value.name for value in values]
+            )
+        for wish in self.wishes:
+            if wish.value is not None and reader is not None:
+                added_N = reader.probability(hits_ND, wish.value)
+            else:
+                added_N = hits_ND @ wish.direction_D
+            scores_N = scores_N + wish.sign * VALUE_WEIGHT * added_N
+        return scores_N
+
+    def parts(self, hits_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(from the clip, from the edit): the query's two orthogonal parts, along the clip vector and beside it."""
+        cosines_N = hits_ND @ self.query_D
+        if self.clip_D is None:
+            return np.zeros_like(cosines_N), cosines_N
+        from_clip_N = (self.query_D @ self.clip_D) * (hits_ND @ self.clip_D)
+        return from_clip_N, cosines_N - from_clip_N
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Of length 1 along the last axis."""
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return (vectors / np.maximum(length, 1e-12)).astype(np.float32)
+
+
+def compose_all(
+    queries: Sequence[ComposedQuery],
+    clip_vectors: Sequence[np.ndarray | None],
+    encoder: QueryEncoder,
+    archive: Archive,
+) -> list[np.ndarray]:
+    """Edits of all queries, the first of all, then the second ...: one pass of the fusion per depth."""
+    current: list[np.ndarray | None] = list(clip_vectors)
+    for depth in range(max((len(query.edits) for query in queries), default=0)):
+        turn = [number for number, query in enumerate(queries) if len(query.edits) > depth]
+        texts = [queries[number].edits[depth] for number in turn]
+        with_clip = [n for n in range(len(turn)) if current[turn[n]] is not None]
+        if with_clip:
+            known = [vector_D for n in with_clip if (vector_D := current[turn[n]]) is not None]
+            stacked_QD = np.stack(known)
+            fused_QD = encoder.compose(stacked_QD, [texts[n] for n in with_clip])
+            for n, vector_D in zip(with_clip, fused_QD, strict=True):
+                current[turn[n]] = vector_D
+        for n in sorted(set(range(len(turn))) - set(with_clip)):
+            current[turn[n]] = text_vector(texts[n], encoder, archive)[0]
+    composed = []
+    for query, clip_D, vector_D in zip(queries, clip_vectors, current, strict=True):
+        if vector_D is None:
+            raise ValueError("a query needs a clip, an edit text or both")
+        if clip_D is not None and query.strength != 1 and query.edits:
+            vector_D = unit(clip_D + query.strength * (vector_D - clip_D))
+        composed.append(vector_D)
+    return composed
+
+
+def text_vector(
+    text: str, encoder: QueryEncoder, archive: Archive
+) -> tuple[np.ndarray, np.ndarray]:
+    """A text without a clip: the mean of its queries with clips of the archive, and those queries [S, D]."""
+    samples_SD = archive.samples
+    text_E = encoder.text_vectors([text])
+    composed_SD = encoder.fuse(samples_SD, np.repeat(text_E, len(samples_SD), axis=0))
+    return unit(composed_SD.mean(axis=0)), composed_SD
+
+
+def read_wishes(
+    query: ComposedQuery,
+    clip_D: np.ndarray | None,
+    encoder: QueryEncoder,
+    archive: Archive,
+) -> tuple[Wish, ...]:
+    """`keep` and `exclude` as attributes where the head can tell, and as directions."""
+    wishes = []
+    for sign, text in ((1, query.keep.strip()), (-1, query.exclude.strip())):
+        if not text:
+            continue
+        reader = archive.reader
+        named = None if reader is None else reader.named(text)
+        if reader is not None and named is not None:
+            if clip_D is None:
+                raise ValueError(
+                    f"{text!r} names an attribute of the query clip, and there is no clip"
+                )
+            value = Value(name=named, value=reader.predict(clip_D[None])[0][named][0])
+            wishes.append(Wish(sign=sign, direction_D=clip_D, value=value))
+            continue
+        vector_D, composed_SD = text_vector(text, encoder, archive)
+        value = None
+        if reader is not None:
+            value = reader.spoken(text) or reader.read(composed_SD, archive.samples)
+        direction_D = unit(vector_D - unit(archive.samples.mean(axis=0)))
+        others = () if reader is None or value is None or sign > 0 else reader.alternatives(value)
+        wishes.append(Wish(sign=sign, direction_D=direction_D, value=value, alternatives=others))
+    return tuple(wishes)
+
+
+def with_wishes(
+    query_D: np.ndarray,
+    clip_D: np.ndarray | None,
+    wishes: tuple[Wish, ...],
+    encoder: QueryEncoder,
+) -> QueryVectors:
+    """A query, ready to be searched for."""
+    texts = [text for wish in wishes for text in wish.alternatives]
+    others_ND = np.empty((0, len(query_D)), np.float32)
+    if texts:
+        others_ND = encoder.compose(np.repeat(query_D[None], len(texts), axis=0), texts)
+    return QueryVectors(clip_D=clip_D, query_D=query_D, wishes=wishes, others_ND=others_ND)
+
+
+def probed(query_D: np.ndarray, liked_ND: np.ndarray, disliked_ND: np.ndarray) -> np.ndarray:
+    """The query after thumbs: a step along the linear probe between liked and disliked clips.
+
+    With one of the two missing, the query itself stands for it.
+    """
+    right_D = liked_ND.mean(axis=0) if len(liked_ND) else query_D
+    wrong_D = disliked_ND.mean(axis=0) if len(disliked_ND) else query_D
+    return unit(query_D + PROBE_STEP * unit(right_D - wrong_D))

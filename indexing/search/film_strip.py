@@ -1,0 +1,143 @@
+"""A picture of a question and its answers: one film strip per clip, with what is known of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from encoders.decoding.isolated import IsolatedDecoder
+from encoders.decoding.request import DecodeRequest
+from encoders.media.errors import DecodeError
+from encoders.media.frame_index import Span
+from encoders.media.sampling import SamplingConfig
+from indexing.search.client import DECODE_DEADLINE_S
+from indexing.search.types import ClipPlace, Hit, SearchResult
+
+_PAPER = (250, 250, 248)
+_INK = (24, 28, 34)
+_GREY = (110, 116, 124)
+_QUERY = (0, 92, 168)
+_MARGIN = 12
+_GAP = 2
+_Line = tuple[str, tuple[int, int, int]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SheetStyle:
+    """Sizes in pixels."""
+
+    num_frames: int = 8
+    frame_size: int = 112
+    label_width: int = 300
+    font_size: int = 15
+
+
+def draw_sheet(result: SearchResult, path: str | Path, *, style: SheetStyle | None = None) -> Path:
+    """Write the PNG. A clip that cannot be decoded gets a grey strip that says why."""
+    style = style or SheetStyle()
+    with IsolatedDecoder(deadline_s=DECODE_DEADLINE_S) as decoder:
+        strips = [film_strip(place, style, decoder) for place in (result.query, *result.hits)]
+    rows = [_row(strips[0], _query_lines(result), style)]
+    rows += [
+        _row(strip, _hit_lines(rank, hit), style)
+        for rank, (strip, hit) in enumerate(zip(strips[1:], result.hits, strict=True), start=1)
+    ]
+    height = sum(row.height for row in rows) + _MARGIN * (len(rows) + 1)
+    sheet = Image.new("RGB", (rows[0].width + 2 * _MARGIN, height), _PAPER)
+    top = _MARGIN
+    for row in rows:
+        sheet.paste(row, (_MARGIN, top))
+        top += row.height + _MARGIN
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    sheet.save(temporary, format="PNG")
+    temporary.replace(path)
+    return path
+
+
+def film_strip(
+    place: ClipPlace, style: SheetStyle, decoder: IsolatedDecoder | None = None
+) -> Image.Image:
+    """The frames of a clip side by side, in order. Give a decoder for many strips: it has a process."""
+    if decoder is None:
+        with IsolatedDecoder(deadline_s=DECODE_DEADLINE_S) as own_decoder:
+            return film_strip(place, style, own_decoder)
+    request = DecodeRequest(
+        video=place.video_uri,
+        spans=(Span(start_s=place.start_s, end_s=place.end_s),),
+        sampling=SamplingConfig(num_frames=style.num_frames, frame_size=style.frame_size),
+    )
+    try:
+        decoded = decoder.decode(request)
+        problem = decoded.errors[0]
+    except DecodeError as error:
+        problem = error
+    else:
+        if problem is None:
+            frames_THWC = decoded.frames_NTHWC[0].copy()
+            frames_THWC[:-1, :, -_GAP:] = _PAPER
+            return Image.fromarray(np.concatenate(list(frames_THWC), axis=1))
+    strip = Image.new(
+        "RGB", (style.num_frames * style.frame_size, style.frame_size), (206, 208, 212)
+    )
+    ImageDraw.Draw(strip).text((8, 8), str(problem)[:120], fill=_INK, font=_font(style))
+    return strip
+
+
+def _query_lines(result: SearchResult) -> list[_Line]:
+    query = result.query
+    name = query.clip_id or Path(query.video_uri).name
+    return [
+        ("query", _QUERY),
+        (f"+ {result.edit_text!r}" if result.edit_text else "most similar clips", _QUERY),
+        (query.label or "no label", _INK),
+        (f"{name}  {query.span()}", _GREY),
+    ]
+
+
+def _hit_lines(rank: int, hit: Hit) -> list[_Line]:
+    known = ", ".join(f"{name} {value}" for name, value in sorted(hit.attributes.items()))
+    return [
+        (f"{rank}.  {hit.score:.3f}", _INK),
+        (hit.label or "no label", _INK),
+        (known, _GREY),
+        (f"{hit.clip_id}  {hit.span()}", _GREY),
+    ]
+
+
+def _row(strip: Image.Image, lines: Sequence[_Line], style: SheetStyle) -> Image.Image:
+    row = Image.new("RGB", (style.label_width + strip.width, strip.height), _PAPER)
+    draw = ImageDraw.Draw(row)
+    font = _font(style)
+    top = 2.0
+    for line in (part for text, colour in lines for part in _wrapped(text, colour, font, style)):
+        draw.text((0, top), line[0], fill=line[1], font=font)
+        top += style.font_size * 1.3
+    row.paste(strip, (style.label_width, 0))
+    return row
+
+
+def _wrapped(
+    text: str,
+    colour: tuple[int, int, int],
+    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    style: SheetStyle,
+) -> list[_Line]:
+    """At most two lines that fit the label's width."""
+    lines: list[str] = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) <= style.label_width - 8 or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    if len(lines) > 2:
+        lines = [lines[0], f"{lines[1]} ..."]
+    return [(line, colour) for line in lines if line]
+
+
+def _font(style: SheetStyle) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size=style.font_size)

@@ -1,0 +1,130 @@
+"""Which candidates become answers? Scored, filtered by duration, grouped, cut to the limit and explained."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+
+from encoders.media.bitstream import clip_duration_s
+from indexing.search.collection_snapshot import Archive
+from indexing.search.composition import QueryVectors
+from indexing.search.types import Candidate, ClipPlace, ComposedQuery, Hit
+
+_PLACE_FIELDS = tuple(field.name for field in fields(ClipPlace))
+
+
+def plain_hits(
+    query: ComposedQuery,
+    candidates: Sequence[Candidate],
+    *,
+    duration_s: tuple[float, float] | None,
+) -> tuple[Hit, ...]:
+    """At most `query.limit` hits in the order of their cosines, for a query that needs no vectors of them."""
+    ordered = sorted(candidates, key=lambda one: (-one.cosine, one.place.clip_id))
+    if duration_s is not None:
+        ordered = [one for one in ordered if _lasts(one.place, duration_s)]
+    return tuple(
+        Hit(**_fields(ordered[i].place), score=ordered[i].cosine, num_grouped=num_grouped)
+        for i, num_grouped in _grouped(query, list(enumerate(ordered)))
+    )
+
+
+def choose_hits(
+    query: ComposedQuery,
+    vectors: QueryVectors,
+    candidates: Sequence[Candidate],
+    *,
+    archive: Archive,
+    duration_s: tuple[float, float] | None,
+) -> tuple[Hit, ...]:
+    """At most `query.limit` hits, best first, and what their vectors tell of them."""
+    if not candidates:
+        return ()
+    all_ND = np.stack([one.vector_D for one in candidates])
+    scores_N = vectors.scores(all_ND, archive)
+    order = sorted(
+        range(len(candidates)), key=lambda i: (-scores_N[i], candidates[i].place.clip_id)
+    )
+    if duration_s is not None:
+        order = [i for i in order if _lasts(candidates[i].place, duration_s)]
+    chosen = _grouped(query, [(i, candidates[i]) for i in order])
+    hits_ND = all_ND[[i for i, _ in chosen]]
+    from_clip_N = from_edit_N = np.zeros(len(chosen))
+    if query.explain:
+        from_clip_N, from_edit_N = vectors.parts(hits_ND)
+    reader = archive.reader if vectors.clip_D is not None and query.explain else None
+    changes: list = [()] * len(chosen)
+    if reader is not None and vectors.clip_D is not None:
+        changes = list(reader.changes(vectors.clip_D, hits_ND))
+    return tuple(
+        Hit(
+            **_fields(candidates[i].place),
+            score=float(scores_N[i]),
+            from_clip=float(from_clip),
+            from_edit=float(from_edit),
+            predicted=predicted,
+            num_grouped=num_grouped,
+        )
+        for (i, num_grouped), from_clip, from_edit, predicted in zip(
+            chosen, from_clip_N, from_edit_N, changes, strict=True
+        )
+    )
+
+
+def _fields(place: ClipPlace) -> dict[str, Any]:
+    """Not `asdict`, which copies every value."""
+    return {name: getattr(place, name) for name in _PLACE_FIELDS}
+
+
+def _lasts(place: ClipPlace, duration_s: tuple[float, float]) -> bool:
+    found_s = clip_duration_s(place.video_uri, place.start_s, place.end_s)
+    return found_s is not None and duration_s[0] <= found_s <= duration_s[1]
+
+
+def _grouped(
+    query: ComposedQuery, ordered: Sequence[tuple[int, Candidate]]
+) -> list[tuple[int, int]]:
+    """(candidate, how many more it stands for), the best of each group, at most `limit` groups."""
+    leaders: list[tuple[int, Candidate]] = []
+    num_grouped: dict[int, int] = {}
+    for number, one in ordered:
+        leader = next((n for n, other in leaders if _is_same(query, one, other)), None)
+        if leader is not None:
+            num_grouped[leader] += 1
+        elif len(leaders) < query.limit:
+            leaders.append((number, one))
+            num_grouped[number] = 0
+        elif not query.group_by_video and query.group_above >= 1:
+            break
+    return list(num_grouped.items())
+
+
+def _is_same(query: ComposedQuery, one: Candidate, other: Candidate) -> bool:
+    if query.group_by_video and one.place.video_uri == other.place.video_uri:
+        return True
+    return query.group_above < 1 and float(one.vector_D @ other.vector_D) > query.group_above
+
+
+class Watch:
+    """Milliseconds by the name of a step; what no step covers is `rest`."""
+
+    def __init__(self) -> None:
+        self._start_s = time.perf_counter()
+        self._steps_ms: dict[str, float] = {}
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Times the block."""
+        start_s = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._steps_ms[name] = (time.perf_counter() - start_s) * 1000
+
+    def timings_ms(self) -> dict[str, float]:
+        """All steps so far, and the rest."""
+        total_ms = (time.perf_counter() - self._start_s) * 1000
+        return {**self._steps_ms, "rest": max(total_ms - sum(self._steps_ms.values()), 0.0)}

@@ -1,0 +1,77 @@
+"""Is there anything in the archive that matches? A threshold on the best score, fitted on validation triplets.
+
+Each triplet is asked twice: as it is, and with all of its targets taken out of the gallery. The threshold is the one of the best
+F1 among those whose precision is high enough; what it reaches on triplets that it was not fitted on is kept beside it.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from indexing.search.types import Hit
+
+MIN_PRECISION = 0.9
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AbstainThreshold:
+    """ "Nothing matches" is said below `min_score`; precision and recall are those of saying it."""
+
+    min_score: float
+    encoder_id: str
+    bundle_id: str
+    split: str
+    """Measured on this split; fitted on another."""
+    precision: float
+    recall: float
+    num_queries: int
+
+    def has_match(self, hits: Sequence[Hit]) -> bool:
+        """Whether the best cosine with the composed query is high enough."""
+        return max((hit.from_clip + hit.from_edit for hit in hits), default=-1.0) >= self.min_score
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdicts:
+    """Best scores of the same queries with and without their targets."""
+
+    with_targets: np.ndarray
+    without_targets: np.ndarray
+
+    def precision_recall(self, min_score: float) -> tuple[float, float]:
+        """Of saying "nothing matches" below this score; precision is 1 when it is never said."""
+        right = int((self.without_targets < min_score).sum())
+        wrong = int((self.with_targets < min_score).sum())
+        precision = right / (right + wrong) if right + wrong else 1.0
+        return precision, right / len(self.without_targets)
+
+    def best_threshold(self, min_precision: float = MIN_PRECISION) -> float:
+        """The highest F1 among scores of at least this precision; ValueError where no score reaches it."""
+        scores = np.unique(np.concatenate([self.with_targets, self.without_targets]))
+        middles = (scores[1:] + scores[:-1]) / 2
+
+        def f1(score: float) -> float:
+            precision, recall = self.precision_recall(score)
+            return 2 * precision * recall / max(precision + recall, 1e-12)
+
+        good = [s for s in middles if self.precision_recall(s)[0] >= min_precision]
+        if not good or max(map(f1, good)) == 0:
+            raise ValueError(f"no threshold says 'nothing matches' with precision {min_precision}")
+        return float(max(good, key=f1))
+
+
+def read_threshold(path: Path, *, encoder_id: str, bundle_id: str) -> AbstainThreshold:
+    """ValueError for a file of another bundle."""
+    try:
+        threshold = AbstainThreshold(**json.loads(path.read_text()))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} is no threshold of `tfcovr calibrate`: {error}") from error
+    if (threshold.encoder_id, threshold.bundle_id) != (encoder_id, bundle_id):
+        raise ValueError(
+            f"{path} was fitted for bundle {threshold.bundle_id!r}, and this is {bundle_id!r}; run "
+            "`tfcovr calibrate` again"
+        )
+    return threshold

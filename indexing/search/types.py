@@ -1,0 +1,210 @@
+"""What is asked and what is answered: the composed query, the clips it finds, and why they were found."""
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from indexing.sources.archive import VIDEO_SUFFIXES
+from indexing.store.schema import TO_THE_END
+
+MAX_LIMIT = 1000
+MAX_EDITS = 8
+MAX_TEXT = 1000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipPlace:
+    """Where a clip is: `end_s` None = to the end of its video."""
+
+    clip_id: str
+    video_uri: str
+    start_s: float
+    end_s: float | None
+    label: str | None = None
+    split: str | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+    def span(self) -> str:
+        """For people."""
+        return f"{self.start_s:.2f}-{'end' if self.end_s is None else f'{self.end_s:.2f}'} s"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Change:
+    """One attribute of the query clip and of a hit, as the classification head sees both."""
+
+    name: str
+    before: str
+    after: str
+    probability: float
+    """Of `after`, for the hit."""
+
+    @property
+    def is_change(self) -> bool:
+        """Whether the hit differs from the query clip."""
+        return self.before != self.after
+
+    def text(self) -> str:
+        """ "twists 1.5 -> 2.5 (0.81)"."""
+        arrow = f"{self.before} -> {self.after}" if self.is_change else self.after
+        return f"{self.name} {arrow} ({self.probability:.2f})"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hit(ClipPlace):
+    """One answer; `score` is the cosine with the composed query, less what `exclude` takes and with what `keep` gives."""
+
+    score: float
+    from_clip: float = 0.0
+    """The part of the cosine that the query clip's direction gives."""
+    from_edit: float = 0.0
+    """The rest: what the edits gave."""
+    predicted: tuple[Change, ...] = ()
+    """Empty for a bundle without a classification head."""
+    num_grouped: int = 0
+    """How many more clips this one stands for."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchResult:
+    """The query clip as it was understood (clip_id "" for a file), and the answers, best first."""
+
+    query: ClipPlace
+    edit_text: str
+    """All edits, joined."""
+    hits: tuple[Hit, ...]
+    backend_used: str
+    is_exact: bool = True
+    has_match: bool | None = None
+    """Whether anything in the archive matches; None where no threshold was fitted."""
+    matched_by: Literal["", "attributes", "vector"] = ""
+    """How `exclude` and `keep` were read: as attributes by the head, or as directions."""
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
+    """Of the whole call, which may hold several queries: decode, text, fuse, milvus, rest."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ComposedQuery:
+    """A clip, and how the answers should differ from it.
+
+    `clip` is a clip id of the archive, FILE or FILE@START-END, the bytes of a video, an earlier hit, or "" for a query by text
+    alone.
+    """
+
+    clip: str | bytes | ClipPlace = ""
+    edits: tuple[str, ...] = ()
+    """Applied one after the other."""
+    keep: str = ""
+    """An attribute name ("position": as in the query clip) or a text that the answers should show."""
+    exclude: str = ""
+    """A text that the answers should not show."""
+    strength: float = 1.0
+    """0 = the clip alone, 1 = the composed query, more = beyond it."""
+    filters: Mapping[str, Any] = field(default_factory=dict)
+    limit: int = 10
+    exact: bool = False
+    """Compare with every vector, whatever index the collection has."""
+    explain: bool = True
+    """Say how much of a score came from the clip and how much from the edits, and which attributes change. Milvus then has to
+    read the vectors of the answers."""
+    group_by_video: bool = False
+    """Answer with one clip per video."""
+    group_above: float = 1.0
+    """Clips whose vectors have a cosine above this are one answer; 1 = off."""
+    liked: tuple[str, ...] = ()
+    """Clip ids that are right: answers like them come first."""
+    disliked: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.clip and not self.edits:
+            raise ValueError("a query needs a clip, an edit text or both; both are empty")
+        _check_number("limit", self.limit, 1, MAX_LIMIT)
+        _check_number("strength", self.strength, 0, 4)
+        _check_number("group_above", self.group_above, 0, 1)
+        _check_number("number of edits", len(self.edits), 0, MAX_EDITS)
+        _check_number("number of liked and disliked clips", len(self.liked + self.disliked), 0, 100)
+        for name in ("keep", "exclude"):
+            _check_text(name, getattr(self, name))
+        for clip in (*self.liked, *self.disliked, self.clip if isinstance(self.clip, str) else ""):
+            _check_text("clip", clip, max_length=4096)
+        for edit in self.edits:
+            _check_text("edit", edit)
+            if not edit.strip():
+                raise ValueError("an edit is empty; say what should be different")
+
+    @property
+    def needs_vectors(self) -> bool:
+        """Whether the vectors of the answers are looked at, not only their cosines."""
+        return self.explain or bool(self.keep or self.exclude) or self.group_above < 1
+
+    def then(self, edit: str) -> "ComposedQuery":
+        """The same query, edited once more."""
+        return dataclasses.replace(self, edits=(*self.edits, edit))
+
+    def undo(self) -> "ComposedQuery":
+        """The query before its last edit; ValueError where there is nothing before it."""
+        if not self.edits:
+            raise ValueError("there is no edit to undo")
+        return dataclasses.replace(self, edits=self.edits[:-1])
+
+
+def _check_number(name: str, value: float, low: float, high: float) -> None:
+    if not (math.isfinite(value) and low <= value <= high):
+        raise ValueError(f"{name} is {value}; it must be {low} to {high}")
+
+
+def _check_text(name: str, text: str, max_length: int = MAX_TEXT) -> None:
+    if len(text) > max_length:
+        raise ValueError(f"{name} has {len(text)} characters; at most {max_length} are allowed")
+    if any("\ud800" <= one <= "\udfff" or one == "\0" for one in text):
+        raise ValueError(f"{name} is {text[:64]!r}; it holds characters that no text has")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """A clip that Milvus found."""
+
+    place: ClipPlace
+    vector_D: np.ndarray
+    """Empty where nobody looks at it."""
+    cosine: float = 0.0
+    """With the vector that was searched for, as Milvus says."""
+
+
+_SPAN = re.compile(r"^(?P<file>.+)@(?P<start>\d+(\.\d+)?)-(?P<end>\d+(\.\d+)?)?$")
+
+
+def parse_file(text: str) -> ClipPlace | None:
+    """FILE, FILE@START-END or FILE@START-; None when there is no such file."""
+    path, start_s, end_s = Path(text), 0.0, None
+    matched = _SPAN.match(text)
+    if not path.is_file() and matched:
+        path = Path(matched["file"])
+        start_s = float(matched["start"])
+        end_s = None if matched["end"] is None else float(matched["end"])
+        if end_s is not None and end_s <= start_s:
+            raise ValueError(f"{text!r} ends at {end_s} s, which is not after {start_s} s")
+    if not path.is_file():
+        if path.suffix.lower() in VIDEO_SUFFIXES:
+            raise ValueError(f"there is no file {str(path)!r}")
+        return None
+    return ClipPlace(clip_id="", video_uri=str(path.resolve()), start_s=start_s, end_s=end_s)
+
+
+def place_of_row(row: Mapping[str, Any]) -> ClipPlace:
+    """The clip of a row of the collection."""
+    return ClipPlace(
+        clip_id=row["clip_id"],
+        video_uri=row["video_uri"],
+        start_s=row["start_s"],
+        end_s=None if row["end_s"] == TO_THE_END else row["end_s"],
+        label=row["label"] or None,
+        split=row["split"] or None,
+        attributes=dict(row["attributes"] or {}),
+    )

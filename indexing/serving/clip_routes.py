@@ -1,0 +1,160 @@
+"""The routes that show clips, their media and the collection, and what all routes share."""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import FastAPI, Header, Query
+from fastapi.responses import Response, StreamingResponse
+
+from indexing.search.client import SearchClient
+from indexing.search.types import ClipPlace
+from indexing.serving.batching import Engine, EngineConfig
+from indexing.serving.media import Media, checked_path, media_type, parse_range, read_range
+from indexing.serving.problems import ProblemError
+from indexing.serving.schemas import ClipBody, Problem, clip_body
+from indexing.store.client import MilvusBusyError
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem, "content": {"application/problem+json": {}}}
+    for status in (400, 401, 404, 413, 422, 429, 503)
+}
+
+
+class State:
+    """What the routes share: the engine once it has started, and the media."""
+
+    def __init__(self, open_client: Callable[[], SearchClient], config: EngineConfig) -> None:
+        self._open_client, self._config = open_client, config
+        self.media = Media()
+        self._engine: Engine | None = None
+
+    @property
+    def engine(self) -> Engine:
+        """The engine; 503 while the service starts."""
+        if self._engine is None:
+            raise ProblemError(503, "the service is starting", {"retry-after": "2"})
+        return self._engine
+
+    def start(self) -> None:
+        """Open the client and warm it up."""
+        engine = Engine(self._open_client(), self._config)
+        engine.warm_up()
+        self._engine = engine
+
+    def stop(self) -> None:
+        """Let everything go."""
+        self.media.close()
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+    def place(self, clip_id: str) -> ClipPlace:
+        """A clip of the collection, or 404."""
+        place = asked_of_milvus(lambda: self.engine.client.place_of(clip_id))
+        if place is None:
+            raise ProblemError(404, "the collection has no such clip")
+        return place
+
+
+def asked_of_milvus(call: Callable[[], Any]) -> Any:
+    """What a call to Milvus gives; 503 where Milvus does not answer."""
+    try:
+        return call()
+    except (MilvusBusyError, ConnectionError) as error:
+        raise ProblemError(503, "Milvus does not answer", {"retry-after": "2"}) from error
+
+
+def add_clips(app: FastAPI, state: State) -> None:
+    """The routes."""
+
+    @app.get("/v1/clips", responses=PROBLEMS, tags=["clips"])
+    def clips(
+        label: str = Query("", max_length=256, description="part of a label or clip id"),
+        limit: int = Query(24, ge=1, le=100),
+        seed: int = Query(0, ge=0, le=2**31, description="which of those that fit"),
+    ) -> list[ClipBody]:
+        """Clips to ask with: all, or those whose label or id holds a text."""
+        rows = asked_of_milvus(lambda: state.engine.client.archive.rows)
+        wanted = label.lower()
+        fit = [row for row in rows if wanted in f"{row['label']} {row['clip_id']}".lower()]
+        drawn = random.Random(seed).sample(fit, min(limit, len(fit)))
+        places = [
+            ClipPlace(
+                clip_id=row["clip_id"],
+                video_uri="",
+                start_s=0.0,
+                end_s=None,
+                label=row["label"] or None,
+                split=row["split"] or None,
+                attributes=dict(row["attributes"] or {}),
+            )
+            for row in drawn
+        ]
+        return [ClipBody(**clip_body(place)) for place in places]
+
+    @app.get("/v1/clips/{clip_id:path}/media", responses=PROBLEMS, tags=["clips"])
+    def media(
+        clip_id: str,
+        trim: bool = Query(False, description="exactly the clip's span, as an MP4"),
+        range_header: str | None = Header(None, alias="range", max_length=256),
+    ) -> Response:
+        """The clip's video; Range is honoured."""
+        place = state.place(clip_id)
+        headers = {"accept-ranges": "bytes", "cache-control": "private, max-age=3600"}
+        if trim:
+            data = state.media.trimmed_mp4(place)
+            span = parse_range(range_header, len(data))
+            first, last = span or (0, len(data) - 1)
+            headers |= _range_headers(span, len(data))
+            return Response(data[first : last + 1], 206 if span else 200, headers, "video/mp4")
+        path = checked_path(place)
+        size = path.stat().st_size
+        span = parse_range(range_header, size)
+        first, last = span or (0, size - 1)
+        headers |= _range_headers(span, size) | {"content-length": str(last - first + 1)}
+        chunks = read_range(path, first, last)
+        return StreamingResponse(chunks, 206 if span else 200, headers, media_type(path))
+
+    @app.get("/v1/clips/{clip_id:path}/strip.jpg", responses=PROBLEMS, tags=["clips"])
+    def strip(clip_id: str) -> Response:
+        """Frames of the clip side by side."""
+        data = state.media.strip_jpeg(state.place(clip_id))
+        return Response(data, 200, {"cache-control": "private, max-age=3600"}, "image/jpeg")
+
+    @app.get("/v1/clips/{clip_id:path}", responses=PROBLEMS, tags=["clips"])
+    def clip(clip_id: str) -> ClipBody:
+        """What is known of a clip."""
+        return ClipBody(**clip_body(state.place(clip_id)))
+
+    @app.get("/v1/collections", responses=PROBLEMS, tags=["clips"])
+    def collections() -> dict[str, Any]:
+        """What is served: labels, attributes and their values, splits, names of filters."""
+        client = state.engine.client
+        archive = client.archive
+        threshold = client.options.threshold
+        return {
+            "collections": [
+                {
+                    "name": client.collection.name,
+                    "num_clips": asked_of_milvus(client.collection.count),
+                    "encoder_id": client.card.encoder_id,
+                    "bundle_id": client.card.bundle_id,
+                    "labels": archive.labels,
+                    "splits": list(archive.splits),
+                    "attributes": {
+                        name: list(values) for name, values in archive.fields.attributes.items()
+                    },
+                    "filters": archive.fields.names(),
+                    "can_compose": client.query_encoder.can_compose,
+                    "is_exact": archive.is_exact,
+                    "abstain": None
+                    if threshold is None
+                    else {"precision": threshold.precision, "recall": threshold.recall},
+                }
+            ]
+        }
+
+
+def _range_headers(span: tuple[int, int] | None, size: int) -> dict[str, str]:
+    return {} if span is None else {"content-range": f"bytes {span[0]}-{span[1]}/{size}"}

@@ -1,0 +1,29 @@
+"""Problem details (RFC 9457): the one form of every error answer."""
+
+from typing import Any
+
+TITLES = {
+    400: "Bad request", 401: "A token is needed", 404: "Not found", 405: "Method not allowed", 408: "Too slow",
+    409: "Conflict", 411: "Length required", 413: "Too large", 415: "Unsupported media type", 416: "Range not satisfiable",
+    422: "Not understood", 429: "Too many requests", 431: "Headers too large", 500: "Internal error",
+    503: "Not available now", 504: "Took too long",
+}  # fmt: skip
+
+
+class ProblemError(Exception):
+    """Becomes the answer: a status and what to do about it."""
+
+    def __init__(self, status: int, detail: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.headers = status, detail, headers or {}
+
+
+def problem_body(status: int, detail: str, request_id: str) -> dict[str, Any]:
+    """The JSON of a refusal."""
+    return {
+        "type": "about:blank",
+        "title": TITLES.get(status, "Error"),
+        "status": status,
+        "detail": detail,
+        "request_id": request_id,
+    }

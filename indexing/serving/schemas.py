@@ -1,0 +1,177 @@
+"""The JSON of the service: what a request may hold, and what an answer holds."""
+
+import math
+from typing import Any, Literal
+from urllib.parse import quote
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from indexing.search.types import MAX_EDITS, MAX_TEXT, ClipPlace, ComposedQuery, Hit, SearchResult
+
+_Number = int | float
+_FilterValue = str | _Number | list[str | _Number | None]
+_EXAMPLE = {
+    "clip": "test-103b-0000",
+    "edits": ["with one more twist"],
+    "exclude": "pike",
+    "filters": {"split": "test", "duration_s": [1, 6]},
+    "limit": 6,
+}
+
+
+class SearchRequest(BaseModel):
+    """A composed query."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_EXAMPLE]})
+
+    clip: str = Field(default="", max_length=1024, description="clip id; none = text alone")
+    clip_url: str = Field(default="", max_length=2048, description="video on an allowed host")
+    edits: list[str] = Field(default=[], max_length=MAX_EDITS, description="one after the other")
+    keep: str = Field(default="", max_length=MAX_TEXT, description="attribute or text to keep")
+    exclude: str = Field(default="", max_length=MAX_TEXT, description="text to stay away from")
+    strength: float = Field(default=1.0, ge=0, le=4)
+    filters: dict[str, _FilterValue] = Field(default={}, max_length=32)
+    limit: int = Field(default=10, ge=1, le=100)
+    exact: bool = False
+    explain: bool = Field(default=True, description="say why: parts of the score, attributes")
+    group_by_video: bool = False
+    group_above: float = Field(default=1.0, ge=0, le=1)
+    liked: list[str] = Field(default=[], max_length=50)
+    disliked: list[str] = Field(default=[], max_length=50)
+
+    @field_validator("edits", "liked", "disliked")
+    @classmethod
+    def _short(cls, texts: list[str]) -> list[str]:
+        if any(not 0 < len(text.strip()) <= MAX_TEXT or len(text) > MAX_TEXT for text in texts):
+            raise ValueError(f"texts must have 1 to {MAX_TEXT} characters")
+        return texts
+
+    @field_validator("strength", "group_above")
+    @classmethod
+    def _finite(cls, value: float) -> float:
+        if not math.isfinite(value):
+            raise ValueError("must be a finite number")
+        return value
+
+    def query(self, upload: bytes | None = None) -> ComposedQuery:
+        """As SearchClient takes it; `upload` also holds what `clip_url` led to, and goes before the clip id."""
+        values: dict[str, Any] = self.model_dump(exclude={"clip_url"})
+        if self.clip and self.clip_url:
+            raise ValueError("clip and clip_url exclude each other")
+        for name in ("edits", "liked", "disliked"):
+            values[name] = tuple(values[name])
+        values["clip"] = self.clip if upload is None else upload
+        return ComposedQuery(**values)
+
+
+class ClipBody(BaseModel):
+    """A clip of the archive, and where its media are."""
+
+    clip_id: str
+    label: str | None
+    split: str | None
+    start_s: float
+    end_s: float | None
+    attributes: dict[str, str]
+    media_url: str | None = Field(description="the whole video; range requests")
+    trimmed_url: str | None = Field(description="exactly the span")
+    strip_url: str | None
+
+
+class ChangeBody(BaseModel):
+    """An attribute before and after."""
+
+    name: str
+    before: str
+    after: str
+    probability: float
+    is_change: bool
+    text: str
+
+
+class HitBody(ClipBody):
+    """An answer."""
+
+    score: float
+    from_clip: float
+    from_edit: float
+    predicted: list[ChangeBody]
+    num_grouped: int
+
+
+class SearchResponse(BaseModel):
+    """Answers, best first."""
+
+    request_id: str
+    query: ClipBody
+    edit_text: str
+    hits: list[HitBody]
+    has_match: bool | None = Field(description="null = no threshold was fitted")
+    matched_by: Literal["", "attributes", "vector"]
+    backend_used: str
+    is_exact: bool
+    timings_ms: dict[str, float]
+
+
+class Problem(BaseModel):
+    """An error, as in RFC 9457."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    request_id: str
+
+
+def clip_body(place: ClipPlace) -> dict[str, Any]:
+    """The fields of ClipBody; an uploaded clip has no URLs."""
+    base = f"/v1/clips/{quote(place.clip_id, safe='')}" if place.clip_id else None
+    return {
+        "clip_id": place.clip_id,
+        "label": place.label,
+        "split": place.split,
+        "start_s": place.start_s,
+        "end_s": place.end_s,
+        "attributes": dict(place.attributes),
+        "media_url": base and f"{base}/media",
+        "trimmed_url": base and f"{base}/media?trim=true",
+        "strip_url": base and f"{base}/strip.jpg",
+    }
+
+
+def hit_body(hit: Hit) -> HitBody:
+    """An answer as JSON."""
+    predicted = [
+        ChangeBody(
+            name=change.name,
+            before=change.before,
+            after=change.after,
+            probability=change.probability,
+            is_change=change.is_change,
+            text=change.text(),
+        )
+        for change in hit.predicted
+    ]
+    return HitBody(
+        **clip_body(hit),
+        score=hit.score,
+        from_clip=hit.from_clip,
+        from_edit=hit.from_edit,
+        predicted=predicted,
+        num_grouped=hit.num_grouped,
+    )
+
+
+def search_response(result: SearchResult, request_id: str) -> SearchResponse:
+    """The whole answer as JSON."""
+    return SearchResponse(
+        request_id=request_id,
+        query=ClipBody(**clip_body(result.query)),
+        edit_text=result.edit_text,
+        hits=[hit_body(hit) for hit in result.hits],
+        has_match=result.has_match,
+        matched_by=result.matched_by,
+        backend_used=result.backend_used,
+        is_exact=result.is_exact,
+        timings_ms=dict(result.timings_ms),
+    )

@@ -1,0 +1,158 @@
+"""Which clips an archive has: a clips.parquet, or a file, folder or glob of videos, local or remote."""
+
+import glob
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+
+from cluster.retry import retry
+from encoders.bundle.canaries import is_canary
+from encoders.clips import Clip, read_clips
+from indexing.sources.remote import SourceError, SourceGoneError, list_remote, read_remote
+from indexing.sources.uris import is_remote, name_of, naming_uri, public_uri
+from indexing.store.rows import _require_storable
+
+VIDEO_SUFFIXES = frozenset(
+    {
+        ".mp4",
+        ".m4v",
+        ".mov",
+        ".mkv",
+        ".webm",
+        ".avi",
+        ".mpg",
+        ".mpeg",
+        ".ts",
+        ".mts",
+        ".wmv",
+        ".flv",
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Archive:
+    """The clips, with URIs that may be stored, and what opens those that are remote."""
+
+    clips: tuple[Clip, ...]
+    fetch_uris: dict[str, str] = field(default_factory=dict, repr=False)
+    """Public URI -> the URI as it was given, with its credentials or signature. Never stored or logged."""
+
+
+def list_archive(source: str | Path) -> Archive:
+    """ValueError when there are no clips; OSError when a remote place cannot be listed."""
+    text = str(source)
+    try:
+        clips = _list_remote(text) if is_remote(text) else list_clips(text)
+    except SourceGoneError as error:
+        raise ValueError(str(error)) from None
+    for clip in clips:
+        if is_canary(clip.clip_id):
+            raise ValueError(
+                f"clip_id {clip.clip_id!r} begins as the ids of canaries; choose another"
+            )
+        _require_storable(clip)
+    _require_own_names(clips)
+    remote = {
+        public_uri(clip.video_uri): clip.video_uri for clip in clips if is_remote(clip.video_uri)
+    }
+    public = tuple(replace(clip, video_uri=public_uri(clip.video_uri)) for clip in clips)
+    return Archive(clips=public, fetch_uris=remote)
+
+
+def list_clips(source: str | Path) -> list[Clip]:
+    """A clips.parquet, or a folder or glob of videos (one clip per file, named by its path)."""
+    text = str(source)
+    path = Path(text)
+    if path.is_file() and path.suffix == ".parquet":
+        return read_clips(path)
+    if path.is_dir():
+        base = path
+        files = [one for one in path.rglob("*") if one.suffix.lower() in VIDEO_SUFFIXES]
+    elif glob.has_magic(text):
+        base = Path(*_parts_before_magic(path))
+        files = list(base.glob(str(path.relative_to(base))))
+    elif path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
+        base, files = path.parent, [path]
+    else:
+        raise ValueError(
+            f"{text!r} has no clips; give a clips.parquet, a video file, a folder of videos "
+            "or a glob such as 'videos/**/*.mp4'"
+        )
+    files = sorted(one for one in files if one.is_file())
+    if not files:
+        raise ValueError(f"{text!r} has no video files ({', '.join(sorted(VIDEO_SUFFIXES))})")
+    return [
+        Clip(clip_id=one.relative_to(base).as_posix(), video_uri=str(one.resolve()))
+        for one in files
+    ]
+
+
+def _list_remote(uri: str) -> list[Clip]:
+    path = name_of(uri)
+    if path.suffix == ".parquet":
+        return _read_remote_clips(uri)
+    if path.suffix.lower() in VIDEO_SUFFIXES and not glob.has_magic(str(path)):
+        return [Clip(clip_id=path.name, video_uri=uri)]
+    base = uri
+    if glob.has_magic(str(path)):
+        plain = PurePosixPath(*_parts_before_magic(Path(path)))
+        base = uri[: uri.index(str(path))] + str(plain)
+    files = retry(lambda: list_remote(base), on=(SourceError,))
+    if base != uri:
+        files = [one for one in files if _fits(name_of(one).parts, path.parts)]
+    files = [one for one in files if name_of(one).suffix.lower() in VIDEO_SUFFIXES]
+    if not files:
+        raise ValueError(
+            f"{public_uri(uri)!r} has no video files ({', '.join(sorted(VIDEO_SUFFIXES))})"
+        )
+    root = name_of(base)
+    return [Clip(clip_id=str(name_of(one).relative_to(root)), video_uri=one) for one in files]
+
+
+def _read_remote_clips(uri: str) -> list[Clip]:
+    """Relative URIs in the table are relative to its remote folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder).resolve() / "clips.parquet"
+        path.write_bytes(retry(lambda: b"".join(read_remote(uri)), on=(SourceError,)))
+        clips = read_clips(path)
+        base = uri.partition("?")[0].rpartition("/")[0]
+        return [
+            replace(clip, video_uri=f"{base}/{Path(clip.video_uri).relative_to(path.parent)}")
+            if Path(clip.video_uri).is_relative_to(path.parent)
+            else clip
+            for clip in clips
+        ]
+
+
+def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """As local globs: `**` is any number of folders, also none, and `*` goes no further than its own part of the path."""
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return any(_fits(parts[i:], pattern[1:]) for i in range(len(parts) + 1))
+    return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _fits(parts[1:], pattern[1:])
+
+
+def _parts_before_magic(path: Path) -> Sequence[str]:
+    parts: list[str] = []
+    for part in path.parts[:-1]:
+        if glob.has_magic(part):
+            break
+        parts.append(part)
+    return parts
+
+
+def _require_own_names(clips: Iterable[Clip]) -> None:
+    """ValueError where two videos would be stored under one URI."""
+    named: dict[str, str] = {}
+    for uri, clip_id in {clip.video_uri: clip.clip_id for clip in clips}.items():
+        if is_remote(uri):
+            public, naming = public_uri(uri), naming_uri(uri)
+            if named.setdefault(public, naming) != naming:
+                raise ValueError(
+                    f"clip {clip_id!r}: another clip's video differs from {public!r} only in parameters that look like parts "
+                    "of a signature and are not stored; give each video a URI of its own without them"
+                )

@@ -1,0 +1,187 @@
+"""First loads: rows reach a Milvus server as Parquet files that it reads by itself.
+
+An import does not ask which rows are there already: a part that is told twice is there twice. So each part is told once. Its
+name is in the run folder from before it is told until its rows are in, and a run that finds a name there waits for it first.
+"""
+
+import json
+import logging
+import time
+import uuid
+import warnings
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+from pymilvus import BulkInsertState, connections, utility
+
+from cluster.storage import write_atomic
+from indexing.sources.remote import SourceGoneError, object_storage
+from indexing.sources.uris import is_remote, public_uri
+from indexing.store.client import ask
+from indexing.store.collection import ClipCollection
+from indexing.store.endpoint import split_token
+
+logger = logging.getLogger(__name__)
+MARKER = "bulk_import.json"
+_PART_BYTES = 64 << 20
+_TIMEOUT_S = 60.0
+_POLL_S = 0.25
+_STALLED_S = 3600.0
+_ENDED = (
+    BulkInsertState.ImportCompleted,
+    BulkInsertState.ImportFailed,
+    BulkInsertState.ImportFailedAndCleaned,
+)
+warnings.filterwarnings("ignore", message=".*is an ORM-style PyMilvus API")  # there is no other
+
+
+class BulkImportError(OSError):
+    """The server could not import a part; nothing of it is in."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Part:
+    """One file, as we write it and as the server knows it."""
+
+    collection: str
+    place: str
+    """The folder or bucket as the user named it."""
+    name: str
+
+    @property
+    def server_path(self) -> str:
+        """An absolute path for a server with local storage; the key for one whose bucket it is."""
+        if not is_remote(self.place):
+            return str(Path(self.place).resolve() / self.name)
+        _filesystem, path = object_storage(f"{self.place.rstrip('/')}/{self.name}")
+        return path.partition("/")[2]
+
+    def write(self, table: pa.Table) -> None:
+        filesystem, path = self._open()
+        filesystem.create_dir(path.rpartition("/")[0])
+        pq.write_table(table, path, filesystem=filesystem)
+
+    def delete(self) -> None:
+        filesystem, path = self._open()
+        if filesystem.get_file_info(path).type != pafs.FileType.NotFound:
+            filesystem.delete_file(path)
+
+    def _open(self) -> tuple[pafs.FileSystem, str]:
+        if is_remote(self.place):
+            return object_storage(f"{self.place.rstrip('/')}/{self.name}")
+        return pafs.LocalFileSystem(), self.server_path
+
+
+def rows_per_part(embedding_dim: int) -> int:
+    """Of one import: enough for its fixed costs, so few that a kill costs little."""
+    return max(_PART_BYTES // (4 * embedding_dim), 1)
+
+
+def finish_earlier_import(collection: ClipCollection, run_dir: Path) -> None:
+    """Wait for the import that a killed run of this folder left, if there is one."""
+    if (run_dir / MARKER).exists():
+        with closing(BulkImport(collection, run_dir)) as importer:
+            importer.finish_earlier()
+
+
+class BulkImport:
+    """Imports of one run into one collection of a server (not Milvus Lite, which has none)."""
+
+    def __init__(self, collection: ClipCollection, run_dir: Path) -> None:
+        self._collection = collection
+        self._marker = run_dir / MARKER
+        self._alias = f"tfcovr-{uuid.uuid4().hex}"
+        uri, token = split_token(collection.address)
+        ask(lambda: connections.connect(self._alias, uri=uri, token=token, timeout=_TIMEOUT_S))
+
+    def close(self) -> None:
+        """Let the connection go."""
+        connections.disconnect(self._alias)
+
+    def load(self, rows: Sequence[dict[str, Any]], place: str) -> None:
+        """When it returns the rows can be searched; none of their keys may be in the collection before. BulkImportError."""
+        part = _Part(collection=self._collection.name, place=place, name=f"{uuid.uuid4().hex}.parquet")  # fmt: skip
+        write_atomic(self._marker, json.dumps(asdict(part) | {"place": public_uri(place)}))
+        part.write(_table(rows))
+        ask(lambda: self._tell_once(part))
+        state = self._wait(part)
+        self._forget(part)
+        if state is None or state.state != BulkInsertState.ImportCompleted:
+            reason = "it does not know the import" if state is None else state.failed_reason
+            raise BulkImportError(
+                f"Milvus did not import {part.server_path!r}: {reason}; the server must read {public_uri(place)!r} itself, "
+                "a folder under the same path or its own bucket"
+            )
+        self._collection.refresh()
+
+    def finish_earlier(self) -> None:
+        """Wait for the import that the marker names, whether or not the server heard of it."""
+        part = _Part(**json.loads(self._marker.read_text()))
+        state = self._wait(part)
+        self._forget(part)
+        if state is not None:
+            self._collection.refresh()
+
+    def _tell_once(self, part: _Part) -> None:
+        """Asked again after a broken connection, it looks first whether the server heard."""
+        if self._state_of(part) is None:
+            utility.do_bulk_insert(
+                part.collection, [part.server_path], using=self._alias, timeout=_TIMEOUT_S, retry_times=0
+            )  # fmt: skip
+
+    def _wait(self, part: _Part) -> BulkInsertState | None:
+        """Until the import has ended; None where the server never heard of it.
+
+        BulkImportError when it has got no further for a while; the marker stays, so that a later run waits for it again.
+        """
+        seen, since_s = None, time.monotonic()
+        while (state := ask(lambda: self._state_of(part))) is not None:
+            if state.state in _ENDED:
+                return state
+            if (now := (state.state, state.progress)) != seen:
+                seen, since_s = now, time.monotonic()
+            if time.monotonic() - since_s > _STALLED_S:
+                raise BulkImportError(
+                    f"Milvus has stood at {state.progress}% of importing {part.server_path!r} for {_STALLED_S / 60:g} minutes; see "
+                    "its log, then run the same command again"
+                )
+            time.sleep(_POLL_S)
+        return None
+
+    def _state_of(self, part: _Part) -> BulkInsertState | None:
+        tasks = utility.list_bulk_insert_tasks(
+            collection_name=part.collection, using=self._alias, timeout=_TIMEOUT_S
+        )
+        return next((task for task in tasks if part.name in str(task.files)), None)
+
+    def _forget(self, part: _Part) -> None:
+        try:
+            part.delete()
+        except (OSError, SourceGoneError) as error:
+            # Its rows are in, or refused: the file is only in the way.
+            logger.warning("%s cannot be deleted: %s", part.server_path, error)
+        self._marker.unlink(missing_ok=True)
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> pa.Table:
+    """One column per field of the collection, in Milvus's types."""
+    columns: dict[str, pa.Array] = {}
+    for name in rows[0]:
+        values = [row[name] for row in rows]
+        if name == "attributes":
+            columns[name] = pa.array([json.dumps(one, sort_keys=True) for one in values])
+        elif name == "embedding":
+            vectors_ND = np.asarray(values, np.float32)
+            columns[name] = pa.ListArray.from_arrays(
+                np.arange(len(rows) + 1, dtype=np.int32) * vectors_ND.shape[1], vectors_ND.ravel()
+            )
+        else:
+            columns[name] = pa.array(values)
+    return pa.table(columns)

@@ -1,0 +1,269 @@
+"""The collection of clip vectors: any Milvus URI opens the same way, and its encoder id guards it."""
+
+import logging
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from pymilvus import MilvusClient
+
+from indexing.store.client import Asking, ask, connect
+from indexing.store.endpoint import place_of, serve_milvus
+from indexing.store.filter_expression import VideoSpan, quoted
+from indexing.store.schema import (
+    ROW_FIELDS,
+    VectorDtype,
+    create_collection,
+    plain_row,
+    stored_row,
+    vector_dtype_of,
+)
+
+logger = logging.getLogger(__name__)
+
+_ENCODER_ID = "tfcovr.encoder_id"
+_TIMEOUT_S = 60.0
+_PAGE = 4096
+
+
+class EncoderMismatchError(ValueError):
+    """The vectors of the collection and the encoder at hand do not belong together."""
+
+
+class ClipCollection:
+    """Rows by clip_key. Writes are upserts: the same row twice is one row."""
+
+    def __init__(self, address: str, name: str, *, asking: Asking | None = None) -> None:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,254}", name):
+            raise ValueError(
+                f"collection {name!r} is no name for Milvus; use letters, digits and _, "
+                "not beginning with a digit"
+            )
+        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # what fails is raised here
+        self.name, self.address, self._asking = name, address, asking or Asking()
+        self._client = connect(address, self._asking.attempts)
+
+    @property
+    def pymilvus(self) -> MilvusClient:
+        """The connection itself."""
+        return self._client
+
+    def exists(self) -> bool:
+        """Whether the collection is there."""
+        return self._read(self._client.has_collection)
+
+    def create_or_check(
+        self, *, encoder_id: str, embedding_dim: int, vector_dtype: VectorDtype = "float32"
+    ) -> None:
+        """Make the collection for this encoder; one of another encoder, or with other vectors, is refused."""
+        if not self.exists():
+            self._create(encoder_id, embedding_dim, vector_dtype)
+        self.check(encoder_id=encoder_id)
+        if vector_dtype != self.vector_dtype:
+            raise ValueError(
+                f"vector_dtype is {vector_dtype!r}, and collection {self.name!r} holds {self.vector_dtype} vectors; "
+                "give that, or another --collection"
+            )
+
+    def check(self, *, encoder_id: str) -> None:
+        """Refuse a collection that is missing or holds vectors of another encoder."""
+        if not self.exists():
+            raise ValueError(
+                f"Milvus at {place_of(self.address)!r} has no collection {self.name!r}; run `tfcovr index` "
+                "first, or name another with --collection"
+            )
+        described = self._describe()
+        stored = encoder_of(described)
+        if stored != encoder_id:
+            raise EncoderMismatchError(
+                f"collection {self.name!r} holds vectors of encoder {stored!r} and this bundle is "
+                f"encoder {encoder_id!r}; use the bundle that indexed it, or another --collection"
+            )
+        self.name = described["collection_name"]  # what an alias names now, also when it is swapped
+        self.vector_dtype = vector_dtype_of(described)
+        ask(lambda: self._client.load_collection(self.name, timeout=_TIMEOUT_S))
+
+    def _create(self, encoder_id: str, embedding_dim: int, vector_dtype: VectorDtype) -> None:
+        create_collection(
+            self._client,
+            self.name,
+            description=f"{_ENCODER_ID}={encoder_id}",
+            properties={_ENCODER_ID: encoder_id},
+            embedding_dim=embedding_dim,
+            vector_dtype=vector_dtype,
+        )
+
+    @cached_property
+    def vector_dtype(self) -> VectorDtype:
+        """How Milvus keeps the vectors of this collection."""
+        return vector_dtype_of(self._describe())
+
+    def _describe(self) -> dict[str, Any]:
+        return ask(lambda: self._client.describe_collection(self.name, timeout=_TIMEOUT_S))
+
+    def drop(self) -> None:
+        """The collection with all its rows; no error where there is none."""
+        ask(lambda: self._client.drop_collection(self.name, timeout=_TIMEOUT_S))
+
+    def upsert(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Rows with ROW_FIELDS and `embedding`."""
+        if rows:
+            stored = [stored_row(row, self.vector_dtype) for row in rows]
+            ask(lambda: self._client.upsert(self.name, stored, timeout=_TIMEOUT_S))
+
+    def delete(self, clip_keys: Sequence[str]) -> None:
+        """Deleting what is not there is no error."""
+        for first in range(0, len(clip_keys), _PAGE):
+            part = list(clip_keys[first : first + _PAGE])
+            ask(lambda part=part: self._client.delete(self.name, ids=part, timeout=_TIMEOUT_S))
+
+    def flush(self) -> None:
+        """Seal what was written; queries are faster afterwards."""
+        ask(lambda: self._client.flush(self.name, timeout=_TIMEOUT_S))
+
+    def rows(
+        self, fields: Sequence[str] = ("clip_key", "clip_id"), *, condition: str = ""
+    ) -> Iterator[dict[str, Any]]:
+        """Every row that fits the condition, these fields of it."""
+        iterator = ask(
+            lambda: self._client.query_iterator(
+                self.name,
+                batch_size=_PAGE,
+                filter=condition,
+                output_fields=list(fields),
+                timeout=_TIMEOUT_S,
+            )
+        )
+        try:
+            while page := ask(
+                iterator.next
+            ):  # by key from where the last page ended: safe to repeat
+                yield from (plain_row(row) for row in page)
+        finally:
+            iterator.close()
+
+    def rows_of_clips(
+        self, clip_ids: Sequence[str], *, fields: Sequence[str] = (*ROW_FIELDS, "embedding")
+    ) -> list[dict[str, Any]]:
+        """The rows of these clip ids, in no order: one each, unless something is stale."""
+        condition = f"clip_id in [{', '.join(map(quoted, clip_ids))}]"
+        return self.some_rows(fields, condition=condition) if clip_ids else []
+
+    def rows_of_keys(self, clip_keys: Sequence[str]) -> list[dict[str, Any]]:
+        """Whole rows with their vectors, of those keys that are there."""
+        fields = [*ROW_FIELDS, "embedding"]
+        found = self._read(self._client.get, ids=list(clip_keys), output_fields=fields)
+        return [plain_row(row) for row in found]
+
+    def nearest(
+        self,
+        vector_D: np.ndarray,
+        *,
+        limit: int,
+        without_clip_id: str = "",
+        without_span: "VideoSpan | None" = None,
+    ) -> list[tuple[float, dict[str, Any]]]:
+        """(cosine, row) of the nearest clips, best first."""
+        conditions = [f"clip_id != {quoted(without_clip_id)}"] if without_clip_id else []
+        if without_span is not None:
+            conditions.append(without_span.outside())
+        return self.nearest_many(vector_D[None], limit=limit, condition=" and ".join(conditions))[0]
+
+    def nearest_many(
+        self,
+        vectors_ND: np.ndarray,
+        *,
+        limit: int,
+        condition: str = "",
+        fields: Sequence[str] = ROW_FIELDS,
+    ) -> list[list[tuple[float, dict[str, Any]]]]:
+        """Per vector (cosine, row) of the nearest clips, best first; exact where the index is FLAT."""
+        found = self._read(
+            self._client.search,
+            data=list(vectors_ND.astype(self.vector_dtype)),
+            anns_field="embedding",
+            filter=condition,
+            limit=limit,
+            output_fields=list(fields),
+            search_params=self._asking.search_params(limit),
+        )
+        return [
+            [(float(hit["distance"]), plain_row(hit["entity"])) for hit in hits] for hits in found
+        ]
+
+    def index_type(self) -> str:
+        """FLAT or HNSW; "" where there is no index."""
+        described = ask(lambda: self._client.describe_index(self.name, "embedding"))
+        return str((described or {}).get("index_type", "")).upper()
+
+    def is_exact(self) -> bool:
+        """Whether the index compares a query with every vector."""
+        return self.index_type() == "FLAT"
+
+    def some_rows(
+        self, fields: Sequence[str], *, limit: int | None = None, condition: str = ""
+    ) -> list[dict[str, Any]]:
+        """At most `limit` rows that fit the condition, whichever Milvus gives."""
+        most = {} if limit is None else {"limit": limit}
+        found = self._read(self._client.query, filter=condition, output_fields=list(fields), **most)
+        return [plain_row(row) for row in found]
+
+    def count(self, *, condition: str = "") -> int:
+        """Rows that are there now and fit the condition; those that share a key are one row to every other call."""
+        return int(self.some_rows(["count(*)"], condition=condition)[0]["count(*)"])
+
+    def replace_index(self, index_type: str, params: dict[str, Any]) -> None:
+        """Drop the index of the vectors and begin another; `load` when it is built."""
+        index = self._client.prepare_index_params()
+        index.add_index("embedding", index_type=index_type, metric_type="COSINE", params=params)
+        ask(lambda: self._client.release_collection(self.name, timeout=_TIMEOUT_S))
+        ask(lambda: self._client.drop_index(self.name, "embedding", timeout=_TIMEOUT_S))
+        ask(lambda: self._client.create_index(self.name, index, sync=False, timeout=_TIMEOUT_S))
+
+    def num_indexed(self) -> tuple[int, int]:
+        """(rows in the index, rows that it will have)."""
+        found = ask(lambda: self._client.describe_index(self.name, "embedding")) or {}
+        total = int(found.get("total_rows", 0))
+        # Segments that were merged count as indexed by what they were made of, and as pending.
+        return min(
+            int(found.get("indexed_rows", 0)), total - int(found.get("pending_index_rows", 0))
+        ), total
+
+    def load(self) -> None:
+        """Into the memory of Milvus, so that it can be searched."""
+        ask(lambda: self._client.load_collection(self.name, timeout=600))
+
+    def refresh(self) -> None:
+        """Make rows searchable that an import brought; a loaded collection does not see them by itself."""
+        ask(lambda: self._client.refresh_load(self.name, timeout=600))
+
+    def _read(self, call: Callable[..., Any], **what: Any) -> Any:
+        options = what | self._asking.read_options()
+        return ask(lambda: call(self.name, **options), self._asking.attempts)
+
+    def close(self) -> None:
+        """Let the connection go."""
+        self._client.close()
+
+
+@contextmanager
+def open_collection(
+    uri: str, name: str, *, asking: Asking | None = None
+) -> Iterator[ClipCollection]:
+    """A collection at any URI, served and closed again."""
+    with serve_milvus(uri) as address:
+        collection = ClipCollection(address, name, asking=asking)
+        try:
+            yield collection
+        finally:
+            collection.close()
+
+
+def encoder_of(described: dict[str, Any]) -> str | None:
+    """The encoder id in what Milvus says of a collection."""
+    stored = dict(described.get("properties") or {}).get(_ENCODER_ID)
+    found = re.fullmatch(rf"{re.escape(_ENCODER_ID)}=(\S+)", described.get("description") or "")
+    return stored or (found.group(1) if found else None)

@@ -1,0 +1,81 @@
+"""Rows of the collection: keys, checked vectors and digests."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from encoders.clips import Clip
+from indexing.sources.uris import public_uri
+from indexing.store.schema import MOST_BYTES, TO_THE_END
+
+
+def _require_storable(clip: Clip) -> None:
+    """ValueError where Milvus would refuse the row: at once, not after hours."""
+    texts = {
+        "clip_id": clip.clip_id,
+        "video_uri": public_uri(clip.video_uri),
+        "label": clip.label or "",
+        "split": clip.split or "",
+        "attributes": json.dumps(dict(clip.attributes)),
+    }
+    for name, text in texts.items():
+        if (num_bytes := len(text.encode())) > MOST_BYTES[name]:
+            raise ValueError(
+                f"clip {clip.clip_id[:100]!r}: {name} has {num_bytes} bytes; Milvus keeps at most {MOST_BYTES[name]}"
+            )
+
+
+def clip_key(
+    encoder_id: str, clip_id: str, content_hash: str, start_s: float, end_s: float | None
+) -> str:
+    """Primary key in Milvus, 32 hex digits. `end_s` None = to the end of the video."""
+    end_us = "end" if end_s is None else str(round(end_s * 1_000_000))
+    parts = (encoder_id, clip_id, content_hash, str(round(start_s * 1_000_000)), end_us)
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:32]
+
+
+def collection_row(
+    clip: Clip, *, key: str, embedding_D: np.ndarray, backend: str, precision: str
+) -> dict[str, Any]:
+    """One clip as Milvus stores it."""
+    return {
+        "clip_key": key,
+        "clip_id": clip.clip_id,
+        "video_uri": clip.video_uri,
+        "label": clip.label or "",
+        "split": clip.split or "",
+        "backend": backend,
+        "precision": precision,
+        "start_s": float(clip.start_s),
+        "end_s": TO_THE_END if clip.end_s is None else float(clip.end_s),
+        "attributes": dict(clip.attributes),
+        "embedding": embedding_D.tolist(),
+    }
+
+
+def row_of_batch(batch: Mapping[str, np.ndarray], i: int, clip: Clip) -> dict[str, Any]:
+    """What Milvus stores of row `i` of a batch that has its keys. ValueError for a vector of another length than 1."""
+    return collection_row(
+        clip,
+        key=str(batch["clip_key"][i]),
+        embedding_D=checked_vector(batch["embedding"][i], clip.clip_id),
+        backend=str(batch["embed_backend"][i]),
+        precision=str(batch["embed_precision"][i]),
+    )
+
+
+def row_digest(clip: Clip) -> str:
+    """Of what a row holds beside its key and its vector."""
+    parts = [clip.video_uri, clip.label, clip.split, sorted(clip.attributes.items())]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def checked_vector(vector_D: np.ndarray, clip_id: str) -> np.ndarray:
+    """The vector itself; ValueError where its length is not 1."""
+    length = float(np.linalg.norm(vector_D))
+    if not abs(length - 1.0) < 1e-3:
+        raise ValueError(f"the vector of clip {clip_id!r} has length {length}; it must be 1")
+    return vector_D

@@ -1,0 +1,164 @@
+"""What a row of a collection of clip vectors holds, and how Milvus keeps its vector: float32, or float16 in half the memory."""
+
+import re
+import uuid
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+from pymilvus import DataType, MilvusClient
+from pymilvus.exceptions import MilvusException
+
+from indexing.store.client import ask
+
+VectorDtype = Literal["float32", "float16"]
+_FIELD_TYPES: dict[VectorDtype, DataType] = {
+    "float32": DataType.FLOAT_VECTOR,
+    "float16": DataType.FLOAT16_VECTOR,
+}
+_TEXT_BYTES = {
+    "clip_id": 1024,
+    "video_uri": 4096,
+    "label": 1024,
+    "split": 256,
+    "backend": 64,
+    "precision": 64,
+}
+MOST_BYTES = _TEXT_BYTES | {"attributes": 65_536}
+"""Of a clip's texts, as UTF-8."""
+ROW_FIELDS = ("clip_key", *_TEXT_BYTES, "start_s", "end_s", "attributes")
+TO_THE_END = -1.0
+"""`end_s` of a clip that goes to the end of its video (older servers have no null)."""
+_TIMEOUT_S = 60.0
+_PROBE_ROWS, _PROBE_DIM = 8, 8
+_PROBE_ERROR = 1e-2
+"""Of a cosine; float16 itself rounds by less than a tenth of it."""
+
+
+def create_collection(
+    client: MilvusClient,
+    name: str,
+    *,
+    description: str,
+    properties: dict[str, str],
+    embedding_dim: int,
+    vector_dtype: VectorDtype,
+) -> None:
+    """An empty collection with exact search. ValueError where the server does not have vectors of this type."""
+    if vector_dtype != "float32":
+        _require_working(client, vector_dtype)
+    schema = client.create_schema(
+        auto_id=False, enable_dynamic_field=False, description=description
+    )
+    schema.add_field("clip_key", DataType.VARCHAR, is_primary=True, max_length=64)
+    for field, length in _TEXT_BYTES.items():
+        schema.add_field(field, DataType.VARCHAR, max_length=length)
+    schema.add_field("start_s", DataType.DOUBLE)
+    schema.add_field("end_s", DataType.DOUBLE)
+    schema.add_field("attributes", DataType.JSON)
+    schema.add_field("embedding", _FIELD_TYPES[vector_dtype], dim=embedding_dim)
+    index = client.prepare_index_params()
+    index.add_index("embedding", index_type="FLAT", metric_type="COSINE")
+    index.add_index("clip_id", index_type=_text_index(client))  # query clips are looked up by it
+    ask(
+        lambda: client.create_collection(
+            name,
+            schema=schema,
+            index_params=index,
+            properties=properties,
+            consistency_level="Strong",
+            timeout=_TIMEOUT_S,
+        )
+    )
+
+
+def vector_dtype_of(described: Mapping[str, Any]) -> VectorDtype:
+    """How the collection that Milvus describes keeps its vectors."""
+    types = {field["type"] for field in described["fields"]}
+    return "float16" if DataType.FLOAT16_VECTOR in types else "float32"
+
+
+def stored_row(row: Mapping[str, Any], vector_dtype: VectorDtype) -> dict[str, Any]:
+    """A row as pymilvus takes it."""
+    if vector_dtype == "float32":
+        return dict(row)
+    return dict(row) | {"embedding": np.asarray(row["embedding"], vector_dtype)}
+
+
+def plain_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as pymilvus gives it, its vector as numbers: those of float16 come as a list of one bytes object."""
+    match row.get("embedding"):
+        case [bytes() as packed]:
+            return dict(row) | {"embedding": np.frombuffer(packed, np.float16).tolist()}
+        case _:
+            return dict(row)
+
+
+def _text_index(client: MilvusClient) -> str:
+    """What this server has for texts: before 2.4 only Trie, in Milvus Lite only INVERTED."""
+    return "Trie" if _is_before_2_4(_version(client)) else "INVERTED"
+
+
+def _version(client: MilvusClient) -> str:
+    return ask(lambda: client.get_server_version(timeout=_TIMEOUT_S))
+
+
+def _is_before_2_4(version: str) -> bool:
+    return bool(re.match(r"v?2\.[0-3]\.", version))
+
+
+def _require_working(client: MilvusClient, vector_dtype: VectorDtype) -> None:
+    """By its version, by whether it takes the type, and by a few searches."""
+    version = _version(client)
+    if _is_before_2_4(version):
+        # 2.3 stores such vectors, and answers one search rightly and the next one wrongly.
+        reason = "it came with 2.4"
+    else:
+        name = f"tfcovr_probe_{uuid.uuid4().hex}"
+        try:
+            reason = _probe(client, name, vector_dtype)
+        except MilvusException as error:
+            reason = error.message
+        finally:
+            ask(lambda: client.drop_collection(name, timeout=_TIMEOUT_S))
+    if reason:
+        raise ValueError(
+            f"vector_dtype is {vector_dtype!r}, and this Milvus ({version}) does not have it: {reason}; "
+            "leave it at 'float32', or use a Milvus server of 2.4 or later"
+        )
+
+
+def _probe(client: MilvusClient, name: str, vector_dtype: VectorDtype) -> str:
+    """What is wrong with a search among vectors of this type; "" = nothing."""
+    schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
+    schema.add_field("number", DataType.INT64, is_primary=True)
+    schema.add_field("embedding", _FIELD_TYPES[vector_dtype], dim=_PROBE_DIM)
+    index = client.prepare_index_params()
+    index.add_index("embedding", index_type="FLAT", metric_type="COSINE")
+    made = {"schema": schema, "index_params": index, "consistency_level": "Strong"}
+    ask(lambda: client.create_collection(name, timeout=_TIMEOUT_S, **made))
+    vectors_ND = (
+        np.random.default_rng(0).normal(size=(_PROBE_ROWS, _PROBE_DIM)).astype(vector_dtype)
+    )
+    unit_ND = vectors_ND / np.linalg.norm(vectors_ND.astype(np.float32), axis=1, keepdims=True)
+    cosines_NN = unit_ND @ unit_ND.T
+    rows = [{"number": i, "embedding": vector_D} for i, vector_D in enumerate(vectors_ND)]
+    ask(lambda: client.upsert(name, rows, timeout=_TIMEOUT_S))
+    answers = ask(
+        lambda: client.search(
+            name,
+            data=list(vectors_ND),
+            anns_field="embedding",
+            limit=_PROBE_ROWS,
+            output_fields=["number"],
+            timeout=_TIMEOUT_S,
+        )
+    )
+    for number, hits in enumerate(answers):
+        if len(hits) != _PROBE_ROWS:
+            return f"it finds {len(hits)} of {_PROBE_ROWS} vectors"
+        for hit in hits:
+            wanted, found = float(cosines_NN[number, hit["entity"]["number"]]), hit["distance"]
+            if abs(found - wanted) > _PROBE_ERROR:
+                return f"it gives {found:.4f} for a cosine of {wanted:.4f}"
+    return ""

@@ -1,0 +1,69 @@
+"""The index of a collection: a new one is FLAT, which is exact; HNSW answers from a large one in milliseconds."""
+
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+from indexing.store.collection import ClipCollection
+
+IndexChoice = Literal["auto", "flat", "hnsw"]
+_EXACT_UP_TO = 100_000
+_STALLED_S = 3600.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HnswIndex:
+    """A graph of neighbours; recall is set by `ef` of each search."""
+
+    m: int = 16
+    """Neighbours of a vector."""
+    ef_construction: int = 200
+    """Candidates for them."""
+
+    def __post_init__(self) -> None:
+        if not (2 <= self.m <= 2048 and self.m <= self.ef_construction <= 4096):
+            raise ValueError(f"m is {self.m} (2 to 2048), ef_construction {self.ef_construction} (m to 4096)")  # fmt: skip
+
+
+def build_index(collection: ClipCollection, index: HnswIndex | None, *, wait: bool = True) -> None:
+    """Replace the index, None = FLAT; the collection answers again when it is built."""
+    if index is None:
+        collection.replace_index("FLAT", {})
+    else:
+        params = {"M": index.m, "efConstruction": index.ef_construction}
+        collection.replace_index("HNSW", params)
+    if wait:
+        _wait_until_built(collection)
+        collection.load()
+
+
+def _wait_until_built(collection: ClipCollection) -> None:
+    """TimeoutError when the server has got no further for a while: an index that failed is never whole."""
+    most, since_s = -1, time.monotonic()
+    while True:
+        num_indexed, num_rows = collection.num_indexed()
+        if num_indexed >= num_rows:
+            return
+        if num_indexed > most:
+            most, since_s = num_indexed, time.monotonic()
+        if time.monotonic() - since_s > _STALLED_S:
+            raise TimeoutError(
+                f"the index of {collection.name!r} has had {num_indexed} of {num_rows} rows for {_STALLED_S / 60:g} minutes; see "
+                "the server's log, then run the same command again"
+            )
+        time.sleep(1)
+
+
+def choose_index(choice: IndexChoice, num_rows: int, *, is_lite: bool) -> Literal["FLAT", "HNSW"]:
+    """auto: exact as long as that is fast; Milvus Lite stays exact, its graph would be built again at every start."""
+    if choice == "auto":
+        return "HNSW" if num_rows > _EXACT_UP_TO and not is_lite else "FLAT"
+    return "HNSW" if choice == "hnsw" else "FLAT"
+
+
+def fit_index(collection: ClipCollection, choice: IndexChoice, *, is_lite: bool) -> str:
+    """Build the index that the collection must have now, where it has another; returns the kind."""
+    wanted = choose_index(choice, collection.count(), is_lite=is_lite)
+    if wanted != collection.index_type():
+        build_index(collection, HnswIndex() if wanted == "HNSW" else None)
+    return wanted

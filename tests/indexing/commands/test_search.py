@@ -1,0 +1,32 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from indexing.commands.search import answer_table, parse_filters
+from indexing.search.types import ClipPlace, Hit, SearchResult
+
+
+def test_filters_are_values_lists_and_ranges() -> None:
+    assert parse_filters(["split=test", "label=a,b", "duration_s=1..6", "start_s=..2.5"]) == {
+        "split": "test",
+        "label": ["a", "b"],
+        "duration_s": (1.0, 6.0),
+        "start_s": (None, 2.5),
+    }
+
+
+@pytest.mark.parametrize("text", ["split", "=test", "split=", "duration_s=a..b", ""])
+def test_a_text_that_is_no_filter_is_named(text: str) -> None:
+    with pytest.raises(ValueError, match=f"filter {text!r}"):
+        parse_filters([text])
+
+
+def test_a_narrow_table_keeps_whole_clip_ids() -> None:
+    clip_id, uri = "test-5154b-0007-of-a-broadcast", "/archive/" + "long/" * 20 + "video.mp4"
+    hit = Hit(clip_id=clip_id, video_uri=uri, start_s=0.0, end_s=1.0, score=0.5)
+    query = ClipPlace(clip_id="q", video_uri=uri, start_s=0.0, end_s=1.0)
+    result = SearchResult(query=query, edit_text="in tuck", hits=(hit,), backend_used="onnx")
+    out = io.StringIO()
+    Console(file=out, width=80).print(answer_table(result))
+    assert clip_id in out.getvalue()

@@ -1,0 +1,66 @@
+from pathlib import Path
+
+import pytest
+
+from encoders.stages.base import DeadLetter
+from indexing.ledger.ledger import Ledger, Outcome, read_dead_letters, write_dead_letters
+from indexing.sources.content import Content, FileStamp
+
+
+def written(name: str, **changes) -> Outcome:
+    fields = {
+        "clip_key": f"key-{name}",
+        "clip_id": name,
+        "video_uri": "/v.mp4",
+        "status": "written",
+    }
+    return Outcome(**(fields | changes))
+
+
+DEAD = written("bad", status="dead", stage="decode", reason="too_short", detail="1 frame")
+
+
+def test_the_last_line_of_a_key_counts_and_survives_compaction(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.record([written("a"), DEAD])
+    ledger.record([written("bad")])
+    ledger.record([DEAD, written("c")])
+    ledger.forget(["key-a", "key-unknown"])
+    ledger.compact()
+    again = Ledger(tmp_path)
+    assert again.outcomes == {"key-bad": DEAD, "key-c": written("c")}
+    assert again.dead_keys() == {"key-bad"}
+    assert len((tmp_path / "ledger" / "outcomes.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("num_bytes", [1, 40])
+def test_a_torn_line_is_forgotten_and_spoils_nothing(tmp_path: Path, num_bytes: int) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.record([written("a"), written("b")])
+    path = tmp_path / "ledger" / "outcomes.jsonl"
+    path.write_bytes(path.read_bytes()[:-num_bytes])
+    again = Ledger(tmp_path)
+    assert set(again.outcomes) == {"key-a"}
+    again.record([written("c")])
+    assert set(Ledger(tmp_path).outcomes) == {"key-a", "key-c"}
+
+
+def test_contents_come_back_without_those_that_could_not_be_read(tmp_path: Path) -> None:
+    stamp = FileStamp(size_bytes=5, mtime_ns=1_700_000_000_123_456_789)
+    good = Content(content_hash="ab", stamp=stamp)
+    ledger = Ledger(tmp_path)
+    ledger.write_contents(
+        {"/a.mp4": good, "/b.mp4": Content(content_hash="", stamp=None, problem="gone")}
+    )
+    assert ledger.read_contents() == {"/a.mp4": good}
+
+
+def test_dead_letters_are_a_parquet_table_even_when_there_are_none(tmp_path: Path) -> None:
+    letters = [
+        DeadLetter(clip_id=name, video_uri="/v.mp4", stage="decode", reason="too_short", detail="?")
+        for name in ("b", "a")
+    ]
+    write_dead_letters(tmp_path, letters)
+    assert read_dead_letters(tmp_path) == letters[::-1]
+    write_dead_letters(tmp_path, [])
+    assert read_dead_letters(tmp_path) == []

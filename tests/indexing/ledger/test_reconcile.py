@@ -1,0 +1,36 @@
+from encoders.clips import Clip
+from indexing.ledger.planned_clip import PlannedClip
+from indexing.ledger.reconcile import compare
+from indexing.pipeline.verify import faults
+
+
+def planned(clip_id: str, key: str, problem: str = "") -> PlannedClip:
+    clip = Clip(clip_id=clip_id, video_uri="/v.mp4")
+    return PlannedClip(clip=clip, clip_key=key, content_hash="", problem=problem)
+
+
+def test_every_clip_and_every_row_has_one_verdict() -> None:
+    wanted = [
+        planned("in", "k-in"), planned("lost", "k-lost"), planned("dead", "k-dead"), planned("away", "", problem="gone"),
+        planned("changed", "k-new"), planned("twice", "k-twice"),
+    ]  # fmt: skip
+    stored = [
+        ("k-in", "in"), ("k-old", "changed"), ("k-older", "changed"), ("k-away", "away"), ("k-nobody", "nobody"),
+        ("k-twice", "twice"), ("k-twice", "twice"), ("k-dead-old", "dead"),
+    ]  # fmt: skip
+    found = compare(wanted, stored, dead_keys={"k-dead", "k-in"})
+    names = {
+        kind: [one.clip.clip_id for one in getattr(found, kind)]
+        for kind in ("present", "missing", "dead", "unreadable")
+    }
+    assert names == {"present": ["in", "twice"], "missing": ["lost", "changed"], "dead": ["dead"], "unreadable": ["away"]}  # fmt: skip
+    assert found.stale == {"changed": ("k-old", "k-older"), "dead": ("k-dead-old",)}
+    assert found.orphaned == {"k-nobody": "nobody"}
+    assert found.duplicate == {"k-twice": "twice"}
+    assert faults(found) == {
+        "missing": ["lost", "changed"],
+        "duplicate": ["k-twice"],
+        "stale": ["changed", "dead"],
+        "orphaned": ["nobody"],
+    }
+    assert not any(faults(compare(wanted[:1], stored[:1], dead_keys=())).values())

@@ -1,0 +1,88 @@
+import math
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from encoders.clips import Clip, write_clips
+from indexing.pipeline import write_stage
+from indexing.pipeline.write_stage import WriteStage, WriteTarget
+from indexing.store.rows import clip_key, collection_row, row_digest
+
+DIM = 4
+
+
+class Rows:
+    """A collection in memory."""
+
+    stored: ClassVar[dict[str, dict[str, dict]]] = {}
+
+    def __init__(self, _address: str, name: str) -> None:
+        self._rows = self.stored.setdefault(name, {})
+
+    def upsert(self, rows: list[dict]) -> None:
+        self._rows |= {row["clip_key"]: row for row in rows}
+
+    def delete(self, keys: list[str]) -> None:
+        for key in keys:
+            self._rows.pop(key, None)
+
+
+@pytest.fixture
+def stage(tmp_path: Path, monkeypatch) -> WriteStage:
+    clips = [
+        Clip(clip_id="a", video_uri="/a.mp4", start_s=0.5, end_s=1.5, label="5253b", attributes={"twists": "1.5"}),
+        Clip(clip_id="b", video_uri="/b.mp4"),
+    ]  # fmt: skip
+    write_clips(tmp_path / "clips.parquet", clips)
+    monkeypatch.setattr(Rows, "stored", {})
+    monkeypatch.setattr(write_stage, "ClipCollection", Rows)
+    return WriteStage(
+        target=WriteTarget(address="", collection="clips", canary_collection="canaries"), clips_path=str(tmp_path / "clips.parquet"), encoder_id="e", canaries_ND=np.eye(8, DIM, dtype=np.float32),
+    )  # fmt: skip
+
+
+def batch(clip_ids: list[str], vectors_ND: np.ndarray, dead: tuple[str, ...] = ()) -> dict:
+    size = len(clip_ids)
+    return {
+        "clip_id": np.array(clip_ids, object), "content_hash": np.array(["h"] * size, object), "embedding": vectors_ND,
+        "start_s": np.array([0.5] + [0.0] * (size - 1)), "end_s": np.array([1.5] + [math.nan] * (size - 1)),
+        "dead_reason": np.array([("corrupt" if one in dead else "") for one in clip_ids], object),
+        "embed_backend": np.array(["onnx"] * size, object), "embed_precision": np.array(["float32"] * size, object),
+    }  # fmt: skip
+
+
+def test_the_living_are_written_under_their_keys_and_the_dead_only_counted(stage) -> None:
+    out = stage(batch(["a", "b"], np.eye(2, DIM, dtype=np.float32), dead=("b",)))
+    key = clip_key("e", "a", "h", 0.5, 1.5)
+    assert list(out["clip_key"]) == [key, clip_key("e", "b", "h", 0.0, None)]
+    assert "embedding" not in out
+    (row,) = Rows.stored["clips"].values()
+    assert (row["clip_key"], row["end_s"], row["label"]) == (key, 1.5, "5253b")
+    assert row["attributes"] == {"twists": "1.5"}
+    assert row["embedding"] == [1.0, 0.0, 0.0, 0.0]
+    assert Rows.stored["canaries"] == {}  # the probe's rows are gone again
+    stage(batch(["a", "b"], np.eye(2, DIM, dtype=np.float32)))
+    assert len(Rows.stored["clips"]) == 2
+    assert Rows.stored["clips"][out["clip_key"][1]]["end_s"] == -1.0
+
+
+@pytest.mark.parametrize("length", [0.0, 0.5, 2.0, math.nan])
+def test_a_vector_that_is_no_unit_vector_stops_the_run(stage, length: float) -> None:
+    vectors = np.eye(2, DIM, dtype=np.float32)
+    vectors[1] *= length
+    with pytest.raises(ValueError, match="the vector of clip 'b' has length"):
+        stage(batch(["a", "b"], vectors))
+    assert Rows.stored["clips"] == {}
+
+
+def test_a_row_follows_every_word_of_its_clip_and_not_its_span() -> None:
+    clip = Clip(clip_id="a", video_uri="/a.mp4", end_s=2.0, label="l", attributes={"x": "1", "y": "2"})  # fmt: skip
+    turned = Clip(clip_id="a", video_uri="/a.mp4", end_s=3.0, label="l", attributes={"y": "2", "x": "1"})  # fmt: skip
+    assert row_digest(clip) == row_digest(turned)
+    for changed in ({"label": "m"}, {"split": "test"}, {"video_uri": "/b.mp4"}, {"attributes": {"x": "2", "y": "2"}}):  # fmt: skip
+        other = {"clip_id": "a", "video_uri": "/a.mp4", "label": "l", "attributes": {"x": "1", "y": "2"}}  # fmt: skip
+        assert row_digest(Clip(**(other | changed))) != row_digest(clip)
+    row = collection_row(clip, key="k", embedding_D=np.eye(DIM)[0], backend="onnx", precision="fp16")  # fmt: skip
+    assert (row["split"], row["precision"]) == ("", "fp16")

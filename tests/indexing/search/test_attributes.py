@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+
+from indexing.search.attributes import AttributeReader, Value, attributes_of_labels
+
+ATTRIBUTES = {
+    "a": {"twists": "0", "position": "pike"},
+    "b": {"twists": "0", "position": "tuck"},
+    "c": {"twists": "2.5", "position": "pike"},
+}
+
+
+def reader(scale: float = 5.0) -> AttributeReader:
+    return AttributeReader(
+        np.eye(3), np.zeros(3), labels=("a", "b", "c"), attributes=ATTRIBUTES, scale=scale
+    )
+
+
+def test_marginals_are_sums_over_labels() -> None:
+    vector = np.array([[0.6, 0.8, 0.0]])
+    a, b, c = np.exp(5 * vector[0]) / np.exp(5 * vector[0]).sum()
+    (predicted,) = reader().predict(vector)
+    assert predicted["position"] == ("tuck", pytest.approx(b))
+    assert predicted["twists"] == ("0", pytest.approx(a + b))
+    pike = reader().probability(vector, Value(name="position", value="pike"))
+    assert pike == pytest.approx([a + c])
+
+
+def test_changes_are_told_first() -> None:
+    eye = np.eye(3)
+    (changes,) = reader(50.0).changes(eye[0], eye[2:])
+    assert [change.text() for change in changes] == [
+        "twists 0 -> 2.5 (1.00)",
+        "position pike (1.00)",
+    ]
+
+
+def test_the_scale_follows_how_often_the_head_is_right() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.choice(list("abc"), 300)
+    right = np.eye(3)[["abc".index(one) for one in labels]]
+    often_wrong = np.eye(3)[[("abc".index(one) + (i % 3 == 0)) % 3 for i, one in enumerate(labels)]]
+    sure, unsure = reader().fit(right, labels).scale, reader().fit(often_wrong, labels).scale
+    assert unsure < 3 < sure
+    probability = np.exp(unsure) / (np.exp(unsure) + 2)
+    assert probability == pytest.approx(2 / 3, abs=0.05)
+
+
+def test_a_text_is_read_in_the_words_of_the_archive() -> None:
+    one = reader()
+    assert one.spoken("in pike") == Value(name="position", value="pike")
+    assert one.spoken("with 2.5 twists") == Value(name="twists", value="2.5")
+    assert one.spoken("2.5") is None
+    assert one.spoken("pike or tuck") is None
+    assert one.named("the position") == "position"
+    assert one.named("pike") is None
+    assert one.alternatives(Value(name="position", value="pike")) == ("tuck",)
+    assert one.alternatives(Value(name="twists", value="0")) == ("with 2.5 twists",)
+
+
+def test_a_text_is_read_by_what_it_does_to_clips() -> None:
+    eye = np.eye(3)
+    moved = np.stack([eye[2], eye[2], eye[2]])
+    assert reader(50.0).read(moved, eye) == Value(name="twists", value="2.5")
+    assert reader(50.0).read(eye, eye[::-1]) is None
+
+
+def test_labels_have_the_attributes_of_most_of_their_clips() -> None:
+    rows = [{"label": "a", "attributes": {"twists": value}} for value in ("1", "1", "2")]
+    rows.append({"label": "", "attributes": {"twists": "9"}})
+    assert attributes_of_labels(rows) == {"a": {"twists": "1"}}

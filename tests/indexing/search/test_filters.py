@@ -1,0 +1,45 @@
+import pytest
+
+from indexing.search.filters import FilterFields
+
+FIELDS = FilterFields(attributes={"twists": ("0", "1.5", "2.5"), "position": ("pike", "tuck")})
+
+
+def test_values_become_literals_and_names_come_from_a_table() -> None:
+    found = FIELDS.compile({"split": "test", "label": ["a", "b"], "start_s": (1, None)})
+    assert found.condition == 'split in ["test"] and label in ["a", "b"] and start_s >= 1.0'
+    assert FIELDS.compile({"twists": (1, 3)}).condition == (
+        '(attributes["twists"] == "1.5" or attributes["twists"] == "2.5")'
+    )
+    assert FIELDS.compile({"twists": 2.5}).condition == '(attributes["twists"] == "2.5")'
+    assert FIELDS.compile({"duration_s": (1, 6)}).duration_s == (1.0, 6.0)
+    assert FIELDS.compile(None).condition == ""
+
+
+@pytest.mark.parametrize("value", ['a" or "" == "', 'a\\" or 1 == 1 or "', "a\\", '"]'])
+def test_no_value_ends_its_literal(value: str) -> None:
+    """Read back by a reader of its own: the literal holds the value, and nothing follows it."""
+    import json
+
+    condition = FIELDS.compile({"split": value}).condition
+    assert json.loads(condition.removeprefix("split in ")) == [value]
+
+
+@pytest.mark.parametrize(
+    ("filters", "message"),
+    [
+        ({"embedding": 1}, r"no filter is named 'embedding'; allowed are clip_id, duration_s"),
+        ({"split or 1": "a"}, "no filter is named"),
+        ({"split": 3}, "must be a text"),
+        ({"split": "a\nb"}, "printable"),
+        ({"split": []}, "0 values"),
+        ({"start_s": "1 or 1"}, "must be a number"),
+        ({"start_s": (3, 1)}, "low must not be above high"),
+        ({"start_s": float("nan")}, "low must not be above high"),
+        ({"duration_s": True}, "must be a number"),
+        ({"twists": (7, 9)}, "no value of 'twists' lies in 7.0 to 9.0; it has 0, 1.5, 2.5"),
+    ],
+)
+def test_what_is_no_filter_is_named(filters: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        FIELDS.compile(filters)

@@ -1,0 +1,101 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from encoders.clips import Clip, write_clips
+from indexing.sources import archive as archive_module
+from indexing.sources.archive import list_archive, list_clips
+
+CLIP = Clip(clip_id="one", video_uri="/v/1.mp4", start_s=1.0, end_s=2.0)
+
+
+def test_a_folder_a_glob_and_a_file_become_one_clip_per_video(tmp_path: Path) -> None:
+    for name in ("b.mp4", "deep/a.webm", "deep/notes.txt", "deep/er/C.MOV"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert [clip.clip_id for clip in list_clips(tmp_path)] == [
+        "b.mp4",
+        "deep/a.webm",
+        "deep/er/C.MOV",
+    ]
+    assert [clip.clip_id for clip in list_clips(f"{tmp_path}/deep/**/*.[wM]*")] == [
+        "a.webm",
+        "er/C.MOV",
+    ]
+    (one,) = list_clips(tmp_path / "b.mp4")
+    assert (one.clip_id, one.video_uri) == ("b.mp4", str(tmp_path / "b.mp4"))
+    write_clips(tmp_path / "clips.parquet", [replace(CLIP, video_uri=one.video_uri)])
+    assert list_clips(tmp_path / "clips.parquet") == [replace(CLIP, video_uri=one.video_uri)]
+    for wrong in ("nowhere", "deep/notes.txt", "deep/*.avi"):
+        with pytest.raises(ValueError, match="video"):
+            list_clips(tmp_path / wrong)
+
+
+def test_remote_clips_show_no_secret_and_canary_ids_are_refused(tmp_path: Path) -> None:
+    signed = "https://user:pass@host/a.mp4?X-Amz-Signature=abc&part=1"
+    write_clips(tmp_path / "clips.parquet", [replace(CLIP, video_uri=signed)])
+    archive = list_archive(tmp_path / "clips.parquet")
+    assert [clip.video_uri for clip in archive.clips] == ["https://host/a.mp4?part=1"]
+    assert archive.fetch_uris == {"https://host/a.mp4?part=1": signed}
+    assert "pass" not in repr(archive)
+    write_clips(tmp_path / "clips.parquet", [replace(CLIP, clip_id="canary:0:1")])
+    with pytest.raises(ValueError, match="begins as the ids of canaries"):
+        list_archive(tmp_path / "clips.parquet")
+    with pytest.raises(ValueError, match="http has no folders"):
+        list_archive("https://user:pass@host/folder/?token=1")
+
+
+def test_videos_that_would_be_stored_under_one_name_are_refused(tmp_path: Path) -> None:
+    def archive_of(*queries: str) -> int:
+        clips = [
+            replace(CLIP, clip_id=f"c{i}", video_uri=f"https://host/get?{query}")
+            for i, query in enumerate(queries)
+        ]
+        write_clips(tmp_path / "clips.parquet", clips)
+        return len({clip.video_uri for clip in list_archive(tmp_path / "clips.parquet").clips})
+
+    assert archive_of("s=1&e=1", "s=1&e=2", "s=1&e=3") == 3
+    assert (
+        archive_of("id=1&X-Amz-Signature=A", "id=1&X-Amz-Signature=B", "id=2&X-Amz-Signature=C")
+        == 2
+    )
+    with pytest.raises(
+        ValueError, match=r"clip 'c1': another clip's video differs from 'https://host/get' only"
+    ):
+        archive_of("hash=one&token=T", "hash=two&token=T")
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["**/*.mp4", "videos/**/*.mp4", "videos/*.mp4", "videos/*/*.mp4", "*/deep/**/[ab].mp4", "videos/**/deep/*"],
+)  # fmt: skip
+def test_a_glob_means_in_a_bucket_what_it_means_in_a_folder(tmp_path, monkeypatch, pattern) -> None:
+    names = ["a.mp4", "videos/a.mp4", "videos/b.mp4", "videos/deep/a.mp4", "videos/sub/deep/c.mp4", "videos/x.txt"]  # fmt: skip
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.setattr(
+        archive_module,
+        "list_remote",
+        lambda uri: [f"s3://bucket/{n}" for n in names if f"s3://bucket/{n}".startswith(uri)],
+    )
+    local = [clip.video_uri.removeprefix(f"{tmp_path}/") for clip in list_clips(tmp_path / pattern)]
+    remote = [clip.video_uri for clip in list_archive(f"s3://bucket/{pattern}").clips]
+    assert sorted(remote) == [f"s3://bucket/{name}" for name in sorted(local)]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"label": "é" * 600}, "clip 'one': label has 1200 bytes; Milvus keeps at most 1024"),
+        ({"clip_id": "x" * 1025}, "clip_id has 1025 bytes"),
+        ({"attributes": {"note": "n" * 70_000}}, "attributes has 700.. bytes"),
+    ],
+)
+def test_what_milvus_would_refuse_is_refused_before_anything_is_decoded(
+    tmp_path, value, message
+) -> None:
+    write_clips(tmp_path / "clips.parquet", [replace(CLIP, **value)])
+    with pytest.raises(ValueError, match=message):
+        list_archive(tmp_path / "clips.parquet")

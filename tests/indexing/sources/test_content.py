@@ -1,0 +1,54 @@
+import hashlib
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from encoders.media.container import local_path
+from indexing.sources import content
+from indexing.sources.content import Content, hash_file, read_contents
+
+
+def test_a_hash_covers_every_byte(tmp_path: Path) -> None:
+    data = bytes(range(256)) * 8192 + b"end"  # more than one piece
+    path = tmp_path / "a.mp4"
+    path.write_bytes(data)
+    assert hash_file(path) == hashlib.blake2b(data, digest_size=16).hexdigest()
+    path.write_bytes(data[:-1] + b"D")
+    assert hash_file(path) != hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def test_only_a_file_whose_size_or_time_changed_is_read_again(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"one")
+    uris = [f"file://{path}", f"file://{path}"]
+    first = read_contents(uris, {})
+    reads: list[str] = []
+    monkeypatch.setattr(content, "hash_file", lambda one: reads.append(str(one)) or "again")
+    assert read_contents(uris, first) == first
+    assert reads == []
+    status = path.stat()
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    assert read_contents(uris, first)[uris[0]].content_hash == "again"
+    assert len(reads) == 1
+
+
+@pytest.mark.parametrize("name", ["gone.mp4", ".", "nu\0ll.mp4"])
+def test_what_cannot_be_read_has_a_problem_and_no_hash(tmp_path: Path, name: str) -> None:
+    uri = str(tmp_path / name)
+    (found,) = read_contents([uri], {}).values()
+    assert found.content_hash == ""
+    assert found.problem
+    known = Content(content_hash="old", stamp=None)
+    assert read_contents([uri], {uri: replace(known)})[uri].problem
+
+
+def test_a_uri_is_the_file_that_decoding_opens(tmp_path: Path) -> None:
+    (tmp_path / "a b.mp4").write_bytes(b"spaced")
+    (tmp_path / "a%20b.mp4").write_bytes(b"percent")
+    for uri, name in ((f"file://{tmp_path}/a%20b.mp4", "a b.mp4"), (f"{tmp_path}/a%20b.mp4", "a%20b.mp4")):  # fmt: skip
+        assert read_contents([uri], {})[uri].content_hash == hash_file(tmp_path / name)
+        assert local_path(uri) == tmp_path / name
+    (found,) = read_contents(["file://host/a.mp4"], {}).values()
+    assert "only local paths" in found.problem
