@@ -30,7 +30,7 @@ COMMANDS: dict[str, Command] = {
         help="released embeddings -> vectors.parquet",
     ),
     "triplets": Command(
-        module="training.annotations.triplets", help="labelled clips -> composed queries"
+        module="training.annotations.make_triplets", help="labelled clips -> composed queries"
     ),
     "import-weights": Command(
         module="encoders.bundle.importer", help="CLIP, AIM, TF-CoVR weights -> AIM bundle"

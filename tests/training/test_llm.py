@@ -8,8 +8,8 @@ import pytest
 from encoders.clips import Clip, write_clips
 from training.annotations.label_pairs import AttributeChange, LabelPair
 from training.annotations.llm import LlmConfig, write_texts
+from training.annotations.make_triplets import main
 from training.annotations.triplet_table import read_triplets
-from training.annotations.triplets import main
 
 
 class Writer:

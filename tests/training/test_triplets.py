@@ -10,12 +10,12 @@ import pytest
 
 from encoders.clips import Clip, write_clips
 from training.annotations.dive_numbers import parse_dive_number
+from training.annotations.make_triplets import main
 from training.annotations.triplet_table import Triplet, read_triplets, write_triplets
 from training.annotations.triplets import (
     TripletConfig,
     build_triplets,
     build_triplets_with_report,
-    main,
 )
 
 ATTRIBUTES = {

@@ -58,7 +58,7 @@ class MakeTripletsConfig:
             raise ValueError("llm_url and llm_model go together; give both or neither")
 
 
-def run(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Parse, build, write, and show the summary."""
     import tyro
 
@@ -157,3 +157,7 @@ def _summary(report: TripletReport) -> Table:
     for name, value in rows:
         table.add_row(name, value)
     return table
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

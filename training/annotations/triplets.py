@@ -32,7 +32,6 @@ __all__ = [
     "TripletReport",
     "build_triplets",
     "build_triplets_with_report",
-    "main",
     "read_triplets",
     "write_triplets",
 ]
@@ -105,13 +104,6 @@ class _PairEdits:
     split: str | None
     pair: LabelPair
     queries: Sequence[Clip]
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line: clips.parquet -> triplets.parquet."""
-    from training.annotations.make_triplets import run
-
-    return run(argv)
 
 
 def build_triplets(
@@ -258,7 +250,3 @@ def _num_targets(query: Clip, choice: int, config: TripletConfig) -> int | None:
         return None
     whole, rest = divmod(config.max_targets, 1)
     return int(whole) + (stable_hash("number of targets", choice) / 2**64 < rest)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
