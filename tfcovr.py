@@ -22,21 +22,21 @@ COMMANDS: dict[str, Command] = {
     "doctor": Command(module="benchmarks.doctor", help="what this machine has and lacks"),
     "dives": Command(module="benchmarks.dives.__main__", help="render an archive of dives"),
     "import-annotations": Command(
-        module="training.annotations.import_annotations",
+        module="training.annotations.readers.import_clips",
         help="FineGym, FineDiving, TF-CoVR, your tables -> clips.parquet",
     ),
     "import-embeddings": Command(
-        module="training.annotations.import_embeddings",
+        module="training.annotations.embeddings.import_embeddings",
         help="released embeddings -> vectors.parquet",
     ),
     "triplets": Command(
-        module="training.annotations.make_triplets", help="labelled clips -> composed queries"
+        module="training.commands.triplets", help="labelled clips -> composed queries"
     ),
     "import-weights": Command(
         module="encoders.bundle.importer", help="CLIP, AIM, TF-CoVR weights -> AIM bundle"
     ),
     "train": Command(module="training.run", help="train stage 1 or stage 2 by recipe"),
-    "vectors": Command(module="training.vectors", help="clips + bundle -> vectors.parquet"),
+    "vectors": Command(module="training.vectors.compute", help="clips + bundle -> vectors.parquet"),
     "export": Command(
         module="encoders.commands.export", help="add ONNX files, canaries and engines to a bundle"
     ),
@@ -59,7 +59,9 @@ COMMANDS: dict[str, Command] = {
     "calibrate": Command(
         module="indexing.search.threshold", help="when to say that nothing matches"
     ),
-    "evaluate": Command(module="training.evaluate", help="mAP and Recall, with intervals"),
+    "evaluate": Command(
+        module="training.evaluation.evaluate", help="mAP and Recall, with intervals"
+    ),
     "report": Command(module="benchmarks.report", help="a finished run -> report.html"),
 }
 

@@ -20,7 +20,7 @@ from encoders.decoding.isolated import IsolatedDecoder
 from indexing.search.client import DECODE_DEADLINE_S, SearchClient
 from indexing.search.film_strip import SheetStyle, draw_sheet, film_strip
 from indexing.search.types import SearchResult
-from training.annotations.triplet_table import Triplet, read_triplets
+from training.annotations.triplets.table import Triplet, read_triplets
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

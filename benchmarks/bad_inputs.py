@@ -11,15 +11,18 @@ import torch
 
 from benchmarks import bad_files as good
 from encoders.clips import Clip
-from training.annotations.clip_table import read_clip_table
-from training.annotations.finediving import FineDivingFiles, read_finediving
-from training.annotations.finegym import FineGymFiles, GymClasses, read_finegym
-from training.annotations.frame_folders import pack_frames
-from training.annotations.import_embeddings import ImportEmbeddingsConfig, import_embeddings
-from training.annotations.source_rows import Problems
-from training.annotations.tfcovr_files import TfcovrFiles, read_tfcovr
-from training.annotations.triplets import TripletConfig, build_triplets
-from training.annotations.video_folder import VideoFolder
+from training.annotations.embeddings.import_embeddings import (
+    ImportEmbeddingsConfig,
+    import_embeddings,
+)
+from training.annotations.readers.clip_table import read_clip_table
+from training.annotations.readers.finediving import FineDivingFiles, read_finediving
+from training.annotations.readers.finegym import FineGymFiles, GymClasses, read_finegym
+from training.annotations.readers.frame_folders import pack_frames
+from training.annotations.readers.rows import Problems
+from training.annotations.readers.tfcovr import TfcovrFiles, read_tfcovr
+from training.annotations.readers.video_folder import VideoFolder
+from training.annotations.triplets.build import TripletConfig, build_triplets
 from training.configs import LoopConfig
 from training.recipes import RECIPES
 

@@ -15,14 +15,21 @@ from rich.console import Console
 from benchmarks.harness import write_record
 from encoders.bundle.folder import load_bundle
 from encoders.clips import read_clips
-from training.annotations.triplet_table import read_triplets
+from training.annotations.triplets.table import read_triplets
 from training.configs import LaunchSettings, Stage2Config
-from training.evaluate_problem import RetrievalProblem, pose_problem, read_unit_vectors
-from training.evaluate_rows import QueryEncoder
-from training.evaluate_scores import HEADLINE, IntervalConfig, ScoredRow, score_row, summarize_rows
+from training.evaluation.problem import RetrievalProblem, pose_problem
+from training.evaluation.rows import QueryEncoder
+from training.evaluation.scores import (
+    HEADLINE,
+    IntervalConfig,
+    ScoredRow,
+    score_row,
+    summarize_rows,
+)
 from training.recipes import RECIPES
-from training.run_folder import BUNDLE
-from training.train_stage2 import Stage2Inputs, train_stage2
+from training.stage2.train import Stage2Inputs, train_stage2
+from training.trainer.run_folder import BUNDLE
+from training.vectors.tables import read_unit_vectors
 
 _LONGER = 4
 

@@ -21,16 +21,17 @@ from benchmarks.harness import write_record
 from encoders.bundle.folder import load_bundle
 from encoders.clips import read_clips
 from encoders.query_encoder.numbers import count_codes
-from training.annotations.label_pairs import stable_hash
-from training.annotations.triplet_table import Triplet, read_triplets, write_triplets
+from training.annotations.labels.pairs import stable_hash
+from training.annotations.triplets.table import Triplet, read_triplets, write_triplets
 from training.configs import LaunchSettings, Stage2Config
-from training.evaluate_intervals import Interval, interval, resampled_means
-from training.evaluate_problem import RetrievalProblem, pose_problem, read_unit_vectors
-from training.evaluate_rows import QueryEncoder
-from training.evaluate_scores import HEADLINE, METRICS, IntervalConfig, score_row
+from training.evaluation.intervals import Interval, interval, resampled_means
+from training.evaluation.problem import RetrievalProblem, pose_problem
+from training.evaluation.rows import QueryEncoder
+from training.evaluation.scores import HEADLINE, METRICS, IntervalConfig, score_row
 from training.recipes import demo_fusion
-from training.run_folder import BUNDLE
-from training.train_stage2 import Stage2Inputs, train_stage2
+from training.stage2.train import Stage2Inputs, train_stage2
+from training.trainer.run_folder import BUNDLE
+from training.vectors.tables import read_unit_vectors
 
 READERS: Mapping[str, Mapping[str, Any]] = {
     "digits": {"number_words": False},

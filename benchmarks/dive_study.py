@@ -27,7 +27,7 @@ from encoders.media.errors import DecodeError
 from encoders.media.sampling import SamplingConfig
 from training.configs import LaunchSettings, Stage1Config
 from training.recipes import RECIPES
-from training.train_stage1 import Stage1Inputs, train_stage1
+from training.stage1.train import Stage1Inputs, train_stage1
 
 Rows = Sequence[Mapping[str, Any]]
 _CLIPS_PER_CLASS = (48, 8, 14)

@@ -14,7 +14,10 @@ from pathlib import Path
 
 import torch
 
-from training.annotations.import_embeddings import ImportEmbeddingsConfig, import_embeddings
+from training.annotations.embeddings.import_embeddings import (
+    ImportEmbeddingsConfig,
+    import_embeddings,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

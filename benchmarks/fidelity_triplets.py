@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass
 from itertools import product
 
 from encoders.clips import Clip
-from training.annotations.gallery import cap_gallery
-from training.annotations.label_pairs import stable_hash
-from training.annotations.triplets import TripletConfig, build_triplets_with_report
+from training.annotations.labels.pairs import stable_hash
+from training.annotations.triplets.build import TripletConfig, build_triplets_with_report
+from training.annotations.triplets.gallery import cap_gallery
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from encoders.query_encoder.config import FusionConfig
 from encoders.query_encoder.fusion import build_fusion
 from training.configs import LoopConfig, Stage2Config
-from training.stage2 import QueryComposer
+from training.stage2.task import QueryComposer
 
 _NUM_WORKERS = 2
 

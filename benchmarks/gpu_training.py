@@ -22,12 +22,12 @@ from encoders.query_encoder.config import FusionConfig
 from encoders.query_encoder.fusion import build_fusion
 from encoders.video_encoder.config import VideoEncoderConfig
 from encoders.video_encoder.registry import PRESETS
-from training.annotations.triplet_table import Triplet
+from training.annotations.triplets.table import Triplet
 from training.configs import LoopConfig, Stage1Config, Stage2Config
-from training.loop import Batch, World, fit
-from training.stage1 import Stage1Task, build_classifier
-from training.stage2 import QueryComposer, Stage2Task
-from training.texts import TextTable
+from training.stage1.task import Stage1Task, build_classifier
+from training.stage2.task import QueryComposer, Stage2Task
+from training.stage2.text_table import TextTable
+from training.trainer.loop import Batch, World, fit
 
 LABELS = ("101b", "105b", "205b", "305c")
 # The loss must come down to this share of where it began.

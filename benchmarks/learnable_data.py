@@ -14,8 +14,8 @@ from typing import Literal
 import numpy as np
 import torch
 
-from training.annotations.labels import released_labels
-from training.annotations.triplet_table import Triplet
+from training.annotations.labels.names import released_labels
+from training.annotations.triplets.table import Triplet
 
 _VECTORS_PER_DICT = 2500
 

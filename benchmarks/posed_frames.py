@@ -16,7 +16,7 @@ from torch import Tensor
 
 from benchmarks.dives.pose import render_clip
 from encoders.decoding.pixels import resize_frame
-from training.annotations.dive_numbers import DIVE_CLASSES, parse_dive_number
+from training.annotations.labels.dive_numbers import DIVE_CLASSES, parse_dive_number
 
 DIFFICULTIES = ("open", "full")
 _JPEG_QUALITY = (45, 95)

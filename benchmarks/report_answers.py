@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report_charts import as_number
-from training.annotations.dive_numbers import parse_dive_number
+from training.annotations.labels.dive_numbers import parse_dive_number
 
 _MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
 

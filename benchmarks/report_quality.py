@@ -12,7 +12,7 @@ from benchmarks.report_charts import (
     nice_scale,
     read_estimate,
 )
-from training.evaluate_table import verdict
+from training.evaluation.tables import verdict
 
 HEADLINE = "map@50"
 

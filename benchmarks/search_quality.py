@@ -23,7 +23,7 @@ from cluster.network import free_port
 from encoders.metrics import mean_average_precision_at_k
 from indexing.commands.calibrate import CalibrateConfig, calibrate
 from indexing.search.client import SearchClient, SearchOptions
-from training.annotations.triplet_table import Triplet, read_triplets
+from training.annotations.triplets.table import Triplet, read_triplets
 
 
 def measure_quality(

@@ -26,9 +26,9 @@ from encoders.metrics import bootstrap_interval
 from encoders.video_encoder.config import FrameTemporalConfig, video_config_from_dict
 from encoders.video_encoder.frame_temporal import FrameTemporalEncoder
 from training.configs import AugmentConfig, LaunchSettings, LoopConfig, Stage1Config
-from training.frame_vectors import FrameVectors, keep_frame_vectors, read_frame_vectors
-from training.stage1 import Stage1Factory
-from training.train_stage1 import Stage1Inputs, train_stage1
+from training.stage1.frame_vectors import FrameVectors, keep_frame_vectors, read_frame_vectors
+from training.stage1.task import Stage1Factory
+from training.stage1.train import Stage1Inputs, train_stage1
 
 CONTROLS = {"single_frame": "single", "mean_of_frames": "mean"}
 COUNTS = ("somersaults", "twists")

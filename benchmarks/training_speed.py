@@ -26,12 +26,12 @@ from encoders.clips import read_clips, write_clips
 from encoders.query_encoder.config import FusionConfig
 from encoders.query_encoder.fusion import build_fusion
 from training.configs import LaunchSettings, Stage1Config, Stage2Config
-from training.frame_vectors import keep_frame_vectors
-from training.loop import World, fit
 from training.recipes import RECIPES
-from training.stage1 import Stage1Factory, has_frozen_image_part
-from training.stage2 import QueryComposer, Stage2Task
-from training.texts import TextTable
+from training.stage1.frame_vectors import keep_frame_vectors
+from training.stage1.task import Stage1Factory, has_frozen_image_part
+from training.stage2.task import QueryComposer, Stage2Task
+from training.stage2.text_table import TextTable
+from training.trainer.loop import World, fit
 
 PAPER_TRIPLETS = 180_000
 _TINY_CLASSES = ("103b", "105b", "5132d", "5152b")

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from training.loop import Batch, Task, World
+from training.trainer.loop import Batch, Task, World
 
 
 @dataclass(kw_only=True)

@@ -51,3 +51,20 @@ def polled_progress(
         finally:
             stop.set()
             thread.join()
+
+
+@contextmanager
+def progress_bar(text: str, total: int, *, shown: bool) -> Iterator[Callable[[int, str], None]]:
+    """Gives a function (done so far, a note)."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), disable=not shown) as progress:
+        bar = progress.add_task(text, total=total, note="")
+        yield lambda done, note: progress.update(bar, completed=done, note=note)

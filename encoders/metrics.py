@@ -70,3 +70,55 @@ def _hits(ranking: Sequence[Any], relevant: Collection[Any], k: int) -> np.ndarr
         raise ValueError("the ranking names an item twice; a gallery holds each clip once")
     wanted = set(relevant)
     return np.fromiter((item in wanted for item in first), dtype=bool, count=len(first))
+
+
+_BLOCK_BYTES = 128 * 2**20
+
+
+def rank_gallery(
+    queries_ND: np.ndarray,
+    gallery_MD: np.ndarray,
+    *,
+    hidden: Sequence[Sequence[int]],
+    k: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the k best entries per query and their scores, [N, min(k, M)], best first.
+
+    `hidden` names, per query, the entries that must not be found (the query clip itself): place -1 and
+    score -inf take the end of a ranking where fewer than k entries are left.
+    """
+    if queries_ND.shape[1] != gallery_MD.shape[1]:
+        raise ValueError(
+            f"queries are {queries_ND.shape[1]} wide and the gallery {gallery_MD.shape[1]}; they must agree"
+        )
+    k = min(k, len(gallery_MD))
+    places_NK = np.empty((len(queries_ND), k), np.int64)
+    scores_NK = np.empty((len(queries_ND), k), np.float32)
+    step = max(1, _BLOCK_BYTES // (4 * max(1, len(gallery_MD))))
+    gallery_DM = np.ascontiguousarray(gallery_MD.T, dtype=np.float32)
+    for start in range(0, len(queries_ND), step):
+        block = slice(start, start + step)
+        scores_BM = queries_ND[block].astype(np.float32) @ gallery_DM
+        if not np.isfinite(scores_BM).all():
+            raise ValueError("a query or gallery vector is not finite")
+        for row, places in enumerate(hidden[block]):
+            scores_BM[row, list(places)] = -np.inf
+        places_NK[block], scores_NK[block] = _best(scores_BM, k)
+    places_NK[np.isneginf(scores_NK)] = -1
+    return places_NK, scores_NK
+
+
+def _best(scores_BM: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k highest of each row, equal scores in gallery order."""
+    if k < scores_BM.shape[1]:
+        candidates_BK = np.sort(np.argpartition(scores_BM, -k, axis=1)[:, -k:], axis=1)
+    else:
+        candidates_BK = np.broadcast_to(np.arange(k), scores_BM.shape)
+    values_BK = np.take_along_axis(scores_BM, candidates_BK, axis=1)
+    order_BK = np.argsort(-values_BK, axis=1, kind="stable")
+    places_BK = np.take_along_axis(candidates_BK, order_BK, axis=1)
+    # Entries that tie with the k-th best: the partition took some of them, not the first of them.
+    lowest_B1 = values_BK.min(axis=1, keepdims=True)
+    for row in np.flatnonzero((scores_BM >= lowest_B1).sum(axis=1) > k):
+        places_BK[row] = np.argsort(-scores_BM[row], kind="stable")[:k]
+    return places_BK, np.take_along_axis(scores_BM, places_BK, axis=1)

@@ -19,7 +19,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 ONLY_IN: dict[str, tuple[str, ...]] = {
     "ray": (
         "cluster/",
-        "training/launch.py",
+        "training/trainer/ray_launch.py",
         "indexing/store/datasink.py",
         "indexing/pipeline/index_archive.py",
         "indexing/serving/deploy.py",

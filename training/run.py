@@ -81,7 +81,7 @@ class Stage1Run(_Run):
 
     def train(self) -> dict[str, Any]:
         """Returns what result.json holds."""
-        from training.train_stage1 import Stage1Inputs, train_stage1
+        from training.stage1.train import Stage1Inputs, train_stage1
 
         inputs = Stage1Inputs(clips_path=self.clips, frame_vectors_dir=self.frame_vectors_dir)
         return train_stage1(self.config, inputs, self.run_dir, self.launch())
@@ -89,8 +89,8 @@ class Stage1Run(_Run):
     def describe_cost(self) -> str:
         """What --dry-run prints."""
         from encoders.clips import read_clips
-        from training.dry_run import describe, dry_run
-        from training.stage1 import class_names, select_clips
+        from training.stage1.dry_run import describe, dry_run
+        from training.stage1.task import class_names, select_clips
 
         clips = select_clips(read_clips(self.clips), self.config)["train"]
         found = dry_run(
@@ -118,7 +118,7 @@ class Stage2Run(_Run):
     config: Stage2Config
 
     def train(self) -> dict[str, Any]:
-        from training.train_stage2 import Stage2Inputs, train_stage2
+        from training.stage2.train import Stage2Inputs, train_stage2
 
         inputs = Stage2Inputs(
             triplets_path=self.triplets,
@@ -143,7 +143,7 @@ class Stage2DataRun(_Run):
     config: Stage2Config
 
     def train(self) -> dict[str, Any]:
-        from training.train_data import train_on_data
+        from training.released_data import train_on_data
 
         return train_on_data(
             self.config,
@@ -220,7 +220,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     product = run.run_dir / (result["bundle"] or result["composer"])
     sys.stdout.write(f"{product}: epoch {result['epoch']}, {scores}\n")
     if isinstance(run, Stage2DataRun):
-        from training.train_data import print_evaluation
+        from training.released_data import print_evaluation
 
         print_evaluation(run.run_dir)
     return 0

@@ -12,7 +12,7 @@ import tyro
 from benchmarks.dives.archive import ArchiveConfig, write_archive
 from benchmarks.dives.broadcast import BroadcastConfig, write_broadcasts
 from encoders.clips import read_clips
-from training.annotations.dive_numbers import DIVE_CLASSES
+from training.annotations.labels.dive_numbers import DIVE_CLASSES
 
 _EXAMPLES = """Render an archive of dives: real video files with known classes.
 

@@ -22,7 +22,7 @@ from benchmarks.dives.streams import clip_index
 from benchmarks.dives.video import find_format, write_video
 from cluster.storage import write_atomic
 from encoders.clips import Clip, write_clips
-from training.annotations.dive_numbers import DIVE_CLASSES, parse_dive_number
+from training.annotations.labels.dive_numbers import DIVE_CLASSES, parse_dive_number
 
 ARCHIVE_SPLITS = ("train", "val", "test")
 CONFIG = "archive.json"

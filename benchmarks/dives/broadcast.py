@@ -18,7 +18,7 @@ from benchmarks.dives.scene import SceneIndices, draw_scene
 from benchmarks.dives.streams import open_stream
 from benchmarks.dives.video import find_format, write_video
 from encoders.clips import Clip, write_clips
-from training.annotations.dive_numbers import parse_dive_number
+from training.annotations.labels.dive_numbers import parse_dive_number
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

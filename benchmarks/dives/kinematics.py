@@ -22,7 +22,7 @@ from benchmarks.dives.body import (
     rotation_z,
 )
 from benchmarks.dives.execution import POSE_SLOTS, Execution, flight_path
-from training.annotations.dive_numbers import DiveNumber
+from training.annotations.labels.dive_numbers import DiveNumber
 
 _CAREFUL_POSES = ("reach", "head_first", "feet_first", "straight")
 _MIN_RELATIVE_INERTIA = 0.08

@@ -15,7 +15,7 @@ from benchmarks.dives.kinematics import DiveMotion, perform
 from benchmarks.dives.render import render_frames
 from benchmarks.dives.scene import Scene, SceneIndices, draw_scene
 from benchmarks.dives.streams import open_stream
-from training.annotations.dive_numbers import parse_dive_number
+from training.annotations.labels.dive_numbers import parse_dive_number
 
 _DIRECTIONS = (
     "chest_axis",

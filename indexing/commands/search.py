@@ -126,9 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         filters = parse_filters(config.filter)
         result = client.search(clip=config.clip, edit=config.edit, filters=filters, **how)
     if config.sheet is not None:
-        from indexing.search.film_strip import (
-            draw_sheet,  # decodes and draws; only when it is asked for
-        )
+        from indexing.search.film_strip import draw_sheet
 
         draw_sheet(result, config.sheet)
     if config.json:

@@ -16,12 +16,7 @@ from urllib.parse import urlsplit
 import pyarrow.fs as pafs
 import requests
 
-from indexing.sources.uris import (
-    HTTP_SCHEMES,
-    OBJECT_SCHEMES,
-    public_uri,
-    without_secrets,
-)
+from indexing.sources.uris import HTTP_SCHEMES, OBJECT_SCHEMES, public_uri, without_secrets
 
 _CHUNK_BYTES = 4 << 20
 _TIMEOUT_S = (10.0, 60.0)

@@ -7,8 +7,8 @@ from PIL import Image
 
 from benchmarks.ask import AskConfig, choose_questions, stack_pictures
 from encoders.clips import Clip
-from training.annotations.dive_numbers import parse_dive_number
-from training.annotations.triplet_table import Triplet
+from training.annotations.labels.dive_numbers import parse_dive_number
+from training.annotations.triplets.table import Triplet
 
 LABELS = ("103b", "105b", "5152b", "5154b", "405c")
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.count_study import CONDITIONS, READERS, compare, main, recipe
-from training.annotations.triplet_table import Triplet
+from training.annotations.triplets.table import Triplet
 from training.recipes import demo_fusion
 
 LABELS = [f"{n}{letter}" for n in range(101, 108) for letter in "bc"]

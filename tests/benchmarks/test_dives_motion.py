@@ -7,7 +7,7 @@ from benchmarks.dives.body import capsule_index
 from benchmarks.dives.execution import draw_execution
 from benchmarks.dives.kinematics import DiveMotion, perform
 from benchmarks.dives.streams import open_stream
-from training.annotations.dive_numbers import DIVE_CLASSES, parse_dive_number
+from training.annotations.labels.dive_numbers import DIVE_CLASSES, parse_dive_number
 
 TOLERANCE_RAD = 0.75  # lean, errors of the performance, and what is left of the pose at entry
 

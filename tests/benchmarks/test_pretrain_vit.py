@@ -15,7 +15,7 @@ from benchmarks.posed_frames import PosedFrames
 from encoders.video_encoder.aim import AIM_PRESETS
 from encoders.video_encoder.config import PoseImageConfig
 from training.recipes import RECIPES
-from training.stage1 import build_encoder
+from training.stage1.task import build_encoder
 
 SMALL = replace(
     AIM_PRESETS["aim_small"], image_size=16, patch_size=8, width=16, depth=2, num_heads=2, num_frames=3

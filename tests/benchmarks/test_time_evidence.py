@@ -19,9 +19,9 @@ from benchmarks.time_evidence import (
     with_temporal,
 )
 from encoders.clips import Clip
-from training.annotations.dive_numbers import parse_dive_number
+from training.annotations.labels.dive_numbers import parse_dive_number
 from training.recipes import demo_actions
-from training.run_folder import open_run
+from training.trainer.run_folder import open_run
 
 LABELS = ("103b", "105b", "107b", "5152b", "5154b", "5156b")
 

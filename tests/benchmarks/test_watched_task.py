@@ -9,7 +9,7 @@ from torch import nn
 
 from benchmarks.watched_task import WatchedTask
 from training.configs import LoopConfig
-from training.loop import World, fit
+from training.trainer.loop import World, fit
 
 
 class SlowModule(nn.Module):

@@ -10,13 +10,13 @@ from encoders.clips import Clip
 from encoders.query_encoder.config import FusionConfig
 from encoders.query_encoder.fusion import build_fusion
 from encoders.video_encoder.config import AimConfig
-from training.annotations.triplet_table import Triplet
-from training.checkpoint import read_metrics
+from training.annotations.triplets.table import Triplet
 from training.configs import LoopConfig, Stage1Config, Stage2Config
-from training.loop import World, fit
-from training.stage1 import Stage1Task, build_classifier
-from training.stage2 import QueryComposer, Stage2Task
-from training.texts import TextTable
+from training.stage1.task import Stage1Task, build_classifier
+from training.stage2.task import QueryComposer, Stage2Task
+from training.stage2.text_table import TextTable
+from training.trainer.checkpoint import read_metrics
+from training.trainer.loop import World, fit
 
 LOOP = LoopConfig(
     num_epochs=6, batch_size=8, learning_rate=3e-3, weight_decay=0.0, precision="bf16"

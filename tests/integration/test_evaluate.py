@@ -15,12 +15,12 @@ from encoders.bundle.folder import save_bundle
 from encoders.clips import Clip, write_clips
 from encoders.video_encoder.config import FrameTemporalConfig
 from encoders.video_encoder.registry import build_video_encoder
-from training.annotations.triplet_table import write_triplets
-from training.annotations.triplets import TripletConfig, build_triplets
+from training.annotations.triplets.build import TripletConfig, build_triplets
+from training.annotations.triplets.table import write_triplets
+from training.commands.evaluate import main
 from training.configs import LaunchSettings
-from training.evaluate import main
 from training.recipes import demo_fusion_tiny
-from training.train_stage2 import Stage2Inputs, train_stage2
+from training.stage2.train import Stage2Inputs, train_stage2
 
 WIDTH = 32
 VALUES = {

@@ -48,6 +48,6 @@ def test_the_plain_parts_import_without_heavy_packages() -> None:
     code = (
         "import sys\n"
         "for name in ('ray', 'av', 'tyro', 'nvidia', 'pymilvus'): sys.modules[name] = None\n"
-        "import training.train_stage1, training.train_stage2, training.recipes, training.vectors\n"
+        "import training.stage1.train, training.stage2.train, training.recipes, training.vectors.compute\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=300)

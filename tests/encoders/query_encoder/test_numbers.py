@@ -5,8 +5,8 @@ from fractions import Fraction
 import pytest
 
 from encoders.query_encoder.numbers import count_codes, normalize_as_released, normalize_text
-from training.annotations.edit_text import absolute_phrases, relative_phrases
-from training.annotations.label_pairs import AttributeChange
+from training.annotations.labels.pairs import AttributeChange
+from training.annotations.triplets.templates import absolute_phrases, relative_phrases
 
 ABSOLUTE, MORE, LESS = 0, 1, 2
 TWISTS, SOMERSAULTS, TURNS, OTHERS = range(4)

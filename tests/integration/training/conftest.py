@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from encoders.clips import Clip, write_clips
-from training.annotations.triplet_table import Triplet, write_triplets
+from training.annotations.triplets.table import Triplet, write_triplets
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 220, 30), "blue": (30, 30, 220)}
 CLASSES = (("red", "green"), ("green", "red"), ("blue", "green"))

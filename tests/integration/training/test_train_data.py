@@ -22,10 +22,10 @@ from encoders.metrics import mean_average_precision_at_k
 from encoders.query_encoder.text_encoder import open_text_encoder
 from encoders.video_encoder.aim import AimEncoder
 from encoders.video_encoder.config import AimConfig
-from training.annotations.triplet_table import read_triplets
-from training.evaluate_rows import read_stage2_config
+from training.annotations.triplets.table import read_triplets
+from training.evaluation.rows import read_stage2_config
 from training.run import main
-from training.train_stage2 import load_composer
+from training.stage2.train import load_composer
 
 SIZE = LearnableSize(num_clips=600, num_triplets=400, num_actions=6, vector_dim=48)
 FAST = [

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from training.vectors import VectorsConfig, compute_vectors
+from training.vectors.compute import VectorsConfig, compute_vectors
 
 pytestmark = pytest.mark.timeout(1200)
 ROOT = Path(__file__).resolve().parents[3]

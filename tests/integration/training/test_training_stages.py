@@ -14,15 +14,15 @@ from encoders.clips import read_clips, write_clips
 from encoders.decoding.decode import decode_clips
 from encoders.media.frame_index import Span
 from encoders.video_encoder.config import AimConfig
-from training import frame_vectors
 from training.configs import AugmentConfig, LaunchSettings, LoopConfig, Stage1Config
-from training.evaluate_problem import read_unit_vectors
 from training.recipes import RECIPES
-from training.session import connected
-from training.stage1 import Stage1Factory
-from training.train_stage1 import Stage1Inputs, train_stage1
-from training.train_stage2 import Stage2Inputs, train_stage2
-from training.vectors import VectorsConfig, compute_vectors
+from training.stage1 import frame_vectors
+from training.stage1.task import Stage1Factory
+from training.stage1.train import Stage1Inputs, train_stage1
+from training.stage2.train import Stage2Inputs, train_stage2
+from training.trainer.session import connected
+from training.vectors.compute import VectorsConfig, compute_vectors
+from training.vectors.tables import read_unit_vectors
 
 QUIET = LaunchSettings(show_progress=False)
 TINY_AIM = AimConfig(num_frames=4, image_size=32, patch_size=16, width=32, depth=1, num_heads=2)

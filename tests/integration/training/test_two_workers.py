@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from benchmarks.fidelity_two_workers import BothSides, TwoWorkerSize, measure_two_workers
-from training.loop import World, step_order
+from training.trainer.loop import World, step_order
 
 
 @pytest.mark.parametrize("mask_same_label", [False, True])

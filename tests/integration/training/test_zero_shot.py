@@ -12,8 +12,8 @@ from encoders.bundle.folder import save_bundle
 from encoders.clips import read_clips
 from encoders.video_encoder.aim import AimEncoder
 from encoders.video_encoder.config import AimConfig
-from training.annotations.triplet_table import read_triplets
-from training.zero_shot import ZeroShotConfig, main, measure_zero_shot
+from training.annotations.triplets.table import read_triplets
+from training.evaluation.zero_shot import ZeroShotConfig, main, measure_zero_shot
 
 
 @pytest.fixture

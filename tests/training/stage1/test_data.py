@@ -1,0 +1,174 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from encoders.clips import Clip
+from encoders.decoding.isolated import IsolatedDecoder
+from encoders.video_encoder.config import FrameTemporalConfig
+from training.configs import AugmentConfig
+from training.stage1.data import (
+    DecodedSource,
+    ExampleSettings,
+    KeptSource,
+    augment_frames,
+    balanced_order,
+    example_rng,
+    load_ahead,
+)
+from training.stage1.frame_vectors import FrameVectors, VectorSource
+
+NUM_CLIPS, NUM_POSITIONS, NUM_FRAMES = 6, 12, 4
+
+
+def settings(**augment) -> ExampleSettings:
+    return ExampleSettings(
+        num_frames=NUM_FRAMES, image_size=8, augment=AugmentConfig(**augment), seed=3
+    )
+
+
+@pytest.fixture
+def source() -> KeptSource:
+    """The vector of a position says which clip and position it is; a mirrored one is negative."""
+    clips = [Clip(clip_id=f"c{n}", video_uri="v") for n in range(NUM_CLIPS)]
+    numbers = torch.arange(NUM_CLIPS * NUM_POSITIONS).reshape(NUM_CLIPS, NUM_POSITIONS, 1).float()
+    vectors = FrameVectors(
+        clip_ids=tuple(clip.clip_id for clip in clips),
+        plain_NMF=numbers,
+        flipped_NMF=-numbers - 1000,
+        dead=(),
+    )
+    return KeptSource(clips, vectors, settings())
+
+
+def test_validation_reads_the_middle_of_every_interval(source) -> None:
+    rows = source.load(np.array([2, 0]), None)["frame_vectors"][:, :, 0]
+    assert rows.tolist() == [[25.0, 28.0, 31.0, 34.0], [1.0, 4.0, 7.0, 10.0]]
+
+
+def test_training_reads_one_position_of_every_interval_plain_or_mirrored(source) -> None:
+    seen = set()
+    for epoch in range(40):
+        row = source.load(np.array([1]), epoch)["frame_vectors"][0, :, 0]
+        is_mirrored = bool(row[0] < 0)
+        positions = (-row - 1000 if is_mirrored else row) - NUM_POSITIONS
+        assert (positions // 3).tolist() == [0, 1, 2, 3]
+        seen.add((is_mirrored, tuple(positions.tolist())))
+    assert {mirrored for mirrored, _positions in seen} == {True, False}
+    assert len(seen) > 20
+
+
+def test_an_example_depends_on_its_clip_and_epoch_alone(source) -> None:
+    together = source.load(np.array([4, 5, 1]), 7)["frame_vectors"]
+    alone = source.load(np.array([5]), 7)["frame_vectors"]
+    assert torch.equal(together[1], alone[0])
+    first = example_rng(0, 1, "a").random()
+    assert first == example_rng(0, 1, "a").random()
+    assert len({first, example_rng(0, 1, "b").random(), example_rng(0, 2, "a").random()}) == 3
+
+
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_loading_ahead_keeps_the_order(source, num_threads) -> None:
+    steps = [np.array([n, (n + 1) % NUM_CLIPS]) for n in range(NUM_CLIPS)]
+    batches = list(load_ahead(source, steps, epoch=2, num_threads=num_threads))
+    for step, batch in zip(steps, batches, strict=True):
+        assert torch.equal(batch["frame_vectors"], source.load(step, 2)["frame_vectors"])
+
+
+CRASHING = """
+import os
+import numpy as np
+from encoders.decoding.decode import DecodedSpan
+
+def decode(request):
+    if request.video == "crash": os.abort()
+    value = len(request.sampling.resize) if request.video == "resize" else int(request.video)
+    frames = np.full((request.sampling.num_frames, 8, 8, 3), value, np.uint8)
+    yield DecodedSpan(number=0, frames_THWC=frames, frame_indices_T=np.arange(4), error=None,
+                      backend_used="pyav", fallback_reason=None, num_frames_decoded=4)
+"""
+
+
+def test_a_codec_that_crashes_costs_its_clip(tmp_path, monkeypatch) -> None:
+    (tmp_path / "crashing.py").write_text(CRASHING)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    videos = ("7", "crash", "9", "crash", "resize")
+    clips = [Clip(clip_id=f"c{video}", video_uri=video) for video in videos]
+    source = DecodedSource(
+        clips,
+        replace(settings(), resize="swscale_area"),
+        backend="pyav",
+        device="cpu",
+        new_decoder=lambda _device: IsolatedDecoder(
+            deadline_s=30, decode_function="crashing:decode"
+        ),
+    )
+    (batch,) = load_ahead(source, [np.arange(5)], epoch=None, num_threads=2)
+    assert batch["weights"].tolist() == [1.0, 0.0, 1.0, 0.0, 1.0]
+    assert batch["frames"][:, 0, 0, 0, 0].tolist() == [7, 0, 9, 0, len("swscale_area")]
+    assert source.decode_report().dead == {"ccrash": "decoder_crashed"}
+    source.require_one_clip()
+
+
+def test_a_folder_of_which_no_clip_can_be_read_ends_the_run(tmp_path) -> None:
+    clips = [Clip(clip_id=n, video_uri=str(tmp_path / f"{n}.mp4")) for n in ("b", "a")]
+    source = DecodedSource(clips, settings(), backend="pyav", device="cpu")
+    source.require_one_clip()  # nothing was tried yet
+    (batch,) = load_ahead(source, [np.arange(2)], epoch=0, num_threads=1)
+    assert batch["weights"].tolist() == [0.0, 0.0]
+    with pytest.raises(ValueError, match=r"none of 2 clips can be decoded; a: .*a\.mp4"):
+        source.require_one_clip()
+
+
+def test_kept_vectors_of_another_resize_are_not_reused(tmp_path) -> None:
+    (tmp_path / "weights").write_bytes(b"the same")
+    config = FrameTemporalConfig(num_frames=4, embedding_dim=8, depth=1)
+    plain = VectorSource(config=config, weights_path=str(tmp_path / "weights"), num_positions=12)
+    keys = {one.key for one in (plain, replace(plain, resize="swscale_area"), replace(plain))}
+    assert len(keys) == 2
+
+
+def test_an_error_while_loading_comes_out(source) -> None:
+    steps = [np.array([0]), np.array([99]), np.array([1])]
+    with pytest.raises(IndexError):
+        list(load_ahead(source, steps, epoch=None, num_threads=2))
+
+
+def test_all_frames_of_a_clip_are_cropped_and_mirrored_alike() -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (1, 16, 16, 3)).astype(np.uint8)
+    frames = torch.from_numpy(picture.repeat(NUM_FRAMES, 0))
+    outcomes = set()
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        made = augment_frames(frames, settings(min_crop_scale=0.5), rng)
+        assert made.shape == (NUM_FRAMES, 8, 8, 3)
+        assert made.dtype == torch.uint8
+        assert all(torch.equal(frame, made[0]) for frame in made)
+        outcomes.add(made.numpy().tobytes())
+    assert len(outcomes) > 15
+
+
+def test_mirroring_is_left_and_right() -> None:
+    frames = torch.arange(8 * 8 * 3, dtype=torch.uint8).reshape(1, 8, 8, 3)
+    made = {
+        augment_frames(frames, settings(), np.random.default_rng(s)).numpy().tobytes()
+        for s in range(12)
+    }
+    assert made == {frames.numpy().tobytes(), frames.numpy()[:, :, ::-1].tobytes()}
+
+
+def test_balanced_order_gives_every_label_its_share_and_every_clip_its_turn() -> None:
+    labels = np.array([0] * 20 + [1] * 3 + [2] * 8)
+    seen = set()
+    for seed in range(30):
+        order = balanced_order(labels, np.random.default_rng(seed))
+        assert len(order) == len(labels)
+        counts = np.bincount(labels[order])
+        assert counts.max() - counts.min() <= 1
+        assert counts.sum() == 31
+        for label in (0, 1, 2):  # nobody comes twice before all of a label came once
+            times = np.bincount(order, minlength=31)[labels == label]
+            assert times.max() - times.min() <= 1
+        seen |= set(order.tolist())
+    assert seen == set(range(31))

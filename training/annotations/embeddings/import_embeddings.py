@@ -1,0 +1,229 @@
+"""Released embeddings -> vectors.parquet, from a stream of pickled dicts or a folder of `.pth` files.
+
+Nothing in a file is executed (see pickle_data). The output appears whole or not at all; memory holds
+one row group of vectors and, for a stream, some 1 KB of bookkeeping per vector of the dict being read.
+"""
+
+import mmap
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from encoders.stages.base import DeadLetter
+from training.annotations.embeddings.pickle_reader import PickleReader, PickleRefusedError
+from training.annotations.embeddings.pickled_tensors import (
+    read_tensor_file,
+    tensor_builders,
+    vector_of,
+)
+from training.vectors.tables import write_dead_letters
+
+_ROWS_PER_GROUP = 4096
+_MAX_FILE_BYTES = 1 << 28
+_SCHEMA = pa.schema(
+    [
+        pa.field("clip_id", pa.string()),
+        pa.field("embedding", pa.list_(pa.float32())),
+        pa.field("length", pa.float32()),
+    ]
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImportEmbeddingsConfig:
+    """Options of `tfcovr import-embeddings`."""
+
+    source: Path
+    """A file of pickled dicts, or a folder of .pth files."""
+    out: Path
+    """vectors.parquet: `clip_id`, the unit vector as `embedding`, and the `length` that it had."""
+    skip_bad: bool = False
+    """A vector that cannot be read goes to <out>.dead.parquet with its reason, instead of ending the run."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImportedEmbeddings:
+    """What a conversion made."""
+
+    num_vectors: int
+    num_replaced: int
+    """Names that came again; the later vector stays, as in the released reader."""
+    num_bad: int
+    width: int
+    seconds: float
+
+
+def import_embeddings(config: ImportEmbeddingsConfig) -> ImportedEmbeddings:
+    """ValueError names file and video; PickleRefusedError, whatever `skip_bad` says, a pickle that asks for more than data."""
+    started = time.perf_counter()
+    if not config.source.exists():
+        raise ValueError(f"{config.source}: no such file or folder")
+    with _open_vector_file(config.out) as writer:
+        read = _read_folder if config.source.is_dir() else _read_stream
+        bad = read(config.source, writer.add, skip_bad=config.skip_bad)
+        writer.flush()
+        if not writer.num_rows:
+            raise ValueError(f"{config.source}: it holds no vectors ({len(bad)} bad ones)")
+    write_dead_letters(config.out, bad)
+    return ImportedEmbeddings(
+        num_vectors=len(writer.row_by_name),
+        num_replaced=writer.num_rows - len(writer.row_by_name),
+        num_bad=len(bad),
+        width=writer.width,
+        seconds=time.perf_counter() - started,
+    )
+
+
+@dataclass(kw_only=True)
+class _VectorFile:
+    """Vectors D wide, a row group at a time."""
+
+    writer: pq.ParquetWriter
+    names: list[str] = field(default_factory=list)
+    vectors: list[np.ndarray] = field(default_factory=list)
+    row_by_name: dict[str, int] = field(default_factory=dict)
+    num_rows: int = 0
+    width: int = 0
+
+    def add(self, name: str, vector_D: np.ndarray) -> None:
+        if self.width and len(vector_D) != self.width:
+            raise ValueError(
+                f"the vector is {len(vector_D)} wide; those before it are {self.width} wide"
+            )
+        self.width = len(vector_D)
+        self.names.append(name)
+        self.vectors.append(vector_D)
+        self.row_by_name[name] = self.num_rows
+        self.num_rows += 1
+        if len(self.names) == _ROWS_PER_GROUP:
+            self.flush()
+
+    def flush(self) -> None:
+        if not self.names:
+            return
+        vectors_ND = np.stack(self.vectors)
+        length_N = np.linalg.norm(vectors_ND.astype(np.float64), axis=1)
+        unit_ND = (vectors_ND / length_N[:, None]).astype(np.float32)
+        offsets = np.arange(0, unit_ND.size + 1, unit_ND.shape[1], dtype=np.int32)
+        self.writer.write_table(
+            pa.table(
+                [
+                    pa.array(self.names, pa.string()),
+                    pa.ListArray.from_arrays(pa.array(offsets), pa.array(unit_ND.ravel())),
+                    pa.array(length_N.astype(np.float32)),
+                ],
+                schema=_SCHEMA,
+            )
+        )
+        self.names, self.vectors = [], []
+
+
+@contextmanager
+def _open_vector_file(out: Path) -> Iterator[_VectorFile]:
+    """Renamed to `out` when the block ends well; then without the rows whose name came again."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f".{out.name}.{uuid4().hex[:8]}.tmp")
+    try:
+        with pq.ParquetWriter(temporary, _SCHEMA) as writer:
+            vector_file = _VectorFile(writer=writer)
+            yield vector_file
+        if len(vector_file.row_by_name) < vector_file.num_rows:
+            _drop_replaced(temporary, set(vector_file.row_by_name.values()))
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(out)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _drop_replaced(path: Path, kept_rows: set[int]) -> None:
+    smaller = path.with_suffix(".kept")
+    try:
+        source = pq.ParquetFile(path)
+        with pq.ParquetWriter(smaller, _SCHEMA) as writer:
+            first = 0
+            for batch in source.iter_batches(_ROWS_PER_GROUP):
+                is_kept = [first + row in kept_rows for row in range(len(batch))]
+                writer.write_batch(batch.filter(pa.array(is_kept)))
+                first += len(batch)
+        smaller.replace(path)
+    finally:
+        smaller.unlink(missing_ok=True)
+
+
+def _read_stream(
+    path: Path, add: Callable[[str, np.ndarray], None], *, skip_bad: bool
+) -> list[DeadLetter]:
+    bad: list[DeadLetter] = []
+
+    def take(name: object, value: object) -> None:
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"{path}: a key is {name!r}; it must be a video's name")
+        try:
+            add(name, vector_of(value))
+        except ValueError as error:
+            _bad(bad, name, path, error, skip_bad=skip_bad)
+
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path}: the file is empty")
+    with path.open("rb") as file:
+        # Closed with its last view: closing it here would fail while an error still holds one.
+        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    reader = PickleReader(
+        memoryview(content), source=str(path), builders=tensor_builders(str(path))
+    )
+    while not reader.at_end:
+        value = reader.load(take)
+        if not isinstance(value, dict):
+            raise ValueError(
+                f"{path}: byte {reader.position}: a {type(value).__name__} where a dict must be"
+            )
+        content.madvise(mmap.MADV_DONTNEED)  # what is behind us need not stay in memory
+    return bad
+
+
+def _read_folder(
+    folder: Path, add: Callable[[str, np.ndarray], None], *, skip_bad: bool
+) -> list[DeadLetter]:
+    bad: list[DeadLetter] = []
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if entry.name.endswith(".pth"))
+    if not names:
+        raise ValueError(f"{folder}: it holds no .pth files")
+    for file_name in names:
+        path = folder / file_name
+        try:
+            if not path.is_file() or path.stat().st_size > _MAX_FILE_BYTES:
+                raise ValueError(f"it must be a regular file of at most {_MAX_FILE_BYTES} bytes")
+            content = path.read_bytes()
+            add(
+                file_name.removesuffix(".pth"),
+                vector_of(read_tensor_file(content, source=str(path))),
+            )
+        except PickleRefusedError:
+            raise
+        except (ValueError, OSError) as error:
+            _bad(bad, file_name.removesuffix(".pth"), path, error, skip_bad=skip_bad)
+    return bad
+
+
+def _bad(bad: list[DeadLetter], name: str, path: Path, error: Exception, *, skip_bad: bool) -> None:
+    if not skip_bad:
+        raise ValueError(f"{path}: video {name!r}: {error}") from error
+    bad.append(
+        DeadLetter(
+            clip_id=name,
+            video_uri=str(path),
+            stage="import-embeddings",
+            reason="bad_vector",
+            detail=str(error),
+        )
+    )

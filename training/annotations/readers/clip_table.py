@@ -1,0 +1,100 @@
+"""Anybody's table of clips (CSV or Parquet) -> clips, with the attributes that columns or label names give.
+
+Columns: `video_uri` (a path relative to the table, or a URI), and if wanted `clip_id`, `start_s`, `end_s`,
+`label`, `split`, and one column per attribute, named `attribute.NAME`. Without such columns the
+attributes are read out of the label, where it is a dive number or a FineGym name.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from encoders.clips import Clip, read_clips
+from encoders.files import read_table
+from training.annotations.labels.names import label_attributes
+from training.annotations.readers.rows import Problems, Row, read_csv_rows
+
+_PREFIX = "attribute."
+_OWN_COLUMNS = ("clip_id", "video_uri", "start_s", "end_s", "label", "split", "attributes")
+
+
+def read_clip_table(path: Path, problems: Problems) -> list[Clip]:
+    """The clips of a CSV, or of a Parquet file by its ending, in file order; clip ids are unique."""
+    if path.suffix == ".parquet":
+        return list(_parquet_clips(path))
+    clips: list[Clip] = []
+    line_by_id: dict[str, int] = {}
+    for row in read_csv_rows(path, ("video_uri",)):
+        with problems.of_row():
+            _check_columns(path, list(row.cells))
+            clip = _clip(row)
+            first = line_by_id.setdefault(clip.clip_id, row.line)
+            if first != row.line:
+                raise ValueError(
+                    f"{path}: line {row.line}: clip_id is {clip.clip_id!r}, as in line {first}; it must be unique"
+                )
+            clips.append(clip)
+    return clips
+
+
+def missing_videos(clips: list[Clip]) -> dict[str, list[str]]:
+    """Local video -> its clips, of the videos that are not there; URIs with a scheme are not looked up."""
+    missing: dict[str, list[str]] = {}
+    is_there: dict[str, bool] = {}
+    for clip in clips:
+        uri = clip.video_uri
+        if uri not in is_there:
+            is_there[uri] = "://" in uri or Path(uri).is_file()
+        if not is_there[uri]:
+            missing.setdefault(uri, []).append(clip.clip_id)
+    return missing
+
+
+def _clip(row: Row) -> Clip:
+    video = row.text("video_uri")
+    label = row.cells.get("label", "").strip() or None
+    attributes = {
+        name.removeprefix(_PREFIX): value.strip()
+        for name, value in row.cells.items()
+        if name.startswith(_PREFIX) and value.strip()
+    }
+    start_s = _seconds(row, "start_s") or 0.0
+    try:
+        return Clip(
+            clip_id=row.cells.get("clip_id", "").strip() or f"{Path(video).stem}-{row.line}",
+            video_uri=video if "://" in video else str(row.path.resolve().parent / video),
+            start_s=start_s,
+            end_s=_seconds(row, "end_s"),
+            label=label,
+            split=row.cells.get("split", "").strip() or None,
+            attributes=attributes or (label_attributes(label) if label else {}),
+        )
+    except ValueError as error:
+        raise ValueError(f"{row.path}: line {row.line}: {error}") from error
+
+
+def _seconds(row: Row, column: str) -> float | None:
+    if not row.cells.get(column, "").strip():
+        return None
+    return row.parsed(column, float, "a number of seconds")
+
+
+def _check_columns(path: Path, names: list[str]) -> None:
+    strangers = [n for n in names if n not in _OWN_COLUMNS[:-1] and not n.startswith(_PREFIX)]
+    if strangers:
+        raise ValueError(
+            f"{path}: line 1: column {strangers[0]!r}; allowed are {', '.join(_OWN_COLUMNS[:-1])} and {_PREFIX}NAME"
+        )
+
+
+def _parquet_clips(path: Path) -> Iterator[Clip]:
+    table = read_table(path)
+    columns = {n: table[n].to_pylist() for n in table.column_names if n.startswith(_PREFIX)}
+    for row, clip in enumerate(read_clips(path)):
+        own = {
+            n.removeprefix(_PREFIX): str(v[row]) for n, v in columns.items() if v[row] is not None
+        }
+        attributes = {**clip.attributes, **own}
+        if not attributes and clip.label:
+            attributes = label_attributes(clip.label)
+        yield replace(clip, attributes=attributes)

@@ -1,0 +1,191 @@
+"""The released TF-CoVR files: train, val and test CSV -> triplets and clips; the stage 1 CSV -> clips.
+
+Train rows hold query_video, target_video, label1, label2 and `modification`, the text of a dict
+{label2: {"modification": sentence}}; val and test rows a plain sentence and `target_videos_ids`, the text
+of a list. Both texts are parsed as literals, never evaluated. Only this module knows those names.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from encoders.clips import Clip
+from training.annotations.labels.names import label_attributes, released_labels
+from training.annotations.readers.rows import Problems, Row, parse_literal, read_csv_rows
+from training.annotations.readers.video_folder import VideoFolder
+from training.annotations.triplets.table import Triplet
+
+_TRAIN_COLUMNS = ("query_video", "target_video", "label1", "label2", "modification")
+_EVAL_COLUMNS = ("query_id", "query_video", "target_video", "modification", "target_videos_ids")
+_STAGE1_COLUMNS = ("video_file", "label")
+_MAX_TARGETS = 50_000
+_VIDEO_ENDING = ".mp4"
+
+LabelNumbers = Literal["key", "index"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TfcovrFiles:
+    """Which of the released files are there."""
+
+    train: Path | None = None
+    val: Path | None = None
+    test: Path | None = None
+    stage1: Mapping[str, Path] = field(default_factory=dict)
+    """Our split's name -> stage 1 CSV."""
+    stage1_labels: LabelNumbers = "key"
+    """Whether its labels are the released label keys or their class indices."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Label key -> name, where a source is given for it."""
+
+
+@dataclass(kw_only=True, slots=True)
+class TfcovrTables:
+    """What the files hold."""
+
+    triplets: list[Triplet] = field(default_factory=list)
+    clips: dict[str, Clip] = field(default_factory=dict)
+    in_several_splits: set[str] = field(default_factory=set)
+    """Videos that more than one file names; their clip has the split that came first."""
+
+
+def read_tfcovr(files: TfcovrFiles, videos: VideoFolder, problems: Problems) -> TfcovrTables:
+    """Stage 1 first, so that clips of val and test have the label that it gives."""
+    tables = TfcovrTables()
+    clips = _Clips(tables, videos, files.names)
+    for split, path in files.stage1.items():
+        for row in read_csv_rows(path, _STAGE1_COLUMNS):
+            with problems.of_row():
+                clips.add(row, _video_file(row), split, _stage1_label(row, files.stage1_labels))
+    if files.train is not None:
+        for row in read_csv_rows(files.train, _TRAIN_COLUMNS):
+            with problems.of_row():
+                triplet = _train_triplet(row)
+                clips.add(row, triplet.query_clip_id, "train", triplet.source_label)
+                clips.add(row, triplet.target_clip_ids[0], "train", triplet.target_label)
+                tables.triplets.append(triplet)
+    for split, path in (("val", files.val), ("test", files.test)):
+        if path is not None:
+            _read_queries(path, split, tables, clips, problems)
+    return tables
+
+
+def _read_queries(
+    path: Path, split: str, tables: TfcovrTables, clips: "_Clips", problems: Problems
+) -> None:
+    line_by_id: dict[str, int] = {}
+    for row in read_csv_rows(path, _EVAL_COLUMNS):
+        with problems.of_row():
+            triplet = _eval_triplet(row, split)
+            first = line_by_id.setdefault(triplet.query_id, row.line)
+            if first != row.line:
+                raise row.error("query_id", f"unique; it is in line {first} too")
+            for video in (triplet.query_clip_id, *triplet.target_clip_ids):
+                clips.add(row, video, split, None)
+            tables.triplets.append(triplet)
+
+
+def _train_triplet(row: Row) -> Triplet:
+    source, target = (_label(row, column) for column in ("label1", "label2"))
+    edits = row.parsed("modification", parse_literal, "the text of a dict")
+    entry = edits.get(target) if isinstance(edits, dict) else None
+    sentence = entry.get("modification") if isinstance(entry, dict) else None
+    if not isinstance(sentence, str) or not sentence.strip():
+        raise row.error("modification", f"{{{target!r}: {{'modification': a sentence}}}}")
+    query, video = row.name("query_video"), row.name("target_video")
+    if query == video:
+        raise row.error("target_video", "another video than query_video")
+    return Triplet(
+        query_id=f"train-{row.line}",
+        query_clip_id=query,
+        edit_text=" ".join(sentence.split()),
+        target_clip_ids=(video,),
+        source_label=source,
+        target_label=target,
+        split="train",
+    )
+
+
+def _eval_triplet(row: Row, split: str) -> Triplet:
+    """The row's own target is the first of its targets: the released evaluator counts on it."""
+    query, own = row.name("query_video"), row.name("target_video")
+    listed = row.parsed("target_videos_ids", parse_literal, "the text of a list")
+    allowed = f"a list of 1 to {_MAX_TARGETS} names of videos, target_video among them"
+    if not isinstance(listed, list) or not 0 < len(listed) <= _MAX_TARGETS:
+        raise row.error("target_videos_ids", allowed)
+    is_names = all(isinstance(name, str) and name and "/" not in name for name in listed)
+    if not is_names or own not in listed:
+        raise row.error("target_videos_ids", allowed)
+    if query in listed:
+        raise row.error("target_videos_ids", f"without the query video {query!r}")
+    others = [name for name in dict.fromkeys(listed) if name != own]
+    return Triplet(
+        query_id=f"{split}-{row.text('query_id')}",
+        query_clip_id=query,
+        edit_text=" ".join(row.text("modification").split()),
+        target_clip_ids=(own, *others),
+        split=split,
+    )
+
+
+def _label(row: Row, column: str) -> str:
+    label = row.text(column)
+    if label not in released_labels():
+        raise row.error(column, "one of the 306 released label keys")
+    return label
+
+
+def _stage1_label(row: Row, numbers: LabelNumbers) -> str:
+    if numbers == "key":
+        text = row.text("label")
+        if text not in released_labels():
+            raise row.error(
+                "label", "one of the 306 released label keys (or say that labels are class indices)"
+            )
+        return text
+    index = row.parsed("label", int, "a class index from 0 to 305")
+    key = next((key for key, number in released_labels().items() if number == index), None)
+    if key is None:
+        raise row.error("label", "a class index from 0 to 305")
+    return key
+
+
+def _video_file(row: Row) -> str:
+    """The name of a video of `video_file`, which may be a path and end in .mp4."""
+    parts = row.text("video_file").split("/")
+    name = parts[-1].removesuffix(_VIDEO_ENDING)
+    if ".." in parts or not name or name == "." or "\0" in name or "\\" in name:
+        raise row.error("video_file", "the path or name of a video")
+    return name
+
+
+class _Clips:
+    """Clips by video name; one video has one label, whatever file names it."""
+
+    def __init__(self, tables: TfcovrTables, videos: VideoFolder, names: Mapping[str, str]) -> None:
+        self._tables = tables
+        self._videos = videos
+        self._names = names
+        self._first: dict[str, tuple[str, str]] = {}
+
+    def add(self, row: Row, name: str, split: str, label: str | None) -> None:
+        known = self._tables.clips.get(name)
+        if known is not None and known.split != split:
+            self._tables.in_several_splits.add(name)
+        if label is not None:
+            first, where = self._first.setdefault(name, (label, f"{row.path}: line {row.line}"))
+            if first != label:
+                raise ValueError(
+                    f"{row.path}: line {row.line}: video {name!r} has label {label!r}; it has {first!r} in {where}"
+                )
+        if known is None or (known.label is None and label is not None):
+            self._tables.clips[name] = Clip(
+                clip_id=name,
+                video_uri=self._videos.uri(name, needed_by=name)
+                if known is None
+                else known.video_uri,
+                label=label,
+                split=split if known is None else known.split,
+                attributes={} if label is None else label_attributes(self._names.get(label, label)),
+            )

@@ -1,0 +1,148 @@
+"""How good composed retrieval is: `tfcovr evaluate` ranks a gallery by every row and writes metrics.json.
+
+Search is exact. Rows other than `raw` are stage 2 runs; controls that do not exist yet are trained here
+with the composed row's own recipe, budget and seed, and taken up again where a killed run left them.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
+
+from cluster.storage import write_atomic
+from encoders.clips import Clip, read_clips
+from training.annotations.labels.pairs import attributes_by_label, label_pairs
+from training.annotations.triplets.table import read_triplets
+from training.configs import LaunchSettings
+from training.evaluation.problem import pose_problem
+from training.evaluation.rankings import write_rankings
+from training.evaluation.release_protocol import release_metrics
+from training.evaluation.rows import ALL_ROWS, RowMaker, RowName
+from training.evaluation.scores import IntervalConfig, ScoredRow, finite, score_row, summarize_rows
+from training.evaluation.tables import ROW_TITLES
+from training.trainer.run_folder import BUNDLE
+from training.trainer.session import connected
+from training.vectors.compute import VectorsConfig, compute_vectors
+from training.vectors.tables import read_dead_ids, read_unit_vectors
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluateConfig:
+    """Options of `tfcovr evaluate`."""
+
+    stage2: Path
+    """Run folder of the composed row's stage 2: its bundle is measured, its config is the controls' budget."""
+    triplets: Path
+    run_dir: Path
+    """metrics.json and the controls' runs go here."""
+    clips: Path | None = None
+    """clips.parquet, which tells all clips of the split; None = only clips that triplets name are searched."""
+    vectors: Path | None = None
+    """vectors.parquet of all clips, from the same encoder; None = computed into the run folder."""
+    num_workers: int = 0
+    """Ray workers for what has to be computed and trained; 0 = in this process."""
+    split: str = "test"
+    rows: tuple[RowName, ...] = ALL_ROWS
+    intervals: IntervalConfig = field(default_factory=IntervalConfig)
+    rankings: bool = False
+    """Also write the first 50 clips of every query and row to rankings.parquet."""
+
+    def __post_init__(self) -> None:
+        if not self.rows or len(set(self.rows)) != len(self.rows):
+            raise ValueError(f"rows are {self.rows}; name each of {ALL_ROWS} at most once")
+        if self.clips is None and self.vectors is None:
+            raise ValueError("clips and vectors are both None; one is needed")
+
+
+def evaluate(config: EvaluateConfig) -> dict[str, Any]:
+    """All rows measured; what metrics.json holds."""
+    triplets = read_triplets(config.triplets)
+    clips = read_clips(config.clips) if config.clips else None
+    launch = LaunchSettings(num_workers=config.num_workers)
+    vectors_path = config.vectors or _make_vectors(config, launch)
+    problem = pose_problem(
+        triplets,
+        read_unit_vectors(vectors_path),
+        split=config.split,
+        clips=clips,
+        dead_ids=read_dead_ids(vectors_path),
+    )
+    maker = RowMaker(
+        stage2_dir=config.stage2,
+        vectors_path=vectors_path,
+        triplets_path=config.triplets,
+        rows_dir=config.run_dir / "rows",
+        launch=launch,
+    )
+    scored: list[ScoredRow] = []
+    release: list[dict[str, Any]] = []
+    with _progress() as progress:
+        bar = progress.add_task("rows", total=len(config.rows))
+        for name in config.rows:
+            progress.update(bar, description=f"row: {ROW_TITLES[name]}")
+            queries_ND = maker.queries(name, problem)
+            scored.append(score_row(name, queries_ND, problem))
+            metrics = release_metrics(problem.triplets, queries_ND, problem.vectors)
+            release.append({"name": name, **metrics})
+            progress.advance(bar)
+        progress.update(bar, description="intervals")
+        summary = summarize_rows(
+            scored, problem, config.intervals, change_by_pair=_change_by_pair(clips)
+        )
+    record = finite(
+        {
+            "protocol": "unique",
+            "split": config.split,
+            "gallery_size": len(problem.gallery_ids),
+            "num_dead_clips": problem.num_dead_clips,
+            "num_queries_left_out": problem.num_queries_left_out,
+            "intervals": asdict(config.intervals),
+            **summary,
+            "release": {
+                "protocol": "tfcovr-release",
+                "unit": "percent",
+                "note": "one gallery entry per query, duplicates kept and each a hit: where many queries share a "
+                "target, values exceed 100; compare only with numbers of that evaluator on the same rows",
+                "rows": release,
+            },
+            "sources": maker.sources,
+        }
+    )
+    if config.rankings:
+        rankings = {row.name: (row.places_NK, row.scores_NK) for row in scored}
+        write_rankings(
+            config.run_dir / "rankings.parquet", problem.triplets, problem.gallery_ids, rankings
+        )
+    write_atomic(config.run_dir / "metrics.json", json.dumps(record, indent=1, allow_nan=False))
+    return record
+
+
+def _make_vectors(config: EvaluateConfig, launch: LaunchSettings) -> Path:
+    """Vectors of all clips by the measured bundle, computed once."""
+    assert config.clips is not None
+    out = config.run_dir / "vectors.parquet"
+    plan = VectorsConfig(clips=config.clips, bundle=config.stage2 / BUNDLE, out=out, launch=launch)
+    with connected(launch, config.run_dir):
+        compute_vectors(plan)
+    return out
+
+
+def _change_by_pair(clips: Sequence[Clip] | None) -> dict[tuple[str, str], str]:
+    """(source label, target label) -> the changed attributes, such as "position + twists"."""
+    if clips is None:
+        return {}
+    attributes = attributes_by_label(clips)
+    num_names = max((len(values) for values in attributes.values()), default=0)
+    return {
+        (pair.source_label, pair.target_label): " + ".join(change.name for change in pair.changes)
+        for pair in label_pairs(attributes, max_changes=num_names)
+    }
+
+
+def _progress() -> Progress:
+    columns = (SpinnerColumn(), *Progress.get_default_columns(), TimeElapsedColumn())
+    return Progress(*columns, console=Console(stderr=True))

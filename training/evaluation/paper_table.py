@@ -1,0 +1,142 @@
+"""How do our figures stand beside the paper's? mAP@50 as published (arXiv 2506.05274), and ours where something was measured.
+
+`python -m training.evaluation.paper_table [metrics.json ...]` prints it; what no file holds is "not measured".
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.table import Table
+
+NOT_MEASURED = "not measured"
+_FILE_WIDTH = 120
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PublishedRow:
+    """A figure of the paper: mAP@50 on TF-CoVR's test split in percent."""
+
+    setting: Literal["zero-shot", "fine-tuned"]
+    method: str
+    map50: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OurRow:
+    """mAP@50 of one of our rows by both protocols, in percent."""
+
+    setting: Literal["zero-shot", "fine-tuned"]
+    method: str
+    unique: float
+    release: float
+
+
+PUBLISHED = (
+    PublishedRow(setting="zero-shot", method="LanguageBind", map50=5.92),
+    PublishedRow(setting="zero-shot", method="TF-CoVR-Base", map50=7.51),
+    PublishedRow(setting="fine-tuned", method="best before TF-CoVR-Base", map50=19.83),
+    PublishedRow(setting="fine-tuned", method="TF-CoVR-Base, v1", map50=25.82),
+    PublishedRow(setting="fine-tuned", method="TF-CoVR-Base, v2", map50=27.22),
+)
+# TF-CoVR has 180K triplets. Data of another size is not TF-CoVR, and stands in rows of its own.
+_TFCOVR_TRIPLETS = range(170_000, 190_001)
+# Row of an evaluation -> what the paper calls it; v2 is the newest figure of the same recipe.
+_OUR_NAMES: dict[str, tuple[Literal["zero-shot", "fine-tuned"], str]] = {
+    "composed": ("fine-tuned", "TF-CoVR-Base, v2"),
+    "raw": ("zero-shot", "AIM after stage 1, clip alone"),
+}
+
+
+def our_rows(metrics: dict[str, Any]) -> list[OurRow]:
+    """The rows of an evaluation's metrics.json; those of a zero-shot model carry its name."""
+    model = metrics.get("model")
+    release = {row["name"]: row["map@50"] for row in metrics["release"]["rows"]}
+    rows = []
+    for row in metrics["rows"]:
+        name = row["name"]
+        if model is None and name not in _OUR_NAMES:
+            continue
+        setting, method = _OUR_NAMES[name] if model is None else ("zero-shot", f"{model}, {name}")
+        if model is None and not _is_tfcovr(metrics):
+            method = f"{method.split(',')[0]}, on other data"
+        rows.append(
+            OurRow(
+                setting=setting,
+                method=method,
+                unique=100 * row["map@50"],
+                release=release[name],
+            )
+        )
+    return rows
+
+
+def _is_tfcovr(metrics: dict[str, Any]) -> bool:
+    counts = metrics.get("summary", {}).get("num_triplets", {})
+    return sum(counts.values()) in _TFCOVR_TRIPLETS
+
+
+def paper_table(ours: Sequence[OurRow], *, data: str) -> Table:
+    """`data` says what ours was measured on: only TF-CoVR's own test split makes the columns comparable."""
+    table = Table(title=f"mAP@50 in percent; published: TF-CoVR's test split; ours: {data}")
+    for column in ("setting", "method"):
+        table.add_column(column)
+    for column in ("published", "ours, unique", "ours, tfcovr-release"):
+        table.add_column(column, justify="right", no_wrap=True)
+    ours_by_name = {(row.setting, row.method): row for row in ours}
+    for setting in ("zero-shot", "fine-tuned"):
+        published = [row for row in PUBLISHED if row.setting == setting]
+        for row in published:
+            found = ours_by_name.pop((setting, row.method), None)
+            table.add_row(setting, row.method, f"{row.map50:.2f}", *_cells(found))
+        for row in [row for row in ours_by_name.values() if row.setting == setting]:
+            table.add_row(setting, row.method, "", *_cells(row))
+    return table
+
+
+def _cells(row: OurRow | None) -> tuple[str, str]:
+    if row is None:
+        return NOT_MEASURED, NOT_MEASURED
+    return f"{row.unique:.2f}", f"{row.release:.2f}"
+
+
+def describe_data(metrics: dict[str, Any]) -> str:
+    """Where and how much, in a few words."""
+    size = f"{metrics['num_queries']} queries, {metrics['gallery_size']} clips"
+    return f"{metrics.get('data', 'this data')}, {metrics['split']} ({size})"
+
+
+def wide_console() -> Console:
+    """Standard output; wide enough for the table where it is no terminal."""
+    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else _FILE_WIDTH)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.evaluation.paper_table",
+        description=__doc__,
+        epilog="example: python -m training.evaluation.paper_table runs/paper/metrics.json",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "metrics",
+        type=Path,
+        nargs="*",
+        help="metrics.json of `tfcovr evaluate`; none = the paper's rows alone",
+    )
+    paths = parser.parse_args(argv).metrics
+    records = [json.loads(path.read_text()) for path in paths]
+    data = "; ".join(sorted({describe_data(record) for record in records})) or NOT_MEASURED
+    rows = [row for record in records for row in our_rows(record)]
+    wide_console().print(paper_table(rows, data=data))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,162 @@
+"""How far does a model come that was never trained for this? Zero-shot rows of the paper's study: clip, text, and their mean.
+
+A model is any CLIP-like one of Hugging Face, a clip being the mean of its frames, or the bundle of stage 1, which knows no
+text and so gives the clip row alone.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from cluster.progress import progress_bar
+from encoders.bundle.card import CARD_NAME
+from encoders.clips import Clip, read_clips
+from encoders.media.sampling import SamplingConfig
+from training.annotations.triplets.table import read_triplets
+from training.configs import LaunchSettings
+from training.evaluation.clip_baseline import ClipLike, FrameAverageStage, image_size_of
+from training.evaluation.evaluate_run import METRICS_FILE, measure_rows, write_metrics
+from training.evaluation.paper_table import describe_data, our_rows, paper_table, wide_console
+from training.evaluation.problem import RetrievalProblem, pose_problem
+from training.evaluation.tables import rows_table
+from training.trainer.session import choose_device, connected
+from training.vectors.compute import VectorsConfig, compute_vectors
+from training.vectors.stage_runner import FlowPlan, run_flow
+from training.vectors.tables import read_dead_ids, read_unit_vectors
+
+_EXAMPLES = """Measure a model that was never trained for the task.
+
+examples:
+  python -m training.evaluation.zero_shot --model openai/clip-vit-base-patch16 --clips clips.parquet --triplets triplets.parquet --run-dir runs/clip
+  python -m training.evaluation.zero_shot --model runs/stage1/bundle --clips clips.parquet --triplets triplets.parquet --run-dir runs/aim
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ZeroShotConfig:
+    """Options of `python -m training.evaluation.zero_shot`."""
+
+    model: str
+    """Name or folder of a CLIP-like model, or a bundle of stage 1."""
+    clips: Path
+    """clips.parquet."""
+    triplets: Path
+    run_dir: Path
+    """metrics.json, and the vectors of a bundle, go here."""
+    split: str = "test"
+    num_frames: int = 12
+    """Frames per clip that are averaged; a bundle takes its own."""
+    num_workers: int = 0
+    """Ray workers; 0 = in this process."""
+
+
+def measure_zero_shot(config: ZeroShotConfig) -> dict[str, Any]:
+    """Rows `video_only`, and for a CLIP-like model `text_only` and `mean`; DIR/metrics.json holds what is returned."""
+    clips = [clip for clip in read_clips(config.clips) if clip.split == config.split]
+    if not clips:
+        raise ValueError(f"{config.clips}: no clip has the split {config.split!r}")
+    is_bundle = (Path(config.model) / CARD_NAME).exists()
+    vectors, dead = _bundle_vectors(config, clips) if is_bundle else _average_frames(config, clips)
+    problem = pose_problem(
+        read_triplets(config.triplets), vectors, split=config.split, clips=clips, dead_ids=dead
+    )
+    if is_bundle:
+        queries = {"video_only": problem.clips_ND}
+    else:
+        queries = zero_shot_queries(problem, ClipLike(config.model))
+    record = measure_rows(queries, problem, split=config.split)
+    record |= {"model": config.model, "data": str(config.triplets), "dead_clips": dead}
+    write_metrics(config.run_dir / METRICS_FILE, record)
+    return record
+
+
+def zero_shot_queries(problem: RetrievalProblem, model: ClipLike) -> dict[str, np.ndarray]:
+    """The clip's vector, the text's, and the unit mean of both; every text is encoded once."""
+    texts = sorted({triplet.edit_text for triplet in problem.triplets})
+    row_by_text = {text: row for row, text in enumerate(texts)}
+    rows_N = [row_by_text[triplet.edit_text] for triplet in problem.triplets]
+    texts_ND = model.embed_texts(texts)[rows_N]
+    sum_ND = problem.clips_ND + texts_ND
+    length_N1 = np.linalg.norm(sum_ND, axis=1, keepdims=True).clip(min=1e-12)
+    return {"video_only": problem.clips_ND, "text_only": texts_ND, "mean": sum_ND / length_N1}
+
+
+def _average_frames(
+    config: ZeroShotConfig, clips: Sequence[Clip]
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """clip id -> unit vector, and clip id -> reason of those that cannot be decoded."""
+    launch = LaunchSettings(num_workers=config.num_workers)
+    device = choose_device(launch)
+    sampling = SamplingConfig(num_frames=config.num_frames, frame_size=image_size_of(config.model))
+    plan = FlowPlan(
+        decode_arguments={"sampling": sampling},
+        stage=FrameAverageStage,
+        stage_arguments={
+            "model": config.model,
+            "num_frames": config.num_frames,
+            "device": device,
+        },
+        num_workers=config.num_workers,
+        use_gpu=device != "cpu",
+    )
+    vectors: dict[str, np.ndarray] = {}
+    dead: dict[str, str] = {}
+    with (
+        connected(launch, config.run_dir),
+        progress_bar("clip vectors", len(clips), shown=sys.stderr.isatty()) as update,
+    ):
+        for done, row in enumerate(run_flow(clips, plan), 1):
+            if row["dead_reason"]:
+                dead[str(row["clip_id"])] = str(row["dead_reason"])
+            else:
+                vectors[str(row["clip_id"])] = np.frombuffer(row["vector"], np.float32)
+            update(done, "")
+    return vectors, dead
+
+
+def _bundle_vectors(
+    config: ZeroShotConfig, clips: Sequence[Clip]
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    launch = LaunchSettings(num_workers=config.num_workers)
+    out = config.run_dir / "vectors.parquet"
+    plan = VectorsConfig(
+        clips=config.clips,
+        bundle=Path(config.model),
+        out=out,
+        device=choose_device(launch),
+        launch=launch,
+    )
+    with connected(launch, config.run_dir):
+        compute_vectors(plan, clips)
+    return read_unit_vectors(out), dict.fromkeys(read_dead_ids(out), "see vectors.dead.parquet")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line."""
+    import tyro
+
+    config = tyro.cli(
+        ZeroShotConfig,
+        args=argv,
+        prog="python -m training.evaluation.zero_shot",
+        description=_EXAMPLES,
+    )
+    metrics = measure_zero_shot(config)
+    console: Console = wide_console()
+    title = f"{metrics['model']}, {metrics['split']} split, zero-shot, protocol unique, percent"
+    console.print(rows_table(metrics, title=title, width=console.width))
+    console.print(paper_table(our_rows(metrics), data=describe_data(metrics)))
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        raise SystemExit(main())
+    except (ValueError, OSError, ImportError) as error:
+        sys.stderr.write(f"error: {error}\n")
+        raise SystemExit(2) from error

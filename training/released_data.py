@@ -1,0 +1,211 @@
+"""What is in a folder of released data? Its triplets and clip vectors, brought once into the two tables that stage 2 reads.
+
+A folder holds train, val and test CSV and embeddings (one pickle stream, or a folder of `.pth` files) in the released formats;
+`triplets.parquet` may stand for the former and `vectors.parquet` for the latter. A clip that triplets name and that has no vector is an error, or with `skips_missing` a line of
+`vectors.dead.parquet`; never silence.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster.storage import write_atomic
+from encoders.files import read_table
+from encoders.stages.base import DeadLetter
+from training.annotations.embeddings.import_embeddings import (
+    ImportEmbeddingsConfig,
+    import_embeddings,
+)
+from training.annotations.readers.rows import Problems
+from training.annotations.readers.tfcovr import TfcovrFiles, read_tfcovr
+from training.annotations.readers.video_folder import VideoFolder
+from training.annotations.triplets.table import Triplet, read_triplets, write_triplets
+from training.configs import LaunchSettings, Stage2Config
+from training.evaluation.evaluate_run import METRICS_FILE, evaluate_run
+from training.evaluation.paper_table import describe_data, our_rows, paper_table, wide_console
+from training.evaluation.tables import rows_table
+from training.stage2.train import Stage2Inputs, train_stage2
+from training.trainer.run_folder import hash_file
+from training.vectors.tables import write_dead_letters
+
+TRIPLETS = "triplets.parquet"
+VECTORS = "vectors.parquet"
+SUMMARY = "data.json"
+SOURCES = "sources.json"
+_SPLITS = ("train", "val", "test")
+_STREAM_ENDINGS = (".pkl", ".pickle")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataFiles:
+    """The two tables, and what they hold."""
+
+    triplets_path: Path
+    vectors_path: Path
+    summary: dict[str, object]
+
+
+def prepare_data(data_dir: Path, out_dir: Path, *, skips_missing: bool = False) -> DataFiles:
+    """Convert what is not converted yet. ValueError names what a folder lacks, or the clips without a vector."""
+    if not data_dir.is_dir():
+        raise ValueError(f"{data_dir} is no folder; it must hold annotations and embeddings")
+    vectors_path, triplets_path = out_dir / VECTORS, out_dir / TRIPLETS
+    triplets, vector_ids = _convert(data_dir, out_dir)
+    named = {clip_id for t in triplets for clip_id in (t.query_clip_id, *t.target_clip_ids)}
+    missing = sorted(named - vector_ids)
+    if missing and not skips_missing:
+        raise ValueError(
+            f"{data_dir}: {len(missing)} of {len(named)} clips that triplets name have no embedding, first: "
+            f"{missing[:3]}; --skip-missing leaves their triplets out and lists them"
+        )
+    write_dead_letters(vectors_path, [_without_embedding(clip_id, data_dir) for clip_id in missing])
+    summary: dict[str, object] = {
+        "data": str(data_dir),
+        "num_vectors": len(vector_ids),
+        "num_clips_named": len(named),
+        "num_clips_without_vector": len(missing),
+        "num_triplets": {
+            split or "none": sum(t.split == split for t in triplets)
+            for split in sorted({t.split for t in triplets}, key=str)
+        },
+    }
+    write_atomic(out_dir / SUMMARY, json.dumps(summary, indent=1))
+    return DataFiles(triplets_path=triplets_path, vectors_path=vectors_path, summary=summary)
+
+
+def _convert(data_dir: Path, out_dir: Path) -> tuple[list[Triplet], set[str]]:
+    """Files that did not change since are not read again."""
+    out_dir.mkdir(parents=True, exist_ok=True)
+    sources = _find_sources(data_dir)
+    described = {name: _fingerprint(path) for name, path in sources.items()}
+    marker = out_dir / SOURCES
+    if not (marker.exists() and json.loads(marker.read_text()) == described):
+        marker.unlink(missing_ok=True)
+        if "triplets" in sources:
+            shutil.copyfile(sources["triplets"], out_dir / TRIPLETS)
+        else:
+            write_triplets(out_dir / TRIPLETS, _read_annotations(sources, data_dir))
+        if sources["embeddings"].name == VECTORS:
+            shutil.copyfile(sources["embeddings"], out_dir / VECTORS)
+        else:
+            import_embeddings(
+                ImportEmbeddingsConfig(source=sources["embeddings"], out=out_dir / VECTORS)
+            )
+        write_atomic(marker, json.dumps(described, indent=1))
+    return read_triplets(out_dir / TRIPLETS), _ids_of(out_dir / VECTORS)
+
+
+def _read_annotations(sources: Mapping[str, Path], data_dir: Path) -> list[Triplet]:
+    files = TfcovrFiles(train=sources["train"], val=sources["val"], test=sources["test"])
+    # The videos are not asked for: their vectors are.
+    videos = VideoFolder(data_dir, must_exist=False)
+    return read_tfcovr(files, videos, Problems()).triplets
+
+
+def _find_sources(data_dir: Path) -> dict[str, Path]:
+    """`train`, `val`, `test` (or `triplets`) and `embeddings`; ValueError says what is missing or there twice."""
+    found: dict[str, Path] = {}
+    if (data_dir / TRIPLETS).exists():
+        found["triplets"] = data_dir / TRIPLETS
+    else:
+        tables = [path for path in sorted(data_dir.glob("*.csv")) if _has_queries(path)]
+        for split in _SPLITS:
+            of_split = [path for path in tables if split in path.stem.lower()]
+            found[split] = _only(of_split, f"CSV of the {split} split ({split}.csv)", data_dir)
+    if (data_dir / VECTORS).exists():
+        found["embeddings"] = data_dir / VECTORS
+        return found
+    streams = [p for p in sorted(data_dir.iterdir()) if p.suffix in _STREAM_ENDINGS]
+    folders = {p.parent for p in data_dir.glob("*/*.pth")} | {
+        p.parent for p in data_dir.glob("*.pth")
+    }
+    what = f"embeddings (a file ending in {' or '.join(_STREAM_ENDINGS)}, a folder of .pth files, or {VECTORS})"
+    found["embeddings"] = _only([*streams, *sorted(folders)], what, data_dir)
+    return found
+
+
+def _only(paths: Sequence[Path], what: str, data_dir: Path) -> Path:
+    if len(paths) != 1:
+        names = [path.name for path in paths]
+        raise ValueError(f"{data_dir}: it must hold one {what}; found {names or 'none'}")
+    return paths[0]
+
+
+def _has_queries(path: Path) -> bool:
+    """Whether it is a table of triplets and not one of stage 1."""
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        return "query_video" in file.readline()
+
+
+def _fingerprint(path: Path) -> list[object]:
+    """Of a file its size and time; of a folder the same over its files."""
+    files = sorted(path.glob("*.pth")) if path.is_dir() else [path]
+    stats = [file.stat() for file in files]
+    return [
+        str(path.absolute()),
+        len(files),
+        sum(stat.st_size for stat in stats),
+        max(stat.st_mtime_ns for stat in stats),
+    ]
+
+
+def _ids_of(path: Path) -> set[str]:
+    return set(read_table(path, ["clip_id"])["clip_id"].to_pylist())
+
+
+def _without_embedding(clip_id: str, data_dir: Path) -> DeadLetter:
+    return DeadLetter(
+        clip_id=clip_id,
+        video_uri=str(data_dir),
+        stage="embeddings",
+        reason="no_embedding",
+        detail="a triplet names it",
+    )
+
+
+_DATA = "data"
+_EVALUATE = "evaluate"
+
+
+def train_on_data(  # noqa: PLR0913  # one keyword per option of the command
+    config: Stage2Config,
+    data_dir: Path,
+    run_dir: Path,
+    *,
+    init_bundle: Path | None = None,
+    skips_missing: bool = False,
+    eval_split: str = "test",
+    launch: LaunchSettings | None = None,
+) -> dict[str, Any]:
+    """Convert, train, evaluate; each step only if it is not done. Returns what result.json holds."""
+    files = prepare_data(data_dir, run_dir / _DATA, skips_missing=skips_missing)
+    inputs = Stage2Inputs(
+        triplets_path=files.triplets_path,
+        vectors_path=files.vectors_path,
+        init_bundle=init_bundle,
+    )
+    result = train_stage2(config, inputs, run_dir, launch)
+    path = run_dir / _EVALUATE / METRICS_FILE
+    made_of = {"key": result["key"], "split": eval_split, "vectors": hash_file(files.vectors_path)}
+    if not (path.exists() and json.loads(path.read_text()).get("made_of") == made_of):
+        evaluate_run(
+            config,
+            triplets_path=files.triplets_path,
+            vectors_path=files.vectors_path,
+            run_dir=run_dir,
+            split=eval_split,
+            about={"made_of": made_of, "data": str(data_dir), "summary": files.summary},
+        )
+    return result
+
+
+def print_evaluation(run_dir: Path) -> None:
+    """The rows with their intervals, and the published figures beside ours."""
+    metrics = json.loads((run_dir / _EVALUATE / METRICS_FILE).read_text())
+    console = wide_console()
+    title = f"{metrics['split']} split, protocol unique, percent"
+    console.print(rows_table(metrics, title=title, width=console.width))
+    console.print(paper_table(our_rows(metrics), data=describe_data(metrics)))

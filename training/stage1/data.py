@@ -1,0 +1,273 @@
+"""Where do the clips of a training step come from? Decoded frames, or kept frame vectors, behind one protocol.
+
+N clips, T frames, M kept positions, F length of a frame vector, H W pixels. What an example looks like in an epoch depends on
+(seed, epoch, clip id) only, not on who loads it or when.
+"""
+
+import hashlib
+import json
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from cluster.storage import write_atomic
+from encoders.clips import Clip
+from encoders.decoding.decode import DecodedClips
+from encoders.decoding.isolated import IsolatedDecoder, decoder_for
+from encoders.decoding.request import DecodeRequest
+from encoders.media.container import DecodeBackendKind
+from encoders.media.errors import DecodeError
+from encoders.media.frame_index import Span
+from encoders.media.sampling import Resize, SamplingConfig, sample_positions
+from training.configs import AugmentConfig
+from training.stage1.frame_vectors import FrameVectors
+
+_BATCHES_AHEAD = 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExampleSettings:
+    """What every source needs to make an example of a clip."""
+
+    num_frames: int
+    image_size: int
+    augment: AugmentConfig
+    seed: int
+    resize: Resize = "pillow_bicubic"
+
+
+class ClipSource(Protocol):
+    """Clips by number; `epoch` None = as in evaluation, without chance."""
+
+    @property
+    def clips(self) -> Sequence[Clip]: ...
+
+    def load(self, numbers: np.ndarray, epoch: int | None) -> dict[str, Tensor]:
+        """The encoder's input and `weights` [N]: 0 for a clip that cannot be read."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecodeReport:
+    """No fallback is silent, and no clip is lost without a word."""
+
+    backends: tuple[str, ...]
+    dead: Mapping[str, str]
+    """clip id -> reason."""
+
+
+def example_rng(seed: int, epoch: int, clip_id: str) -> np.random.Generator:
+    """The chances of one clip in one epoch."""
+    name = int.from_bytes(hashlib.sha256(clip_id.encode()).digest()[:8], "little")
+    return np.random.default_rng([seed, epoch, name])
+
+
+class KeptSource:
+    """Samples T of the M kept frame vectors of each clip, or of its mirror image."""
+
+    def __init__(
+        self, clips: Sequence[Clip], vectors: FrameVectors, settings: ExampleSettings
+    ) -> None:
+        clip_by_id = {clip.clip_id: clip for clip in clips}
+        self.clips = [clip_by_id[clip_id] for clip_id in vectors.clip_ids]
+        self._vectors, self._settings = vectors, settings
+
+    def decode_report(self) -> DecodeReport:
+        dead = {letter.clip_id: letter.reason for letter in self._vectors.dead}
+        return DecodeReport(backends=self._vectors.backends, dead=dead)
+
+    def load(self, numbers: np.ndarray, epoch: int | None) -> dict[str, Tensor]:
+        settings, vectors = self._settings, self._vectors
+        num_positions = vectors.plain_NMF.shape[1]
+        rows: list[Tensor] = []
+        for number in numbers.tolist():
+            kept_MF, rng = vectors.plain_NMF[number], None
+            if epoch is not None:
+                rng = example_rng(settings.seed, epoch, self.clips[number].clip_id)
+                if settings.augment.flip and rng.random() < 0.5:
+                    kept_MF = vectors.flipped_NMF[number]
+            positions_T = sample_positions(num_positions, settings.num_frames, rng=rng)
+            rows.append(kept_MF[torch.from_numpy(positions_T)])
+        return {"frame_vectors": torch.stack(rows).float(), "weights": torch.ones(len(rows))}
+
+
+class DecodedSource:
+    """Decodes T frames of each clip, jittered, cropped and mirrored in training.
+
+    In killable children, one per thread that loads: a codec that crashes or hangs costs its clip, not the run.
+    """
+
+    def __init__(
+        self,
+        clips: Sequence[Clip],
+        settings: ExampleSettings,
+        *,
+        backend: DecodeBackendKind,
+        device: str,
+        new_decoder: Callable[[str], IsolatedDecoder] = decoder_for,
+    ) -> None:
+        self.clips = list(clips)
+        self._new_decoder = new_decoder
+        self._idle: SimpleQueue[IsolatedDecoder] = SimpleQueue()
+        self._settings, self._device = settings, device
+        self._backend: DecodeBackendKind = backend
+        self.frames_read: dict[tuple[int | None, str], list[int]] = {}
+        self.failures: dict[str, DecodeError] = {}
+        self.backends_used: set[str] = set()
+
+    def load(self, numbers: np.ndarray, epoch: int | None) -> dict[str, Tensor]:
+        examples = [self._load_clip(self.clips[number], epoch) for number in numbers.tolist()]
+        size, num_frames = self._settings.image_size, self._settings.num_frames
+        black_THWC = torch.zeros(num_frames, size, size, 3, dtype=torch.uint8)
+        frames = [black_THWC if frames is None else frames for frames in examples]
+        is_alive = [float(frames is not None) for frames in examples]
+        return {"frames": torch.stack(frames), "weights": torch.tensor(is_alive)}
+
+    def _load_clip(self, clip: Clip, epoch: int | None) -> Tensor | None:
+        settings = self._settings
+        rng = None if epoch is None else example_rng(settings.seed, epoch, clip.clip_id)
+        size = settings.image_size
+        if rng is not None and settings.augment.decode_size is not None:
+            size = settings.augment.decode_size
+        try:
+            decoded = self._decode(clip, size, rng)
+            error = decoded.errors[0]
+            if error is not None:
+                raise error
+        except DecodeError as error:
+            self.failures[clip.clip_id] = error
+            return None
+        self.frames_read[epoch, clip.clip_id] = decoded.frame_indices_NT[0].tolist()
+        self.backends_used.add(decoded.backend_used)
+        frames_THWC = torch.from_numpy(decoded.frames_NTHWC[0])
+        return frames_THWC if rng is None else augment_frames(frames_THWC, settings, rng)
+
+    def _decode(self, clip: Clip, size: int, rng: np.random.Generator | None) -> DecodedClips:
+        request = DecodeRequest(
+            video=clip.video_uri,
+            spans=(Span(start_s=clip.start_s, end_s=clip.end_s),),
+            sampling=SamplingConfig(
+                num_frames=self._settings.num_frames,
+                frame_size=size,
+                resize=self._settings.resize,
+            ),
+            backend=self._backend,
+            device=self._device,
+            jitter_seed=None if rng is None else int(rng.integers(2**62)),
+        )
+        with self._borrowed_decoder() as decoder:
+            return decoder.decode(request)
+
+    @contextmanager
+    def _borrowed_decoder(self) -> Iterator[IsolatedDecoder]:
+        """Of a thread for as long as it decodes; threads come and go with the epochs, decoders stay."""
+        try:
+            decoder = self._idle.get_nowait()
+        except Empty:
+            decoder = self._new_decoder(self._device)
+        try:
+            yield decoder
+        finally:
+            self._idle.put(decoder)
+
+    def decode_report(self) -> DecodeReport:
+        dead = {clip_id: error.reason for clip_id, error in sorted(self.failures.items())}
+        return DecodeReport(backends=tuple(sorted(self.backends_used)), dead=dead)
+
+    def require_one_clip(self) -> None:
+        """ValueError where clips were tried and not one could be read: that is a wrong folder, not bad clips."""
+        if self.failures and not self.backends_used:
+            clip_id, error = min(self.failures.items(), key=lambda failure: failure[0])
+            raise ValueError(
+                f"none of {len(self.failures)} clips can be decoded; {clip_id}: {error.reason}, {error}"
+            )
+
+    def write_frames_read(self, path: Path, epoch: int) -> None:
+        """clip id -> display-order indices of the frames that the epoch read."""
+        read = {
+            clip_id: frames for (at, clip_id), frames in self.frames_read.items() if at == epoch
+        }
+        write_atomic(path, json.dumps(dict(sorted(read.items()))))
+
+    def forget_frames_read(self) -> None:
+        """So that a long run does not grow."""
+        self.frames_read.clear()
+
+
+def augment_frames(
+    frames_THWC: Tensor, settings: ExampleSettings, rng: np.random.Generator
+) -> Tensor:
+    """The same crop and mirroring for all frames of a clip."""
+    augment = settings.augment
+    if augment.min_crop_scale < 1:
+        top, left, height, width = _crop_box(frames_THWC.shape[1], augment.min_crop_scale, rng)
+        frames_THWC = frames_THWC[:, top : top + height, left : left + width]
+    if augment.flip and rng.random() < 0.5:
+        frames_THWC = frames_THWC.flip(2)
+    size = (settings.image_size, settings.image_size)
+    if frames_THWC.shape[1:3] == size:
+        return frames_THWC.contiguous()
+    pixels_TCHW = frames_THWC.permute(0, 3, 1, 2).float()
+    resized = F.interpolate(pixels_TCHW, size, mode="bicubic", antialias=True)
+    return resized.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def _crop_box(size: int, min_scale: float, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """A box of min_scale..1 of the area, aspect 3:4..4:3: the usual random resized crop."""
+    area = rng.uniform(min_scale, 1.0) * size * size
+    aspect = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
+    width = min(size, max(1, round(math.sqrt(area * aspect))))
+    height = min(size, max(1, round(math.sqrt(area / aspect))))
+    top, left = rng.integers(size - height + 1), rng.integers(size - width + 1)
+    return int(top), int(left), height, width
+
+
+def balanced_order(labels_N: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """N clip numbers in which labels differ by at most one in how often they come; a label's clips take turns."""
+    labels = np.unique(labels_N)
+    quota = np.full(len(labels), len(labels_N) // len(labels))
+    quota[rng.permutation(len(labels))[: len(labels_N) - quota.sum()]] += 1
+    drawn: list[np.ndarray] = []
+    for label, count in zip(labels, quota, strict=True):
+        clips = np.flatnonzero(labels_N == label)
+        rounds = -(-int(count) // len(clips))
+        drawn.append(np.concatenate([rng.permutation(clips) for _ in range(rounds)])[:count])
+    return rng.permutation(np.concatenate(drawn))
+
+
+def load_ahead(
+    source: ClipSource, steps: Sequence[np.ndarray], *, epoch: int | None, num_threads: int
+) -> Iterator[dict[str, Tensor]]:
+    """The steps in order, each loaded by several threads while the ones before are trained on."""
+    with ThreadPoolExecutor(max_workers=num_threads, thread_name_prefix="load") as pool:
+
+        def submit(numbers: np.ndarray) -> list[Future[dict[str, Tensor]]]:
+            parts = np.array_split(numbers, min(num_threads, len(numbers)))
+            return [pool.submit(source.load, part, epoch) for part in parts]
+
+        waiting: deque[list[Future[dict[str, Tensor]]]] = deque()
+        todo = iter(steps)
+        try:
+            for numbers in steps[: _BATCHES_AHEAD + 1]:
+                waiting.append(submit(numbers))
+                next(todo)
+            while waiting:
+                parts = [future.result() for future in waiting.popleft()]
+                yield {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+                for numbers in todo:
+                    waiting.append(submit(numbers))
+                    break
+        finally:
+            for future in (future for futures in waiting for future in futures):
+                future.cancel()

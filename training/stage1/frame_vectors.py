@@ -1,0 +1,230 @@
+"""What does the frozen image part say of each clip? Computed once, kept in chunks, so that only the temporal part is trained.
+
+N clips, M kept positions per clip, F length of a frame vector. A chunk is a safetensors file with the vectors and those of the
+mirrored frames, bf16; its metadata names its clips and the key of what made it.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from cluster.progress import progress_bar
+from cluster.storage import write_atomic
+from encoders.clips import Clip
+from encoders.media.sampling import Resize, SamplingConfig, sampling_to_dict
+from encoders.stages.base import DeadLetter
+from encoders.video_encoder.config import (
+    VideoEncoderConfig,
+    video_config_from_dict,
+    video_config_to_dict,
+)
+from encoders.video_encoder.registry import build_video_encoder
+from training.configs import LaunchSettings
+from training.vectors.stage_runner import FlowPlan, clip_fingerprint, run_flow
+
+_CHUNK = 128
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VectorSource:
+    """What decides the vectors of a clip: the image part (weights in a file) and the kept positions."""
+
+    config: VideoEncoderConfig
+    weights_path: str
+    """State dict of the image part, safetensors."""
+    num_positions: int
+    resize: Resize = "pillow_bicubic"
+    decode_backend: str = "pyav"
+    device: str = "cpu"
+
+    @property
+    def sampling(self) -> SamplingConfig:
+        """Of the kept positions."""
+        return SamplingConfig(
+            num_frames=self.num_positions, frame_size=self.config.image_size, resize=self.resize
+        )
+
+    @property
+    def key(self) -> str:
+        """Changes when the vectors of a clip may change."""
+        digest = hashlib.sha256(Path(self.weights_path).read_bytes())
+        sampling = sampling_to_dict(self.sampling)
+        digest.update(json.dumps(sampling, sort_keys=True).encode())
+        return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameVectors:
+    """All kept clips, in the order of their ids."""
+
+    clip_ids: tuple[str, ...]
+    plain_NMF: Tensor
+    flipped_NMF: Tensor
+    dead: tuple[DeadLetter, ...]
+    backends: tuple[str, ...] = ()
+    """What decoded them."""
+
+
+class FrameVectorStage:
+    """Frames in, frame vectors out, as a stage of a flow."""
+
+    def __init__(
+        self, *, config: dict[str, Any], weights_path: str, num_positions: int, device: str
+    ) -> None:
+        encoder: Any = build_video_encoder(video_config_from_dict(config)).eval().to(device)
+        encoder.image.load_state_dict(safetensors.torch.load_file(weights_path))
+        self._encoder, self._device = encoder, device.split(":")[0]
+        # They are kept in bf16 anyway; a CPU without the instructions would be slower in it.
+        has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+        self._in_bf16 = device != "cpu" or has_bf16()
+        self._shape = (num_positions, encoder.config.image_size, encoder.config.image_size, 3)
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        frames = batch.pop("frames")
+        for name in ("vectors", "flipped"):
+            batch[name] = np.full(len(frames), b"", object)
+        for row in range(len(frames)):
+            if len(frames[row]):
+                plain, flipped = self._vectors(np.frombuffer(frames[row], np.uint8))
+                batch["vectors"][row], batch["flipped"][row] = plain, flipped
+        return batch
+
+    def _vectors(self, frames: np.ndarray) -> tuple[bytes, bytes]:
+        frames_MHWC = torch.from_numpy(frames.reshape(self._shape).copy()).to(self._device)
+        both_2MHWC = torch.stack([frames_MHWC, frames_MHWC.flip(2)])
+        with torch.inference_mode(), torch.autocast(self._device, torch.bfloat16, self._in_bf16):
+            vectors_2MF = self._encoder.frame_vectors(both_2MHWC)
+        halves = vectors_2MF.float().cpu().to(torch.bfloat16).view(torch.int16).numpy()
+        return halves[0].tobytes(), halves[1].tobytes()
+
+
+def keep_frame_vectors(
+    clips: Sequence[Clip], source: VectorSource, folder: Path, launch: LaunchSettings
+) -> None:
+    """Compute what the folder does not hold yet; killed anywhere, it goes on after the last whole chunk."""
+    key = source.key
+    held = {clip_id for _path, meta in _chunks(folder, key) for clip_id in meta["clips"].items()}
+    missing = [clip for clip in clips if (clip.clip_id, clip_fingerprint(clip)) not in held]
+    if not missing:
+        return
+    clip_by_id = {clip.clip_id: clip for clip in missing}
+    plan = FlowPlan(
+        decode_arguments={
+            "sampling": source.sampling,
+            "backend": source.decode_backend,
+            "device": "cuda"
+            if source.decode_backend == "dali" and source.device != "cpu"
+            else "cpu",
+        },
+        stage=FrameVectorStage,
+        stage_arguments={
+            "config": video_config_to_dict(source.config),
+            "weights_path": source.weights_path,
+            "num_positions": source.num_positions,
+            "device": source.device,
+        },
+        batch_size=8,
+        num_workers=_num_workers(len(missing), source, launch),
+        use_gpu=source.device != "cpu",
+    )
+    waiting: list[dict[str, Any]] = []
+    with progress_bar("frame vectors", len(clips), shown=launch.show_progress) as update:
+        done = len(clips) - len(missing)
+        for row in run_flow(missing, plan):
+            waiting.append(row)
+            done += 1
+            update(done, "")
+            if len(waiting) == _CHUNK:
+                _write_chunk(folder, source, waiting, clip_by_id)
+                waiting = []
+    if waiting:
+        _write_chunk(folder, source, waiting, clip_by_id)
+
+
+def _num_workers(num_clips: int, source: VectorSource, launch: LaunchSettings) -> int:
+    """Actors take longer to start than a CPU needs for one chunk."""
+    return 0 if num_clips <= _CHUNK and source.device == "cpu" else launch.num_workers
+
+
+def read_frame_vectors(clips: Sequence[Clip], source: VectorSource, folder: Path) -> FrameVectors:
+    """Of the clips that could be decoded; ValueError if the folder lacks one."""
+    wanted = {(clip.clip_id, clip_fingerprint(clip)) for clip in clips}
+    parts: list[tuple[str, Tensor, Tensor]] = []
+    dead: list[DeadLetter] = []
+    seen: set[tuple[str, str]] = set()
+    backends: set[str] = set()
+    for path, meta in _chunks(folder, source.key):
+        tensors = safetensors.torch.load_file(path)
+        items = [item for item in meta["clips"].items() if item in wanted and item not in seen]
+        seen.update(items)
+        backends.update(meta["backends"] if items else ())
+        dead += [DeadLetter(**meta["dead"][c]) for c, _print in items if c in meta["dead"]]
+        row_by_id = {clip_id: row for row, clip_id in enumerate(meta["rows"])}
+        for clip_id in (c for c, _print in items if c in row_by_id):
+            row = row_by_id[clip_id]
+            parts.append((clip_id, tensors["plain"][row], tensors["flipped"][row]))
+    if len(seen) < len(wanted):
+        first = sorted(clip_id for clip_id, _print in wanted - seen)[:3]
+        raise ValueError(f"{folder}: {len(wanted - seen)} clips have no frame vectors: {first}")
+    if not parts:
+        reason = f": {dead[0].reason}, {dead[0].detail}" if dead else ""
+        raise ValueError(f"none of {len(clips)} clips can be decoded{reason}")
+    parts.sort(key=lambda part: part[0])
+    return FrameVectors(
+        clip_ids=tuple(part[0] for part in parts),
+        plain_NMF=torch.stack([part[1] for part in parts]),
+        flipped_NMF=torch.stack([part[2] for part in parts]),
+        dead=tuple(dead),
+        backends=tuple(sorted(backends)),
+    )
+
+
+def _chunks(folder: Path, key: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    for path in sorted(folder.glob("chunk-*.safetensors")):
+        with safe_open(path, "pt") as file:
+            meta = json.loads(file.metadata()["tfcovr"])
+        if meta["key"] == key:
+            yield path, meta
+
+
+def _write_chunk(
+    folder: Path, source: VectorSource, rows: list[dict[str, Any]], clip_by_id: dict[str, Clip]
+) -> None:
+    alive = sorted((row for row in rows if len(row["vectors"])), key=lambda row: row["clip_id"])
+    dead = {
+        str(row["clip_id"]): {
+            "clip_id": str(row["clip_id"]),
+            "video_uri": str(row["video_uri"]),
+            "stage": str(row["dead_stage"]),
+            "reason": str(row["dead_reason"]),
+            "detail": str(row["dead_detail"]),
+        }
+        for row in rows
+        if not len(row["vectors"])
+    }
+    clips = {str(row["clip_id"]): clip_fingerprint(clip_by_id[row["clip_id"]]) for row in rows}
+    meta = {
+        "key": source.key,
+        "clips": clips,
+        "rows": [str(row["clip_id"]) for row in alive],
+        "dead": dead,
+        "backends": sorted({str(row["decode_backend"]) for row in alive}),
+    }
+    tensors: dict[str, Tensor] = {}
+    for name, column in (("plain", "vectors"), ("flipped", "flipped")):
+        if alive:
+            raw = [np.frombuffer(row[column], np.int16) for row in alive]
+            vectors_NK = torch.from_numpy(np.stack(raw)).view(torch.bfloat16)
+            tensors[name] = vectors_NK.unflatten(1, (source.num_positions, -1))
+    name = hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()[:16]
+    content = safetensors.torch.save(tensors, {"tfcovr": json.dumps(meta)})
+    write_atomic(folder / f"chunk-{name}.safetensors", content)

@@ -1,0 +1,113 @@
+"""How does a stage 1 run go from clips.parquet to a bundle?"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from encoders.bundle.folder import save_bundle
+from encoders.clips import read_clips
+from encoders.media.sampling import SamplingConfig
+from training.configs import LaunchSettings, Stage1Config
+from training.stage1.frame_vectors import keep_frame_vectors
+from training.stage1.task import (
+    DECODE_REPORT,
+    Stage1Factory,
+    build_classifier,
+    class_names,
+    has_frozen_image_part,
+    select_clips,
+)
+from training.trainer.loop import load_trained
+from training.trainer.run_folder import BUNDLE, hash_file, open_run
+from training.trainer.session import TrainingRun, choose_device, complete, scores_of_epoch
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stage1Inputs:
+    """Files that a stage 1 run reads."""
+
+    clips_path: Path
+    frame_vectors_dir: Path | None = None
+    """Where frame vectors are kept; runs with one image part may share it. None = in the run folder."""
+
+
+def train_stage1(
+    config: Stage1Config,
+    inputs: Stage1Inputs,
+    run_dir: Path,
+    launch: LaunchSettings | None = None,
+) -> dict[str, Any]:
+    """Run, or go on, or do nothing if it is done; DIR/bundle is the product. Returns what result.json holds."""
+    launch = launch or LaunchSettings()
+    run_dir = run_dir.absolute()
+    clips = select_clips(read_clips(inputs.clips_path), config)
+    classes = class_names(clips["train"], config)
+    key = open_run(
+        run_dir, stage="stage1", config=config, inputs={"clips": hash_file(inputs.clips_path)}
+    )
+    vectors_dir = (inputs.frame_vectors_dir or run_dir / "frame_vectors").absolute()
+    factory = Stage1Factory(
+        config=config,
+        clips_path=str(inputs.clips_path.absolute()),
+        run_dir=str(run_dir),
+        frame_vectors_dir=str(vectors_dir),
+    )
+
+    def prepare() -> None:
+        if has_frozen_image_part(config.encoder):
+            source = factory.vector_source(choose_device(launch))
+            keep_frame_vectors([*clips["train"], *clips["val"]], source, vectors_dir, launch)
+
+    def finish(run_dir: Path) -> Mapping[str, Any]:
+        module = build_classifier(config, classes)
+        epoch = load_trained(module, run_dir, keep=config.loop.keep)
+        scores = scores_of_epoch(run_dir, epoch)
+        card = save_bundle(
+            run_dir / BUNDLE,
+            video=module.encoder,
+            sampling=SamplingConfig(
+                num_frames=config.encoder.num_frames,
+                frame_size=config.encoder.image_size,
+                resize=config.resize,
+            ),
+            head=module.head,
+            labels=classes["label"],
+            training_info={"stage": 1, "key": key, "epoch": epoch, **scores},
+        )
+        return {
+            "stage": 1,
+            "bundle": BUNDLE,
+            "encoder_id": card.encoder_id,
+            "epoch": epoch,
+            "num_train_clips": len(clips["train"]),
+            "num_val_clips": len(clips["val"]),
+            "num_classes": len(classes["label"]),
+            **_decode_report(run_dir),
+            **scores,
+        }
+
+    return complete(
+        TrainingRun(
+            title="stage 1",
+            run_dir=run_dir,
+            key=key,
+            loop=config.loop,
+            launch=launch,
+            factory=factory,
+            prepare=prepare,
+            finish=finish,
+        )
+    )
+
+
+def _decode_report(run_dir: Path) -> dict[str, Any]:
+    """Of all workers together."""
+    paths = sorted((run_dir / "workers").glob(f"*/{DECODE_REPORT}"))
+    reports = [json.loads(path.read_text()) for path in paths]
+    dead = {clip_id: reason for r in reports for clip_id, reason in r["dead"].items()}
+    return {
+        "decode_backends": sorted({backend for r in reports for backend in r["backends"]}),
+        "dead_clips": dict(sorted(dead.items())),
+    }

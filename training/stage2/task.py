@@ -1,0 +1,244 @@
+"""Stage 2: how does (clip, edit text) come to lie beside its target clips? By hard-negative NCE against their frozen vectors.
+
+N queries of this worker, G of all workers, V width of clip vectors, D width of text vectors, L tokens.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+
+from encoders.metrics import average_precision_at_k, rank_gallery
+from encoders.query_encoder.config import FusionConfig
+from encoders.query_encoder.fusion import Fusion, build_fusion
+from encoders.query_encoder.text_encoder import TextEncoder, open_text_encoder
+from training.annotations.triplets.table import Triplet, read_triplets
+from training.configs import Stage2Config
+from training.losses import at_least_float32, hn_nce, same_label_mask
+from training.stage2.text_table import TextTable, read_texts
+from training.trainer.loop import TaskFactory, World
+from training.vectors.tables import read_unit_vectors
+
+_VAL_K = 50
+
+
+class QueryComposer(nn.Module):
+    """Fusion, the text encoder if it trains, and the loss against the target vectors."""
+
+    def __init__(self, fusion: Fusion, text: TextEncoder | None, config: Stage2Config) -> None:
+        super().__init__()
+        self.fusion, self.text = fusion, text
+        self._config = config
+        self.learning_rate_scales = {"text.": config.text_learning_rate_scale}
+        self.may_leave_parameters_unused = config.inputs != "both"
+
+    def queries(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Unit query vectors [N, V]."""
+        text_ND = batch["text"] if self.text is None else self.text(batch["tokens"], batch["mask"])
+        return self.fusion(batch["video"], text_ND)
+
+    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        config = self._config
+        # float32 or finer from here: see hn_nce.
+        query_GV = gather_with_gradient(at_least_float32(self.queries(batch)))
+        target_GV = gather_with_gradient(batch["target"])
+        is_ignored_GG = None
+        if config.mask_same_label:
+            is_ignored_GG = same_label_mask(gather_with_gradient(batch["target_label"]))
+        with torch.autocast(query_GV.device.type, enabled=False):
+            loss = hn_nce(
+                query_GV @ target_GV.T,
+                temperature=config.temperature,
+                alpha=config.alpha,
+                beta=config.beta,
+                is_ignored_NN=is_ignored_GG,
+            )
+        # Each worker differentiates the whole batch's loss by its own rows only, of queries and of targets, and DDP takes the
+        # mean over workers of what should be a sum.
+        num_workers = len(query_GV) // len(batch["video"])
+        return {"loss": loss, "objective": loss * num_workers}
+
+
+def gather_with_gradient(rows: Tensor) -> Tensor:
+    """The rows of all workers, in their order; gradient flows to this worker's own."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return rows
+    gathered = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+    dist.all_gather(gathered, rows.detach().contiguous())
+    gathered[dist.get_rank()] = rows
+    return torch.cat(gathered)
+
+
+class Stage2Task:
+    """Composed queries for the training loop."""
+
+    score_name = f"val_map@{_VAL_K}"
+
+    def __init__(
+        self,
+        module: QueryComposer,
+        triplets: Mapping[str, Sequence[Triplet]],
+        vectors: Mapping[str, np.ndarray],
+        texts: TextTable,
+        config: Stage2Config,
+    ) -> None:
+        self.module, self._texts, self._config = module, texts, config
+        self._train, self._val = list(triplets["train"]), list(triplets["val"])
+        ids = sorted(vectors)
+        self._vectors_MV = torch.from_numpy(np.stack([vectors[clip_id] for clip_id in ids]))
+        self._number_by_id = {clip_id: n for n, clip_id in enumerate(ids)}
+        self._targets = [
+            np.array([self._number_by_id[clip] for clip in t.target_clip_ids]) for t in self._train
+        ]
+        labels = sorted({t.target_label for t in self._train if t.target_label is not None})
+        number = {label: n for n, label in enumerate(labels)}
+        self._labels_N = torch.tensor([number.get(t.target_label or "", -1) for t in self._train])
+        self._queries = {"train": self._query_rows(self._train), "val": self._query_rows(self._val)}
+
+    @property
+    def num_examples(self) -> int:
+        return len(self._train)
+
+    def _query_rows(self, triplets: Sequence[Triplet]) -> dict[str, Tensor]:
+        clips = [self._number_by_id[triplet.query_clip_id] for triplet in triplets]
+        texts = [self._texts.number_by_text[triplet.edit_text] for triplet in triplets]
+        return {"clip": torch.tensor(clips), "text": torch.tensor(texts)}
+
+    def _inputs(self, split: str, numbers: Tensor) -> dict[str, Tensor]:
+        rows = self._queries[split]
+        video_NV = self._vectors_MV[rows["clip"][numbers]]
+        return {"video": video_NV, **self._texts.rows(rows["text"][numbers])}
+
+    def draw_targets(self, epoch: int) -> np.ndarray:
+        """For every train triplet one of its targets, as a row of the vectors; from (seed, epoch, triplet)."""
+        shares = np.random.default_rng([self._config.loop.seed, epoch, 1]).random(len(self._train))
+        return np.array(
+            [
+                rows[int(share * len(rows))]
+                for rows, share in zip(self._targets, shares, strict=True)
+            ]
+        )
+
+    def batches(self, epoch: int, steps: Sequence[np.ndarray]) -> Iterator[dict[str, Tensor]]:
+        targets = torch.from_numpy(self.draw_targets(epoch))
+        for step in steps:
+            numbers = torch.from_numpy(step)
+            yield {
+                **self._inputs("train", numbers),
+                "target": self._vectors_MV[targets[numbers]],
+                "target_label": self._labels_N[numbers],
+            }
+
+    def evaluate(self, world: World) -> dict[str, tuple[float, float]]:
+        """mAP@50 of val queries among the clips that val triplets name; the query's own clip is hidden."""
+        named = {c for t in self._val for c in (t.query_clip_id, *t.target_clip_ids)}
+        gallery_ids = sorted(named)
+        place = {clip_id: n for n, clip_id in enumerate(gallery_ids)}
+        gallery = self._vectors_MV[[self._number_by_id[clip] for clip in gallery_ids]].numpy()
+        total = count = 0.0
+        size = self._config.loop.batch_size
+        numbers = np.arange(len(self._val))[world.rank :: world.size]
+        for start in range(0, len(numbers), size):
+            part = numbers[start : start + size]
+            inputs = self._inputs("val", torch.from_numpy(part))
+            on_device = {name: value.to(world.device) for name, value in inputs.items()}
+            queries_NV = self.module.queries(on_device).float().cpu().numpy()
+            chosen = [self._val[number] for number in part]
+            hidden = [(place[triplet.query_clip_id],) for triplet in chosen]
+            places_NK, _scores = rank_gallery(queries_NV, gallery, hidden=hidden, k=_VAL_K)
+            for triplet, places in zip(chosen, places_NK.tolist(), strict=True):
+                ranking = [gallery_ids[p] for p in places if p >= 0]
+                targets = set(triplet.target_clip_ids)
+                total += average_precision_at_k(ranking, targets, k=_VAL_K)
+                count += 1
+        return {self.score_name: (total, count)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage2Factory(TaskFactory):
+    """Builds the task in any worker from files alone."""
+
+    config: Stage2Config
+    triplets_path: str
+    vectors_path: str
+
+    def build(self, world: World) -> Stage2Task:
+        vectors = read_unit_vectors(self.vectors_path)
+        triplets = select_triplets(read_triplets(self.triplets_path), vectors, self.config)
+        text = open_text(self.config).to(world.device)
+        width = len(next(iter(vectors.values())))
+        module = build_composer(self.config, text, video_dim=width).to(world.device)
+        wanted = sorted({t.edit_text for part in triplets.values() for t in part})
+        cache_dir = None if self.config.train_text else Path(self.vectors_path).parent
+        texts = read_texts(wanted, text, cache_dir=cache_dir)
+        return Stage2Task(module, triplets, vectors, texts, self.config)
+
+
+def open_text(config: Stage2Config) -> TextEncoder:
+    """The pretrained text encoder that the config names."""
+    return open_text_encoder(
+        config.text,
+        max_tokens=config.max_tokens,
+        number_words=config.number_words,
+        released_words=config.released_words,
+        counts=config.counts,
+    )
+
+
+def build_composer(config: Stage2Config, text: TextEncoder, *, video_dim: int) -> QueryComposer:
+    """The module at the start of training; the seed decides what is random in it."""
+    torch.manual_seed(config.loop.seed)
+    fusion = build_fusion(
+        FusionConfig(
+            kind=config.fusion,
+            inputs=config.inputs,
+            video_dim=video_dim,
+            text_dim=text.text_dim,
+            projection_dim=config.projection_dim,
+            hidden_dim=config.hidden_dim,
+            dropout=config.dropout,
+        )
+    )
+    return QueryComposer(fusion, text if config.train_text else None, config)
+
+
+def select_triplets(
+    triplets: Sequence[Triplet], vectors: Mapping[str, np.ndarray], config: Stage2Config
+) -> dict[str, list[Triplet]]:
+    """Train and val triplets whose clips have vectors; targets without one are left out. ValueError if nothing is left.
+
+    The val split is thinned evenly to `max_val_queries`.
+    """
+    chosen: dict[str, list[Triplet]] = {}
+    for name, split in (("train", config.train_split), ("val", config.val_split)):
+        part = [triplet for triplet in triplets if triplet.split == split]
+        if not part:
+            found = sorted({triplet.split or "(none)" for triplet in triplets})
+            raise ValueError(f"no triplet has the split {split!r}; there are {found}")
+        kept = [t for t in (_with_vectors(triplet, vectors) for triplet in part) if t is not None]
+        if not kept:
+            raise ValueError(f"no triplet of the split {split!r} has clips with vectors")
+        chosen[name] = sorted(kept, key=lambda triplet: triplet.query_id)
+    val = chosen["val"]
+    if len(val) > config.max_val_queries:
+        places = np.linspace(0, len(val) - 1, config.max_val_queries).astype(int)
+        chosen["val"] = [val[place] for place in places]
+    return chosen
+
+
+def _with_vectors(triplet: Triplet, vectors: Mapping[str, np.ndarray]) -> Triplet | None:
+    targets = tuple(clip_id for clip_id in triplet.target_clip_ids if clip_id in vectors)
+    if triplet.query_clip_id not in vectors or not targets:
+        return None
+    return (
+        triplet if targets == triplet.target_clip_ids else replace(triplet, target_clip_ids=targets)
+    )
+
+
+def vectors_in(folder: Path) -> Path:
+    """Where a run keeps the clip vectors that it made itself."""
+    return folder / "vectors.parquet"

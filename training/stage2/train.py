@@ -1,0 +1,166 @@
+"""How does a stage 2 run go from a stage 1 bundle, clips and triplets to a bundle that answers composed queries?"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+
+from cluster.storage import write_atomic
+from encoders.bundle.card import BundleCard, read_card
+from encoders.bundle.folder import load_bundle, save_bundle
+from encoders.clips import read_clips
+from encoders.query_encoder.text_encoder import TextEncoder
+from training.annotations.triplets.table import read_triplets
+from training.configs import LaunchSettings, Stage2Config
+from training.stage2.task import QueryComposer, Stage2Factory, build_composer, open_text, vectors_in
+from training.trainer.loop import load_trained
+from training.trainer.run_folder import BUNDLE, hash_file, open_run
+from training.trainer.session import TrainingRun, choose_device, complete, scores_of_epoch
+from training.vectors.compute import VectorsConfig, compute_vectors
+from training.vectors.tables import vector_width
+
+COMPOSER = "composer.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stage2Inputs:
+    """Files that a stage 2 run reads."""
+
+    triplets_path: Path
+    init_bundle: Path | None = None
+    """A bundle with the video encoder, which stays as it is. None = only the vectors are known, and no bundle is made."""
+    clips_path: Path | None = None
+    """Its clips become vectors in the run folder; not needed with `vectors_path`."""
+    vectors_path: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.clips_path is None and self.vectors_path is None:
+            raise ValueError("clips_path and vectors_path are both None; one is needed")
+        if self.init_bundle is None and self.vectors_path is None:
+            raise ValueError("init_bundle and vectors_path are both None; clips need an encoder")
+
+
+def train_stage2(
+    config: Stage2Config,
+    inputs: Stage2Inputs,
+    run_dir: Path,
+    launch: LaunchSettings | None = None,
+) -> dict[str, Any]:
+    """Run, or go on, or do nothing if it is done. Returns what result.json holds.
+
+    The product is DIR/bundle, or without a video encoder DIR/composer.safetensors.
+    """
+    launch = launch or LaunchSettings()
+    run_dir = run_dir.absolute()
+    key = open_run(run_dir, stage="stage2", config=config, inputs=_identify(inputs))
+    vectors_path = (inputs.vectors_path or vectors_in(run_dir)).absolute()
+    factory = Stage2Factory(
+        config=config,
+        triplets_path=str(inputs.triplets_path.absolute()),
+        vectors_path=str(vectors_path),
+    )
+
+    def prepare() -> None:
+        if inputs.vectors_path is None:
+            _make_vectors(config, inputs, vectors_path, launch)
+
+    def finish(run_dir: Path) -> Mapping[str, Any]:
+        module, text, epoch = load_composer(config, run_dir, vectors_path)
+        scores = scores_of_epoch(run_dir, epoch)
+        if inputs.init_bundle is None:
+            write_atomic(run_dir / COMPOSER, safetensors.torch.save(module.state_dict()))
+            return {"stage": 2, "bundle": None, "composer": COMPOSER, "epoch": epoch, **scores}
+        info = {"stage": 2, "key": key, "epoch": epoch, **scores}
+        made = _save_with_video(run_dir / BUNDLE, inputs.init_bundle, module, text, info)
+        return {
+            "stage": 2,
+            "bundle": BUNDLE,
+            "encoder_id": made.encoder_id,
+            "bundle_id": made.bundle_id,
+            "epoch": epoch,
+            **scores,
+        }
+
+    return complete(
+        TrainingRun(
+            title="stage 2",
+            run_dir=run_dir,
+            key=key,
+            loop=config.loop,
+            launch=launch,
+            factory=factory,
+            prepare=prepare,
+            finish=finish,
+        )
+    )
+
+
+def load_composer(
+    config: Stage2Config, run_dir: Path, vectors_path: Path
+) -> tuple[QueryComposer, TextEncoder, int]:
+    """The trained module of a run, the text encoder that its queries go through, and the epoch that both are from."""
+    text = open_text(config)
+    module = build_composer(config, text, video_dim=vector_width(vectors_path))
+    epoch = load_trained(module, run_dir, keep=config.loop.keep)
+    module.eval()
+    return module, module.text or text, epoch
+
+
+def _save_with_video(
+    folder: Path, init_bundle: Path, module: QueryComposer, text: TextEncoder, info: dict[str, Any]
+) -> BundleCard:
+    """The bundle that the run began with, and what it learned."""
+    init = load_bundle(init_bundle)
+    made = save_bundle(
+        folder,
+        video=init.video,
+        sampling=init.card.sampling,
+        text=text,
+        fusion=module.fusion,
+        head=init.head,
+        labels=init.card.labels,
+        training_info={**info, "stage1": dict(init.card.training)},
+    )
+    if made.encoder_id != init.card.encoder_id:
+        raise RuntimeError(f"encoder_id changed from {init.card.encoder_id} to {made.encoder_id}")
+    return made
+
+
+def _identify(inputs: Stage2Inputs) -> dict[str, str]:
+    """The encoder and not its files' time: the same stage 1 gives the same vectors."""
+    identity = {"triplets": hash_file(inputs.triplets_path)}
+    if inputs.init_bundle is not None:
+        identity["init_encoder_id"] = read_card(inputs.init_bundle).encoder_id
+    if inputs.vectors_path is not None:
+        return identity | {"vectors": hash_file(inputs.vectors_path)}
+    assert inputs.clips_path is not None
+    return identity | {"clips": hash_file(inputs.clips_path)}
+
+
+def _make_vectors(
+    config: Stage2Config, inputs: Stage2Inputs, out: Path, launch: LaunchSettings
+) -> None:
+    """Of the clips that the triplets of the two splits name."""
+    assert inputs.clips_path is not None
+    assert inputs.init_bundle is not None
+    splits = (config.train_split, config.val_split)
+    triplets = [t for t in read_triplets(inputs.triplets_path) if t.split in splits]
+    named = {clip_id for t in triplets for clip_id in (t.query_clip_id, *t.target_clip_ids)}
+    clips = [clip for clip in read_clips(inputs.clips_path) if clip.clip_id in named]
+    missing = named - {clip.clip_id for clip in clips}
+    if missing:
+        raise ValueError(
+            f"{inputs.clips_path} lacks {len(missing)} clips of the triplets, first: {sorted(missing)[:3]}"
+        )
+    compute_vectors(
+        VectorsConfig(
+            clips=inputs.clips_path,
+            bundle=inputs.init_bundle,
+            out=out,
+            device=choose_device(launch),
+            launch=launch,
+        ),
+        clips,
+    )

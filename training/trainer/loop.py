@@ -1,0 +1,281 @@
+"""How is a module trained? One plain torch loop for both stages, that can be killed anywhere and goes on with the same numbers.
+
+All randomness comes from where the run is: the order of examples from (seed, epoch), the choices for an example from (seed,
+epoch, example), dropout from (seed, step, worker). So a checkpoint needs weights, optimiser state and a position.
+"""
+
+import logging
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+from training.configs import LoopConfig
+from training.trainer.checkpoint import BEST, LAST, MetricsLog, load_checkpoint, save_checkpoint
+from training.trainer.optimizer import build_optimizer, rate_factor, set_learning_rate
+
+logger = logging.getLogger(__name__)
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class World:
+    """This worker among all; the default is a run in one process."""
+
+    rank: int = 0
+    size: int = 1
+    device: str = "cpu"
+
+    def sums(self, values: Sequence[float]) -> list[float]:
+        """Each value summed over the workers."""
+        if self.size == 1:
+            return list(values)
+        total = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(total)
+        return total.tolist()
+
+
+class Task(Protocol):
+    """What a stage is to the loop. It may also define epoch_order(epoch), the example numbers of an epoch in their order."""
+
+    @property
+    def module(self) -> nn.Module:
+        """forward(batch) -> scalars; `loss` is logged, `objective` (default: the loss) is differentiated."""
+        ...
+
+    @property
+    def num_examples(self) -> int: ...
+    @property
+    def score_name(self) -> str:
+        """Which of the values of evaluate() tells a better epoch."""
+        ...
+
+    def batches(self, epoch: int, steps: Sequence[np.ndarray]) -> Iterator[Batch]:
+        """This worker's part of each step, given as example numbers; any order of loading, this order of giving."""
+        ...
+
+    def evaluate(self, world: World) -> dict[str, tuple[float, float]]:
+        """name -> (sum, count) over this worker's part of the val split."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskFactory:
+    """What travels to a worker: builds the same task there as everywhere else."""
+
+    def build(self, world: World) -> Task:
+        """Reads files, puts the module on the worker's device."""
+        raise NotImplementedError(f"{type(self).__name__} must define build()")
+
+
+def step_order(
+    num_examples: int,
+    config: LoopConfig,
+    *,
+    epoch: int,
+    world: World,
+    order: np.ndarray | None = None,
+) -> list[np.ndarray]:
+    """Example numbers of this worker per step. A last batch that is not full is left out, unless it is the only one.
+
+    `order` is the epoch's own, as long as there are examples; None = shuffled.
+    """
+    if order is None:
+        order = np.random.default_rng([config.seed, epoch]).permutation(num_examples)
+    if len(order) != num_examples:
+        raise ValueError(f"order has {len(order)} examples; it must have {num_examples}")
+    size = min(config.batch_size, num_examples)
+    size -= size % world.size
+    if size == 0:
+        raise ValueError(
+            f"{num_examples} examples and batch_size {config.batch_size} leave nothing for each of {world.size} workers"
+        )
+    num_steps = num_examples // size
+    return [
+        order[step * size : (step + 1) * size][world.rank :: world.size]
+        for step in range(num_steps)
+    ]
+
+
+def fit(
+    task: Task,
+    config: LoopConfig,
+    run_dir: Path,
+    *,
+    world: World | None = None,
+    on_epoch: Callable[[dict[str, Any]], None] | None = None,
+) -> None:
+    """Train from the last checkpoint of the run folder, or from the start, to the last epoch."""
+    _Fit(task, config, run_dir, world or World()).run(on_epoch or (lambda _line: None))
+
+
+class _Fit:
+    def __init__(self, task: Task, config: LoopConfig, run_dir: Path, world: World) -> None:
+        if config.num_threads is not None:
+            torch.set_num_threads(config.num_threads)
+        self.task, self.config, self.run_dir, self.world = task, config, run_dir, world
+        self.raw_module = task.module
+        self.optimizer = build_optimizer(self.raw_module, config)
+        self.epoch, self.step = 0, 0
+        self.best_score = float("-inf")
+        self.steps_per_epoch = len(step_order(task.num_examples, config, epoch=0, world=world))
+        self.uses_bf16 = config.precision == "bf16" or (
+            config.precision == "auto" and world.device.startswith("cuda")
+        )
+        self._restore()
+        self.module = self._distributed()
+        # Only one worker writes; the others have no log.
+        self.log = MetricsLog(run_dir, after_step=self.step) if world.rank == 0 else None
+
+    def _restore(self) -> None:
+        state = load_checkpoint(self.run_dir, LAST)
+        if state is None:
+            return
+        self.raw_module.load_state_dict(state["module"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.epoch, self.step = state["epoch"], state["step"]
+        self.best_score = state["best_score"]
+        logger.info("going on after epoch %d, step %d", self.epoch, self.step)
+
+    def _distributed(self) -> nn.Module:
+        if self.world.size == 1:
+            return self.raw_module
+        on_gpu = self.world.device.startswith("cuda")
+        return DistributedDataParallel(
+            self.raw_module,
+            device_ids=[torch.device(self.world.device)] if on_gpu else None,
+            broadcast_buffers=False,
+            find_unused_parameters=getattr(self.raw_module, "may_leave_parameters_unused", False),
+        )
+
+    def run(self, on_epoch: Callable[[dict[str, Any]], None]) -> None:
+        while self.epoch < self.config.num_epochs:
+            self._train_epoch()
+            self.epoch += 1
+            line: dict[str, Any] = {"step": self.step, "epoch": self.epoch}
+            if self.epoch % self.config.eval_every == 0 or self.epoch == self.config.num_epochs:
+                line |= self._evaluate()
+            if (
+                self.log is not None
+            ):  # before the checkpoint: a rerun of the epoch takes the line back
+                self.log.append(**line)
+                self._save(line.get(self.task.score_name))
+            on_epoch(line)
+
+    def _train_epoch(self) -> None:
+        self.module.train()
+        own_order = getattr(self.task, "epoch_order", None)
+        steps = step_order(
+            self.task.num_examples,
+            self.config,
+            epoch=self.epoch,
+            world=self.world,
+            order=None if own_order is None else own_order(self.epoch),
+        )
+        num_parts = self.config.num_accumulation_steps
+        if num_parts > len(steps[0]):
+            raise ValueError(
+                f"num_accumulation_steps is {num_parts}; a worker has {len(steps[0])} examples a step to split"
+            )
+        parts = [np.array_split(step, num_parts) for step in steps]
+        todo = [part for of_step in parts for part in of_step]
+        with closing(_closable(self.task.batches(self.epoch, todo))) as batches:
+            for of_step in parts:
+                self._train_step(batches, [len(part) for part in of_step])
+            next(batches, None)  # lets the task end its epoch
+
+    def _train_step(self, batches: Iterator[Batch], part_sizes: Sequence[int]) -> None:
+        """One step of the optimizer, on as many batches as there are parts."""
+        config = self.config
+        self.step += 1
+        num_steps = self.steps_per_epoch * config.num_epochs
+        factor = rate_factor(
+            self.step, num_warmup_steps=config.num_warmup_steps, num_steps=num_steps
+        )
+        set_learning_rate(self.optimizer, config.learning_rate * factor)
+        self.optimizer.zero_grad(set_to_none=True)
+        totals: dict[str, Tensor] = {}
+        for part, size in enumerate(part_sizes):
+            is_last = part == len(part_sizes) - 1
+            share = size / sum(part_sizes)
+            for name, value in self._differentiate(next(batches), part, share, is_last).items():
+                totals[name] = totals.get(name, 0) + value.detach() * share
+        if config.grad_clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.module.parameters(), config.grad_clip_norm)
+        self.optimizer.step()
+        if self.step % config.log_every == 0 or self.step % self.steps_per_epoch == 0:
+            self._log_step({name: v for name, v in totals.items() if name != "objective"}, factor)
+
+    def _differentiate(
+        self, batch: Batch, part: int, share: float, is_last: bool
+    ) -> Mapping[str, Tensor]:
+        """Adds the gradients of one part; workers exchange them after the last."""
+        world = self.world
+        place = [self.config.seed, self.step, world.rank] + ([part] if part else [])
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
+        batch = {name: value.to(world.device) for name, value in batch.items()}
+        waits = isinstance(self.module, DistributedDataParallel) and not is_last
+        with self.module.no_sync() if waits else nullcontext():  # type: ignore[union-attr]
+            with torch.autocast(world.device.split(":")[0], torch.bfloat16, enabled=self.uses_bf16):
+                values: Mapping[str, Tensor] = self.module(batch)
+            (values.get("objective", values["loss"]) * share).backward()
+        return values
+
+    def _log_step(self, values: Mapping[str, Tensor], factor: float) -> None:
+        sums = self.world.sums([float(value.detach()) for value in values.values()])
+        means = {name: s / self.world.size for name, s in zip(values, sums, strict=True)}
+        if not np.isfinite(means["loss"]):
+            raise FloatingPointError(
+                f"the loss is {means['loss']} at step {self.step}; lower learning_rate or set grad_clip_norm"
+            )
+        if self.log is not None:
+            rate = self.config.learning_rate * factor
+            self.log.append(step=self.step, **means, learning_rate=rate)
+
+    def _evaluate(self) -> dict[str, float]:
+        self.raw_module.eval()
+        with torch.inference_mode():
+            sums = self.task.evaluate(self.world)
+        flat = self.world.sums([number for pair in sums.values() for number in pair])
+        return {
+            name: flat[2 * n] / flat[2 * n + 1]
+            for n, name in enumerate(sums)
+            if flat[2 * n + 1] > 0
+        }
+
+    def _save(self, score: float | None) -> None:
+        """The best weights first: if the run dies in between, the epoch runs again and writes the same ones."""
+        module = self.raw_module.state_dict()
+        if self.config.keep == "best" and score is not None and score > self.best_score:
+            self.best_score = score
+            save_checkpoint(self.run_dir, BEST, {"module": module, "epoch": self.epoch})
+        state = {
+            "module": module,
+            "optimizer": self.optimizer.state_dict(),
+            "epoch": self.epoch,
+            "step": self.step,
+            "best_score": self.best_score,
+        }
+        save_checkpoint(self.run_dir, LAST, state)
+
+
+def _closable(batches: Iterator[Batch]) -> Generator[Batch]:
+    """A generator, whatever iterator a task returns, so that it can be closed early."""
+    yield from batches
+
+
+def load_trained(module: nn.Module, run_dir: Path, *, keep: str) -> int:
+    """Put the weights of a finished run into the module; returns the epoch they are from."""
+    name = BEST if keep == "best" else LAST
+    state = load_checkpoint(run_dir, name) or load_checkpoint(run_dir, LAST)
+    if state is None:
+        raise ValueError(f"{run_dir}: no checkpoint; train first")
+    module.load_state_dict(state["module"])
+    return state["epoch"]
