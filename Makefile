@@ -27,7 +27,7 @@ test: lint
 
 # Runs under the machine's own python3 and packages; records go to $OUT or benchmarks/results/.
 gpu-check:
-	$(PYTHON) -m benchmarks.gpu_check
+	$(PYTHON) -m benchmarks.gpu.check
 
 # Hours of seeded faults and mutants; stop it at any time, the same command goes on. LONG_FLAGS=--record writes the figures.
 test-long: install

@@ -18,8 +18,10 @@ class Command:
 
 
 COMMANDS: dict[str, Command] = {
-    "demo": Command(module="benchmarks.demo", help="the whole flow on rendered video, start here"),
-    "doctor": Command(module="benchmarks.doctor", help="what this machine has and lacks"),
+    "demo": Command(
+        module="benchmarks.demo.run", help="the whole flow on rendered video, start here"
+    ),
+    "doctor": Command(module="benchmarks.doctor.report", help="what this machine has and lacks"),
     "dives": Command(module="benchmarks.dives.__main__", help="render an archive of dives"),
     "import-annotations": Command(
         module="training.annotations.readers.import_clips",
@@ -62,7 +64,7 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command(
         module="training.evaluation.evaluate", help="mAP and Recall, with intervals"
     ),
-    "report": Command(module="benchmarks.report", help="a finished run -> report.html"),
+    "report": Command(module="benchmarks.report.page", help="a finished run -> report.html"),
 }
 
 # Public names -> the module that holds them; resolved on first use so that the import stays light.

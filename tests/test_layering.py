@@ -34,7 +34,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
         "encoders/decoding/pyav_video.py",
         "encoders/decoding/trim.py",
         "benchmarks/dives/video.py",
-        "benchmarks/index_peers.py",
+        "benchmarks/throughput/decode_peers.py",
     ),
 }
 

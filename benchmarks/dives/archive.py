@@ -16,9 +16,9 @@ import cv2
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from benchmarks.dives.pose import render_clip
-from benchmarks.dives.scene import find_preset
-from benchmarks.dives.streams import clip_index
+from benchmarks.dives.motion.pose import render_clip
+from benchmarks.dives.random_streams import clip_index
+from benchmarks.dives.rendering.scene import find_preset
 from benchmarks.dives.video import find_format, write_video
 from cluster.storage import write_atomic
 from encoders.clips import Clip, write_clips

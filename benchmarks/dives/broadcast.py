@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.dives.archive import ARCHIVE_SPLITS, ArchiveConfig, claim_folder, run_jobs
-from benchmarks.dives.execution import FPS, draw_execution
-from benchmarks.dives.kinematics import perform
-from benchmarks.dives.pose import clip_of
-from benchmarks.dives.render import render_empty
-from benchmarks.dives.scene import SceneIndices, draw_scene
-from benchmarks.dives.streams import open_stream
+from benchmarks.dives.motion.execution import FPS, draw_execution
+from benchmarks.dives.motion.kinematics import perform
+from benchmarks.dives.motion.pose import clip_of
+from benchmarks.dives.random_streams import open_stream
+from benchmarks.dives.rendering.render import render_empty
+from benchmarks.dives.rendering.scene import SceneIndices, draw_scene
 from benchmarks.dives.video import find_format, write_video
 from encoders.clips import Clip, write_clips
 from training.annotations.labels.dive_numbers import parse_dive_number

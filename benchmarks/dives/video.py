@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 import av
 import numpy as np
 
-from benchmarks.dives.execution import FPS
+from benchmarks.dives.motion.execution import FPS
 
 Codec = Literal["h264", "vp9"]
 

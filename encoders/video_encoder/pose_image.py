@@ -1,7 +1,7 @@
 """What does one frame say about a diver's pose? A small convolutional image part, pretrained on rendered frames with true poses.
 
-B frames, H W pixels, C channels. The shipped weights lie in `encoders/weights`, beside a JSON that says which command, seed and
-commit made them and how well they do; `benchmarks/pretrain_pose.py` writes both.
+B frames, H W pixels, C channels. The shipped weights lie in `encoders/video_encoder/weights`, beside a JSON that says which command, seed and
+commit made them and how well they do; `benchmarks/pretraining/pose_image.py` writes both.
 """
 
 import hashlib
@@ -71,7 +71,7 @@ class PoseImage(nn.Module):
 
 
 def load_pose_image(name: str) -> PoseImage:
-    """The image part shipped as `encoders/weights/<name>.safetensors`, in eval mode; refuses a file its JSON doesn't describe."""
+    """The image part shipped as `encoders/video_encoder/weights/<name>.safetensors`, in eval mode; refuses a file its JSON doesn't describe."""
     weights_path, info_path = (
         WEIGHTS_FOLDER / f"{name}.safetensors",
         WEIGHTS_FOLDER / f"{name}.json",

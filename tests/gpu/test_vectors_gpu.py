@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.gpu_backends import save_random_bundle
+from benchmarks.gpu.backends import save_random_bundle
 from encoders.backends.registry import open_backend
 from encoders.decoding.decode import decode_clips
 from encoders.decoding.device import resize_tensor
@@ -34,7 +34,7 @@ def bundle_dir(tmp_path_factory) -> Path:
 def video(tmp_path_factory) -> Path:
     pytest.importorskip("av", reason="the package 'av' is not installed")
     from benchmarks.dives.video import write_video
-    from benchmarks.gpu_backends import draw_moving_colours
+    from benchmarks.gpu.backends import draw_moving_colours
 
     path = tmp_path_factory.mktemp("video") / "moving.mp4"
     write_video(path, [draw_moving_colours(num_frames=25 * NUM_CLIPS)], codec="h264")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.composition_study import DemoFiles, study
+from benchmarks.studies.composition import DemoFiles, study
 from training.recipes import demo_fusion_tiny
 
 ROOT = Path(__file__).resolve().parents[2]

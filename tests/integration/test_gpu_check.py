@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.gpu_backends import compare_nvdec, compare_onnx_cuda
-from benchmarks.gpu_check import all_steps, choose_steps, main
-from benchmarks.gpu_index import measure_index
+from benchmarks.gpu.backends import compare_nvdec, compare_onnx_cuda
+from benchmarks.gpu.check import all_steps, choose_steps, main
+from benchmarks.gpu.index import measure_index
 from encoders.video_encoder.config import AimConfig
 from encoders.video_encoder.registry import PRESETS
 
@@ -83,7 +83,7 @@ class Absent:
             raise ModuleNotFoundError(name)
 
 sys.meta_path.insert(0, Absent())
-from benchmarks.gpu_check import main
+from benchmarks.gpu.check import main
 raise SystemExit(main(["--steps", "matmul", "stage1_aim", "stage2"]))
 """
     result = subprocess.run(

@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 import pytest
 
-from benchmarks.learnable_data import LearnableSize, make_learnable_data, write_released
+from benchmarks.studies.synthetic_data import LearnableSize, make_learnable_data, write_released
 from encoders.clips import Clip, write_clips
 from indexing.commands import verify
 

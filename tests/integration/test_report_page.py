@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.report import write_report
+from benchmarks.report.page import write_report
 
 CHROMIUM = next(
     (

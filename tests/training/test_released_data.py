@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.learnable_data import LearnableSize, make_learnable_data, write_released
+from benchmarks.studies.synthetic_data import LearnableSize, make_learnable_data, write_released
 from training.released_data import prepare_data
 
 SIZE = LearnableSize(num_clips=200, num_triplets=30, num_actions=2, vector_dim=4)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks.fidelity_encoder import random_clip, random_encoder, random_frames
+from benchmarks.fidelity.encoder import random_clip, random_encoder, random_frames
 from encoders.bundle import importer as module
 from encoders.bundle.folder import load_bundle, save_bundle
 from encoders.bundle.importer import ImportConfig, import_weights, open_weights

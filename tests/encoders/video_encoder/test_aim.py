@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks.fidelity_encoder import AIM_SHAPES, encode_by_loops, random_encoder, random_frames
+from benchmarks.fidelity.encoder import AIM_SHAPES, encode_by_loops, random_encoder, random_frames
 from encoders.video_encoder.aim import AimEncoder, TemporalPool
 from encoders.video_encoder.config import AimConfig
 

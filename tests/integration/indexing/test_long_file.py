@@ -7,7 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from benchmarks.index_growth import index_measured
+from benchmarks.throughput.growth import index_measured
 from encoders.backends.registry import open_backend
 from encoders.bundle.card import read_card
 from encoders.clips import Clip, write_clips

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from benchmarks.search_hostile import ALLOWED_HOSTS, Hostile, Reply, hostile_requests, try_all
+from benchmarks.search.hostile import ALLOWED_HOSTS, Hostile, Reply, hostile_requests, try_all
 from indexing.search.client import SearchClient, SearchOptions
 from indexing.serving.app import UPLOAD_LIMITS, AppConfig, create_app
 from indexing.serving.batching import EngineConfig

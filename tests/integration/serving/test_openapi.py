@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
-from benchmarks.search_quality import served
-from benchmarks.search_service import TOKEN
+from benchmarks.search.quality import served
+from benchmarks.search.service import TOKEN
 from indexing.search.client import SearchClient, SearchOptions
 from indexing.serving.app import UPLOAD_LIMITS
 

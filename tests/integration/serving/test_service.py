@@ -7,7 +7,7 @@ import numpy as np
 import psutil
 import pytest
 
-from benchmarks.search_service import Service, running_service
+from benchmarks.search.service import Service, running_service
 
 BACK_WITHIN_S = 90
 

@@ -16,7 +16,7 @@ from transformers import (
     OPTConfig,
 )
 
-from benchmarks.learnable_data import LearnableSize, make_learnable_data, write_released
+from benchmarks.studies.synthetic_data import LearnableSize, make_learnable_data, write_released
 from encoders.bundle.folder import load_bundle, save_bundle
 from encoders.metrics import mean_average_precision_at_k
 from encoders.query_encoder.text_encoder import open_text_encoder

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.fidelity_two_workers import BothSides, TwoWorkerSize, measure_two_workers
+from benchmarks.fidelity.two_workers import BothSides, TwoWorkerSize, measure_two_workers
 from training.trainer.loop import World, step_order
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.fidelity_encoder import random_encoder
+from benchmarks.fidelity.encoder import random_encoder
 from encoders.video_encoder.aim import AimEncoder, is_learned
 from encoders.video_encoder.config import AimConfig
 from encoders.video_encoder.pretrained.aim_weights import (

@@ -9,7 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from benchmarks.fidelity_encoder import random_encoder
+from benchmarks.fidelity.encoder import random_encoder
 from encoders.video_encoder.aim import is_learned
 from encoders.video_encoder.config import AimConfig
 from encoders.video_encoder.pretrained.checkpoint import read_checkpoint

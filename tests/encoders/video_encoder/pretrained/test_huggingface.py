@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig
 
-from benchmarks.fidelity_encoder import random_clip, random_frames
+from benchmarks.fidelity.encoder import random_clip, random_frames
 from encoders.video_encoder.aim import AimEncoder
 from encoders.video_encoder.config import CLIP_MEAN, CLIP_STD, AimConfig
 from encoders.video_encoder.pretrained.aim_weights import load_weights

@@ -22,7 +22,7 @@ from fault import expected_of_clips, fault_of_seed, write_archive  # noqa: E402
 from harness import run_fault  # noqa: E402
 from mutants import index_mutants  # noqa: E402
 
-from benchmarks.harness import capture_environment, write_record  # noqa: E402
+from benchmarks.harness.record import capture_environment, write_record  # noqa: E402
 from cluster.storage import write_atomic  # noqa: E402
 
 

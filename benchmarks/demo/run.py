@@ -1,0 +1,139 @@
+"""The whole flow on rendered video: `tfcovr demo` renders, trains, exports, indexes, evaluates, asks.
+
+Every step is a command that a user could type; the demo puts them in a row, remembers what is done,
+and measures the time and the memory of each.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks.demo.steps import FULL, TINY, DemoPlan, plan_steps
+from benchmarks.demo.summary import summarize
+from benchmarks.harness.figures import derived_figures
+from benchmarks.harness.record import write_record
+from benchmarks.harness.steps import StepError, StepRecord, format_seconds, run_steps
+from benchmarks.report.page import write_report
+from cluster.processes import end_leftovers
+from cluster.storage import write_atomic
+
+_EXAMPLES = """examples:
+  tfcovr demo                       the real thing: at most 15 minutes on 2 cores
+  tfcovr demo --tiny                the same steps in 2 minutes; its numbers mean nothing
+  tfcovr demo --run-dir /data/demo  keep everything somewhere else
+
+Stop it whenever you like: the same command goes on where it stopped."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DemoConfig:
+    """Render an archive of dives, train on it, index it, ask it, and write a report."""
+
+    run_dir: Path | None = None
+    """Where everything goes; runs/demo, or runs/demo-tiny with --tiny, unless named."""
+    tiny: bool = False
+    """A few clips and steps only."""
+    record: bool = False
+    """Also write the figures, with commit and machine, to benchmarks/results/."""
+
+    def __post_init__(self) -> None:
+        if self.record and self.tiny:
+            raise ValueError("--record is for the full demo; the numbers of --tiny mean nothing")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the flow and say where the report is."""
+    import tyro
+
+    config = tyro.cli(
+        DemoConfig,
+        args=argv,
+        prog="tfcovr demo",
+        description=f"{DemoConfig.__doc__}\n\n{_EXAMPLES}",
+    )
+    plan = TINY if config.tiny else FULL
+    run_dir = config.run_dir or Path("runs") / ("demo-tiny" if config.tiny else "demo")
+    console = Console(file=sys.stdout)
+    try:
+        with shared_ray(run_dir) as ray_variables:
+            steps = plan_steps(plan, run_dir, ray_variables=ray_variables)
+            records = run_steps(steps, run_dir, console)
+    except StepError as error:
+        sys.stderr.write(f"error: {error}\nthe same command goes on where this one stopped\n")
+        return 1
+    summary = summarize(run_dir, records, preset=plan.name)
+    write_atomic(run_dir / "summary.json", json.dumps(summary, indent=1).encode())
+    report = write_report(run_dir)
+    if config.record:
+        _record(summary, records, plan)
+    console.print(
+        f"\nAll steps took {format_seconds(summary['seconds_total'])}, "
+        f"at most {summary['peak_memory_gb']:.1f} GB of memory.\n"
+        f"  the page:     {report}\n"
+        f"  the answers:  {run_dir / 'answers.png'}\n"
+        f"  the figures:  {run_dir / 'summary.json'}\n"
+        f"Ask it yourself:\n  {example_question(run_dir)}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if config.tiny:
+        console.print("This was --tiny: every step is real, the numbers mean nothing.")
+    return 0
+
+
+@contextmanager
+def shared_ray(run_dir: Path) -> Iterator[Callable[[], dict[str, str]]]:
+    """One Ray for all steps: started by the first that asks where it is, ended with the block.
+
+    Each step alone would start and end its own, which takes longer than the work of a small one.
+    Its processes are recorded in a folder of their own, because steps end what the run folder records.
+    """
+    ray_dir = run_dir / "ray"
+    end_leftovers(ray_dir)
+    with ExitStack() as stack:
+
+        @cache
+        def variables() -> dict[str, str]:
+            from cluster.ray_session import ray_session
+
+            session = stack.enter_context(ray_session(run_dir=ray_dir))
+            if not session.started_here:
+                return {}
+            # Nobody takes back the node of a Ray on this machine.
+            return {"RAY_ADDRESS": session.address, "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
+
+        yield variables
+
+
+def _record(summary: Mapping[str, Any], records: Sequence[StepRecord], plan: DemoPlan) -> None:
+    """The figures of a full run are what the README may quote."""
+    figures = derived_figures({name: v for name, v in summary.items() if name != "preset"})
+    steps = {f"seconds_{record.name}": record.seconds for record in records}
+    write_record(
+        "demo",
+        config=asdict(plan),
+        metrics={**figures, **steps},
+        excluded=["installation"],
+        command="tfcovr demo --record",
+    )
+
+
+def example_question(run_dir: Path) -> str:
+    """A command that repeats the first question of the demo."""
+    answer = json.loads((run_dir / "answers.json").read_text())[0]
+    return (
+        f"tfcovr search --bundle-dir {run_dir / 'stage2' / 'bundle'} "
+        f"--milvus-uri {run_dir / 'milvus'} --clip {answer['query_clip_id']} "
+        f'--edit "{answer["edit_text"]}" -k 5'
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,172 @@
+"""Does the demo's encoder see time for another seed, on the harder archive, without its pretraining? And does AIM?
+
+Renders archives of its own (seeds that no setting was chosen on), trains each variant, and writes one record. Killed, the same
+command goes on. N clips, T frames, H W pixels, C channels, K classes.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from benchmarks.demo.steps import CLASSES
+from benchmarks.demo.time_evidence import accuracy_row, measure, shuffle_frames
+from benchmarks.dives.archive import ArchiveConfig, write_archive
+from benchmarks.harness.record import write_record
+from encoders.bundle.folder import load_bundle
+from encoders.clips import Clip, read_clips
+from encoders.decoding.isolated import iter_clip_frames
+from encoders.media.errors import DecodeError
+from encoders.media.sampling import SamplingConfig
+from training.configs import LaunchSettings, Stage1Config
+from training.recipes import RECIPES
+from training.stage1.train import Stage1Inputs, train_stage1
+
+Rows = Sequence[Mapping[str, Any]]
+_CLIPS_PER_CLASS = (48, 8, 14)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Variant:
+    """One training and what is measured of it."""
+
+    name: str
+    config: Stage1Config
+    difficulty: str = "open"
+
+
+def variants(aim_start: str | None) -> list[Variant]:
+    """The demo's encoder first, then AIM: from image weights of this folder, or from random ones."""
+    demo = RECIPES["demo_actions"]()
+    assert isinstance(demo, Stage1Config)
+    found = [
+        Variant(name=f"demo_seed{seed}", config=replace(demo, loop=replace(demo.loop, seed=seed)))
+        for seed in (0, 1, 2)
+    ]
+    found.append(Variant(name="demo_full", config=demo, difficulty="full"))
+    found.append(
+        Variant(name="demo_random_image_part", config=replace(demo, pretrained_image=None))
+    )
+    aim = RECIPES["demo_actions_aim"]()
+    assert isinstance(aim, Stage1Config)
+    name = "aim_small" if aim_start else "aim_small_random_image_part"
+    found.append(Variant(name=name, config=replace(aim, pretrained_image=aim_start)))
+    return found
+
+
+def run_variant(variant: Variant, clips_path: Path, run_dir: Path) -> Rows:
+    """Rows of top-1 on the test split, beside the controls where the encoder has them."""
+    if variant.config.encoder.kind == "aim":
+        return _measure_aim(variant.config, clips_path, run_dir)
+    # Seeds of one image part share its frame vectors.
+    kept_dir = clips_path.parent / f"frame_vectors_{variant.config.pretrained_image or 'random'}"
+    inputs = Stage1Inputs(clips_path=clips_path, frame_vectors_dir=kept_dir)
+    train_stage1(variant.config, inputs, run_dir / "stage1", LaunchSettings())
+    evidence = measure(
+        run_dir / "stage1", clips_path, run_dir / "controls", split="test", kept_dir=kept_dir
+    )
+    return cast(Rows, evidence["rows"])
+
+
+def _measure_aim(config: Stage1Config, clips_path: Path, run_dir: Path) -> Rows:
+    train_stage1(config, Stage1Inputs(clips_path=clips_path), run_dir / "stage1", LaunchSettings())
+    bundle = load_bundle(run_dir / "stage1" / "bundle")
+    labels = bundle.card.labels or ()
+    clips = [clip for clip in read_clips(clips_path) if clip.split == "test"]
+    frames_NTHWC = _decode(clips, config)
+    head = bundle.head
+    if head is None:
+        raise ValueError(f"{run_dir / 'stage1'} has no classification head")
+
+    def accuracy(frames: Tensor) -> np.ndarray:
+        with torch.inference_mode():
+            parts = [head(bundle.video.features(part)) for part in frames.split(16)]
+        found = torch.cat(parts).argmax(dim=1)
+        return np.array([labels[k] == c.label for k, c in zip(found.tolist(), clips, strict=True)])
+
+    chance = 1 / len(labels)
+    return [
+        accuracy_row("ordered", accuracy(frames_NTHWC), chance),
+        accuracy_row("shuffled", accuracy(shuffle_frames(frames_NTHWC, clips)), chance),
+    ]
+
+
+def _decode(clips: Sequence[Clip], config: Stage1Config) -> Tensor:
+    """All clips' frames [N, T, H, W, C], as indexing samples them."""
+    encoder = config.encoder
+    sampling = SamplingConfig(num_frames=encoder.num_frames, frame_size=encoder.image_size)
+    frames = []
+    for clip, found in iter_clip_frames(clips, sampling):
+        if isinstance(found, DecodeError):
+            raise ValueError(f"clip {clip.clip_id!r} of the rendered archive: {found}") from found
+        frames.append(torch.from_numpy(found))
+    return torch.stack(frames)
+
+
+def study(
+    out_dir: Path, chosen: Sequence[Variant], *, seed: int, say: Callable[[str], object]
+) -> dict[str, object]:
+    """Figures by variant and row."""
+    metrics: dict[str, object] = {}
+    for variant in chosen:
+        archive = ArchiveConfig(
+            classes=CLASSES,
+            clips_per_class=_CLIPS_PER_CLASS,
+            difficulty=variant.difficulty,
+            seed=seed,
+        )
+        clips_path = write_archive(out_dir / f"archive_{variant.difficulty}", archive)
+        for row in run_variant(variant, clips_path, out_dir / variant.name):
+            name = f"{variant.name}.{row['name']}"
+            metrics[name] = row["top1"]
+            say(f"{name}: {row['top1']:.1%} [{row['low']:.1%}, {row['high']:.1%}]")
+    return metrics
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.studies.dives",
+        description=__doc__,
+        epilog="example: python -m benchmarks.pretraining.vit --name pose_vit --out runs/weights && "
+        "python -m benchmarks.studies.dives --out-dir runs/study --aim-start runs/weights/pose_vit",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--out-dir", type=Path, required=True)
+    parser.add_argument(
+        "--aim-start",
+        help="folder of `benchmarks.pretraining.vit`; without it AIM starts at random",
+    )
+    parser.add_argument("--seed", type=int, default=1, help="of the archives (%(default)s)")
+    parser.add_argument("--only", nargs="+", metavar="VARIANT", help="instead of all")
+    given = parser.parse_args(argv)
+    if given.aim_start is not None and not (Path(given.aim_start) / "config.json").is_file():
+        parser.error(f"--aim-start {given.aim_start!r} is no folder of `benchmarks.pretrain_vit`")
+    chosen = variants(given.aim_start)
+    names = [variant.name for variant in chosen]
+    if unknown := sorted(set(given.only or ()) - set(names)):
+        parser.error(f"--only {unknown[0]!r} is unknown; choose from {', '.join(names)}")
+    if given.only:
+        chosen = [variant for variant in chosen if variant.name in given.only]
+    metrics = study(given.out_dir, chosen, seed=given.seed, say=Console(soft_wrap=True).print)
+    name = "_".join(["dive_study", *(given.only or ())])
+    config = {
+        "classes": list(CLASSES),
+        "clips_per_class": list(_CLIPS_PER_CLASS),
+        "archive_seed": given.seed,
+        "difficulty": {variant.name: variant.difficulty for variant in chosen},
+        "epochs": {variant.name: variant.config.loop.num_epochs for variant in chosen},
+    }
+    sys.stdout.write(f"{write_record(name, config=config, metrics=metrics)}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

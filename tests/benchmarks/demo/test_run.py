@@ -1,0 +1,34 @@
+"""What the command refuses at once, and what a record of it holds."""
+
+import json
+
+import pytest
+
+from benchmarks.demo import run
+from benchmarks.demo.steps import FULL
+from benchmarks.harness.steps import StepRecord
+
+
+def test_a_record_of_the_tiny_demo_is_refused_before_anything_runs(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr(run, "run_steps", lambda *_: pytest.fail("it ran"))
+    with pytest.raises(ValueError, match="--record is for the full demo"):
+        run.DemoConfig(tiny=True, record=True)
+    with pytest.raises((ValueError, SystemExit)):
+        run.main(["--tiny", "--record", "--run-dir", str(tmp_path)])
+
+
+def test_a_record_holds_numbers_alone(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("OUT", str(tmp_path))
+    step = StepRecord(
+        name="dives", made="", seconds=3.5, peak_memory_gb=1.0, fingerprint="", is_done=True
+    )
+    summary = {"preset": "full", "top1": 0.9, "top1_single_frame": 0.5, "top1_shuffled": 0.25}
+    others = ("video_only", "text_only", "mean", "raw")
+    summary |= {f"map50_{name}": 0.2 for name in others}
+    summary |= {"map50_composed": 0.8, "map50_composed_low": 0.7, "map50_best_other_high": 0.3}
+    run._record(summary, [step], FULL)
+    (path,) = tmp_path.glob("demo_*.json")
+    metrics = json.loads(path.read_text())["metrics"]
+    assert all(isinstance(value, float) for value in metrics.values()), metrics
+    assert metrics["seconds_dives"] == 3.5
+    assert metrics["map50_composed_over_best_other"] == pytest.approx(4.0)

@@ -1,0 +1,41 @@
+"""The study's AIM rows, and that it refuses what it does not know."""
+
+from dataclasses import replace
+
+import pytest
+
+from benchmarks.dives.archive import ArchiveConfig, write_archive
+from benchmarks.studies import dives
+from encoders.video_encoder.config import AimConfig
+
+
+def test_aim_is_measured_in_order_and_shuffled(tmp_path):
+    clips = write_archive(
+        tmp_path / "archive",
+        ArchiveConfig(classes=("103b", "203b"), clips_per_class=(2, 1, 1), size=32),
+        quiet=True,
+    )
+    (variant,) = [v for v in dives.variants("unused") if v.name == "aim_small"]
+    encoder = AimConfig(num_frames=3, image_size=16, patch_size=8, width=16, depth=1, num_heads=2)
+    config = replace(
+        variant.config,
+        encoder=encoder,
+        pretrained_image=None,
+        loop=replace(variant.config.loop, num_epochs=1, batch_size=2),
+    )
+    variant = dives.Variant(name="aim_small", config=config)
+    rows = dives.run_variant(variant, clips, tmp_path / "run")
+    assert [(row["name"], row["num_clips"]) for row in rows] == [("ordered", 2), ("shuffled", 2)]
+    assert all(row["top1"] in (0, 0.5, 1) for row in rows)
+
+
+def test_without_a_start_aim_begins_at_random(tmp_path, capsys):
+    (aim,) = [one for one in dives.variants(None) if one.config.encoder.kind == "aim"]
+    assert (aim.name, aim.config.pretrained_image) == ("aim_small_random_image_part", None)
+    with pytest.raises(SystemExit):
+        dives.main(["--out-dir", str(tmp_path), "--only", "aim_small"])
+    assert "'aim_small' is unknown; choose from demo_seed0" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        dives.main(["--out-dir", str(tmp_path), "--aim-start", str(tmp_path)])
+    assert "is no folder of" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
