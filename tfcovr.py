@@ -24,46 +24,46 @@ COMMANDS: dict[str, Command] = {
     "doctor": Command(module="benchmarks.doctor.report", help="what this machine has and lacks"),
     "dives": Command(module="benchmarks.dives.__main__", help="render an archive of dives"),
     "import-annotations": Command(
-        module="training.annotations.readers.import_clips",
+        module="training.commands.import_annotations",
         help="FineGym, FineDiving, TF-CoVR, your tables -> clips.parquet",
     ),
     "import-embeddings": Command(
-        module="training.annotations.embeddings.import_embeddings",
+        module="training.commands.import_embeddings",
         help="released embeddings -> vectors.parquet",
     ),
     "triplets": Command(
         module="training.commands.triplets", help="labelled clips -> composed queries"
     ),
     "import-weights": Command(
-        module="encoders.bundle.importer", help="CLIP, AIM, TF-CoVR weights -> AIM bundle"
+        module="encoders.commands.import_weights", help="CLIP, AIM, TF-CoVR weights -> AIM bundle"
     ),
     "train": Command(module="training.run", help="train stage 1 or stage 2 by recipe"),
-    "vectors": Command(module="training.vectors.compute", help="clips + bundle -> vectors.parquet"),
+    "vectors": Command(
+        module="training.commands.vectors", help="clips + bundle -> vectors.parquet"
+    ),
     "export": Command(
         module="encoders.commands.export", help="add ONNX files, canaries and engines to a bundle"
     ),
     "split": Command(
-        module="indexing.clipping.split_videos", help="long videos without labels -> clips.parquet"
+        module="indexing.commands.split", help="long videos without labels -> clips.parquet"
     ),
-    "index": Command(module="indexing.pipeline.index_archive", help="embed an archive into Milvus"),
+    "index": Command(module="indexing.commands.index", help="embed an archive into Milvus"),
     "verify": Command(
-        module="indexing.pipeline.verify", help="prove that the collection is complete"
+        module="indexing.commands.verify", help="prove that the collection is complete"
     ),
     "retry": Command(module="indexing.commands.retry", help="try dead letters again, by reason"),
     "search": Command(module="indexing.commands.search", help="ask: a clip and an edit text"),
     "shell": Command(module="indexing.commands.shell", help="ask, edit the answers, undo"),
-    "milvus": Command(module="indexing.store.dev_server", help="a Milvus server of this machine"),
+    "milvus": Command(module="indexing.commands.milvus", help="a Milvus server of this machine"),
     "collections": Command(
         module="indexing.commands.collections",
         help="compare encoders, swap an alias, copy to a server",
     ),
-    "serve": Command(module="indexing.serving.deploy", help="answer over HTTP, with a web page"),
+    "serve": Command(module="indexing.commands.serve", help="answer over HTTP, with a web page"),
     "calibrate": Command(
-        module="indexing.search.threshold", help="when to say that nothing matches"
+        module="indexing.commands.calibrate", help="when to say that nothing matches"
     ),
-    "evaluate": Command(
-        module="training.evaluation.evaluate", help="mAP and Recall, with intervals"
-    ),
+    "evaluate": Command(module="training.commands.evaluate", help="mAP and Recall, with intervals"),
     "report": Command(module="benchmarks.report.page", help="a finished run -> report.html"),
 }
 
@@ -73,15 +73,15 @@ _PUBLIC: dict[str, str] = {
     "read_clips": "encoders.clips",
     "write_clips": "encoders.clips",
     "SamplingConfig": "encoders.media.sampling",
-    "Span": "encoders.decoding.decode",
+    "Span": "encoders.media.frame_index",
     "decode_clips": "encoders.decoding.decode",
     "load_bundle": "encoders.bundle.folder",
-    "open_backend": "encoders.backends.base",
+    "open_backend": "encoders.backends.registry",
     "SearchClient": "indexing.search.client",
     "MilvusDatasink": "indexing.store.datasink",
     "open_datasink": "indexing.store.datasink",
 }
-__all__ = ["COMMANDS", "Command", "main", *_PUBLIC]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = ["COMMANDS", "Command", "main", *_PUBLIC]
 
 
 def __getattr__(name: str) -> object:

@@ -4,7 +4,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from pymilvus.exceptions import MilvusException
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -15,8 +14,6 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-
-from indexing.store.client import MilvusBusyError
 
 _POLL_S = 1.0
 
@@ -31,16 +28,24 @@ def clip_progress(console: Console) -> Progress:
 
 @contextmanager
 def polled_progress(
-    console: Console, text: str, total: int, num_done: Callable[[], int]
+    console: Console,
+    text: str,
+    total: int,
+    num_done: Callable[[], int],
+    *,
+    ignored: tuple[type[Exception], ...] = (OSError,),
 ) -> Iterator[None]:
-    """A bar beside work that tells nothing of itself; `num_done` is asked every second, in a thread of its own."""
+    """A bar beside work that tells nothing of itself; `num_done` is called every second, in a thread of its own.
+
+    An error of a kind in `ignored` costs one step of the bar: the work itself raises it where it matters.
+    """
     stop = threading.Event()
     with clip_progress(console) as progress:
         task = progress.add_task(text, total=total)
 
         def watch() -> None:
             while not stop.wait(_POLL_S):
-                with suppress(MilvusBusyError, MilvusException, OSError):  # the work itself says so
+                with suppress(*ignored):
                     progress.update(task, completed=num_done())
 
         thread = threading.Thread(target=watch, name="polled-progress", daemon=True)

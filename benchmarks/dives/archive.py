@@ -16,8 +16,8 @@ import cv2
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from benchmarks.dives.motion.pose import render_clip
 from benchmarks.dives.random_streams import clip_index
+from benchmarks.dives.rendering.pose import render_clip
 from benchmarks.dives.rendering.scene import find_preset
 from benchmarks.dives.video import find_format, write_video
 from cluster.storage import write_atomic

@@ -12,8 +12,8 @@ import numpy as np
 from benchmarks.dives.archive import ARCHIVE_SPLITS, ArchiveConfig, claim_folder, run_jobs
 from benchmarks.dives.motion.execution import FPS, draw_execution
 from benchmarks.dives.motion.kinematics import perform
-from benchmarks.dives.motion.pose import clip_of
 from benchmarks.dives.random_streams import open_stream
+from benchmarks.dives.rendering.pose import clip_of
 from benchmarks.dives.rendering.render import render_empty
 from benchmarks.dives.rendering.scene import SceneIndices, draw_scene
 from benchmarks.dives.video import find_format, write_video

@@ -1,0 +1,4 @@
+"""`tfcovr doctor`: what this machine has and lacks.
+
+Read in this order: packages, codecs, report.
+"""

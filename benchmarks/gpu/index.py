@@ -152,7 +152,8 @@ def _run_index(bundle_dir: Path, folder: Path, size: str, backend: str, device: 
     command = [
         sys.executable,
         "-m",
-        "indexing.pipeline.index_archive",
+        "tfcovr",
+        "index",
         "--bundle-dir",
         str(bundle_dir),
     ]

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from benchmarks.dives.motion.pose import render_clip
+from benchmarks.dives.rendering.pose import render_clip
 from encoders.decoding.pixels import resize_frame
 from training.annotations.labels.dive_numbers import DIVE_CLASSES, parse_dive_number
 

@@ -21,7 +21,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from benchmarks.dives.motion.pose import MIRROR_ORDER, MIRROR_SIGN, POSE_COLUMNS
+from benchmarks.dives.rendering.pose import MIRROR_ORDER, MIRROR_SIGN, POSE_COLUMNS
 from benchmarks.harness.record import capture_environment
 from benchmarks.pretraining.frames import PosedFrames, PosedPool, progress_bar, render_pool
 from cluster.storage import write_atomic

@@ -21,7 +21,7 @@ from rich.console import Console
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from benchmarks.dives.motion.pose import POSE_COLUMNS
+from benchmarks.dives.rendering.pose import POSE_COLUMNS
 from benchmarks.harness.record import capture_environment
 from benchmarks.pretraining.pose_image import (
     PretrainConfig,

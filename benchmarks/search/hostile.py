@@ -68,7 +68,7 @@ def _paths() -> Iterator[Hostile]:
         "/v1/clips/..%2f..%2f..%2fetc%2fpasswd/media", "/v1/clips/%2fetc%2fpasswd/media", "/v1/clips/file:%2f%2f%2fetc%2fpasswd/media",
         "/v1/clips/....%2f%2f....%2f%2fetc%2fpasswd/media", "/v1/clips/%252e%252e%252fetc%252fpasswd/media",
         "/v1/clips/..%5c..%5cetc%5cpasswd/media", "/v1/clips/%00/media", "/v1/clips/etc%ef%bc%8fpasswd/media",
-        "/web/..%2f..%2fetc%2fpasswd", "/web/%2e%2e/http_app.py", "/web/..%2fhttp_app.py", "/web/%2fetc%2fpasswd", "/web/.git/config",
+        "/web/..%2f..%2fetc%2fpasswd", "/web/%2e%2e/app.py", "/web/..%2fapp.py", "/web/%2fetc%2fpasswd", "/web/.git/config",
         "/v1/clips/http:%2f%2f169.254.169.254%2flatest/media", "/v1/clips/http:%2f%2flocalhost:22/strip.jpg",
         "/v1/clips/concat:%2fetc%2fpasswd/strip.jpg", "/v1/clips/" + "a" * 20_000, "/v1/clips/%ff%fe/media",
         "/v1/clips/x%22%20or%20clip_id%20!=%20%22/media", "/v1/clips/x%5c%22%20or%201==1%20or%20%22/media",

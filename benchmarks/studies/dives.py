@@ -148,7 +148,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", metavar="VARIANT", help="instead of all")
     given = parser.parse_args(argv)
     if given.aim_start is not None and not (Path(given.aim_start) / "config.json").is_file():
-        parser.error(f"--aim-start {given.aim_start!r} is no folder of `benchmarks.pretrain_vit`")
+        parser.error(
+            f"--aim-start {given.aim_start!r} is not a folder of `benchmarks.pretraining.vit`"
+        )
     chosen = variants(given.aim_start)
     names = [variant.name for variant in chosen]
     if unknown := sorted(set(given.only or ()) - set(names)):

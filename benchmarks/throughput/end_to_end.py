@@ -164,7 +164,8 @@ def _index_seconds(bundle_dir: Path, archive: Path, place: Path, num_workers: in
     command = [
         sys.executable,
         "-m",
-        "indexing.pipeline.index_archive",
+        "tfcovr",
+        "index",
         "--bundle-dir",
         str(bundle_dir),
     ]

@@ -71,7 +71,8 @@ def index_measured(bundle_dir: Path, place: Path) -> int:
     command = [
         sys.executable,
         "-m",
-        "indexing.pipeline.index_archive",
+        "tfcovr",
+        "index",
         "--bundle-dir",
         str(bundle_dir),
     ]

@@ -1,0 +1,13 @@
+"""What runs an encoder: torch, ONNX Runtime or TensorRT, behind one interface.
+
+Read in this order: base, registry, torch_backend, onnx_backend, tensorrt_backend, tensorrt_library.
+"""
+
+__all__ = [
+    "base",
+    "onnx_backend",
+    "registry",
+    "tensorrt_backend",
+    "tensorrt_library",
+    "torch_backend",
+]

@@ -162,9 +162,9 @@ def _draw_clip(draw: np.ndarray, num_frames: int, size: int) -> np.ndarray:
     return frames
 
 
-_PREFIX = "canary:"
+CANARY_PREFIX = "canary:"
 
 
 def is_canary(clip_id: str) -> bool:
     """Clip ids of archives never begin so: `list_archive` refuses them."""
-    return clip_id.startswith(_PREFIX)
+    return clip_id.startswith(CANARY_PREFIX)

@@ -1,0 +1,1 @@
+"""Commands of encoders, one file a verb."""

@@ -5,20 +5,17 @@ nothing of a large parent.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from typing import Any, Self
 
 import numpy as np
 
 from encoders.clips import Clip
 from encoders.decoding.decode import DecodedClips, collect_spans
-from encoders.decoding.request import DecodedSpan, DecodeRequest
-from encoders.decoding.sandbox import _Child, _setup_error
-from encoders.media.container import MediaLimits
+from encoders.decoding.request import DecodedSpan, DecodeRequest, request_to_dict, span_from_dict
+from encoders.decoding.sandbox import SandboxProcess, setup_error
 from encoders.media.errors import DecodeError, DecodeSetupError
 from encoders.media.frame_index import Span
 from encoders.media.sampling import SamplingConfig
-from encoders.stages.encode_request import EncodeRequest, Encoding
 
 DEFAULT_MEMORY_LIMIT_BYTES = 4 << 30
 DEFAULT_DEADLINE_S = 120.0
@@ -56,7 +53,7 @@ class IsolatedDecoder:
         self._decode_function = decode_function
         self._first_request = first_request
         self.first_spans: list[DecodedSpan] = []
-        self._child: _Child | None = None
+        self._child: SandboxProcess | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -81,7 +78,7 @@ class IsolatedDecoder:
         """Start the child where none runs."""
         if self._child is not None:
             return
-        self._child = _Child(self._decode_function)
+        self._child = SandboxProcess(self._decode_function)
         if self._first_request is not None:
             try:
                 self.first_spans = list(self._ask(self._first_request, _FIRST_TIMEOUT_S, 0))
@@ -100,7 +97,7 @@ class IsolatedDecoder:
             while True:
                 header, payload = child.receive(deadline_s)
                 if header["kind"] == "span":
-                    yield _span(header["span"], payload)
+                    yield span_from_dict(header["span"], payload)
                 if header["kind"] in ("span", "at_work"):
                     continue
                 is_in_step = header["kind"] in ("end", "video_error")
@@ -109,7 +106,7 @@ class IsolatedDecoder:
             if not is_in_step:  # crashed, hung, or the reader left early: the pipes are out of step
                 self.close()
         if header["kind"] == "setup_error":
-            raise _setup_error(header)
+            raise setup_error(header)
         if header["kind"] != "end":
             kind = DecoderDiedError if header["kind"] == "fatal" else DecodeError
             raise kind(header["reason"], header["detail"])
@@ -132,21 +129,6 @@ def decoder_for(
     return IsolatedDecoder(deadline_s=deadline_s, memory_limit_bytes=limit_bytes, **others)
 
 
-def _span(values: dict[str, Any], payload: bytearray) -> DecodedSpan:
-    shape, indices, error = values.pop("shape"), values.pop("frame_indices"), values.pop("error")
-    times_s, encoding = values.pop("times_s"), values.pop("encoding")
-    if encoding is not None:
-        encoding = Encoding(vector_D=np.frombuffer(payload, np.float32), **encoding)
-    return DecodedSpan(
-        encoding=encoding,
-        frames_THWC=None if shape is None else np.frombuffer(payload, np.uint8).reshape(shape),
-        frame_indices_T=None if indices is None else np.array(indices, np.int64),
-        error=None if error is None else DecodeError(*error),
-        times_s=None if times_s is None else np.array(times_s),
-        **values,
-    )
-
-
 _DEADLINE_S = 60.0
 
 
@@ -164,48 +146,3 @@ def iter_clip_frames(
                 yield clip, error
             else:
                 yield clip, decoded.errors[0] or decoded.frames_NTHWC[0]
-
-
-def request_to_dict(request: DecodeRequest) -> dict[str, Any]:
-    """The request as JSON can hold it."""
-    return asdict(request)
-
-
-def request_from_dict(values: dict[str, Any]) -> DecodeRequest:
-    """The request that `request_to_dict` wrote."""
-    encode = values["encode"]
-    return DecodeRequest(
-        **values
-        | {
-            "spans": tuple(Span(**span) for span in values["spans"]),
-            "sampling": SamplingConfig(**values["sampling"]),
-            "limits": MediaLimits(**values["limits"]),
-            "encode": encode and EncodeRequest(**encode | {"canaries": tuple(encode["canaries"])}),
-        }
-    )
-
-
-def span_to_dict(span: DecodedSpan) -> dict[str, Any]:
-    """All but the frames, or the vector, themselves."""
-    frames, indices, error = span.frames_THWC, span.frame_indices_T, span.error
-    encoding = None
-    if span.encoding is not None:
-        encoding = asdict(span.encoding)
-        del encoding["vector_D"]
-    return {
-        "number": span.number,
-        "shape": None if frames is None else list(frames.shape),
-        "frame_indices": None if indices is None else indices.tolist(),
-        "error": None if error is None else [error.reason, error.detail],
-        "backend_used": span.backend_used,
-        "fallback_reason": span.fallback_reason,
-        "num_frames_decoded": span.num_frames_decoded,
-        "times_s": None if span.times_s is None else span.times_s.tolist(),
-        "encoding": encoding,
-    }
-
-
-def _payload(span: DecodedSpan) -> memoryview | bytes:
-    if span.encoding is not None:
-        return span.encoding.vector_D.tobytes()
-    return b"" if span.frames_THWC is None else span.frames_THWC.reshape(-1).data

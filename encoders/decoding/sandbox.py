@@ -22,7 +22,9 @@ _PIPE_BYTES = 1 << 20
 _SOURCE_ROOT = Path(__file__).resolve().parent.parent.parent
 
 
-class _Child:
+class SandboxProcess:
+    """The child process, its two pipes and its end."""
+
     def __init__(self, decode_function: str) -> None:
         request_read, request_write = os.pipe()
         reply_read, reply_write = os.pipe()
@@ -50,7 +52,7 @@ class _Child:
         if header["kind"] != "ready":
             self.kill()
             if header["kind"] == "setup_error":
-                raise _setup_error(header)
+                raise setup_error(header)
             raise DecodeSetupError(
                 f"the decoding process cannot start: {header['reason']}: {header['detail']}"
             )
@@ -114,5 +116,6 @@ def _end(process: subprocess.Popen[bytes], *descriptors: int) -> None:
         os.close(descriptor)
 
 
-def _setup_error(header: dict[str, Any]) -> Exception:
+def setup_error(header: dict[str, Any]) -> Exception:
+    """The error of the set-up that a message of the child names."""
     return SETUP_ERRORS.get(header["error"], DecodeSetupError)(header["detail"])

@@ -21,8 +21,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from encoders.bundle.card import BundleMismatchError
-from encoders.decoding.isolated import _payload, request_from_dict, span_to_dict
-from encoders.decoding.request import DecodedSpan, DecodeRequest
+from encoders.decoding.request import (
+    DecodedSpan,
+    DecodeRequest,
+    payload_of,
+    request_from_dict,
+    span_to_dict,
+)
 from encoders.media.errors import DecodeError, DecodeSetupError
 
 IterSpans = Callable[[DecodeRequest], Iterator[DecodedSpan | None]]
@@ -98,7 +103,9 @@ def _answer(line: bytes, replies: BinaryIO, iter_spans: IterSpans) -> bool:
             if span is None:
                 write_message(replies, {"kind": "at_work"})
             else:
-                write_message(replies, {"kind": "span", "span": span_to_dict(span)}, _payload(span))
+                write_message(
+                    replies, {"kind": "span", "span": span_to_dict(span)}, payload_of(span)
+                )
             signal.setitimer(signal.ITIMER_REAL, deadline_s)
         reply = {"kind": "end"}
     except DecodeError as error:

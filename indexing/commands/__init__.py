@@ -1,0 +1,1 @@
+"""Commands of indexing, one file a verb."""

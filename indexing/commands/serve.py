@@ -12,7 +12,7 @@ from cluster.network import free_port, require_free_port
 from cluster.ray_session import ray_session
 from encoders.bundle.card import read_card
 from indexing.serving.deploy import (
-    _ONE_LOOP,
+    ONE_LOOP,
     ServeConfig,
     app_settings,
     direct_ingress,
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     is_direct = config.replicas == 1 and not os.environ.get("RAY_ADDRESS")
-    os.environ |= _ONE_LOOP | (direct_ingress(config.port) if is_direct else {})
+    os.environ |= ONE_LOOP | (direct_ingress(config.port) if is_direct else {})
     with ExitStack() as stack:
         session = stack.enter_context(ray_session())
         if is_lite(config.milvus_uri) and session.num_nodes > 1:

@@ -8,7 +8,7 @@ from inspect import getdoc
 import tyro
 
 from indexing.pipeline.verify import (
-    _NUM_SHOWN,
+    NUM_SHOWN,
     VerifyConfig,
     faults,
     repair_archive,
@@ -45,8 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.stdout.write(", ".join(f"{count} {kind}" for kind, count in counts.items()) + "\n")
     for kind, names in by_kind.items():
         if names:
-            more = " ..." if len(names) > _NUM_SHOWN else ""
-            sys.stdout.write(f"{kind}: {', '.join(names[:_NUM_SHOWN])}{more}\n")
+            more = " ..." if len(names) > NUM_SHOWN else ""
+            sys.stdout.write(f"{kind}: {', '.join(names[:NUM_SHOWN])}{more}\n")
     if any(faults(found).values()):
         sys.stdout.write("mend it with the same command and --repair\n")
     if by_kind["unread"]:

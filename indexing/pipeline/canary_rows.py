@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from encoders.bundle.canaries import _PREFIX, MIN_CANARY_COSINE, NUM_CANARIES
+from encoders.bundle.canaries import CANARY_PREFIX, MIN_CANARY_COSINE, NUM_CANARIES
 from indexing.store.collection import ClipCollection
 from indexing.store.filter_expression import quoted
 
@@ -46,7 +46,9 @@ def add_canaries(
     """The shards with all canaries spread over them, once per 1000 clips, and how often."""
     num_copies = 1 + num_clips // _CLIPS_PER_COPY
     names = [
-        f"{_PREFIX}{copy}:{number}" for copy in range(num_copies) for number in range(NUM_CANARIES)
+        f"{CANARY_PREFIX}{copy}:{number}"
+        for copy in range(num_copies)
+        for number in range(NUM_CANARIES)
     ]
     mixed = [dict(shard) for shard in shards]
     for i, name in enumerate(names):

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 from encoders.media.errors import DecodeError
-from indexing.sources.fetch_cache import _CEILING_S, FetchCache, FetchOptions, stamp_of_row
+from indexing.sources.fetch_cache import CEILING_S, FetchCache, FetchOptions, stamp_of_row
 from indexing.sources.uris import is_remote
 
 
@@ -32,7 +32,7 @@ class FetchStage:
                     self._cache.fetch(row["fetch_uri"], row["content_hash"], stamp)
                     num_bytes = stamp.size_bytes
         busy_s = time.perf_counter() - started
-        if num_bytes and self._first_s < _CEILING_S:
+        if num_bytes and self._first_s < CEILING_S:
             self._first_bytes += num_bytes
             self._first_s += busy_s
         yield row | {

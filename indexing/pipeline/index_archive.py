@@ -39,7 +39,7 @@ from indexing.sources.content import read_contents
 from indexing.store.bulk_import import finish_earlier_import
 from indexing.store.collection import ClipCollection, open_collection
 from indexing.store.endpoint import is_lite
-from indexing.store.rows import row_digest
+from indexing.store.rows import require_storable, row_digest
 from indexing.store.vector_index import fit_index
 
 
@@ -53,6 +53,8 @@ def index_archive(config: IndexConfig, *, console: Console | None = None) -> Ind
         read_canaries(config.bundle_dir)  # a bundle without them is refused before anything starts
         archive = list_archive(config.clips)
         clips = archive.clips
+        for clip in clips:
+            require_storable(clip)
         write_config(config)
         ledger = Ledger(config.run_dir)
         with console.status(f"reading the content of the videos of {len(clips)} clips"):

@@ -16,8 +16,9 @@ from indexing.sources.content import read_contents
 from indexing.store.collection import ClipCollection, open_collection
 from indexing.store.endpoint import require_archive
 from indexing.store.filter_expression import quoted
+from indexing.store.rows import require_storable
 
-_NUM_SHOWN = 5
+NUM_SHOWN = 5
 _PAGE = 256
 
 
@@ -51,6 +52,8 @@ def verify_archive(config: VerifyConfig) -> Comparison:
     card = read_card(config.bundle_dir)
     ledger = Ledger(config.run_dir)
     archive = list_archive(config.clips)
+    for clip in archive.clips:
+        require_storable(clip)
     known = {} if config.read_all else ledger.read_contents()
     uris = (clip.video_uri for clip in archive.clips)
     contents = read_contents(uris, known, fetch_uris=archive.fetch_uris)

@@ -14,7 +14,7 @@ from indexing.serving.middleware import Limits
 
 APP_NAME = "tfcovr"
 # A request crosses fewer threads: the app never holds up the loop that it shares with Ray, encoder and Milvus have threads.
-_ONE_LOOP = {
+ONE_LOOP = {
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
 }
@@ -171,7 +171,7 @@ def start_service(settings: dict[str, Any], *, host: str, proxy_port: int, repli
         max_ongoing_requests=2 * settings["limits"]["max_in_flight"],  # the guard refuses first
         max_queued_requests=256,
         # The proxy and the replicas share the cores.
-        ray_actor_options={"num_cpus": 0, "runtime_env": {"env_vars": _ONE_LOOP}},
+        ray_actor_options={"num_cpus": 0, "runtime_env": {"env_vars": ONE_LOOP}},
         logging_config=quiet,
     )(serve.ingress(build)())
     serve.run(deployment.bind(), name=APP_NAME, route_prefix="/")

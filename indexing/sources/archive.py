@@ -12,7 +12,6 @@ from encoders.bundle.canaries import is_canary
 from encoders.clips import Clip, read_clips
 from indexing.sources.remote import SourceError, SourceGoneError, list_remote, read_remote
 from indexing.sources.uris import is_remote, name_of, naming_uri, public_uri
-from indexing.store.rows import _require_storable
 
 VIDEO_SUFFIXES = frozenset(
     {
@@ -53,7 +52,6 @@ def list_archive(source: str | Path) -> Archive:
             raise ValueError(
                 f"clip_id {clip.clip_id!r} begins as the ids of canaries; choose another"
             )
-        _require_storable(clip)
     _require_own_names(clips)
     remote = {
         public_uri(clip.video_uri): clip.video_uri for clip in clips if is_remote(clip.video_uri)

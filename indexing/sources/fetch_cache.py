@@ -21,7 +21,7 @@ from indexing.sources.remote import RemoteStamp, SourceError, SourceGoneError, r
 from indexing.sources.uris import public_uri
 
 _ATTEMPTS = 5
-_CEILING_S = 3.0
+CEILING_S = 3.0
 _TORN = ".fetch-"
 # The folder may be one in which other things lie.
 _OWN_NAME = re.compile(rf"[0-9a-f]{{32}}|{re.escape(_TORN)}.*")

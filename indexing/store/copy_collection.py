@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from pymilvus.exceptions import MilvusException
 from rich.console import Console
 
 from cluster.dataflow import Stage, write_dataflow
@@ -17,6 +18,7 @@ from cluster.ray_session import ray_session
 from cluster.storage import require_shared
 from indexing.sources.uris import public_uri
 from indexing.store.aliases import StoredCollection, open_catalog
+from indexing.store.client import MilvusBusyError
 from indexing.store.collection import ClipCollection, open_collection
 from indexing.store.datasink import MilvusDatasink, open_datasink
 from indexing.store.endpoint import is_lite
@@ -119,7 +121,11 @@ class _Copying:
         )
         num_before = len(before)
         with polled_progress(
-            self.console, "copying", len(keys), lambda: self.target.count() - num_before
+            self.console,
+            "copying",
+            len(keys),
+            lambda: self.target.count() - num_before,
+            ignored=(MilvusBusyError, MilvusException, OSError),
         ):
             rows = [{"clip_key": key} for key in keys]
             write_dataflow(rows, [read], self.sink, num_writers=self.num_writers)

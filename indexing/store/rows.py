@@ -12,7 +12,7 @@ from indexing.sources.uris import public_uri
 from indexing.store.schema import MOST_BYTES, TO_THE_END
 
 
-def _require_storable(clip: Clip) -> None:
+def require_storable(clip: Clip) -> None:
     """ValueError where Milvus would refuse the row: at once, not after hours."""
     texts = {
         "clip_id": clip.clip_id,

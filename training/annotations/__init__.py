@@ -1,1 +1,4 @@
-"""Clips with labels to triplets: label grammars, edit texts, the triplet builder."""
+"""Clips with labels to triplets: label grammars, edit texts, the triplet builder, tables in and out.
+
+Read in this order: labels, readers, triplets, embeddings.
+"""

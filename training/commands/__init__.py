@@ -1,0 +1,1 @@
+"""Commands of training, one file a verb."""

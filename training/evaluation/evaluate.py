@@ -19,11 +19,10 @@ from training.annotations.labels.pairs import attributes_by_label, label_pairs
 from training.annotations.triplets.table import read_triplets
 from training.configs import LaunchSettings
 from training.evaluation.problem import pose_problem
-from training.evaluation.rankings import write_rankings
 from training.evaluation.release_protocol import release_metrics
 from training.evaluation.rows import ALL_ROWS, RowMaker, RowName
 from training.evaluation.scores import IntervalConfig, ScoredRow, finite, score_row, summarize_rows
-from training.evaluation.tables import ROW_TITLES
+from training.evaluation.tables import ROW_TITLES, write_rankings
 from training.trainer.run_folder import BUNDLE
 from training.trainer.session import connected
 from training.vectors.compute import VectorsConfig, compute_vectors

@@ -1,0 +1,6 @@
+"""Stage 1: fine-grained action classification trains the video encoder (TF-CoVR, section 4).
+
+Read in this order: data, frame_vectors, task, train, dry_run.
+"""
+
+__all__ = ["dry_run", "frame_vectors", "task", "train"]

@@ -9,8 +9,8 @@ import pytest
 
 from benchmarks.dives.archive import ArchiveConfig, write_archive
 from benchmarks.dives.broadcast import BroadcastConfig, write_broadcasts
-from benchmarks.dives.motion.pose import POSE_COLUMNS, render_clip, stage_clip
 from benchmarks.dives.random_streams import clip_index
+from benchmarks.dives.rendering.pose import POSE_COLUMNS, render_clip, stage_clip
 from benchmarks.dives.video import write_video
 from encoders.clips import read_clips
 

@@ -96,7 +96,7 @@ def test_hardware_names_are_file_names(described: Machine, slug: str) -> None:
 
 def test_the_command_names_the_module_and_no_folder_of_the_machine(tmp_path, monkeypatch):
     monkeypatch.setenv("OUT", str(tmp_path))
-    script = str(REPOSITORY / "benchmarks" / "encode.py")
+    script = str(REPOSITORY / "benchmarks" / "throughput" / "encode.py")
     monkeypatch.setattr("sys.argv", [script, "--presets", "aim_small"])
     path = write_record("typed", config={}, metrics={"x": 1.0})
     assert (

@@ -113,7 +113,7 @@ def test_a_killed_flow_leaves_its_step_to_be_ended_by_the_next(tmp_path: Path) -
     run_dir = tmp_path / "run"
     driver_code = (
         "import sys; from pathlib import Path; from rich.console import Console\n"
-        "from benchmarks.steps import Step, run_steps\n"
+        "from benchmarks.harness.steps import Step, run_steps\n"
         f"run_steps([Step(name='s', title='s', command=(sys.executable, '-c', 'import time; time.sleep(60)'),"
         f" outputs=(), made=str)], Path({str(run_dir)!r}), Console(quiet=True))\n"
     )

@@ -7,7 +7,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from benchmarks.dives.motion.pose import MIRROR_ORDER, MIRROR_SIGN, POSE_COLUMNS
+from benchmarks.dives.rendering.pose import MIRROR_ORDER, MIRROR_SIGN, POSE_COLUMNS
 from benchmarks.pretraining import frames as frames_module
 from benchmarks.pretraining import pose_image as pretraining
 from encoders.video_encoder import pose_image as pose_image_module

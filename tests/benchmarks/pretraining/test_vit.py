@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from transformers import CLIPVisionModel
 
-from benchmarks.dives.motion.pose import MIRROR_SIGN, POSE_COLUMNS
+from benchmarks.dives.rendering.pose import MIRROR_SIGN, POSE_COLUMNS
 from benchmarks.pretraining import pose_image, vit
 from benchmarks.pretraining.frames import PosedFrames
 from encoders.video_encoder.aim import AIM_PRESETS

@@ -12,7 +12,7 @@ from PIL import Image
 from encoders.decoding import bicubic
 from encoders.decoding.bicubic import resize_bicubic
 
-_ROOT = Path(bicubic.__file__).parent.parent
+_SOURCE = Path(bicubic.__file__)
 
 
 def _pillow(frame_HWC: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -54,10 +54,11 @@ def test_a_landscape_frame_comes_out_as_one_call_of_pillow_makes_it():
 
 def test_where_no_folder_can_be_written_it_is_compiled_in_the_process(tmp_path: Path):
     """As in a container with a read-only file system: the machine code cannot be kept."""
-    source = tmp_path / "encoders"
-    source.mkdir()
+    source = tmp_path / "encoders" / "decoding"
+    source.mkdir(parents=True)
+    (source.parent / "__init__.py").touch()
     (source / "__init__.py").touch()
-    (source / "bicubic.py").write_text((_ROOT / "encoders" / "bicubic.py").read_text())
+    (source / "bicubic.py").write_text(_SOURCE.read_text())
     script = (
         "from numba.core import caching\n"
         "caching.CacheImpl._locator_classes = []\n"

@@ -25,7 +25,7 @@ PLANTED = """
 import ctypes, os, signal, time
 import numpy as np
 from encoders.decoding.decode import DecodedSpan
-from encoders.media.container import DecodeError, DecodeSetupError
+from encoders.media.errors import DecodeError, DecodeSetupError
 
 def span(number, value=7):
     return DecodedSpan(number=number, frames_THWC=np.full((2, 8, 8, 3), value, np.uint8),
@@ -192,7 +192,7 @@ def test_the_child_ends_with_a_killed_parent(tmp_path):
         "request = DecodeRequest(video='hang', spans=(Span(start_s=0, end_s=1),),"
         " sampling=SamplingConfig(num_frames=2, frame_size=8))"
     )
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     parent = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(script)],
         stdout=subprocess.PIPE,

@@ -70,7 +70,7 @@ def test_a_bad_video_is_a_dead_letter_for_each_of_its_clips(tmp_path, make_video
 def crashing_stage(tmp_path, monkeypatch):
     """Its decoder dies at every clip that starts at 1 s, and counts its deaths."""
     (tmp_path / "planted_crash.py").write_text(
-        "import os\nfrom encoders.decode import iter_spans\n"
+        "import os\nfrom encoders.decoding.decode import iter_spans\n"
         "def crash_at_one(request):\n"
         "    for span in iter_spans(request):\n"
         "        if request.spans[span.number].start_s == 1:\n"

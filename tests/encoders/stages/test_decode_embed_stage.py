@@ -154,10 +154,10 @@ def test_a_bad_video_between_good_ones_costs_only_itself(tmp_path, make_stage, m
 
 PLANTED = """
 import os, time
-from encoders import clip_vectors
+from encoders.stages import decode_embed_worker
 from encoders.media.container import DecodeError
 
-real = clip_vectors.iter_spans
+real = decode_embed_worker.iter_spans
 
 def faulty(request):
     for span in real(request):
@@ -167,28 +167,28 @@ def faulty(request):
             raise DecodeError("corrupt_container", "planted")
         yield span
 
-clip_vectors.iter_spans = faulty
-iter_encoded_spans = clip_vectors.iter_encoded_spans
+decode_embed_worker.iter_spans = faulty
+iter_encoded_spans = decode_embed_worker.iter_encoded_spans
 """
 
 
 NO_MEMORY = """
-from encoders import clip_vectors
+from encoders.stages import decode_embed_worker
 
 video = ""
 
 def iter_encoded_spans(request):
     global video
     video = request.video or video  # what is flushed names none
-    yield from clip_vectors.iter_encoded_spans(request)
+    yield from decode_embed_worker.iter_encoded_spans(request)
 
-class OnHost(clip_vectors.OnHost):
+class OnHost(decode_embed_worker.OnHost):
     def embed(self, backend, frames):
         if (len(frames) > 1 and video) or "LARGE" in video:
             raise RuntimeError("Failed to allocate memory for requested buffer")
         return super().embed(backend, frames)
 
-clip_vectors.OnHost = OnHost
+decode_embed_worker.OnHost = OnHost
 """
 
 

@@ -1,4 +1,4 @@
-"""Where one video is cut; whole runs are in test_split.py."""
+"""Where one video is cut; whole runs are in test_split_videos.py."""
 
 import pytest
 

@@ -83,19 +83,3 @@ def test_a_glob_means_in_a_bucket_what_it_means_in_a_folder(tmp_path, monkeypatc
     local = [clip.video_uri.removeprefix(f"{tmp_path}/") for clip in list_clips(tmp_path / pattern)]
     remote = [clip.video_uri for clip in list_archive(f"s3://bucket/{pattern}").clips]
     assert sorted(remote) == [f"s3://bucket/{name}" for name in sorted(local)]
-
-
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [
-        ({"label": "é" * 600}, "clip 'one': label has 1200 bytes; Milvus keeps at most 1024"),
-        ({"clip_id": "x" * 1025}, "clip_id has 1025 bytes"),
-        ({"attributes": {"note": "n" * 70_000}}, "attributes has 700.. bytes"),
-    ],
-)
-def test_what_milvus_would_refuse_is_refused_before_anything_is_decoded(
-    tmp_path, value, message
-) -> None:
-    write_clips(tmp_path / "clips.parquet", [replace(CLIP, **value)])
-    with pytest.raises(ValueError, match=message):
-        list_archive(tmp_path / "clips.parquet")

@@ -150,7 +150,7 @@ def test_an_archive_is_in_once_when_its_run_is_killed_while_milvus_imports(
     write_clips(tmp_path / "clips.parquet", clips)
     arguments = ["--bundle-dir", str(tiny_bundle), "--clips", str(tmp_path / "clips.parquet"), "--collection", "archive"]  # fmt: skip
     arguments += ["--milvus-uri", milvus_server, "--run-dir", str(tmp_path / "run")]
-    command = [sys.executable, "-m", "indexing.pipeline.index_archive", *arguments, "--bulk-import", str(tmp_path / "parts")]  # fmt: skip
+    command = [sys.executable, "-m", "tfcovr", "index", *arguments, "--bulk-import", str(tmp_path / "parts")]  # fmt: skip
     marker, give_up_s = tmp_path / "run" / MARKER, time.monotonic() + 120
     with (tmp_path / "log").open("ab") as log:
         first = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)

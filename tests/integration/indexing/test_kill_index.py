@@ -20,7 +20,7 @@ NUM_VIDEOS, CLIPS_PER_VIDEO = 60, 4
 
 
 def start(arguments: list[str], log: Path) -> subprocess.Popen:
-    command = [sys.executable, "-m", "indexing.pipeline.index_archive", *arguments]
+    command = [sys.executable, "-m", "tfcovr", "index", *arguments]
     with log.open("ab") as file:
         return subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
 

@@ -126,7 +126,7 @@ def test_a_fetch_worker_tells_what_its_first_seconds_came_to(server, tmp_path, m
     again = fetched("a")
     assert again["fetch_bytes"] == 0
     assert again["fetch_ceiling_bytes_per_s"] == first["fetch_ceiling_bytes_per_s"]
-    monkeypatch.setattr("indexing.sources.fetch_cache._CEILING_S", 0.0)
+    monkeypatch.setattr("indexing.sources.fetch_cache.CEILING_S", 0.0)
     assert fetched("b")["fetch_ceiling_bytes_per_s"] == first["fetch_ceiling_bytes_per_s"]
 
 

@@ -1,0 +1,15 @@
+"""Label files of public data sets and a user's own tables to clips.
+
+Read in this order: rows, clip_table, finegym, finediving, tfcovr, frame_folders, video_folder, import_clips.
+"""
+
+__all__ = [
+    "clip_table",
+    "finediving",
+    "finegym",
+    "frame_folders",
+    "import_clips",
+    "rows",
+    "tfcovr",
+    "video_folder",
+]

@@ -127,7 +127,7 @@ class _Trial:
         return any(one.reason == "fetch_failed" for one in read_dead_letters(self.run_dir))
 
     def retry_unfetched(self) -> bool:
-        command = ["indexing.commands.retry", "--run-dir", str(self.run_dir)]
+        command = ["tfcovr", "retry", "--run-dir", str(self.run_dir)]
         return self._wait(self._start_module(*command, "--reason", "fetch_failed"))
 
     def _start_milvus(self) -> "MilvusProcess | MilvusServer":
@@ -153,7 +153,7 @@ class _Trial:
         return path
 
     def _start(self) -> subprocess.Popen:
-        command = ["indexing.pipeline.index_archive", "--bundle-dir", str(self.bundle_dir)]
+        command = ["tfcovr", "index", "--bundle-dir", str(self.bundle_dir)]
         command += ["--clips", str(self.clips), "--milvus-uri", self.uri, "--batch-size", "2"]
         command += ["--run-dir", str(self.run_dir)]
         command += ["--fetch.cache-dir", str(self._folder / "cache")]

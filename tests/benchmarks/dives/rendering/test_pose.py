@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from benchmarks.dives.motion.body import CAPSULE_NAMES, capsule_index
-from benchmarks.dives.motion.pose import (
+from benchmarks.dives.rendering.pose import (
     MIRROR_ORDER,
     MIRROR_SIGN,
     POSE_COLUMNS,
