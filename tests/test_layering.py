@@ -33,7 +33,6 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "tensorrt": ("encoders/backends/tensorrt_library.py",),
     "tensorrt_rtx_bindings": ("encoders/backends/tensorrt_library.py",),
     "av": (
-        "encoders/decoding/pixels.py",
         "encoders/decoding/pyav_video.py",
         "encoders/decoding/trim.py",
         "benchmarks/dives/video.py",

@@ -7,7 +7,8 @@ import tomllib
 import pytest
 from rich.console import Console
 
-from benchmarks.doctor import codecs, report
+from benchmarks.doctor import codecs
+from benchmarks.doctor import report
 from benchmarks.doctor.codecs import find_codecs
 from benchmarks.doctor.packages import pip_line
 from benchmarks.doctor.report import Finding, as_table, examine, main

@@ -10,7 +10,8 @@ from rich.console import Console
 from transformers import CLIPVisionModel
 
 from benchmarks.dives.rendering.pose import MIRROR_SIGN, POSE_COLUMNS
-from benchmarks.pretraining import pose_image, vit
+from benchmarks.pretraining import pose_image
+from benchmarks.pretraining import vit
 from benchmarks.pretraining.frames import PosedFrames
 from encoders.video_encoder.aim import AIM_PRESETS
 from encoders.video_encoder.config import PoseImageConfig

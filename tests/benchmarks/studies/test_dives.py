@@ -37,5 +37,5 @@ def test_without_a_start_aim_begins_at_random(tmp_path, capsys):
     assert "'aim_small' is unknown; choose from demo_seed0" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         dives.main(["--out-dir", str(tmp_path), "--aim-start", str(tmp_path)])
-    assert "is no folder of" in capsys.readouterr().err
+    assert "is not a folder of" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

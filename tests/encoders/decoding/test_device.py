@@ -7,7 +7,7 @@ import torch
 from encoders.decoding.bicubic import resize_bicubic
 from encoders.decoding.decode import iter_spans
 from encoders.decoding.device import iter_device_spans, resize_tensor
-from encoders.decoding.pixels import PictureMaker
+from encoders.decoding.pyav_video import PictureMaker
 from encoders.decoding.request import DecodeRequest
 from encoders.media.frame_index import Span
 from encoders.media.sampling import SamplingConfig

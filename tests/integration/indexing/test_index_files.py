@@ -19,7 +19,8 @@ from encoders.bundle.canaries import CANARY_FILE, read_canaries, write_canaries
 from encoders.bundle.card import BundleMismatchError, read_card, sealed, write_card
 from encoders.clips import Clip, write_clips
 from encoders.files import hash_file
-from indexing.commands import search, verify
+from indexing.commands import search
+from indexing.commands import verify
 from indexing.ledger.ledger import read_dead_letters
 from indexing.ledger.summary import IndexSummary
 from indexing.pipeline import index_archive as index_archive_module

@@ -17,7 +17,9 @@ from cluster.ray_session import ray_session
 from encoders.bundle.card import read_card
 from encoders.clips import Clip, write_clips
 from encoders.stages.embed_stage import CheckedEmbedStage
-from indexing.commands import index, retry, verify
+from indexing.commands import index
+from indexing.commands import retry
+from indexing.commands import verify
 from indexing.ledger.ledger import DEAD_LETTERS, Ledger, Outcome
 from indexing.pipeline import stream
 from indexing.pipeline.canary_rows import RowMixUpError
