@@ -160,9 +160,9 @@ def mean_backend(monkeypatch):
             assert frames_NTHWC.dtype == np.uint8
             return frames_NTHWC.mean((2, 3, 4)).astype(np.float32)
 
-    module = ModuleType("encoders.backends.base")
+    module = ModuleType("encoders.backends.registry")
     module.open_backend = lambda bundle_dir, kind, *, device, num_threads: MeanBackend()
-    monkeypatch.setitem(sys.modules, "encoders.backends.base", module)
+    monkeypatch.setitem(sys.modules, "encoders.backends.registry", module)
 
 
 def test_dead_rows_get_zeros_and_cost_no_embedding(mean_backend):
