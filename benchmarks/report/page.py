@@ -61,7 +61,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     page = commands.add_parser("page", help="write report.html into a run folder")
     page.add_argument("run_dir", type=Path)
-    commands.add_parser("results", help="write the tables of README.md and benchmarks/README.md")
+    commands.add_parser(
+        "results", help="write the tables of README.md, docs/indexing.md and benchmarks/README.md"
+    )
     options = parser.parse_args(argv)
     if options.command == "page":
         folder: Path = options.run_dir

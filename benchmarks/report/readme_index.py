@@ -1,4 +1,4 @@
-"""How fast and how safe is indexing? Table and picture for README.md, from the newest records and never typed by hand."""
+"""The figures and the picture of docs/indexing.md, generated from the newest records and never typed by hand."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -9,10 +9,10 @@ import numpy as np
 
 from benchmarks.harness.record import RESULTS_DIR, read_records
 from benchmarks.harness.thresholds import Bar, format_figure, judge, read_bars
-from benchmarks.report.readme_demo import README_PATH
 from benchmarks.report.tables import replace_between
 from cluster.storage import write_atomic
 
+PAGE_PATH = Path(__file__).resolve().parent.parent.parent / "docs" / "indexing.md"
 BEGIN, END = "<!-- index: begin -->", "<!-- index: end -->"
 PICTURE = "index_speed.png"
 _SPEED, _FAULTS, _MUTANTS = "index_speed", "index_faults", "index_mutants"
@@ -35,9 +35,9 @@ _OURS, _OTHERS, _LIMIT = "#0b6e99", "#b8c4cc", "#e3c16f"
 
 
 def update_index(
-    readme: Path = README_PATH, results: Path = RESULTS_DIR, *, bars: Sequence[Bar] | None = None
+    page: Path = PAGE_PATH, results: Path = RESULTS_DIR, *, bars: Sequence[Bar] | None = None
 ) -> list[Path]:
-    """Replace what stands between the marks of README.md and draw the picture beside the records; the files that were written."""
+    """Replace what stands between the marks of docs/indexing.md and draw the picture beside the records; the files that were written."""
     newest = {record["benchmark"]: record for record in read_records(results)}
     speed = newest.get(_SPEED)
     written = []
@@ -46,8 +46,8 @@ def update_index(
         written.append(results / PICTURE)
     found = [newest[name] for name in (_SPEED, _FAULTS, _MUTANTS) if name in newest]
     block = index_block(found, read_bars() if bars is None else bars)
-    write_atomic(readme, replace_between(readme, block, begin=BEGIN, end=END))
-    return [*written, readme]
+    write_atomic(page, replace_between(page, block, begin=BEGIN, end=END))
+    return [*written, page]
 
 
 def index_block(records: Sequence[Mapping[str, Any]], bars: Sequence[Bar]) -> str:
@@ -58,9 +58,9 @@ def index_block(records: Sequence[Mapping[str, Any]], bars: Sequence[Bar]) -> st
         )
     lines = []
     if any(record["benchmark"] == _SPEED for record in records):
-        lines += [f"![Clips per second beside other ways](benchmarks/results/{PICTURE})", ""]
+        lines += [f"![Clips per second beside other ways](../benchmarks/results/{PICTURE})", ""]
     links = (
-        f"[{record['benchmark']}](benchmarks/results/{record['file']}) of {record['recorded_at'][:10]} on {record['hardware']}"
+        f"[{record['benchmark']}](../benchmarks/results/{record['file']}) of {record['recorded_at'][:10]} on {record['hardware']}"
         for record in records
     )
     lines += [f"Records: {'; '.join(links)}.", ""]
