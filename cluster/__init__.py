@@ -1,4 +1,4 @@
-"""Where work runs: Ray, storage, retry, and what this machine has. Knows no model, video or Milvus.
+"""Infrastructure: Ray, storage, retry, processes and the hardware of this machine; independent of models, video and Milvus.
 
 Read in this order: machine, network, storage, retry, processes, progress, ray_session, dataflow.
 """

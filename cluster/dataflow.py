@@ -1,7 +1,6 @@
-"""How any list of (callable class, resources) runs as Ray Data actor pools that stream to each other.
+"""Runs a list of stages (callable class, resources) as Ray Data actor pools that stream to each other.
 
-It knows nothing of what flows: rows are dicts, and every stage is a plain class whose instances are
-made once per worker.
+Rows are dicts of any content, and every stage is a plain class with one instance per worker.
 """
 
 import logging
@@ -20,17 +19,17 @@ logger = logging.getLogger(__name__)
 _TARGET_BLOCK_BYTES = 16 << 20
 _MAX_INPUT_BLOCKS = 2000
 _ROWS_AT_ONCE = 32
-# Of rows whose worker went away, with its node or alone.
+# Retries of rows whose worker, or its whole node, went away.
 _MAX_TASK_RETRIES = 10
 
 
 class WorkersDiedError(RuntimeError):
-    """Rows that every worker died of."""
+    """Some rows crashed every worker that processed them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stage:
-    """One step: `factory(**arguments)` is made once per worker and then called.
+    """One stage of a dataflow: `factory(**arguments)` is constructed once per worker and then called.
 
     kind "rows": called with one row, yields any number of rows. kind "groups": called with `batch_size`
     rows at once, yields any number of rows. kind "batches": called with a dict of columns, returns a
@@ -48,11 +47,17 @@ class Stage:
 
     def __post_init__(self) -> None:
         if self.num_workers < 1:
-            raise ValueError(f"stage {self.name!r}: num_workers is {self.num_workers}; at least 1")
+            raise ValueError(
+                f"stage {self.name!r}: num_workers is {self.num_workers}; it must be at least 1"
+            )
         if self.batch_size < 1:
-            raise ValueError(f"stage {self.name!r}: batch_size is {self.batch_size}; at least 1")
+            raise ValueError(
+                f"stage {self.name!r}: batch_size is {self.batch_size}; it must be at least 1"
+            )
         if self.kind not in ("rows", "groups", "batches"):
-            raise ValueError(f"stage {self.name!r}: kind is {self.kind!r}; rows, groups or batches")
+            raise ValueError(
+                f"stage {self.name!r}: kind is {self.kind!r}; it must be rows, groups or batches"
+            )
 
 
 def stream_dataflow(
@@ -63,7 +68,7 @@ def stream_dataflow(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yield result batches as they are made, in any order; needs a connected Ray (`ray_session`).
 
-    An error that a stage raises comes out as itself, with the worker's traceback as its cause.
+    An error of a stage is raised with its own type, with the worker's traceback as its cause.
     """
     if not rows:
         return
@@ -80,7 +85,7 @@ def write_dataflow(
     *,
     num_writers: int,
 ) -> None:
-    """All rows through the stages into a sink of Ray Data; errors, those of the sink too, as `stream_dataflow` has them."""
+    """Run all rows through the stages into a Ray Data sink; errors, also those of the sink, are raised as in `stream_dataflow`."""
     if rows:
         with _own_errors():
             _dataset(rows, stages).write_datasink(sink, concurrency=num_writers)
@@ -107,8 +112,8 @@ def _own_errors() -> Iterator[None]:
         yield
     except RayActorError as error:
         raise WorkersDiedError(
-            f"some rows lost their worker {_MAX_TASK_RETRIES + 1} times: it was ended, ran out of memory, or its node went away; Ray's "
-            f"logs say more ({str(error).strip()})"
+            f"some rows lost their worker {_MAX_TASK_RETRIES + 1} times: it was ended, ran out of memory, or its node went away; see "
+            f"Ray's logs ({str(error).strip()})"
         ) from error
     except RayTaskError as error:
         if not isinstance(error.cause, Exception):
@@ -125,10 +130,10 @@ def _without_ray_advice(error: Exception) -> Exception:
 
 
 def _keep_ray_data_off_the_terminal() -> None:
-    """What goes wrong is raised here; the rest is in Ray's own log files. Handlers of others stay."""
-    # A later stage may be handed one large row in many blocks: how many there will be is not known to Ray.
+    """Errors are raised, and the rest is in Ray's log files. Handlers that are not Ray's stay as they are."""
+    # Ray warns that a stage may get fewer blocks than it has actors; it cannot know how many blocks the stage before yields.
     warnings.filterwarnings("ignore", message="The minimum number of concurrent actors")
-    # The only way to say how often lost rows are tried again; pyproject.toml keeps Ray below the version that takes it away.
+    # The only way to set how often lost rows are retried; pyproject.toml keeps Ray below the version that removes it.
     warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
     for handler in logging.getLogger("ray.data").handlers:
         is_rays = type(handler).__module__.startswith("ray.")
@@ -137,7 +142,7 @@ def _keep_ray_data_off_the_terminal() -> None:
 
 
 class _Step:
-    """Makes the stage in the worker; what that raises is kept for the first call.
+    """Constructs the stage in the worker; an error of the constructor is kept and raised by the first call.
 
     Ray reports an error of a constructor as a dead actor, and an error of a call as the error itself.
     """
@@ -156,7 +161,7 @@ class _Step:
 
 
 class _GroupStep(_Step):
-    """The same for rows as a table, and with rows that come out as tables of a few."""
+    """As `_Step`, but takes rows as a table and yields the resulting rows as small tables."""
 
     def __call__(self, rows: Any) -> Iterator[dict[str, np.ndarray]]:
         waiting: list[dict[str, Any]] = []
@@ -180,7 +185,7 @@ def _append(dataset: ray.data.Dataset, stage: Stage) -> ray.data.Dataset:
         "fn_constructor_kwargs": {"factory": stage.factory, "arguments": dict(stage.arguments)},
         "compute": ray.data.ActorPoolStrategy(size=stage.num_workers),
         "num_cpus": stage.num_cpus,
-        # Ray's own number is without end: rows that end every process would be tried for ever, without a word.
+        # Ray's default has no limit: rows that crash every worker would be retried for ever, silently.
         "max_task_retries": _MAX_TASK_RETRIES,
     }
     if stage.num_gpus:
@@ -198,15 +203,15 @@ def _append(dataset: ray.data.Dataset, stage: Stage) -> ray.data.Dataset:
 
 
 def _check_resources(stages: Sequence[Stage]) -> None:
-    """A pool that can never start would wait for ever without a word."""
+    """ValueError for a pool that can never start: Ray would wait for ever, silently."""
     have = ray.cluster_resources()
     for resource, label in (("CPU", "num_cpus"), ("GPU", "num_gpus")):
         need = sum(getattr(stage, label) * stage.num_workers for stage in stages)
         if need > have.get(resource, 0.0) + 1e-9:
-            wanted = ", ".join(
+            demand = ", ".join(
                 f"{stage.name} {stage.num_workers} x {getattr(stage, label)}" for stage in stages
             )
             raise ValueError(
-                f"the stages need {need:g} {resource} ({wanted}) and Ray has "
+                f"the stages need {need:g} {resource} ({demand}) and Ray has "
                 f"{have.get(resource, 0.0):g}; lower num_workers or {label}"
             )

@@ -1,4 +1,4 @@
-"""What this machine has: cores, memory, GPUs and their video decoders."""
+"""Hardware of this machine: cores, memory, GPUs and their video decoders."""
 
 import os
 import platform
@@ -25,7 +25,7 @@ _NVDEC_ENGINES: tuple[tuple[str, int], ...] = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gpu:
-    """One GPU; `num_nvdec` is None where its count of decoders is not known."""
+    """One GPU; `num_nvdec` is None where the number of its decoders is unknown."""
 
     name: str
     memory_gib: float
@@ -35,7 +35,7 @@ class Gpu:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Machine:
-    """What a run can count on: `num_cores` and `memory_gib` respect affinity and cgroup limits."""
+    """Resources that a run can use: `num_cores` and `memory_gib` respect affinity and cgroup limits."""
 
     cpu: str
     num_cores: int
@@ -46,7 +46,7 @@ class Machine:
 
 
 def describe_machine() -> Machine:
-    """Look; nothing is cached, nothing is started but nvidia-smi."""
+    """Inspect this machine afresh; the only process that it starts is nvidia-smi."""
     return Machine(
         cpu=_cpu_name(),
         num_cores=_num_cores(),
@@ -98,7 +98,7 @@ def _gpus() -> tuple[Gpu, ...]:
 
 
 def parse_nvidia_smi(text: str) -> tuple[Gpu, ...]:
-    """Lines of `name, memory in MiB, driver`."""
+    """Parse lines of `name, memory in MiB, driver`."""
     gpus = []
     for line in filter(str.strip, text.splitlines()):
         name, memory_mib, driver = (part.strip() for part in line.rsplit(",", 2))

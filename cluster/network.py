@@ -1,11 +1,11 @@
-"""Ports: free ones of this machine, and whether somebody listens at one."""
+"""TCP ports: find a free one, and check whether a server listens."""
 
 import socket
 from urllib.parse import urlsplit
 
 
 def require_free_port(host: str, port: int) -> None:
-    """OSError when nothing could listen there; said before anything starts."""
+    """OSError if the port cannot be bound; called before anything is started."""
     with _socket(host) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -17,14 +17,14 @@ def require_free_port(host: str, port: int) -> None:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """One that is free now."""
+    """A port that is free at this moment."""
     with _socket(host) as free:
         free.bind((host, 0))
         return free.getsockname()[1]
 
 
 def require_listener(address: str, *, timeout_s: float = 10.0) -> None:
-    """OSError where nobody listens at [SCHEME://]HOST:PORT; an address without a port passes."""
+    """OSError if no server listens at [SCHEME://]HOST:PORT; an address without a port passes."""
     parts = urlsplit(address if "://" in address else f"//{address}")
     if parts.hostname and parts.port:
         socket.create_connection((parts.hostname, parts.port), timeout=timeout_s).close()

@@ -1,6 +1,6 @@
-"""Which processes a run folder started, so that a rerun ends what a killed run left, and no others.
+"""Process records of a run folder, so that a rerun ends the orphans of an interrupted run and nothing else.
 
-A process is known by its pid AND its start time: a pid alone may by now belong to somebody else.
+A process is identified by its pid and its start time: a pid alone may by now belong to another process.
 """
 
 import json
@@ -21,12 +21,12 @@ from cluster.storage import write_atomic
 logger = logging.getLogger(__name__)
 _FOLDER = "processes"
 DRIVER = "driver"
-# A driver touches its record so often, for those who share the folder from other machines.
+# How often a driver touches its record: other machines that share the folder cannot see its process, only the file's time.
 _BEAT_S = 2.0
 
 
 class RunFolderBusyError(OSError):
-    """Another driver is at work in this run folder."""
+    """Another driver is running in this run folder."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +45,8 @@ def _boot_id() -> str:
 
 
 def _start_ticks(pid: int) -> int | None:
-    """Field 22 of /proc/PID/stat; None when there is no such process or it is only a zombie."""
+    """Field 22 of /proc/PID/stat; None where the process does not exist or is a zombie."""
+    # Not psutil's create_time: that is wall-clock time, which a clock adjustment after the record was written changes.
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except (FileNotFoundError, ProcessLookupError):
@@ -54,7 +55,7 @@ def _start_ticks(pid: int) -> int | None:
 
 
 def record_process(run_dir: str | Path, name: str, pid: int | None = None) -> None:
-    """Write down a process (this one by default) as belonging to the run folder."""
+    """Record a process (this one by default) as belonging to the run folder."""
     pid = os.getpid() if pid is None else pid
     _write_record(Path(run_dir), name, pid)
 
@@ -77,25 +78,25 @@ def _path_of(run_dir: Path, record: ProcessRecord) -> Path:
 
 
 def read_records(run_dir: str | Path) -> list[ProcessRecord]:
-    """Every process that the run folder names, dead or alive."""
+    """Every recorded process of the run folder, running or not."""
     return [
         ProcessRecord(**json.loads(path.read_text()))
         for path in sorted((Path(run_dir) / _FOLDER).glob("*.json"))
     ]
 
 
-def is_alive(record: ProcessRecord) -> bool:
-    """True only for the very process that was recorded."""
+def is_running(record: ProcessRecord) -> bool:
+    """Whether the recorded process, not another one with its pid, is still running."""
     return record.boot_id == _boot_id() and _start_ticks(record.pid) == record.start_ticks
 
 
 def _is_beating(path: Path, wait_s: float) -> bool:
-    """Whether another machine's driver touches its record meanwhile: its processes cannot be seen from here."""
+    """Whether a driver on another machine touches its record within `wait_s`; its process cannot be seen from here."""
     give_up = time.monotonic() + wait_s
     before = None
     while True:
         try:
-            # Opened each time: a network drive tells an old time otherwise.
+            # Opened each time: a network file system answers a bare stat() from its attribute cache.
             with path.open("rb") as file:
                 touched_ns = os.fstat(file.fileno()).st_mtime_ns
         except FileNotFoundError:
@@ -120,28 +121,28 @@ def _own_family() -> set[int]:
     return {process.pid for process in family}
 
 
-def end_leftovers(run_dir: str | Path, *, grace_s: float = 5.0) -> list[ProcessRecord]:
-    """End the recorded processes that still run, with their children; returns what was ended.
+def reap_orphans(run_dir: str | Path, *, grace_s: float = 5.0) -> list[ProcessRecord]:
+    """End the recorded processes that are still running, with their children; return what was ended.
 
-    This process, its ancestors and its descendants are never touched. A driver that still runs, here or on another machine that
-    shares the folder, is no leftover: RunFolderBusyError.
+    This process, its ancestors and its descendants are never touched. RunFolderBusyError if a driver is still running,
+    here or on another machine that shares the folder.
     """
     _require_no_driver_elsewhere(run_dir)
     spared = _own_family()
     ended: list[ProcessRecord] = []
     victims: dict[int, psutil.Process] = {}
     for record in read_records(run_dir):
-        if record.pid in spared or not is_alive(record):
+        if record.pid in spared or not is_running(record):
             continue
         if record.name == DRIVER:
             raise _busy(run_dir, f"process {record.pid}")
         ended.append(record)
         with suppress(psutil.NoSuchProcess):
             process = psutil.Process(record.pid)
-            if not is_alive(record):
+            if not is_running(record):
                 continue
             children = process.children(recursive=True)
-            victims |= {one.pid: one for one in [process, *children] if one.pid not in spared}
+            victims |= {p.pid: p for p in [process, *children] if p.pid not in spared}
     for process in victims.values():
         with suppress(psutil.NoSuchProcess):
             process.terminate()  # psutil compares the creation time before it signals
@@ -151,9 +152,9 @@ def end_leftovers(run_dir: str | Path, *, grace_s: float = 5.0) -> list[ProcessR
             process.kill()
     psutil.wait_procs(stubborn, timeout=grace_s)
     if ended:
-        logger.warning("ended %d processes that an earlier run left behind", len(victims))
+        logger.warning("ended %d orphaned processes of an earlier run", len(victims))
     for path in (Path(run_dir) / _FOLDER).glob("*.json"):
-        if not is_alive(ProcessRecord(**json.loads(path.read_text()))):
+        if not is_running(ProcessRecord(**json.loads(path.read_text()))):
             path.unlink(missing_ok=True)
     return ended
 
@@ -168,23 +169,23 @@ def _busy(run_dir: str | Path, who: str) -> RunFolderBusyError:
 def _not_below(
     roots: Sequence[psutil.Process], processes: Sequence[psutil.Process]
 ) -> list[psutil.Process]:
-    """Those of the processes (parents before their children) that are none of the roots and not below one."""
+    """The processes (parents before their children) that are neither a root nor a descendant of one."""
     others = {root.pid for root in roots if root.is_running()}
-    found = []
+    outside = []
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             if process.pid in others or process.ppid() in others:
                 others.add(process.pid)
             else:
-                found.append(process)
-    return found
+                outside.append(process)
+    return outside
 
 
 @contextmanager
-def recorded_descendants(run_dir: str | Path, *, interval_s: float = 0.5) -> Iterator[None]:
-    """Record this process, and while the block runs every process below it that came with it; forget the dead at exit.
+def track_child_processes(run_dir: str | Path, *, interval_s: float = 0.5) -> Iterator[None]:
+    """Record this process and, while the block runs, every new descendant; forget the ended ones at exit.
 
-    What ran below this process before, such as a server that it started for others, is none of the run's.
+    Children from before, such as a server that a notebook started, do not belong to the run and are not recorded.
     """
     run_dir = Path(run_dir)
     own = _write_record(run_dir, DRIVER, os.getpid())
@@ -206,7 +207,7 @@ def recorded_descendants(run_dir: str | Path, *, interval_s: float = 0.5) -> Ite
                         _write_record(run_dir, process.name(), process.pid)
             seen = set(alive)
 
-    thread = threading.Thread(target=watch, name="recorded-descendants", daemon=True)
+    thread = threading.Thread(target=watch, name="track-child-processes", daemon=True)
     thread.start()
     try:
         yield
@@ -215,5 +216,5 @@ def recorded_descendants(run_dir: str | Path, *, interval_s: float = 0.5) -> Ite
         thread.join()
         for path in (run_dir / _FOLDER).glob("*.json"):
             record = ProcessRecord(**json.loads(path.read_text()))
-            if record.pid == os.getpid() or not is_alive(record):
+            if record.pid == os.getpid() or not is_running(record):
                 path.unlink(missing_ok=True)

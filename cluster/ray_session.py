@@ -1,4 +1,4 @@
-"""How a driver reaches Ray: the cluster it was submitted to, or a local one that ends with it."""
+"""Connects a driver to Ray: the cluster that it was submitted to, or a local Ray that ends with it."""
 
 import logging
 import os
@@ -12,7 +12,7 @@ import psutil
 import ray
 
 from cluster.network import require_listener
-from cluster.processes import end_leftovers, recorded_descendants
+from cluster.processes import reap_orphans, track_child_processes
 from cluster.retry import retry
 
 logger = logging.getLogger(__name__)
@@ -22,20 +22,20 @@ _QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False
 
 
 class RayStartError(OSError):
-    """A local Ray did not come up; on a busy machine the next attempt may succeed."""
+    """A local Ray did not start; on a busy machine the next attempt may succeed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RaySession:
-    """What the run can use, and whether this driver started it."""
+    """The resources of the connected Ray, and whether this driver started it."""
 
     num_nodes: int
-    """Machines: several Ray nodes of one address share its disks and count once."""
+    """Number of machines; several Ray nodes of one address share its disks and count once."""
     num_cpus: float
     num_gpus: float
     started_here: bool
     address: str
-    """Where another driver reaches the same Ray, e.g. as RAY_ADDRESS."""
+    """Address at which another driver reaches the same Ray, e.g. as RAY_ADDRESS."""
 
 
 @contextmanager
@@ -47,13 +47,13 @@ def ray_session(
 ) -> Iterator[RaySession]:
     """Connect to `address` or RAY_ADDRESS (as inside `ray job submit`); without them start Ray here.
 
-    Ends only what it started. With a run folder, leftovers of a killed run of the same folder are
-    ended first, and the processes of this one are recorded there.
+    Ends only what it started. With a run folder, orphans of an interrupted run of the same folder are
+    ended first, and the processes of this run are recorded there.
     """
     with ExitStack() as stack:
         if run_dir is not None:
-            end_leftovers(run_dir)
-            stack.enter_context(recorded_descendants(run_dir))
+            reap_orphans(run_dir)
+            stack.enter_context(track_child_processes(run_dir))
         already_connected = ray.is_initialized()
         started_here = False
         if not already_connected:
@@ -77,7 +77,7 @@ def ray_session(
 
 
 def _check_answers(address: str) -> None:
-    """ConnectionError where nobody listens: Ray itself asks a dead address for many minutes."""
+    """ConnectionError if no server listens: Ray itself retries a dead address for many minutes."""
     try:
         require_listener(address)
     except OSError as error:
@@ -88,8 +88,8 @@ def _check_answers(address: str) -> None:
 
 @contextmanager
 def _local_ray(num_cpus: int | None) -> Iterator[None]:
-    """Ray on this machine; when the block ends, so have all of its processes."""
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # C++ lines on the terminal
+    """Ray on this machine; all of its processes have ended when the block ends."""
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # keeps C++ log lines off the terminal
     earlier = set(psutil.Process().children())
     retry(lambda: _start_local(num_cpus, earlier), on=(RayStartError,), first_wait_s=2.0)
     servers = set(psutil.Process().children()) - earlier
@@ -118,7 +118,7 @@ def _start_local(num_cpus: int | None, earlier: set[psutil.Process]) -> None:
                 object_store_memory=_LOCAL_OBJECT_STORE_BYTES,
                 **_QUIET,
             )
-    except Exception as error:  # a node that is slow to come up is a bare Exception in Ray
+    except Exception as error:  # Ray raises a bare Exception for a node that is slow to start
         if type(error) not in (Exception, RuntimeError, TimeoutError):
             raise
         ray.shutdown()
@@ -130,7 +130,7 @@ def _start_local(num_cpus: int | None, earlier: set[psutil.Process]) -> None:
 
 @contextmanager
 def _no_native_stderr() -> Iterator[None]:
-    """The C++ part says on stderr that it will be quiet; Python's errors are exceptions anyway."""
+    """Hide stderr of Ray's C++ part, which announces there that it will be quiet; Python's errors are exceptions anyway."""
     kept = os.dup(2)
     nothing = os.open(os.devnull, os.O_WRONLY)
     try:

@@ -1,4 +1,4 @@
-"""How a call that may fail for a moment is repeated: bounded, and only on named errors."""
+"""Bounded retries with exponential backoff, on named errors only."""
 
 import logging
 import time
@@ -17,7 +17,7 @@ def retry(
     first_wait_s: float = 0.5,
     sleep: Callable[[float], None] = time.sleep,
 ) -> T:
-    """Waits double after each failure; the last attempt lets its error out."""
+    """Call again after each failure, waiting twice as long each time; the error of the last attempt is raised."""
     if attempts < 1:
         raise ValueError(f"attempts is {attempts}; it must be at least 1")
     for attempt in range(1, attempts):

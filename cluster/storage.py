@@ -1,4 +1,4 @@
-"""Which storage a run may use, and how a file is written so that no reader ever sees half of it."""
+"""Atomic file writes, and the check that storage is shared by all nodes of a run."""
 
 import contextlib
 import os
@@ -32,7 +32,10 @@ _SHARED_FILE_SYSTEMS = frozenset(
 
 
 def write_atomic(path: str | Path, content: bytes | str) -> None:
-    """Temp file in the same folder, fsync, rename, fsync of the folder; makes the folder."""
+    """Write a whole file or nothing; creates the folder.
+
+    A temporary file in the same folder is written, synced and renamed, so that a reader sees the old or the new content.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     data = content.encode() if isinstance(content, str) else content
@@ -42,12 +45,14 @@ def write_atomic(path: str | Path, content: bytes | str) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        # mkstemp makes the file private to its owner; a new file gets what open() would give it.
         Path(temporary).chmod(0o666 & ~_umask())
         Path(temporary).replace(path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             Path(temporary).unlink()
         raise
+    # The rename itself is durable only once the folder is synced.
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -65,7 +70,7 @@ def _umask() -> int:
 def require_shared(
     uri: str | Path, *, num_nodes: int, what: str, needed: str, mounts: str | None = None
 ) -> None:
-    """Refuse storage that only one of several nodes can reach. `needed` is an example URI."""
+    """ValueError for storage that only one of several nodes can reach. `needed` is an example of a suitable URI."""
     if num_nodes <= 1:
         return
     text = str(uri)
@@ -83,7 +88,7 @@ def require_shared(
 
 
 def file_system_of(path: str | Path, *, mounts: str | None = None) -> str:
-    """The type of the file system that a path lies on (or would lie on), "" if unknown."""
+    """The type of the file system that holds the path, or would hold it; "" if unknown."""
     table = Path("/proc/mounts").read_text() if mounts is None else mounts
     target = Path(path).resolve()
     best, kind = "", ""

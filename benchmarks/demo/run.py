@@ -21,7 +21,7 @@ from benchmarks.harness.figures import derived_figures
 from benchmarks.harness.record import write_record
 from benchmarks.harness.steps import StepError, StepRecord, format_seconds, run_steps
 from benchmarks.report.page import write_report
-from cluster.processes import end_leftovers
+from cluster.processes import reap_orphans
 from cluster.storage import write_atomic
 
 _EXAMPLES = """examples:
@@ -96,7 +96,7 @@ def shared_ray(run_dir: Path) -> Iterator[Callable[[], dict[str, str]]]:
     Its processes are recorded in a folder of their own, because steps end what the run folder records.
     """
     ray_dir = run_dir / "ray"
-    end_leftovers(ray_dir)
+    reap_orphans(ray_dir)
     with ExitStack() as stack:
 
         @cache

@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 from rich.console import Console
 
-from cluster.processes import end_leftovers, record_process
+from cluster.processes import reap_orphans, record_process
 from cluster.storage import write_atomic
 
 _SAMPLE_S = 2.0
@@ -62,7 +62,7 @@ def run_steps(steps: Sequence[Step], run_dir: Path, console: Console) -> list[St
     """Run what is not done yet, in order; raises StepError at the first failure."""
     say = partial(console.print, highlight=False, soft_wrap=True)
     run_dir.mkdir(parents=True, exist_ok=True)
-    end_leftovers(run_dir)
+    reap_orphans(run_dir)
     records = _read_records(run_dir)
     done: list[StepRecord] = []
     for number, step in enumerate(steps, start=1):

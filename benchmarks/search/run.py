@@ -23,7 +23,7 @@ from benchmarks.search.load import Queries, at_rate, closed_loop, recovery_s, wi
 from benchmarks.search.quality import measure_quality
 from benchmarks.search.scale import COLLECTION, Mixture, clip_id, fill, make_bundle, say, tuned_ef
 from benchmarks.search.service import Service, running_service
-from cluster.processes import end_leftovers, recorded_descendants
+from cluster.processes import reap_orphans, track_child_processes
 from cluster.storage import write_atomic
 from indexing.search.client import SearchClient, SearchOptions
 from indexing.store.client import QUERYING
@@ -237,9 +237,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = tyro.cli(SearchBenchmark, args=argv, prog="python -m benchmarks.search.run")
     config.work_dir.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    end_leftovers(config.work_dir)
+    reap_orphans(config.work_dir)
     start_s = time.monotonic()
-    with recorded_descendants(config.work_dir):
+    with track_child_processes(config.work_dir):
         found = run(config)
     found["minutes"] = (time.monotonic() - start_s) / 60
     sys.stdout.write(json.dumps(found, indent=1) + "\n")

@@ -22,7 +22,7 @@ from benchmarks.throughput.decode import measure_decode
 from benchmarks.throughput.decode_peers import missing_peers
 from benchmarks.throughput.end_to_end import measure_flow
 from benchmarks.throughput.growth import measure_growth, measure_write
-from cluster.processes import end_leftovers, recorded_descendants
+from cluster.processes import reap_orphans, track_child_processes
 from cluster.storage import write_atomic
 from encoders.bundle.folder import save_bundle
 from encoders.export.onnx_export import ExportConfig, export_onnx
@@ -69,8 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     say = Console(stderr=True, highlight=False).print
     figures: dict[str, object] = {}
-    end_leftovers(config.work_dir)
-    with recorded_descendants(config.work_dir):
+    reap_orphans(config.work_dir)
+    with track_child_processes(config.work_dir):
         for part in config.parts:
             say(f"{part} ...")
             started = time.perf_counter()

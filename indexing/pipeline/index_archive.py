@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from cluster.processes import end_leftovers, recorded_descendants
+from cluster.processes import reap_orphans, track_child_processes
 from cluster.progress import clip_progress
 from cluster.ray_session import RaySession, ray_session
 from cluster.storage import require_shared
@@ -47,8 +47,8 @@ def index_archive(config: IndexConfig, *, console: Console | None = None) -> Ind
     """The whole run. Raises for a broken setup; a clip that fails becomes a dead letter."""
     console = console or Console(quiet=True)
     checked_reasons(config.retry)
-    end_leftovers(config.run_dir)
-    with recorded_descendants(config.run_dir):
+    reap_orphans(config.run_dir)
+    with track_child_processes(config.run_dir):
         card = read_card(config.bundle_dir)
         read_canaries(config.bundle_dir)  # a bundle without them is refused before anything starts
         archive = list_archive(config.clips)

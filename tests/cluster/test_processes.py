@@ -12,10 +12,10 @@ import pytest
 from cluster.processes import (
     DRIVER,
     RunFolderBusyError,
-    end_leftovers,
     read_records,
+    reap_orphans,
     record_process,
-    recorded_descendants,
+    track_child_processes,
 )
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
@@ -23,7 +23,7 @@ SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 
 @pytest.fixture
 def orphan() -> Iterator[psutil.Process]:
-    """A process that is no child of this one any more, as after a SIGKILL of its parent."""
+    """A process that is not a child of this one any more, as after a SIGKILL of its parent."""
     script = (
         "import subprocess, sys;"
         "p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'],"
@@ -41,19 +41,19 @@ def orphan() -> Iterator[psutil.Process]:
 
 def test_a_recorded_orphan_is_ended_and_its_record_forgotten(tmp_path: Path, orphan) -> None:
     record_process(tmp_path, "raylet", orphan.pid)
-    assert [record.pid for record in end_leftovers(tmp_path)] == [orphan.pid]
+    assert [record.pid for record in reap_orphans(tmp_path)] == [orphan.pid]
     assert not psutil.pid_exists(orphan.pid) or orphan.status() == psutil.STATUS_ZOMBIE
     assert read_records(tmp_path) == []
 
 
 @pytest.mark.parametrize("field", ["start_ticks", "boot_id"])
-def test_a_stranger_with_the_same_pid_lives(tmp_path: Path, orphan, field: str) -> None:
+def test_another_process_with_the_same_pid_lives(tmp_path: Path, orphan, field: str) -> None:
     record_process(tmp_path, "raylet", orphan.pid)
     path = next(tmp_path.rglob("*.json"))
     record = json.loads(path.read_text())
     record[field] = record[field] - 1 if field == "start_ticks" else "another boot"
     path.write_text(json.dumps(record))
-    assert end_leftovers(tmp_path) == []
+    assert reap_orphans(tmp_path) == []
     assert orphan.is_running()
 
 
@@ -62,7 +62,7 @@ def test_own_children_and_other_folders_are_spared(tmp_path: Path, orphan) -> No
     try:
         record_process(tmp_path / "mine", "raylet", child.pid)
         record_process(tmp_path / "other", "raylet", orphan.pid)
-        assert end_leftovers(tmp_path / "mine") == []
+        assert reap_orphans(tmp_path / "mine") == []
         assert child.poll() is None
         assert orphan.is_running()
     finally:
@@ -70,10 +70,10 @@ def test_own_children_and_other_folders_are_spared(tmp_path: Path, orphan) -> No
         child.wait()
 
 
-def test_a_driver_that_still_runs_is_no_leftover(tmp_path: Path, orphan) -> None:
+def test_a_driver_that_is_still_running_is_not_an_orphan(tmp_path: Path, orphan) -> None:
     record_process(tmp_path, DRIVER, orphan.pid)
     with pytest.raises(RunFolderBusyError, match=str(orphan.pid)):
-        end_leftovers(tmp_path)
+        reap_orphans(tmp_path)
     assert orphan.is_running()
 
 
@@ -84,7 +84,7 @@ def test_a_driver_on_another_machine_is_known_by_its_beat(tmp_path, orphan, monk
     script = (
         "import sys, time; import cluster.processes as lo; lo._BEAT_S = 0.05;"
         "lo.socket.gethostname = lambda: 'node-2'; lo._boot_id = lambda: 'another boot'\n"
-        "with lo.recorded_descendants(sys.argv[1], interval_s=0.02): print('on', flush=True); time.sleep(60)"
+        "with lo.track_child_processes(sys.argv[1], interval_s=0.02): print('on', flush=True); time.sleep(60)"
     )
     driver = subprocess.Popen([sys.executable, "-c", script, tmp_path], stdout=subprocess.PIPE)
     try:
@@ -92,19 +92,19 @@ def test_a_driver_on_another_machine_is_known_by_its_beat(tmp_path, orphan, monk
         assert driver.stdout.readline() == b"on\n"
         if is_alive:
             with pytest.raises(RunFolderBusyError, match=f"process {driver.pid} on node-2"):
-                end_leftovers(tmp_path)
+                reap_orphans(tmp_path)
             assert len(read_records(tmp_path)) == 1
         else:
             driver.kill()
             driver.wait()
-            assert end_leftovers(tmp_path) == read_records(tmp_path) == []
+            assert reap_orphans(tmp_path) == read_records(tmp_path) == []
     finally:
         driver.kill()
         driver.wait()
 
 
 def test_descendants_are_recorded_while_they_live(tmp_path: Path) -> None:
-    with recorded_descendants(tmp_path, interval_s=0.02):
+    with track_child_processes(tmp_path, interval_s=0.02):
         child = subprocess.Popen(SLEEP)
         try:
             for _ in range(100):
@@ -120,17 +120,19 @@ def test_descendants_are_recorded_while_they_live(tmp_path: Path) -> None:
     assert child.pid not in {record.pid for record in read_records(tmp_path)}
 
 
-def test_what_ran_before_the_run_is_none_of_it(tmp_path: Path) -> None:
+def test_children_from_before_the_run_are_not_recorded(tmp_path: Path) -> None:
     """A Milvus that a notebook started would be ended by the next run of the folder, from another process."""
     grandchild = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])"
     server = subprocess.Popen([sys.executable, "-c", grandchild])
     own = None
     try:
-        with recorded_descendants(tmp_path, interval_s=0.02):
+        with track_child_processes(tmp_path, interval_s=0.02):
             own = subprocess.Popen(SLEEP)
             deadline = time.monotonic() + 30
             children = psutil.Process(server.pid).children
-            while not children() or own.pid not in {one.pid for one in read_records(tmp_path)}:
+            while not children() or own.pid not in {
+                record.pid for record in read_records(tmp_path)
+            }:
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
             time.sleep(0.2)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from cluster.processes import end_leftovers, recorded_descendants
+from cluster.processes import reap_orphans, track_child_processes
 from training.configs import LaunchSettings, LoopConfig
 from training.trainer.checkpoint import read_metrics
 from training.trainer.curves import write_curves
@@ -67,8 +67,8 @@ def connected(launch: LaunchSettings, run_dir: Path) -> Iterator[None]:
 
             stack.enter_context(ray_for(launch, run_dir))
         else:
-            end_leftovers(run_dir)
-            stack.enter_context(recorded_descendants(run_dir))
+            reap_orphans(run_dir)
+            stack.enter_context(track_child_processes(run_dir))
         yield
 
 
