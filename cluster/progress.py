@@ -1,15 +1,15 @@
-"""How far is the run, and how long will it take?"""
+"""The one progress bar: of work that reports its steps, or of work that has to be polled."""
 
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    ProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -18,58 +18,72 @@ from rich.progress import (
 _POLL_S = 1.0
 
 
-def clip_progress(console: Console) -> Progress:
-    """A bar over clips."""
-    columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn()]
-    columns += [MofNCompleteColumn(), TextColumn("elapsed"), TimeElapsedColumn()]
-    columns += [TextColumn("left"), TimeRemainingColumn()]
-    return Progress(*columns, console=console)
+class UpdateBar(Protocol):
+    """Sets how many steps are done so far, and a short note beside the bar."""
+
+    def __call__(self, done: int, note: str = "") -> None: ...
 
 
 @contextmanager
-def polled_progress(
-    console: Console,
+def progress_bar(
     text: str,
     total: int,
-    num_done: Callable[[], int],
     *,
-    ignored: tuple[type[Exception], ...] = (OSError,),
-) -> Iterator[None]:
-    """A bar beside work that tells nothing of itself; `num_done` is called every second, in a thread of its own.
+    console: Console | None = None,
+    shown: bool = True,
+    poll: Callable[[], tuple[int, str]] | None = None,
+    poll_errors: tuple[type[Exception], ...] = (OSError,),
+) -> Iterator[UpdateBar]:
+    """A bar on stderr, or on `console`; yields the function that updates it.
 
-    An error of a kind in `ignored` costs one step of the bar: the work itself raises it where it matters.
+    For work that reports no progress itself, `poll` returns (done so far, note): it is called every second in a thread of
+    its own, and the bar is full when the block ends well. An error of a kind in `poll_errors` only skips one update,
+    because the work itself raises it where it matters.
     """
-    stop = threading.Event()
-    with clip_progress(console) as progress:
-        task = progress.add_task(text, total=total)
-
-        def watch() -> None:
-            while not stop.wait(_POLL_S):
-                with suppress(*ignored):
-                    progress.update(task, completed=num_done())
-
-        thread = threading.Thread(target=watch, name="polled-progress", daemon=True)
-        thread.start()
-        try:
-            yield
-            progress.update(task, completed=total)
-        finally:
-            stop.set()
-            thread.join()
-
-
-@contextmanager
-def progress_bar(text: str, total: int, *, shown: bool) -> Iterator[Callable[[int, str], None]]:
-    """Gives a function (done so far, a note)."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        TextColumn("elapsed"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=Console(stderr=True), disable=not shown) as progress:
+    console = console or Console(stderr=True)
+    with Progress(*columns, console=console, disable=not shown) as progress:
         bar = progress.add_task(text, total=total, note="")
-        yield lambda done, note: progress.update(bar, completed=done, note=note)
+
+        def update(done: int, note: str = "") -> None:
+            progress.update(bar, completed=done, note=note)
+
+        if poll is None or not shown:
+            yield update
+            return
+        with _polling(poll, update, poll_errors):
+            yield update
+        progress.update(bar, completed=total)
+
+
+@contextmanager
+def _polling(
+    poll: Callable[[], tuple[int, str]], update: UpdateBar, errors: tuple[type[Exception], ...]
+) -> Iterator[None]:
+    stop = threading.Event()
+
+    def poll_once() -> None:
+        with suppress(*errors):
+            update(*poll())
+
+    def watch() -> None:
+        while not stop.wait(_POLL_S):
+            poll_once()
+
+    thread = threading.Thread(target=watch, name="progress-poll", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+    poll_once()  # the last note; only after a success, since a failed service may answer late

@@ -156,7 +156,7 @@ class AimEncoder(VideoEncoder):
 
     config: AimConfig
     # As in AIM's recipes: biases and the temporal embedding do decay.
-    undecayed_names = (
+    no_weight_decay = (
         *("class_embedding", "positional_embedding", "ln_1", "ln_2", "ln_pre", "ln_post"),
         *("temporal_pool.norm", "temporal_pool.positions", "temporal_pool.question"),
     )

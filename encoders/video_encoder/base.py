@@ -32,7 +32,7 @@ class VideoEncoder(nn.Module):
 
     config: Any
     """The frozen dataclass that `encoders.video_encoder.registry.build_video_encoder` builds this encoder from."""
-    undecayed_names: tuple[str, ...] | None = None
+    no_weight_decay: tuple[str, ...] | None = None
     """Parts of names of parameters without weight decay, as the encoder's paper says; None = as usual."""
 
     def __init__(self, config: VideoEncoderSettings) -> None:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from rich.console import Console
 
 from cluster.processes import reap_orphans, track_child_processes
-from cluster.progress import clip_progress
+from cluster.progress import progress_bar
 from cluster.ray_session import RaySession, ray_session
 from cluster.storage import require_shared
 from encoders.bundle.canaries import read_canaries
@@ -168,15 +168,14 @@ class _IndexRun:
             fetch_uris=self._fetch_uris,
         )
         streamed: list[str] = []
-        with clip_progress(self._console) as progress:
-            task = progress.add_task("indexing", total=len(pending))
+        with progress_bar("indexing", len(pending), console=self._console) as update:
             try:
                 for batch, outcomes in flow.stream(pending):
                     self._ledger.record(outcomes)
                     self._delete_stale(found, [one.clip_id for one in outcomes])
                     streamed += [one.clip_key for one in outcomes]
                     tally.add(batch)
-                    progress.advance(task, len(outcomes))
+                    update(len(streamed))
             except RowMixUpError:
                 self._ledger.forget(streamed)
                 self._ledger.compact()

@@ -13,7 +13,7 @@ from pymilvus.exceptions import MilvusException
 from rich.console import Console
 
 from cluster.dataflow import Stage, write_dataflow
-from cluster.progress import polled_progress
+from cluster.progress import progress_bar
 from cluster.ray_session import ray_session
 from cluster.storage import require_shared
 from indexing.sources.uris import public_uri
@@ -120,12 +120,12 @@ class _Copying:
             batch_size=_BATCH_ROWS,
         )
         num_before = len(before)
-        with polled_progress(
-            self.console,
+        with progress_bar(
             "copying",
             len(keys),
-            lambda: self.target.count() - num_before,
-            ignored=(MilvusBusyError, MilvusException, OSError),
+            console=self.console,
+            poll=lambda: (self.target.count() - num_before, ""),
+            poll_errors=(MilvusBusyError, MilvusException, OSError),
         ):
             rows = [{"clip_key": key} for key in keys]
             write_dataflow(rows, [read], self.sink, num_writers=self.num_writers)

@@ -10,9 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TimeElapsedColumn
-
+from cluster.progress import progress_bar
 from cluster.storage import write_atomic
 from encoders.clips import Clip, read_clips
 from training.annotations.labels.pairs import attributes_by_label, label_pairs
@@ -79,16 +77,14 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     )
     scored: list[ScoredRow] = []
     release: list[dict[str, Any]] = []
-    with _progress() as progress:
-        bar = progress.add_task("rows", total=len(config.rows))
-        for name in config.rows:
-            progress.update(bar, description=f"row: {ROW_TITLES[name]}")
+    with progress_bar("rows", len(config.rows)) as update:
+        for number, name in enumerate(config.rows):
+            update(number, ROW_TITLES[name])
             queries_ND = maker.queries(name, problem)
             scored.append(score_row(name, queries_ND, problem))
             metrics = release_metrics(problem.triplets, queries_ND, problem.vectors)
             release.append({"name": name, **metrics})
-            progress.advance(bar)
-        progress.update(bar, description="intervals")
+        update(len(config.rows), "intervals")
         summary = summarize_rows(
             scored, problem, config.intervals, change_by_pair=_change_by_pair(clips)
         )
@@ -140,8 +136,3 @@ def _change_by_pair(clips: Sequence[Clip] | None) -> dict[tuple[str, str], str]:
         (pair.source_label, pair.target_label): " + ".join(change.name for change in pair.changes)
         for pair in label_pairs(attributes, max_changes=num_names)
     }
-
-
-def _progress() -> Progress:
-    columns = (SpinnerColumn(), *Progress.get_default_columns(), TimeElapsedColumn())
-    return Progress(*columns, console=Console(stderr=True))

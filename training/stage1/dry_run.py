@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from encoders.video_encoder.frame_temporal import FrameTemporalEncoder
 from training.configs import GpuGuess, Stage1Config
 from training.stage1.task import ActionClassifier, build_encoder
-from training.trainer.activation_checkpointing import recompute_blocks
+from training.trainer.activation_checkpointing import checkpoint_blocks
 from training.trainer.optimizer import build_optimizer
 
 _NUM_STEPS = 3
@@ -130,7 +130,7 @@ class _Probe:
                 "a dry run is for encoders that train on frames; this one trains on kept frame vectors"
             )
         if config.recompute_activations:
-            recompute_blocks(encoder)
+            checkpoint_blocks(encoder)
         classes: dict[str, Sequence[str]] = {"label": [str(n) for n in range(num_classes)]}
         plain = replace(config, attributes=())
         self.module = ActionClassifier(encoder, classes, plain).to(device).train()

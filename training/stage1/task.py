@@ -36,7 +36,7 @@ from training.stage1.data import (
     load_ahead,
 )
 from training.stage1.frame_vectors import VectorSource, read_frame_vectors
-from training.trainer.activation_checkpointing import recompute_blocks
+from training.trainer.activation_checkpointing import checkpoint_blocks
 from training.trainer.loop import TaskFactory, World
 
 IMAGE_PART = "image_part.safetensors"
@@ -236,7 +236,7 @@ def build_classifier(
     """Encoder and heads at the start of training."""
     classifier = ActionClassifier(build_encoder(config), classes, config)
     if config.recompute_activations:
-        recompute_blocks(classifier.encoder)
+        checkpoint_blocks(classifier.encoder)
     return classifier
 
 

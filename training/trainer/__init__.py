@@ -1,6 +1,6 @@
 """The training loop of both stages and its launch on Ray Train; only ray_launch imports Ray.
 
-Read in this order: run_folder, optimizer, activation_checkpointing, checkpoint, loop, progress, curves, ray_launch,
+Read in this order: run_folder, optimizer, activation_checkpointing, checkpoint, loop, curves, ray_launch,
 session.
 """
 

@@ -1,6 +1,6 @@
-"""Which activations are not kept for the gradients? Those inside transformer blocks: each block runs again on the way back.
+"""Activation checkpointing of transformer blocks: each block runs a second time in the backward pass.
 
-The module, its state dict and its numbers stay the same; stochastic depth draws the same chances again.
+The module, its state dict and its outputs stay the same; stochastic depth repeats the same random draws.
 """
 
 from collections.abc import Callable
@@ -15,17 +15,17 @@ from encoders.video_encoder.aim import AimEncoder
 from encoders.video_encoder.base import VideoEncoder
 
 
-def recompute_blocks(encoder: VideoEncoder) -> None:
-    """In place; ValueError for an encoder without a stack of blocks to recompute."""
+def checkpoint_blocks(encoder: VideoEncoder) -> None:
+    """Change the encoder in place; ValueError for one without a stack of transformer blocks."""
     if not isinstance(encoder, AimEncoder):
         raise ValueError(
-            f"recompute_activations is for AIM; a {encoder.config.kind!r} encoder keeps little"
+            f"recompute_activations is for AIM; a {encoder.config.kind!r} encoder stores few activations"
         )
     for block in encoder.transformer.resblocks:
-        _recompute(block)
+        _checkpoint_block(block)
 
 
-def _recompute(block: nn.Module) -> None:
+def _checkpoint_block(block: nn.Module) -> None:
     forward: Any = partial(_forward_twice, block.forward)
     block.forward = forward
 
@@ -33,5 +33,5 @@ def _recompute(block: nn.Module) -> None:
 def _forward_twice(forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     if not torch.is_grad_enabled():
         return forward(x)
-    found: Any = checkpoint(forward, x, use_reentrant=False)
-    return found
+    output: Any = checkpoint(forward, x, use_reentrant=False)
+    return output

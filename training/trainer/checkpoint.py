@@ -1,7 +1,7 @@
-"""Where is a run, and how does it go on? Checkpoints and the metrics file, cut back to the checkpoint.
+"""Checkpoints of a run, and its metrics file, which is truncated to the checkpoint on resuming.
 
-A checkpoint is one file, replaced as a whole. Random numbers need no state in it: every step and
-every example draws from (seed, position), so that the position says all. See loop.py.
+A checkpoint is one file, replaced atomically. It needs no random state: every step and every example
+seeds its own generator from (seed, position). See loop.py.
 """
 
 import io
@@ -19,14 +19,14 @@ METRICS = "metrics.jsonl"
 
 
 def save_checkpoint(run_dir: Path, name: str, state: dict[str, Any]) -> None:
-    """Tensors, numbers and text only: it must load with weights_only."""
+    """Save a state of tensors, numbers and text only, because it is loaded with weights_only."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     write_atomic(run_dir / "checkpoints" / name, buffer.getvalue())
 
 
 def load_checkpoint(run_dir: Path, name: str) -> dict[str, Any] | None:
-    """None if the run has none yet."""
+    """The saved state; None if there is none yet."""
     path = run_dir / "checkpoints" / name
     if not path.exists():
         return None
@@ -34,7 +34,7 @@ def load_checkpoint(run_dir: Path, name: str) -> dict[str, Any] | None:
 
 
 class MetricsLog:
-    """metrics.jsonl, one line per logged step and per epoch; opened at a checkpoint's step, it forgets what came later."""
+    """metrics.jsonl, one line per logged step and per epoch; opening it at a checkpoint's step drops later lines."""
 
     def __init__(self, run_dir: Path, *, after_step: int) -> None:
         self._path = run_dir / METRICS
@@ -42,13 +42,13 @@ class MetricsLog:
         write_atomic(self._path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def append(self, **values: float | str) -> None:
-        """`step` must be among the values."""
+        """Append a line; `step` must be among the values."""
         with self._path.open("a") as file:
             file.write(json.dumps(values) + "\n")
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
-    """All whole lines; a line that a killed run tore ends the file."""
+    """All complete lines; reading ends at a truncated last line."""
     path = run_dir / METRICS
     if not path.exists():
         return []

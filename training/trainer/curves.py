@@ -1,4 +1,4 @@
-"""How did the run go? metrics.jsonl -> curves.png, losses left and scores on the val split right."""
+"""Learning curves: metrics.jsonl to curves.png, losses left and scores on the val split right."""
 
 import io
 from pathlib import Path
@@ -10,7 +10,7 @@ CURVES = "curves.png"
 
 
 def write_curves(run_dir: Path, *, title: str) -> Path:
-    """Draw what metrics.jsonl holds now."""
+    """Plot the current content of metrics.jsonl."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -44,7 +44,7 @@ def write_curves(run_dir: Path, *, title: str) -> Path:
 
 
 def _running_mean(values: list[float], *, weight: float = 0.95) -> list[float]:
-    """Exponential mean without the pull towards 0 at the start."""
+    """Exponential moving mean with bias correction."""
     means: list[float] = []
     total = norm = 0.0
     for value in values:

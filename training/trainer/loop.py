@@ -1,7 +1,7 @@
-"""How is a module trained? One plain torch loop for both stages, that can be killed anywhere and goes on with the same numbers.
+"""The training loop of both stages: plain torch, resumable after any interruption with the same numbers.
 
-All randomness comes from where the run is: the order of examples from (seed, epoch), the choices for an example from (seed,
-epoch, example), dropout from (seed, step, worker). So a checkpoint needs weights, optimiser state and a position.
+All randomness is derived from the position of the run: the order of examples from (seed, epoch), the choices for an example from (seed,
+epoch, example), dropout from (seed, step, worker). So a checkpoint needs weights, optimizer state and a position.
 """
 
 import logging
@@ -27,7 +27,7 @@ Batch = dict[str, Tensor]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class World:
-    """This worker among all; the default is a run in one process."""
+    """Rank and device of this worker; the default is a run in one process."""
 
     rank: int = 0
     size: int = 1
@@ -43,7 +43,7 @@ class World:
 
 
 class Task(Protocol):
-    """What a stage is to the loop. It may also define epoch_order(epoch), the example numbers of an epoch in their order."""
+    """A stage, as the loop uses it. It may also define epoch_order(epoch): the ordered example numbers of an epoch."""
 
     @property
     def module(self) -> nn.Module:
@@ -54,11 +54,11 @@ class Task(Protocol):
     def num_examples(self) -> int: ...
     @property
     def score_name(self) -> str:
-        """Which of the values of evaluate() tells a better epoch."""
+        """The value of evaluate() that decides which epoch is the best."""
         ...
 
     def batches(self, epoch: int, steps: Sequence[np.ndarray]) -> Iterator[Batch]:
-        """This worker's part of each step, given as example numbers; any order of loading, this order of giving."""
+        """Yield this worker's batch of each step, given as example numbers, in the order of `steps`."""
         ...
 
     def evaluate(self, world: World) -> dict[str, tuple[float, float]]:
@@ -68,10 +68,10 @@ class Task(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class TaskFactory:
-    """What travels to a worker: builds the same task there as everywhere else."""
+    """Sent to each worker, where it builds the task; every worker gets the same one."""
 
     def build(self, world: World) -> Task:
-        """Reads files, puts the module on the worker's device."""
+        """Read the files and put the module on the worker's device."""
         raise NotImplementedError(f"{type(self).__name__} must define build()")
 
 
@@ -83,9 +83,9 @@ def step_order(
     world: World,
     order: np.ndarray | None = None,
 ) -> list[np.ndarray]:
-    """Example numbers of this worker per step. A last batch that is not full is left out, unless it is the only one.
+    """Example numbers of this worker per step. An incomplete last batch is dropped, unless it is the only one.
 
-    `order` is the epoch's own, as long as there are examples; None = shuffled.
+    `order` holds the example numbers of the epoch, each once or several times; None = shuffled.
     """
     if order is None:
         order = np.random.default_rng([config.seed, epoch]).permutation(num_examples)
@@ -142,7 +142,7 @@ class _Fit:
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch, self.step = state["epoch"], state["step"]
         self.best_score = state["best_score"]
-        logger.info("going on after epoch %d, step %d", self.epoch, self.step)
+        logger.info("resuming after epoch %d, step %d", self.epoch, self.step)
 
     def _distributed(self) -> nn.Module:
         if self.world.size == 1:
@@ -162,9 +162,8 @@ class _Fit:
             line: dict[str, Any] = {"step": self.step, "epoch": self.epoch}
             if self.epoch % self.config.eval_every == 0 or self.epoch == self.config.num_epochs:
                 line |= self._evaluate()
-            if (
-                self.log is not None
-            ):  # before the checkpoint: a rerun of the epoch takes the line back
+            if self.log is not None:
+                # The line before the checkpoint: if the run ends in between, MetricsLog drops the line on resuming.
                 self.log.append(**line)
                 self._save(line.get(self.task.score_name))
             on_epoch(line)
@@ -189,10 +188,10 @@ class _Fit:
         with closing(_closable(self.task.batches(self.epoch, todo))) as batches:
             for of_step in parts:
                 self._train_step(batches, [len(part) for part in of_step])
-            next(batches, None)  # lets the task end its epoch
+            next(batches, None)  # runs the code after the last yield, where the task ends its epoch
 
     def _train_step(self, batches: Iterator[Batch], part_sizes: Sequence[int]) -> None:
-        """One step of the optimizer, on as many batches as there are parts."""
+        """One optimizer step over the batches of its accumulation parts."""
         config = self.config
         self.step += 1
         num_steps = self.steps_per_epoch * config.num_epochs
@@ -216,7 +215,7 @@ class _Fit:
     def _differentiate(
         self, batch: Batch, part: int, share: float, is_last: bool
     ) -> Mapping[str, Tensor]:
-        """Adds the gradients of one part; workers exchange them after the last."""
+        """Add the gradients of one part; workers exchange them after the last part only."""
         world = self.world
         place = [self.config.seed, self.step, world.rank] + ([part] if part else [])
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
@@ -251,7 +250,7 @@ class _Fit:
         }
 
     def _save(self, score: float | None) -> None:
-        """The best weights first: if the run dies in between, the epoch runs again and writes the same ones."""
+        """Write the best weights first: if the run ends in between, the repeated epoch writes the same ones."""
         module = self.raw_module.state_dict()
         if self.config.keep == "best" and score is not None and score > self.best_score:
             self.best_score = score
@@ -267,15 +266,15 @@ class _Fit:
 
 
 def _closable(batches: Iterator[Batch]) -> Generator[Batch]:
-    """A generator, whatever iterator a task returns, so that it can be closed early."""
+    """Wrap any iterator as a generator, so that it can be closed early."""
     yield from batches
 
 
 def load_trained(module: nn.Module, run_dir: Path, *, keep: str) -> int:
-    """Put the weights of a finished run into the module; returns the epoch they are from."""
+    """Load the weights of a finished run into the module; return their epoch."""
     name = BEST if keep == "best" else LAST
     state = load_checkpoint(run_dir, name) or load_checkpoint(run_dir, LAST)
     if state is None:
-        raise ValueError(f"{run_dir}: no checkpoint; train first")
+        raise ValueError(f"{run_dir}: it has no checkpoint; train first")
     module.load_state_dict(state["module"])
     return state["epoch"]

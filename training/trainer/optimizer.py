@@ -1,4 +1,4 @@
-"""How do weights move? AdamW in two groups, and a learning rate that is a function of the step alone."""
+"""AdamW with and without weight decay, and a learning rate that depends on the step alone."""
 
 import math
 
@@ -10,29 +10,29 @@ from training.configs import LoopConfig
 
 
 def build_optimizer(module: nn.Module, config: LoopConfig) -> torch.optim.AdamW:
-    """Trainable parameters only. No decay for norms, biases and embeddings (class, position, time).
+    """AdamW over the trainable parameters. No weight decay for norms, biases and embeddings (class, position, time).
 
-    A module may scale the rate of some parameters: `learning_rate_scales`, prefix of the name -> factor. A video encoder in it
-    may name what does not decay, as its paper does: then that decides, for the heads around it too.
+    A module may scale the learning rate of some parameters by `learning_rate_scales` (name prefix -> factor). The `no_weight_decay`
+    of a video encoder in it, which follows the encoder's paper, replaces the default rule for the whole module.
     """
     encoders = (part for part in module.modules() if isinstance(part, VideoEncoder))
-    undecayed = next((encoder.undecayed_names for encoder in encoders), None)
+    no_weight_decay = next((encoder.no_weight_decay for encoder in encoders), None)
     scales: dict[str, float] = getattr(module, "learning_rate_scales", {})
     groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             scale = next((s for prefix, s in scales.items() if name.startswith(prefix)), 1.0)
-            with_decay = decays(name, parameter, undecayed)
-            groups.setdefault((with_decay, scale), []).append(parameter)
-    # One pass over the weights instead of a dozen: at the Combiner's 85 M, most of a step's time outside its products.
+            is_decayed = has_weight_decay(name, parameter, no_weight_decay)
+            groups.setdefault((is_decayed, scale), []).append(parameter)
+    # Fused: one pass over the weights instead of a dozen, which at the Combiner's 85 M weights takes most of a step's time.
     return torch.optim.AdamW(
         [
             {
                 "params": parameters,
-                "weight_decay": config.weight_decay if with_decay else 0.0,
+                "weight_decay": config.weight_decay if is_decayed else 0.0,
                 "scale": scale,
             }
-            for (with_decay, scale), parameters in sorted(groups.items(), key=lambda g: g[0])
+            for (is_decayed, scale), parameters in sorted(groups.items(), key=lambda g: g[0])
         ],
         lr=config.learning_rate,
         betas=config.betas,
@@ -40,13 +40,15 @@ def build_optimizer(module: nn.Module, config: LoopConfig) -> torch.optim.AdamW:
     )
 
 
-def decays(name: str, parameter: nn.Parameter, undecayed: tuple[str, ...] | None = None) -> bool:
-    """Whether a parameter gets weight decay: all but those with one of the given names.
+def has_weight_decay(
+    name: str, parameter: nn.Parameter, no_weight_decay: tuple[str, ...] | None = None
+) -> bool:
+    """Whether a parameter gets weight decay: all but those whose name contains one of `no_weight_decay`.
 
     None = matrices and kernels decay; vectors (norms, biases) and anything called embedding or position do not.
     """
-    if undecayed is not None:
-        return not any(part in name for part in undecayed)
+    if no_weight_decay is not None:
+        return not any(part in name for part in no_weight_decay)
     last = name.rsplit(".", 2)[-2:]
     return parameter.ndim >= 2 and not any("embed" in part or "position" in part for part in last)
 
@@ -60,6 +62,6 @@ def rate_factor(step: int, *, num_warmup_steps: int, num_steps: int) -> float:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    """For every group, times the group's own scale."""
+    """Set the rate of every group, times the group's own scale."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate * group["scale"]

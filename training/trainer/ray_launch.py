@@ -1,7 +1,7 @@
-"""How does the training loop run on Ray? A TorchTrainer whose workers each run loop.fit on their share; the only training file with Ray.
+"""Runs `loop.fit` on Ray Train workers; the only training module that imports Ray.
 
-Checkpoints are the loop's own, in the run folder, so a run may go on with or without Ray. Ray Train restarts dead workers, and
-they find the last checkpoint there.
+Checkpoints are the loop's own, in the run folder, so a run can be resumed with or without Ray. Ray Train restarts crashed
+workers, which resume from the last checkpoint.
 """
 
 import math
@@ -28,9 +28,9 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 @contextmanager
 def ray_for(launch: LaunchSettings, run_dir: Path) -> Iterator[None]:
-    """A connected Ray that can hold the workers; refuses a run folder that its nodes do not share."""
-    wanted = math.ceil(launch.num_workers * launch.cpus_per_worker)
-    num_cpus = max(os.cpu_count() or 1, wanted)
+    """A connected Ray with enough CPUs for the workers; ValueError for a run folder that its nodes do not share."""
+    num_needed = math.ceil(launch.num_workers * launch.cpus_per_worker)
+    num_cpus = max(os.cpu_count() or 1, num_needed)
     with ray_session(address=launch.address, num_cpus=num_cpus, run_dir=run_dir) as session:
         require_shared(
             run_dir,
@@ -38,7 +38,7 @@ def ray_for(launch: LaunchSettings, run_dir: Path) -> Iterator[None]:
             what="run folder",
             needed="a folder on NFS or another shared file system",
         )
-        if wanted > session.num_cpus:
+        if num_needed > session.num_cpus:
             raise ValueError(
                 f"num_workers {launch.num_workers} x cpus_per_worker {launch.cpus_per_worker:g} "
                 f"is more than the {session.num_cpus:g} CPUs that Ray has"
@@ -50,7 +50,7 @@ def ray_for(launch: LaunchSettings, run_dir: Path) -> Iterator[None]:
 def fit_with_ray(
     factory: TaskFactory, loop: LoopConfig, run_dir: Path, launch: LaunchSettings
 ) -> None:
-    """Train on `num_workers` workers, going on from the last checkpoint; needs a connected Ray."""
+    """Train on `num_workers` workers from the last checkpoint; needs a connected Ray."""
     use_gpu = launch.use_gpu
     if use_gpu is None:
         use_gpu = ray.cluster_resources().get("GPU", 0) >= launch.num_workers
@@ -65,10 +65,10 @@ def fit_with_ray(
             resources_per_worker={"CPU": launch.cpus_per_worker, **({"GPU": 1} if use_gpu else {})},
         ),
         run_config=RunConfig(
-            name=f"start-{uuid4().hex[:8]}",  # each start is its own to Ray: the state is in ours
+            name=f"start-{uuid4().hex[:8]}",  # a new name each time: Ray would resume its own state, but ours is in the run folder
             storage_path=str(run_dir / "ray"),
             failure_config=FailureConfig(max_failures=launch.max_failures),
-            # A file in training/ run as a script must find the packages of the checkout on a worker too.
+            # A worker must find the packages of the checkout too when a file in training/ is run as a script.
             worker_runtime_env={"env_vars": {"PYTHONPATH": _python_path()}},
         ),
     )
@@ -79,12 +79,11 @@ def fit_with_ray(
 
 
 def _set_controller(*, is_local: bool) -> None:
-    """What the environment says goes first.
+    """Set environment variables of Ray Train, unless the user has set them.
 
-    Ray's controller listens to its workers every 2 s, and an epoch's report waits until it is heard: short
-    epochs, and the end of a run, took 2 s each.
-    What watches for nodes that a cloud takes back is one more process with torch in it, and a Ray that
-    was started here has no such nodes.
+    Ray's controller polls its workers every 2 s, and the report of an epoch waits for that: short epochs,
+    and the end of a run, took 2 s each. The watcher for preempted cloud nodes is one more process that
+    imports torch, and a Ray that was started here has no such nodes.
     """
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25")
     if is_local:
@@ -96,19 +95,19 @@ def _python_path() -> str:
 
 
 def _cause_of(error: Exception) -> Exception:
-    """What a worker raised, if all of them failed alike; else Ray's own error."""
+    """The first error of a kind that we raise in a worker; else Ray's own error."""
     failures: dict[int, Exception] = getattr(error, "worker_failures", {})
     for failure in failures.values():
-        found = failure
-        while found is not None:
-            if isinstance(found, (ValueError, OSError, FloatingPointError)):
-                return found
-            found = getattr(found, "cause", None) or found.__cause__
+        cause = failure
+        while cause is not None:
+            if isinstance(cause, (ValueError, OSError, FloatingPointError)):
+                return cause
+            cause = getattr(cause, "cause", None) or cause.__cause__
     return error
 
 
 def _train_worker(settings: dict[str, Any]) -> None:
-    """Runs in each Ray Train worker, with the process group up."""
+    """Entry point of each Ray Train worker; the process group is initialised."""
     context = ray.train.get_context()
     world = World(
         rank=context.get_world_rank(),

@@ -1,4 +1,4 @@
-"""Whose run is in this folder, and is it done? config.json says the first, result.json, written last, the second."""
+"""The run folder: config.json identifies its run, and result.json, written last, marks it as finished."""
 
 import hashlib
 import json
@@ -15,15 +15,15 @@ BUNDLE = "bundle"
 
 
 def hash_file(path: str | Path) -> str:
-    """Of every byte."""
+    """SHA-256 of the whole content."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def open_run(run_dir: Path, *, stage: str, config: Any, inputs: Mapping[str, str]) -> str:
-    """The run's key: a hash of config and inputs. ValueError if the folder holds a run of another key.
+    """Return the run's key, a hash of config and inputs; ValueError if the folder holds a run of another key.
 
-    `inputs` maps the name of an input to what identifies its content, never to a path.
+    `inputs` maps the name of an input to a hash or id of its content, never to a path.
     """
     described = json.loads(
         json.dumps({"stage": stage, "config": asdict(config), "inputs": dict(inputs)})
@@ -31,9 +31,9 @@ def open_run(run_dir: Path, *, stage: str, config: Any, inputs: Mapping[str, str
     key = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
     path = run_dir / CONFIG
     if path.exists():
-        found = json.loads(path.read_text())
-        if found.get("key") != key:
-            changes = "; ".join(_differences(found, described)) or "another version"
+        existing = json.loads(path.read_text())
+        if existing.get("key") != key:
+            changes = "; ".join(_differences(existing, described)) or "another version"
             raise ValueError(
                 f"run folder {str(run_dir)!r} holds another run ({changes}); "
                 "choose another --run-dir, or delete the folder"
@@ -44,11 +44,11 @@ def open_run(run_dir: Path, *, stage: str, config: Any, inputs: Mapping[str, str
 
 
 def _differences(
-    found: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = ""
+    old_config: Mapping[str, Any], new_config: Mapping[str, Any], prefix: str = ""
 ) -> list[str]:
     lines: list[str] = []
-    for name in sorted(found.keys() | wanted.keys()):
-        old, new = found.get(name), wanted.get(name)
+    for name in sorted(old_config.keys() | new_config.keys()):
+        old, new = old_config.get(name), new_config.get(name)
         if old == new or (not prefix and name == "key"):
             continue
         if isinstance(old, dict) and isinstance(new, dict):
@@ -59,7 +59,7 @@ def _differences(
 
 
 def read_result(run_dir: Path, key: str) -> dict[str, Any] | None:
-    """None while the run is not done."""
+    """The content of result.json; None while the run is not finished."""
     path = run_dir / RESULT
     if not path.exists():
         return None
@@ -68,5 +68,5 @@ def read_result(run_dir: Path, key: str) -> dict[str, Any] | None:
 
 
 def write_result(run_dir: Path, result: Mapping[str, Any]) -> None:
-    """The mark of the end; nothing may be written after it."""
+    """Mark the run as finished; nothing may be written after it."""
     write_atomic(run_dir / RESULT, json.dumps(dict(result), indent=2) + "\n")

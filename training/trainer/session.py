@@ -1,8 +1,8 @@
-"""What surrounds a training run, whichever stage: who may use the folder, where it runs, and the end of it."""
+"""Set-up and completion shared by both stages: run-folder lock, device, progress bar, result."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,17 +10,17 @@ from typing import Any
 import torch
 
 from cluster.processes import reap_orphans, track_child_processes
+from cluster.progress import progress_bar
 from training.configs import LaunchSettings, LoopConfig
 from training.trainer.checkpoint import read_metrics
 from training.trainer.curves import write_curves
 from training.trainer.loop import TaskFactory, World, fit
-from training.trainer.progress import watched_run
 from training.trainer.run_folder import read_result, write_result
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRun:
-    """A run folder that is open for one key."""
+    """One run of either stage, in a run folder that was opened for its key."""
 
     title: str
     run_dir: Path
@@ -29,13 +29,13 @@ class TrainingRun:
     launch: LaunchSettings
     factory: TaskFactory
     prepare: Callable[[], None]
-    """Makes what the workers read; runs in the driver, connected."""
+    """Makes the files that the workers read; it runs in the driver, after the connection to Ray."""
     finish: Callable[[Path], Mapping[str, Any]]
-    """Run folder with trained weights -> bundle; returns what result.json says of it."""
+    """Turns a run folder with trained weights into a bundle, and returns the entries of result.json."""
 
 
 def complete(run: TrainingRun) -> dict[str, Any]:
-    """Do what is left of the run; of a finished one nothing. Returns what result.json holds."""
+    """Do what is left of the run, nothing for a finished one; return the content of result.json."""
     result = read_result(run.run_dir, run.key)
     if result is not None:
         return result
@@ -43,7 +43,7 @@ def complete(run: TrainingRun) -> dict[str, Any]:
     with connected(run.launch, run.run_dir):
         run.prepare()
         shown = run.launch.show_progress
-        with watched_run(run.title, run.run_dir, run.loop.num_epochs, shown=shown):
+        with _epoch_progress(run.title, run.run_dir, run.loop.num_epochs, shown=shown):
             if run.launch.num_workers == 0:
                 world = World(device=choose_device(run.launch))
                 fit(run.factory.build(world), run.loop, run.run_dir, world=world)
@@ -58,9 +58,24 @@ def complete(run: TrainingRun) -> dict[str, Any]:
     return result
 
 
+def _epoch_progress(
+    text: str, run_dir: Path, num_epochs: int, *, shown: bool
+) -> AbstractContextManager[Any]:
+    """A bar over epochs; it reads the metrics file, because the workers may run on other machines."""
+
+    def poll() -> tuple[int, str]:
+        epochs = [line for line in read_metrics(run_dir) if "epoch" in line]
+        if not epochs:
+            return 0, ""
+        names = [name for name in epochs[-1] if name not in ("step", "epoch")]
+        return epochs[-1]["epoch"], ", ".join(f"{name} {epochs[-1][name]:.3f}" for name in names)
+
+    return progress_bar(text, num_epochs, shown=shown, poll=poll)
+
+
 @contextmanager
 def connected(launch: LaunchSettings, run_dir: Path) -> Iterator[None]:
-    """Ends what a killed run of this folder left, holds the folder, and connects to Ray if workers are wanted."""
+    """End the orphans of an interrupted run of this folder, hold the folder, and connect to Ray if there are workers."""
     with ExitStack() as stack:
         if launch.num_workers:
             from training.trainer.ray_launch import ray_for
@@ -73,14 +88,14 @@ def connected(launch: LaunchSettings, run_dir: Path) -> Iterator[None]:
 
 
 def choose_device(launch: LaunchSettings) -> str:
-    """Of the plain loop."""
+    """The device of the plain loop, "cuda" or "cpu"."""
     has_gpu = torch.cuda.is_available()
     if launch.use_gpu and not has_gpu:
-        raise ValueError("use_gpu is True, and torch sees no CUDA device here")
+        raise ValueError("use_gpu is True, but torch sees no CUDA device on this machine")
     return "cuda" if has_gpu and launch.use_gpu is not False else "cpu"
 
 
 def scores_of_epoch(run_dir: Path, epoch: int) -> dict[str, float]:
-    """What validation said of it."""
+    """The scores of an epoch on the val split."""
     lines = [line for line in read_metrics(run_dir) if line.get("epoch") == epoch]
     return {name: value for name, value in lines[-1].items() if name.startswith("val_")}

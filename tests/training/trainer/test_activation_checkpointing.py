@@ -6,7 +6,7 @@ import torch
 from encoders.video_encoder.aim import AimEncoder
 from encoders.video_encoder.config import AimConfig, FrameTemporalConfig
 from encoders.video_encoder.frame_temporal import FrameTemporalEncoder
-from training.trainer.activation_checkpointing import recompute_blocks
+from training.trainer.activation_checkpointing import checkpoint_blocks
 
 SHAPE = AimConfig(
     num_frames=3, image_size=32, patch_size=8, width=16, depth=3, num_heads=2, drop_path=0.5
@@ -21,7 +21,7 @@ def train_step(*, recompute):
         torch.nn.init.normal_(parameter, std=0.1)
     encoder.freeze_pretrained()
     if recompute:
-        recompute_blocks(encoder)
+        checkpoint_blocks(encoder)
     frames = torch.randint(0, 256, (4, 3, 32, 32, 3), dtype=torch.uint8)
     kept = 0
 
@@ -55,4 +55,4 @@ def test_numbers_and_names_stay_and_memory_shrinks():
 def test_an_encoder_without_blocks_to_recompute_is_refused():
     shape = FrameTemporalConfig(num_frames=4, embedding_dim=32, depth=1)
     with pytest.raises(ValueError, match="recompute_activations is for AIM"):
-        recompute_blocks(FrameTemporalEncoder(shape))
+        checkpoint_blocks(FrameTemporalEncoder(shape))

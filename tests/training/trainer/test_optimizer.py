@@ -25,12 +25,12 @@ class Model(nn.Module):
 def test_every_trainable_parameter_is_in_one_group_with_its_decay_and_scale() -> None:
     model = Model()
     optimizer = build_optimizer(model, CONFIG)
-    found = {
+    groups = {
         id(parameter): (group["weight_decay"], group["scale"])
         for group in optimizer.param_groups
         for parameter in group["params"]
     }
-    assert found == {
+    assert groups == {
         id(model.text.weight): (0.1, 0.1),
         id(model.text.bias): (0.0, 0.1),
         id(model.head.weight): (0.1, 1.0),
