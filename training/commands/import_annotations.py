@@ -2,29 +2,20 @@
 
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
 
 from training.annotations.readers.import_clips import (
-    ImportConfig,
-    ImportFineDiving,
-    ImportFineGym,
-    ImportTable,
-    ImportTfcovr,
     import_annotations,
+    import_choices,
+    import_examples,
 )
+from training.annotations.readers.reader import ImportOptions
 
-_EXAMPLES = """Read the label files of FineGym, FineDiving or TF-CoVR, or your own table of clips.
+_DESCRIPTION = """Read the label files of FineGym, FineDiving or TF-CoVR, or your own table of clips.
 
 Nothing in a file is executed. A bad row ends the run with file, line and column; --skip-bad lists all of them instead. A
 video that is not there is listed and counted; its clips stay in clips.parquet unless --only-present is given.
 
 examples:
-  tfcovr import-annotations finegym --files.annotations finegym_annotation_info_v1.1.json \\
-      --files.splits train gym99_train_element_v1.1.txt val gym99_val_element.txt --videos subactions --out clips.parquet
-  tfcovr import-annotations finediving --files.annotations FineDiving_coarse_annotation.pkl \\
-      --files.splits train train_split.pkl test test_split.pkl --frames FINADiving_MTL_256s --videos dives --out clips.parquet
-  tfcovr import-annotations tfcovr --files.train train.csv --files.val val.csv --files.test test.csv --out clips.parquet
-  tfcovr import-annotations table --table my_clips.csv --out clips.parquet
 """
 
 
@@ -32,14 +23,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     import tyro
 
-    choices: Any = (
-        Annotated[ImportFineGym, tyro.conf.subcommand("finegym")]
-        | Annotated[ImportFineDiving, tyro.conf.subcommand("finediving")]
-        | Annotated[ImportTfcovr, tyro.conf.subcommand("tfcovr")]
-        | Annotated[ImportTable, tyro.conf.subcommand("table")]
-    )
-    config: ImportConfig = tyro.cli(
-        choices, args=argv, description=_EXAMPLES, prog="tfcovr import-annotations"
+    config: ImportOptions = tyro.cli(
+        import_choices(),
+        args=argv,
+        description=f"{_DESCRIPTION}{import_examples()}\n",
+        prog="tfcovr import-annotations",
     )
     report = import_annotations(config)
     splits = ", ".join(f"{split or 'no split'} {num}" for split, num in report.num_by_split.items())

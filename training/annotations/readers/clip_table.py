@@ -6,12 +6,13 @@ attributes are read out of the label, where it is a dive number or a FineGym nam
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from encoders.clips import Clip, read_clips
 from encoders.files import read_table
 from training.annotations.labels.names import label_attributes
+from training.annotations.readers.reader import ImportOptions, LabelReader, ReadLabels
 from training.annotations.readers.rows import Problems, Row, read_csv_rows
 
 _PREFIX = "attribute."
@@ -98,3 +99,21 @@ def _parquet_clips(path: Path) -> Iterator[Clip]:
         if not attributes and clip.label:
             attributes = label_attributes(clip.label)
         yield replace(clip, attributes=attributes)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImportTable(ImportOptions):
+    """A CSV or Parquet table of your own."""
+
+    table: Path
+    """The table, with the column video_uri and optionally clip_id, start_s, end_s, label, split, attribute.NAME."""
+
+
+def _read(config: ImportTable, problems: Problems) -> ReadLabels:
+    clips = read_clip_table(config.table, problems)
+    return ReadLabels(clips=clips, missing=missing_videos(clips))
+
+
+READER = LabelReader(
+    config=ImportTable, read=_read, example="--table my_clips.csv --out clips.parquet"
+)

@@ -18,6 +18,8 @@ import numpy as np
 from encoders.clips import Clip
 from training.annotations.embeddings.pickle_reader import Builder, PickleReader, latin1_bytes
 from training.annotations.labels.dive_numbers import parse_dive_number
+from training.annotations.readers.frame_folders import pack_missing_videos
+from training.annotations.readers.reader import ImportOptions, LabelReader, ReadLabels
 from training.annotations.readers.rows import Problems
 from training.annotations.readers.video_folder import VideoFolder
 
@@ -208,3 +210,35 @@ for _package in ("numpy.core", "numpy._core"):  # before and after NumPy 2
     _NUMPY_BUILDERS[f"{_package}.multiarray", "_reconstruct"] = _unread_array
     _NUMPY_BUILDERS[f"{_package}.multiarray", "scalar"] = _scalar
     _NUMPY_BUILDERS[f"{_package}.numeric", "_frombuffer"] = _unread_array  # protocol 5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImportFineDiving(ImportOptions):
+    """FineDiving: annotation pickle and split pickles."""
+
+    files: FineDivingFiles
+    videos: Path
+    """Folder of the videos, cut as --files.cut says."""
+    frames: Path | None = None
+    """Folder of frame folders COMPETITION/NUMBER/*.jpg; each is packed into --videos where its video is missing."""
+    frames_per_s: float = 30.0
+    """Frame rate of packed videos; the released code uses 30."""
+
+
+def _read(config: ImportFineDiving, problems: Problems) -> ReadLabels:
+    num_packed = 0
+    if config.frames is not None:
+        num_packed = pack_missing_videos(
+            config.frames, config.videos, frames_per_s=config.frames_per_s, problems=problems
+        )
+    videos = VideoFolder(config.videos)
+    clips = read_finediving(config.files, videos, problems)
+    return ReadLabels(clips=clips, missing=videos.missing, num_packed=num_packed)
+
+
+READER = LabelReader(
+    config=ImportFineDiving,
+    read=_read,
+    example="--files.annotations FineDiving_coarse_annotation.pkl \\\n"
+    "      --files.splits train train_split.pkl test test_split.pkl --frames FINADiving_MTL_256s --videos dives --out clips.parquet",
+)

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from encoders.clips import Clip
 from training.annotations.labels.gym_names import parse_gym_name
 from training.annotations.labels.names import gym99_names
+from training.annotations.readers.reader import ImportOptions, LabelReader, ReadLabels
 from training.annotations.readers.rows import Problems, read_lines
 from training.annotations.readers.video_folder import VideoFolder
 
@@ -241,3 +242,25 @@ def read_split(
                     f"{path}: line {line}: class is {parts[1]!r}; it must be 0 to {_NUM_CLASSES[classes] - 1} ({classes})"
                 )
             yield line, parts[0], int(parts[1])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImportFineGym(ImportOptions):
+    """FineGym: annotation JSON and split files."""
+
+    files: FineGymFiles
+    videos: Path
+    """Folder of the videos, cut as --files.cut says."""
+
+
+def _read(config: ImportFineGym, problems: Problems) -> ReadLabels:
+    videos = VideoFolder(config.videos)
+    return ReadLabels(clips=read_finegym(config.files, videos, problems), missing=videos.missing)
+
+
+READER = LabelReader(
+    config=ImportFineGym,
+    read=_read,
+    example="--files.annotations finegym_annotation_info_v1.1.json \\\n"
+    "      --files.splits train gym99_train_element_v1.1.txt val gym99_val_element.txt --videos subactions --out clips.parquet",
+)

@@ -133,7 +133,7 @@ class Problems:
     """What is wrong in the files: the first problem ends the run, or all are listed and their rows left out."""
 
     skip_bad: bool = False
-    found: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
 
     @contextmanager
     def of_row(self) -> Iterator[None]:
@@ -143,4 +143,4 @@ class Problems:
         except ValueError as error:
             if not self.skip_bad:
                 raise
-            self.found.append(str(error))
+            self.messages.append(str(error))

@@ -6,12 +6,14 @@ of a list. Both texts are parsed as literals, never evaluated. Only this module 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from encoders.clips import Clip
 from training.annotations.labels.names import label_attributes, released_labels
+from training.annotations.readers.finegym import class_names
+from training.annotations.readers.reader import ImportOptions, LabelReader, ReadLabels
 from training.annotations.readers.rows import Problems, Row, parse_literal, read_csv_rows
 from training.annotations.readers.video_folder import VideoFolder
 from training.annotations.triplets.table import Triplet
@@ -189,3 +191,43 @@ class _Clips:
                 split=split if known is None else known.split,
                 attributes={} if label is None else label_attributes(self._names.get(label, label)),
             )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImportTfcovr(ImportOptions):
+    """TF-CoVR: train, val and test CSV, and the stage 1 CSV."""
+
+    files: TfcovrFiles
+    videos: Path | None = None
+    """Folder of the videos; None = <out>/../videos, which may be missing when embeddings are used."""
+    categories: Path | None = None
+    """gym288_categories.txt, which names the numeric label keys; give it only if you know that they are its class numbers."""
+
+
+def _read(config: ImportTfcovr, problems: Problems) -> ReadLabels:
+    files = config.files
+    if not (files.train or files.val or files.test or files.stage1):
+        raise ValueError(
+            "no file is given; give --files.train, --files.val, --files.test or --files.stage1"
+        )
+    folder = config.videos or config.out.parent / "videos"
+    videos = VideoFolder(folder, must_exist=config.videos is not None)
+    names = {} if config.categories is None else _names_of_keys(config.categories)
+    tables = read_tfcovr(replace(files, names=names), videos, problems)
+    return ReadLabels(
+        clips=list(tables.clips.values()),
+        missing=videos.missing,
+        triplets=tables.triplets,
+        num_in_several_splits=len(tables.in_several_splits),
+    )
+
+
+def _names_of_keys(categories: Path) -> dict[str, str]:
+    return {str(n): name.split(" #")[0] for n, name in class_names("gym288", categories).items()}
+
+
+READER = LabelReader(
+    config=ImportTfcovr,
+    read=_read,
+    example="--files.train train.csv --files.val val.csv --files.test test.csv --out clips.parquet",
+)

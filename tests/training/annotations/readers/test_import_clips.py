@@ -1,13 +1,18 @@
-"""The label files of others, made here in their released formats, against what was put into them."""
+"""Imports of label files that the tests write in the released formats."""
 
 import json
 import pickle  # noqa: TID251
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from encoders.clips import read_clips
+from encoders.clips import Clip, read_clips
+from training.annotations.readers.import_clips import READERS, import_annotations
+from training.annotations.readers.reader import ImportOptions, LabelReader, ReadLabels
+from training.annotations.readers.rows import Problems
 from training.annotations.triplets.table import read_triplets
 from training.commands.import_annotations import main
 
@@ -224,11 +229,11 @@ def released(tmp_path):
 def test_the_released_csv_files_become_triplets_and_clips(tmp_path, released):
     clips, report = run("tfcovr", tmp_path, **released)
     triplets = read_triplets(tmp_path / "out" / "triplets.parquet")
-    found = [
+    rows = [
         (t.query_clip_id, t.edit_text, t.target_clip_ids, t.source_label, t.target_label, t.split)
         for t in triplets
     ]
-    assert found == [
+    assert rows == [
         ("v1", "show 2 back", ("v2",), "107b", "207c", "train"),
         ("v1", "show 'one' more", ("v3",), "107b", "12", "train"),
         # The row's own target first: the released evaluator's Recall counts on it.
@@ -303,3 +308,43 @@ def test_a_parquet_of_ones_own(tmp_path):
     clips, _ = run("table", tmp_path, table=tmp_path / "mine.parquet")
     assert clips["x"].attributes["take_off"] == "forward"
     assert clips["y"].attributes == {"height": "10"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImportToy(ImportOptions):
+    """Toy format: one video name per line."""
+
+    names: Path
+    """The text file with the names."""
+
+
+def read_toy(config: ImportToy, problems: Problems) -> ReadLabels:
+    clips = []
+    for name in config.names.read_text().split():
+        with problems.of_row():
+            if name == "bad":
+                raise ValueError(f"{config.names}: {name!r} is not a video")
+            clips.append(Clip(clip_id=name, video_uri=f"https://example.org/{name}.mp4"))
+    return ReadLabels(clips=clips, missing={})
+
+
+def test_a_label_format_is_added_by_one_line(tmp_path, monkeypatch, capsys):
+    reader = LabelReader(
+        config=ImportToy, read=read_toy, example="--names toy.txt --out clips.parquet"
+    )
+    monkeypatch.setitem(READERS, "toy", reader)
+    (tmp_path / "toy.txt").write_text("a bad b")
+    clips, report = run("toy", tmp_path, names=tmp_path / "toy.txt", skip_bad=True)
+    assert list(clips) == ["a", "b"]
+    assert report["num_bad_rows"] == 1
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    assert "Toy format: one video name per line." in text
+    assert "tfcovr import-annotations toy --names toy.txt --out clips.parquet" in text
+
+
+def test_a_config_of_no_registered_format_is_refused(tmp_path):
+    config = ImportToy(out=tmp_path / "clips.parquet", names=tmp_path / "toy.txt")
+    with pytest.raises(ValueError, match="ImportToy has no label reader"):
+        import_annotations(config)

@@ -89,4 +89,4 @@ def test_problems_end_the_run_or_are_listed():
         read(Problems())
     listing = Problems(skip_bad=True)
     read(listing)
-    assert listing.found == ["row 1", "row 3"]
+    assert listing.messages == ["row 1", "row 3"]
