@@ -4,13 +4,13 @@ N clips, T frames, S frame size, D vector width. A clip that fails becomes a row
 is broken (no bundle, a package missing) raises.
 """
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from encoders.clips import Clip
 from encoders.decoding.request import DecodedSpan, DecodeRequest
 from encoders.media.container import DecodeBackendKind, MediaLimits
 from encoders.media.errors import DecodeError
@@ -18,7 +18,7 @@ from encoders.media.frame_index import Span
 from encoders.media.sampling import SamplingConfig
 
 # Columns of a video row that become columns of a clip row under another name.
-_CLIP_COLUMNS = ("clip_ids", "starts_s", "ends_s")
+_CLIP_COLUMNS = ("clip_ids", "spans")
 MAX_DEATHS = 3
 """Of decoders that one video may cost after the first, while its clips are asked for one by one."""
 
@@ -86,13 +86,7 @@ class ClipStage:
     def _request(self, video: str, clip_rows: Sequence[dict[str, Any]]) -> DecodeRequest:
         return DecodeRequest(
             video=video,
-            spans=tuple(
-                Span(
-                    start_s=clip["start_s"],
-                    end_s=None if math.isnan(clip["end_s"]) else clip["end_s"],
-                )
-                for clip in clip_rows
-            ),
+            spans=tuple(Span(**clip["span"]) for clip in clip_rows),
             sampling=self._sampling,
             backend=self._backend,
             limits=self._limits,
@@ -107,14 +101,15 @@ def clip_rows_of(row: dict[str, Any]) -> list[dict[str, Any]]:
     """A video's row as one row per clip, nothing decoded yet."""
     passed = {name: value for name, value in row.items() if name not in _CLIP_COLUMNS}
     return [
-        passed
-        | {
-            "clip_id": str(clip_id),
-            "start_s": float(start_s),
-            "end_s": math.nan if end_s is None else float(end_s),
-        }
-        for clip_id, start_s, end_s in zip(*(row[name] for name in _CLIP_COLUMNS), strict=True)
+        passed | {"clip_id": str(clip_id), "span": span}
+        for clip_id, span in zip(row["clip_ids"], row["spans"], strict=True)
     ]
+
+
+def span_row(clip: Clip) -> dict[str, float | None]:
+    """The clip's span as rows hold it: the fields of `Span`, a struct in Arrow with a null end for "to the end"."""
+    end_s = None if clip.end_s is None else float(clip.end_s)
+    return asdict(Span(start_s=float(clip.start_s), end_s=end_s))
 
 
 def decoded_columns(span: DecodedSpan, busy_s: float) -> dict[str, Any]:

@@ -21,8 +21,8 @@ from encoders.stages.base import MAX_DEATHS, ClipStage, clip_rows_of, dead_colum
 class DecodeStage(ClipStage):
     """One video row in, one row per clip out, in the order in which the clips are ready.
 
-    In: video_uri, clip_ids, starts_s, ends_s (None or NaN = to the end), and any other columns, which every clip row repeats.
-    Out: clip_id, video_uri, start_s, end_s (NaN = to the end), frames (uint8 [T, S, S, 3] as bytes, empty when dead),
+    In: video_uri, clip_ids, spans (see `span_row`), and any other columns, which every clip row repeats.
+    Out: clip_id, video_uri, span, frames (uint8 [T, S, S, 3] as bytes, empty when dead),
     decode_backend, decode_busy_s, frames_decoded (by the decoder since the clip before it), frames_used, dead_stage, dead_reason, dead_detail (empty when alive).
     """
 

@@ -1,6 +1,5 @@
 """The decode stage of an archive: fetched videos from the cache, canaries among the clips, and how fast one worker can be."""
 
-import math
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -9,10 +8,11 @@ from itertools import chain, islice
 from typing import Any
 
 from encoders.bundle.canaries import draw_canaries
+from encoders.clips import Clip
 from encoders.media.container import path_of
 from encoders.media.errors import DecodeError, DecodeSetupError
 from encoders.media.sampling import SamplingConfig
-from encoders.stages.base import ClipStage, clip_rows_of
+from encoders.stages.base import ClipStage, clip_rows_of, span_row
 from encoders.stages.decode_embed_stage import VectorStage
 from encoders.stages.decode_stage import DecodeStage
 from indexing.pipeline.canary_rows import canary_number
@@ -172,5 +172,6 @@ def _without_plan(row: dict[str, Any]) -> dict[str, Any]:
 
 def _canary_clip(clip_id: str, plain: dict[str, Any]) -> dict[str, Any]:
     """A canary as a clip of this video, nothing decoded yet."""
-    (clip,) = clip_rows_of(plain | {"clip_ids": [clip_id], "starts_s": [0.0], "ends_s": [math.nan]})
+    span = span_row(Clip(clip_id=clip_id, video_uri=clip_id))
+    (clip,) = clip_rows_of(plain | {"clip_ids": [clip_id], "spans": [span]})
     return clip

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from encoders.stages.base import span_row
 from indexing.ledger.planned_clip import PlannedClip
 from indexing.sources.content import FileStamp
 
@@ -61,8 +62,5 @@ def _shard(part: Sequence[PlannedClip], fetch_uri: str) -> dict[str, Any]:
         "planned_on": socket.gethostname(),
         "version": stamp.version,
         "clip_ids": [one.clip.clip_id for one in part],
-        "starts_s": [float(one.clip.start_s) for one in part],
-        "ends_s": [
-            float("nan") if one.clip.end_s is None else float(one.clip.end_s) for one in part
-        ],
+        "spans": [span_row(one.clip) for one in part],
     }

@@ -1,6 +1,5 @@
 """Vectors into Milvus: the last stage of the dataflow, and how a row keeps up with its clip's label."""
 
-import math
 import os
 import time
 from collections.abc import Sequence
@@ -77,13 +76,9 @@ class WriteStage:
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         started = time.perf_counter()
         keys = [
-            clip_key(self._encoder_id, str(clip_id), str(content_hash), start_s, _or_none(end_s))
-            for clip_id, content_hash, start_s, end_s in zip(
-                batch["clip_id"],
-                batch["content_hash"],
-                batch["start_s"],
-                batch["end_s"],
-                strict=True,
+            clip_key(self._encoder_id, str(clip_id), str(content_hash), **span)
+            for clip_id, content_hash, span in zip(
+                batch["clip_id"], batch["content_hash"], batch["span"], strict=True
             )
         ]
         batch["clip_key"] = np.array(keys, dtype=object)
@@ -126,7 +121,3 @@ class WriteStage:
         seconds = time.perf_counter() - started
         self._canary_collection.delete([row["clip_key"] for row in rows])
         return len(rows) / seconds
-
-
-def _or_none(end_s: float) -> float | None:
-    return None if math.isnan(end_s) else float(end_s)

@@ -18,8 +18,8 @@ from ray.data.datasource import WriteResult
 
 from indexing.store.collection import ClipCollection
 from indexing.store.endpoint import serve_milvus
-from indexing.store.rows import checked_vector, clip_key
-from indexing.store.schema import ROW_FIELDS, TO_THE_END, VectorDtype
+from indexing.store.rows import checked_vector, clip_key, stored_end_s
+from indexing.store.schema import ROW_FIELDS, VectorDtype
 
 _BATCH_ROWS = 512
 
@@ -78,24 +78,25 @@ class MilvusDatasink(Datasink[int]):
                 raise ValueError(f"column {name!r} is missing in a row with {sorted(values)}")
         clip_id, start_s = str(values["clip_id"]), float(values.get("start_s") or 0.0)
         end_s = values.get("end_s")
-        end_s = TO_THE_END if end_s is None or math.isnan(end_s) else float(end_s)
+        end_s = None if end_s is None or math.isnan(end_s) else float(end_s)  # pandas: NaN
         texts = {name: str(values.get(name) or "") for name in ROW_FIELDS}
         return texts | {
             "clip_key": texts["clip_key"] or self._key(values, clip_id, start_s, end_s),
             "start_s": start_s,
-            "end_s": end_s,
+            "end_s": stored_end_s(end_s),
             "attributes": _attributes(values.get("attributes")),
             "embedding": checked_vector(np.asarray(values["embedding"], np.float32), clip_id).tolist(),
         }  # fmt: skip
 
-    def _key(self, values: Mapping[str, Any], clip_id: str, start_s: float, end_s: float) -> str:
+    def _key(
+        self, values: Mapping[str, Any], clip_id: str, start_s: float, end_s: float | None
+    ) -> str:
         content_hash = values.get("content_hash")
         if not content_hash:
             raise ValueError(
                 f"clip {clip_id!r} has neither clip_key nor content_hash; one of them must say which content its vector stands for"
             )
-        known_end_s = None if end_s == TO_THE_END else end_s
-        return clip_key(self._encoder_id, clip_id, str(content_hash), start_s, known_end_s)
+        return clip_key(self._encoder_id, clip_id, str(content_hash), start_s, end_s)
 
 
 @contextmanager

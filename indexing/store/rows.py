@@ -50,10 +50,15 @@ def collection_row(
         "backend": backend,
         "precision": precision,
         "start_s": float(clip.start_s),
-        "end_s": TO_THE_END if clip.end_s is None else float(clip.end_s),
+        "end_s": stored_end_s(clip.end_s),
         "attributes": dict(clip.attributes),
         "embedding": embedding_D.tolist(),
     }
+
+
+def stored_end_s(end_s: float | None) -> float:
+    """The end of a span as Milvus stores it, which has no null in a numeric field; everywhere else None is to the end."""
+    return TO_THE_END if end_s is None else float(end_s)
 
 
 def row_of_batch(batch: Mapping[str, np.ndarray], i: int, clip: Clip) -> dict[str, Any]:

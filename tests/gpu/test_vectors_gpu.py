@@ -72,8 +72,7 @@ def test_the_vectors_are_those_of_the_cpu(bundle_dir, video, decode, least_cosin
     row = {
         "video_uri": str(video),
         "clip_ids": [f"{i}" for i in range(NUM_CLIPS)],
-        "starts_s": [float(i) for i in range(NUM_CLIPS)],
-        "ends_s": [i + 1.0 for i in range(NUM_CLIPS)],
+        "spans": [{"start_s": float(i), "end_s": i + 1.0} for i in range(NUM_CLIPS)],
     }
     try:
         rows = {one["clip_id"]: one for one in stage([row])}

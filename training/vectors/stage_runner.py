@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from encoders.clips import Clip
+from encoders.stages.base import span_row
 from encoders.stages.decode_stage import DecodeStage
 
 Row = dict[str, Any]
@@ -39,8 +40,7 @@ def video_rows(clips: Sequence[Clip]) -> list[Row]:
         {
             "video_uri": uri,
             "clip_ids": [clip.clip_id for clip in of_video],
-            "starts_s": [float(clip.start_s) for clip in of_video],
-            "ends_s": [float("nan") if c.end_s is None else float(c.end_s) for c in of_video],
+            "spans": [span_row(clip) for clip in of_video],
         }
         for uri, of_video in clips_by_uri.items()
     ]

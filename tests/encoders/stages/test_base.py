@@ -1,6 +1,5 @@
 """Rows in, rows out: one row per clip whatever happens to its video, and vectors only for the living."""
 
-import math
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -22,15 +21,14 @@ def video_row(video, clips, **passed) -> dict:
     return {
         "video_uri": str(video),
         "clip_ids": [clip_id for clip_id, _, _ in clips],
-        "starts_s": np.array([start_s for _, start_s, _ in clips]),
-        "ends_s": np.array([end_s for _, _, end_s in clips], float),
+        "spans": [{"start_s": start_s, "end_s": end_s} for _, start_s, end_s in clips],
         **passed,
     }
 
 
 def test_one_row_per_clip_with_its_frames_or_its_reason(make_video):
     video = make_video("a.mp4", num_frames=100)
-    clips = [("late", 3, 4), ("outside", 30, 40), ("early", 0, 1), ("open", 1, math.nan)]
+    clips = [("late", 3, 4), ("outside", 30, 40), ("early", 0, 1), ("open", 1, None)]
     stage = DecodeStage(sampling=SAMPLING, isolate=False)
     rows = {row["clip_id"]: row for row in stage(video_row(video, clips, shard=7))}
     assert set(rows) == {"late", "outside", "early", "open"}

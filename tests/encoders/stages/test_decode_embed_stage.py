@@ -29,14 +29,18 @@ def video_row(video, clips) -> dict:
     return {
         "video_uri": str(video),
         "clip_ids": [clip_id for clip_id, _, _ in clips],
-        "starts_s": np.array([start_s for _, start_s, _ in clips]),
-        "ends_s": np.array([end_s for _, _, end_s in clips], float),
+        "spans": [{"start_s": start_s, "end_s": end_s} for _, start_s, end_s in clips],
         "shard": 7,
     }
 
 
 def rider(number: int) -> tuple[int, dict]:
-    row = {"video_uri": "", "clip_id": f"canary-{number}", "start_s": 0.0, "end_s": 1.0, "shard": 7}
+    row = {
+        "video_uri": "",
+        "clip_id": f"canary-{number}",
+        "span": {"start_s": 0.0, "end_s": 1.0},
+        "shard": 7,
+    }
     return number, row
 
 

@@ -47,7 +47,7 @@ def batch(clip_ids: list[str], vectors_ND: np.ndarray, dead: tuple[str, ...] = (
     size = len(clip_ids)
     return {
         "clip_id": np.array(clip_ids, object), "content_hash": np.array(["h"] * size, object), "embedding": vectors_ND,
-        "start_s": np.array([0.5] + [0.0] * (size - 1)), "end_s": np.array([1.5] + [math.nan] * (size - 1)),
+        "span": np.array([{"start_s": 0.5, "end_s": 1.5}] + [{"start_s": 0.0, "end_s": None}] * (size - 1)),
         "dead_reason": np.array([("corrupt" if one in dead else "") for one in clip_ids], object),
         "embed_backend": np.array(["onnx"] * size, object), "embed_precision": np.array(["float32"] * size, object),
     }  # fmt: skip

@@ -6,20 +6,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from tfcovr import run_command
 import pytest
-from small_videos import write_video
 
 from cluster.ray_session import ray_session
 from encoders.bundle.canaries import read_canaries
 from encoders.bundle.card import read_card
 from encoders.stages.encode_request import EncodeRequest
-from indexing.commands import verify
 from indexing.pipeline.config import IndexConfig
 from indexing.pipeline.decode_stage import ArchiveVectorStage
 from indexing.pipeline.index_archive import index_archive
 from indexing.pipeline.workers import WorkerOptions
 from indexing.sources.fetch_cache import FetchOptions
 from indexing.store.collection import open_collection
+from tests.support.small_videos import write_video
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -79,7 +79,7 @@ def test_the_collection_is_the_same(archive, tiny_bundle, tmp_path, backend) -> 
         np.testing.assert_allclose(vector_D, theirs[key], atol=1e-5)
     arguments = ["--bundle-dir", str(tiny_bundle), "--clips", one.clips]
     arguments += ["--milvus-uri", one.milvus_uri, "--run-dir", str(one.run_dir)]
-    assert verify.main(arguments) == 0
+    assert run_command("verify", arguments) == 0
 
 
 def test_a_video_that_cannot_be_fetched_costs_no_canary_and_no_other(
@@ -99,8 +99,7 @@ def test_a_video_that_cannot_be_fetched_costs_no_canary_and_no_other(
         "size_bytes": 100,
         "version": "1",
         "clip_ids": ["a", "b"],
-        "starts_s": [0.0, 1.0],
-        "ends_s": [1.0, float("nan")],
+        "spans": [{"start_s": 0.0, "end_s": 1.0}, {"start_s": 1.0, "end_s": None}],
         "canaries": ["canary:0:2"],
     }
     good = row | {
@@ -110,8 +109,7 @@ def test_a_video_that_cannot_be_fetched_costs_no_canary_and_no_other(
         "mtime_ns": path.stat().st_mtime_ns,
         "planned_on": socket.gethostname(),
         "clip_ids": ["c"],
-        "starts_s": [0.0],
-        "ends_s": [float("nan")],
+        "spans": [{"start_s": 0.0, "end_s": None}],
         "canaries": ["canary:0:5"],
     }
     given = list(stage([row, good]))
