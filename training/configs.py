@@ -1,12 +1,17 @@
-"""What is a training run? One frozen, checked config per stage; recipes.py returns them complete."""
+"""Configs of training runs: one frozen, checked dataclass per stage; recipes.py returns complete ones."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Literal, get_args
 
 from encoders.media.sampling import Resize
 from encoders.video_encoder.config import VideoEncoderConfig
 
 Precision = Literal["auto", "fp32", "bf16"]
+ClusterKind = Literal["query", "query_clip", "label_pair"]
+RowName = Literal["composed", "video_only", "text_only", "mean", "raw"]
+ALL_ROWS: tuple[RowName, ...] = get_args(RowName)
 
 
 def _require(is_allowed: bool, name: str, value: object, allowed: str) -> None:
@@ -16,30 +21,30 @@ def _require(is_allowed: bool, name: str, value: object, allowed: str) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoopConfig:
-    """How the weights move: the same for both stages."""
+    """Optimization settings, the same for both stages."""
 
     num_epochs: int
     batch_size: int
-    """Examples per step over all workers together."""
+    """Examples per step, over all workers together."""
     num_accumulation_steps: int = 1
-    """A worker's examples of a step are given to the module in so many parts, whose gradients add up."""
+    """Number of parts that a worker's examples of a step are split into; their gradients are accumulated."""
     learning_rate: float
     weight_decay: float
-    """Not applied to norms, biases and embeddings."""
+    """Weight decay of AdamW; norms, biases and embeddings have none."""
     betas: tuple[float, float] = (0.9, 0.999)
     num_warmup_steps: int = 0
     grad_clip_norm: float | None = None
     precision: Precision = "auto"
-    """auto = bf16 autocast on a GPU, float32 on a CPU."""
+    """Precision of the forward pass; auto = bf16 autocast on a GPU, float32 on a CPU."""
     seed: int = 0
     log_every: int = 1
-    """A line in metrics.jsonl every so many steps."""
+    """Write a line to metrics.jsonl every this many steps."""
     eval_every: int = 1
-    """Validation every so many epochs, and after the last one."""
+    """Validate every this many epochs, and after the last one."""
     keep: Literal["final", "best"] = "final"
-    """Which weights the bundle gets: the last epoch's, or the best on the val split."""
+    """Weights that go into the bundle: those of the last epoch, or the best ones on the val split."""
     num_threads: int | None = None
-    """Threads of torch per worker; None = as torch decides."""
+    """Number of torch threads per worker; None = as torch decides."""
 
     def __post_init__(self) -> None:
         counts = ("num_epochs", "batch_size", "num_accumulation_steps", "log_every", "eval_every")
@@ -57,14 +62,14 @@ class LoopConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AugmentConfig:
-    """How a training clip differs from epoch to epoch, besides the jitter of its frames."""
+    """Augmentation of training clips, in addition to the temporal jitter of frames."""
 
     flip: bool = True
-    """Mirror left and right, half of the time."""
+    """Mirror half of the clips left to right."""
     min_crop_scale: float = 1.0
-    """Random resized crop of at least this share of the area; 1 = no crop. Not for cached frame vectors."""
+    """Random resized crop of at least this fraction of the area; 1 = no crop. It has no effect on cached frame vectors."""
     decode_size: int | None = None
-    """Frames are decoded at this size before the crop; None = the encoder's size."""
+    """Size at which frames are decoded before the crop; None = the encoder's size."""
 
     def __post_init__(self) -> None:
         _require(0 < self.min_crop_scale <= 1, "min_crop_scale", self.min_crop_scale, "in (0, 1]")
@@ -74,32 +79,37 @@ class AugmentConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stage1Config:
-    """Action classification: the video encoder learns to tell near-identical actions apart."""
+    """Stage 1, action classification: trains the video encoder to distinguish near-identical actions."""
 
     encoder: VideoEncoderConfig
     loop: LoopConfig
     pretrained_image: str | None = None
-    """Name or file of weights for the image part; None = random."""
+    """Name or file of pretrained weights for the image part; None = random weights."""
     freeze_pretrained: bool = True
-    """Pretrained weights stay; only what the encoder adds to them learns (AIM: adapters, temporal embedding)."""
+    """Freeze pretrained weights and train only what the encoder adds to them (AIM: adapters, temporal embedding)."""
     order: Literal["shuffled", "label_balanced"] = "shuffled"
-    """label_balanced: an epoch draws every label equally often, clips of rare ones several times."""
+    """Order of an epoch; label_balanced draws every label equally often, and clips of rare labels several times."""
     recompute_activations: bool = False
-    """Activations inside transformer blocks are computed again for the gradients instead of kept: less memory, a third more time."""
+    """Recompute activations of transformer blocks in the backward pass: less memory, a third more time."""
+    loss: str = "smoothed_cross_entropy"
+    """Name of a stage 1 loss in `training.losses.LOSSES`."""
+    loss_options: Mapping[str, float] = field(default_factory=dict)
+    """Parameters of the loss beyond `label_smoothing`, by name."""
     label_smoothing: float = 0.0
     attributes: tuple[str, ...] = ()
-    """Clip attributes that get a classification head of their own while training."""
+    """Clip attributes that get their own classification head during training."""
     attribute_weight: float = 0.5
+    """Weight of each attribute's loss; the label's loss has weight 1."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     num_cached_positions: int = 48
-    """Frames per clip whose vectors are kept, for an encoder with a frozen image part."""
+    """Frames per clip whose vectors are cached, for an encoder with a frozen image part."""
     decode_backend: Literal["auto", "pyav", "dali"] = "auto"
-    """auto = dali on a GPU where it is installed, pyav elsewhere."""
+    """Decode backend; auto = dali on a GPU where it is installed, pyav elsewhere."""
     resize: Resize = "pillow_bicubic"
-    """As the paper's release; swscale_area decodes large frames up to 1.7 times as fast. It goes into the bundle's card."""
+    """Resize method, recorded in the bundle's card; the default is that of the paper's release, swscale_area decodes large frames up to 1.7 times as fast."""
     num_decode_threads: int = 2
     record_frames: bool = False
-    """Write which frames of which clip each epoch read, to workers/<rank>/frames_read/."""
+    """Write the frame indices that each epoch read of each clip to workers/<rank>/frames_read/."""
     train_split: str = "train"
     val_split: str = "val"
 
@@ -122,32 +132,39 @@ class Stage1Config:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stage2Config:
-    """Composition: (clip, edit text) is pulled to the frozen vectors of the target clips."""
+    """Stage 2, composition: trains queries (clip, edit text) towards the frozen vectors of their target clips."""
 
     loop: LoopConfig
     inputs: Literal["both", "video", "text"] = "both"
-    """What a query is made of; the other input is zeroed (rows of the evaluation)."""
+    """Inputs of a query; the other one is zeroed, as in the control rows of the evaluation."""
     fusion: Literal["combiner", "mean"] = "combiner"
     projection_dim: int = 3072
     hidden_dim: int = 6144
     dropout: float = 0.5
     text: str = "packaged:all-MiniLM-L6-v2"
-    """Name or folder of the text encoder: BLIP-2 (its Q-Former reads the text), CLIP, or any encoder of sentences."""
+    """Name or folder of the text encoder: BLIP-2 (its Q-Former encodes the text), CLIP, or any sentence encoder."""
     number_words: bool = True
-    """The text encoder reads "two and a half" for 2.5, as in the paper."""
+    """Replace 2.5 by "two and a half" before the text encoder, as in the paper."""
     released_words: bool = False
-    """... to the letter of the released code, which knows 0.5 ... 7.0."""
+    """Replace numbers exactly as the released code does, which knows 0.5 to 7.0 only."""
     counts: bool = False
-    """The fusion also gets the counts that a text names, with a learned vector for each."""
+    """Also give the fusion the counts that a text names, with a learned vector for each."""
     max_tokens: int = 32
     train_text: bool = False
+    """Train the text encoder too, instead of freezing it."""
     text_learning_rate_scale: float = 1.0
+    """Factor on the learning rate of the text encoder."""
+    loss: str = "hn_nce"
+    """Name of a stage 2 loss in `training.losses.LOSSES`."""
+    loss_options: Mapping[str, float] = field(default_factory=dict)
+    """Parameters of the loss beyond `temperature`, `alpha` and `beta`, by name."""
     temperature: float = 0.07
     alpha: float = 1.0
     beta: float = 0.5
     mask_same_label: bool = False
-    """A batch neighbour with the same target label is no negative. The paper's recipe has it off."""
+    """Do not count a batch neighbour with the same target label as a negative. It is off in the paper's recipe."""
     max_val_queries: int = 500
+    """Maximum number of val queries; a larger split is thinned evenly."""
     train_split: str = "train"
     val_split: str = "val"
 
@@ -167,17 +184,17 @@ class Stage2Config:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LaunchSettings:
-    """Where the run runs; no part of what it learns."""
+    """Resources and progress of a run; they do not change what it learns."""
 
     num_workers: int = 0
-    """Ray Train workers; 0 = the plain torch loop in this process."""
+    """Number of Ray Train workers; 0 = the plain torch loop in this process."""
     cpus_per_worker: float = 1.0
     use_gpu: bool | None = None
-    """None = if there is one."""
+    """Whether to train on a GPU; None = if there is one."""
     max_failures: int = 3
-    """How often the run goes on from its last checkpoint after a worker died."""
+    """Number of times that the run resumes from its last checkpoint after a worker crash."""
     address: str | None = None
-    """Ray cluster; None = RAY_ADDRESS, or a local one."""
+    """Address of the Ray cluster; None = RAY_ADDRESS, or a local Ray."""
     show_progress: bool = True
 
     def __post_init__(self) -> None:
@@ -187,14 +204,15 @@ class LaunchSettings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class GpuGuess:
-    """What a GPU is supposed to do where none is measured."""
+class GpuEstimate:
+    """Assumed GPU throughput, where no GPU is measured."""
 
     num_gpus: tuple[int, ...] = (1, 8, 64)
+    """Numbers of GPUs to project an epoch to."""
     tflop_per_s: float = 790.0
-    """bf16 matrix rate; the default was measured on an H200."""
+    """bf16 matrix throughput; the default was measured on an H200."""
     share: float = 0.4
-    """How much of it training reaches: supposed, not measured."""
+    """Fraction of that throughput that training is assumed to reach."""
 
     def __post_init__(self) -> None:
         if not self.num_gpus or min(self.num_gpus) < 1:
@@ -203,3 +221,52 @@ class GpuGuess:
             raise ValueError(
                 f"tflop_per_s is {self.tflop_per_s} (above 0), share is {self.share} (in (0, 1])"
             )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class IntervalConfig:
+    """How intervals are drawn."""
+
+    resample_by: tuple[ClusterKind, ...] = ("query_clip", "label_pair")
+    """What is resampled, all at once: queries that share one of these are not independent."""
+    num_resamples: int = 1000
+    level: float = 0.95
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.resample_by:
+            raise ValueError(
+                "resample_by is empty; name at least one of query, query_clip, label_pair"
+            )
+        if self.num_resamples < 1:
+            raise ValueError(f"num_resamples is {self.num_resamples}; it must be at least 1")
+        if not 0 < self.level < 1:
+            raise ValueError(f"level is {self.level}; it must lie between 0 and 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluateConfig:
+    """Measure composed retrieval: mAP and Recall with intervals, beside the controls it must beat."""
+
+    stage2: Path
+    """Run folder of the composed row's stage 2: its bundle is measured, its config is the controls' budget."""
+    triplets: Path
+    run_dir: Path
+    """metrics.json and the controls' runs go here."""
+    clips: Path | None = None
+    """clips.parquet, which tells all clips of the split; None = only clips that triplets name are searched."""
+    vectors: Path | None = None
+    """vectors.parquet of all clips, from the same encoder; None = computed into the run folder."""
+    num_workers: int = 0
+    """Ray workers for what has to be computed and trained; 0 = in this process."""
+    split: str = "test"
+    rows: tuple[RowName, ...] = ALL_ROWS
+    intervals: IntervalConfig = field(default_factory=IntervalConfig)
+    rankings: bool = False
+    """Also write the first 50 clips of every query and row to rankings.parquet."""
+
+    def __post_init__(self) -> None:
+        if not self.rows or len(set(self.rows)) != len(self.rows):
+            raise ValueError(f"rows are {self.rows}; name each of {ALL_ROWS} at most once")
+        if self.clips is None and self.vectors is None:
+            raise ValueError("clips and vectors are both None; one is needed")

@@ -1,11 +1,19 @@
-"""What does each stage minimise? Smoothed cross-entropy for actions, hard-negative NCE for composed queries.
+"""Losses by name: smoothed cross-entropy for actions, hard-negative NCE for composed queries.
+
+A new loss is a function here, a line in `LOSSES`, and a recipe whose `loss` names it.
 
 N queries and their N targets: row i of the similarities is query i, column j the target of query j.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from training.configs import Stage1Config, Stage2Config
 
 
 def hn_nce(
@@ -24,7 +32,7 @@ def hn_nce(
         raise ValueError(f"cosine_NN has shape {tuple(cosine_NN.shape)}; it must be square")
     if temperature <= 0:
         raise ValueError(f"temperature is {temperature}; it must be above 0")
-    # At least float32: exp() of cosine / 0.07 spans 12 decades, more than half precision can add up.
+    # At least float32: exp() of cosine / 0.07 spans 12 decades, too many to sum in half precision.
     similarity_NN = at_least_float32(cosine_NN) / temperature
     is_negative_NN = ~torch.eye(len(cosine_NN), dtype=torch.bool, device=cosine_NN.device)
     if is_ignored_NN is not None:
@@ -35,7 +43,7 @@ def hn_nce(
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """Half precision becomes float32; float64 stays."""
+    """Convert half precision to float32; float64 stays."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
@@ -61,7 +69,7 @@ def _one_direction(
 def smoothed_cross_entropy(
     logits_NK: Tensor, labels_N: Tensor, weights_N: Tensor, *, smoothing: float
 ) -> Tensor:
-    """Weighted mean over examples; a label of -1 (unknown) counts nothing."""
+    """Weighted mean over examples; a label of -1 (unknown) has no weight."""
     known_N = weights_N * (labels_N >= 0)
     losses_N = F.cross_entropy(
         logits_NK.float(), labels_N.clamp(min=0), reduction="none", label_smoothing=smoothing
@@ -70,6 +78,50 @@ def smoothed_cross_entropy(
 
 
 def same_label_mask(labels_N: Tensor) -> Tensor:
-    """True where two different examples have one label; a label of -1 (unknown) equals nothing."""
+    """True where two different examples have the same label; a label of -1 (unknown) equals no other."""
     is_same_NN = (labels_N[:, None] == labels_N[None, :]) & (labels_N >= 0)[:, None]
     return is_same_NN & ~torch.eye(len(labels_N), dtype=torch.bool, device=labels_N.device)
+
+
+def _stage1_cross_entropy(
+    logits_NK: Tensor, labels_N: Tensor, weights_N: Tensor, config: Stage1Config
+) -> Tensor:
+    return smoothed_cross_entropy(logits_NK, labels_N, weights_N, smoothing=config.label_smoothing)
+
+
+def _stage2_hn_nce(cosine_NN: Tensor, is_ignored_NN: Tensor | None, config: Stage2Config) -> Tensor:
+    return hn_nce(
+        cosine_NN,
+        temperature=config.temperature,
+        alpha=config.alpha,
+        beta=config.beta,
+        is_ignored_NN=is_ignored_NN,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Loss:
+    """A loss of one stage. Parameters that only this loss has come from the config's `loss_options`.
+
+    Stage 1 calls compute(logits_NK, labels_N, weights_N, config); stage 2 compute(cosine_NN, is_ignored_NN, config), where
+    the diagonal is positive. Both return a scalar.
+    """
+
+    stage: Literal[1, 2]
+    compute: Callable[..., Tensor]
+
+
+LOSSES: dict[str, Loss] = {
+    "smoothed_cross_entropy": Loss(stage=1, compute=_stage1_cross_entropy),
+    "hn_nce": Loss(stage=2, compute=_stage2_hn_nce),
+}
+
+
+def loss_of(config: Stage1Config | Stage2Config) -> Callable[..., Tensor]:
+    """The loss that the config names; ValueError if its stage does not have it."""
+    stage = 1 if isinstance(config, Stage1Config) else 2
+    loss = LOSSES.get(config.loss)
+    if loss is None or loss.stage != stage:
+        names = sorted(name for name, loss in LOSSES.items() if loss.stage == stage)
+        raise ValueError(f"loss is {config.loss!r}; it must be one of {', '.join(names)}")
+    return loss.compute

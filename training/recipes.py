@@ -1,15 +1,14 @@
-"""Which runs are there? Each recipe is a function that returns one complete, checked config."""
+"""Training recipes: functions that each return one complete, checked config."""
 
 from collections.abc import Callable
 from dataclasses import replace
 
-from encoders.video_encoder.config import FrameTemporalConfig
-from encoders.video_encoder.registry import PRESETS
+from encoders.video_encoder.config import PRESETS, FrameTemporalConfig
 from training.configs import AugmentConfig, LoopConfig, Stage1Config, Stage2Config
 
 
 def demo_actions() -> Stage1Config:
-    """Stage 1 of the demo: the temporal part of a frame-temporal encoder on kept frame vectors."""
+    """Stage 1 of the demo: the temporal part of a frame-temporal encoder on cached frame vectors."""
     return Stage1Config(
         encoder=PRESETS["frame_temporal_small"],
         pretrained_image="pose_image_small",
@@ -28,7 +27,7 @@ def demo_actions() -> Stage1Config:
 
 
 def demo_actions_tiny() -> Stage1Config:
-    """The same steps in seconds; the numbers mean nothing."""
+    """The same steps in seconds, for tests; its scores are meaningless."""
     recipe = demo_actions()
     return replace(
         recipe,
@@ -40,7 +39,7 @@ def demo_actions_tiny() -> Stage1Config:
 
 
 def demo_actions_aim() -> Stage1Config:
-    """The same dives for a small AIM, whose whole transformer runs in every step; give `pretrained_image` a folder."""
+    """The same dives for a small AIM, whose whole transformer runs in every step; set `pretrained_image` to a folder."""
     recipe = demo_actions()
     return replace(
         recipe,
@@ -51,7 +50,7 @@ def demo_actions_aim() -> Stage1Config:
 
 
 def demo_fusion() -> Stage2Config:
-    """Stage 2 of the demo: a small Combiner; clips of the target's own class in the batch are no negatives."""
+    """Stage 2 of the demo: a small Combiner; batch neighbours of the target's class are not negatives."""
     return Stage2Config(
         loop=LoopConfig(
             num_epochs=12,
@@ -70,7 +69,7 @@ def demo_fusion() -> Stage2Config:
 
 
 def demo_fusion_tiny() -> Stage2Config:
-    """The same steps in seconds; the numbers mean nothing."""
+    """The same steps in seconds, for tests; its scores are meaningless."""
     recipe = demo_fusion()
     return replace(
         recipe,
@@ -98,6 +97,7 @@ def aim_vit_b16_finegd() -> Stage1Config:
             weight_decay=0.05,
             num_warmup_steps=500,
         ),
+        loss="smoothed_cross_entropy",
         augment=AugmentConfig(flip=True, min_crop_scale=0.08, decode_size=256),
         num_decode_threads=8,
     )
@@ -107,7 +107,7 @@ def tfcovr_base() -> Stage2Config:
     """Stage 2 of the paper: Q-Former text branch and Combiner train together, every batch neighbour is a negative.
 
     Other text branches: `--config.text openai/clip-vit-base-patch16 --config.no-train-text` (frozen CLIP), or
-    `--config.text packaged:all-MiniLM-L6-v2`, which needs no download. The number of epochs is ours.
+    `--config.text packaged:all-MiniLM-L6-v2`, which needs no download. The paper does not give the number of epochs.
     """
     return Stage2Config(
         loop=LoopConfig(
@@ -119,6 +119,7 @@ def tfcovr_base() -> Stage2Config:
         projection_dim=3072,
         hidden_dim=6144,
         dropout=0.5,
+        loss="hn_nce",
         temperature=0.07,
         alpha=1.0,
         beta=0.5,

@@ -17,11 +17,10 @@ if __name__ == "__main__":
     # Python puts the script's folder first, where our modules would hide packages of the same name.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from training.configs import GpuGuess, LaunchSettings, Stage1Config, Stage2Config
+from training.configs import GpuEstimate, LaunchSettings, Stage1Config, Stage2Config
 from training.recipes import RECIPES
 
 EXAMPLES = """
-examples:
   python training/run.py --recipe demo_actions --clips clips.parquet --run-dir runs/stage1
   python training/run.py --recipe demo_fusion --clips clips.parquet --triplets triplets.parquet \\
       --init runs/stage1/bundle --run-dir runs/stage2
@@ -75,7 +74,7 @@ class Stage1Run(_Run):
     """Where vectors of a frozen image part are kept; runs may share it. None = in the run folder."""
     dry_run: bool = False
     """Train nothing: print memory and time of a step here, and the time of an epoch on N GPUs."""
-    gpu: GpuGuess = field(default_factory=GpuGuess)
+    gpu: GpuEstimate = field(default_factory=GpuEstimate)
     """What --dry-run supposes of the GPUs."""
     config: Stage1Config
 
@@ -98,7 +97,7 @@ class Stage1Run(_Run):
             num_clips=len(clips),
             num_classes=len(class_names(clips, self.config)["label"]),
             num_workers=self.num_workers,
-            guess=self.gpu,
+            estimate=self.gpu,
         )
         return describe(found)
 
@@ -170,21 +169,21 @@ def parse(argv: Sequence[str]) -> AnyRun:
     name = known.recipe
     if name is None:
         wants_help = not argv or "--help" in argv or "-h" in argv
-        sys.stdout.write(f"{__doc__}\nrecipes:\n{_recipe_list()}\n{EXAMPLES}")
+        sys.stdout.write(f"{__doc__}\nrecipes:\n{_recipe_list()}\n\nexamples:{EXAMPLES}")
         raise SystemExit(0 if wants_help else 2)
     if name not in RECIPES:
         near = difflib.get_close_matches(name, RECIPES, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"recipe is {name!r}; choose one of {', '.join(RECIPES)}{hint}")
     default = _defaults(name, has_data=known.data is not None)
-    run = tyro.cli(
+    config = tyro.cli(
         type(default),
         args=list(argv),
         default=default,
-        description=f"{__doc__}{EXAMPLES}",
+        description=f"{__doc__}\nexamples:{EXAMPLES}",
         config=(tyro.conf.AvoidSubcommands,),
     )
-    return replace(run)
+    return replace(config)
 
 
 def _defaults(name: str, *, has_data: bool) -> AnyRun:
@@ -209,21 +208,25 @@ def _recipe_list() -> str:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line."""
-    run = parse(sys.argv[1:] if argv is None else argv)
-    if isinstance(run, Stage1Run) and run.dry_run:
-        sys.stdout.write(run.describe_cost() + "\n")
+def run(config: AnyRun) -> int:
+    """Train, or with --dry-run say what it costs, and print what was made."""
+    if isinstance(config, Stage1Run) and config.dry_run:
+        sys.stdout.write(config.describe_cost() + "\n")
         return 0
-    result = run.train()
+    result = config.train()
     scores = ", ".join(f"{name} {result[name]:.3f}" for name in result if name.startswith("val_"))
-    product = run.run_dir / (result["bundle"] or result["composer"])
+    product = config.run_dir / (result["bundle"] or result["composer"])
     sys.stdout.write(f"{product}: epoch {result['epoch']}, {scores}\n")
-    if isinstance(run, Stage2DataRun):
+    if isinstance(config, Stage2DataRun):
         from training.released_data import print_evaluation
 
-        print_evaluation(run.run_dir)
+        print_evaluation(config.run_dir)
     return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line."""
+    return run(parse(sys.argv[1:] if argv is None else argv))
 
 
 if __name__ == "__main__":

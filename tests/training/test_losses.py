@@ -1,10 +1,18 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from training.losses import hn_nce, same_label_mask, smoothed_cross_entropy
+from training.losses import (
+    LOSSES,
+    hn_nce,
+    loss_of,
+    same_label_mask,
+    smoothed_cross_entropy,
+)
+from training.recipes import demo_actions, demo_fusion
 
 
 def hn_nce_in_loops(cosine, temperature, alpha, beta, ignored=None):
@@ -34,8 +42,8 @@ def unit_rows(rng, rows, width):
 def test_hn_nce_is_the_formula(alpha, beta) -> None:
     rng = np.random.default_rng(0)
     cosine = unit_rows(rng, 7, 5) @ unit_rows(rng, 7, 5).T
-    found = hn_nce(torch.tensor(cosine), temperature=0.07, alpha=alpha, beta=beta)
-    assert float(found) == pytest.approx(hn_nce_in_loops(cosine, 0.07, alpha, beta), rel=1e-5)
+    loss = hn_nce(torch.tensor(cosine), temperature=0.07, alpha=alpha, beta=beta)
+    assert float(loss) == pytest.approx(hn_nce_in_loops(cosine, 0.07, alpha, beta), rel=1e-5)
 
 
 def test_without_weighting_it_is_symmetric_cross_entropy() -> None:
@@ -55,8 +63,8 @@ def test_ignored_pairs_are_as_if_they_were_not_there() -> None:
     mask = same_label_mask(torch.tensor(labels))
     by_hand = (labels[:, None] == labels) & (labels >= 0)[:, None] & ~np.eye(8, dtype=bool)
     assert np.array_equal(mask.numpy(), by_hand)
-    found = hn_nce(torch.tensor(cosine), is_ignored_NN=mask)
-    assert float(found) == pytest.approx(hn_nce_in_loops(cosine, 0.07, 1, 0.5, by_hand), rel=1e-5)
+    loss = hn_nce(torch.tensor(cosine), is_ignored_NN=mask)
+    assert float(loss) == pytest.approx(hn_nce_in_loops(cosine, 0.07, 1, 0.5, by_hand), rel=1e-5)
 
 
 def test_a_row_without_negatives_has_a_finite_gradient() -> None:
@@ -75,13 +83,22 @@ def test_cosines_of_one_do_not_overflow() -> None:
 def test_unknown_labels_and_dead_clips_count_nothing() -> None:
     logits = torch.randn(4, 3)
     labels, weights = torch.tensor([0, -1, 2, 1]), torch.tensor([1.0, 1.0, 0.0, 1.0])
-    found = smoothed_cross_entropy(logits, labels, weights, smoothing=0.1)
+    loss = smoothed_cross_entropy(logits, labels, weights, smoothing=0.1)
     alone = torch.nn.functional.cross_entropy(
         logits[[0, 3]], torch.tensor([0, 1]), label_smoothing=0.1
     )
-    assert float(found) == pytest.approx(float(alone), rel=1e-6)
+    assert float(loss) == pytest.approx(float(alone), rel=1e-6)
 
 
 def test_a_matrix_that_is_not_square_is_refused() -> None:
     with pytest.raises(ValueError, match=r"shape \(2, 3\)"):
         hn_nce(torch.zeros(2, 3))
+
+
+@pytest.mark.parametrize("recipe", [demo_actions, demo_fusion])
+def test_a_loss_that_the_stage_does_not_have_is_refused_by_name(recipe) -> None:
+    own = recipe().loss
+    (other,) = set(LOSSES) - {own}
+    for name in (other, "unheard_of"):
+        with pytest.raises(ValueError, match=rf"loss is {name!r}; it must be one of {own}$"):
+            loss_of(replace(recipe(), loss=name))

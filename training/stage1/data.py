@@ -1,6 +1,6 @@
-"""Where do the clips of a training step come from? Decoded frames, or kept frame vectors, behind one protocol.
+"""Sources of training clips: decoded frames or cached frame vectors, behind one protocol.
 
-N clips, T frames, M kept positions, F length of a frame vector, H W pixels. What an example looks like in an epoch depends on
+N clips, T frames, M cached positions, F length of a frame vector, H W pixels. What an example looks like in an epoch depends on
 (seed, epoch, clip id) only, not on who loads it or when.
 """
 
@@ -38,7 +38,7 @@ _BATCHES_AHEAD = 2
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExampleSettings:
-    """What every source needs to make an example of a clip."""
+    """Settings that every source needs to turn a clip into an example."""
 
     num_frames: int
     image_size: int
@@ -48,33 +48,33 @@ class ExampleSettings:
 
 
 class ClipSource(Protocol):
-    """Clips by number; `epoch` None = as in evaluation, without chance."""
+    """Clips by number; `epoch` None = deterministic, as in evaluation."""
 
     @property
     def clips(self) -> Sequence[Clip]: ...
 
     def load(self, numbers: np.ndarray, epoch: int | None) -> dict[str, Tensor]:
-        """The encoder's input and `weights` [N]: 0 for a clip that cannot be read."""
+        """The encoder's input, and `weights` [N]: 0 for a clip that cannot be decoded."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DecodeReport:
-    """No fallback is silent, and no clip is lost without a word."""
+    """Decode backends used, and clips that could not be decoded: neither a fallback nor a loss is silent."""
 
     backends: tuple[str, ...]
     dead: Mapping[str, str]
-    """clip id -> reason."""
+    """Clip id -> reason."""
 
 
 def example_rng(seed: int, epoch: int, clip_id: str) -> np.random.Generator:
-    """The chances of one clip in one epoch."""
+    """The random generator of one clip in one epoch."""
     name = int.from_bytes(hashlib.sha256(clip_id.encode()).digest()[:8], "little")
     return np.random.default_rng([seed, epoch, name])
 
 
-class KeptSource:
-    """Samples T of the M kept frame vectors of each clip, or of its mirror image."""
+class CachedFeatureSource:
+    """Samples T of the M cached frame vectors of each clip, or of its mirror image."""
 
     def __init__(
         self, clips: Sequence[Clip], vectors: FrameVectors, settings: ExampleSettings
@@ -92,20 +92,20 @@ class KeptSource:
         num_positions = vectors.plain_NMF.shape[1]
         rows: list[Tensor] = []
         for number in numbers.tolist():
-            kept_MF, rng = vectors.plain_NMF[number], None
+            cached_MF, rng = vectors.plain_NMF[number], None
             if epoch is not None:
                 rng = example_rng(settings.seed, epoch, self.clips[number].clip_id)
                 if settings.augment.flip and rng.random() < 0.5:
-                    kept_MF = vectors.flipped_NMF[number]
+                    cached_MF = vectors.flipped_NMF[number]
             positions_T = sample_positions(num_positions, settings.num_frames, rng=rng)
-            rows.append(kept_MF[torch.from_numpy(positions_T)])
+            rows.append(cached_MF[torch.from_numpy(positions_T)])
         return {"frame_vectors": torch.stack(rows).float(), "weights": torch.ones(len(rows))}
 
 
 class DecodedSource:
     """Decodes T frames of each clip, jittered, cropped and mirrored in training.
 
-    In killable children, one per thread that loads: a codec that crashes or hangs costs its clip, not the run.
+    Decoding runs in child processes, one per loading thread: a codec that crashes or hangs costs one clip, not the run.
     """
 
     def __init__(
@@ -131,8 +131,8 @@ class DecodedSource:
         size, num_frames = self._settings.image_size, self._settings.num_frames
         black_THWC = torch.zeros(num_frames, size, size, 3, dtype=torch.uint8)
         frames = [black_THWC if frames is None else frames for frames in examples]
-        is_alive = [float(frames is not None) for frames in examples]
-        return {"frames": torch.stack(frames), "weights": torch.tensor(is_alive)}
+        weights = [float(frames is not None) for frames in examples]
+        return {"frames": torch.stack(frames), "weights": torch.tensor(weights)}
 
     def _load_clip(self, clip: Clip, epoch: int | None) -> Tensor | None:
         settings = self._settings
@@ -171,7 +171,7 @@ class DecodedSource:
 
     @contextmanager
     def _borrowed_decoder(self) -> Iterator[IsolatedDecoder]:
-        """Of a thread for as long as it decodes; threads come and go with the epochs, decoders stay."""
+        """A decoder for this thread while it decodes. Decoders outlive the threads, which end with each epoch."""
         try:
             decoder = self._idle.get_nowait()
         except Empty:
@@ -186,7 +186,7 @@ class DecodedSource:
         return DecodeReport(backends=tuple(sorted(self.backends_used)), dead=dead)
 
     def require_one_clip(self) -> None:
-        """ValueError where clips were tried and not one could be read: that is a wrong folder, not bad clips."""
+        """ValueError if every clip failed: that is a wrong folder, not a few bad clips."""
         if self.failures and not self.backends_used:
             clip_id, error = min(self.failures.items(), key=lambda failure: failure[0])
             raise ValueError(
@@ -194,21 +194,21 @@ class DecodedSource:
             )
 
     def write_frames_read(self, path: Path, epoch: int) -> None:
-        """clip id -> display-order indices of the frames that the epoch read."""
+        """Write clip id -> display-order indices of the frames that the epoch read."""
         read = {
             clip_id: frames for (at, clip_id), frames in self.frames_read.items() if at == epoch
         }
         write_atomic(path, json.dumps(dict(sorted(read.items()))))
 
     def forget_frames_read(self) -> None:
-        """So that a long run does not grow."""
+        """Drop the indices of past epochs, so that memory does not grow over a long run."""
         self.frames_read.clear()
 
 
 def augment_frames(
     frames_THWC: Tensor, settings: ExampleSettings, rng: np.random.Generator
 ) -> Tensor:
-    """The same crop and mirroring for all frames of a clip."""
+    """Apply one crop and one mirroring to all frames of a clip."""
     augment = settings.augment
     if augment.min_crop_scale < 1:
         top, left, height, width = _crop_box(frames_THWC.shape[1], augment.min_crop_scale, rng)
@@ -224,7 +224,7 @@ def augment_frames(
 
 
 def _crop_box(size: int, min_scale: float, rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """A box of min_scale..1 of the area, aspect 3:4..4:3: the usual random resized crop."""
+    """A random box with min_scale to 1 of the area and aspect 3:4 to 4:3, as in torchvision's RandomResizedCrop."""
     area = rng.uniform(min_scale, 1.0) * size * size
     aspect = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
     width = min(size, max(1, round(math.sqrt(area * aspect))))
@@ -234,7 +234,7 @@ def _crop_box(size: int, min_scale: float, rng: np.random.Generator) -> tuple[in
 
 
 def balanced_order(labels_N: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """N clip numbers in which labels differ by at most one in how often they come; a label's clips take turns."""
+    """N clip numbers in which label counts differ by at most one; the clips of a label take turns."""
     labels = np.unique(labels_N)
     quota = np.full(len(labels), len(labels_N) // len(labels))
     quota[rng.permutation(len(labels))[: len(labels_N) - quota.sum()]] += 1
@@ -249,7 +249,7 @@ def balanced_order(labels_N: np.ndarray, rng: np.random.Generator) -> np.ndarray
 def load_ahead(
     source: ClipSource, steps: Sequence[np.ndarray], *, epoch: int | None, num_threads: int
 ) -> Iterator[dict[str, Tensor]]:
-    """The steps in order, each loaded by several threads while the ones before are trained on."""
+    """Yield the steps in order; several threads load the next ones while a step is trained on."""
     with ThreadPoolExecutor(max_workers=num_threads, thread_name_prefix="load") as pool:
 
         def submit(numbers: np.ndarray) -> list[Future[dict[str, Tensor]]]:

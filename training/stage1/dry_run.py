@@ -1,7 +1,7 @@
-"""What would a stage 1 run cost? Memory and time of real steps on this machine, and from them the time of an epoch on N GPUs.
+"""Dry run of stage 1: measured memory and time of real steps, and the projected time of an epoch on N GPUs.
 
-Steps run on made-up frames through the run's own module, optimizer and precision. On a CPU a few clips are measured and scaled;
-its projection to GPUs goes by the counted arithmetic and says which rate it supposes.
+Steps run on random frames through the run's own module, optimizer and precision. On a CPU a few clips are measured and scaled;
+the projection to GPUs then uses counted FLOP and states the throughput that it assumes.
 """
 
 import math
@@ -16,7 +16,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from encoders.video_encoder.frame_temporal import FrameTemporalEncoder
-from training.configs import GpuGuess, Stage1Config
+from training.configs import GpuEstimate, Stage1Config
 from training.stage1.task import ActionClassifier, build_encoder
 from training.trainer.activation_checkpointing import checkpoint_blocks
 from training.trainer.optimizer import build_optimizer
@@ -29,28 +29,33 @@ _GIB = 2**30
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DryRun:
-    """One optimizer step of one worker, in parts of `clips_per_part` clips."""
+    """Cost of one optimizer step of one worker, in parts of `clips_per_part` clips."""
 
     device: str
     clips_per_step: int
     clips_per_part: int
     clips_measured: int
-    """Fewer than a part on a CPU: time and memory are scaled from them."""
+    """Number of clips measured; on a CPU fewer than a part, and time and memory are scaled."""
     step_s: float
     peak_gib: float
     flop_per_clip: float
-    """Forward and backward, a multiplication and an addition counted apart."""
+    """FLOP of forward and backward; a multiplication and an addition count as two."""
     num_trainable: int
     num_parameters: int
     epoch_s: dict[int, float]
-    """Number of GPUs -> projected seconds of an epoch."""
+    """Projected seconds of an epoch, by number of GPUs."""
     projected_from: str
 
 
 def dry_run(
-    config: Stage1Config, *, num_clips: int, num_classes: int, num_workers: int, guess: GpuGuess
+    config: Stage1Config,
+    *,
+    num_clips: int,
+    num_classes: int,
+    num_workers: int,
+    estimate: GpuEstimate,
 ) -> DryRun:
-    """`num_clips` and `num_classes` of the train split. Reads no video and writes nothing."""
+    """Measure a step; `num_clips` and `num_classes` are those of the train split. Reads no video and writes nothing."""
     loop = config.loop
     clips_per_step = math.ceil(loop.batch_size / max(num_workers, 1))
     clips_per_part = math.ceil(clips_per_step / loop.num_accumulation_steps)
@@ -75,9 +80,9 @@ def dry_run(
             f"{torch.cuda.get_device_name()}, measured; decoding keeps up and workers scale evenly"
         )
     else:
-        clip_s = flop_per_clip / (guess.tflop_per_s * 1e12 * guess.share)
+        clip_s = flop_per_clip / (estimate.tflop_per_s * 1e12 * estimate.share)
         source = (
-            f"counted arithmetic at {guess.share:.0%} of {guess.tflop_per_s:g} TFLOP/s: supposed, not measured; "
+            f"counted arithmetic at {estimate.share:.0%} of {estimate.tflop_per_s:g} TFLOP/s: assumed, not measured; "
             "decoding keeps up and workers scale evenly"
         )
     return DryRun(
@@ -90,24 +95,24 @@ def dry_run(
         flop_per_clip=flop_per_clip,
         num_trainable=sum(p.numel() for p in probe.module.parameters() if p.requires_grad),
         num_parameters=sum(p.numel() for p in probe.module.parameters()),
-        epoch_s={n: num_clips * clip_s / n for n in guess.num_gpus},
+        epoch_s={n: num_clips * clip_s / n for n in estimate.num_gpus},
         projected_from=source,
     )
 
 
-def describe(found: DryRun) -> str:
-    """For people, line by line."""
-    scaled = "" if found.clips_measured >= found.clips_per_part else ", scaled"
+def describe(result: DryRun) -> str:
+    """The result as readable text."""
+    scaled = "" if result.clips_measured >= result.clips_per_part else ", scaled"
     lines = [
-        f"parameters: {found.num_parameters / 1e6:.1f} M, of which {found.num_trainable / 1e6:.1f} M learn",
-        f"one step of one worker: {found.clips_per_step} clips in parts of {found.clips_per_part} on {found.device}",
-        f"  time   {found.step_s:.3g} s a step, {found.clips_per_step / found.step_s:.3g} clips/s "
-        f"(measured with {found.clips_measured} clips{scaled})",
-        f"  memory {found.peak_gib:.2f} GiB at its highest",
-        f"  work   {found.flop_per_clip / 1e9:.0f} GFLOP a clip, forward and backward",
-        f"an epoch ({found.projected_from}):",
+        f"parameters: {result.num_parameters / 1e6:.1f} M, of which {result.num_trainable / 1e6:.1f} M are trained",
+        f"one step of one worker: {result.clips_per_step} clips in parts of {result.clips_per_part} on {result.device}",
+        f"  time   {result.step_s:.3g} s a step, {result.clips_per_step / result.step_s:.3g} clips/s "
+        f"(measured with {result.clips_measured} clips{scaled})",
+        f"  memory {result.peak_gib:.2f} GiB peak",
+        f"  work   {result.flop_per_clip / 1e9:.0f} GFLOP a clip, forward and backward",
+        f"an epoch ({result.projected_from}):",
     ]
-    lines += [f"  {n:>4} GPUs: {_hours(seconds)}" for n, seconds in found.epoch_s.items()]
+    lines += [f"  {n:>4} GPUs: {_hours(seconds)}" for n, seconds in result.epoch_s.items()]
     return "\n".join(lines)
 
 
@@ -118,7 +123,7 @@ def _hours(seconds: float) -> str:
 
 
 class _Probe:
-    """The module of a run, on frames of random pixels."""
+    """The module of a run, fed with frames of random pixels."""
 
     def __init__(self, config: Stage1Config, *, num_classes: int, device: str) -> None:
         self.device, self._config, self._num_classes = device, config, num_classes
@@ -127,7 +132,7 @@ class _Probe:
             encoder.freeze_pretrained()
         if isinstance(encoder, FrameTemporalEncoder):
             raise ValueError(
-                "a dry run is for encoders that train on frames; this one trains on kept frame vectors"
+                "a dry run is for encoders that train on frames; this one trains on cached frame vectors"
             )
         if config.recompute_activations:
             checkpoint_blocks(encoder)
@@ -140,14 +145,14 @@ class _Probe:
         self._in_bf16 = precision == "bf16" or (precision == "auto" and on_gpu)
 
     def count_flop(self) -> float:
-        """Of one clip's forward and backward."""
+        """FLOP of forward and backward of one clip."""
         with FlopCounterMode(display=False) as counter:
             self._forward_backward(1)
         self._optimizer.zero_grad(set_to_none=True)
         return float(counter.get_total_flops())
 
     def measure(self, num_clips: int) -> tuple[float, float]:
-        """Seconds of the fastest of a few steps (of one, when it is long), and the most bytes that the process held meanwhile."""
+        """Seconds of the fastest of a few steps (of one, if it is long), and the peak bytes of the process."""
         seconds = []
         with _peak_bytes(self.device) as peak:
             for _ in range(_NUM_STEPS):
@@ -176,26 +181,26 @@ class _Probe:
 
 
 class _peak_bytes:  # noqa: N801  # reads as a statement: with _peak_bytes(device) as peak
-    """The most memory in use inside the block: CUDA's own count, or this process's resident pages, looked at often."""
+    """Peak memory inside the block: CUDA's own count, or this process's resident set, polled."""
 
     def __init__(self, device: str) -> None:
         self._on_gpu, self.bytes = device != "cpu", 0.0
         self._stop = threading.Event()
-        self._watcher = threading.Thread(target=self._watch, name="peak-memory", daemon=True)
+        self._poller = threading.Thread(target=self._watch, name="peak-memory", daemon=True)
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         self.bytes = max(self.bytes, psutil.Process().memory_info().rss)
 
     def _watch(self) -> None:
         while not self._stop.wait(0.005):
-            self._look()
+            self._poll()
 
     def __enter__(self) -> "_peak_bytes":
         if self._on_gpu:
             torch.cuda.reset_peak_memory_stats()
         else:
-            self._look()  # the block may be over before the watcher looks
-            self._watcher.start()
+            self._poll()  # the block may end before the thread polls
+            self._poller.start()
         return self
 
     def __exit__(self, *_error: Any) -> None:
@@ -203,4 +208,4 @@ class _peak_bytes:  # noqa: N801  # reads as a statement: with _peak_bytes(devic
             self.bytes = torch.cuda.max_memory_allocated()
             return
         self._stop.set()
-        self._watcher.join()
+        self._poller.join()

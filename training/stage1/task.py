@@ -1,4 +1,4 @@
-"""Stage 1: how does a video encoder learn to tell near-identical actions apart? By classifying them.
+"""Stage 1 task: action classification trains the video encoder to distinguish near-identical actions.
 
 N clips, K classes, D width of the features.
 """
@@ -26,12 +26,12 @@ from encoders.video_encoder.frame_temporal import FrameTemporalEncoder, load_pre
 from encoders.video_encoder.pretrained.aim_weights import load_weights
 from encoders.video_encoder.registry import build_video_encoder
 from training.configs import Stage1Config
-from training.losses import smoothed_cross_entropy
+from training.losses import loss_of
 from training.stage1.data import (
+    CachedFeatureSource,
     ClipSource,
     DecodedSource,
     ExampleSettings,
-    KeptSource,
     balanced_order,
     load_ahead,
 )
@@ -44,7 +44,7 @@ DECODE_REPORT = "decode.json"
 
 
 class ActionClassifier(nn.Module):
-    """An encoder, a linear head over actions, and one per attribute that is only a teacher."""
+    """An encoder, a linear head over actions, and a head per attribute that is used in training only."""
 
     def __init__(
         self, encoder: VideoEncoder, classes: Mapping[str, Sequence[str]], config: Stage1Config
@@ -56,8 +56,8 @@ class ActionClassifier(nn.Module):
         self.attribute_heads = nn.ModuleDict(
             {name: nn.Linear(width, len(classes[name])) for name in config.attributes}
         )
-        self._smoothing, self._weight = config.label_smoothing, config.attribute_weight
-        # A control that looks at each frame alone never uses the positions of frames.
+        self._config, self._loss = config, loss_of(config)
+        # DDP must know: a control that looks at each frame alone never uses the frame positions.
         self.may_leave_parameters_unused = (
             getattr(encoder.config, "temporal", "ordered") != "ordered"
         )
@@ -71,19 +71,18 @@ class ActionClassifier(nn.Module):
         features_ND = self.features(batch)
         logits_NK = self.head(features_ND)
         weights_N = batch["weights"]
-        losses = smoothed_cross_entropy(
-            logits_NK, batch["label"], weights_N, smoothing=self._smoothing
-        )
+        config = self._config
+        losses = self._loss(logits_NK, batch["label"], weights_N, config)
         for name, head in self.attribute_heads.items():
-            losses = losses + self._weight * smoothed_cross_entropy(
-                head(features_ND), batch[name], weights_N, smoothing=self._smoothing
+            losses = losses + config.attribute_weight * self._loss(
+                head(features_ND), batch[name], weights_N, config
             )
         is_right_N = (logits_NK.argmax(dim=1) == batch["label"]) * weights_N
         return {"loss": losses, "top1": is_right_N.sum() / weights_N.sum().clamp(min=1)}
 
 
 class Stage1Task:
-    """Action classification for the training loop."""
+    """Action classification, as the training loop uses it."""
 
     score_name = "val_top1"
 
@@ -105,7 +104,7 @@ class Stage1Task:
         return len(self._train.clips)
 
     def epoch_order(self, epoch: int) -> np.ndarray | None:
-        """None = the loop's own shuffling."""
+        """Example numbers of the epoch; None = the loop's own shuffling."""
         if self._config.order == "shuffled":
             return None
         rng = np.random.default_rng([self._config.loop.seed, epoch])
@@ -126,7 +125,10 @@ class Stage1Task:
             self._train.forget_frames_read()
 
     def _write_decode_report(self) -> None:
-        readers = (KeptSource, DecodedSource)  # clips made in memory have nothing to tell
+        readers = (
+            CachedFeatureSource,
+            DecodedSource,
+        )  # sources in memory, as in tests, decode nothing
         sources = [s for s in (self._train, self._val) if isinstance(s, readers)]
         reports = [source.decode_report() for source in sources]
         report = {
@@ -136,7 +138,7 @@ class Stage1Task:
         write_atomic(self._worker_dir / DECODE_REPORT, json.dumps(report))
 
     def evaluate(self, world: World) -> dict[str, tuple[float, float]]:
-        """Top-1 on the val split; a clip that cannot be read counts nothing."""
+        """Top-1 on the val split; clips that cannot be decoded have no weight."""
         numbers = np.arange(len(self._val.clips))[world.rank :: world.size]
         size = max(1, self._config.loop.batch_size // world.size)
         steps = [numbers[n : n + size] for n in range(0, len(numbers), size)]
@@ -178,7 +180,7 @@ class Stage1Factory(TaskFactory):
             if has_frozen_image_part(config.encoder):
                 source = self.vector_source(world.device)
                 vectors = read_frame_vectors(part, source, Path(self.frame_vectors_dir))
-                sources[name] = KeptSource(part, vectors, settings)
+                sources[name] = CachedFeatureSource(part, vectors, settings)
             else:
                 backend = decode_backend(config, world.device)
                 device = "cuda" if backend == "dali" and world.device != "cpu" else "cpu"
@@ -187,7 +189,7 @@ class Stage1Factory(TaskFactory):
         return Stage1Task(module, sources, classes, config, worker_dir)
 
     def vector_source(self, device: str) -> VectorSource:
-        """What makes the kept frame vectors of this run; writes the image part that they are of."""
+        """The source of this run's cached frame vectors; writes the image part that computes them."""
         path = Path(self.run_dir) / IMAGE_PART
         if not path.exists():
             image: Any = build_encoder(self.config).image
@@ -203,12 +205,12 @@ class Stage1Factory(TaskFactory):
 
 
 def has_frozen_image_part(config: VideoEncoderConfig) -> bool:
-    """Whether frame vectors can be computed once."""
+    """Whether frame vectors can be computed once and cached."""
     return config.kind == "frame_temporal"
 
 
 def decode_backend(config: Stage1Config, device: str) -> DecodeBackendKind:
-    """The one asked for; by default dali on a GPU where it is installed, pyav elsewhere."""
+    """The configured backend; auto = dali on a GPU where it is installed, pyav elsewhere."""
     if config.decode_backend != "auto":
         return config.decode_backend
     has_dali = device != "cpu" and importlib.util.find_spec("nvidia") is not None
@@ -216,7 +218,7 @@ def decode_backend(config: Stage1Config, device: str) -> DecodeBackendKind:
 
 
 def build_encoder(config: Stage1Config) -> VideoEncoder:
-    """The encoder at the start of training; the seed decides what is random in it."""
+    """The encoder at the start of training; its random weights depend on the seed alone."""
     torch.manual_seed(config.loop.seed)
     encoder = build_video_encoder(config.encoder)
     if config.pretrained_image is None:
@@ -241,13 +243,13 @@ def build_classifier(
 
 
 def select_clips(clips: Sequence[Clip], config: Stage1Config) -> dict[str, list[Clip]]:
-    """The labelled clips of the train and val splits; ValueError if a split has none, or a class of its own."""
+    """The labelled clips of the train and val splits; ValueError if a split has none, or val a label that train lacks."""
     chosen: dict[str, list[Clip]] = {}
     for name, split in (("train", config.train_split), ("val", config.val_split)):
         part = [clip for clip in clips if clip.split == split and clip.label is not None]
         if not part:
-            found = sorted({clip.split or "(none)" for clip in clips})
-            raise ValueError(f"no labelled clip has the split {split!r}; there are {found}")
+            splits = sorted({clip.split or "(none)" for clip in clips})
+            raise ValueError(f"no labelled clip has the split {split!r}; there are {splits}")
         chosen[name] = sorted(part, key=lambda clip: clip.clip_id)
     unknown = {clip.label for clip in chosen["val"]} - {clip.label for clip in chosen["train"]}
     if unknown:
@@ -267,10 +269,12 @@ def class_names(clips: Sequence[Clip], config: Stage1Config) -> dict[str, list[s
 
 
 def _targets(clips: Sequence[Clip], classes: Mapping[str, Sequence[str]]) -> dict[str, Tensor]:
-    """-1 for an attribute value that is missing or not in the train split."""
+    """Class numbers per head; -1 for a value that is missing or not in the train split."""
     targets: dict[str, Tensor] = {}
     for name, values in classes.items():
         number = {value: n for n, value in enumerate(values)}
-        found = [clip.label if name == "label" else clip.attributes.get(name) for clip in clips]
-        targets[name] = torch.tensor([number.get(str(value), -1) for value in found])
+        clip_values = [
+            clip.label if name == "label" else clip.attributes.get(name) for clip in clips
+        ]
+        targets[name] = torch.tensor([number.get(str(value), -1) for value in clip_values])
     return targets

@@ -1,4 +1,4 @@
-"""How does a stage 1 run go from clips.parquet to a bundle?"""
+"""Stage 1 run: clips.parquet to a bundle with a trained video encoder."""
 
 import json
 from collections.abc import Mapping
@@ -10,6 +10,7 @@ from encoders.bundle.folder import save_bundle
 from encoders.clips import read_clips
 from encoders.media.sampling import SamplingConfig
 from training.configs import LaunchSettings, Stage1Config
+from training.losses import loss_of
 from training.stage1.frame_vectors import keep_frame_vectors
 from training.stage1.task import (
     DECODE_REPORT,
@@ -30,7 +31,7 @@ class Stage1Inputs:
 
     clips_path: Path
     frame_vectors_dir: Path | None = None
-    """Where frame vectors are kept; runs with one image part may share it. None = in the run folder."""
+    """Folder of cached frame vectors, which runs with the same image part may share; None = in the run folder."""
 
 
 def train_stage1(
@@ -39,7 +40,8 @@ def train_stage1(
     run_dir: Path,
     launch: LaunchSettings | None = None,
 ) -> dict[str, Any]:
-    """Run, or go on, or do nothing if it is done; DIR/bundle is the product. Returns what result.json holds."""
+    """Start, resume, or skip a finished run; writes DIR/bundle and returns the content of result.json."""
+    loss_of(config)  # told before the run folder is made
     launch = launch or LaunchSettings()
     run_dir = run_dir.absolute()
     clips = select_clips(read_clips(inputs.clips_path), config)
@@ -103,7 +105,7 @@ def train_stage1(
 
 
 def _decode_report(run_dir: Path) -> dict[str, Any]:
-    """Of all workers together."""
+    """Decode backends and undecodable clips of all workers."""
     paths = sorted((run_dir / "workers").glob(f"*/{DECODE_REPORT}"))
     reports = [json.loads(path.read_text()) for path in paths]
     dead = {clip_id: reason for r in reports for clip_id, reason in r["dead"].items()}

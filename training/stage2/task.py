@@ -1,4 +1,4 @@
-"""Stage 2: how does (clip, edit text) come to lie beside its target clips? By hard-negative NCE against their frozen vectors.
+"""Stage 2 task: trains queries (clip, edit text) towards the frozen vectors of their target clips.
 
 N queries of this worker, G of all workers, V width of clip vectors, D width of text vectors, L tokens.
 """
@@ -18,7 +18,7 @@ from encoders.query_encoder.fusion import Fusion, build_fusion
 from encoders.query_encoder.text_encoder import TextEncoder, open_text_encoder
 from training.annotations.triplets.table import Triplet, read_triplets
 from training.configs import Stage2Config
-from training.losses import at_least_float32, hn_nce, same_label_mask
+from training.losses import at_least_float32, loss_of, same_label_mask
 from training.stage2.text_table import TextTable, read_texts
 from training.trainer.loop import TaskFactory, World
 from training.vectors.tables import read_unit_vectors
@@ -27,12 +27,12 @@ _VAL_K = 50
 
 
 class QueryComposer(nn.Module):
-    """Fusion, the text encoder if it trains, and the loss against the target vectors."""
+    """The fusion, the text encoder if it is trained, and the loss against the target vectors."""
 
     def __init__(self, fusion: Fusion, text: TextEncoder | None, config: Stage2Config) -> None:
         super().__init__()
         self.fusion, self.text = fusion, text
-        self._config = config
+        self._config, self._loss = config, loss_of(config)
         self.learning_rate_scales = {"text.": config.text_learning_rate_scale}
         self.may_leave_parameters_unused = config.inputs != "both"
 
@@ -43,28 +43,22 @@ class QueryComposer(nn.Module):
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         config = self._config
-        # float32 or finer from here: see hn_nce.
+        # float32 or finer from here on: a contrastive loss sums exp() of values decades apart.
         query_GV = gather_with_gradient(at_least_float32(self.queries(batch)))
         target_GV = gather_with_gradient(batch["target"])
         is_ignored_GG = None
         if config.mask_same_label:
             is_ignored_GG = same_label_mask(gather_with_gradient(batch["target_label"]))
         with torch.autocast(query_GV.device.type, enabled=False):
-            loss = hn_nce(
-                query_GV @ target_GV.T,
-                temperature=config.temperature,
-                alpha=config.alpha,
-                beta=config.beta,
-                is_ignored_NN=is_ignored_GG,
-            )
-        # Each worker differentiates the whole batch's loss by its own rows only, of queries and of targets, and DDP takes the
-        # mean over workers of what should be a sum.
+            loss = self._loss(query_GV @ target_GV.T, is_ignored_GG, config)
+        # Each worker has the gradient of the whole batch's loss for its own rows only, and DDP averages over workers what
+        # should be summed.
         num_workers = len(query_GV) // len(batch["video"])
         return {"loss": loss, "objective": loss * num_workers}
 
 
 def gather_with_gradient(rows: Tensor) -> Tensor:
-    """The rows of all workers, in their order; gradient flows to this worker's own."""
+    """The rows of all workers, in rank order; gradients flow to this worker's own rows only."""
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return rows
     gathered = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
@@ -74,7 +68,7 @@ def gather_with_gradient(rows: Tensor) -> Tensor:
 
 
 class Stage2Task:
-    """Composed queries for the training loop."""
+    """Composed queries, as the training loop uses them."""
 
     score_name = f"val_map@{_VAL_K}"
 
@@ -114,7 +108,7 @@ class Stage2Task:
         return {"video": video_NV, **self._texts.rows(rows["text"][numbers])}
 
     def draw_targets(self, epoch: int) -> np.ndarray:
-        """For every train triplet one of its targets, as a row of the vectors; from (seed, epoch, triplet)."""
+        """One target per train triplet, as a row number of the vectors; drawn from (seed, epoch, triplet)."""
         shares = np.random.default_rng([self._config.loop.seed, epoch, 1]).random(len(self._train))
         return np.array(
             [
@@ -172,9 +166,9 @@ class Stage2Factory(TaskFactory):
         text = open_text(self.config).to(world.device)
         width = len(next(iter(vectors.values())))
         module = build_composer(self.config, text, video_dim=width).to(world.device)
-        wanted = sorted({t.edit_text for part in triplets.values() for t in part})
+        edit_texts = sorted({t.edit_text for part in triplets.values() for t in part})
         cache_dir = None if self.config.train_text else Path(self.vectors_path).parent
-        texts = read_texts(wanted, text, cache_dir=cache_dir)
+        texts = read_texts(edit_texts, text, cache_dir=cache_dir)
         return Stage2Task(module, triplets, vectors, texts, self.config)
 
 
@@ -190,7 +184,7 @@ def open_text(config: Stage2Config) -> TextEncoder:
 
 
 def build_composer(config: Stage2Config, text: TextEncoder, *, video_dim: int) -> QueryComposer:
-    """The module at the start of training; the seed decides what is random in it."""
+    """The module at the start of training; its random weights depend on the seed alone."""
     torch.manual_seed(config.loop.seed)
     fusion = build_fusion(
         FusionConfig(
@@ -217,8 +211,8 @@ def select_triplets(
     for name, split in (("train", config.train_split), ("val", config.val_split)):
         part = [triplet for triplet in triplets if triplet.split == split]
         if not part:
-            found = sorted({triplet.split or "(none)" for triplet in triplets})
-            raise ValueError(f"no triplet has the split {split!r}; there are {found}")
+            splits = sorted({triplet.split or "(none)" for triplet in triplets})
+            raise ValueError(f"no triplet has the split {split!r}; there are {splits}")
         kept = [t for t in (_with_vectors(triplet, vectors) for triplet in part) if t is not None]
         if not kept:
             raise ValueError(f"no triplet of the split {split!r} has clips with vectors")
@@ -240,5 +234,5 @@ def _with_vectors(triplet: Triplet, vectors: Mapping[str, np.ndarray]) -> Triple
 
 
 def vectors_in(folder: Path) -> Path:
-    """Where a run keeps the clip vectors that it made itself."""
+    """Path of the clip vectors that a run computes itself."""
     return folder / "vectors.parquet"

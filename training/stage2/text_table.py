@@ -1,6 +1,6 @@
-"""What does the text encoder say of each edit text? Every text once; vectors of a frozen encoder are kept beside the clip vectors.
+"""Cached text features: one row per distinct edit text; vectors of a frozen encoder are stored beside the clip vectors.
 
-U different texts, L tokens, D width of text vectors, N texts of a batch.
+U distinct texts, L tokens, D width of text vectors, N texts of a batch.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ _TEXTS_PER_BATCH = 64
 
 @dataclass(frozen=True, kw_only=True)
 class TextTable:
-    """Every edit text once: its vector, if the text encoder is frozen, or its tokens."""
+    """One row per distinct edit text: its vector, if the text encoder is frozen, and its tokens."""
 
     number_by_text: Mapping[str, int]
     vectors_UD: Tensor | None
@@ -29,7 +29,7 @@ class TextTable:
     mask_UL: Tensor
 
     def rows(self, numbers: Tensor) -> dict[str, Tensor]:
-        """What the module needs of these texts."""
+        """The module's text inputs for these rows."""
         if self.vectors_UD is not None:
             return {"text": self.vectors_UD[numbers]}
         mask_NL = self.mask_UL[numbers]
@@ -38,7 +38,7 @@ class TextTable:
 
 
 def read_texts(texts: Sequence[str], encoder: TextEncoder, *, cache_dir: Path | None) -> TextTable:
-    """Tokens of all texts; with a folder to keep them in (the encoder is frozen) their vectors too."""
+    """Tokens of all texts, and with `cache_dir` (a frozen encoder) their vectors, cached there."""
     tokens_UL, mask_UL = encoder.tokenizer.tokenize(texts)
     vectors_UD = None
     if cache_dir is not None:
@@ -56,7 +56,7 @@ def read_texts(texts: Sequence[str], encoder: TextEncoder, *, cache_dir: Path | 
 
 
 def _encode(tokens_UL: Tensor, mask_UL: Tensor, encoder: TextEncoder) -> Tensor:
-    """Short texts with short ones: a batch is as long as its longest text."""
+    """Encode in order of length, because a batch is padded to its longest text."""
     device = next(encoder.parameters()).device
     order = mask_UL.sum(dim=1).argsort(stable=True)
     vectors_UD = torch.empty(len(order), encoder.text_dim)
@@ -69,7 +69,7 @@ def _encode(tokens_UL: Tensor, mask_UL: Tensor, encoder: TextEncoder) -> Tensor:
 
 
 def _key(texts: Sequence[str], encoder: TextEncoder) -> str:
-    """Changes when a text, the reading of texts, or a weight does."""
+    """Cache key of the texts, the tokenisation and the weights."""
     digest = hashlib.sha256(json.dumps([asdict(encoder.config), list(texts)]).encode())
     for name, value in sorted(encoder.state_dict().items()):
         digest.update(name.encode())

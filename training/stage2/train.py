@@ -1,4 +1,4 @@
-"""How does a stage 2 run go from a stage 1 bundle, clips and triplets to a bundle that answers composed queries?"""
+"""Stage 2 run: a stage 1 bundle, clips and triplets to a bundle that answers composed queries."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from encoders.clips import read_clips
 from encoders.query_encoder.text_encoder import TextEncoder
 from training.annotations.triplets.table import read_triplets
 from training.configs import LaunchSettings, Stage2Config
+from training.losses import loss_of
 from training.stage2.task import QueryComposer, Stage2Factory, build_composer, open_text, vectors_in
 from training.trainer.loop import load_trained
 from training.trainer.run_folder import BUNDLE, hash_file, open_run
@@ -30,9 +31,9 @@ class Stage2Inputs:
 
     triplets_path: Path
     init_bundle: Path | None = None
-    """A bundle with the video encoder, which stays as it is. None = only the vectors are known, and no bundle is made."""
+    """Bundle with the video encoder, which stays as it is; None = train on given vectors and make no bundle."""
     clips_path: Path | None = None
-    """Its clips become vectors in the run folder; not needed with `vectors_path`."""
+    """Clips whose vectors are computed in the run folder; not needed with `vectors_path`."""
     vectors_path: Path | None = None
 
     def __post_init__(self) -> None:
@@ -48,10 +49,11 @@ def train_stage2(
     run_dir: Path,
     launch: LaunchSettings | None = None,
 ) -> dict[str, Any]:
-    """Run, or go on, or do nothing if it is done. Returns what result.json holds.
+    """Start, resume, or skip a finished run; returns the content of result.json.
 
-    The product is DIR/bundle, or without a video encoder DIR/composer.safetensors.
+    Writes DIR/bundle, or DIR/composer.safetensors without a video encoder.
     """
+    loss_of(config)  # told before the run folder is made
     launch = launch or LaunchSettings()
     run_dir = run_dir.absolute()
     key = open_run(run_dir, stage="stage2", config=config, inputs=_identify(inputs))
@@ -100,7 +102,7 @@ def train_stage2(
 def load_composer(
     config: Stage2Config, run_dir: Path, vectors_path: Path
 ) -> tuple[QueryComposer, TextEncoder, int]:
-    """The trained module of a run, the text encoder that its queries go through, and the epoch that both are from."""
+    """The trained module of a run, the text encoder of its queries, and the epoch of the weights."""
     text = open_text(config)
     module = build_composer(config, text, video_dim=vector_width(vectors_path))
     epoch = load_trained(module, run_dir, keep=config.loop.keep)
@@ -111,7 +113,7 @@ def load_composer(
 def _save_with_video(
     folder: Path, init_bundle: Path, module: QueryComposer, text: TextEncoder, info: dict[str, Any]
 ) -> BundleCard:
-    """The bundle that the run began with, and what it learned."""
+    """Save the initial bundle with the trained text encoder and fusion."""
     init = load_bundle(init_bundle)
     made = save_bundle(
         folder,
@@ -129,7 +131,7 @@ def _save_with_video(
 
 
 def _identify(inputs: Stage2Inputs) -> dict[str, str]:
-    """The encoder and not its files' time: the same stage 1 gives the same vectors."""
+    """Identify the initial bundle by its encoder id: the same stage 1 gives the same vectors."""
     identity = {"triplets": hash_file(inputs.triplets_path)}
     if inputs.init_bundle is not None:
         identity["init_encoder_id"] = read_card(inputs.init_bundle).encoder_id
@@ -142,7 +144,7 @@ def _identify(inputs: Stage2Inputs) -> dict[str, str]:
 def _make_vectors(
     config: Stage2Config, inputs: Stage2Inputs, out: Path, launch: LaunchSettings
 ) -> None:
-    """Of the clips that the triplets of the two splits name."""
+    """Compute the vectors of the clips that triplets of the two splits name."""
     assert inputs.clips_path is not None
     assert inputs.init_bundle is not None
     splits = (config.train_split, config.val_split)

@@ -9,9 +9,9 @@ from encoders.decoding.isolated import IsolatedDecoder
 from encoders.video_encoder.config import FrameTemporalConfig
 from training.configs import AugmentConfig
 from training.stage1.data import (
+    CachedFeatureSource,
     DecodedSource,
     ExampleSettings,
-    KeptSource,
     augment_frames,
     balanced_order,
     example_rng,
@@ -29,7 +29,7 @@ def settings(**augment) -> ExampleSettings:
 
 
 @pytest.fixture
-def source() -> KeptSource:
+def source() -> CachedFeatureSource:
     """The vector of a position says which clip and position it is; a mirrored one is negative."""
     clips = [Clip(clip_id=f"c{n}", video_uri="v") for n in range(NUM_CLIPS)]
     numbers = torch.arange(NUM_CLIPS * NUM_POSITIONS).reshape(NUM_CLIPS, NUM_POSITIONS, 1).float()
@@ -39,7 +39,7 @@ def source() -> KeptSource:
         flipped_NMF=-numbers - 1000,
         dead=(),
     )
-    return KeptSource(clips, vectors, settings())
+    return CachedFeatureSource(clips, vectors, settings())
 
 
 def test_validation_reads_the_middle_of_every_interval(source) -> None:

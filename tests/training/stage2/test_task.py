@@ -7,7 +7,7 @@ from encoders.query_encoder.config import FusionConfig
 from encoders.query_encoder.fusion import build_fusion
 from training.annotations.triplets.table import Triplet
 from training.configs import LoopConfig, Stage2Config
-from training.losses import hn_nce
+from training.losses import LOSSES, Loss, hn_nce
 from training.stage2.task import QueryComposer, Stage2Task, select_triplets
 from training.stage2.text_table import TextTable
 from training.trainer.loop import World
@@ -84,6 +84,20 @@ def test_the_loss_of_a_batch_is_that_of_its_triplets(vectors, mask_same_label) -
     )
     queries = task.module.fusion(clip_NV, batch["text"])
     expected = hn_nce(queries @ target_NV.T, is_ignored_NN=ignored if mask_same_label else None)
+    assert task.module(batch)["loss"].item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_a_loss_is_added_by_name_alone(vectors, monkeypatch) -> None:
+    def margin(cosine_NN, is_ignored_NN, config):
+        gap = config.loss_options["margin"] - cosine_NN.diagonal()[:, None] + cosine_NN
+        return gap.clamp(min=0).mean()
+
+    monkeypatch.setitem(LOSSES, "margin", Loss(stage=2, compute=margin))
+    task = make_task(vectors, loss="margin", loss_options={"margin": 0.2})
+    batch = next(task.batches(0, [np.array([3, 0, 8, 5])]))
+    queries = task.module.fusion(batch["video"], batch["text"])
+    cosine = queries @ batch["target"].T
+    expected = (0.2 - cosine.diagonal()[:, None] + cosine).clamp(min=0).mean()
     assert task.module(batch)["loss"].item() == pytest.approx(expected.item(), rel=1e-6)
 
 
