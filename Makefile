@@ -6,14 +6,21 @@ DEMO_FLAGS ?=
 
 .PHONY: install demo test test-long lint gpu-check
 
-install: $(VENV)/.installed
+# Two sets of packages in one environment: what the demo and the commands need, and what the tests need besides.
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+install: $(VENV)/.installed-tests
+
+$(VENV)/.installed-base: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,dali,tensorrt-rtx,server,shots]'
+	$(PIP_INSTALL) --editable .
 	touch $@
 
-demo: install
+$(VENV)/.installed-tests: $(VENV)/.installed-base
+	$(PIP_INSTALL) --editable '.[dev,dali,tensorrt-rtx,server,shots]'
+	touch $@
+
+demo: $(VENV)/.installed-base
 	$(BIN)/tfcovr demo $(DEMO_FLAGS)
 
 lint: install
@@ -29,6 +36,6 @@ test: lint
 gpu-check:
 	$(PYTHON) -m benchmarks.gpu.check
 
-# Hours of seeded faults and mutants; stop it at any time, the same command goes on. LONG_FLAGS=--record writes the figures.
+# Hours of seeded faults and mutants; resumable: rerun the same command. LONG_FLAGS=--record writes the figures.
 test-long: install
-	$(BIN)/python tests/integration/indexing/faults/long_run.py --out runs/faults $(LONG_FLAGS)
+	$(BIN)/python -m tests.support.faults.long_run --out runs/faults $(LONG_FLAGS)

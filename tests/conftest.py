@@ -1,4 +1,4 @@
-"""Which tests skip, which must not run at the same time, and the Milvus server that all share."""
+"""Skips and groups of tests, and what all of them share: tiny bundles and a Milvus server."""
 
 import os
 from collections.abc import Iterator
@@ -38,6 +38,22 @@ def _is_below(item: pytest.Item, *folders: str) -> bool:
 
 
 @pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory) -> Path:
+    """An exported bundle for the tests that index, search and serve."""
+    from tests.support.bundles import write_tiny_bundle
+
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundles") / "first", seed=1)
+
+
+@pytest.fixture(scope="session")
+def other_bundle(tmp_path_factory) -> Path:
+    """Another encoder with the same widths."""
+    from tests.support.bundles import write_tiny_bundle
+
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundles") / "other", seed=2)
+
+
+@pytest.fixture(scope="session")
 def milvus_server(tmp_path_factory) -> Iterator[str]:
     """The address of a standalone server."""
     pytest.importorskip("milvus", reason="needs a Milvus server: pip install '.[server]'")
@@ -48,7 +64,9 @@ def milvus_server(tmp_path_factory) -> Iterator[str]:
         require_listener(uri)
     except OSError as error:
         logs = sorted((folder / "logs").glob("milvus-std*.log"))
-        said = "\n".join(f"{log.name}: {log.read_text(errors='replace')[-4000:]}" for log in logs)
-        raise RuntimeError(f"the Milvus server of the tests died: {error}\n{said}") from error
+        log_tails = "\n".join(
+            f"{log.name}: {log.read_text(errors='replace')[-4000:]}" for log in logs
+        )
+        raise RuntimeError(f"the Milvus server of the tests died: {error}\n{log_tails}") from error
     finally:
         assert dev_server.stop(folder)

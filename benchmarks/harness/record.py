@@ -21,7 +21,12 @@ from cluster.machine import Machine, describe_machine
 from cluster.storage import write_atomic
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
-RESULTS_DIR = REPOSITORY / "benchmarks" / "results"
+IS_CHECKOUT = (REPOSITORY / "pyproject.toml").is_file()
+"""False where the packages were installed from a wheel."""
+# Installed packages are not a place to write to: their records go below the current folder.
+RESULTS_DIR = (
+    REPOSITORY / "benchmarks" / "results" if IS_CHECKOUT else Path("benchmarks", "results")
+)
 # Packages whose version can change a figure; those that are not installed are left out.
 PACKAGES = (
     "av",
@@ -118,6 +123,12 @@ def _placeless(value: object) -> object:
     )
 
 
+def require_checkout(purpose: str) -> None:
+    """ValueError where the packages were installed without the checkout that the purpose needs."""
+    if not IS_CHECKOUT:
+        raise ValueError(f"{purpose} needs the checkout of tfcovr; {REPOSITORY} is not one")
+
+
 def results_dir() -> Path:
     """Where records go: the folder that the variable OUT names, else benchmarks/results/."""
     return Path(os.environ["OUT"]) if os.environ.get("OUT") else RESULTS_DIR
@@ -196,6 +207,8 @@ def _git_state() -> tuple[str, bool | None]:
 
 
 def _git(*arguments: str) -> str | None:
+    if not IS_CHECKOUT:  # a repository around the installed packages is another project's
+        return None
     try:
         result = subprocess.run(
             ["git", *arguments],

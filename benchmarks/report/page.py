@@ -3,16 +3,14 @@
 The page is one file: style and pictures inside, no script, nothing from the network.
 """
 
-import argparse
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from benchmarks.harness.record import capture_environment
+from benchmarks.harness.record import capture_environment, require_checkout
 from benchmarks.report.charts import CHART_HEIGHT, CHART_WIDTH
 from benchmarks.report.readme_demo import update_readme
 from benchmarks.report.readme_index import update_index
@@ -52,30 +50,14 @@ def render_report(run: ReportInput) -> str:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """`report page RUN_DIR` or `report results`."""
-    parser = argparse.ArgumentParser(
-        description="Make report.html from a run, or the tables of benchmarks/README.md.",
-        epilog="examples: tfcovr report page runs/demo | tfcovr report results",
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    page = commands.add_parser("page", help="write report.html into a run folder")
-    page.add_argument("run_dir", type=Path)
-    commands.add_parser(
-        "results", help="write the tables of README.md, docs/indexing.md and benchmarks/README.md"
-    )
-    options = parser.parse_args(argv)
-    if options.command == "page":
-        folder: Path = options.run_dir
-        if folder.is_dir() and not any((folder / name).exists() for name in _OF_A_RUN):
-            raise ValueError(
-                f"{folder} holds none of {', '.join(_OF_A_RUN)}: no demo has run there"
-            )
-        made = [write_report(folder)]
-    else:
-        made = [update_tables(), update_readme(), *update_index()]
-    sys.stdout.write("".join(f"{path}\n" for path in made))
+def write_page(run_dir: Path) -> list[Path]:
+    """report.html of a run folder; ValueError where no demo has run."""
+    if run_dir.is_dir() and not any((run_dir / name).exists() for name in _OF_A_RUN):
+        raise ValueError(f"{run_dir} holds none of {', '.join(_OF_A_RUN)}: no demo has run there")
+    return [write_report(run_dir)]
 
 
-if __name__ == "__main__":
-    main()
+def write_results() -> list[Path]:
+    """The tables of README.md, docs/indexing.md and benchmarks/README.md from the records."""
+    require_checkout("report results: it rewrites README.md and docs/, which")
+    return [update_tables(), update_readme(), *update_index()]

@@ -1,9 +1,5 @@
 """NVDEC through DALI against PyAV on H.264: the same frames, and the same pictures within what two decoders may differ by."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -12,6 +8,7 @@ from encoders.decoding.isolated import IsolatedDecoder
 from encoders.decoding.request import DecodeRequest
 from encoders.media.frame_index import Span
 from encoders.media.sampling import SamplingConfig
+from tests.support import videos
 
 pytestmark = pytest.mark.needs_gpu
 
@@ -21,20 +18,6 @@ SIZE = {"width": 320, "height": 256, "num_frames": 100}
 # H.264 decodes to the same YUV everywhere; what differs is how chroma is interpolated and rounded on the way to RGB.
 MAX_MEAN_DIFFERENCE = 2.0
 MAX_P999_DIFFERENCE = 24
-
-
-@pytest.fixture(scope="module")
-def videos():
-    """The maker of numbered videos of tests/encoders."""
-    path = Path(__file__).resolve().parents[1] / "encoders" / "conftest.py"
-    spec = importlib.util.spec_from_file_location("numbered_videos", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["numbered_videos"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["numbered_videos"]
 
 
 @pytest.mark.parametrize(
@@ -49,7 +32,7 @@ def videos():
         ("bt709.mp4", {"options": X264, "colorspace": 1, "color_range": 1}),
     ],
 )
-def test_nvdec_equals_pyav_on_h264(tmp_path, videos, name, spec):
+def test_nvdec_equals_pyav_on_h264(tmp_path, name, spec):
     pytest.importorskip("nvidia.dali", reason="the extra `dali` is not installed")
     sampling = SamplingConfig(num_frames=7, frame_size=None)
     for picture in ("number", "gradient"):
@@ -69,7 +52,7 @@ def test_nvdec_equals_pyav_on_h264(tmp_path, videos, name, spec):
                 assert videos.read_numbers(clip) == indices.tolist()
 
 
-def test_nvdec_in_the_child(tmp_path, videos):
+def test_nvdec_in_the_child(tmp_path):
     pytest.importorskip("nvidia.dali", reason="the extra `dali` is not installed")
     path = videos.write_video(tmp_path / "a.mp4", videos.VideoSpec(options=X264, **SIZE))
     request = DecodeRequest(

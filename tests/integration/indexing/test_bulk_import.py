@@ -11,19 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from expected import expected_vectors
 from pymilvus import utility
 from pymilvus.exceptions import MilvusException
-from small_videos import write_video
 
 from encoders.bundle.card import read_card
 from encoders.clips import Clip, write_clips
-from indexing.commands import verify
 from indexing.store import bulk_import
 from indexing.store.bulk_import import MARKER, BulkImport, BulkImportError, finish_earlier_import
 from indexing.store.collection import ClipCollection, open_collection
 from indexing.store.rows import collection_row
 from indexing.store.schema import TO_THE_END
+from tests.support.expected_vectors import expected_vectors
+from tests.support.small_videos import write_video
+from tfcovr import run_command
 
 DIM, NUM_ROWS = 8, 300
 
@@ -174,4 +174,4 @@ def test_an_archive_is_in_once_when_its_run_is_killed_while_milvus_imports(
         for row in rows
     )
     assert worst < 1e-5
-    assert verify.main(arguments) == 0
+    assert run_command("verify", arguments) == 0

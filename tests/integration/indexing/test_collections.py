@@ -9,10 +9,10 @@ import pyarrow.parquet as parquet
 import pytest
 
 from encoders.backends.registry import open_backend
-from indexing.commands.collections import main
 from indexing.search.client import SearchClient
 from indexing.store.collection import open_collection
 from tfcovr import main as tfcovr
+from tfcovr import run_command
 
 NUM_CLIPS = 40
 RNG = np.random.default_rng(5)
@@ -65,7 +65,7 @@ def place(tmp_path_factory, tiny_bundle, other_bundle) -> tuple[str, Path, dict,
 
 
 def ask(capsys, *arguments: object) -> dict | list:
-    assert main([*map(str, arguments), "--json"]) == 0
+    assert run_command("collections", [*map(str, arguments), "--json"]) == 0
     return json.loads(capsys.readouterr().out)
 
 
@@ -83,7 +83,9 @@ def test_compare_promote_search_and_roll_back(place, tiny_bundle, other_bundle, 
         exact_map(other_bundle, vectors["new"], triplets), abs=1e-6
     )
     assert (report["first"], report["num_queries"], report["num_clips"]) == ("old", 20, NUM_CLIPS)
-    assert main([*map(str, ("compare", *common, *probe, "--other", "new"))]) == 0
+    assert (
+        run_command("collections", [*map(str, ("compare", *common, *probe, "--other", "new"))]) == 0
+    )
     assert "map@50" in capsys.readouterr().out
 
     ask(capsys, "promote", *common, "--collection", "new", "--bundle-dir", other_bundle)
@@ -93,7 +95,7 @@ def test_compare_promote_search_and_roll_back(place, tiny_bundle, other_bundle, 
         SearchClient(uri, "live", tiny_bundle)
     listed = {one["name"]: one for one in ask(capsys, "list", *common)}
     assert (listed["new"]["aliases"], listed["new"]["previous"]) == (["live"], {"live": "old"})
-    assert main(["list", *common]) == 0
+    assert run_command("collections", ["list", *common]) == 0
     assert "live: old" in capsys.readouterr().out
 
     assert ask(capsys, "rollback", *common) == {"alias": "live", "before": "new", "after": "old"}

@@ -19,8 +19,6 @@ from encoders.bundle.canaries import CANARY_FILE, read_canaries, write_canaries
 from encoders.bundle.card import BundleMismatchError, read_card, sealed, write_card
 from encoders.clips import Clip, write_clips
 from encoders.files import hash_file
-from indexing.commands import search
-from indexing.commands import verify
 from indexing.ledger.ledger import read_dead_letters
 from indexing.ledger.summary import IndexSummary
 from indexing.pipeline import index_archive as index_archive_module
@@ -30,6 +28,7 @@ from indexing.pipeline.workers import WorkerOptions
 from indexing.search.client import SearchClient
 from indexing.search.types import ComposedQuery
 from indexing.store.collection import EncoderMismatchError, open_collection
+from tfcovr import run_command
 
 NUM_GOOD = 5
 
@@ -110,8 +109,8 @@ def stored_rows(config: IndexConfig, encoder_id: str) -> dict[str, str]:
 
 def verified(config: IndexConfig) -> int:
     arguments = ["--bundle-dir", str(config.bundle_dir), "--clips", config.clips]
-    return verify.main(
-        [*arguments, "--milvus-uri", config.milvus_uri, "--run-dir", str(config.run_dir)]
+    return run_command(
+        "verify", [*arguments, "--milvus-uri", config.milvus_uri, "--run-dir", str(config.run_dir)]
     )
 
 
@@ -231,14 +230,14 @@ def test_the_command_answers_in_json_and_as_film_strips(
     sheet = tmp_path / "sheet.png"
     arguments = ["--bundle-dir", str(config.bundle_dir), "--milvus-uri", config.milvus_uri]
     arguments += ["--clip", f"{config.clips}/good-4.mp4@0.1-0.6", "--edit", "in tuck", "-k", "2"]
-    assert search.main([*arguments, "--json", "--sheet", str(sheet)]) == 0
+    assert run_command("search", [*arguments, "--json", "--sheet", str(sheet)]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["query"]["end_s"] == 0.6
     assert len(answer["hits"]) == 2
     picture = Image.open(sheet)
     assert picture.height > 3 * 100
     assert len(set(picture.convert("L").tobytes())) > 20
-    assert search.main(arguments) == 0
+    assert run_command("search", arguments) == 0
     assert answer["hits"][0]["clip_id"][:6] in capsys.readouterr().out
 
 

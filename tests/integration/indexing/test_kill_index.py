@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-from expected import expected_vectors
-from small_videos import write_archive
 
 from encoders.bundle.card import read_card
-from indexing.commands import verify
 from indexing.store.collection import open_collection
+from tests.support.expected_vectors import expected_vectors
+from tests.support.small_videos import write_archive
+from tfcovr import run_command
 
 NUM_VIDEOS, CLIPS_PER_VIDEO = 60, 4
 
@@ -83,4 +83,4 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_collection(tmp_path, tiny_b
     assert stored.keys() == expected.keys()
     worst = max(float(np.abs(stored[key] - expected[key]).max()) for key in expected)
     assert worst < 1e-5
-    assert verify.main(arguments) == 0
+    assert run_command("verify", arguments) == 0

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from remote_server import RemoteServer, serve_folder
-from small_videos import write_video
 
 from cluster.ray_session import ray_session
 from encoders.clips import Clip, read_clips, write_clips
@@ -23,6 +21,8 @@ from indexing.sources.content import read_contents
 from indexing.sources.fetch_cache import FetchCache, FetchOptions
 from indexing.sources.remote import RemoteStamp, stat_remote
 from indexing.store.collection import open_collection
+from tests.support.remote_server import RemoteServer, serve_folder
+from tests.support.small_videos import write_video
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_a_fetch_worker_tells_what_its_first_seconds_came_to(server, tmp_path, m
     again = fetched("a")
     assert again["fetch_bytes"] == 0
     assert again["fetch_ceiling_bytes_per_s"] == first["fetch_ceiling_bytes_per_s"]
-    monkeypatch.setattr("indexing.sources.fetch_cache.CEILING_S", 0.0)
+    monkeypatch.setattr("indexing.pipeline.fetch_stage.CEILING_S", 0.0)
     assert fetched("b")["fetch_ceiling_bytes_per_s"] == first["fetch_ceiling_bytes_per_s"]
 
 

@@ -10,16 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 from ray import cloudpickle
-from remote_server import serve_folder
-from small_videos import write_video
 
 from cluster.ray_session import ray_session
 from encoders.bundle.card import read_card
 from encoders.clips import Clip, write_clips
 from encoders.stages.embed_stage import CheckedEmbedStage
-from indexing.commands import index
-from indexing.commands import retry
-from indexing.commands import verify
 from indexing.ledger.ledger import DEAD_LETTERS, Ledger, Outcome
 from indexing.pipeline import stream
 from indexing.pipeline.canary_rows import RowMixUpError
@@ -32,6 +27,9 @@ from indexing.sources.fetch_cache import FetchOptions
 from indexing.store.collection import open_collection
 from indexing.store.rows import clip_key
 from indexing.store.schema import stored_row
+from tests.support.remote_server import serve_folder
+from tests.support.small_videos import write_video
+from tfcovr import run_command
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test file
 NUM_VIDEOS = 6
@@ -72,7 +70,7 @@ def verify_arguments(config: IndexConfig) -> list[str]:
 
 
 def run_verify(config: IndexConfig, *extra: str) -> int:
-    return verify.main([*verify_arguments(config), "--json", *extra])
+    return run_command("verify", [*verify_arguments(config), "--json", *extra])
 
 
 def vectors(config: IndexConfig) -> dict[str, np.ndarray]:
@@ -127,13 +125,13 @@ def test_retry_takes_only_dead_letters_of_its_reason(config, capsys) -> None:
     )
     assert index_archive(config).dead_by_reason == {"container_not_allowed": 1, "decode_timeout": 1}
     arguments = ["--run-dir", str(config.run_dir), "--reason"]
-    assert retry.main([*arguments, "codec_unsupported"]) == 0
+    assert run_command("retry", [*arguments, "codec_unsupported"]) == 0
     assert key not in vectors(config)
-    assert retry.main([*arguments, "decode_timeout"]) == 0
+    assert run_command("retry", [*arguments, "decode_timeout"]) == 0
     assert "dead: 1 x container_not_allowed" in capsys.readouterr().out
     assert key in vectors(config)
     with pytest.raises(ValueError, match=r"reason 'tired' is unknown; choose of all, codec_"):
-        retry.main([*arguments, "tired"])
+        run_command("retry", [*arguments, "tired"])
 
 
 def test_a_dead_letter_that_came_alive_is_dead_no_more(config) -> None:
@@ -159,10 +157,10 @@ def test_rows_that_go_while_a_run_goes_on_are_told_at_its_end(config, monkeypatc
         collection.delete([lost[0]])
         collection.flush()
     monkeypatch.setattr(stream.Flow, "stream", losing)
-    assert index.main(verify_arguments(config)) == 1
+    assert run_command("index", verify_arguments(config)) == 1
     assert "missing: 2 clips have no row and no reason why; run the same" in capsys.readouterr().out
     monkeypatch.undo()
-    assert index.main(verify_arguments(config)) == 0
+    assert run_command("index", verify_arguments(config)) == 0
     assert vectors(config).keys() == before.keys()
 
 
@@ -186,7 +184,7 @@ def test_a_video_that_cannot_be_read_is_unread_until_a_run_has_said_why(
     assert run_verify(config, "--repair") == 1
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(one["is_right"], one["unread"], one["clips"]["unread"]) for one in found] == [(False, 1, ["0"])] * 2  # fmt: skip
-    assert verify.main(verify_arguments(config)) == 1
+    assert run_command("verify", verify_arguments(config)) == 1
     assert "unread: FileNotFoundError" in capsys.readouterr().out
     with open_collection(config.milvus_uri, config.collection) as collection:
         collection.check(encoder_id=read_card(config.bundle_dir).encoder_id)
@@ -266,7 +264,7 @@ def test_dead_letters_are_tried_again_from_where_their_videos_are_now(
         )
         assert index_archive(config).dead_by_reason == {"fetch_failed": 1}
         arguments = ["--run-dir", str(config.run_dir), "--reason", "fetch_failed"]
-        assert retry.main([*arguments, "--clips", str(tables["FRESH"])]) == 0
+        assert run_command("retry", [*arguments, "--clips", str(tables["FRESH"])]) == 0
         assert len(vectors(config)) == 1
 
 

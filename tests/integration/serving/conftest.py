@@ -1,52 +1,14 @@
-"""The small bundle of the indexing tests, and an archive of a few clips, some of which lie."""
+"""An archive of a few clips with known vectors, two of which name a file that must not be served."""
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.dives.video import write_video
-from indexing.store.collection import open_collection
-
-NUM_CLIPS = 12
-
-_PLACE = Path(__file__).parent.parent / "indexing" / "conftest.py"
-
-
-@pytest.fixture(scope="session")
-def tiny_bundle(tmp_path_factory) -> Path:
-    spec = importlib.util.spec_from_file_location("indexing_fixtures", _PLACE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.write_tiny_bundle(tmp_path_factory.mktemp("bundles") / "one", seed=1)
+from tests.support.served_archive import write_served_archive
 
 
 @pytest.fixture(scope="session")
 def archive(tmp_path_factory, tiny_bundle) -> tuple[Path, np.ndarray]:
-    from encoders.bundle.card import read_card
-
     folder = tmp_path_factory.mktemp("archive")
-    rng = np.random.default_rng(3)
-    for number in range(2):
-        frames = rng.integers(0, 255, (30, 64, 64, 3), np.uint8)
-        write_video(folder / f"{number}.mp4", [frames], codec="h264")
-    (folder / "link.mp4").symlink_to("/etc/passwd")
-    (folder / "text.mp4").write_text("root:x:0:0")
-    card = read_card(tiny_bundle)
-    vectors = rng.normal(size=(NUM_CLIPS, card.embedding_dim)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    files = ["0.mp4"] * (NUM_CLIPS - 3) + ["1.mp4", "link.mp4", "text.mp4"]
-    rows = [
-        {
-            "clip_key": f"k{i:02d}", "clip_id": f"clip/{i}", "video_uri": str(folder / files[i]), "label": f"l{i % 3}",
-            "split": "test", "backend": "onnx", "precision": "float32", "start_s": 0.2 if i else 0.0,
-            "end_s": 0.8 if i else -1.0, "attributes": {"twists": str(i % 3)}, "embedding": vectors[i].tolist(),
-        }
-        for i in range(NUM_CLIPS)
-    ]  # fmt: skip
-    with open_collection(str(folder / "milvus"), "clips") as collection:
-        collection.create_or_check(encoder_id=card.encoder_id, embedding_dim=card.embedding_dim)
-        collection.upsert(rows)
-        collection.flush()
-    return folder, vectors
+    return folder, write_served_archive(folder, tiny_bundle)

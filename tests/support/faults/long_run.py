@@ -1,6 +1,6 @@
-"""The long part: many seeded faults and mutants, a line of JSON after each, so that a stopped run goes on where it was.
+"""Runs many seeded faults and mutants and writes a line of JSON after each; resumable.
 
-python tests/integration/indexing/faults/long_run.py --out runs/faults --faults 60 --mutants 500 [--limit-s 500] [--record]
+python -m tests.support.faults.long_run --out runs/faults --faults 60 --mutants 500 [--limit-s 500] [--record]
 """
 
 import argparse
@@ -15,15 +15,15 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
-_HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(_HERE), str(_HERE.parent), str(_HERE.parents[3])]
+from benchmarks.harness.record import capture_environment, write_record
+from cluster.storage import write_atomic
+from tests.support.bundles import write_tiny_bundle
+from tests.support.faults.fault import expected_of_clips, fault_of_seed, write_archive
+from tests.support.faults.harness import run_fault
+from tests.support.faults.mutants import index_mutants
 
-from fault import expected_of_clips, fault_of_seed, write_archive  # noqa: E402
-from harness import run_fault  # noqa: E402
-from mutants import index_mutants  # noqa: E402
-
-from benchmarks.harness.record import capture_environment, write_record  # noqa: E402
-from cluster.storage import write_atomic  # noqa: E402
+_MODULE = "tests.support.faults.long_run"
+_ROOT = Path(__file__).resolve().parents[3]
 
 
 def main() -> int:
@@ -42,7 +42,7 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     # Workers of Ray import the project by this path, whatever folder they start in.
-    os.environ["PYTHONPATH"] = str(_HERE.parents[3])
+    os.environ["PYTHONPATH"] = str(_ROOT)
     arguments.out.mkdir(parents=True, exist_ok=True)
     give_up = time.monotonic() + arguments.limit_s
     bundle_dir = _bundle(arguments.out)
@@ -77,9 +77,9 @@ def main() -> int:
     if arguments.record and is_whole and mutants:
         config = {"mutants": arguments.mutants}
         _say(str(write_record("index_mutants", config=config, metrics=mutants)))
-    bad = [f"faults_{one}" for one in ("lost", "duplicated", "stale", "wrong_vectors", "hung")]
-    bad += [f"mutants_{one}" for one in ("lost", "unexplained", "crashed")]
-    return 0 if is_whole and not any((metrics | mutants).get(one) for one in bad) else 1
+    bad = [f"faults_{name}" for name in ("lost", "duplicated", "stale", "wrong_vectors", "hung")]
+    bad += [f"mutants_{name}" for name in ("lost", "unexplained", "crashed")]
+    return 0 if is_whole and not any((metrics | mutants).get(name) for name in bad) else 1
 
 
 def _run_faults(
@@ -115,10 +115,18 @@ def _run_faults(
 
 def _run_jobs(arguments: argparse.Namespace) -> None:
     """The faults by several processes, which share the file of finished ones."""
-    command = [sys.executable, __file__, "--out", str(arguments.out), "--mutants", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        _MODULE,
+        "--out",
+        str(arguments.out.absolute()),
+        "--mutants",
+        "0",
+    ]
     command += ["--faults", str(arguments.faults), "--limit-s", str(arguments.limit_s)]
     parts = [
-        subprocess.Popen([*command, "--part", f"{number}/{arguments.jobs}"])
+        subprocess.Popen([*command, "--part", f"{number}/{arguments.jobs}"], cwd=_ROOT)
         for number in range(arguments.jobs)
     ]
     for part in parts:
@@ -138,8 +146,8 @@ def _run_mutants(
             if earlier != folder:
                 shutil.rmtree(earlier)
         folder.mkdir(exist_ok=True)
-        found = index_mutants(folder, bundle_dir, range(num_mutants))
-        write_atomic(done, json.dumps(found))
+        figures = index_mutants(folder, bundle_dir, range(num_mutants))
+        write_atomic(done, json.dumps(figures))
     return json.loads(done.read_text())
 
 
@@ -149,8 +157,6 @@ def _say(line: str) -> None:
 
 
 def _bundle(out: Path) -> Path:
-    from conftest import write_tiny_bundle
-
     folder = out / "bundle"
     return (
         folder if (folder / "canaries.safetensors").exists() else write_tiny_bundle(folder, seed=1)

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fault import KINDS, expected_of_clips, fault_of_seed, write_archive
-from harness import run_fault
+
+from tests.support.faults.fault import KINDS, expected_of_clips, fault_of_seed, write_archive
+from tests.support.faults.harness import run_fault
 
 
 @pytest.fixture(scope="module")

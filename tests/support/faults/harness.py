@@ -11,16 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-from fault import CHILD, MOMENTS, NUM_CLIPS, NUM_VIDEOS, Fault, FaultResult
-from places import MilvusProcess, MilvusServer, Proxy, RayCluster
-from remote_server import serve_folder
 
 from encoders.bundle.card import read_card
 from encoders.clips import read_clips, write_clips
 from indexing.ledger.ledger import DEAD_LETTERS, read_dead_letters
-from indexing.pipeline.config import CONFIG
-from indexing.pipeline.verify import VerifyConfig, faults, verify_archive
+from indexing.pipeline.config import CONFIG, VerifyConfig
+from indexing.pipeline.verify import faults, verify_archive
 from indexing.store.collection import open_collection
+from tests.support.faults.fault import CHILD, MOMENTS, NUM_CLIPS, NUM_VIDEOS, Fault, FaultResult
+from tests.support.faults.places import MilvusProcess, MilvusServer, Proxy, RayCluster
+from tests.support.remote_server import serve_folder
 
 _RUN_LIMIT_S = 300.0
 _CUT_S = 20.0

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import av
-from mutate import frames_decoded, mutate_file
 
 from benchmarks.dives.archive import ArchiveConfig, write_archive
 from encoders.bundle.card import read_card
@@ -17,6 +16,7 @@ from indexing.ledger.ledger import read_dead_letters
 from indexing.pipeline.config import IndexConfig
 from indexing.pipeline.index_archive import index_archive
 from indexing.store.collection import open_collection
+from tests.support.faults.mutate import frames_decoded, mutate_file
 
 CRASHES = ("decoder_crashed", "decode_timeout")
 SPANS = {"first": (0.0, 1.0), "rest": (1.0, None)}

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import small_videos
-from expected import expected_vectors
 
 from encoders.clips import read_clips
+from tests.support import small_videos
+from tests.support.expected_vectors import expected_vectors
 
 KINDS = ("driver", "worker", "milvus", "cut", "raylet", "disk", "videos")
 """What is killed; cut = Milvus cannot be reached for 20 s; disk = the run folder is full; videos = no video can be fetched for 20 s."""
@@ -18,7 +18,7 @@ _WHILE_WORKING = ("start", "early", "middle", "late")
 _WHILE_FETCHING = ("start", "early", "middle")
 """Of these, for kind videos and a fetch worker, the shares are of the videos that were asked for."""
 NUM_VIDEOS, CLIPS_PER_VIDEO = 40, 8
-CHILD = "isolate_child"
+CHILD = "sandbox_worker"
 NUM_CLIPS = NUM_VIDEOS * CLIPS_PER_VIDEO
 
 

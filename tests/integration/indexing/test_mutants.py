@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
-from mutants import index_mutants
 
 from cluster.ray_session import ray_session
+from tests.support.faults.mutants import index_mutants
 
 
 @pytest.fixture(scope="module", autouse=True)

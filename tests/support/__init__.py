@@ -1,0 +1,1 @@
+"""What several test files share: videos, bundles, archives, servers. Production code never imports it."""
