@@ -18,7 +18,7 @@ from cluster.storage import write_atomic
 from encoders.clips import Clip, read_clips
 from encoders.decoding.isolated import IsolatedDecoder
 from indexing.search.client import DECODE_DEADLINE_S, SearchClient
-from indexing.search.film_strip import SheetStyle, draw_sheet, film_strip
+from indexing.search.film_strip import FilmStripStyle, draw_film_strips, film_strip
 from indexing.search.types import SearchResult
 from training.annotations.triplets.table import Triplet, read_triplets
 
@@ -76,7 +76,7 @@ def describe_answers(
     triplet: Triplet, result: SearchResult, out_dir: Path, decoder: IsolatedDecoder
 ) -> dict[str, Any]:
     """One entry of answers.json; the film strips are written beside it."""
-    style = SheetStyle()
+    style = FilmStripStyle()
 
     def strip(place: Any, name: str) -> str:
         path = out_dir / "answers" / f"{name}.jpg"
@@ -127,7 +127,9 @@ def ask(config: AskConfig) -> list[dict[str, Any]]:
                 clip=triplet.query_clip_id, edit=triplet.edit_text, limit=config.limit
             )
             answers.append(describe_answers(triplet, result, config.out_dir, decoder))
-            sheets.append(draw_sheet(result, config.out_dir / "answers" / f"sheet-{number}.png"))
+            sheets.append(
+                draw_film_strips(result, config.out_dir / "answers" / f"sheet-{number}.png")
+            )
     stack_pictures(sheets, config.out_dir / "answers.png")
     write_atomic(config.out_dir / "answers.json", json.dumps(answers, indent=1).encode())
     return answers

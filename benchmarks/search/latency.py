@@ -30,8 +30,8 @@ def latency(
     repeated: list[Reply] = []
     again = next(queries)
     clip = again["clip"]
-    vector_D = client.known.vectors([clip])[0]  # known from here on
-    _ = client.archive.reader, client.archive.is_exact
+    vector_D = client.clip_cache.vectors([clip])[0]  # known from here on
+    _ = client.snapshot.reader, client.snapshot.is_exact
     for _ in range(count + _WARM_UP):
         query = next(queries)
         over_http.append(http.ask(query))
@@ -80,15 +80,15 @@ def _bare(
     client: SearchClient, vector_D: np.ndarray, fields: Sequence[str]
 ) -> list[dict[str, Any]]:
     """What a program without this package would send, and read; the same ef, freshness and fields of a hit."""
-    asking = client.options.asking
+    call_options = client.options.call_options
     found = client.collection.pymilvus.search(
         client.collection.name,
         data=[vector_D],
         anns_field="embedding",
         limit=_LIMIT,
         output_fields=list(fields),
-        search_params=asking.search_params(_LIMIT),
-        **asking.read_options(),
+        search_params=call_options.search_params(_LIMIT),
+        **call_options.read_options(),
     )
     return [dict(hit["entity"]) for hit in found[0]]
 

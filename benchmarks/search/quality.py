@@ -21,7 +21,8 @@ from benchmarks.search.hostile import ALLOWED_HOSTS, Hostile, Reply, hostile_req
 from benchmarks.search.service import TOKEN
 from cluster.network import free_port
 from encoders.metrics import mean_average_precision_at_k
-from indexing.commands.calibrate import CalibrateConfig, calibrate
+from indexing.commands.calibrate import Config as CalibrateConfig
+from indexing.commands.calibrate import calibrate
 from indexing.search.client import SearchClient, SearchOptions
 from training.annotations.triplets.table import Triplet, read_triplets
 
@@ -60,7 +61,7 @@ def measure_quality(
 
 def attribute_accuracy(client: SearchClient) -> dict[str, float]:
     """Share of the test clips' attributes that the head reads right from their vectors."""
-    reader = client.archive.reader
+    reader = client.snapshot.reader
     if reader is None:
         return {}
     rows = [row for row in client.collection.rows(("split", "label", "attributes", "embedding")) if row["split"] == "test"]  # fmt: skip
@@ -79,7 +80,7 @@ def exclude_cut(client: SearchClient, triplets: Sequence[Triplet], *, count: int
 
     Value and attribute come from the labels, never from the head that the exclusion uses.
     """
-    values = {n: v for n, v in client.archive.fields.attributes.items() if len(v) > 1}
+    values = {n: v for n, v in client.snapshot.fields.attributes.items() if len(v) > 1}
     drawn = random.Random(0).sample(list(triplets), min(count, len(triplets)))
     before, after = [], []
     for triplet in drawn:
@@ -154,13 +155,13 @@ def served(client: SearchClient) -> Iterator[str]:
     import uvicorn
 
     from indexing.serving.app import AppConfig, create_app
-    from indexing.serving.batching import EngineConfig
+    from indexing.serving.batching import BatcherConfig
     from indexing.serving.clip_urls import UrlPolicy
     from indexing.serving.middleware import Limits
 
     limits = Limits(token=TOKEN, requests_per_s=1e6, burst=10**6)
     urls = UrlPolicy(hosts=ALLOWED_HOSTS)
-    config = AppConfig(limits=limits, engine=EngineConfig(sample_share=0.0), urls=urls)
+    config = AppConfig(limits=limits, batching=BatcherConfig(sample_share=0.0), urls=urls)
     port = free_port()
     server = uvicorn.Server(
         uvicorn.Config(create_app(lambda: client, config), port=port, log_level="error")

@@ -140,7 +140,7 @@ def at_scale(config: SearchBenchmark, kept: _Kept) -> None:
         if set(wanted) <= {"setup"}:
             return
         tuned = kept.part("tuning", lambda: tune(config, uri, bundle_dir, mixture))
-        asking = replace(QUERYING, ef=tuned["ef"])
+        call_options = replace(QUERYING, ef=tuned["ef"])
         options = ["--bundle-dir", str(bundle_dir), "--milvus-uri", uri, "--collection", COLLECTION, "--ef", str(tuned["ef"]), "--threads-per-replica", str(config.threads)]  # fmt: skip
         say("service")
         service = stack.enter_context(running_service(options, log_path=work_dir / "service.log"))
@@ -148,7 +148,9 @@ def at_scale(config: SearchBenchmark, kept: _Kept) -> None:
         queries = Queries(clips)  # one for all series: no text comes twice to one service
         if "speed" in wanted:
             say("one client")
-            settings = SearchOptions(num_threads=config.threads, files=False, asking=asking)
+            settings = SearchOptions(
+                num_threads=config.threads, files=False, call_options=call_options
+            )
             with SearchClient(uri, COLLECTION, bundle_dir, options=settings) as client:
                 kept.part(
                     "speed", lambda: latency(client, service, queries, count=config.num_queries)
@@ -175,8 +177,8 @@ def tune(config: SearchBenchmark, uri: str, bundle_dir: Path, mixture: Mixture) 
         queries_QD = client.query_encoder.compose(clips_QD, [one["edits"][0] for one in drawn])
 
     def ask(vectors_QD: np.ndarray, ef: int) -> list[list[str]]:
-        asking = replace(QUERYING, ef=ef, timeout_s=60.0)
-        with open_collection(uri, COLLECTION, asking=asking) as collection:
+        call_options = replace(QUERYING, ef=ef, timeout_s=60.0)
+        with open_collection(uri, COLLECTION, call_options=call_options) as collection:
             answers = collection.nearest_many(vectors_QD, limit=11, fields=("clip_id",))
         return [[row["clip_id"] for _score, row in rows] for rows in answers]
 

@@ -5,23 +5,21 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    from indexing.search.threshold import AbstainThreshold, Verdicts
 
-from indexing.search.threshold import MIN_PRECISION, AbstainThreshold, Verdicts
-from indexing.search.types import ComposedQuery
-
+EXAMPLES = """
+  tfcovr calibrate --bundle-dir runs/demo/stage2/bundle --milvus-uri runs/demo/milvus \\
+      --triplets runs/demo/triplets.parquet --out runs/demo/threshold.json
+"""
 _BATCH = 32
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CalibrateConfig:
-    """Fit the score below which a search says that nothing matches.
-
-    Example: tfcovr calibrate --bundle-dir runs/demo/stage2/bundle --milvus-uri runs/demo/milvus \\
-      --triplets runs/demo/triplets.parquet --out runs/demo/threshold.json
-    """
+class Config:
+    """Fit the score below which a search says that nothing matches."""
 
     bundle_dir: Path
     milvus_uri: str
@@ -33,7 +31,8 @@ class CalibrateConfig:
     measure_split: str = "test"
     num_queries: int = 400
     """Of each split, evenly drawn."""
-    min_precision: Annotated[float, "of saying that nothing matches"] = MIN_PRECISION
+    min_precision: float = 0.9
+    """Least precision of saying that nothing matches."""
 
     def __post_init__(self) -> None:
         if self.num_queries < 10 or not 0 < self.min_precision <= 1:
@@ -43,10 +42,15 @@ class CalibrateConfig:
             )
 
 
-def measure(client: Any, triplets: Sequence[dict[str, Any]], *, split: str) -> Verdicts:
+def measure(client: Any, triplets: Sequence[dict[str, Any]], *, split: str) -> "Verdicts":
     """Ask in the gallery of one split, with the targets and without clips of the target label."""
+    import numpy as np
+
+    from indexing.search.threshold import Verdicts
+    from indexing.search.types import ComposedQuery
+
     best: dict[bool, list[float]] = {True: [], False: []}
-    labels = list(client.archive.labels)
+    labels = list(client.snapshot.labels)
     for first in range(0, len(triplets), _BATCH):
         part = triplets[first : first + _BATCH]
         for with_targets in (True, False):
@@ -69,11 +73,12 @@ def measure(client: Any, triplets: Sequence[dict[str, Any]], *, split: str) -> V
     return Verdicts(with_targets=np.array(best[True]), without_targets=np.array(best[False]))
 
 
-def calibrate(config: CalibrateConfig) -> AbstainThreshold:
+def calibrate(config: Config) -> "AbstainThreshold":
     """Fit on one split, measure on the other, write the file."""
     from cluster.storage import write_atomic
     from encoders.files import read_table
     from indexing.search.client import SearchClient
+    from indexing.search.threshold import AbstainThreshold
 
     columns = ["query_clip_id", "edit_text", "target_label", "split"]
     rows = read_table(config.triplets, columns).to_pylist()
@@ -103,18 +108,11 @@ def calibrate(config: CalibrateConfig) -> AbstainThreshold:
     return threshold
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def run(config: Config) -> int:
     """Print the threshold and what it reaches."""
-    import tyro
-
-    config = tyro.cli(CalibrateConfig, args=argv, prog="tfcovr calibrate")
-    found = calibrate(config)
+    threshold = calibrate(config)
     sys.stdout.write(
-        f"nothing matches below {found.min_score:.3f}: precision {found.precision:.3f}, recall "
-        f"{found.recall:.3f} on {found.num_queries} queries of split {found.split!r}; {config.out}\n"
+        f"nothing matches below {threshold.min_score:.3f}: precision {threshold.precision:.3f}, recall "
+        f"{threshold.recall:.3f} on {threshold.num_queries} queries of split {threshold.split!r}; {config.out}\n"
     )
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,5 +1,7 @@
-"""`tfcovr collections list|compare|promote|rollback|copy`: a new encoder beside the old one, measured, put in its place, taken back;
-and a collection into another Milvus.
+"""tfcovr collections: change the encoder of an archive that is in use, one command per step.
+
+An alias such as `live` is what `tfcovr search` and `tfcovr serve` are told to ask. A service keeps the collection that the
+alias named when it started, because it holds that collection's encoder; start it again with the new bundle to follow.
 """
 
 import json
@@ -7,22 +9,19 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import tyro
 from rich.console import Console
 from rich.table import Table
 
-from indexing.search.compare_collections import Asked, ProbeReport, compare_collections, read_probes
-from indexing.store.aliases import StoredCollection, Swap, open_catalog
-from indexing.store.endpoint import require_archive
 from indexing.store.vector_index import IndexChoice
 
-_EXAMPLES = """Change the encoder of an archive that is in use, one command per step.
+if TYPE_CHECKING:
+    from indexing.search.compare_collections import ComparisonReport
+    from indexing.store.aliases import StoredCollection, Swap
 
-An alias such as `live` is what `tfcovr search` and `tfcovr serve` are told to ask. A service keeps the collection that the
-alias named when it started, because it holds that collection's encoder; start it again with the new bundle to follow.
-
-examples:
+EXAMPLES = """
   tfcovr collections promote --milvus-uri runs/milvus --collection clips --bundle-dir runs/old/bundle
   tfcovr index --bundle-dir runs/new/bundle --clips clips.parquet --milvus-uri runs/milvus \\
       --collection clips_new --run-dir runs/index_new
@@ -108,6 +107,8 @@ class CopyConfig(_Place):
 
 def show_collections(config: ListConfig) -> int:
     """A table of them."""
+    from indexing.store.aliases import open_catalog
+
     with open_catalog(config.milvus_uri) as catalog:
         found = [catalog.stored(name) for name in catalog.names()]
     _print(config, [asdict(one) for one in found], collection_table(found))
@@ -116,11 +117,17 @@ def show_collections(config: ListConfig) -> int:
 
 def show_comparison(config: CompareConfig) -> int:
     """A table of metrics."""
-    probes = read_probes(config.triplets, split=config.split, num_queries=config.num_queries)
+    from indexing.search.compare_collections import (
+        ComparedCollection,
+        compare_collections,
+        read_probe_queries,
+    )
+
+    probes = read_probe_queries(config.triplets, split=config.split, num_queries=config.num_queries)
     report = compare_collections(
         config.milvus_uri,
-        Asked(collection=config.collection, bundle_dir=config.bundle_dir),
-        Asked(collection=config.other, bundle_dir=config.other_bundle_dir),
+        ComparedCollection(collection=config.collection, bundle_dir=config.bundle_dir),
+        ComparedCollection(collection=config.other, bundle_dir=config.other_bundle_dir),
         probes,
         split=config.split,
     )
@@ -131,6 +138,7 @@ def show_comparison(config: CompareConfig) -> int:
 def promote(config: PromoteConfig) -> int:
     """One swap."""
     from encoders.bundle.card import read_card
+    from indexing.store.aliases import open_catalog
 
     encoder_id = read_card(config.bundle_dir).encoder_id
     with open_catalog(config.milvus_uri) as catalog:
@@ -141,6 +149,8 @@ def promote(config: PromoteConfig) -> int:
 
 def rollback(config: RollbackConfig) -> int:
     """The swap back."""
+    from indexing.store.aliases import open_catalog
+
     with open_catalog(config.milvus_uri) as catalog:
         swap = catalog.rollback(config.alias)
     _print(config, asdict(swap), swap_text(swap))
@@ -150,6 +160,7 @@ def rollback(config: RollbackConfig) -> int:
 def copy(config: CopyConfig) -> int:
     """One copy; progress goes to stderr."""
     from indexing.store.copy_collection import CopyPlan, copy_collection  # Ray, for this one alone
+    from indexing.store.endpoint import require_archive
 
     plan = CopyPlan(
         milvus_uri=config.milvus_uri,
@@ -170,14 +181,14 @@ def copy(config: CopyConfig) -> int:
     return 0
 
 
-def swap_text(swap: Swap) -> str:
+def swap_text(swap: "Swap") -> str:
     """For people."""
     if swap.before == swap.after:
         return f"{swap.alias} names {swap.after} already"
     return f"{swap.alias}: {swap.before or 'nothing'} -> {swap.after}"
 
 
-def collection_table(found: Sequence[StoredCollection]) -> Table:
+def collection_table(found: "Sequence[StoredCollection]") -> Table:
     """For a terminal."""
     table = Table()
     for heading in ("collection", "alias", "clips", "dim", "index", "encoder", "before"):
@@ -190,7 +201,7 @@ def collection_table(found: Sequence[StoredCollection]) -> Table:
     return table
 
 
-def probe_table(report: ProbeReport) -> Table:
+def probe_table(report: "ComparisonReport") -> Table:
     """For a terminal."""
     verdict = {
         "better": f"{report.second} is better",
@@ -217,27 +228,22 @@ def _print(config: _Place, value: Any, shown: Table | str) -> None:
         Console().print(shown)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one step."""
-    import tyro
-
-    choices: Any = (
-        Annotated[ListConfig, tyro.conf.subcommand("list")]
-        | Annotated[CompareConfig, tyro.conf.subcommand("compare")]
-        | Annotated[PromoteConfig, tyro.conf.subcommand("promote")]
-        | Annotated[RollbackConfig, tyro.conf.subcommand("rollback")]
-        | Annotated[CopyConfig, tyro.conf.subcommand("copy")]
-    )
-    config = tyro.cli(choices, args=argv, description=_EXAMPLES, prog="tfcovr collections")
-    steps: dict[type, Any] = {
-        ListConfig: show_collections,
-        CompareConfig: show_comparison,
-        PromoteConfig: promote,
-        RollbackConfig: rollback,
-        CopyConfig: copy,
-    }
-    return steps[type(config)](config)
+Config = (
+    Annotated[ListConfig, tyro.conf.subcommand("list")]
+    | Annotated[CompareConfig, tyro.conf.subcommand("compare")]
+    | Annotated[PromoteConfig, tyro.conf.subcommand("promote")]
+    | Annotated[RollbackConfig, tyro.conf.subcommand("rollback")]
+    | Annotated[CopyConfig, tyro.conf.subcommand("copy")]
+)
+_STEPS: dict[type, Any] = {
+    ListConfig: show_collections,
+    CompareConfig: show_comparison,
+    PromoteConfig: promote,
+    RollbackConfig: rollback,
+    CopyConfig: copy,
+}
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+def run(config: Any) -> int:
+    """One step."""
+    return _STEPS[type(config)](config)

@@ -1,24 +1,32 @@
-"""`tfcovr search`: a composed query from the command line, its answers as a table, JSON or film strips."""
+"""tfcovr search: a composed query from the command line, its answers as a table, JSON or film strips."""
 
 import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
-from rich.console import Console
-from rich.table import Table
 
-from encoders.bundle.card import read_card
-from indexing.search.client import SearchClient, SearchOptions
-from indexing.search.threshold import read_threshold
-from indexing.search.types import SearchResult
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from indexing.search.client import SearchClient
+    from indexing.search.types import SearchResult
+
+
+EXAMPLES = """
+  tfcovr search --bundle-dir runs/demo/stage2/bundle --milvus-uri runs/demo/milvus \\
+      --clip dive-000017 --edit 'with 2.5 twists' -k 10 --sheet answers.png
+  tfcovr search ... --clip new_video.mp4@12.0-15.5 --edit 'in tuck position' --json
+  tfcovr search ... --clip dive-000017 --edit 'with one more twist' --exclude pike \\
+      --filter split=test --filter duration_s=1..6
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SearchConfig:
+class Config:
     """Ask an indexed archive: a clip and an edit text."""
 
     bundle_dir: Path
@@ -56,15 +64,6 @@ class SearchConfig:
     """Draw query and answers as film strips into this PNG."""
 
 
-_EXAMPLES = """examples:
-  tfcovr search --bundle-dir runs/demo/stage2/bundle --milvus-uri runs/demo/milvus \\
-      --clip dive-000017 --edit 'with 2.5 twists' -k 10 --sheet answers.png
-  tfcovr search ... --clip new_video.mp4@12.0-15.5 --edit 'in tuck position' --json
-  tfcovr search ... --clip dive-000017 --edit 'with one more twist' --exclude pike \\
-      --filter split=test --filter duration_s=1..6
-"""
-
-
 def parse_filters(texts: Sequence[str]) -> dict[str, Any]:
     """`split=test`, `label=a,b`, `duration_s=1..6` as SearchClient takes them; ValueError names what is neither."""
     filters: dict[str, Any] = {}
@@ -91,8 +90,12 @@ def open_client(
     *,
     backend: Literal["onnx", "torch"] = "onnx",
     threshold: Path | None = None,
-) -> SearchClient:
+) -> "SearchClient":
     """A client with the threshold of a file."""
+    from encoders.bundle.card import read_card
+    from indexing.search.client import SearchClient, SearchOptions
+    from indexing.search.threshold import read_threshold
+
     card = read_card(bundle_dir)
     fitted = None
     if threshold is not None:
@@ -102,44 +105,10 @@ def open_client(
     return SearchClient(milvus_uri, collection, bundle_dir, options=options)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print the answers."""
-    config = tyro.cli(
-        SearchConfig,
-        args=argv,
-        prog="tfcovr search",
-        description=f"{SearchConfig.__doc__}\n\n{_EXAMPLES}",
-    )
-    how: dict[str, Any] = {
-        name: getattr(config, name)
-        for name in (
-            "keep", "exclude", "strength", "limit", "exact", "group_by_video", "group_above",
-        )
-    }  # fmt: skip
-    with open_client(
-        config.bundle_dir,
-        config.milvus_uri,
-        config.collection,
-        backend=config.backend,
-        threshold=config.threshold,
-    ) as client:
-        filters = parse_filters(config.filter)
-        result = client.search(clip=config.clip, edit=config.edit, filters=filters, **how)
-    if config.sheet is not None:
-        from indexing.search.film_strip import draw_sheet
-
-        draw_sheet(result, config.sheet)
-    if config.json:
-        sys.stdout.write(json.dumps(asdict(result), ensure_ascii=False) + "\n")
-        return 0
-    Console().print(answer_table(result))
-    if config.sheet is not None:
-        sys.stdout.write(f"film strips: {config.sheet}\n")
-    return 0
-
-
-def answer_table(result: SearchResult) -> Table:
+def answer_table(result: "SearchResult") -> "Table":
     """For a terminal."""
+    from rich.table import Table
+
     query = result.query
     name = query.clip_id or query.video_uri or "any clip"
     title = f"{name} ({query.label or 'no label'}, {query.span()})"
@@ -164,5 +133,33 @@ def answer_table(result: SearchResult) -> Table:
     return table
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+def run(config: Config) -> int:
+    """Print the answers."""
+    how: dict[str, Any] = {
+        name: getattr(config, name)
+        for name in (
+            "keep", "exclude", "strength", "limit", "exact", "group_by_video", "group_above",
+        )
+    }  # fmt: skip
+    with open_client(
+        config.bundle_dir,
+        config.milvus_uri,
+        config.collection,
+        backend=config.backend,
+        threshold=config.threshold,
+    ) as client:
+        filters = parse_filters(config.filter)
+        result = client.search(clip=config.clip, edit=config.edit, filters=filters, **how)
+    if config.sheet is not None:
+        from indexing.search.film_strip import draw_film_strips
+
+        draw_film_strips(result, config.sheet)
+    if config.json:
+        sys.stdout.write(json.dumps(asdict(result), ensure_ascii=False) + "\n")
+        return 0
+    from rich.console import Console
+
+    Console().print(answer_table(result))
+    if config.sheet is not None:
+        sys.stdout.write(f"film strips: {config.sheet}\n")
+    return 0

@@ -40,7 +40,7 @@ from indexing.store.bulk_import import finish_earlier_import
 from indexing.store.collection import ClipCollection, open_collection
 from indexing.store.endpoint import is_lite
 from indexing.store.rows import require_storable, row_digest
-from indexing.store.vector_index import fit_index
+from indexing.store.vector_index import ensure_index
 
 
 def index_archive(config: IndexConfig, *, console: Console | None = None) -> IndexSummary:
@@ -121,7 +121,7 @@ class _IndexRun:
             self._collection.flush()
             self._ledger.compact()
         with self._console.status("building the index of the collection"):
-            self._index = fit_index(self._collection, self._config.index, is_lite=self._is_lite)
+            self._index = ensure_index(self._collection, self._config.index, is_lite=self._is_lite)
         summary = replace(
             self._summarise(planned, tally, seconds, workers), refreshed=num_refreshed
         )
@@ -187,7 +187,7 @@ class _IndexRun:
             one
             for one in present
             if (known := self._ledger.outcomes.get(one.clip_key)) is None
-            or known.status != "written"  # a retry wrote it, and was killed before it said so
+            or known.error is not None  # a retry wrote it, and was killed before it said so
             or known.row_digest != row_digest(one.clip)
         ]
         refresh_rows(self._collection, outdated)
@@ -197,7 +197,6 @@ class _IndexRun:
                     clip_key=one.clip_key,
                     clip_id=one.clip.clip_id,
                     video_uri=one.clip.video_uri,
-                    status="written",
                     row_digest=row_digest(one.clip),
                 )
                 for one in outdated
@@ -238,7 +237,7 @@ class _IndexRun:
             clips_in=len(planned),
             written=tally.written,
             dead=len(letters),
-            dead_by_reason=dict(Counter(letter.reason for letter in letters).most_common()),
+            dead_by_reason=dict(Counter(letter.error.reason for letter in letters).most_common()),
             skipped=max(len(found.present) - tally.written, 0),
             missing=len(found.missing),
             refreshed=0,

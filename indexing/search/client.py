@@ -19,12 +19,18 @@ from encoders.decoding.request import DecodeRequest
 from encoders.media.container import MediaLimits
 from encoders.media.errors import DecodeError
 from encoders.media.frame_index import Span
-from indexing.search.clip_cache import KnownClips, candidate_of_row
-from indexing.search.collection_snapshot import DETAIL_FIELDS, MAX_ROWS, Archive
-from indexing.search.composition import QueryVectors, compose_all, probed, read_wishes, with_wishes
+from indexing.search.clip_cache import ClipCache, candidate_of_row
+from indexing.search.collection_snapshot import DETAIL_FIELDS, MAX_ROWS, CollectionSnapshot
+from indexing.search.composition import (
+    QueryVectors,
+    compose_all,
+    score_terms,
+    with_feedback,
+    with_score_terms,
+)
 from indexing.search.filters import RowFilter
 from indexing.search.query_encoder import QueryEncoder
-from indexing.search.ranking import Watch, choose_hits, plain_hits
+from indexing.search.ranking import StageTimer, choose_hits, plain_hits
 from indexing.search.threshold import AbstainThreshold
 from indexing.search.types import (
     Candidate,
@@ -32,10 +38,10 @@ from indexing.search.types import (
     ComposedQuery,
     Hit,
     SearchResult,
+    clip_place_of_row,
     parse_file,
-    place_of_row,
 )
-from indexing.store.client import QUERYING, Asking
+from indexing.store.client import QUERYING, CallOptions
 from indexing.store.collection import open_collection
 from indexing.store.endpoint import require_archive
 from indexing.store.filter_expression import VideoSpan
@@ -61,12 +67,12 @@ class SearchOptions:
     """Below it the answer says that nothing matches."""
     files: bool = True
     """Whether a text that is no clip id may name a file of this machine."""
-    asking: Asking = QUERYING
+    call_options: CallOptions = QUERYING
     """How Milvus is asked; `ef` is for a collection with an HNSW index."""
 
 
 @dataclass(kw_only=True, slots=True)
-class _Asked:
+class _PendingQuery:
     """One query on its way through a call."""
 
     query: ComposedQuery
@@ -109,14 +115,14 @@ class SearchClient:
         self._decode_lock = threading.Lock()
         with ExitStack() as opening:
             self.collection = opening.enter_context(
-                open_collection(milvus_uri, collection, asking=self.options.asking)
+                open_collection(milvus_uri, collection, call_options=self.options.call_options)
             )
-            self.known = KnownClips(self.collection)
+            self.clip_cache = ClipCache(self.collection)
             self.collection.check(encoder_id=self.card.encoder_id)
             threads = self.options.num_threads
             self._encoder = open_backend(bundle_dir, self.options.backend, num_threads=threads)
             self.query_encoder = QueryEncoder(bundle_dir, self._encoder, num_threads=threads)
-            self.archive = Archive(self.collection, Path(bundle_dir), self.card)
+            self.snapshot = CollectionSnapshot(self.collection, Path(bundle_dir), self.card)
             deadline_s = self.options.decode_deadline_s
             self._decoder = opening.enter_context(IsolatedDecoder(deadline_s=deadline_s))
             self._stack = opening.pop_all()
@@ -157,15 +163,17 @@ class SearchClient:
 
         `on_encoded` is called when the encoder is free for other queries.
         """
-        watch = Watch()
-        fields = self.archive.fields if any(query.filters for query in queries) else None
+        watch = StageTimer()
+        fields = self.snapshot.fields if any(query.filters for query in queries) else None
         with watch.step("decode"):
             asked = []
-            known = self.known.find(name for one in queries if (name := _clip_id(one.clip)))
+            known = self.clip_cache.find(name for one in queries if (name := _clip_id(one.clip)))
             for query in queries:
                 row_filter = fields.compile(query.filters) if fields else RowFilter()
                 place, clip_D = self._find(query.clip, known)
-                asked.append(_Asked(query=query, place=place, clip_D=clip_D, row_filter=row_filter))
+                asked.append(
+                    _PendingQuery(query=query, place=place, clip_D=clip_D, row_filter=row_filter)
+                )
         with watch.step("text"):
             texts = [edit for query in queries for edit in query.edits]
             if texts:
@@ -182,29 +190,29 @@ class SearchClient:
     def place_of(self, clip_id: str) -> ClipPlace | None:
         """A clip of the archive; None when there is none of this id."""
         rows = self.collection.rows_of_clips([clip_id])
-        return place_of_row(rows[0]) if rows else None
+        return clip_place_of_row(rows[0]) if rows else None
 
-    def _compose(self, asked: Sequence[_Asked]) -> None:
+    def _compose(self, asked: Sequence[_PendingQuery]) -> None:
         composed = compose_all(
             [one.query for one in asked],
             [one.clip_D for one in asked],
             self.query_encoder,
-            self.archive,
+            self.snapshot,
         )
         for one, query_D in zip(asked, composed, strict=True):
             query = one.query
             if query.liked or query.disliked:
-                liked, disliked = map(self.known.vectors, (query.liked, query.disliked))
-                query_D = probed(query_D, liked, disliked)
-            wishes = read_wishes(query, one.clip_D, self.query_encoder, self.archive)
-            one.vectors = with_wishes(query_D, one.clip_D, wishes, self.query_encoder)
+                liked, disliked = map(self.clip_cache.vectors, (query.liked, query.disliked))
+                query_D = with_feedback(query_D, liked, disliked)
+            terms = score_terms(query, one.clip_D, self.query_encoder, self.snapshot)
+            one.vectors = with_score_terms(query_D, one.clip_D, terms, self.query_encoder)
 
-    def _nearest(self, asked: Sequence[_Asked]) -> list[list[Candidate]]:
+    def _nearest(self, asked: Sequence[_PendingQuery]) -> list[list[Candidate]]:
         """One call to Milvus per condition, size and kind of search."""
         together: defaultdict[_Call, list[tuple[int, np.ndarray]]] = defaultdict(list)
         for number, one in enumerate(asked):
             assert one.vectors is not None
-            exact = one.query.exact and not self.archive.is_exact
+            exact = one.query.exact and not self.snapshot.is_exact
             fields = DETAIL_FIELDS if one.query.needs_vectors else ROW_FIELDS
             for vector_D in one.vectors.searches():
                 together[one.condition(), one.pool(), exact, fields].append((number, vector_D))
@@ -212,7 +220,7 @@ class SearchClient:
         for (condition, limit, exact, fields), turns in together.items():
             vectors_ND = np.stack([vector_D for _number, vector_D in turns])
             if exact:
-                answers = self.archive.exact_nearest(vectors_ND, limit=limit, condition=condition)
+                answers = self.snapshot.exact_nearest(vectors_ND, limit=limit, condition=condition)
             else:
                 answers = self.collection.nearest_many(
                     vectors_ND, limit=limit, condition=condition, fields=fields
@@ -222,16 +230,16 @@ class SearchClient:
                     found[number][row["clip_key"]] = candidate_of_row(row, cosine=cosine)
         for one, candidates in zip(asked, found, strict=True):
             if one.query.needs_vectors:
-                self.known.keep(candidates.values())
+                self.clip_cache.keep(candidates.values())
         return [list(candidates.values()) for candidates in found]
 
-    def _answer(self, one: _Asked, candidates: Sequence[Candidate]) -> SearchResult:
+    def _answer(self, one: _PendingQuery, candidates: Sequence[Candidate]) -> SearchResult:
         assert one.vectors is not None
         query, duration_s = one.query, one.row_filter.duration_s
         others = [c for c in candidates if c.place.clip_id != (one.place.clip_id or None)]
         if query.needs_vectors:
             hits = choose_hits(
-                query, one.vectors, others, archive=self.archive, duration_s=duration_s
+                query, one.vectors, others, snapshot=self.snapshot, duration_s=duration_s
             )
         else:
             hits = plain_hits(query, others, duration_s=duration_s)
@@ -241,7 +249,7 @@ class SearchClient:
             edit_text=", then ".join(query.edits),
             hits=hits,
             backend_used=self._encoder.kind,
-            is_exact=query.exact or self.archive.is_exact,
+            is_exact=query.exact or self.snapshot.is_exact,
             has_match=threshold.has_match(hits) if threshold and query.edits else None,
             matched_by=one.vectors.matched_by,
         )

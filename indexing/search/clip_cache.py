@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from indexing.search.types import Candidate, place_of_row
+from indexing.search.types import Candidate, clip_place_of_row
 from indexing.store.collection import ClipCollection
 
 MAX_CLIPS = 10_000
@@ -22,10 +22,10 @@ MAX_AGE_S = 60.0
 def candidate_of_row(row: Mapping[str, Any], *, cosine: float = 0.0) -> Candidate:
     """A clip as Milvus holds it, with its vector where that was read."""
     vector_D = np.asarray(row.get("embedding", ()), np.float32)
-    return Candidate(place=place_of_row(row), vector_D=vector_D, cosine=cosine)
+    return Candidate(place=clip_place_of_row(row), vector_D=vector_D, cosine=cosine)
 
 
-class KnownClips:
+class ClipCache:
     """Clips by their id; threads may share it."""
 
     def __init__(

@@ -25,7 +25,7 @@ NUM_FIT = 1024
 MAX_EXACT_BYTES = 4 << 30
 
 
-class Archive:
+class CollectionSnapshot:
     """Facts of a collection, as they were when they were first asked for."""
 
     def __init__(self, collection: ClipCollection, bundle_dir: Path, card: BundleCard) -> None:

@@ -22,7 +22,7 @@ Verdict = Literal["better", "worse", "not told apart"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Probe:
+class ProbeQuery:
     """A clip, a text, and the clips that are right."""
 
     query_clip_id: str
@@ -31,7 +31,7 @@ class Probe:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
+class ComparedCollection:
     """A collection, or an alias of it, and the bundle that asks it."""
 
     collection: str
@@ -63,7 +63,7 @@ class MetricRow:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ProbeReport:
+class ComparisonReport:
     """`verdict` is about the second collection, by mAP@50."""
 
     first: str
@@ -77,7 +77,7 @@ class ProbeReport:
     verdict: Verdict
 
 
-def read_probes(path: Path, *, split: str, num_queries: int) -> list[Probe]:
+def read_probe_queries(path: Path, *, split: str, num_queries: int) -> list[ProbeQuery]:
     """Evenly drawn triplets of a split; ValueError where it has none."""
     from encoders.files import read_table
 
@@ -89,7 +89,7 @@ def read_probes(path: Path, *, split: str, num_queries: int) -> list[Probe]:
         raise ValueError(f"{path}: no triplet has split {split!r}; its splits: {splits}")
     drawn = known[:: max(1, len(known) // num_queries)][:num_queries]
     return [
-        Probe(
+        ProbeQuery(
             query_clip_id=row["query_clip_id"],
             edit_text=row["edit_text"],
             target_clip_ids=tuple(row["target_clip_ids"]),
@@ -99,14 +99,19 @@ def read_probes(path: Path, *, split: str, num_queries: int) -> list[Probe]:
 
 
 def compare_collections(
-    milvus_uri: str, first: Asked, second: Asked, probes: Sequence[Probe], *, split: str
-) -> ProbeReport:
+    milvus_uri: str,
+    first: ComparedCollection,
+    second: ComparedCollection,
+    probes: Sequence[ProbeQuery],
+    *,
+    split: str,
+) -> ComparisonReport:
     """Ask both; ValueError where they do not hold the same clips of the split, or miss a clip of a probe."""
     galleries: list[set[str]] = []
     sides = []
     for asked in (first, second):
         with SearchClient(milvus_uri, asked.collection, asked.bundle_dir) as client:
-            condition = client.archive.fields.compile({"split": split}).condition
+            condition = client.snapshot.fields.compile({"split": split}).condition
             rows = client.collection.rows(("clip_id",), condition=condition)
             galleries.append({row["clip_id"] for row in rows})
             _check_gallery(galleries, (first.collection, second.collection), probes, split)
@@ -122,7 +127,7 @@ def compare_collections(
     return report_of(sides[0], sides[1], split=split)
 
 
-def report_of(first: Side, second: Side, *, split: str) -> ProbeReport:
+def report_of(first: Side, second: Side, *, split: str) -> ComparisonReport:
     """Means, paired differences and what follows from them."""
     rows = tuple(_row(metric, first, second) for metric in first.values)
     decisive = next(row for row in rows if row.metric == DECISIVE)
@@ -131,7 +136,7 @@ def report_of(first: Side, second: Side, *, split: str) -> ProbeReport:
         verdict = "better"
     elif decisive.high < 0:
         verdict = "worse"
-    return ProbeReport(
+    return ComparisonReport(
         first=first.collection,
         second=second.collection,
         first_encoder_id=first.encoder_id,
@@ -158,7 +163,7 @@ def _row(metric: str, first: Side, second: Side) -> MetricRow:
 
 
 def _check_gallery(
-    galleries: Sequence[set[str]], names: Sequence[str], probes: Sequence[Probe], split: str
+    galleries: Sequence[set[str]], names: Sequence[str], probes: Sequence[ProbeQuery], split: str
 ) -> None:
     gallery, name = galleries[-1], names[len(galleries) - 1]
     wanted = {clip for one in probes for clip in (one.query_clip_id, *one.target_clip_ids)}
@@ -177,7 +182,9 @@ def _check_gallery(
         )
 
 
-def _ask_all(client: SearchClient, probes: Sequence[Probe], split: str) -> dict[str, np.ndarray]:
+def _ask_all(
+    client: SearchClient, probes: Sequence[ProbeQuery], split: str
+) -> dict[str, np.ndarray]:
     values: dict[str, list[float]] = {}
     for first in range(0, len(probes), _BATCH):
         part = probes[first : first + _BATCH]

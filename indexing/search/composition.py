@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from indexing.search.attributes import Value
-from indexing.search.collection_snapshot import Archive
+from indexing.search.collection_snapshot import CollectionSnapshot
 from indexing.search.query_encoder import QueryEncoder
 from indexing.search.types import ComposedQuery
 
@@ -20,11 +20,11 @@ OTHERS_WEIGHT = 1.0
 """What the other attributes of the composed query count then: the clip that it points at is away, its kin must be told from the rest."""
 PUSH = 2.0
 """How far the second search goes away from an excluded text, so that alternatives are among the candidates."""
-PROBE_STEP = 0.5
+FEEDBACK_STEP = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Wish:
+class ScoreTerm:
     """What `keep` (sign +1) or `exclude` (sign -1) asks of every hit."""
 
     sign: int
@@ -41,42 +41,42 @@ class QueryVectors:
 
     clip_D: np.ndarray | None
     query_D: np.ndarray
-    wishes: tuple[Wish, ...]
+    terms: tuple[ScoreTerm, ...]
     others_ND: np.ndarray
     """The query edited with the alternatives of what it excludes."""
 
     @property
     def matched_by(self) -> Literal["", "attributes", "vector"]:
         """How `exclude` and `keep` were read."""
-        if not self.wishes:
+        if not self.terms:
             return ""
-        return "attributes" if all(wish.value for wish in self.wishes) else "vector"
+        return "attributes" if all(term.value for term in self.terms) else "vector"
 
     def searches(self) -> np.ndarray:
-        """The vectors to search for: the query itself, and moved along its wishes."""
-        moved = self.query_D + PUSH * sum(wish.sign * wish.direction_D for wish in self.wishes)
+        """The vectors to search for: the query itself, and moved along its terms."""
+        moved = self.query_D + PUSH * sum(term.sign * term.direction_D for term in self.terms)
         plain_ND = self.query_D[None]
         return (
             np.concatenate([plain_ND, unit(moved)[None], self.others_ND])
-            if self.wishes
+            if self.terms
             else plain_ND
         )
 
-    def scores(self, hits_ND: np.ndarray, archive: Archive) -> np.ndarray:
-        """The cosine with the query, and what the wishes add [N]."""
+    def scores(self, hits_ND: np.ndarray, snapshot: CollectionSnapshot) -> np.ndarray:
+        """The cosine with the query, and what the terms add [N]."""
         scores_N = hits_ND @ self.query_D
-        reader = archive.reader
-        values = [wish.value for wish in self.wishes if wish.value is not None]
+        reader = snapshot.reader
+        values = [term.value for term in self.terms if term.value is not None]
         if reader is not None and values:
             scores_N = scores_N + OTHERS_WEIGHT * reader.agreement(
                 self.query_D, hits_ND, without=[value.name for value in values]
             )
-        for wish in self.wishes:
-            if wish.value is not None and reader is not None:
-                added_N = reader.probability(hits_ND, wish.value)
+        for term in self.terms:
+            if term.value is not None and reader is not None:
+                added_N = reader.probability(hits_ND, term.value)
             else:
-                added_N = hits_ND @ wish.direction_D
-            scores_N = scores_N + wish.sign * VALUE_WEIGHT * added_N
+                added_N = hits_ND @ term.direction_D
+            scores_N = scores_N + term.sign * VALUE_WEIGHT * added_N
         return scores_N
 
     def parts(self, hits_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -98,7 +98,7 @@ def compose_all(
     queries: Sequence[ComposedQuery],
     clip_vectors: Sequence[np.ndarray | None],
     encoder: QueryEncoder,
-    archive: Archive,
+    snapshot: CollectionSnapshot,
 ) -> list[np.ndarray]:
     """Edits of all queries, the first of all, then the second ...: one pass of the fusion per depth."""
     current: list[np.ndarray | None] = list(clip_vectors)
@@ -113,7 +113,7 @@ def compose_all(
             for n, vector_D in zip(with_clip, fused_QD, strict=True):
                 current[turn[n]] = vector_D
         for n in sorted(set(range(len(turn))) - set(with_clip)):
-            current[turn[n]] = text_vector(texts[n], encoder, archive)[0]
+            current[turn[n]] = text_vector(texts[n], encoder, snapshot)[0]
     composed = []
     for query, clip_D, vector_D in zip(queries, clip_vectors, current, strict=True):
         if vector_D is None:
@@ -125,27 +125,27 @@ def compose_all(
 
 
 def text_vector(
-    text: str, encoder: QueryEncoder, archive: Archive
+    text: str, encoder: QueryEncoder, snapshot: CollectionSnapshot
 ) -> tuple[np.ndarray, np.ndarray]:
     """A text without a clip: the mean of its queries with clips of the archive, and those queries [S, D]."""
-    samples_SD = archive.samples
+    samples_SD = snapshot.samples
     text_E = encoder.text_vectors([text])
     composed_SD = encoder.fuse(samples_SD, np.repeat(text_E, len(samples_SD), axis=0))
     return unit(composed_SD.mean(axis=0)), composed_SD
 
 
-def read_wishes(
+def score_terms(
     query: ComposedQuery,
     clip_D: np.ndarray | None,
     encoder: QueryEncoder,
-    archive: Archive,
-) -> tuple[Wish, ...]:
+    snapshot: CollectionSnapshot,
+) -> tuple[ScoreTerm, ...]:
     """`keep` and `exclude` as attributes where the head can tell, and as directions."""
-    wishes = []
+    terms = []
     for sign, text in ((1, query.keep.strip()), (-1, query.exclude.strip())):
         if not text:
             continue
-        reader = archive.reader
+        reader = snapshot.reader
         named = None if reader is None else reader.named(text)
         if reader is not None and named is not None:
             if clip_D is None:
@@ -153,37 +153,39 @@ def read_wishes(
                     f"{text!r} names an attribute of the query clip, and there is no clip"
                 )
             value = Value(name=named, value=reader.predict(clip_D[None])[0][named][0])
-            wishes.append(Wish(sign=sign, direction_D=clip_D, value=value))
+            terms.append(ScoreTerm(sign=sign, direction_D=clip_D, value=value))
             continue
-        vector_D, composed_SD = text_vector(text, encoder, archive)
+        vector_D, composed_SD = text_vector(text, encoder, snapshot)
         value = None
         if reader is not None:
-            value = reader.spoken(text) or reader.read(composed_SD, archive.samples)
-        direction_D = unit(vector_D - unit(archive.samples.mean(axis=0)))
+            value = reader.spoken(text) or reader.read(composed_SD, snapshot.samples)
+        direction_D = unit(vector_D - unit(snapshot.samples.mean(axis=0)))
         others = () if reader is None or value is None or sign > 0 else reader.alternatives(value)
-        wishes.append(Wish(sign=sign, direction_D=direction_D, value=value, alternatives=others))
-    return tuple(wishes)
+        terms.append(
+            ScoreTerm(sign=sign, direction_D=direction_D, value=value, alternatives=others)
+        )
+    return tuple(terms)
 
 
-def with_wishes(
+def with_score_terms(
     query_D: np.ndarray,
     clip_D: np.ndarray | None,
-    wishes: tuple[Wish, ...],
+    terms: tuple[ScoreTerm, ...],
     encoder: QueryEncoder,
 ) -> QueryVectors:
     """A query, ready to be searched for."""
-    texts = [text for wish in wishes for text in wish.alternatives]
+    texts = [text for term in terms for text in term.alternatives]
     others_ND = np.empty((0, len(query_D)), np.float32)
     if texts:
         others_ND = encoder.compose(np.repeat(query_D[None], len(texts), axis=0), texts)
-    return QueryVectors(clip_D=clip_D, query_D=query_D, wishes=wishes, others_ND=others_ND)
+    return QueryVectors(clip_D=clip_D, query_D=query_D, terms=terms, others_ND=others_ND)
 
 
-def probed(query_D: np.ndarray, liked_ND: np.ndarray, disliked_ND: np.ndarray) -> np.ndarray:
+def with_feedback(query_D: np.ndarray, liked_ND: np.ndarray, disliked_ND: np.ndarray) -> np.ndarray:
     """The query after thumbs: a step along the linear probe between liked and disliked clips.
 
     With one of the two missing, the query itself stands for it.
     """
     right_D = liked_ND.mean(axis=0) if len(liked_ND) else query_D
     wrong_D = disliked_ND.mean(axis=0) if len(disliked_ND) else query_D
-    return unit(query_D + PROBE_STEP * unit(right_D - wrong_D))
+    return unit(query_D + FEEDBACK_STEP * unit(right_D - wrong_D))

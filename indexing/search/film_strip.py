@@ -25,7 +25,7 @@ _Line = tuple[str, tuple[int, int, int]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SheetStyle:
+class FilmStripStyle:
     """Sizes in pixels."""
 
     num_frames: int = 8
@@ -34,9 +34,11 @@ class SheetStyle:
     font_size: int = 15
 
 
-def draw_sheet(result: SearchResult, path: str | Path, *, style: SheetStyle | None = None) -> Path:
+def draw_film_strips(
+    result: SearchResult, path: str | Path, *, style: FilmStripStyle | None = None
+) -> Path:
     """Write the PNG. A clip that cannot be decoded gets a grey strip that says why."""
-    style = style or SheetStyle()
+    style = style or FilmStripStyle()
     with IsolatedDecoder(deadline_s=DECODE_DEADLINE_S) as decoder:
         strips = [film_strip(place, style, decoder) for place in (result.query, *result.hits)]
     rows = [_row(strips[0], _query_lines(result), style)]
@@ -59,7 +61,7 @@ def draw_sheet(result: SearchResult, path: str | Path, *, style: SheetStyle | No
 
 
 def film_strip(
-    place: ClipPlace, style: SheetStyle, decoder: IsolatedDecoder | None = None
+    place: ClipPlace, style: FilmStripStyle, decoder: IsolatedDecoder | None = None
 ) -> Image.Image:
     """The frames of a clip side by side, in order. Give a decoder for many strips: it has a process."""
     if decoder is None:
@@ -108,7 +110,7 @@ def _hit_lines(rank: int, hit: Hit) -> list[_Line]:
     ]
 
 
-def _row(strip: Image.Image, lines: Sequence[_Line], style: SheetStyle) -> Image.Image:
+def _row(strip: Image.Image, lines: Sequence[_Line], style: FilmStripStyle) -> Image.Image:
     row = Image.new("RGB", (style.label_width + strip.width, strip.height), _PAPER)
     draw = ImageDraw.Draw(row)
     font = _font(style)
@@ -124,7 +126,7 @@ def _wrapped(
     text: str,
     colour: tuple[int, int, int],
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
-    style: SheetStyle,
+    style: FilmStripStyle,
 ) -> list[_Line]:
     """At most two lines that fit the label's width."""
     lines: list[str] = [""]
@@ -139,5 +141,5 @@ def _wrapped(
     return [(line, colour) for line in lines if line]
 
 
-def _font(style: SheetStyle) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def _font(style: FilmStripStyle) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size=style.font_size)

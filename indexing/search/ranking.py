@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from encoders.media.bitstream import clip_duration_s
-from indexing.search.collection_snapshot import Archive
+from indexing.search.collection_snapshot import CollectionSnapshot
 from indexing.search.composition import QueryVectors
 from indexing.search.types import Candidate, ClipPlace, ComposedQuery, Hit
 
@@ -37,14 +37,14 @@ def choose_hits(
     vectors: QueryVectors,
     candidates: Sequence[Candidate],
     *,
-    archive: Archive,
+    snapshot: CollectionSnapshot,
     duration_s: tuple[float, float] | None,
 ) -> tuple[Hit, ...]:
     """At most `query.limit` hits, best first, and what their vectors tell of them."""
     if not candidates:
         return ()
     all_ND = np.stack([one.vector_D for one in candidates])
-    scores_N = vectors.scores(all_ND, archive)
+    scores_N = vectors.scores(all_ND, snapshot)
     order = sorted(
         range(len(candidates)), key=lambda i: (-scores_N[i], candidates[i].place.clip_id)
     )
@@ -55,7 +55,7 @@ def choose_hits(
     from_clip_N = from_edit_N = np.zeros(len(chosen))
     if query.explain:
         from_clip_N, from_edit_N = vectors.parts(hits_ND)
-    reader = archive.reader if vectors.clip_D is not None and query.explain else None
+    reader = snapshot.reader if vectors.clip_D is not None and query.explain else None
     changes: list = [()] * len(chosen)
     if reader is not None and vectors.clip_D is not None:
         changes = list(reader.changes(vectors.clip_D, hits_ND))
@@ -108,7 +108,7 @@ def _is_same(query: ComposedQuery, one: Candidate, other: Candidate) -> bool:
     return query.group_above < 1 and float(one.vector_D @ other.vector_D) > query.group_above
 
 
-class Watch:
+class StageTimer:
     """Milliseconds by the name of a step; what no step covers is `rest`."""
 
     def __init__(self) -> None:

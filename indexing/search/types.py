@@ -197,7 +197,7 @@ def parse_file(text: str) -> ClipPlace | None:
     return ClipPlace(clip_id="", video_uri=str(path.resolve()), start_s=start_s, end_s=end_s)
 
 
-def place_of_row(row: Mapping[str, Any]) -> ClipPlace:
+def clip_place_of_row(row: Mapping[str, Any]) -> ClipPlace:
     """The clip of a row of the collection."""
     return ClipPlace(
         clip_id=row["clip_id"],

@@ -17,8 +17,8 @@ from starlette.exceptions import HTTPException
 
 from encoders.media.container import MediaLimits
 from indexing.search.client import SearchClient
-from indexing.serving.batching import EngineConfig
-from indexing.serving.clip_routes import PROBLEMS, State, add_clips, asked_of_milvus
+from indexing.serving.batching import BatcherConfig
+from indexing.serving.clip_routes import PROBLEMS, State, add_clips, milvus_errors_as_503
 from indexing.serving.clip_urls import ClipUrls, UrlPolicy
 from indexing.serving.middleware import Guard, Limits
 from indexing.serving.problems import ProblemError, problem_body
@@ -40,14 +40,14 @@ class AppConfig:
     """Limits of requests and how queries are put together."""
 
     limits: Limits = field(default_factory=Limits)
-    engine: EngineConfig = field(default_factory=EngineConfig)
+    batching: BatcherConfig = field(default_factory=BatcherConfig)
     urls: UrlPolicy = field(default_factory=UrlPolicy)
 
 
 def create_app(open_client: Callable[[], SearchClient], config: AppConfig | None = None) -> Guard:
     """The app behind its guard; `open_client` runs when the service starts."""
     config = config or AppConfig()
-    state = State(open_client, config.engine)
+    state = State(open_client, config.batching)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -122,7 +122,7 @@ def _add_queries(app: FastAPI, state: State, urls: ClipUrls) -> None:
             query = asked.query(upload)
         except ValueError as error:
             raise ProblemError(422, str(error)) from error
-        result = await state.engine.search(query)
+        result = await state.batcher.search(query)
         answer = search_response(result, request.state.request_id)  # checked once, here
         return Response(answer.model_dump_json(), media_type="application/json")
 
@@ -160,19 +160,19 @@ def _add_health(app: FastAPI, state: State) -> None:
     @app.get("/readyz", responses=PROBLEMS, tags=["health"])
     def readyz() -> dict[str, str]:
         """Encoder and Milvus answer."""
-        asked_of_milvus(state.engine.client.collection.exists)
+        milvus_errors_as_503(state.batcher.client.collection.exists)
         return {"status": "ready"}
 
     @app.get("/metrics", tags=["health"])
     def metrics() -> Response:
         """For Prometheus."""
-        data = state.engine.quality.exposition()
+        data = state.batcher.quality.exposition()
         return Response(data, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @app.get("/v1/quality", tags=["health"])
     def quality() -> dict[str, Any]:
         """Latency, rate and recall of the last queries."""
-        return state.engine.quality.summary()
+        return state.batcher.quality.summary()
 
     @app.get("/", include_in_schema=False)
     def page() -> Response:

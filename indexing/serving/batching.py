@@ -21,7 +21,7 @@ from indexing.store.client import MilvusBusyError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EngineConfig:
+class BatcherConfig:
     """How queries are put together."""
 
     max_batch: int = 16
@@ -29,21 +29,21 @@ class EngineConfig:
     """Under way at once: one is encoded while another waits for Milvus."""
     max_waiting: int = 256
     """Queries in line; one more is refused at once."""
-    away_s: float = 1.0
+    backoff_s: float = 1.0
     """After Milvus did not answer, queries are refused at once for so long; then the next one tries."""
     sample_share: float = 0.02
     """Of the queries without filters, also asked exactly."""
 
     def __post_init__(self) -> None:
-        if min(self.max_batch, self.max_batches, self.max_waiting) < 1 or self.away_s < 0:
+        if min(self.max_batch, self.max_batches, self.max_waiting) < 1 or self.backoff_s < 0:
             raise ValueError(
-                f"max_batch, max_batches and max_waiting must be at least 1, away_s 0; got {self}"
+                f"max_batch, max_batches and max_waiting must be at least 1, backoff_s 0; got {self}"
             )
         if not 0 <= self.sample_share <= 1:
             raise ValueError(f"sample_share is {self.sample_share}; it must lie in [0, 1]")
 
 
-class _Once:
+class _CallOnce:
     """A call that happens at most once, from whichever thread."""
 
     def __init__(self, call: Callable[[], object]) -> None:
@@ -58,10 +58,10 @@ def _nothing() -> None:
     pass
 
 
-class Engine:
+class QueryBatcher:
     """The client behind a queue."""
 
-    def __init__(self, client: SearchClient, config: EngineConfig) -> None:
+    def __init__(self, client: SearchClient, config: BatcherConfig) -> None:
         self.client, self.config, self.quality = client, config, Quality()
         self._queue: asyncio.Queue[tuple[ComposedQuery, asyncio.Future[SearchResult]]] = (
             asyncio.Queue(config.max_waiting)
@@ -72,17 +72,17 @@ class Engine:
         self._workers: list[asyncio.Task[None]] = []
         self._encoder = asyncio.Lock()
         self._is_sampling = False
-        self._away_until_s = 0.0
+        self._backoff_until_s = 0.0
         self._random = random.Random(0)
 
     def warm_up(self) -> None:
         """Read the archive's facts and open the text encoder, before the first query."""
-        _ = self.client.archive.fields, self.client.archive.is_exact
+        _ = self.client.snapshot.fields, self.client.snapshot.is_exact
         if self.client.query_encoder.can_compose:
             self.client.search(edit="ready", limit=1)
-        _ = self.client.archive.reader
-        if self.config.sample_share > 0 and not self.client.archive.is_exact:
-            self.client.archive.read_gallery()
+        _ = self.client.snapshot.reader
+        if self.config.sample_share > 0 and not self.client.snapshot.is_exact:
+            self.client.snapshot.read_gallery()
 
     async def search(self, query: ComposedQuery) -> SearchResult:
         """Answered with whatever queries wait at the same time; ProblemError 503 where too many do."""
@@ -93,7 +93,7 @@ class Engine:
                 call = loop.run_in_executor(self._uploads, self.client.search_many, [query])
                 result = (await call)[0]
             else:
-                result = await self._line_up(query)
+                result = await self._enqueue(query)
         except ValueError as error:
             self.quality.failed(422)
             raise ProblemError(422, str(error)) from error
@@ -107,7 +107,7 @@ class Engine:
         self._maybe_sample(query, result)
         return result
 
-    async def _line_up(self, query: ComposedQuery) -> SearchResult:
+    async def _enqueue(self, query: ComposedQuery) -> SearchResult:
         loop = asyncio.get_running_loop()
         self._workers = [worker for worker in self._workers if not worker.done()]
         while len(self._workers) < self.config.max_batches:
@@ -130,7 +130,7 @@ class Engine:
             while not self._queue.empty() and len(batch) < self.config.max_batch:
                 batch.append(self._queue.get_nowait())
             batch = [one for one in batch if not one[1].done()]  # those who left
-            free = _Once(lambda: loop.call_soon_threadsafe(self._encoder.release))
+            free = _CallOnce(lambda: loop.call_soon_threadsafe(self._encoder.release))
             queries = [query for query, _ in batch]
             answers = await loop.run_in_executor(self._threads, self._answer, queries, free)
             for (_query, future), answer in zip(batch, answers, strict=True):
@@ -153,12 +153,12 @@ class Engine:
     def _try_together(
         self, queries: list[ComposedQuery], free_encoder: Callable[[], object]
     ) -> list[SearchResult | BaseException]:
-        if time.monotonic() < self._away_until_s:
+        if time.monotonic() < self._backoff_until_s:
             return [MilvusBusyError("Milvus did not answer just now") for _ in queries]
         try:
             return list(self.client.search_many(queries, on_encoded=free_encoder))
         except (MilvusBusyError, ConnectionError) as error:
-            self._away_until_s = time.monotonic() + self.config.away_s
+            self._backoff_until_s = time.monotonic() + self.config.backoff_s
             return [error for _ in queries]
         except Exception as error:  # noqa: BLE001 - goes to the request that asked
             if len(queries) == 1:

@@ -9,7 +9,7 @@ from fastapi.responses import Response, StreamingResponse
 
 from indexing.search.client import SearchClient
 from indexing.search.types import ClipPlace
-from indexing.serving.batching import Engine, EngineConfig
+from indexing.serving.batching import BatcherConfig, QueryBatcher
 from indexing.serving.media import Media, checked_path, media_type, parse_range, read_range
 from indexing.serving.problems import ProblemError
 from indexing.serving.schemas import ClipBody, Problem, clip_body
@@ -24,40 +24,40 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 class State:
     """What the routes share: the engine once it has started, and the media."""
 
-    def __init__(self, open_client: Callable[[], SearchClient], config: EngineConfig) -> None:
+    def __init__(self, open_client: Callable[[], SearchClient], config: BatcherConfig) -> None:
         self._open_client, self._config = open_client, config
         self.media = Media()
-        self._engine: Engine | None = None
+        self._batcher: QueryBatcher | None = None
 
     @property
-    def engine(self) -> Engine:
+    def batcher(self) -> QueryBatcher:
         """The engine; 503 while the service starts."""
-        if self._engine is None:
+        if self._batcher is None:
             raise ProblemError(503, "the service is starting", {"retry-after": "2"})
-        return self._engine
+        return self._batcher
 
     def start(self) -> None:
         """Open the client and warm it up."""
-        engine = Engine(self._open_client(), self._config)
-        engine.warm_up()
-        self._engine = engine
+        batcher = QueryBatcher(self._open_client(), self._config)
+        batcher.warm_up()
+        self._batcher = batcher
 
     def stop(self) -> None:
         """Let everything go."""
         self.media.close()
-        if self._engine is not None:
-            self._engine.close()
-            self._engine = None
+        if self._batcher is not None:
+            self._batcher.close()
+            self._batcher = None
 
     def place(self, clip_id: str) -> ClipPlace:
         """A clip of the collection, or 404."""
-        place = asked_of_milvus(lambda: self.engine.client.place_of(clip_id))
+        place = milvus_errors_as_503(lambda: self.batcher.client.place_of(clip_id))
         if place is None:
             raise ProblemError(404, "the collection has no such clip")
         return place
 
 
-def asked_of_milvus(call: Callable[[], Any]) -> Any:
+def milvus_errors_as_503(call: Callable[[], Any]) -> Any:
     """What a call to Milvus gives; 503 where Milvus does not answer."""
     try:
         return call()
@@ -75,7 +75,7 @@ def add_clips(app: FastAPI, state: State) -> None:
         seed: int = Query(0, ge=0, le=2**31, description="which of those that fit"),
     ) -> list[ClipBody]:
         """Clips to ask with: all, or those whose label or id holds a text."""
-        rows = asked_of_milvus(lambda: state.engine.client.archive.rows)
+        rows = milvus_errors_as_503(lambda: state.batcher.client.snapshot.rows)
         wanted = label.lower()
         fit = [row for row in rows if wanted in f"{row['label']} {row['clip_id']}".lower()]
         drawn = random.Random(seed).sample(fit, min(limit, len(fit)))
@@ -130,14 +130,14 @@ def add_clips(app: FastAPI, state: State) -> None:
     @app.get("/v1/collections", responses=PROBLEMS, tags=["clips"])
     def collections() -> dict[str, Any]:
         """What is served: labels, attributes and their values, splits, names of filters."""
-        client = state.engine.client
-        archive = client.archive
+        client = state.batcher.client
+        archive = client.snapshot
         threshold = client.options.threshold
         return {
             "collections": [
                 {
                     "name": client.collection.name,
-                    "num_clips": asked_of_milvus(client.collection.count),
+                    "num_clips": milvus_errors_as_503(client.collection.count),
                     "encoder_id": client.card.encoder_id,
                     "bundle_id": client.card.bundle_id,
                     "labels": archive.labels,

@@ -18,7 +18,7 @@ from encoders.decoding.isolated import IsolatedDecoder
 from encoders.decoding.trim import trim_video
 from encoders.media.container import open_local, sniff_container
 from encoders.media.errors import DecodeError
-from indexing.search.film_strip import SheetStyle, film_strip
+from indexing.search.film_strip import FilmStripStyle, film_strip
 from indexing.search.types import ClipPlace
 from indexing.serving.problems import ProblemError
 
@@ -67,7 +67,7 @@ class Media:
 
     def _draw_strip(self, place: ClipPlace) -> bytes:
         buffer = io.BytesIO()
-        film_strip(place, SheetStyle(), self._decoder).save(buffer, format="JPEG", quality=85)
+        film_strip(place, FilmStripStyle(), self._decoder).save(buffer, format="JPEG", quality=85)
         return buffer.getvalue()
 
     def _trim(self, path: Path, place: ClipPlace) -> bytes:

@@ -24,7 +24,7 @@ from pymilvus import BulkInsertState, connections, utility
 from cluster.storage import write_atomic
 from indexing.sources.remote import SourceGoneError, object_storage
 from indexing.sources.uris import is_remote, public_uri
-from indexing.store.client import ask
+from indexing.store.client import call_milvus
 from indexing.store.collection import ClipCollection
 from indexing.store.endpoint import split_token
 
@@ -99,7 +99,9 @@ class BulkImport:
         self._marker = run_dir / MARKER
         self._alias = f"tfcovr-{uuid.uuid4().hex}"
         uri, token = split_token(collection.address)
-        ask(lambda: connections.connect(self._alias, uri=uri, token=token, timeout=_TIMEOUT_S))
+        call_milvus(
+            lambda: connections.connect(self._alias, uri=uri, token=token, timeout=_TIMEOUT_S)
+        )
 
     def close(self) -> None:
         """Let the connection go."""
@@ -110,7 +112,7 @@ class BulkImport:
         part = _Part(collection=self._collection.name, place=place, name=f"{uuid.uuid4().hex}.parquet")  # fmt: skip
         write_atomic(self._marker, json.dumps(asdict(part) | {"place": public_uri(place)}))
         part.write(_table(rows))
-        ask(lambda: self._tell_once(part))
+        call_milvus(lambda: self._tell_once(part))
         state = self._wait(part)
         self._forget(part)
         if state is None or state.state != BulkInsertState.ImportCompleted:
@@ -142,7 +144,7 @@ class BulkImport:
         BulkImportError when it has got no further for a while; the marker stays, so that a later run waits for it again.
         """
         seen, since_s = None, time.monotonic()
-        while (state := ask(lambda: self._state_of(part))) is not None:
+        while (state := call_milvus(lambda: self._state_of(part))) is not None:
             if state.state in _ENDED:
                 return state
             if (now := (state.state, state.progress)) != seen:

@@ -25,7 +25,7 @@ class MilvusBusyError(OSError):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Asking:
+class CallOptions:
     """The defaults are those of a run that writes."""
 
     timeout_s: float = 60.0
@@ -56,7 +56,7 @@ class Asking:
         return {} if self.ef is None else {"params": {"ef": max(self.ef, limit)}}
 
 
-QUERYING = Asking(timeout_s=5.0, attempts=1, freshness="Bounded")
+QUERYING = CallOptions(timeout_s=5.0, attempts=1, freshness="Bounded")
 """For a person who waits."""
 
 
@@ -81,7 +81,7 @@ def connect(address: str, attempts: int = 7) -> MilvusClient:
     return retry(attempt, on=(MilvusBusyError,), attempts=attempts)
 
 
-def ask(call: Callable[[], Any], attempts: int = 7) -> Any:
+def call_milvus(call: Callable[[], Any], attempts: int = 7) -> Any:
     """Repeat what Milvus itself calls repeatable; everything else comes out at once."""
 
     def attempt() -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from pymilvus import MilvusClient
 
-from indexing.store.client import Asking, ask, connect
+from indexing.store.client import CallOptions, call_milvus, connect
 from indexing.store.endpoint import place_of, serve_milvus
 from indexing.store.filter_expression import VideoSpan, quoted
 from indexing.store.schema import (
@@ -36,15 +36,15 @@ class EncoderMismatchError(ValueError):
 class ClipCollection:
     """Rows by clip_key. Writes are upserts: the same row twice is one row."""
 
-    def __init__(self, address: str, name: str, *, asking: Asking | None = None) -> None:
+    def __init__(self, address: str, name: str, *, call_options: CallOptions | None = None) -> None:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,254}", name):
             raise ValueError(
                 f"collection {name!r} is no name for Milvus; use letters, digits and _, "
                 "not beginning with a digit"
             )
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # what fails is raised here
-        self.name, self.address, self._asking = name, address, asking or Asking()
-        self._client = connect(address, self._asking.attempts)
+        self.name, self.address, self._call_options = name, address, call_options or CallOptions()
+        self._client = connect(address, self._call_options.attempts)
 
     @property
     def pymilvus(self) -> MilvusClient:
@@ -84,7 +84,7 @@ class ClipCollection:
             )
         self.name = described["collection_name"]  # what an alias names now, also when it is swapped
         self.vector_dtype = vector_dtype_of(described)
-        ask(lambda: self._client.load_collection(self.name, timeout=_TIMEOUT_S))
+        call_milvus(lambda: self._client.load_collection(self.name, timeout=_TIMEOUT_S))
 
     def _create(self, encoder_id: str, embedding_dim: int, vector_dtype: VectorDtype) -> None:
         create_collection(
@@ -102,33 +102,35 @@ class ClipCollection:
         return vector_dtype_of(self._describe())
 
     def _describe(self) -> dict[str, Any]:
-        return ask(lambda: self._client.describe_collection(self.name, timeout=_TIMEOUT_S))
+        return call_milvus(lambda: self._client.describe_collection(self.name, timeout=_TIMEOUT_S))
 
     def drop(self) -> None:
         """The collection with all its rows; no error where there is none."""
-        ask(lambda: self._client.drop_collection(self.name, timeout=_TIMEOUT_S))
+        call_milvus(lambda: self._client.drop_collection(self.name, timeout=_TIMEOUT_S))
 
     def upsert(self, rows: Sequence[dict[str, Any]]) -> None:
         """Rows with ROW_FIELDS and `embedding`."""
         if rows:
             stored = [stored_row(row, self.vector_dtype) for row in rows]
-            ask(lambda: self._client.upsert(self.name, stored, timeout=_TIMEOUT_S))
+            call_milvus(lambda: self._client.upsert(self.name, stored, timeout=_TIMEOUT_S))
 
     def delete(self, clip_keys: Sequence[str]) -> None:
         """Deleting what is not there is no error."""
         for first in range(0, len(clip_keys), _PAGE):
             part = list(clip_keys[first : first + _PAGE])
-            ask(lambda part=part: self._client.delete(self.name, ids=part, timeout=_TIMEOUT_S))
+            call_milvus(
+                lambda part=part: self._client.delete(self.name, ids=part, timeout=_TIMEOUT_S)
+            )
 
     def flush(self) -> None:
         """Seal what was written; queries are faster afterwards."""
-        ask(lambda: self._client.flush(self.name, timeout=_TIMEOUT_S))
+        call_milvus(lambda: self._client.flush(self.name, timeout=_TIMEOUT_S))
 
     def rows(
         self, fields: Sequence[str] = ("clip_key", "clip_id"), *, condition: str = ""
     ) -> Iterator[dict[str, Any]]:
         """Every row that fits the condition, these fields of it."""
-        iterator = ask(
+        iterator = call_milvus(
             lambda: self._client.query_iterator(
                 self.name,
                 batch_size=_PAGE,
@@ -138,7 +140,7 @@ class ClipCollection:
             )
         )
         try:
-            while page := ask(
+            while page := call_milvus(
                 iterator.next
             ):  # by key from where the last page ended: safe to repeat
                 yield from (plain_row(row) for row in page)
@@ -188,7 +190,7 @@ class ClipCollection:
             filter=condition,
             limit=limit,
             output_fields=list(fields),
-            search_params=self._asking.search_params(limit),
+            search_params=self._call_options.search_params(limit),
         )
         return [
             [(float(hit["distance"]), plain_row(hit["entity"])) for hit in hits] for hits in found
@@ -196,7 +198,7 @@ class ClipCollection:
 
     def index_type(self) -> str:
         """FLAT or HNSW; "" where there is no index."""
-        described = ask(lambda: self._client.describe_index(self.name, "embedding"))
+        described = call_milvus(lambda: self._client.describe_index(self.name, "embedding"))
         return str((described or {}).get("index_type", "")).upper()
 
     def is_exact(self) -> bool:
@@ -219,13 +221,15 @@ class ClipCollection:
         """Drop the index of the vectors and begin another; `load` when it is built."""
         index = self._client.prepare_index_params()
         index.add_index("embedding", index_type=index_type, metric_type="COSINE", params=params)
-        ask(lambda: self._client.release_collection(self.name, timeout=_TIMEOUT_S))
-        ask(lambda: self._client.drop_index(self.name, "embedding", timeout=_TIMEOUT_S))
-        ask(lambda: self._client.create_index(self.name, index, sync=False, timeout=_TIMEOUT_S))
+        call_milvus(lambda: self._client.release_collection(self.name, timeout=_TIMEOUT_S))
+        call_milvus(lambda: self._client.drop_index(self.name, "embedding", timeout=_TIMEOUT_S))
+        call_milvus(
+            lambda: self._client.create_index(self.name, index, sync=False, timeout=_TIMEOUT_S)
+        )
 
     def num_indexed(self) -> tuple[int, int]:
         """(rows in the index, rows that it will have)."""
-        found = ask(lambda: self._client.describe_index(self.name, "embedding")) or {}
+        found = call_milvus(lambda: self._client.describe_index(self.name, "embedding")) or {}
         total = int(found.get("total_rows", 0))
         # Segments that were merged count as indexed by what they were made of, and as pending.
         return min(
@@ -234,15 +238,15 @@ class ClipCollection:
 
     def load(self) -> None:
         """Into the memory of Milvus, so that it can be searched."""
-        ask(lambda: self._client.load_collection(self.name, timeout=600))
+        call_milvus(lambda: self._client.load_collection(self.name, timeout=600))
 
     def refresh(self) -> None:
         """Make rows searchable that an import brought; a loaded collection does not see them by itself."""
-        ask(lambda: self._client.refresh_load(self.name, timeout=600))
+        call_milvus(lambda: self._client.refresh_load(self.name, timeout=600))
 
     def _read(self, call: Callable[..., Any], **what: Any) -> Any:
-        options = what | self._asking.read_options()
-        return ask(lambda: call(self.name, **options), self._asking.attempts)
+        options = what | self._call_options.read_options()
+        return call_milvus(lambda: call(self.name, **options), self._call_options.attempts)
 
     def close(self) -> None:
         """Let the connection go."""
@@ -251,11 +255,11 @@ class ClipCollection:
 
 @contextmanager
 def open_collection(
-    uri: str, name: str, *, asking: Asking | None = None
+    uri: str, name: str, *, call_options: CallOptions | None = None
 ) -> Iterator[ClipCollection]:
     """A collection at any URI, served and closed again."""
     with serve_milvus(uri) as address:
-        collection = ClipCollection(address, name, asking=asking)
+        collection = ClipCollection(address, name, call_options=call_options)
         try:
             yield collection
         finally:

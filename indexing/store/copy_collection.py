@@ -23,7 +23,7 @@ from indexing.store.collection import ClipCollection, open_collection
 from indexing.store.datasink import MilvusDatasink, open_datasink
 from indexing.store.endpoint import is_lite
 from indexing.store.schema import ROW_FIELDS, VectorDtype
-from indexing.store.vector_index import IndexChoice, fit_index
+from indexing.store.vector_index import IndexChoice, ensure_index
 
 _BATCH_ROWS = 512
 
@@ -88,7 +88,7 @@ def copy_collection(plan: CopyPlan, *, console: Console | None = None) -> CopyRe
                     source, target, opened, num_writers, console or Console(quiet=True)
                 )
                 num_rows, num_copied, num_extra = moved.run()
-                index = fit_index(target, plan.index, is_lite=to_lite)
+                index = ensure_index(target, plan.index, is_lite=to_lite)
     return CopyReport(
         collection=stored.name,
         to_collection=to_name,

@@ -3,15 +3,15 @@
 import re
 import uuid
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from pymilvus import DataType, MilvusClient
 from pymilvus.exceptions import MilvusException
 
-from indexing.store.client import ask
+from indexing.store.client import call_milvus
+from indexing.store.vector_index import VectorDtype
 
-VectorDtype = Literal["float32", "float16"]
 _FIELD_TYPES: dict[VectorDtype, DataType] = {
     "float32": DataType.FLOAT_VECTOR,
     "float16": DataType.FLOAT16_VECTOR,
@@ -60,7 +60,7 @@ def create_collection(
     index = client.prepare_index_params()
     index.add_index("embedding", index_type="FLAT", metric_type="COSINE")
     index.add_index("clip_id", index_type=_text_index(client))  # query clips are looked up by it
-    ask(
+    call_milvus(
         lambda: client.create_collection(
             name,
             schema=schema,
@@ -100,7 +100,7 @@ def _text_index(client: MilvusClient) -> str:
 
 
 def _version(client: MilvusClient) -> str:
-    return ask(lambda: client.get_server_version(timeout=_TIMEOUT_S))
+    return call_milvus(lambda: client.get_server_version(timeout=_TIMEOUT_S))
 
 
 def _is_before_2_4(version: str) -> bool:
@@ -120,7 +120,7 @@ def _require_working(client: MilvusClient, vector_dtype: VectorDtype) -> None:
         except MilvusException as error:
             reason = error.message
         finally:
-            ask(lambda: client.drop_collection(name, timeout=_TIMEOUT_S))
+            call_milvus(lambda: client.drop_collection(name, timeout=_TIMEOUT_S))
     if reason:
         raise ValueError(
             f"vector_dtype is {vector_dtype!r}, and this Milvus ({version}) does not have it: {reason}; "
@@ -136,15 +136,15 @@ def _probe(client: MilvusClient, name: str, vector_dtype: VectorDtype) -> str:
     index = client.prepare_index_params()
     index.add_index("embedding", index_type="FLAT", metric_type="COSINE")
     made = {"schema": schema, "index_params": index, "consistency_level": "Strong"}
-    ask(lambda: client.create_collection(name, timeout=_TIMEOUT_S, **made))
+    call_milvus(lambda: client.create_collection(name, timeout=_TIMEOUT_S, **made))
     vectors_ND = (
         np.random.default_rng(0).normal(size=(_PROBE_ROWS, _PROBE_DIM)).astype(vector_dtype)
     )
     unit_ND = vectors_ND / np.linalg.norm(vectors_ND.astype(np.float32), axis=1, keepdims=True)
     cosines_NN = unit_ND @ unit_ND.T
     rows = [{"number": i, "embedding": vector_D} for i, vector_D in enumerate(vectors_ND)]
-    ask(lambda: client.upsert(name, rows, timeout=_TIMEOUT_S))
-    answers = ask(
+    call_milvus(lambda: client.upsert(name, rows, timeout=_TIMEOUT_S))
+    answers = call_milvus(
         lambda: client.search(
             name,
             data=list(vectors_ND),

@@ -2,11 +2,13 @@
 
 import time
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from indexing.store.collection import ClipCollection
+if TYPE_CHECKING:
+    from indexing.store.collection import ClipCollection
 
 IndexChoice = Literal["auto", "flat", "hnsw"]
+VectorDtype = Literal["float32", "float16"]
 _EXACT_UP_TO = 100_000
 _STALLED_S = 3600.0
 
@@ -25,7 +27,9 @@ class HnswIndex:
             raise ValueError(f"m is {self.m} (2 to 2048), ef_construction {self.ef_construction} (m to 4096)")  # fmt: skip
 
 
-def build_index(collection: ClipCollection, index: HnswIndex | None, *, wait: bool = True) -> None:
+def build_index(
+    collection: "ClipCollection", index: HnswIndex | None, *, wait: bool = True
+) -> None:
     """Replace the index, None = FLAT; the collection answers again when it is built."""
     if index is None:
         collection.replace_index("FLAT", {})
@@ -37,7 +41,7 @@ def build_index(collection: ClipCollection, index: HnswIndex | None, *, wait: bo
         collection.load()
 
 
-def _wait_until_built(collection: ClipCollection) -> None:
+def _wait_until_built(collection: "ClipCollection") -> None:
     """TimeoutError when the server has got no further for a while: an index that failed is never whole."""
     most, since_s = -1, time.monotonic()
     while True:
@@ -61,7 +65,7 @@ def choose_index(choice: IndexChoice, num_rows: int, *, is_lite: bool) -> Litera
     return "HNSW" if choice == "hnsw" else "FLAT"
 
 
-def fit_index(collection: ClipCollection, choice: IndexChoice, *, is_lite: bool) -> str:
+def ensure_index(collection: "ClipCollection", choice: IndexChoice, *, is_lite: bool) -> str:
     """Build the index that the collection must have now, where it has another; returns the kind."""
     wanted = choose_index(choice, collection.count(), is_lite=is_lite)
     if wanted != collection.index_type():

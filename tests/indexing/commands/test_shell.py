@@ -13,7 +13,7 @@ from indexing.search.types import ClipPlace, ComposedQuery, Hit, SearchResult
 class Client:
     def __init__(self) -> None:
         self.asked: list[ComposedQuery] = []
-        self.archive = SimpleNamespace()
+        self.snapshot = SimpleNamespace()
 
     def search_many(self, queries):
         (query,) = queries

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from indexing.search.compare_collections import Side, read_probes, report_of, scores_of
+from indexing.search.compare_collections import Side, read_probe_queries, report_of, scores_of
 
 
 def side(name: str, values: np.ndarray) -> Side:
@@ -42,7 +42,7 @@ def test_probes_are_drawn_evenly_and_a_split_without_any_is_named(tmp_path: Path
     ]
     path = tmp_path / "triplets.parquet"
     parquet.write_table(pa.Table.from_pylist(rows), path)
-    drawn = read_probes(path, split="test", num_queries=5)
+    drawn = read_probe_queries(path, split="test", num_queries=5)
     assert [one.query_clip_id for one in drawn] == ["q0", "q2", "q4", "q6", "q8"]
     with pytest.raises(ValueError, match=r"no triplet has split 'train'; its splits: test, val"):
-        read_probes(path, split="train", num_queries=5)
+        read_probe_queries(path, split="train", num_queries=5)

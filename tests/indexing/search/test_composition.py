@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from indexing.search.composition import PROBE_STEP, compose_all, probed, text_vector, unit
+from indexing.search.composition import FEEDBACK_STEP, compose_all, text_vector, unit, with_feedback
 from indexing.search.types import ComposedQuery
 
 RNG = np.random.default_rng(4)
@@ -29,12 +29,12 @@ class Encoder:
         return self.fuse(clips_ND, self.text_vectors(texts))
 
 
-ARCHIVE = SimpleNamespace(samples=SAMPLES)
+SNAPSHOT = SimpleNamespace(samples=SAMPLES)
 
 
 def compose(queries, clips):
     encoder = Encoder()
-    return compose_all(queries, clips, encoder, ARCHIVE), encoder
+    return compose_all(queries, clips, encoder, SNAPSHOT), encoder
 
 
 def test_edits_are_applied_one_after_the_other_and_all_queries_together() -> None:
@@ -61,16 +61,16 @@ def test_strength_goes_from_the_clip_through_the_edit_and_beyond(strength: float
 
 def test_a_text_alone_is_the_mean_over_clips_of_the_archive_and_can_be_edited() -> None:
     alone = unit(np.mean([unit(one + TEXTS["tuck"]) for one in SAMPLES], axis=0))
-    np.testing.assert_allclose(text_vector("tuck", Encoder(), ARCHIVE)[0], alone, atol=1e-6)
+    np.testing.assert_allclose(text_vector("tuck", Encoder(), SNAPSHOT)[0], alone, atol=1e-6)
     (found,), _ = compose([ComposedQuery(edits=("tuck", "back"))], [None])
     np.testing.assert_allclose(found, unit(alone + TEXTS["back"]), atol=1e-6)
 
 
 def test_thumbs_move_the_query_towards_what_is_liked() -> None:
     none = np.empty((0, 6), np.float32)
-    np.testing.assert_allclose(probed(CLIPS[0], none, none), CLIPS[0], atol=1e-6)
-    both = probed(CLIPS[0], CLIPS[1:2], CLIPS[2:])
-    wanted = unit(CLIPS[0] + PROBE_STEP * unit(CLIPS[1] - CLIPS[2]))
+    np.testing.assert_allclose(with_feedback(CLIPS[0], none, none), CLIPS[0], atol=1e-6)
+    both = with_feedback(CLIPS[0], CLIPS[1:2], CLIPS[2:])
+    wanted = unit(CLIPS[0] + FEEDBACK_STEP * unit(CLIPS[1] - CLIPS[2]))
     np.testing.assert_allclose(both, wanted, atol=1e-6)
-    assert probed(CLIPS[0], CLIPS[1:2], none) @ CLIPS[1] > CLIPS[0] @ CLIPS[1]
-    assert probed(CLIPS[0], none, CLIPS[2:]) @ CLIPS[2] < CLIPS[0] @ CLIPS[2]
+    assert with_feedback(CLIPS[0], CLIPS[1:2], none) @ CLIPS[1] > CLIPS[0] @ CLIPS[1]
+    assert with_feedback(CLIPS[0], none, CLIPS[2:]) @ CLIPS[2] < CLIPS[0] @ CLIPS[2]

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from indexing.search.composition import QueryVectors, unit
-from indexing.search.ranking import Watch, choose_hits, plain_hits
+from indexing.search.ranking import StageTimer, choose_hits, plain_hits
 from indexing.search.types import Candidate, ClipPlace, ComposedQuery
 
-ARCHIVE = SimpleNamespace(reader=None)
+SNAPSHOT = SimpleNamespace(reader=None)
 RNG = np.random.default_rng(2)
 VECTORS = unit(RNG.normal(size=(12, 6)))
 QUERY = unit(RNG.normal(size=6))
@@ -21,8 +21,8 @@ def candidate(i: int, vector_D: np.ndarray, video: str = "", duration_s: float =
 
 def choose(candidates, *, clip_D=None, duration_s=None, **how):
     query = ComposedQuery(clip="q", **how)
-    vectors = QueryVectors(clip_D=clip_D, query_D=QUERY, wishes=(), others_ND=np.empty((0, 6)))
-    return choose_hits(query, vectors, candidates, archive=ARCHIVE, duration_s=duration_s)
+    vectors = QueryVectors(clip_D=clip_D, query_D=QUERY, terms=(), others_ND=np.empty((0, 6)))
+    return choose_hits(query, vectors, candidates, snapshot=SNAPSHOT, duration_s=duration_s)
 
 
 def test_hits_come_by_cosine_and_ties_by_name() -> None:
@@ -81,7 +81,7 @@ def test_without_vectors_the_order_is_that_of_milvus() -> None:
 
 
 def test_a_watch_gives_each_step_and_the_rest() -> None:
-    watch = Watch()
+    watch = StageTimer()
     with watch.step("milvus"):
         time.sleep(0.02)
     time.sleep(0.01)

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from indexing.search.types import ClipPlace, ComposedQuery, SearchResult
-from indexing.serving.batching import Engine, EngineConfig
+from indexing.serving.batching import BatcherConfig, QueryBatcher
 from indexing.serving.problems import ProblemError
 from indexing.store.client import MilvusBusyError
 
@@ -41,17 +41,17 @@ class CountingClient:
         pass
 
 
-def engine_over(client: CountingClient, **config) -> Engine:
-    return Engine(client, EngineConfig(sample_share=0.0, **config))  # type: ignore[arg-type]
+def batcher_over(client: CountingClient, **config) -> QueryBatcher:
+    return QueryBatcher(client, BatcherConfig(sample_share=0.0, **config))  # type: ignore[arg-type]
 
 
 def ask(text: str) -> ComposedQuery:
     return ComposedQuery(edits=(text,))
 
 
-async def outcome(engine: Engine, text: str) -> str | int:
+async def outcome(batcher: QueryBatcher, text: str) -> str | int:
     try:
-        return (await engine.search(ask(text))).edit_text
+        return (await batcher.search(ask(text))).edit_text
     except ProblemError as problem:
         return problem.status
 
@@ -61,15 +61,15 @@ async def ask_behind_the_first(
 ) -> list[str | int]:
     """Outcomes of a query and of others that come while it is answered."""
     client.may_answer.clear()
-    engine = engine_over(client, **config)
-    first = asyncio.create_task(outcome(engine, "0"))
+    batcher = batcher_over(client, **config)
+    first = asyncio.create_task(outcome(batcher, "0"))
     while not client.batches:
         await asyncio.sleep(0.001)
-    others = [asyncio.create_task(outcome(engine, str(1 + n))) for n in range(num_others)]
+    others = [asyncio.create_task(outcome(batcher, str(1 + n))) for n in range(num_others)]
     await asyncio.sleep(0.01)
     client.may_answer.set()
     answers = await asyncio.gather(first, *others)
-    engine.close()
+    batcher.close()
     return answers
 
 
@@ -89,16 +89,16 @@ def test_the_next_batch_is_encoded_while_one_waits_for_milvus(max_batches, while
     client.may_answer.clear()
 
     async def run() -> tuple[list[list[str]], list[str | int]]:
-        engine = engine_over(client, max_batches=max_batches)
-        asked = [asyncio.create_task(outcome(engine, "0"))]
+        batcher = batcher_over(client, max_batches=max_batches)
+        asked = [asyncio.create_task(outcome(batcher, "0"))]
         while not client.batches:
             await asyncio.sleep(0.001)
-        asked += [asyncio.create_task(outcome(engine, str(1 + n))) for n in range(4)]
+        asked += [asyncio.create_task(outcome(batcher, str(1 + n))) for n in range(4)]
         await asyncio.sleep(0.05)
         under_way = list(client.batches)
         client.may_answer.set()
         answers = await asyncio.gather(*asked)
-        engine.close()
+        batcher.close()
         return under_way, answers
 
     under_way, answers = asyncio.run(run())
@@ -110,9 +110,9 @@ def test_a_wrong_query_costs_no_other() -> None:
     client = CountingClient()
 
     async def run() -> list[str | int]:
-        engine = engine_over(client)
-        answers = await asyncio.gather(*(outcome(engine, text) for text in ("a", "wrong", "b")))
-        engine.close()
+        batcher = batcher_over(client)
+        answers = await asyncio.gather(*(outcome(batcher, text) for text in ("a", "wrong", "b")))
+        batcher.close()
         return answers
 
     assert asyncio.run(run()) == ["a", 422, "b"]
@@ -123,17 +123,17 @@ def test_while_milvus_is_away_queries_are_refused_at_once_and_then_one_tries() -
     client.is_away = True
 
     async def run() -> tuple[list[str | int], list[str | int], float, str | int]:
-        engine = engine_over(client, away_s=0.2)
-        together = await asyncio.gather(*(outcome(engine, text) for text in "abc"))
+        batcher = batcher_over(client, backoff_s=0.2)
+        together = await asyncio.gather(*(outcome(batcher, text) for text in "abc"))
         num_calls = len(client.batches)
         start_s = time.perf_counter()
-        later = [await outcome(engine, text) for text in "de"]
+        later = [await outcome(batcher, text) for text in "de"]
         waited_s = time.perf_counter() - start_s
         assert len(client.batches) == num_calls
         client.is_away = False
         await asyncio.sleep(0.25)
-        back = await outcome(engine, "f")
-        engine.close()
+        back = await outcome(batcher, "f")
+        batcher.close()
         return together, later, waited_s, back
 
     together, later, waited_s, back = asyncio.run(run())
@@ -157,4 +157,4 @@ def test_one_too_many_in_line_is_refused() -> None:
 )
 def test_configs_that_make_no_sense_are_refused(config) -> None:
     with pytest.raises(ValueError, match="must"):
-        EngineConfig(**config)
+        BatcherConfig(**config)

@@ -7,7 +7,7 @@ import pytest
 from pymilvus.exceptions import MilvusException, MilvusUnavailableException, ParamError
 
 from indexing.store import client
-from indexing.store.client import Asking, MilvusBusyError, ask, connect
+from indexing.store.client import CallOptions, MilvusBusyError, call_milvus, connect
 
 
 def test_a_query_gives_up_at_the_first_try_and_says_so() -> None:
@@ -18,7 +18,7 @@ def test_a_query_gives_up_at_the_first_try_and_says_so() -> None:
         raise MilvusUnavailableException(message="gone")
 
     with pytest.raises(MilvusBusyError, match="gone"):
-        ask(call, attempts=1)
+        call_milvus(call, attempts=1)
     assert len(tries) == 1
 
 
@@ -41,7 +41,7 @@ def test_a_server_that_is_starting_is_busy(error) -> None:
         raise error
 
     with pytest.raises(MilvusBusyError, match="does not answer"):
-        ask(call, attempts=1)
+        call_milvus(call, attempts=1)
 
 
 def test_what_is_wrong_stays_wrong() -> None:
@@ -49,9 +49,9 @@ def test_what_is_wrong_stays_wrong() -> None:
         raise MilvusException(code=1100, message="no such field")
 
     with pytest.raises(MilvusException, match="no such field"):
-        ask(call, attempts=3)
+        call_milvus(call, attempts=3)
     with pytest.raises(ParamError, match="limit"):
-        ask(wrong_parameter, attempts=3)
+        call_milvus(wrong_parameter, attempts=3)
 
 
 def wrong_parameter() -> None:
@@ -59,17 +59,17 @@ def wrong_parameter() -> None:
 
 
 def test_a_search_in_a_graph_looks_at_no_fewer_than_it_must_return() -> None:
-    asking = Asking(ef=50, freshness="Bounded", timeout_s=3)
-    assert asking.search_params(200) == {"params": {"ef": 200}}
-    assert asking.search_params(10) == {"params": {"ef": 50}}
-    assert asking.read_options() == {"timeout": 3, "consistency_level": "Bounded"}
-    assert Asking().read_options() == {"timeout": 60.0}
+    options = CallOptions(ef=50, freshness="Bounded", timeout_s=3)
+    assert options.search_params(200) == {"params": {"ef": 200}}
+    assert options.search_params(10) == {"params": {"ef": 50}}
+    assert options.read_options() == {"timeout": 3, "consistency_level": "Bounded"}
+    assert CallOptions().read_options() == {"timeout": 60.0}
 
 
 @pytest.mark.parametrize("wrong", [{"ef": 0}, {"timeout_s": 0}, {"attempts": 0}, {"ef": 40_000}])
 def test_numbers_out_of_range_are_refused(wrong) -> None:
     with pytest.raises(ValueError, match="must be above 0"):
-        Asking(**wrong)
+        CallOptions(**wrong)
 
 
 def test_a_server_that_listens_and_is_slow_is_asked_again(monkeypatch) -> None:

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import psutil
 
-from indexing.commands.milvus import main
 from indexing.store.dev_server import STATE, status, stop
+from tfcovr import run_command
 
 
 def test_a_folder_without_a_server_has_none(tmp_path: Path, capsys) -> None:
     assert status(tmp_path) is None
     assert stop(tmp_path) is False
-    assert main(["status", "--folder", str(tmp_path)]) == 1
-    assert main(["stop", "--folder", str(tmp_path)]) == 0
+    assert run_command("milvus", ["status", "--folder", str(tmp_path)]) == 1
+    assert run_command("milvus", ["stop", "--folder", str(tmp_path)]) == 0
     assert "no server runs" in capsys.readouterr().out
 
 

@@ -9,8 +9,7 @@ import grpc
 import pytest
 from pymilvus.exceptions import MilvusException
 
-from indexing.store import bulk_import
-from indexing.store import client
+from indexing.store import bulk_import, client
 from indexing.store.bulk_import import BulkImport
 from indexing.store.client import connect
 from indexing.store.collection import open_collection

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 
 from encoders.clips import Clip
-from indexing.store.client import Asking
+from indexing.store.client import CallOptions
 from indexing.store.collection import open_collection
 from indexing.store.endpoint import is_lite
 from indexing.store.rows import collection_row
-from indexing.store.vector_index import HnswIndex, choose_index, fit_index
+from indexing.store.vector_index import HnswIndex, choose_index, ensure_index
 
 
 class Collection:
-    """What `fit_index` asks of a collection; the server builds in two steps."""
+    """What `ensure_index` asks of a collection; the server builds in two steps."""
 
     def __init__(self, kind: str, num_rows: int) -> None:
         self.name, self.kind, self.num_rows = "clips", kind, num_rows
@@ -56,10 +56,10 @@ def test_a_large_collection_of_a_server_gets_a_graph(choice, num_rows, is_lite, 
 def test_an_index_is_built_once_and_loaded_when_it_is_whole(monkeypatch):
     monkeypatch.setattr("time.sleep", lambda _: None)
     collection = Collection("FLAT", 200_000)
-    assert fit_index(collection, "auto", is_lite=False) == "HNSW"
+    assert ensure_index(collection, "auto", is_lite=False) == "HNSW"
     graph = ("HNSW", {"M": HnswIndex().m, "efConstruction": HnswIndex().ef_construction})
     assert collection.calls == [graph, "asked", "asked", "load"]
-    assert fit_index(collection, "auto", is_lite=False) == "HNSW"
+    assert ensure_index(collection, "auto", is_lite=False) == "HNSW"
     assert len(collection.calls) == 4
 
 
@@ -69,13 +69,13 @@ def test_an_index_that_gets_no_further_ends_the_wait(monkeypatch):
     collection = Collection("FLAT", 200_000)
     monkeypatch.setattr(collection, "num_indexed", lambda: (5, 200_000))
     with pytest.raises(TimeoutError, match="index of 'clips' has had 5 of 200000 rows for 0 min"):
-        fit_index(collection, "auto", is_lite=False)
+        ensure_index(collection, "auto", is_lite=False)
 
 
 def test_an_archive_that_shrank_is_exact_again(monkeypatch):
     monkeypatch.setattr("time.sleep", lambda _: None)
     collection = Collection("HNSW", 50)
-    assert fit_index(collection, "auto", is_lite=False) == "FLAT"
+    assert ensure_index(collection, "auto", is_lite=False) == "FLAT"
     assert collection.calls[0] == ("FLAT", {})
 
 
@@ -83,7 +83,7 @@ def test_a_graph_finds_what_exact_search_finds(milvus_uri):
     rng = np.random.default_rng(3)
     vectors_ND = rng.normal(size=(400, 16)).astype(np.float32)
     vectors_ND /= np.linalg.norm(vectors_ND, axis=1, keepdims=True)
-    with open_collection(milvus_uri, "graph", asking=Asking(ef=400)) as collection:
+    with open_collection(milvus_uri, "graph", call_options=CallOptions(ef=400)) as collection:
         collection.create_or_check(encoder_id="encoder-1", embedding_dim=16)
         collection.upsert(
             [
@@ -99,8 +99,8 @@ def test_a_graph_finds_what_exact_search_finds(milvus_uri):
         )
         collection.flush()
         lite = is_lite(milvus_uri)
-        assert fit_index(collection, "auto", is_lite=lite) == "FLAT"
-        assert fit_index(collection, "hnsw", is_lite=lite) == collection.index_type() == "HNSW"
+        assert ensure_index(collection, "auto", is_lite=lite) == "FLAT"
+        assert ensure_index(collection, "hnsw", is_lite=lite) == collection.index_type() == "HNSW"
         found = collection.nearest_many(vectors_ND[:5], limit=10)
     best = np.argsort(-vectors_ND[:5] @ vectors_ND.T, axis=1)[:, :10]
     assert [[int(row["clip_key"]) for _, row in hits] for hits in found] == best.tolist()

@@ -13,7 +13,7 @@ import pytest
 from pymilvus.exceptions import MilvusException
 
 from encoders.clips import Clip
-from indexing.store.client import Asking, MilvusBusyError
+from indexing.store.client import CallOptions, MilvusBusyError
 from indexing.store.collection import ClipCollection, open_collection
 from indexing.store.rows import collection_row
 from indexing.store.schema import ROW_FIELDS
@@ -105,7 +105,7 @@ def test_from_a_folder_to_a_server_through_a_kill(milvus_server: str, tmp_path: 
     fill(source, "clips", rows_of(range(NUM_ROWS)))
     arguments = command(source, milvus_server, "--to-collection", name)
     run = [sys.executable, "-m", "tfcovr", *arguments]
-    with open_collection(milvus_server, name, asking=Asking(attempts=1)) as collection:
+    with open_collection(milvus_server, name, call_options=CallOptions(attempts=1)) as collection:
         assert any(killed_with_some_rows(run, collection) for _ in range(5))
     subprocess.run(run, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     assert content(milvus_server, name) == content(source, "clips")

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from benchmarks.search.hostile import ALLOWED_HOSTS, Hostile, Reply, hostile_requests, try_all
 from indexing.search.client import SearchClient, SearchOptions
 from indexing.serving.app import UPLOAD_LIMITS, AppConfig, create_app
-from indexing.serving.batching import EngineConfig
+from indexing.serving.batching import BatcherConfig
 from indexing.serving.clip_urls import UrlPolicy
 from indexing.serving.middleware import Limits
 
@@ -31,7 +31,7 @@ def client(archive, tiny_bundle) -> Iterator[TestClient]:
 
     limits = Limits(token=TOKEN, max_body_bytes=1 << 20, burst=10_000, requests_per_s=1e4)
     urls = UrlPolicy(hosts=ALLOWED_HOSTS)
-    config = AppConfig(limits=limits, engine=EngineConfig(sample_share=1.0), urls=urls)
+    config = AppConfig(limits=limits, batching=BatcherConfig(sample_share=1.0), urls=urls)
     with TestClient(create_app(open_client, config), raise_server_exceptions=False) as opened:
         yield opened
 
