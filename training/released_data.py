@@ -1,8 +1,8 @@
-"""What is in a folder of released data? Its triplets and clip vectors, brought once into the two tables that stage 2 reads.
+"""Training on a folder of released data: its triplets and vectors, converted once to the two tables that stage 2 reads.
 
 A folder holds train, val and test CSV and embeddings (one pickle stream, or a folder of `.pth` files) in the released formats;
-`triplets.parquet` may stand for the former and `vectors.parquet` for the latter. A clip that triplets name and that has no vector is an error, or with `skips_missing` a line of
-`vectors.dead.parquet`; never silence.
+`triplets.parquet` may stand for the former and `vectors.parquet` for the latter. A clip of a triplet without a vector is an error, or with
+`skips_missing` a row of `vectors.dead.parquet`.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Any
 
 from cluster.storage import write_atomic
 from encoders.files import read_table
-from encoders.stages.base import DeadLetter
+from encoders.stages.base import ClipError, DeadLetter
 from training.annotations.embeddings.import_embeddings import (
     ImportEmbeddingsConfig,
     import_embeddings,
@@ -41,7 +41,7 @@ _STREAM_ENDINGS = (".pkl", ".pickle")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataFiles:
-    """The two tables, and what they hold."""
+    """Paths of the two tables, and a summary of their content."""
 
     triplets_path: Path
     vectors_path: Path
@@ -49,9 +49,9 @@ class DataFiles:
 
 
 def prepare_data(data_dir: Path, out_dir: Path, *, skips_missing: bool = False) -> DataFiles:
-    """Convert what is not converted yet. ValueError names what a folder lacks, or the clips without a vector."""
+    """Convert what is not converted yet; ValueError for a missing file or for clips without a vector."""
     if not data_dir.is_dir():
-        raise ValueError(f"{data_dir} is no folder; it must hold annotations and embeddings")
+        raise ValueError(f"{data_dir} is not a folder; it must hold annotations and embeddings")
     vectors_path, triplets_path = out_dir / VECTORS, out_dir / TRIPLETS
     triplets, vector_ids = _convert(data_dir, out_dir)
     named = {clip_id for t in triplets for clip_id in (t.query_clip_id, *t.target_clip_ids)}
@@ -77,7 +77,7 @@ def prepare_data(data_dir: Path, out_dir: Path, *, skips_missing: bool = False) 
 
 
 def _convert(data_dir: Path, out_dir: Path) -> tuple[list[Triplet], set[str]]:
-    """Files that did not change since are not read again."""
+    """Convert unless the sources are unchanged; returns triplets and clip ids of the vectors."""
     out_dir.mkdir(parents=True, exist_ok=True)
     sources = _find_sources(data_dir)
     described = {name: _fingerprint(path) for name, path in sources.items()}
@@ -100,31 +100,31 @@ def _convert(data_dir: Path, out_dir: Path) -> tuple[list[Triplet], set[str]]:
 
 def _read_annotations(sources: Mapping[str, Path], data_dir: Path) -> list[Triplet]:
     files = TfcovrFiles(train=sources["train"], val=sources["val"], test=sources["test"])
-    # The videos are not asked for: their vectors are.
+    # Videos may be missing, because only their vectors are used.
     videos = VideoFolder(data_dir, must_exist=False)
     return read_tfcovr(files, videos, Problems()).triplets
 
 
 def _find_sources(data_dir: Path) -> dict[str, Path]:
-    """`train`, `val`, `test` (or `triplets`) and `embeddings`; ValueError says what is missing or there twice."""
-    found: dict[str, Path] = {}
+    """`train`, `val`, `test` (or `triplets`) and `embeddings`; ValueError for one that is missing or ambiguous."""
+    sources: dict[str, Path] = {}
     if (data_dir / TRIPLETS).exists():
-        found["triplets"] = data_dir / TRIPLETS
+        sources["triplets"] = data_dir / TRIPLETS
     else:
         tables = [path for path in sorted(data_dir.glob("*.csv")) if _has_queries(path)]
         for split in _SPLITS:
             of_split = [path for path in tables if split in path.stem.lower()]
-            found[split] = _only(of_split, f"CSV of the {split} split ({split}.csv)", data_dir)
+            sources[split] = _only(of_split, f"CSV of the {split} split ({split}.csv)", data_dir)
     if (data_dir / VECTORS).exists():
-        found["embeddings"] = data_dir / VECTORS
-        return found
+        sources["embeddings"] = data_dir / VECTORS
+        return sources
     streams = [p for p in sorted(data_dir.iterdir()) if p.suffix in _STREAM_ENDINGS]
     folders = {p.parent for p in data_dir.glob("*/*.pth")} | {
         p.parent for p in data_dir.glob("*.pth")
     }
     what = f"embeddings (a file ending in {' or '.join(_STREAM_ENDINGS)}, a folder of .pth files, or {VECTORS})"
-    found["embeddings"] = _only([*streams, *sorted(folders)], what, data_dir)
-    return found
+    sources["embeddings"] = _only([*streams, *sorted(folders)], what, data_dir)
+    return sources
 
 
 def _only(paths: Sequence[Path], what: str, data_dir: Path) -> Path:
@@ -135,13 +135,13 @@ def _only(paths: Sequence[Path], what: str, data_dir: Path) -> Path:
 
 
 def _has_queries(path: Path) -> bool:
-    """Whether it is a table of triplets and not one of stage 1."""
+    """Whether the CSV holds triplets, not stage 1 labels."""
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         return "query_video" in file.readline()
 
 
 def _fingerprint(path: Path) -> list[object]:
-    """Of a file its size and time; of a folder the same over its files."""
+    """Path, number, total size and latest time of a file or of the files of a folder."""
     files = sorted(path.glob("*.pth")) if path.is_dir() else [path]
     stats = [file.stat() for file in files]
     return [
@@ -160,9 +160,7 @@ def _without_embedding(clip_id: str, data_dir: Path) -> DeadLetter:
     return DeadLetter(
         clip_id=clip_id,
         video_uri=str(data_dir),
-        stage="embeddings",
-        reason="no_embedding",
-        detail="a triplet names it",
+        error=ClipError(stage="embeddings", reason="no_embedding", detail="a triplet names it"),
     )
 
 
@@ -180,7 +178,7 @@ def train_on_data(  # noqa: PLR0913  # one keyword per option of the command
     eval_split: str = "test",
     launch: LaunchSettings | None = None,
 ) -> dict[str, Any]:
-    """Convert, train, evaluate; each step only if it is not done. Returns what result.json holds."""
+    """Convert, train, evaluate, skipping finished steps; returns the content of result.json."""
     files = prepare_data(data_dir, run_dir / _DATA, skips_missing=skips_missing)
     inputs = Stage2Inputs(
         triplets_path=files.triplets_path,
@@ -203,7 +201,7 @@ def train_on_data(  # noqa: PLR0913  # one keyword per option of the command
 
 
 def print_evaluation(run_dir: Path) -> None:
-    """The rows with their intervals, and the published figures beside ours."""
+    """Print the rows with their intervals, and our figures beside the published ones."""
     metrics = json.loads((run_dir / _EVALUATE / METRICS_FILE).read_text())
     console = wide_console()
     title = f"{metrics['split']} split, protocol unique, percent"

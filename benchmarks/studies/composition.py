@@ -17,7 +17,7 @@ from encoders.bundle.folder import load_bundle
 from encoders.clips import read_clips
 from training.annotations.triplets.table import read_triplets
 from training.configs import LaunchSettings, Stage2Config
-from training.evaluation.problem import RetrievalProblem, pose_problem
+from training.evaluation.problem import RetrievalProblem, build_retrieval_problem
 from training.evaluation.rows import QueryEncoder
 from training.evaluation.scores import (
     HEADLINE,
@@ -78,7 +78,7 @@ class DemoFiles:
 
     def problem(self, split: str) -> RetrievalProblem:
         """The queries of a split over all its clips."""
-        return pose_problem(
+        return build_retrieval_problem(
             read_triplets(self.run_dir / "triplets.parquet"),
             read_unit_vectors(self.run_dir / "vectors.parquet"),
             split=split,

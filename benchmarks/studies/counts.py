@@ -25,7 +25,7 @@ from training.annotations.labels.pairs import stable_hash
 from training.annotations.triplets.table import Triplet, read_triplets, write_triplets
 from training.configs import LaunchSettings, Stage2Config
 from training.evaluation.intervals import Interval, interval, resampled_means
-from training.evaluation.problem import RetrievalProblem, pose_problem
+from training.evaluation.problem import RetrievalProblem, build_retrieval_problem
 from training.evaluation.rows import QueryEncoder
 from training.evaluation.scores import HEADLINE, METRICS, IntervalConfig, score_row
 from training.recipes import demo_fusion
@@ -139,7 +139,7 @@ class CountStudy:
             # Text vectors are kept beside the clip vectors: not in the demo's folder.
             shutil.copyfile(self.demo_dir / "vectors.parquet", folder / "vectors.parquet")
             write_triplets(inputs.triplets_path, triplets)
-        problem = pose_problem(
+        problem = build_retrieval_problem(
             triplets,
             read_unit_vectors(folder / "vectors.parquet"),
             split="test",

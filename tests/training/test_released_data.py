@@ -49,5 +49,5 @@ def test_what_is_missing_or_there_twice_is_named(folder, tmp_path, spoil, messag
 
 
 def test_no_folder(tmp_path):
-    with pytest.raises(ValueError, match="is no folder"):
+    with pytest.raises(ValueError, match="is not a folder"):
         prepare_data(tmp_path / "nowhere", tmp_path / "out")

@@ -1,4 +1,4 @@
-"""How good composed retrieval is: problem, scores, intervals, tables, zero-shot baselines.
+"""Evaluation of composed retrieval: problem, scores, intervals, tables, zero-shot baselines.
 
 Read in this order: problem, scores, intervals, rows, release_protocol, tables, evaluate, evaluate_run, paper_table,
 clip_baseline, zero_shot.

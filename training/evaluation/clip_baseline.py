@@ -1,4 +1,4 @@
-"""What does an image-text model that never saw our data say? Any CLIP-like Hugging Face model, a clip being the mean of its frames.
+"""Zero-shot CLIP baseline: mean of frame embeddings of any Hugging Face image-text model.
 
 N clips or texts, T frames, H W pixels, C channels, D width of the shared space.
 """
@@ -18,12 +18,12 @@ from encoders.video_encoder.config import Preprocessing
 
 _FRAMES_AT_ONCE = 64
 _TEXTS_AT_ONCE = 64
-# Trained on texts padded to the full length, and wrong on shorter ones.
+# Trained on texts padded to full length; shorter padding gives wrong embeddings.
 _FULL_LENGTH = ("siglip", "siglip2")
 
 
 class ClipLike:
-    """Unit vectors of clips and texts in one space, from pretrained weights as they are."""
+    """Unit vectors of clips and texts in one space, from unmodified pretrained weights."""
 
     def __init__(self, name_or_folder: str, *, device: str = "cpu") -> None:
         from transformers import AutoModel, AutoTokenizer
@@ -55,8 +55,8 @@ class ClipLike:
         parts: list[Tensor] = []
         for part in frames.split(_FRAMES_AT_ONCE):
             pixels_BCHW = normalize_pixels(part, self.preprocessing, torch.float32)
-            found = self._model.get_image_features(pixel_values=pixels_BCHW.to(self._device))
-            parts.append(F.normalize(_features(found), dim=-1).cpu())
+            output = self._model.get_image_features(pixel_values=pixels_BCHW.to(self._device))
+            parts.append(F.normalize(_features(output), dim=-1).cpu())
         mean_ND = torch.cat(parts).unflatten(0, (num_clips, num_frames)).mean(dim=1)
         return F.normalize(mean_ND, dim=-1).numpy()
 
@@ -73,13 +73,13 @@ class ClipLike:
                 max_length=self._model.config.text_config.max_position_embeddings,
                 return_tensors="pt",
             )
-            found = self._model.get_text_features(**tokens.to(self._device))
-            parts.append(F.normalize(_features(found), dim=-1).cpu())
+            output = self._model.get_text_features(**tokens.to(self._device))
+            parts.append(F.normalize(_features(output), dim=-1).cpu())
         return torch.cat(parts).numpy()
 
 
 class FrameAverageStage:
-    """Frames in, unit vectors out (float32 bytes, empty for a dead row), as a stage of a flow; weights load once per worker."""
+    """A dataflow stage: frames to unit vectors (float32 bytes, empty for a row with an error); weights load once per worker."""
 
     def __init__(self, *, model: str, num_frames: int, device: str) -> None:
         self._model = ClipLike(model, device=device)
@@ -98,7 +98,7 @@ class FrameAverageStage:
 
 
 def image_size_of(name_or_folder: str) -> int:
-    """Side of the frames that the model takes, from its config alone."""
+    """Input frame size of the model, from its config alone."""
     from transformers import AutoConfig
 
     config: Any = AutoConfig.from_pretrained(name_or_folder)
@@ -107,8 +107,8 @@ def image_size_of(name_or_folder: str) -> int:
     return config.vision_config.image_size
 
 
-def _features(found: Any) -> Tensor:
-    return found if isinstance(found, Tensor) else found.pooler_output
+def _features(output: Any) -> Tensor:
+    return output if isinstance(output, Tensor) else output.pooler_output
 
 
 def _read_preprocessing(name_or_folder: str) -> Preprocessing:

@@ -1,12 +1,12 @@
-"""How good composed retrieval is: `tfcovr evaluate` ranks a gallery by every row and writes metrics.json.
+"""Evaluation of composed retrieval: `tfcovr evaluate` ranks a gallery by every row and writes metrics.json.
 
-Search is exact. Rows other than `raw` are stage 2 runs; controls that do not exist yet are trained here
-with the composed row's own recipe, budget and seed, and taken up again where a killed run left them.
+Search is exact. Rows other than `raw` are stage 2 runs; missing controls are trained here
+with the composed row's own recipe, budget and seed, and resumed after an interruption.
 """
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,11 @@ from cluster.storage import write_atomic
 from encoders.clips import Clip, read_clips
 from training.annotations.labels.pairs import attributes_by_label, label_pairs
 from training.annotations.triplets.table import read_triplets
-from training.configs import LaunchSettings
-from training.evaluation.problem import pose_problem
+from training.configs import EvaluateConfig, LaunchSettings
+from training.evaluation.problem import build_retrieval_problem
 from training.evaluation.release_protocol import release_metrics
-from training.evaluation.rows import ALL_ROWS, RowMaker, RowName
-from training.evaluation.scores import IntervalConfig, ScoredRow, finite, score_row, summarize_rows
+from training.evaluation.rows import RowMaker
+from training.evaluation.scores import ScoredRow, finite, score_row, summarize_rows
 from training.evaluation.tables import ROW_TITLES, write_rankings
 from training.trainer.run_folder import BUNDLE
 from training.trainer.session import connected
@@ -27,41 +27,13 @@ from training.vectors.compute import VectorsConfig, compute_vectors
 from training.vectors.tables import read_dead_ids, read_unit_vectors
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EvaluateConfig:
-    """Options of `tfcovr evaluate`."""
-
-    stage2: Path
-    """Run folder of the composed row's stage 2: its bundle is measured, its config is the controls' budget."""
-    triplets: Path
-    run_dir: Path
-    """metrics.json and the controls' runs go here."""
-    clips: Path | None = None
-    """clips.parquet, which tells all clips of the split; None = only clips that triplets name are searched."""
-    vectors: Path | None = None
-    """vectors.parquet of all clips, from the same encoder; None = computed into the run folder."""
-    num_workers: int = 0
-    """Ray workers for what has to be computed and trained; 0 = in this process."""
-    split: str = "test"
-    rows: tuple[RowName, ...] = ALL_ROWS
-    intervals: IntervalConfig = field(default_factory=IntervalConfig)
-    rankings: bool = False
-    """Also write the first 50 clips of every query and row to rankings.parquet."""
-
-    def __post_init__(self) -> None:
-        if not self.rows or len(set(self.rows)) != len(self.rows):
-            raise ValueError(f"rows are {self.rows}; name each of {ALL_ROWS} at most once")
-        if self.clips is None and self.vectors is None:
-            raise ValueError("clips and vectors are both None; one is needed")
-
-
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
-    """All rows measured; what metrics.json holds."""
+    """Measure all rows; returns the content of metrics.json."""
     triplets = read_triplets(config.triplets)
     clips = read_clips(config.clips) if config.clips else None
     launch = LaunchSettings(num_workers=config.num_workers)
     vectors_path = config.vectors or _make_vectors(config, launch)
-    problem = pose_problem(
+    problem = build_retrieval_problem(
         triplets,
         read_unit_vectors(vectors_path),
         split=config.split,
@@ -117,7 +89,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
 
 
 def _make_vectors(config: EvaluateConfig, launch: LaunchSettings) -> Path:
-    """Vectors of all clips by the measured bundle, computed once."""
+    """Compute the vectors of all clips with the evaluated bundle, once."""
     assert config.clips is not None
     out = config.run_dir / "vectors.parquet"
     plan = VectorsConfig(clips=config.clips, bundle=config.stage2 / BUNDLE, out=out, launch=launch)

@@ -1,4 +1,4 @@
-"""How well does a stage 2 run on given vectors retrieve? The composed row and the clip alone, by both protocols, as metrics.json.
+"""Evaluation of a stage 2 run on given vectors: the composed row and the clip alone, by both protocols, to metrics.json.
 
 Needs no video encoder: vectors and triplets are files. N queries.
 """
@@ -15,7 +15,7 @@ import torch
 from cluster.storage import write_atomic
 from training.annotations.triplets.table import read_triplets
 from training.configs import Stage2Config
-from training.evaluation.problem import RetrievalProblem, pose_problem
+from training.evaluation.problem import RetrievalProblem, build_retrieval_problem
 from training.evaluation.release_protocol import release_metrics
 from training.evaluation.scores import IntervalConfig, finite, score_row, summarize_rows
 from training.stage2.text_table import read_texts
@@ -35,8 +35,8 @@ def evaluate_run(
     split: str,
     about: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Measure a finished run; DIR/evaluate/metrics.json holds what is returned, `about` included."""
-    problem = pose_problem(
+    """Measure a finished run; writes and returns DIR/evaluate/metrics.json, with the entries of `about`."""
+    problem = build_retrieval_problem(
         read_triplets(triplets_path),
         read_unit_vectors(vectors_path),
         split=split,
@@ -60,7 +60,7 @@ def composed_queries(
     texts = [triplet.edit_text for triplet in problem.triplets]
     table = read_texts(sorted(set(texts)), text, cache_dir=run_dir / "evaluate")
     assert table.vectors_UD is not None
-    numbers_N = torch.tensor([table.number_by_text[each] for each in texts])
+    numbers_N = torch.tensor([table.number_by_text[edit_text] for edit_text in texts])
     clips_ND = torch.from_numpy(problem.clips_ND)
     with torch.inference_mode():
         parts = [
@@ -77,7 +77,7 @@ def measure_rows(
     split: str,
     intervals: IntervalConfig | None = None,
 ) -> dict[str, Any]:
-    """Every row by the protocol `unique`, with intervals, and by `tfcovr-release`."""
+    """Score every row by the protocol `unique`, with intervals, and by `tfcovr-release`."""
     intervals = intervals or IntervalConfig()
     scored = [score_row(name, queries_ND, problem) for name, queries_ND in queries.items()]
     return {
@@ -98,5 +98,5 @@ def measure_rows(
 
 
 def write_metrics(path: Path, record: dict[str, Any]) -> None:
-    """JSON has no infinity and no NaN: they become null."""
+    """Write JSON, with null for infinity and NaN, which JSON lacks."""
     write_atomic(path, json.dumps(finite(record), indent=1, allow_nan=False))

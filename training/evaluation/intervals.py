@@ -1,9 +1,9 @@
-"""How sure a mean over queries is: percentile intervals from a bootstrap over clusters of queries.
+"""Bootstrap intervals of means over queries: percentiles of resamples over clusters of queries.
 
 Queries are not independent: those of one query clip share its vector, those of one label pair share
-what is asked. Resampling both at once (each query weighs the product of how often its clusters were
-drawn; Owen 2007, "The pigeonhole bootstrap") gives wider, honest intervals. They do not cover the luck
-of a training seed. All values are resampled with the same draws, so that differences are paired.
+the requested change. Resampling both at once (each query weighs the product of how often its clusters were
+drawn; Owen 2007, "The pigeonhole bootstrap") gives wider, honest intervals. They do not cover the variance
+between training seeds. All values are resampled with the same draws, so that differences are paired.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ _BLOCK = 64
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Interval:
-    """A figure and its bounds."""
+    """A value and its bounds."""
 
     value: float
     low: float

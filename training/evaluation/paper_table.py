@@ -1,6 +1,6 @@
-"""How do our figures stand beside the paper's? mAP@50 as published (arXiv 2506.05274), and ours where something was measured.
+"""Table of mAP@50 as published (arXiv 2506.05274) beside our measurements.
 
-`python -m training.evaluation.paper_table [metrics.json ...]` prints it; what no file holds is "not measured".
+`python -m training.evaluation.paper_table [metrics.json ...]` prints it; rows without a file are "not measured".
 """
 
 import argparse
@@ -20,7 +20,7 @@ _FILE_WIDTH = 120
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublishedRow:
-    """A figure of the paper: mAP@50 on TF-CoVR's test split in percent."""
+    """A published mAP@50 on TF-CoVR's test split, in percent."""
 
     setting: Literal["zero-shot", "fine-tuned"]
     method: str
@@ -46,7 +46,7 @@ PUBLISHED = (
 )
 # TF-CoVR has 180K triplets. Data of another size is not TF-CoVR, and stands in rows of its own.
 _TFCOVR_TRIPLETS = range(170_000, 190_001)
-# Row of an evaluation -> what the paper calls it; v2 is the newest figure of the same recipe.
+# Row of an evaluation -> its name in the paper; v2 is the newest figure of the same recipe.
 _OUR_NAMES: dict[str, tuple[Literal["zero-shot", "fine-tuned"], str]] = {
     "composed": ("fine-tuned", "TF-CoVR-Base, v2"),
     "raw": ("zero-shot", "AIM after stage 1, clip alone"),
@@ -82,7 +82,7 @@ def _is_tfcovr(metrics: dict[str, Any]) -> bool:
 
 
 def paper_table(ours: Sequence[OurRow], *, data: str) -> Table:
-    """`data` says what ours was measured on: only TF-CoVR's own test split makes the columns comparable."""
+    """`data` describes our evaluation data: only TF-CoVR's own test split makes the columns comparable."""
     table = Table(title=f"mAP@50 in percent; published: TF-CoVR's test split; ours: {data}")
     for column in ("setting", "method"):
         table.add_column(column)
@@ -92,8 +92,8 @@ def paper_table(ours: Sequence[OurRow], *, data: str) -> Table:
     for setting in ("zero-shot", "fine-tuned"):
         published = [row for row in PUBLISHED if row.setting == setting]
         for row in published:
-            found = ours_by_name.pop((setting, row.method), None)
-            table.add_row(setting, row.method, f"{row.map50:.2f}", *_cells(found))
+            our_row = ours_by_name.pop((setting, row.method), None)
+            table.add_row(setting, row.method, f"{row.map50:.2f}", *_cells(our_row))
         for row in [row for row in ours_by_name.values() if row.setting == setting]:
             table.add_row(setting, row.method, "", *_cells(row))
     return table
@@ -106,13 +106,13 @@ def _cells(row: OurRow | None) -> tuple[str, str]:
 
 
 def describe_data(metrics: dict[str, Any]) -> str:
-    """Where and how much, in a few words."""
+    """Short description of the evaluation data."""
     size = f"{metrics['num_queries']} queries, {metrics['gallery_size']} clips"
     return f"{metrics.get('data', 'this data')}, {metrics['split']} ({size})"
 
 
 def wide_console() -> Console:
-    """Standard output; wide enough for the table where it is no terminal."""
+    """Console on standard output, wide enough for the table if that is not a terminal."""
     return Console(file=sys.stdout, width=None if sys.stdout.isatty() else _FILE_WIDTH)
 
 

@@ -1,6 +1,6 @@
-"""What an evaluation asks: the queries of one split, the gallery, and the vectors of both.
+"""The retrieval problem of an evaluation: the queries of one split, the gallery, and the vectors of both.
 
-Protocol `unique`: the gallery holds each clip of the split once; a query never finds its own clip.
+Protocol `unique`: the gallery holds each clip of the split once, and a query's own clip is hidden from it.
 """
 
 from collections.abc import Collection, Mapping, Sequence, Set
@@ -20,13 +20,13 @@ class RetrievalProblem:
     triplets: tuple[Triplet, ...]
     gallery_ids: tuple[str, ...]
     vectors: Mapping[str, np.ndarray]
-    """clip id -> unit vector; holds every query and gallery clip."""
+    """Unit vector by clip id, of every query and gallery clip."""
     seen_pairs: frozenset[tuple[str | None, str | None]]
-    """(source label, target label) of the training triplets; empty = not known."""
+    """(source label, target label) pairs of the training triplets; empty = unknown."""
     num_dead_clips: int = 0
-    """Clips of the split that could not be embedded: not in the gallery, no target of any query."""
+    """Number of clips of the split without a vector, which are neither in the gallery nor targets."""
     num_queries_left_out: int = 0
-    """Queries whose own clip or whose every target is dead."""
+    """Number of queries whose own clip, or whose every target, has no vector."""
 
     @cached_property
     def gallery_MD(self) -> np.ndarray:  # noqa: N802 - M gallery clips, D wide
@@ -40,13 +40,13 @@ class RetrievalProblem:
 
     @cached_property
     def targets(self) -> list[frozenset[int]]:
-        """Per query, the places of its targets in the gallery."""
+        """Gallery positions of the targets, per query."""
         place = {clip_id: n for n, clip_id in enumerate(self.gallery_ids)}
         return [frozenset(place[clip] for clip in t.target_clip_ids) for t in self.triplets]
 
     @cached_property
     def hidden(self) -> list[tuple[int, ...]]:
-        """Per query, the place of its own clip, which it must not find."""
+        """Gallery position of the query's own clip, which is excluded from its ranking."""
         place = {clip_id: n for n, clip_id in enumerate(self.gallery_ids)}
         return [
             (place[t.query_clip_id],) if t.query_clip_id in place else () for t in self.triplets
@@ -60,7 +60,7 @@ class RetrievalProblem:
         )
 
 
-def pose_problem(
+def build_retrieval_problem(
     triplets: Sequence[Triplet],
     vectors: Mapping[str, np.ndarray],
     *,
@@ -69,16 +69,16 @@ def pose_problem(
     dead_ids: Collection[str] = (),
     train_split: str = "train",
 ) -> RetrievalProblem:
-    """The queries of a split over all its clips.
+    """Build the queries of a split and a gallery of all its clips.
 
-    `clips` tells which clips the split has. Without it the gallery is the query and target clips of the
-    split's triplets, which leaves out clips that no triplet names. `dead_ids` are clips that are known
-    to have no vector; any other missing vector is an error.
+    `clips` defines the clips of the split. Without it the gallery is the query and target clips of the
+    split's triplets, which leaves out clips that no triplet names. `dead_ids` are clips that could
+    not be embedded; any other missing vector is an error.
     """
     chosen = [triplet for triplet in triplets if triplet.split == split]
     if not chosen:
-        found = sorted({triplet.split or "(none)" for triplet in triplets})
-        raise ValueError(f"no triplet has the split {split!r}; there are {found}")
+        splits = sorted({triplet.split or "(none)" for triplet in triplets})
+        raise ValueError(f"no triplet has the split {split!r}; there are {splits}")
     gallery = _split_clips(chosen, split, clips)
     dead = gallery & set(dead_ids)
     missing = sorted(gallery - dead - vectors.keys())
@@ -108,10 +108,10 @@ def _split_clips(
     if clips is None:
         return named
     gallery = {clip.clip_id for clip in clips if clip.split == split}
-    strangers = sorted(named - gallery)
-    if strangers:
+    unknown_ids = sorted(named - gallery)
+    if unknown_ids:
         raise ValueError(
-            f"{len(strangers)} clips of the triplets are no clips of split {split!r}, first: {strangers[:3]}"
+            f"{len(unknown_ids)} clips of the triplets are not in split {split!r}, first: {unknown_ids[:3]}"
         )
     return gallery
 

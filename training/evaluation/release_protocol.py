@@ -1,9 +1,9 @@
-"""The protocol `tfcovr-release`: what the released evaluator of TF-CoVR computes, to set beside its numbers.
+"""The protocol `tfcovr-release`: the metrics of the released TF-CoVR evaluator, for comparison with its figures.
 
 One gallery entry per annotation row (the first of its target clips), duplicates kept; entries of the
 query clip score -100; AP@k = sum of precision at the hits / min(number of valid targets, k); Recall@k =
 whether the row's own target is in the top k. Percent, rounded to 2 digits. With duplicates an AP can
-exceed 1: that is the protocol.
+exceed 1, as in the released evaluator.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The rows of an evaluation: from which trained bundle each one makes its query vectors.
+"""Rows of an evaluation: the query vectors of each, and the bundle that computes them.
 
 `composed` is the stage 2 run that is measured. The controls are stage 2 runs that differ from it in one
 thing (the text zeroed, the clip zeroed, two averaged linear projections for the fusion) and share recipe,
@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,15 +17,12 @@ import torch
 from torch import Tensor
 
 from encoders.bundle.folder import TEXT_ARCHITECTURE, TEXT_WEIGHTS, TOKENIZER, Bundle, load_bundle
-from training.configs import LaunchSettings, LoopConfig, Stage2Config
+from training.configs import LaunchSettings, LoopConfig, RowName, Stage2Config
 from training.evaluation.problem import RetrievalProblem
 from training.stage2.train import Stage2Inputs, train_stage2
 from training.trainer.run_folder import BUNDLE, CONFIG, RESULT, hash_file
 
-RowName = Literal["composed", "video_only", "text_only", "mean", "raw"]
-ALL_ROWS: tuple[RowName, ...] = get_args(RowName)
-
-# What a control changes of the composed row's config.
+# The change of each control to the composed row's config.
 _CONTROLS: dict[str, dict[str, Any]] = {
     "video_only": {"inputs": "video"},
     "text_only": {"inputs": "text"},
@@ -47,37 +44,37 @@ class QueryEncoder:
         """Unit query vectors [N, D]."""
         if bundle.text is None or bundle.fusion is None:
             raise ValueError(
-                f"{bundle.folder} is no bundle of stage 2: it has no text encoder and fusion"
+                f"{bundle.folder} is not a stage 2 bundle: text encoder and fusion are missing"
             )
         files = bundle.card.files
         key = " ".join(files[name] for name in (TEXT_WEIGHTS, TEXT_ARCHITECTURE, TOKENIZER))
-        known = self._text_vectors.setdefault(f"{key} {bundle.card.text}", {})
-        texts = sorted(set(edit_texts) - known.keys())
+        vector_by_text = self._text_vectors.setdefault(f"{key} {bundle.card.text}", {})
+        texts = sorted(set(edit_texts) - vector_by_text.keys())
         queries: list[Tensor] = []
         with torch.inference_mode():
             for start in range(0, len(texts), _TEXTS_AT_ONCE):
                 part = texts[start : start + _TEXTS_AT_ONCE]
-                known.update(zip(part, bundle.text.encode(part), strict=True))
+                vector_by_text.update(zip(part, bundle.text.encode(part), strict=True))
             for start in range(0, len(edit_texts), _QUERIES_AT_ONCE):
                 block = slice(start, start + _QUERIES_AT_ONCE)
-                text_ND = torch.stack([known[text] for text in edit_texts[block]])
+                text_ND = torch.stack([vector_by_text[text] for text in edit_texts[block]])
                 queries.append(bundle.fusion(torch.from_numpy(clip_vectors_ND[block]), text_ND))
         return torch.cat(queries).numpy()
 
 
 @dataclass(kw_only=True)
 class RowMaker:
-    """Query vectors for any row; trains the controls that do not exist yet."""
+    """Makes the query vectors of any row; trains missing controls."""
 
     stage2_dir: Path
-    """Finished run of the composed row."""
+    """Run folder of the composed row, finished."""
     vectors_path: Path
     triplets_path: Path
     rows_dir: Path
-    """Each control has its run folder in it."""
+    """Folder that holds the run folder of each control."""
     launch: LaunchSettings = field(default_factory=LaunchSettings)
     sources: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Row -> run folder, bundle id and what the queries are made of; filled as rows are made."""
+    """Run folder, bundle id and inputs of the queries, by row; filled as rows are made."""
     _encode: QueryEncoder = field(default_factory=QueryEncoder)
 
     def queries(self, name: RowName, problem: RetrievalProblem) -> np.ndarray:
@@ -98,7 +95,7 @@ class RowMaker:
         return self._encode(bundle, problem.clips_ND, texts)
 
     def _train_control(self, name: str) -> Path:
-        """The control's run folder, finished: at once if it is done, from its last checkpoint if it was cut."""
+        """Train the control, or resume or reuse an earlier run; returns its run folder."""
         config = replace(read_stage2_config(self.stage2_dir), **_CONTROLS[name])
         check_triplets(self.stage2_dir, self.triplets_path)
         run_dir = self.rows_dir / name
@@ -112,7 +109,7 @@ class RowMaker:
 
 
 def check_encoder(bundle: Bundle, vectors_path: Path) -> None:
-    """Vectors of another encoder are refused, where the file says which one made them."""
+    """ValueError for vectors of another encoder, if the file records its encoder."""
     metadata = pq.ParquetFile(vectors_path).schema_arrow.metadata or {}
     key = json.loads(metadata.get(b"tfcovr", b"{}")).get("key", "")
     if key and key.split()[0] != bundle.card.encoder_id:
@@ -123,7 +120,7 @@ def check_encoder(bundle: Bundle, vectors_path: Path) -> None:
 
 
 def check_triplets(stage2_dir: Path, triplets_path: Path) -> None:
-    """Controls are trained on the composed row's own triplets or not at all."""
+    """ValueError unless the controls would be trained on the composed row's own triplets."""
     used = json.loads((stage2_dir / CONFIG).read_text()).get("inputs", {}).get("triplets")
     if used != hash_file(triplets_path):
         raise ValueError(

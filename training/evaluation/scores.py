@@ -1,4 +1,4 @@
-"""How well each row of an evaluation ranks: metrics with intervals, and how the rows compare.
+"""Scores of evaluation rows: metrics with intervals, and the comparison of rows.
 
 A row is a way to make a query vector: composed, or one of the controls that it must beat.
 """
@@ -6,12 +6,13 @@ A row is a way to make a query vector: composed, or one of the controls that it 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from encoders.metrics import average_precision_at_k, rank_gallery, recall_at_k
 from training.annotations.triplets.table import Triplet
+from training.configs import ClusterKind, IntervalConfig
 from training.evaluation.intervals import Interval, interval, resampled_means
 from training.evaluation.problem import RetrievalProblem
 
@@ -20,29 +21,6 @@ RECALL_KS = (1, 5, 10, 50)
 METRICS = tuple(f"map@{k}" for k in MAP_KS) + tuple(f"recall@{k}" for k in RECALL_KS)
 HEADLINE = "map@50"
 DEPTH = 50
-
-ClusterKind = Literal["query", "query_clip", "label_pair"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class IntervalConfig:
-    """How intervals are drawn."""
-
-    resample_by: tuple[ClusterKind, ...] = ("query_clip", "label_pair")
-    """What is resampled, all at once: queries that share one of these are not independent."""
-    num_resamples: int = 1000
-    level: float = 0.95
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not self.resample_by:
-            raise ValueError(
-                "resample_by is empty; name at least one of query, query_clip, label_pair"
-            )
-        if self.num_resamples < 1:
-            raise ValueError(f"num_resamples is {self.num_resamples}; it must be at least 1")
-        if not 0 < self.level < 1:
-            raise ValueError(f"level is {self.level}; it must lie between 0 and 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +31,7 @@ class ScoredRow:
     places_NK: np.ndarray
     scores_NK: np.ndarray
     values_NV: np.ndarray
-    """V = METRICS, in their order."""
+    """Values of METRICS, in their order."""
 
 
 def score_row(name: str, queries_ND: np.ndarray, problem: RetrievalProblem) -> ScoredRow:
@@ -83,10 +61,10 @@ def summarize_rows(
     *,
     change_by_pair: Mapping[tuple[str, str], str] | None = None,
 ) -> dict[str, Any]:
-    """The JSON account of all rows: each metric with its bounds, and composed against the best other.
+    """Summary of all rows as JSON: each metric with its bounds, and composed against the best other row.
 
-    The same again for label pairs that training saw and that it did not, and, when `change_by_pair`
-    tells what changes between two labels, for each kind of change.
+    Repeated for label pairs seen and not seen in training, and with `change_by_pair` (label pair -> changed
+    attributes) for each kind of change.
     """
     parts: dict[str, dict[str, np.ndarray]] = {"by_pairs": {}, "by_change": {}}
     if problem.seen_pairs:
@@ -198,7 +176,7 @@ def _clusters(triplets: Sequence[Triplet], kinds: Sequence[ClusterKind]) -> list
 
 
 def finite(value: Any) -> Any:
-    """JSON has no infinity: a ratio to zero becomes null."""
+    """Replace infinity and NaN by None, because JSON has neither; a ratio to zero becomes null."""
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""How an evaluation is shown: the rows with their intervals, and one sentence on what they say."""
+"""Tables of an evaluation: rows with intervals, a one-sentence verdict, and rankings.parquet."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +25,7 @@ _FULL_WIDTH = 108
 
 
 def rows_table(part: dict[str, Any], *, title: str, width: int) -> Table:
-    """Metrics in percent, the headline one with its interval; those that a terminal of this width holds."""
+    """Metrics in percent, the headline one with its interval; as many as fit the terminal width."""
     metrics = METRICS if width >= _FULL_WIDTH else _CHIEF_METRICS
     table = Table(title=title)
     table.add_column("query", no_wrap=True)
@@ -44,7 +44,7 @@ def rows_table(part: dict[str, Any], *, title: str, width: int) -> Table:
 
 
 def verdict(part: dict[str, Any]) -> str:
-    """What the comparison says, in words that do not go beyond it."""
+    """The comparison in one sentence."""
     ratio = part.get("composed_over_best_other")
     if not ratio or ratio["value"] is None:
         return "composed is not compared: it needs its own row and one other with an mAP above zero"
@@ -66,11 +66,11 @@ def write_rankings(
     gallery_ids: Sequence[str],
     rankings_by_row: dict[str, tuple[np.ndarray, np.ndarray]],
 ) -> None:
-    """One table row per evaluation row and query: what was asked, what was found, which were right."""
+    """Write one table row per evaluation row and query: the query, the ranking, and which clips are right."""
     rows = []
     for name, (places_NK, scores_NK) in rankings_by_row.items():
         for triplet, places, scores in zip(triplets, places_NK, scores_NK, strict=True):
-            found = [gallery_ids[place] for place in places if place >= 0]
+            ranked_ids = [gallery_ids[place] for place in places if place >= 0]
             rows.append(
                 {
                     "row": name,
@@ -78,9 +78,9 @@ def write_rankings(
                     "query_clip_id": triplet.query_clip_id,
                     "edit_text": triplet.edit_text,
                     "target_label": triplet.target_label,
-                    "ranked_clip_ids": found,
-                    "scores": scores[: len(found)].tolist(),
-                    "is_right": [clip_id in triplet.target_clip_ids for clip_id in found],
+                    "ranked_clip_ids": ranked_ids,
+                    "scores": scores[: len(ranked_ids)].tolist(),
+                    "is_right": [clip_id in triplet.target_clip_ids for clip_id in ranked_ids],
                 }
             )
     write_table(path, pa.Table.from_pylist(rows))

@@ -1,7 +1,7 @@
-"""How far does a model come that was never trained for this? Zero-shot rows of the paper's study: clip, text, and their mean.
+"""Zero-shot rows of the paper's study: clip, text, and their mean, of a model that was not trained for the task.
 
-A model is any CLIP-like one of Hugging Face, a clip being the mean of its frames, or the bundle of stage 1, which knows no
-text and so gives the clip row alone.
+A model is any CLIP-like one of Hugging Face, a clip being the mean of its frames, or a stage 1 bundle, which has no
+text encoder and so gives the clip row alone.
 """
 
 import sys
@@ -22,7 +22,7 @@ from training.configs import LaunchSettings
 from training.evaluation.clip_baseline import ClipLike, FrameAverageStage, image_size_of
 from training.evaluation.evaluate_run import METRICS_FILE, measure_rows, write_metrics
 from training.evaluation.paper_table import describe_data, our_rows, paper_table, wide_console
-from training.evaluation.problem import RetrievalProblem, pose_problem
+from training.evaluation.problem import RetrievalProblem, build_retrieval_problem
 from training.evaluation.tables import rows_table
 from training.trainer.session import choose_device, connected
 from training.vectors.compute import VectorsConfig, compute_vectors
@@ -42,27 +42,27 @@ class ZeroShotConfig:
     """Options of `python -m training.evaluation.zero_shot`."""
 
     model: str
-    """Name or folder of a CLIP-like model, or a bundle of stage 1."""
+    """Name or folder of a CLIP-like model, or a stage 1 bundle."""
     clips: Path
-    """clips.parquet."""
+    """The clips.parquet of the split."""
     triplets: Path
     run_dir: Path
-    """metrics.json, and the vectors of a bundle, go here."""
+    """Folder for metrics.json and the vectors of a bundle."""
     split: str = "test"
     num_frames: int = 12
-    """Frames per clip that are averaged; a bundle takes its own."""
+    """Number of frames per clip that are averaged; a bundle uses its own."""
     num_workers: int = 0
-    """Ray workers; 0 = in this process."""
+    """Number of Ray workers; 0 = in this process."""
 
 
 def measure_zero_shot(config: ZeroShotConfig) -> dict[str, Any]:
-    """Rows `video_only`, and for a CLIP-like model `text_only` and `mean`; DIR/metrics.json holds what is returned."""
+    """Rows `video_only`, and for a CLIP-like model `text_only` and `mean`; written to DIR/metrics.json and returned."""
     clips = [clip for clip in read_clips(config.clips) if clip.split == config.split]
     if not clips:
         raise ValueError(f"{config.clips}: no clip has the split {config.split!r}")
     is_bundle = (Path(config.model) / CARD_NAME).exists()
     vectors, dead = _bundle_vectors(config, clips) if is_bundle else _average_frames(config, clips)
-    problem = pose_problem(
+    problem = build_retrieval_problem(
         read_triplets(config.triplets), vectors, split=config.split, clips=clips, dead_ids=dead
     )
     if is_bundle:
@@ -89,7 +89,7 @@ def zero_shot_queries(problem: RetrievalProblem, model: ClipLike) -> dict[str, n
 def _average_frames(
     config: ZeroShotConfig, clips: Sequence[Clip]
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """clip id -> unit vector, and clip id -> reason of those that cannot be decoded."""
+    """Unit vector by clip id, and the reason by clip id of those that cannot be decoded."""
     launch = LaunchSettings(num_workers=config.num_workers)
     device = choose_device(launch)
     sampling = SamplingConfig(num_frames=config.num_frames, frame_size=image_size_of(config.model))
@@ -111,8 +111,8 @@ def _average_frames(
         progress_bar("clip vectors", len(clips), shown=sys.stderr.isatty()) as update,
     ):
         for done, row in enumerate(run_flow(clips, plan), 1):
-            if row["dead_reason"]:
-                dead[str(row["clip_id"])] = str(row["dead_reason"])
+            if row["error"] is not None:
+                dead[str(row["clip_id"])] = row["error"]["reason"]
             else:
                 vectors[str(row["clip_id"])] = np.frombuffer(row["vector"], np.float32)
             update(done, "")

@@ -56,9 +56,9 @@ def test_a_clip_is_the_mean_of_its_frames_and_a_text_is_itself(tmp_path):
     stage = FrameAverageStage(model=str(tmp_path), num_frames=3, device="cpu")
     rows = np.empty(3, object)
     rows[:] = [frames_NTHWC[0].tobytes(), b"", frames_NTHWC[1].tobytes()]
-    found = stage({"frames": rows})["vector"]
-    assert found[1] == b""
-    np.testing.assert_allclose(np.frombuffer(found[2], np.float32), expected[1], atol=1e-5)
+    vectors_out = stage({"frames": rows})["vector"]
+    assert vectors_out[1] == b""
+    np.testing.assert_allclose(np.frombuffer(vectors_out[2], np.float32), expected[1], atol=1e-5)
 
     texts = ["two twists", "a"]
     for text, vector in zip(texts, model.embed_texts(texts), strict=True):

@@ -31,8 +31,8 @@ def test_two_crossed_clusters_cover_both_variances():
     both = resampled_means(values, [row_ids, column_ids], num_resamples=4000, seed=0)
     expected = rows.var() / 30 + columns.var() / 40
     assert both.var() == pytest.approx(expected, rel=0.1)
-    one = resampled_means(values, [column_ids], num_resamples=4000, seed=0)
-    assert one.var() == pytest.approx(columns.var() / 40, rel=0.1)
+    by_column = resampled_means(values, [column_ids], num_resamples=4000, seed=0)
+    assert by_column.var() == pytest.approx(columns.var() / 40, rel=0.1)
 
 
 def test_columns_are_resampled_together():
@@ -45,8 +45,8 @@ def test_columns_are_resampled_together():
 
 def test_an_interval_covers_its_share_of_the_draws():
     draws = np.arange(1001.0)
-    found = interval(7.0, draws, level=0.9)
-    assert (found.value, found.low, found.high) == pytest.approx((7.0, 50.0, 950.0))
+    bounds = interval(7.0, draws, level=0.9)
+    assert (bounds.value, bounds.low, bounds.high) == pytest.approx((7.0, 50.0, 950.0))
     with_gaps = np.concatenate([draws, [np.nan, np.inf]])
-    assert interval(7.0, with_gaps, level=0.9) == found
+    assert interval(7.0, with_gaps, level=0.9) == bounds
     assert np.isnan(interval(7.0, np.array([np.nan]), level=0.9).low)

@@ -26,14 +26,14 @@ def by_hand(triplets, queries, vectors):
             precisions.append(total / min(len(triplet.target_clip_ids), k))
         out[f"map@{k}"] = round(sum(precisions) / len(precisions) * 100, 2)
     for k in (1, 5, 10, 50):
-        found = 0
+        num_hits_at_k = 0
         for triplet, query in zip(triplets, queries, strict=True):
             scored = sorted(
                 (100.0 if e == triplet.query_clip_id else -float(vectors[e] @ query), place, e)
                 for place, e in enumerate(rows)
             )
-            found += triplet.target_clip_ids[0] in [entry for _, _, entry in scored[:k]]
-        out[f"recall@{k}"] = round(found / len(triplets) * 100, 2)
+            num_hits_at_k += triplet.target_clip_ids[0] in [entry for _, _, entry in scored[:k]]
+        out[f"recall@{k}"] = round(num_hits_at_k / len(triplets) * 100, 2)
     return out
 
 
@@ -63,6 +63,6 @@ def test_duplicates_are_kept_so_an_ap_can_exceed_one():
         Triplet(query_id=str(n), query_clip_id="q", edit_text="x", target_clip_ids=("t",))
         for n in range(3)
     ]
-    found = release_metrics(triplets, np.tile(vectors["t"], (3, 1)), vectors)
-    assert found["map@5"] == 300.0
-    assert found["recall@1"] == 100.0
+    metrics = release_metrics(triplets, np.tile(vectors["t"], (3, 1)), vectors)
+    assert metrics["map@5"] == 300.0
+    assert metrics["recall@1"] == 100.0

@@ -39,9 +39,9 @@ def test_queries_equal_those_of_the_bundle_one_by_one(bundle):
              "show with one more somersault and a half twist less", "a", "in pike"]  # fmt: skip
     encode = QueryEncoder()
     encode(bundle, vectors[:2], texts[:2])  # what is known already changes nothing
-    found = encode(bundle, vectors, texts)
+    queries = encode(bundle, vectors, texts)
     with torch.inference_mode():
-        for query, vector, text in zip(found, vectors, texts, strict=True):
+        for query, vector, text in zip(queries, vectors, texts, strict=True):
             expected = bundle.encode_queries(torch.from_numpy(vector[None]), [text])
             assert query == pytest.approx(expected[0].numpy(), abs=1e-5)
 

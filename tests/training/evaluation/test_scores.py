@@ -8,7 +8,7 @@ import pytest
 
 from encoders.clips import Clip
 from training.annotations.triplets.table import Triplet
-from training.evaluation.problem import pose_problem
+from training.evaluation.problem import build_retrieval_problem
 from training.evaluation.scores import METRICS, IntervalConfig, score_row, summarize_rows
 from training.vectors.tables import read_dead_ids, read_unit_vectors
 
@@ -61,7 +61,9 @@ def naive_metrics(ranking, targets):
 @pytest.mark.parametrize("with_clips", [True, False])
 def test_a_row_equals_a_sort_of_the_gallery_by_hand(seed, with_clips):
     clips, vectors, triplets = random_problem(seed)
-    problem = pose_problem(triplets, vectors, split="test", clips=clips if with_clips else None)
+    problem = build_retrieval_problem(
+        triplets, vectors, split="test", clips=clips if with_clips else None
+    )
     asked = [triplet for triplet in triplets if triplet.split == "test"]
     if with_clips:
         gallery = sorted(clip.clip_id for clip in clips if clip.split == "test")
@@ -84,7 +86,7 @@ def test_the_summary_holds_means_and_parts_by_pair():
         t for t in triplets
         if t.split == "test" or (t.source_label, t.target_label) not in held_out
     ]  # fmt: skip
-    problem = pose_problem(triplets, vectors, split="test", clips=clips)
+    problem = build_retrieval_problem(triplets, vectors, split="test", clips=clips)
     # A perfect row, and the query clip itself.
     perfect = np.stack([np.eye(8)[int(t.target_label[1:])] for t in problem.triplets])
     rows = [score_row("composed", perfect, problem), score_row("raw", problem.clips_ND, problem)]
@@ -110,7 +112,7 @@ def test_the_summary_holds_means_and_parts_by_pair():
 
 def test_the_summary_has_a_part_per_kind_of_change():
     clips, vectors, triplets = random_problem(4)
-    problem = pose_problem(triplets, vectors, split="test", clips=clips)
+    problem = build_retrieval_problem(triplets, vectors, split="test", clips=clips)
     row = score_row("composed", problem.clips_ND, problem)
     change_by_pair = {("L0", f"L{n}"): "twists" for n in range(5)}
     summary = summarize_rows(
@@ -127,7 +129,7 @@ def test_the_summary_has_a_part_per_kind_of_change():
 
 def test_equal_rows_are_not_called_better():
     clips, vectors, triplets = random_problem(5)
-    problem = pose_problem(triplets, vectors, split="test", clips=clips)
+    problem = build_retrieval_problem(triplets, vectors, split="test", clips=clips)
     rows = [score_row(name, problem.clips_ND, problem) for name in ("composed", "video_only")]
     summary = summarize_rows(rows, problem, IntervalConfig(num_resamples=100))
     assert summary["composed_over_best_other"] == {"value": 1.0, "low": 1.0, "high": 1.0}
@@ -142,7 +144,7 @@ def test_dead_clips_leave_gallery_targets_and_queries(tmp_path):
     table = pa.table({"clip_id": sorted(dead), "reason": ["x"] * len(dead)})
     pq.write_table(table, tmp_path / "vectors.dead.parquet")
     alive = {clip_id: vector for clip_id, vector in vectors.items() if clip_id not in dead}
-    problem = pose_problem(
+    problem = build_retrieval_problem(
         triplets, alive, split="test", clips=clips,
         dead_ids=read_dead_ids(tmp_path / "vectors.parquet"),
     )  # fmt: skip
@@ -163,14 +165,14 @@ def test_what_does_not_fit_together_is_named():
     with pytest.raises(
         ValueError, match=r"no triplet has the split 'val'; there are \['test', 'train'\]"
     ):
-        pose_problem(triplets, vectors, split="val")
+        build_retrieval_problem(triplets, vectors, split="val")
     named = sorted(t.query_clip_id for t in triplets if t.split == "test")[0]
     without = {clip_id: vector for clip_id, vector in vectors.items() if clip_id != named}
     with pytest.raises(ValueError, match=f"1 clips have no vector, first: .'{named}'"):
-        pose_problem(triplets, without, split="test", clips=clips)
+        build_retrieval_problem(triplets, without, split="test", clips=clips)
     fewer = [clip for clip in clips if clip.clip_id != named]
-    with pytest.raises(ValueError, match=f"are no clips of split 'test', first: .'{named}'"):
-        pose_problem(triplets, vectors, split="test", clips=fewer)
+    with pytest.raises(ValueError, match=f"are not in split 'test', first: .'{named}'"):
+        build_retrieval_problem(triplets, vectors, split="test", clips=fewer)
 
 
 @pytest.mark.parametrize("kind", [pa.list_(pa.float32()), pa.list_(pa.float32(), 8)])
@@ -184,9 +186,9 @@ def test_vectors_are_read_and_checked(tmp_path, kind):
 
     ids = random.Random(0).sample(sorted(vectors), len(vectors))
     write(ids, [vectors[i] for i in ids])
-    found = read_unit_vectors(path)
-    assert list(found) == ids
-    assert all((found[i] == vectors[i]).all() for i in ids)
+    vectors_read = read_unit_vectors(path)
+    assert list(vectors_read) == ids
+    assert all((vectors_read[i] == vectors[i]).all() for i in ids)
     write(["a", "b"], [vectors["c000"], vectors["c001"] * 2])
     with pytest.raises(
         ValueError, match=r"row 1: embedding of clip 'b' has length 2; it must be 1"

@@ -36,9 +36,9 @@ def test_the_verdict_says_no_more_than_the_intervals():
         "composed_over_best_other": {"value": 1.5, "low": 1.2, "high": None},
         "intervals_are_disjoint": False,
     }
-    said = verdict(part)
-    assert "1.50 times [1.20, ?]" in said
-    assert "NOT disjoint" in said
+    sentence = verdict(part)
+    assert "1.50 times [1.20, ?]" in sentence
+    assert "NOT disjoint" in sentence
     assert "are disjoint" in verdict(part | {"intervals_are_disjoint": True})
     assert "not compared" in verdict({"rows": []})
     nothing = part | {"composed_over_best_other": {"value": None, "low": None, "high": None}}
@@ -64,10 +64,10 @@ def test_equals_a_full_sort_in_python(seed, monkeypatch):
     for query, own, row_places, row_scores in zip(queries, hidden, places, scores, strict=True):
         allowed = [n for n in range(num_gallery) if n not in own]
         expected = sorted(allowed, key=lambda n: (-float(query @ gallery[n]), n))[:k]
-        found = row_places[row_places >= 0].tolist()
-        assert found == expected
-        assert row_scores[: len(found)].tolist() == [float(query @ gallery[n]) for n in expected]
-        assert np.isneginf(row_scores[len(found) :]).all()
+        ranking = row_places[row_places >= 0].tolist()
+        assert ranking == expected
+        assert row_scores[: len(ranking)].tolist() == [float(query @ gallery[n]) for n in expected]
+        assert np.isneginf(row_scores[len(ranking) :]).all()
 
 
 def test_widths_that_differ_and_vectors_that_are_not_finite_are_refused():
