@@ -1,71 +1,124 @@
-"""The front door: `tfcovr <command>`, and the public names for `import tfcovr`; holds no logic."""
+"""The entry point: `tfcovr COMMAND`, and the public names for `import tfcovr`.
+
+A command is a module with `Config` (its options), `run(config)` and `EXAMPLES`. Only this module parses command lines, prints help
+and turns errors into exit codes: 2 for an error that has one line to say, 130 for Ctrl-C, 143 for SIGTERM.
+"""
 
 import difflib
+import errno
 import importlib
+import inspect
+import os
+import signal
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, is_dataclass
+from pathlib import Path
+from types import FrameType, ModuleType
+from typing import Any
 
 from encoders.media.errors import DecodeSetupError
+
+_RESUME = "rerun the same command to resume"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Command:
-    """Where a command lives (imported only when it is asked for) and what it says of itself."""
+    """Where a command lives (imported only when it is asked for), and its line in the list of commands."""
 
     module: str
     help: str
+    is_flat: bool = False
+    """Options of nested configs carry no prefix: --seed instead of --triplets.seed."""
 
 
-COMMANDS: dict[str, Command] = {
-    "demo": Command(
-        module="benchmarks.demo.run", help="the whole flow on rendered video, start here"
-    ),
-    "doctor": Command(module="benchmarks.doctor.report", help="what this machine has and lacks"),
-    "dives": Command(module="benchmarks.dives.__main__", help="render an archive of dives"),
-    "import-annotations": Command(
-        module="training.commands.import_annotations",
-        help="FineGym, FineDiving, TF-CoVR, your tables -> clips.parquet",
-    ),
-    "import-embeddings": Command(
-        module="training.commands.import_embeddings",
-        help="released embeddings -> vectors.parquet",
-    ),
-    "triplets": Command(
-        module="training.commands.triplets", help="labelled clips -> composed queries"
-    ),
-    "import-weights": Command(
-        module="encoders.commands.import_weights", help="CLIP, AIM, TF-CoVR weights -> AIM bundle"
-    ),
-    "train": Command(module="training.run", help="train stage 1 or stage 2 by recipe"),
-    "vectors": Command(
-        module="training.commands.vectors", help="clips + bundle -> vectors.parquet"
-    ),
-    "export": Command(
-        module="encoders.commands.export", help="add ONNX files, canaries and engines to a bundle"
-    ),
-    "split": Command(
-        module="indexing.commands.split", help="long videos without labels -> clips.parquet"
-    ),
-    "index": Command(module="indexing.commands.index", help="embed an archive into Milvus"),
-    "verify": Command(
-        module="indexing.commands.verify", help="prove that the collection is complete"
-    ),
-    "retry": Command(module="indexing.commands.retry", help="try dead letters again, by reason"),
-    "search": Command(module="indexing.commands.search", help="ask: a clip and an edit text"),
-    "shell": Command(module="indexing.commands.shell", help="ask, edit the answers, undo"),
-    "milvus": Command(module="indexing.commands.milvus", help="a Milvus server of this machine"),
-    "collections": Command(
-        module="indexing.commands.collections",
-        help="compare encoders, swap an alias, copy to a server",
-    ),
-    "serve": Command(module="indexing.commands.serve", help="answer over HTTP, with a web page"),
-    "calibrate": Command(
-        module="indexing.commands.calibrate", help="when to say that nothing matches"
-    ),
-    "evaluate": Command(module="training.commands.evaluate", help="mAP and Recall, with intervals"),
-    "report": Command(module="benchmarks.report.page", help="a finished run -> report.html"),
+# What a person wants to do -> the commands for it.
+GROUPS: dict[str, dict[str, Command]] = {
+    "Start here": {
+        "demo": Command(module="benchmarks.commands.demo", help="the whole flow on rendered video"),
+        "doctor": Command(
+            module="benchmarks.commands.doctor", help="what this machine has and lacks"
+        ),
+    },
+    "Data": {
+        "dives": Command(module="benchmarks.commands.dives", help="render an archive of dives"),
+        "split": Command(
+            module="indexing.commands.split",
+            help="long videos without labels -> clips.parquet",
+            is_flat=True,
+        ),
+        "import-annotations": Command(
+            module="training.commands.import_annotations",
+            help="FineGym, FineDiving, TF-CoVR, your tables -> clips.parquet",
+        ),
+        "import-embeddings": Command(
+            module="training.commands.import_embeddings",
+            help="released embeddings -> vectors.parquet",
+        ),
+        "triplets": Command(
+            module="training.commands.triplets",
+            help="labelled clips -> composed queries",
+            is_flat=True,
+        ),
+    },
+    "Train": {
+        "import-weights": Command(
+            module="encoders.commands.import_weights",
+            help="CLIP, AIM, TF-CoVR weights -> AIM bundle",
+            is_flat=True,
+        ),
+        "train": Command(
+            module="training.commands.train", help="train stage 1 or stage 2 by recipe"
+        ),
+        "vectors": Command(
+            module="training.commands.vectors", help="clips + bundle -> vectors.parquet"
+        ),
+        "export": Command(
+            module="encoders.commands.export",
+            help="add ONNX files, canaries and engines to a bundle",
+            is_flat=True,
+        ),
+    },
+    "Index": {
+        "index": Command(module="indexing.commands.index", help="embed an archive into Milvus"),
+        "verify": Command(
+            module="indexing.commands.verify", help="prove that the collection is complete"
+        ),
+        "retry": Command(
+            module="indexing.commands.retry", help="try dead letters again, by reason"
+        ),
+        "collections": Command(
+            module="indexing.commands.collections",
+            help="compare encoders, swap an alias, copy to a server",
+        ),
+        "milvus": Command(
+            module="indexing.commands.milvus", help="a Milvus server of this machine"
+        ),
+    },
+    "Search": {
+        "search": Command(module="indexing.commands.search", help="ask: a clip and an edit text"),
+        "shell": Command(module="indexing.commands.shell", help="ask, edit the answers, undo"),
+        "serve": Command(
+            module="indexing.commands.serve", help="answer over HTTP, with a web page"
+        ),
+        "calibrate": Command(
+            module="indexing.commands.calibrate", help="when to say that nothing matches"
+        ),
+    },
+    "Measure": {
+        "evaluate": Command(
+            module="training.commands.evaluate",
+            help="mAP and Recall, with intervals",
+            is_flat=True,
+        ),
+        "report": Command(
+            module="benchmarks.commands.report", help="a finished run -> report.html"
+        ),
+    },
 }
+COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
 
 # Public names -> the module that holds them; resolved on first use so that the import stays light.
 _PUBLIC: dict[str, str] = {
@@ -81,35 +134,91 @@ _PUBLIC: dict[str, str] = {
     "MilvusDatasink": "indexing.store.datasink",
     "open_datasink": "indexing.store.datasink",
 }
-__all__ = ["COMMANDS", "Command", "main", *_PUBLIC]
+__all__ = ["COMMANDS", "Command", "main", "parse", "run_command", *_PUBLIC]
 
 
 def __getattr__(name: str) -> object:
+    if name == "__version__":
+        return _version()
     if name not in _PUBLIC:
         raise AttributeError(f"tfcovr has no {name!r}; it has {', '.join(sorted(_PUBLIC))}")
     return getattr(importlib.import_module(_PUBLIC[name]), name)
 
 
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__doc__", "__file__", "__name__", "__version__"])
+
+
+def _version() -> str:
+    """Of the installed package; of pyproject.toml where the checkout is not installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("tfcovr")
+    except PackageNotFoundError:
+        import tomllib
+
+        text = Path(__file__).with_name("pyproject.toml").read_text()
+        return tomllib.loads(text)["project"]["version"]
+
+
 def help_text() -> str:
-    """The commands, one line each, and where to begin."""
-    lines = ["usage: tfcovr COMMAND [options]", "", "commands:"]
-    lines += [f"  {name:<18} {command.help}" for name, command in COMMANDS.items()]
+    """The commands by what a person wants to do, one line each, and where to begin."""
+    lines = ["usage: tfcovr COMMAND [options]"]
+    for title, commands in GROUPS.items():
+        lines += ["", f"{title}:"]
+        lines += [f"  {name:<18} {command.help}" for name, command in commands.items()]
     lines += [
         "",
         "examples:",
         "  tfcovr demo --tiny",
-        "  tfcovr search --bundle-dir runs/demo/stage2/bundle --milvus-uri runs/demo/milvus \\",
-        "      --clip test-5152b-0003 --edit 'with one more twist' -k 10",
+        "  tfcovr search SEARCH_OPTIONS --edit 'with one more twist'",
         "  tfcovr COMMAND --help",
+        "  tfcovr --version",
     ]
     return "\n".join(lines)
 
 
+def parse(name: str, arguments: Sequence[str]) -> tuple[ModuleType, Any]:
+    """The module of a command and its config; SystemExit after --help or for options that it does not have."""
+    entry = COMMANDS[name]
+    command = importlib.import_module(entry.module)
+    sys.argv[0] = f"tfcovr {name}"  # what usage lines show
+    if hasattr(command, "parse"):  # the options of `train` depend on its recipe
+        return command, command.parse(arguments)
+    import tyro
+
+    flat = (tyro.conf.OmitArgPrefixes,) if entry.is_flat else ()
+    config = tyro.cli(
+        command.Config,
+        args=list(arguments),
+        prog=f"tfcovr {name}",
+        description=_description(command),
+        config=(tyro.conf.FlagCreatePairsOff, *flat),
+    )
+    return command, config
+
+
+def _description(command: ModuleType) -> str:
+    """What the config says, or the module where the config is a choice of several; then the examples."""
+    about = command.Config if is_dataclass(command.Config) else command
+    return f"{inspect.getdoc(about)}\n\nexamples:\n{command.EXAMPLES.strip(chr(10))}\n"
+
+
+def run_command(name: str, arguments: Sequence[str]) -> int:
+    """Parse and run one command; the exit status. Errors pass through."""
+    command, config = parse(name, arguments)
+    return command.run(config)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; bad input ends with one clear line and exit status 2."""
+    """Run one command; what can be said in one line ends with that line on stderr and exit status 2."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         sys.stdout.write(help_text() + "\n")
+        return 0
+    if arguments[0] in ("--version", "-V"):
+        sys.stdout.write(f"tfcovr {_version()}\n")
         return 0
     name, *rest = arguments
     if name not in COMMANDS:
@@ -117,16 +226,74 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = f"; did you mean {near[0]!r}?" if near else ""
         sys.stderr.write(f"error: no command {name!r}{hint}\n\n{help_text()}\n")
         return 2
-    command = importlib.import_module(COMMANDS[name].module)
-    sys.argv[0] = f"tfcovr {name}"  # what usage lines show
     try:
-        return command.main(rest) or 0
-    except (ValueError, OSError, ImportError, DecodeSetupError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
+        with _sigterm_ends_the_command():
+            return run_command(name, rest)
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; run the same command again to go on\n")
-        return 130
+        sys.stderr.write(f"interrupted; {_RESUME}\n")
+        return 128 + signal.SIGINT
+    except SystemExit as error:
+        # Ray replaces our handler by one that exits with the number of the signal.
+        if error.code not in (signal.SIGTERM, 128 + signal.SIGTERM):
+            raise
+        sys.stderr.write(f"terminated; {_RESUME}\n")
+        return 128 + signal.SIGTERM
+    except Exception as error:
+        line = error_line(error)
+        if line is None:
+            raise
+        sys.stderr.write(f"error: {line}\n")
+        return 2
+
+
+@contextmanager
+def _sigterm_ends_the_command() -> Iterator[None]:
+    """SIGTERM unwinds the stack as Ctrl-C does, so that locks, servers and child processes are cleaned up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers
+        return
+    pid = os.getpid()
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        if os.getpid() == pid:
+            raise SystemExit(128 + number)
+        signal.signal(number, signal.SIG_DFL)  # a forked child ends as it would without us
+        os.kill(os.getpid(), number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def error_line(error: BaseException) -> str | None:
+    """What a person is told of an error; None for one that is a defect of this program, whose traceback is needed."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        where = f" at {error.filename}" if error.filename else ""
+        return f"the disk is full{where}; free some space and {_RESUME}"
+    # A library that is not imported cannot have raised; importing it here would take a second.
+    if _is_instance(error, "ray.exceptions", "RayTaskError"):
+        return error_line(getattr(error, "cause", None) or Exception())
+    if isinstance(error, (ValueError, OSError, ImportError, DecodeSetupError)):
+        return str(error)
+    if _is_instance(error, "pymilvus.exceptions", "MilvusException"):
+        return (
+            f"Milvus: {_first_line(error)}; see that --milvus-uri is right and the server is running "
+            f"(`tfcovr milvus status`), then {_RESUME}"
+        )
+    if _is_instance(error, "ray.exceptions", "RayError"):
+        return f"Ray: {type(error).__name__}: {_first_line(error)}; see that its nodes have memory and are running, then {_RESUME}"
+    return None
+
+
+def _is_instance(error: BaseException, module: str, name: str) -> bool:
+    kind = getattr(sys.modules.get(module), name, None)
+    return kind is not None and isinstance(error, kind)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 if __name__ == "__main__":

@@ -3,4 +3,4 @@
 Read in this order: steps, step_notes, questions, time_evidence, summary, run.
 """
 
-__all__ = ["steps", "time_evidence"]
+__all__ = ["run", "steps", "time_evidence"]

@@ -8,14 +8,14 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from benchmarks.demo.steps import FULL, TINY, DemoPlan, plan_steps
+from benchmarks.demo.steps import TINY, DemoPlan, plan_steps
 from benchmarks.demo.summary import summarize
 from benchmarks.harness.figures import derived_figures
 from benchmarks.harness.record import write_record
@@ -24,42 +24,9 @@ from benchmarks.report.page import write_report
 from cluster.processes import reap_orphans
 from cluster.storage import write_atomic
 
-_EXAMPLES = """examples:
-  tfcovr demo                       the real thing: at most 15 minutes on 2 cores
-  tfcovr demo --tiny                the same steps in 2 minutes; its numbers mean nothing
-  tfcovr demo --run-dir /data/demo  keep everything somewhere else
 
-Stop it whenever you like: the same command goes on where it stopped."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DemoConfig:
-    """Render an archive of dives, train on it, index it, ask it, and write a report."""
-
-    run_dir: Path | None = None
-    """Where everything goes; runs/demo, or runs/demo-tiny with --tiny, unless named."""
-    tiny: bool = False
-    """A few clips and steps only."""
-    record: bool = False
-    """Also write the figures, with commit and machine, to benchmarks/results/."""
-
-    def __post_init__(self) -> None:
-        if self.record and self.tiny:
-            raise ValueError("--record is for the full demo; the numbers of --tiny mean nothing")
-
-
-def main(argv: Sequence[str] | None = None) -> int:
+def run_demo(run_dir: Path, plan: DemoPlan, *, record: bool = False) -> int:
     """Run the flow and say where the report is."""
-    import tyro
-
-    config = tyro.cli(
-        DemoConfig,
-        args=argv,
-        prog="tfcovr demo",
-        description=f"{DemoConfig.__doc__}\n\n{_EXAMPLES}",
-    )
-    plan = TINY if config.tiny else FULL
-    run_dir = config.run_dir or Path("runs") / ("demo-tiny" if config.tiny else "demo")
     console = Console(file=sys.stdout)
     try:
         with shared_ray(run_dir) as ray_variables:
@@ -71,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     summary = summarize(run_dir, records, preset=plan.name)
     write_atomic(run_dir / "summary.json", json.dumps(summary, indent=1).encode())
     report = write_report(run_dir)
-    if config.record:
+    if record:
         _record(summary, records, plan)
     console.print(
         f"\nAll steps took {format_seconds(summary['seconds_total'])}, "
@@ -83,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         highlight=False,
         soft_wrap=True,
     )
-    if config.tiny:
+    if plan.name == TINY.name:
         console.print("This was --tiny: every step is real, the numbers mean nothing.")
     return 0
 
@@ -133,7 +100,3 @@ def example_question(run_dir: Path) -> str:
         f"--milvus-uri {run_dir / 'milvus'} --clip {answer['query_clip_id']} "
         f'--edit "{answer["edit_text"]}" -k 5'
     )
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -2,3 +2,5 @@
 
 Read in this order: packages, codecs, report.
 """
+
+__all__ = ["report"]

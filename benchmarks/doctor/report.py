@@ -4,7 +4,6 @@ Nothing heavy is imported to look: packages by their metadata, codecs by decodin
 each in a child process (`benchmarks.doctor.codecs`), so that a broken library cannot end the report.
 """
 
-import argparse
 import importlib
 import importlib.metadata
 import importlib.util
@@ -21,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.doctor.packages import EXTRAS, ONNX_GPU_LINE, Extra, pip_line
-from cluster.machine import Machine, describe_machine
+from cluster.machine import Machine
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 _CODEC_PROBE_S = 120
@@ -251,18 +250,10 @@ def as_table(findings: Sequence[Finding]) -> Table:
     return table
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def print_report(findings: Sequence[Finding], *, as_json: bool) -> int:
     """Exit status 1 only where something that every command needs is missing."""
-    parser = argparse.ArgumentParser(
-        description="What this machine has, what is missing, and the line that installs it.",
-        epilog="example: tfcovr doctor --json > machine.json",
-    )
-    parser.add_argument("--json", action="store_true", help="write the findings as JSON")
-    parser.add_argument("--no-codecs", action="store_true", help="do not try the video codecs")
-    options = parser.parse_args(argv)
-    findings = examine(describe_machine(), with_codecs=not options.no_codecs)
     lacking = [finding for finding in findings if finding.is_required and not finding.is_ok]
-    if options.json:
+    if as_json:
         sys.stdout.write(json.dumps([asdict(finding) for finding in findings], indent=1) + "\n")
     else:
         console = Console()
@@ -270,7 +261,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         names = ", ".join(finding.name for finding in lacking)
         console.print(f"missing: {names}" if lacking else "ready for `tfcovr demo`")
     return 1 if lacking else 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

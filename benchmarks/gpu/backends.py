@@ -14,7 +14,8 @@ import torch
 
 from benchmarks.gpu.steps import Measurement
 from benchmarks.harness.record import REPOSITORY
-from encoders.video_encoder.registry import PRESETS, build_video_encoder
+from encoders.video_encoder.config import PRESETS
+from encoders.video_encoder.registry import build_video_encoder
 
 if TYPE_CHECKING:  # a bare GPU image lacks what these import
     from encoders.backends.base import EncoderBackend
@@ -29,7 +30,8 @@ def compare_onnx_cuda(
     """Export an encoder whose every weight is random, then run both backends on the device."""
     from encoders.backends.registry import open_backend
     from encoders.bundle.canaries import draw_clips
-    from encoders.export.onnx_export import ExportConfig, export_onnx
+    from encoders.export.config import ExportConfig
+    from encoders.export.onnx_export import export_onnx
     from encoders.export.parity import compare_backends
 
     with tempfile.TemporaryDirectory() as folder:
@@ -59,7 +61,8 @@ def compare_tensorrt(
     from encoders.backends.registry import open_backend
     from encoders.bundle.canaries import draw_clips
     from encoders.bundle.card import read_card
-    from encoders.commands.export import ExportCommand, run_export
+    from encoders.commands.export import Config as ExportCommand
+    from encoders.commands.export import run_export
 
     with tempfile.TemporaryDirectory() as folder:
         bundle_dir = Path(folder) / "bundle"

@@ -11,8 +11,8 @@ import torch
 from benchmarks.gpu.steps import Measurement
 from benchmarks.harness.record import Ceiling, Samples, summarize_samples
 from benchmarks.harness.timing import time_runs
-from encoders.video_encoder.config import AimConfig
-from encoders.video_encoder.registry import PRESETS, build_video_encoder
+from encoders.video_encoder.config import PRESETS, AimConfig
+from encoders.video_encoder.registry import build_video_encoder
 
 BATCH_SIZES = (1, 4, 16, 32, 64, 128)
 

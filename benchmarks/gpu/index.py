@@ -82,8 +82,10 @@ def measure_index(
 
 def _export(bundle_dir: Path, device: str) -> str:
     """Add what the device runs best; the name of the backend."""
-    from encoders.commands.export import ExportCommand, run_export
-    from encoders.export.onnx_export import ExportConfig, export_onnx
+    from encoders.commands.export import Config as ExportCommand
+    from encoders.commands.export import run_export
+    from encoders.export.config import ExportConfig
+    from encoders.export.onnx_export import export_onnx
 
     if device == "cpu":
         export_onnx(ExportConfig(bundle_dir=bundle_dir, num_clips=4))

@@ -20,8 +20,7 @@ from benchmarks.harness.record import summarize_samples
 from encoders.clips import Clip
 from encoders.query_encoder.config import FusionConfig
 from encoders.query_encoder.fusion import build_fusion
-from encoders.video_encoder.config import VideoEncoderConfig
-from encoders.video_encoder.registry import PRESETS
+from encoders.video_encoder.config import PRESETS, VideoEncoderConfig
 from training.annotations.triplets.table import Triplet
 from training.configs import LoopConfig, Stage1Config, Stage2Config
 from training.stage1.task import Stage1Task, build_classifier

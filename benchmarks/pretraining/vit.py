@@ -32,9 +32,8 @@ from benchmarks.pretraining.pose_image import (
     train_pose,
 )
 from cluster.storage import write_atomic
-from encoders.video_encoder.aim import AIM_PRESETS
 from encoders.video_encoder.base import normalize_pixels
-from encoders.video_encoder.config import AimConfig, PoseImageConfig, Preprocessing
+from encoders.video_encoder.config import AIM_PRESETS, AimConfig, PoseImageConfig, Preprocessing
 
 
 class PosedTransformer(nn.Module):

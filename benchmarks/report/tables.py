@@ -37,7 +37,7 @@ def results_tables(records: Sequence[Mapping[str, Any]], bars: Sequence[Bar]) ->
     for record in sorted(records, key=lambda record: record["recorded_at"]):
         newest[record["benchmark"], record["hardware"]] = record
     if not newest:
-        return "\nNo records yet: run a benchmark, then `python -m benchmarks.report.page results`."
+        return "\nNo records yet: run a benchmark, then `tfcovr report results`."
     blocks = []
     for name in sorted({benchmark for benchmark, _ in newest}):
         rows = [

@@ -65,7 +65,8 @@ def clip_id(number: int) -> str:
 def make_bundle(folder: Path, *, widths: str) -> Path:
     """A bundle of the archive's width with the packaged text encoder; the rest is untrained, which costs the same time."""
     from encoders.bundle.folder import save_bundle
-    from encoders.export.onnx_export import ExportConfig, export_onnx
+    from encoders.export.config import ExportConfig
+    from encoders.export.onnx_export import export_onnx
 
     if not (folder / "card.json").exists():
         import torch

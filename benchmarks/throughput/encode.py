@@ -22,8 +22,8 @@ from benchmarks.harness.timing import time_runs
 from encoders.backends.onnx_backend import VIDEO_GRAPH, open_session
 from encoders.bundle.folder import load_bundle, save_bundle
 from encoders.export.onnx_export import write_graphs
-from encoders.video_encoder.config import VideoEncoderConfig
-from encoders.video_encoder.registry import PRESETS, build_video_encoder
+from encoders.video_encoder.config import PRESETS, VideoEncoderConfig
+from encoders.video_encoder.registry import build_video_encoder
 
 Variant = Literal["eager", "compiled", "onnx", "eager_bf16", "compiled_bf16"]
 VARIANTS: tuple[Variant, ...] = ("eager", "compiled", "onnx", "eager_bf16", "compiled_bf16")

@@ -25,9 +25,10 @@ from benchmarks.throughput.growth import measure_growth, measure_write
 from cluster.processes import reap_orphans, track_child_processes
 from cluster.storage import write_atomic
 from encoders.bundle.folder import save_bundle
-from encoders.export.onnx_export import ExportConfig, export_onnx
-from encoders.video_encoder.config import AimConfig
-from encoders.video_encoder.registry import PRESETS, build_video_encoder
+from encoders.export.config import ExportConfig
+from encoders.export.onnx_export import export_onnx
+from encoders.video_encoder.config import PRESETS, AimConfig
+from encoders.video_encoder.registry import build_video_encoder
 
 Part = Literal["decode", "flow", "growth", "write"]
 _GROWTH_ENCODER = AimConfig(

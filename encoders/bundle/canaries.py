@@ -1,4 +1,4 @@
-"""Which clips prove that an encoder still is the one it says? Eight drawn ones, whose vectors lie in the bundle.
+"""Canary clips: eight synthetic clips with reference vectors, stored in the bundle to detect a changed encoder.
 
 N clips, T frames, H W pixels, C channels, D clip vector.
 """
@@ -32,7 +32,7 @@ _WARM_S = 5.0
 
 
 class ClipEmbedder(Protocol):
-    """The part of a backend that canaries ask."""
+    """The part of a backend that the canary check calls."""
 
     card: BundleCard
 
@@ -41,14 +41,14 @@ class ClipEmbedder(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CanaryProof:
-    """What the canaries told of a worker's encoder."""
+    """The canary check of a worker's encoder: how near it is to the bundle's, and how fast."""
 
     min_cosine: float
-    """The lowest of their vectors with the bundle's."""
+    """The lowest cosine of the canary vectors with those of the bundle."""
     clips_per_s: float
-    """With a core (or its GPU) to itself."""
+    """Throughput of the encoder where it has a core (or its GPU) to itself."""
     frames_NTHWC: np.ndarray
-    """The canaries, as they were drawn for it."""
+    """The frames of the canary clips."""
 
 
 def draw_clips(sampling: SamplingConfig, num_clips: int, *, name: str) -> np.ndarray:
@@ -58,13 +58,13 @@ def draw_clips(sampling: SamplingConfig, num_clips: int, *, name: str) -> np.nda
     """
     if sampling.frame_size is None:
         raise ValueError(
-            "clips can only be drawn at a fixed frame size; sampling.frame_size is None"
+            "synthetic clips need a fixed frame size; sampling.frame_size is None"
         )
     size, num_frames = sampling.frame_size, sampling.num_frames
     clips = np.empty((num_clips, num_frames, size, size, 3), np.uint8)
     for number in range(num_clips):
-        draw = np.frombuffer(hashlib.sha256(f"{name}|{number}".encode()).digest(), np.uint8)
-        clips[number] = _draw_clip(draw.astype(np.int64), num_frames, size)
+        digest = np.frombuffer(hashlib.sha256(f"{name}|{number}".encode()).digest(), np.uint8)
+        clips[number] = _synthetic_clip(digest.astype(np.int64), num_frames, size)
     return clips
 
 
@@ -74,7 +74,7 @@ def draw_canaries(sampling: SamplingConfig) -> np.ndarray:
 
 
 def write_canaries(path: Path, frames_NTHWC: np.ndarray, vectors_ND: np.ndarray) -> CanaryRecord:
-    """Keep the canaries' vectors; the frames are drawn again when they are needed."""
+    """Keep the canaries' vectors; the frames are made again when they are needed."""
     path.write_bytes(safetensors.numpy.save({"embedding": vectors_ND.astype(np.float32)}))
     return CanaryRecord(num_clips=len(frames_NTHWC), frames_sha256=hash_frames(frames_NTHWC))
 
@@ -90,31 +90,25 @@ def read_canaries(bundle_dir: str | Path) -> tuple[np.ndarray, np.ndarray]:
     frames_NTHWC = draw_canaries(card.sampling)
     if hash_frames(frames_NTHWC) != card.canaries.frames_sha256:
         raise BundleMismatchError(
-            f"{folder}: its canaries were drawn by another version of this code; export it again"
+            f"{folder}: its canaries were made by another version of this code; export it again"
         )
     vectors = safetensors.numpy.load_file(check_file(folder, card, CANARY_FILE))["embedding"]
     return frames_NTHWC, vectors
 
 
-def check_canaries(
-    bundle_dir: str | Path, backend: ClipEmbedder, *, min_cosine: float = MIN_CANARY_COSINE
-) -> float:
-    """The lowest cosine of a backend's canary vectors with the bundle's; BundleMismatchError below `min_cosine`."""
-    return _check(bundle_dir, backend, *read_canaries(bundle_dir), min_cosine)
-
-
-def _check(
+def _lowest_cosine(
     bundle_dir: str | Path,
     backend: ClipEmbedder,
     frames_NTHWC: np.ndarray,
     expected_ND: np.ndarray,
-    min_cosine: float,
 ) -> float:
-    found_ND = np.asarray(backend.embed_clips(frames_NTHWC), dtype=np.float64)
-    lowest = float((found_ND * expected_ND).sum(axis=1).min())
-    if not lowest >= min_cosine:
+    """BundleMismatchError where it is below MIN_CANARY_COSINE."""
+    embedded_ND = np.asarray(backend.embed_clips(frames_NTHWC), dtype=np.float64)
+    lowest = float((embedded_ND * expected_ND).sum(axis=1).min())
+    if not lowest >= MIN_CANARY_COSINE:
         raise BundleMismatchError(
-            f"{bundle_dir}: canary clips come back with cosine {lowest:.6f} to their vectors; at least {min_cosine} is needed"
+            f"{bundle_dir}: canary clips come back with cosine {lowest:.6f} to their vectors; "
+            f"it must be at least {MIN_CANARY_COSINE}"
         )
     return lowest
 
@@ -131,10 +125,13 @@ def prove_encoder(
     clock_s: Callable[[], float],
     embed: Callable[[np.ndarray], object] | None = None,
 ) -> CanaryProof:
-    """`check_canaries`, timed; `embed` is how the worker will embed clips where it is not `backend.embed_clips`."""
+    """The canary check of a worker, timed; BundleMismatchError where the encoder is another one.
+
+    `embed` is how the worker will embed clips where it is not `backend.embed_clips`.
+    """
     started = clock_s()
     frames_NTHWC, expected_ND = read_canaries(bundle_dir)
-    min_cosine = _check(bundle_dir, backend, frames_NTHWC, expected_ND, MIN_CANARY_COSINE)
+    min_cosine = _lowest_cosine(bundle_dir, backend, frames_NTHWC, expected_ND)
     seconds = clock_s() - started
     if seconds < _WARM_S:
         started = clock_s()
@@ -145,20 +142,20 @@ def prove_encoder(
     )
 
 
-def _draw_clip(draw: np.ndarray, num_frames: int, size: int) -> np.ndarray:
+def _synthetic_clip(digest: np.ndarray, num_frames: int, size: int) -> np.ndarray:
     y, x = np.mgrid[0:size, 0:size]
     t = np.arange(num_frames).reshape(-1, 1, 1)
     frames = np.empty((num_frames, size, size, 3), np.uint8)
     for channel in range(3):
-        a, b, c, d = draw[4 * channel : 4 * channel + 4]
+        a, b, c, d = digest[4 * channel : 4 * channel + 4]
         ramp = (a * x + b * y) // size + (c % 16) * t
         waves = ((x * (d % 7 + 1)) ^ (y * (a % 5 + 1))) * 64 // size
         frames[..., channel] = (ramp + waves) % 256
     side = max(size // 4, 1)
     for number in range(num_frames):
-        left = (draw[12] * size // 256 + number * (draw[13] % 5 - 2) * size // 16) % size
-        top = (draw[14] * size // 256 + number * (draw[15] % 5 - 2) * size // 16) % size
-        frames[number, top : top + side, left : left + side] = draw[16:19].astype(np.uint8)
+        left = (digest[12] * size // 256 + number * (digest[13] % 5 - 2) * size // 16) % size
+        top = (digest[14] * size // 256 + number * (digest[15] % 5 - 2) * size // 16) % size
+        frames[number, top : top + side, left : left + side] = digest[16:19].astype(np.uint8)
     return frames
 
 

@@ -1,4 +1,4 @@
-"""What must a reader of vectors know? card.json: shapes, sampling, preprocessing, ids and the hash of every file of a bundle."""
+"""The bundle card (card.json): configs, sampling, preprocessing, ids and file hashes."""
 
 import hashlib
 import json
@@ -133,7 +133,7 @@ def card_to_dict(card: BundleCard) -> dict[str, Any]:
         "canaries": None if card.canaries is None else asdict(card.canaries),
         "files": dict(sorted(card.files.items())),
     }
-    return values | ({"engines": [asdict(one) for one in card.engines]} if card.engines else {})
+    return values | ({"engines": [asdict(engine) for engine in card.engines]} if card.engines else {})
 
 
 def card_from_dict(values: Mapping[str, Any]) -> BundleCard:
@@ -181,7 +181,7 @@ def read_card(folder: str | Path) -> BundleCard:
     """The card of a bundle; BundleMismatchError names what is wrong with it. Reads no other file."""
     path = Path(folder) / CARD_NAME
     if not path.is_file():
-        raise BundleMismatchError(f"{folder} is no bundle: it has no {CARD_NAME}")
+        raise BundleMismatchError(f"{folder} is not a bundle: {CARD_NAME} is missing")
     try:
         values = json.loads(path.read_text())
     except ValueError as error:
@@ -212,10 +212,10 @@ def check_file(folder: Path, card: BundleCard, name: str) -> Path:
         )
     if not path.is_file():
         raise BundleMismatchError(f"{folder}: {name} is missing")
-    found = hash_file(path)
-    if found != card.files[name]:
+    sha256 = hash_file(path)
+    if sha256 != card.files[name]:
         raise BundleMismatchError(
-            f"{path} has sha256 {found}, but the card says {card.files[name]}; the file was changed or is torn"
+            f"{path} has sha256 {sha256}, but the card says {card.files[name]}; the file was changed or is truncated"
         )
     return path
 

@@ -1,4 +1,4 @@
-"""Which TensorRT engines does a bundle hold, and which of them may run here? One record in the card for each, with its measured drift.
+"""TensorRT engine records of a bundle: target, limits and measured drift.
 
 An engine belongs to one GPU model, one TensorRT version and one pair of graphs; another of any of them asks for another engine.
 """
@@ -59,11 +59,11 @@ class DriftLimits:
             "top_k_overlap": self.top_k_overlap,
             "map_difference": -self.map_loss,
         }
-        found = {name: getattr(report, name) for name in lower_bounds}
+        measured = {name: getattr(report, name) for name in lower_bounds}
         return [
-            f"{name} is {found[name]:.6f}, at least {bound:g} is needed"
+            f"{name} is {measured[name]:.6f}, at least {bound:g} is needed"
             for name, bound in lower_bounds.items()
-            if found[name] is not None and not found[name] >= bound
+            if measured[name] is not None and not measured[name] >= bound
         ]
 
 

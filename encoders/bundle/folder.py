@@ -1,4 +1,4 @@
-"""How is an encoder kept? A folder of safetensors, a tokenizer and a card; loading refuses whatever the card does not describe.
+"""Saves and loads a bundle: safetensors, a tokenizer and a card; loading refuses whatever the card does not describe.
 
 N clips or queries, D clip vector, L tokens.
 """
@@ -157,10 +157,10 @@ def _check_fusion(video: VideoEncoder, text: TextEncoder | None, fusion: Fusion 
         raise ValueError("text encoder and fusion belong together: give both or neither")
     if text is not None and fusion is not None:
         wanted = (video.config.embedding_dim, text.text_dim)
-        found = (fusion.config.video_dim, fusion.config.text_dim)
-        if wanted != found:
+        fused_dims = (fusion.config.video_dim, fusion.config.text_dim)
+        if encoder_dims != fused_dims:
             raise ValueError(
-                f"the fusion takes (video_dim, text_dim) = {found}; the encoders give {wanted}"
+                f"the fusion takes (video_dim, text_dim) = {fused_dims}; the encoders give {encoder_dims}"
             )
 
 

@@ -1,19 +1,20 @@
-"""How do published weights become a bundle? CLIP, AIM and TF-CoVR weights in, an AIM bundle out, whole or not at all."""
+"""Imports published weights (CLIP, AIM, TF-CoVR) as an AIM bundle, whole or not at all."""
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import safetensors.torch
 import torch
 
 from encoders.bundle.card import CARD_NAME, BundleCard, check_file, new_encoder_id, read_card
 from encoders.bundle.folder import HEAD_WEIGHTS, VIDEO_WEIGHTS, save_bundle
+from encoders.bundle.import_config import ImportConfig
 from encoders.files import hash_file
 from encoders.media.sampling import Resize, SamplingConfig
-from encoders.video_encoder.aim import AIM_PRESETS, AimEncoder
-from encoders.video_encoder.config import AimConfig
+from encoders.video_encoder.aim import AimEncoder
+from encoders.video_encoder.config import AIM_PRESETS, AimConfig
 from encoders.video_encoder.pretrained.aim_weights import (
     LoadReport,
     SourceWeights,
@@ -26,50 +27,6 @@ from encoders.video_encoder.pretrained.head import read_head
 from encoders.video_encoder.pretrained.huggingface import read_clip_model
 
 _HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ImportConfig:
-    """Build an AIM bundle from published weights.
-
-    CLIP by name: tfcovr import-weights --source openai/clip-vit-base-patch16 --out runs/clip_b16
-
-    A TF-CoVR checkpoint: tfcovr import-weights --source aim_finegd.pth --out runs/stage1 --labels labels_306.json
-
-    32 frames instead of 12: tfcovr import-weights --source runs/stage1 --out runs/stage1_32 --num-frames 32
-    """
-
-    source: str
-    """One of: a Hugging Face name or folder of a CLIP vision model with QuickGELU (OpenAI's); a file with an OpenAI CLIP, AIM or
-    TF-CoVR state dict (.safetensors, or written by torch.save); the folder of an AIM bundle."""
-    out: Path
-    """Folder of the new bundle. One that holds the same bundle already is left as it is."""
-    labels: Path | None = None
-    """Class names of the classification head: a JSON object {name: class index}, or text with one name per line. Without it the
-    head of a checkpoint is left out."""
-    num_frames: int | None = None
-    """Frames per clip; the temporal embedding is interpolated. None = as in the source, 12 for CLIP."""
-    temporal_pooling: Literal["mean", "attention"] | None = None
-    """`mean` is the paper's, `attention` sees the order of frames. None = as in the source, the mean for CLIP."""
-    resize: Resize | None = None
-    """How frames are made to fit. `pillow_bicubic` is CLIP's and the paper's; `swscale_area` decodes large frames up to 1.7 times as
-    fast, for other vectors. None = as in a source bundle, otherwise pillow_bicubic."""
-    num_heads: int | None = None
-    """Attention heads, which a state dict does not tell. None = width / 64, as in all CLIP models."""
-    expect: str | None = None
-    """Refuse weights of another shape than this preset's (aim_vit_b16, aim_vit_l14)."""
-    seed: int = 0
-    """Decides what is random in new tensors."""
-    overwrite: bool = False
-    """Replace another bundle that stands in `out`. Anything else than a bundle is never replaced."""
-
-    def __post_init__(self) -> None:
-        if self.expect is not None and self.expect not in AIM_PRESETS:
-            raise ValueError(f"expect is {self.expect!r}; choose one of {sorted(AIM_PRESETS)}")
-        for name in ("num_frames", "num_heads"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,7 +58,7 @@ def open_weights(source: str | Path) -> SourceWeights:
     looks_like_path = path.suffix in (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
     if looks_like_path or not _HUB_NAME.fullmatch(str(source)):
         raise FileNotFoundError(
-            f"there is no file or folder {source}, and it is no Hugging Face name"
+            f"{source} is neither a file, a folder nor a Hugging Face name"
         )
     return read_clip_model(str(source))
 
@@ -235,4 +192,4 @@ def _check_expected(config: ImportConfig, source: SourceWeights, shape: AimConfi
         if getattr(shape, name) != getattr(preset, name)
     ]
     if differ:
-        raise ValueError(f"{source.described} is no {config.expect}: {', '.join(differ)}")
+        raise ValueError(f"{source.described} is not a {config.expect}: {', '.join(differ)}")

@@ -1,1 +1,3 @@
-"""Commands of encoders, one file a verb."""
+"""Commands of encoders, one file a verb: Config, run and EXAMPLES; tfcovr.py parses."""
+
+__all__ = ["export"]

@@ -1,25 +1,25 @@
-"""The command `tfcovr export`: ONNX files and canaries, and with another backend the engines that a GPU runs."""
+"""tfcovr export: ONNX files and canaries, and with another backend the engines that a GPU runs."""
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from encoders.bundle.card import read_card
-from encoders.export.drift import Probe
-from encoders.export.onnx_export import ExportConfig, export_onnx
-from encoders.export.tensorrt_export import EngineOptions, add_engines
+from encoders.export.config import ExportConfig
 
+if TYPE_CHECKING:
+    from encoders.export.drift import Probe
+
+EXAMPLES = """
+  tfcovr export --bundle-dir runs/demo/stage2/bundle --clips runs/demo/archive/clips.parquet
+  tfcovr export --bundle-dir BUNDLE --backend tensorrt --clips clips.parquet --triplets triplets.parquet
+"""
 Exporter = Literal["onnx", "tensorrt", "tensorrt-rtx"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ExportCommand(ExportConfig):
-    """Add ONNX files and canaries to a bundle; with --backend tensorrt also engines for this machine's GPU.
-
-    Example: tfcovr export --bundle-dir runs/demo/stage2/bundle --clips runs/demo/archive/clips.parquet
-    """
+class Config(ExportConfig):
+    """Add ONNX files and canaries to a bundle; with --backend tensorrt also engines for this machine's GPU."""
 
     backend: Exporter = "onnx"
     """tensorrt: engines for the GPU of this machine; tensorrt-rtx: TensorRT for RTX, here or ahead of time."""
@@ -41,8 +41,11 @@ class ExportCommand(ExportConfig):
             raise ValueError("triplets needs clips: the videos that the triplets name")
 
 
-def run_export(command: ExportCommand) -> list[str]:
+def run_export(command: Config) -> list[str]:
     """Do it; the lines to print."""
+    from encoders.export.onnx_export import export_onnx
+    from encoders.export.tensorrt_export import EngineOptions, add_engines
+
     folder = command.bundle_dir
     options = None
     if command.backend != "onnx":
@@ -61,7 +64,8 @@ def run_export(command: ExportCommand) -> list[str]:
     return [*lines, add_engines(folder, _probe(command), options).line()]
 
 
-def _probe(command: ExportCommand) -> Probe:
+def _probe(command: Config) -> "Probe":
+    from encoders.bundle.card import read_card
     from encoders.export.drift_probe import draw_probe, read_probe
 
     card = read_card(command.bundle_dir)
@@ -77,14 +81,7 @@ def _probe(command: ExportCommand) -> Probe:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """`tfcovr export`."""
-    import tyro
-
-    command = tyro.cli(ExportCommand, args=argv, config=(tyro.conf.OmitArgPrefixes,))
-    sys.stdout.write("\n".join(run_export(command)) + "\n")
+def run(config: Config) -> int:
+    """Export, and print what was measured."""
+    sys.stdout.write("\n".join(run_export(config)) + "\n")
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

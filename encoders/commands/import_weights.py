@@ -1,15 +1,26 @@
 """tfcovr import-weights: CLIP, AIM or TF-CoVR weights to an AIM bundle."""
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from encoders.bundle.importer import ImportConfig, ImportResult, import_weights
-from encoders.video_encoder.pretrained.aim_weights import SourceWeights, summarize_names
+from encoders.bundle.import_config import ImportConfig as Config
+
+if TYPE_CHECKING:
+    from encoders.bundle.importer import ImportResult
+    from encoders.video_encoder.pretrained.aim_weights import SourceWeights
+
+EXAMPLES = """
+  tfcovr import-weights --source openai/clip-vit-base-patch16 --out runs/clip_b16          # CLIP by name
+  tfcovr import-weights --source aim_finegd.pth --out runs/stage1 --labels labels_306.json # a TF-CoVR checkpoint
+  tfcovr import-weights --source runs/stage1 --out runs/stage1_32 --num-frames 32          # 32 frames instead of 12
+"""
 
 
-def describe_import(result: ImportResult, out: Path) -> str:
+def describe_import(result: "ImportResult", out: Path) -> str:
     """What a person is told: one line per question."""
+    from encoders.video_encoder.pretrained.aim_weights import summarize_names
+
     shape, report, source = result.config, result.report, result.source
     stored = sorted({str(value.dtype).removeprefix("torch.") for value in source.tensors.values()})
     encoder = (
@@ -34,18 +45,13 @@ def describe_import(result: ImportResult, out: Path) -> str:
     return "".join(f"{name:<8} {text}\n" for name, text in lines.items())
 
 
-def _frames_of(source: SourceWeights, name: str) -> int:
+def _frames_of(source: "SourceWeights", name: str) -> int:
     return source.tensors[name].shape[-2]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """`tfcovr import-weights`."""
-    import tyro
+def run(config: Config) -> int:
+    """Import, and print what came from where."""
+    from encoders.bundle.importer import import_weights
 
-    config = tyro.cli(ImportConfig, args=argv, config=(tyro.conf.OmitArgPrefixes,))
     sys.stdout.write(describe_import(import_weights(config), config.out))
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,4 +1,4 @@
-"""How far may a faster encoder drift from torch? Cosines, shared neighbours and mAP on a probe set, against fixed limits.
+"""Drift of a faster encoder from torch: cosines, shared neighbours and mAP on a probe set, against fixed limits.
 
 N clips, Q queries, D clip vector.
 """
@@ -81,15 +81,15 @@ def _embed(source: VectorSource, probe: Probe, start_ND: np.ndarray) -> _Vectors
     return _Vectors(clips_ND=clips_ND, queries_QD=np.concatenate(blocks))
 
 
-def _compare(expected: _Vectors, found: _Vectors, probe: Probe) -> DriftReport:
-    clip_cosines = cosines(expected.clips_ND, found.clips_ND)
-    query_cosines = cosines(expected.queries_QD, found.queries_QD) if probe.queries else None
+def _compare(expected: _Vectors, candidate: _Vectors, probe: Probe) -> DriftReport:
+    clip_cosines = cosines(expected.clips_ND, candidate.clips_ND)
+    query_cosines = cosines(expected.queries_QD, candidate.queries_QD) if probe.queries else None
     num_others = len(probe.frames_NTHWC) - 1
     top_k = min(TOP_K, num_others)
-    expected_ranking, found_ranking = _rankings(expected, probe), _rankings(found, probe)
+    expected_ranking, candidate_ranking = _rankings(expected, probe), _rankings(candidate, probe)
     shared = [
         len(set(left[:top_k]) & set(right[:top_k])) / top_k
-        for left, right in zip(expected_ranking, found_ranking, strict=True)
+        for left, right in zip(expected_ranking, candidate_ranking, strict=True)
     ]
     map_of, relevant = _relevant(probe)
     difference = None
@@ -98,7 +98,7 @@ def _compare(expected: _Vectors, found: _Vectors, probe: Probe) -> DriftReport:
         wanted = [relevant[row] for row in rows]
         before, after = (
             mean_average_precision_at_k([ranking[row] for row in rows], wanted, k=num_others)
-            for ranking in (expected_ranking, found_ranking)
+            for ranking in (expected_ranking, candidate_ranking)
         )
         difference = after - before
     return DriftReport(

@@ -1,4 +1,4 @@
-"""On which clips and edit texts is drift measured? Clips of an archive with their labels and triplets, or drawn ones."""
+"""The probe set that drift is measured on: clips of an archive with labels and triplets, or synthetic ones."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ _TARGETS_PER_QUERY = 3
 
 
 def draw_probe(sampling: SamplingConfig, num_clips: int, *, with_queries: bool) -> Probe:
-    """Drawn clips and made-up edits: cosines and neighbours, no mAP."""
+    """Synthetic clips and made-up edits: cosines and neighbours, no mAP."""
     texts = sample_edit_texts(num_clips) if with_queries else []
     return Probe(
         frames_NTHWC=draw_clips(sampling, num_clips, name="drift"),
@@ -42,36 +42,36 @@ def read_probe(
     clips = {clip.clip_id: clip for clip in read_clips(clips_path)}
     triplets = _read_triplets(triplets_path) if triplets_path is not None else []
     chosen = _choose(list(clips), triplets, num_clips)
-    place_by_id: dict[str, int] = {}
+    position_by_id: dict[str, int] = {}
     frames = []
-    for clip, found in iter_clip_frames((clips[clip_id] for clip_id in chosen), sampling):
-        if isinstance(found, np.ndarray):
-            place_by_id[clip.clip_id] = len(frames)
-            frames.append(found)
+    for clip, frames_or_error in iter_clip_frames((clips[clip_id] for clip_id in chosen), sampling):
+        if isinstance(frames_or_error, np.ndarray):
+            position_by_id[clip.clip_id] = len(frames)
+            frames.append(frames_or_error)
     if len(frames) < 2:
         raise ValueError(
             f"{clips_path}: {len(frames)} of {len(chosen)} chosen clips can be decoded; 2 are needed"
         )
-    labels = tuple(clips[clip_id].label for clip_id in place_by_id)
+    labels = tuple(clips[clip_id].label for clip_id in position_by_id)
     return Probe(
         frames_NTHWC=np.stack(frames),
         source=clips_path.name,
         labels=labels if any(label is not None for label in labels) else (),
-        queries=_queries(triplets, place_by_id) if with_queries else (),
+        queries=_queries(triplets, position_by_id) if with_queries else (),
     )
 
 
 def _queries(
-    triplets: Sequence[tuple[str, str, list[str]]], place_by_id: dict[str, int]
+    triplets: Sequence[tuple[str, str, list[str]]], position_by_id: dict[str, int]
 ) -> tuple[ProbeQuery, ...]:
     if not triplets:
-        texts = sample_edit_texts(len(place_by_id))
+        texts = sample_edit_texts(len(position_by_id))
         return tuple(ProbeQuery(clip=n, edit_text=text) for n, text in enumerate(texts))
     queries = []
     for clip_id, text, target_ids in triplets:
-        targets = tuple(place_by_id[one] for one in target_ids if one in place_by_id)
-        if clip_id in place_by_id and any(place != place_by_id[clip_id] for place in targets):
-            queries.append(ProbeQuery(clip=place_by_id[clip_id], edit_text=text, targets=targets))
+        targets = tuple(position_by_id[target_id] for target_id in target_ids if target_id in position_by_id)
+        if clip_id in position_by_id and any(position != position_by_id[clip_id] for position in targets):
+            queries.append(ProbeQuery(clip=position_by_id[clip_id], edit_text=text, targets=targets))
     return tuple(queries)
 
 
@@ -79,13 +79,13 @@ def _choose(
     clip_ids: Sequence[str], triplets: Sequence[tuple[str, str, list[str]]], num_clips: int
 ) -> list[str]:
     """Clips of triplets spread over the file, until the number is reached; then clips spread over the archive."""
-    known = set(clip_ids)
+    archive_ids = set(clip_ids)
     chosen: dict[str, None] = {}
     step = max(len(triplets) // num_clips, 1)
     for clip_id, _, target_ids in triplets[::step]:
-        wanted = [one for one in (clip_id, *target_ids[:_TARGETS_PER_QUERY]) if one in known]
-        if len(wanted) > 1 and len(chosen | dict.fromkeys(wanted)) <= num_clips:
-            chosen |= dict.fromkeys(wanted)
+        in_archive = [name for name in (clip_id, *target_ids[:_TARGETS_PER_QUERY]) if name in archive_ids]
+        if len(in_archive) > 1 and len(chosen | dict.fromkeys(in_archive)) <= num_clips:
+            chosen |= dict.fromkeys(in_archive)
     spread = (
         [clip_ids[n * len(clip_ids) // num_clips] for n in range(num_clips)] if clip_ids else []
     )

@@ -1,4 +1,4 @@
-"""How does a bundle get its ONNX files? Exported from torch, checked against torch clip by clip, and added only if they agree.
+"""ONNX export of a bundle: checked against torch clip by clip, and added only if both agree.
 
 `video.onnx`: frames uint8 [N, T, H, W, 3] -> clip_vector [N, D], unit length.
 `query.onnx`: clip_vector [N, D], input_ids and attention_mask int64 [N, L] -> query_vector [N, D], unit length; the text encoder
@@ -10,7 +10,7 @@ import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -28,44 +28,18 @@ from encoders.bundle.card import BundleCard, OnnxReport, check_file, read_card, 
 from encoders.bundle.folder import Bundle
 from encoders.clips import read_clips
 from encoders.decoding.isolated import iter_clip_frames
+from encoders.export.config import ExportConfig
 from encoders.export.parity import ParityReport, compare_backends, sample_edit_texts
 from encoders.files import hash_file
 from encoders.media.sampling import SamplingConfig
 from encoders.query_encoder.fusion import Fusion
 from encoders.query_encoder.text_encoder import TextEncoder, Tokenizer
 
-MIN_COSINE = 0.9999
-NUM_CLIPS = 64
 _OUTPUTS = {VIDEO_GRAPH: "clip_vector", QUERY_GRAPH: "query_vector"}
 
 
 class ExportError(ValueError):
     """The exported graphs do not give torch's vectors; nothing was added to the bundle."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ExportConfig:
-    """Add ONNX files and canaries to a bundle.
-
-    Example: tfcovr export --bundle-dir runs/demo/stage2/bundle --clips runs/demo/archive/clips.parquet
-    """
-
-    bundle_dir: Path
-    """The bundle that gets the files."""
-    clips: Path | None = None
-    """Check on clips of this clips.parquet; none = on drawn clips."""
-    num_clips: int = NUM_CLIPS
-    """Clips to check on."""
-    min_cosine: float = MIN_COSINE
-    """Nothing is added when any vector's cosine with torch's is lower."""
-    again: bool = False
-    """Export also where the bundle has its files already."""
-
-    def __post_init__(self) -> None:
-        if self.num_clips < 1:
-            raise ValueError(f"num_clips is {self.num_clips}; it must be at least 1")
-        if not 0 < self.min_cosine <= 1:
-            raise ValueError(f"min_cosine is {self.min_cosine}; it must lie in (0, 1]")
 
 
 def export_onnx(config: ExportConfig, *, frames_NTHWC: np.ndarray | None = None) -> OnnxReport:
@@ -238,8 +212,8 @@ def _read_frames(config: ExportConfig, sampling: SamplingConfig) -> np.ndarray:
         clips = read_clips(config.clips)
         step = max(len(clips) // config.num_clips, 1)
         chosen = clips[::step][: config.num_clips]
-        found = [frames for _, frames in iter_clip_frames(chosen, sampling)]
-        blocks += [frames[None] for frames in found if isinstance(frames, np.ndarray)]
+        decoded = [frames for _, frames in iter_clip_frames(chosen, sampling)]
+        blocks += [frames[None] for frames in decoded if isinstance(frames, np.ndarray)]
     return np.concatenate(blocks)
 
 

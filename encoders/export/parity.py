@@ -1,4 +1,4 @@
-"""Do two backends give the same vectors? Cosines clip by clip and query by query, on the same frames and texts.
+"""Parity of two backends: cosines clip by clip and query by query, on the same frames and texts.
 
 N clips, T frames, H W pixels, C channels, D clip vector.
 """
@@ -63,11 +63,11 @@ def compare_backends(
     if edit_texts:
         texts = list(islice(cycle(edit_texts), len(reference_ND)))
         expected_ND = reference.embed_queries(reference_ND, texts)
-        found = [
+        candidate_queries = [
             candidate.embed_queries(reference_ND[i : i + 5], texts[i : i + 5])
             for i in range(0, len(texts), 5)
         ]
-        query_cosine = float(cosines(expected_ND, np.concatenate(found)).min())
+        query_cosine = float(cosines(expected_ND, np.concatenate(candidate_queries)).min())
     return ParityReport(
         num_clips=len(frames_NTHWC),
         min_cosine_clips=float(cosines(reference_ND, candidate_ND).min()),

@@ -1,4 +1,4 @@
-"""How does a float32 graph become one of lower precision? Casts around what may be rounded; norms and softmax stay in float32.
+"""Converts a float32 graph to lower precision: casts around what may be rounded; norms and softmax stay in float32.
 
 TensorRT builds strongly typed networks only (since release 11), so the precision must stand in the graph itself. It also takes
 uint8 only where it is cast at once, so frames are cast at the input.

@@ -1,4 +1,4 @@
-"""How does a bundle get TensorRT engines? Built from its ONNX graphs, measured against torch, and added only inside the drift limits.
+"""TensorRT engines of a bundle: built from its ONNX graphs, measured against torch, added only inside the drift limits.
 
 The same Builder and OnnxParser code serves `tensorrt` (on the GPU it builds for) and TensorRT for RTX, which builds ahead of time
 for a compute capability on a machine without a GPU; such an engine's drift is "not run" until a GPU has measured it.
@@ -109,8 +109,8 @@ def build_engine(
         _set_capability(library, config, compute_capability)
     cache = None
     if timing_cache is not None:
-        known = timing_cache.read_bytes() if timing_cache.exists() else b""
-        cache = config.create_timing_cache(known)
+        cached = timing_cache.read_bytes() if timing_cache.exists() else b""
+        cache = config.create_timing_cache(cached)
         config.set_timing_cache(cache, ignore_mismatch=False)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
@@ -233,13 +233,13 @@ def _add(bundle_dir: Path, record: EngineRecord, plans: Mapping[str, bytes]) -> 
     record = replace(record, files=files)
     card = read_card(bundle_dir)
     kept = [
-        one
-        for one in card.engines
-        if one.graphs == record.graphs
-        and (one.target, one.precision) != (record.target, record.precision)
+        engine
+        for engine in card.engines
+        if engine.graphs == record.graphs
+        and (engine.target, engine.precision) != (record.target, record.precision)
     ]
     write_card(bundle_dir, replace(card, engines=(*kept, record)))
-    named = {name for one in (*kept, record) for name in one.files}
+    named = {name for engine in (*kept, record) for name in engine.files}
     for path in bundle_dir.glob("*.engine"):
         if path.name not in named:
             path.unlink()
@@ -253,9 +253,9 @@ def _replace_file(path: Path, content: bytes) -> None:
 
 
 def _set_capability(library: Any, config: Any, name: str) -> None:
-    known = [one for one in dir(library.ComputeCapability) if one.startswith("SM")]
-    if name not in known:
-        raise ValueError(f"compute_capability is {name!r}; this library builds for {known}")
+    targets = [name for name in dir(library.ComputeCapability) if name.startswith("SM")]
+    if name not in targets:
+        raise ValueError(f"compute_capability is {name!r}; this library builds for {targets}")
     config.num_compute_capabilities = 1
     config.set_compute_capability(getattr(library.ComputeCapability, name), 0)
 

@@ -1,4 +1,4 @@
-"""How does a frozen image transformer learn to see time? AIM (arXiv 2302.03024): adapters, and the same attention run over frames.
+"""AIM (arXiv 2302.03024): a frozen image transformer with adapters, whose attention also runs over frames.
 
 N clips, T frames, H W pixels, C channels, B = N * T pictures, L tokens of a picture (class token first), D width.
 Names in the state dict are those of the released checkpoints.
@@ -12,25 +12,6 @@ from encoders.video_encoder.base import VideoEncoder, normalize_pixels
 from encoders.video_encoder.config import AimConfig
 
 _LEARNED_NAMES = ("temporal_embedding", "temporal_pool.", "_Adapter.", "_Adapter_in.")
-
-
-AIM_PRESETS: dict[str, AimConfig] = {
-    "aim_vit_b16": AimConfig(
-        num_frames=12, image_size=224, patch_size=16, width=768, depth=12, num_heads=12
-    ),
-    "aim_vit_l14": AimConfig(
-        num_frames=12, image_size=224, patch_size=14, width=1024, depth=24, num_heads=16
-    ),
-    "aim_small": AimConfig(
-        num_frames=12,
-        image_size=64,
-        patch_size=8,
-        width=192,
-        depth=6,
-        num_heads=3,
-        drop_path=0.1,
-    ),
-}
 
 
 class Adapter(nn.Module):
@@ -208,7 +189,7 @@ class AimEncoder(VideoEncoder):
 
 
 class TemporalPool(nn.Module):
-    """Mean over frames plus what one learned question reads from them, each frame with its learned position.
+    """Mean over frames plus what a learned query reads from them, each frame with its learned position.
 
     Different heads can ask for different moments. The last layer starts at zero, so that a new pool is the paper's mean.
     """
@@ -232,5 +213,5 @@ class TemporalPool(nn.Module):
             self.key_value(placed_NTD).unflatten(-1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         )
         question = self.question.view(1, self.num_heads, 1, -1)
-        share = ((question * key).sum(dim=-1, keepdim=True) * key.shape[-1] ** -0.5).softmax(dim=2)
-        return frames_NTD.mean(dim=1) + self.out((share * value).sum(dim=2).flatten(1))
+        weight = ((question * key).sum(dim=-1, keepdim=True) * key.shape[-1] ** -0.5).softmax(dim=2)
+        return frames_NTD.mean(dim=1) + self.out((weight * value).sum(dim=2).flatten(1))

@@ -1,4 +1,4 @@
-"""What shape has a video encoder, and what happens to its pixels? The configs that a card describes.
+"""Video encoder configs: architecture, presets and preprocessing, as a card describes them.
 
 No torch here: what only reads a card (indexing, verify) starts without it.
 """
@@ -226,3 +226,26 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value
+
+
+AIM_PRESETS: dict[str, AimConfig] = {
+    "aim_vit_b16": AimConfig(
+        num_frames=12, image_size=224, patch_size=16, width=768, depth=12, num_heads=12
+    ),
+    "aim_vit_l14": AimConfig(
+        num_frames=12, image_size=224, patch_size=14, width=1024, depth=24, num_heads=16
+    ),
+    "aim_small": AimConfig(
+        num_frames=12,
+        image_size=64,
+        patch_size=8,
+        width=192,
+        depth=6,
+        num_heads=3,
+        drop_path=0.1,
+    ),
+}
+PRESETS: dict[str, VideoEncoderConfig] = {
+    **AIM_PRESETS,
+    "frame_temporal_small": FrameTemporalConfig(),
+}

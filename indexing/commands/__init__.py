@@ -1,1 +1,3 @@
-"""Commands of indexing, one file a verb."""
+"""Commands of indexing, one file a verb: Config, run and EXAMPLES; tfcovr.py parses."""
+
+__all__ = ["calibrate"]

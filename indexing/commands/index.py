@@ -1,15 +1,10 @@
 """tfcovr index: embed an archive into Milvus."""
 
 import sys
-from collections.abc import Sequence
 
-import tyro
-from rich.console import Console
+from indexing.pipeline.config import IndexConfig as Config
 
-from indexing.pipeline.config import IndexConfig
-from indexing.pipeline.index_archive import index_archive
-
-_EXAMPLES = """examples:
+EXAMPLES = """
   tfcovr index --bundle-dir runs/demo/stage2/bundle --clips runs/demo/archive/clips.parquet \\
       --milvus-uri runs/demo/milvus --run-dir runs/demo/index
   tfcovr index --bundle-dir BUNDLE --clips 'videos/**/*.mp4' --milvus-uri http://HOST:19530 \\
@@ -17,18 +12,12 @@ _EXAMPLES = """examples:
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def run(config: Config) -> int:
     """Index and print the summary; progress goes to stderr. Status 1 where clips are missing all the same."""
-    config = tyro.cli(
-        IndexConfig,
-        args=argv,
-        prog="tfcovr index",
-        description=f"{IndexConfig.__doc__}\n\n{_EXAMPLES}",
-    )
+    from rich.console import Console
+
+    from indexing.pipeline.index_archive import index_archive
+
     summary = index_archive(config, console=Console(stderr=True))
     sys.stdout.write("\n".join(summary.lines()) + "\n")
     return 1 if summary.missing else 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,33 +1,34 @@
 """tfcovr milvus: a Milvus server on this machine."""
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
-from indexing.store.dev_server import start, status, stop
+EXAMPLES = """
+  tfcovr milvus start --folder runs/milvus-server
+  tfcovr milvus status --folder runs/milvus-server
+  tfcovr milvus stop --folder runs/milvus-server
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MilvusConfig:
-    """A Milvus server of this machine.
-
-    Example: tfcovr milvus start --folder runs/milvus-server
-    """
+class Config:
+    """A Milvus server of this machine."""
 
     do: Annotated[Literal["start", "stop", "status"], tyro.conf.Positional]
     folder: Path
-    """Its data, its log and server.json."""
+    """Folder of its data, its log and server.json."""
     port: int = 0
-    """0 = a free one."""
+    """Port to listen on; 0 = a free one."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Say what was done."""
-    config = tyro.cli(MilvusConfig, args=argv, prog="tfcovr milvus")
+def run(config: Config) -> int:
+    """Say what was done; status 1 where `status` finds no server."""
+    from indexing.store.dev_server import start, status, stop
+
     if config.do == "start":
         sys.stdout.write(f"Milvus answers at {start(config.folder, config.port)}\n")
         return 0
@@ -37,7 +38,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     uri = status(config.folder)
     sys.stdout.write(f"Milvus answers at {uri}\n" if uri else "no server runs in this folder\n")
     return 0 if uri else 1
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

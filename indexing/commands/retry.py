@@ -1,30 +1,21 @@
-"""Try dead letters again, by reason: those that a new codec, a mended network or a longer deadline can bring back."""
+"""tfcovr retry: decode and embed dead letters again, by reason."""
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from inspect import getdoc
+from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-from rich.console import Console
-
-from indexing.ledger.outcomes import ALL_REASONS, checked_reasons
-from indexing.ledger.summary import IndexSummary
-from indexing.pipeline.config import read_config
-from indexing.pipeline.index_archive import index_archive
+EXAMPLES = """
+  tfcovr retry --run-dir runs/dives --reason fetch_failed decode_timeout
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RetryConfig:
-    """Decode and embed dead letters again, with the settings of the run that made them.
-
-    Example: tfcovr retry --run-dir runs/dives --reason fetch_failed decode_timeout
-    """
+class Config:
+    """Decode and embed dead letters again, with the settings of the run that made them."""
 
     run_dir: Path
     """Run folder of the indexing."""
-    reason: tuple[str, ...] = (ALL_REASONS,)
+    reason: tuple[str, ...] = ("all",)
     """Reasons as the summary counts them, such as fetch_failed decode_timeout."""
     decode_deadline_s: float | None = None
     """Another deadline for a video than the run had."""
@@ -34,8 +25,16 @@ class RetryConfig:
     """Where Milvus is now, with its user and password unless MILVUS_TOKEN has them. "" = as the run had it."""
 
 
-def retry_dead_letters(config: RetryConfig, *, console: Console | None = None) -> IndexSummary:
-    """Runs the archive again; clips that are in stay as they are."""
+def run(config: Config) -> int:
+    """Runs the archive again, clips that are in stay as they are, and prints its summary; status as that of `tfcovr index`."""
+    from dataclasses import replace
+
+    from rich.console import Console
+
+    from indexing.ledger.outcomes import checked_reasons
+    from indexing.pipeline.config import read_config
+    from indexing.pipeline.index_archive import index_archive
+
     reasons = checked_reasons(config.reason)
     earlier = read_config(config.run_dir)
     again = replace(
@@ -45,16 +44,6 @@ def retry_dead_letters(config: RetryConfig, *, console: Console | None = None) -
         clips=config.clips or earlier.clips,
         milvus_uri=config.milvus_uri or earlier.milvus_uri,
     )
-    return index_archive(again, console=console)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print the summary of the run; status as that of `tfcovr index`."""
-    config = tyro.cli(RetryConfig, args=argv, prog="tfcovr retry", description=getdoc(RetryConfig))
-    summary = retry_dead_letters(config, console=Console(stderr=True))
+    summary = index_archive(again, console=Console(stderr=True))
     sys.stdout.write("\n".join(summary.lines()) + "\n")
     return 1 if summary.missing else 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -5,25 +5,17 @@ import secrets
 import signal
 import sys
 import threading
-from collections.abc import Sequence
 from contextlib import ExitStack
 
-from cluster.network import free_port, require_free_port
-from cluster.ray_session import ray_session
-from encoders.bundle.card import read_card
-from indexing.serving.deploy import (
-    ONE_LOOP,
-    ServeConfig,
-    app_settings,
-    direct_ingress,
-    start_service,
-    stop_service,
-)
-from indexing.store.collection import open_collection
-from indexing.store.endpoint import is_lite, require_archive, serve_milvus
+from indexing.serving.config import ServeConfig as Config
+
+EXAMPLES = """
+  tfcovr serve --bundle-dir runs/demo/stage2/bundle --milvus-uri runs/demo/milvus
+  tfcovr serve --bundle-dir BUNDLE --milvus-uri http://HOST:19530 --host 0.0.0.0 --clip-hosts media.example.org
+"""
 
 
-def chosen_token(config: ServeConfig) -> str:
+def chosen_token(config: Config) -> str:
     """The token to ask for; "" = none, which beyond loopback must be said."""
     if config.no_token:
         if config.token:
@@ -34,13 +26,21 @@ def chosen_token(config: ServeConfig) -> str:
     return given or ("" if is_loopback else secrets.token_urlsafe(24))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until Ctrl-C."""
-    import tyro
-
-    config = tyro.cli(
-        ServeConfig, args=argv, prog="tfcovr serve", config=(tyro.conf.FlagCreatePairsOff,)
+def run(config: Config) -> int:
+    """Serve until Ctrl-C or SIGTERM."""
+    from cluster.network import free_port, require_free_port
+    from cluster.ray_session import ray_session
+    from encoders.bundle.card import read_card
+    from indexing.serving.deploy import (
+        ONE_LOOP,
+        app_settings,
+        direct_ingress,
+        start_service,
+        stop_service,
     )
+    from indexing.store.collection import open_collection
+    from indexing.store.endpoint import is_lite, require_archive, serve_milvus
+
     token = chosen_token(config)
     require_archive(config.milvus_uri)
     card = read_card(config.bundle_dir)
@@ -70,7 +70,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         ended.wait()
         stop_service()
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,25 +1,28 @@
-"""`tfcovr shell`: ask, edit the answers, undo, from a prompt."""
+"""tfcovr shell: ask, edit the answers, undo, from a prompt."""
 
 import cmd
 import dataclasses
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from rich.console import Console
+from typing import TYPE_CHECKING, Any
 
 from indexing.commands.search import answer_table, open_client, parse_filters
-from indexing.search.client import SearchClient
-from indexing.search.types import ComposedQuery, SearchResult
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from indexing.search.client import SearchClient
+    from indexing.search.types import ComposedQuery, SearchResult
+
+EXAMPLES = """
+  tfcovr shell --bundle-dir runs/demo/stage2/bundle --milvus-uri runs/demo/milvus
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ShellConfig:
-    """A prompt for chained edits.
-
-    Example: tfcovr shell --bundle-dir runs/demo/stage2/bundle --milvus-uri runs/demo/milvus
-    """
+class Config:
+    """A prompt for chained edits."""
 
     bundle_dir: Path
     milvus_uri: str
@@ -37,7 +40,11 @@ class SearchShell(cmd.Cmd):
         "clip CLIP_ID | FILE[@START-END], then type what should be different; help lists the rest"
     )
 
-    def __init__(self, client: SearchClient, *, limit: int, console: Console | None = None) -> None:
+    def __init__(
+        self, client: "SearchClient", *, limit: int, console: "Console | None" = None
+    ) -> None:
+        from rich.console import Console
+
         super().__init__()
         self._client, self._limit = client, limit
         self._console = console or Console()
@@ -46,7 +53,7 @@ class SearchShell(cmd.Cmd):
 
     def do_clip(self, text: str) -> None:
         """clip CLIP_ID or clip FILE[@START-END]: start again from this clip."""
-        self._ask(lambda: ComposedQuery(clip=text.strip(), limit=self._limit))
+        self._ask(lambda: self._query(clip=text.strip()))
 
     def do_pick(self, text: str) -> None:
         """pick RANK: start again from an answer."""
@@ -55,7 +62,7 @@ class SearchShell(cmd.Cmd):
             self._say(f"pick a number from 1 to {len(hits)}")
             return
         hit = hits[int(text) - 1]
-        self._ask(lambda: ComposedQuery(clip=hit.clip_id, limit=self._limit))
+        self._ask(lambda: self._query(clip=hit.clip_id))
 
     def do_keep(self, text: str) -> None:
         """keep ATTRIBUTE or TEXT; keep alone takes it back."""
@@ -99,11 +106,16 @@ class SearchShell(cmd.Cmd):
         if self._history:
             self._ask(lambda: self._history[-1].then(line))
         else:
-            self._ask(lambda: ComposedQuery(edits=(line,), limit=self._limit))
+            self._ask(lambda: self._query(edits=(line,)))
 
     def emptyline(self) -> bool:
         """Nothing is repeated."""
         return False
+
+    def _query(self, **values: Any) -> "ComposedQuery":
+        from indexing.search.types import ComposedQuery
+
+        return ComposedQuery(limit=self._limit, **values)
 
     def _change(self, **values: object) -> None:
         if not self._history:
@@ -125,18 +137,11 @@ class SearchShell(cmd.Cmd):
         self._console.print(text, markup=False)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def run(config: Config) -> int:
     """Run the prompt."""
-    import tyro
-
-    config = tyro.cli(ShellConfig, args=argv, prog="tfcovr shell")
     with open_client(
         config.bundle_dir, config.milvus_uri, config.collection, threshold=config.threshold
     ) as client:
         SearchShell(client, limit=config.limit).cmdloop()
     sys.stdout.write("\n")
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -2,26 +2,26 @@
 
 import json
 import sys
-from collections.abc import Sequence
-from inspect import getdoc
 
-import tyro
+from indexing.pipeline.config import VerifyConfig as Config
 
-from indexing.pipeline.verify import (
-    NUM_SHOWN,
-    VerifyConfig,
-    faults,
-    repair_archive,
-    unread,
-    verify_archive,
-)
+EXAMPLES = """
+  tfcovr verify --bundle-dir runs/demo/stage2/bundle --clips runs/demo/archive/clips.parquet \\
+      --milvus-uri runs/demo/milvus --run-dir runs/demo/index
+  tfcovr verify ... --repair
+"""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def run(config: Config) -> int:
     """Print the counts; 0 when every fault is 0 and nothing is unread, otherwise 1."""
-    config = tyro.cli(
-        VerifyConfig, args=argv, prog="tfcovr verify", description=getdoc(VerifyConfig)
+    from indexing.pipeline.verify import (
+        NUM_SHOWN,
+        faults,
+        repair_archive,
+        unread,
+        verify_archive,
     )
+
     found = verify_archive(config)
     before = unread(found, config.run_dir)  # a repair makes dead letters of them: nothing mended
     if config.repair and any(faults(found).values()):
@@ -55,7 +55,3 @@ def main(argv: Sequence[str] | None = None) -> int:
             "that it cannot read dead letters\n"
         )
     return 0 if is_right else 1
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

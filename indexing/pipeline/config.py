@@ -10,8 +10,7 @@ from indexing.pipeline.workers import WorkerOptions
 from indexing.sources.fetch_cache import FetchOptions
 from indexing.sources.uris import public_uri
 from indexing.store.endpoint import is_lite
-from indexing.store.schema import VectorDtype
-from indexing.store.vector_index import IndexChoice
+from indexing.store.vector_index import IndexChoice, VectorDtype
 
 CONFIG = "index_config.json"
 
@@ -65,6 +64,30 @@ class IndexConfig:
                 f"bulk_import is {self.bulk_import!r} and vector_dtype {self.vector_dtype!r}; imports take float32 only, "
                 "leave one of them out"
             )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VerifyConfig:
+    """Compare a collection with its archive by key: missing, duplicate, stale, orphaned.
+
+    Status 0 only when all of these are 0 and every video could be read, or is a dead letter of the last run.
+    """
+
+    bundle_dir: Path
+    """Bundle that indexed the archive."""
+    clips: str
+    """The clips.parquet, or folder or glob of videos, that was indexed."""
+    milvus_uri: str
+    """A folder (Milvus Lite) or http://HOST:19530."""
+    run_dir: Path
+    """Run folder of the indexing, for its dead letters."""
+    collection: str = "clips"
+    read_all: bool = False
+    """Read every byte of every video, also of those whose size and time have not changed."""
+    repair: bool = False
+    """Index what is missing and delete what is duplicate, stale or orphaned; then verify again."""
+    json: bool = False
+    """Print the counts as JSON."""
 
 
 def write_config(config: IndexConfig) -> None:

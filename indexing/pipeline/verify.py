@@ -1,7 +1,7 @@
 """Does the collection hold exactly what the archive must have? Status 0 only when nothing is wrong."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from encoders.bundle.card import read_card
 from indexing.ledger.ledger import DEAD_LETTERS, Ledger, read_dead_letters
 from indexing.ledger.planned_clip import plan_clips
 from indexing.ledger.reconcile import Comparison, compare
-from indexing.pipeline.config import CONFIG, IndexConfig, read_config
+from indexing.pipeline.config import CONFIG, IndexConfig, VerifyConfig, read_config
 from indexing.pipeline.index_archive import index_archive
 from indexing.sources.archive import list_archive
 from indexing.sources.content import read_contents
@@ -20,30 +20,6 @@ from indexing.store.rows import require_storable
 
 NUM_SHOWN = 5
 _PAGE = 256
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class VerifyConfig:
-    """Compare a collection with its archive by key: missing, duplicate, stale, orphaned.
-
-    Status 0 only when all of these are 0 and every video could be read, or is a dead letter of the last run.
-    """
-
-    bundle_dir: Path
-    """Bundle that indexed the archive."""
-    clips: str
-    """The clips.parquet, or folder or glob of videos, that was indexed."""
-    milvus_uri: str
-    """A folder (Milvus Lite) or http://HOST:19530."""
-    run_dir: Path
-    """Run folder of the indexing, for its dead letters."""
-    collection: str = "clips"
-    read_all: bool = False
-    """Read every byte of every video, also of those whose size and time have not changed."""
-    repair: bool = False
-    """Index what is missing and delete what is duplicate, stale or orphaned; then verify again."""
-    json: bool = False
-    """Print the counts as JSON."""
 
 
 def verify_archive(config: VerifyConfig) -> Comparison:

@@ -3,10 +3,12 @@
 import math
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from cluster.ray_session import RaySession
 from encoders.media.sampling import SamplingConfig
+
+if TYPE_CHECKING:
+    from cluster.ray_session import RaySession
 
 DecodeChoice = Literal["auto", "pyav", "dali"]
 DeviceChoice = Literal["auto", "cpu", "cuda"]
@@ -70,7 +72,7 @@ def _has_dali() -> bool:
     return find_spec("nvidia") is not None and find_spec("nvidia.dali") is not None
 
 
-def choose_workers(options: WorkerOptions, session: RaySession, *, is_lite: bool) -> Workers:
+def choose_workers(options: WorkerOptions, session: "RaySession", *, is_lite: bool) -> Workers:
     """ValueError when a GPU is asked for and there is none, or Lite is to have several writers."""
     num_gpus = int(session.num_gpus)
     if options.device == "cuda" and num_gpus == 0:

@@ -8,7 +8,8 @@ from encoders.bundle.canaries import draw_clips
 from encoders.bundle.folder import save_bundle
 from encoders.export.parity import compare_backends, cosines
 from encoders.media.sampling import SamplingConfig
-from encoders.video_encoder.registry import PRESETS, build_video_encoder
+from encoders.video_encoder.config import PRESETS
+from encoders.video_encoder.registry import build_video_encoder
 
 pytestmark = pytest.mark.needs_gpu
 
@@ -45,7 +46,8 @@ def test_onnx_runtime_on_cuda_equals_torch(encoder, frames, tmp_path):
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         pytest.skip("onnxruntime has no CUDA provider (pip install onnxruntime-gpu)")
     from encoders.backends.registry import open_backend
-    from encoders.export.onnx_export import ExportConfig, export_onnx
+    from encoders.export.config import ExportConfig
+    from encoders.export.onnx_export import export_onnx
 
     save_bundle(tmp_path / "b", video=encoder)
     export_onnx(ExportConfig(bundle_dir=tmp_path / "b", num_clips=8))

@@ -8,7 +8,8 @@ from encoders.backends.registry import open_backend
 from encoders.bundle.canaries import draw_clips
 from encoders.bundle.card import read_card
 from encoders.bundle.folder import save_bundle
-from encoders.commands.export import ExportCommand, run_export
+from encoders.commands.export import Config as ExportCommand
+from encoders.commands.export import run_export
 from encoders.export.parity import cosines
 from encoders.video_encoder.config import AimConfig
 from encoders.video_encoder.registry import build_video_encoder

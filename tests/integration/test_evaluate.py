@@ -15,9 +15,9 @@ from encoders.bundle.folder import save_bundle
 from encoders.clips import Clip, write_clips
 from encoders.video_encoder.config import FrameTemporalConfig
 from encoders.video_encoder.registry import build_video_encoder
+from tfcovr import run_command
 from training.annotations.triplets.build import TripletConfig, build_triplets
 from training.annotations.triplets.table import write_triplets
-from training.commands.evaluate import main
 from training.configs import LaunchSettings
 from training.recipes import demo_fusion_tiny
 from training.stage2.train import Stage2Inputs, train_stage2
@@ -90,7 +90,7 @@ def arguments(folder, run_dir):
 
 def test_all_rows_are_trained_measured_and_kept(archive, capsys):
     run_dir = archive / "evaluate"
-    assert main([*arguments(archive, run_dir), "--rankings"]) == 0
+    assert run_command("evaluate", [*arguments(archive, run_dir), "--rankings"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "composed has" in shown
     metrics = json.loads((run_dir / "metrics.json").read_text())
@@ -125,7 +125,7 @@ def test_all_rows_are_trained_measured_and_kept(archive, capsys):
     # The same command again trains nothing and says the same.
     results = {path: path.stat().st_mtime_ns for path in run_dir.glob("rows/*/result.json")}
     assert len(results) == 3
-    main(arguments(archive, run_dir))
+    run_command("evaluate", arguments(archive, run_dir))
     assert {path: path.stat().st_mtime_ns for path in results} == results
     assert json.loads((run_dir / "metrics.json").read_text()) == metrics
 
@@ -162,13 +162,13 @@ def test_vectors_are_computed_when_none_are_given_and_a_bad_file_costs_no_neighb
         *("--triplets", str(tmp_path / "triplets.parquet")),
         *("--clips", str(tmp_path / "clips.parquet"), "--num-resamples", "20"),
     ]
-    main([*options, "--rows", "composed", "raw"])
+    run_command("evaluate", [*options, "--rows", "composed", "raw"])
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["gallery_size"] == 11
     assert (metrics["num_dead_clips"], metrics["num_queries_left_out"]) == (1, 1)
     assert metrics["num_queries"] == 11
     with pytest.raises(ValueError, match="was not trained on"):
-        main([*options, "--rows", "text_only"])
+        run_command("evaluate", [*options, "--rows", "text_only"])
 
 
 def test_a_run_that_is_not_finished_is_refused(archive, tmp_path):
@@ -178,4 +178,4 @@ def test_a_run_that_is_not_finished_is_refused(archive, tmp_path):
     options = arguments(archive, tmp_path / "out")
     options[1] = str(unfinished)
     with pytest.raises(ValueError, match="holds no finished stage 2 run"):
-        main([*options, "--rows", "text_only"])
+        run_command("evaluate", [*options, "--rows", "text_only"])

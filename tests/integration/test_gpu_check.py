@@ -11,8 +11,7 @@ import torch
 from benchmarks.gpu.backends import compare_nvdec, compare_onnx_cuda
 from benchmarks.gpu.check import all_steps, choose_steps, main
 from benchmarks.gpu.index import measure_index
-from encoders.video_encoder.config import AimConfig
-from encoders.video_encoder.registry import PRESETS
+from encoders.video_encoder.config import PRESETS, AimConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -19,7 +19,7 @@ import pytest
 
 from benchmarks.studies.synthetic_data import LearnableSize, make_learnable_data, write_released
 from encoders.clips import Clip, write_clips
-from indexing.commands import verify
+from tfcovr import run_command
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -239,7 +239,7 @@ def test_submitted_jobs_train_and_index_from_the_uploaded_checkout(
     submit(job_server, ["python", "-m", "tfcovr", "index", *place], environment)
     summary = json.loads((tmp_path / "index" / "index_summary.json").read_text())
     assert (summary["written"], summary["dead"]) == (8, 0)
-    assert verify.main(place) == 0
+    assert run_command("verify", place) == 0
 
 
 def test_two_nodes_train_and_evaluate_released_data(

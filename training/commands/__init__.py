@@ -1,1 +1,1 @@
-"""Commands of training, one file a verb."""
+"""Commands of training, one file a verb: Config, run and EXAMPLES; tfcovr.py parses."""

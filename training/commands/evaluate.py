@@ -1,32 +1,23 @@
 """tfcovr evaluate: mAP and Recall of composed queries, with intervals."""
 
 import sys
-from collections.abc import Sequence
 
-from rich.console import Console
+from training.configs import EvaluateConfig as Config
 
-from training.evaluation.evaluate import EvaluateConfig, evaluate
-from training.evaluation.tables import rows_table, verdict
-
-_EXAMPLES = """Measure composed retrieval: mAP and Recall with intervals, beside the controls it must beat.
-
-examples:
-  tfcovr evaluate --stage2 runs/demo/stage2 --triplets runs/demo/triplets.parquet --clips runs/demo/archive/clips.parquet --run-dir runs/demo/evaluate
+EXAMPLES = """
+  tfcovr evaluate --stage2 runs/demo/stage2 --triplets runs/demo/triplets.parquet \\
+      --clips runs/demo/archive/clips.parquet --run-dir runs/demo/evaluate
   tfcovr evaluate ... --split val --rows composed raw --rankings
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line."""
-    import tyro
+def run(config: Config) -> int:
+    """Measure, and print a table of rows and the verdict."""
+    from rich.console import Console
 
-    config = tyro.cli(
-        EvaluateConfig,
-        args=argv,
-        description=_EXAMPLES,
-        prog="tfcovr evaluate",
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
+    from training.evaluation.evaluate import evaluate
+    from training.evaluation.tables import rows_table, verdict
+
     metrics = evaluate(config)
     console = Console(file=sys.stdout)
     title = f"{metrics['split']} split, protocol unique, percent"
@@ -40,7 +31,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{metrics['num_queries']} queries, {metrics['gallery_size']} clips; wrote {config.run_dir / 'metrics.json'}"
     )
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

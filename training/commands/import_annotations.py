@@ -1,7 +1,11 @@
-"""tfcovr import-annotations: label files and tables to clips.parquet."""
+"""tfcovr import-annotations: the label files of FineGym, FineDiving or TF-CoVR, or your own table of clips, to clips.parquet.
+
+Nothing in a file is executed. A bad row ends the run with file, line and column; --skip-bad lists all of them instead. A
+video that is missing is listed and counted; its clips stay in clips.parquet unless --only-present is given.
+"""
 
 import sys
-from collections.abc import Sequence
+from typing import Any
 
 from training.annotations.readers.import_clips import (
     import_annotations,
@@ -10,25 +14,18 @@ from training.annotations.readers.import_clips import (
 )
 from training.annotations.readers.reader import ImportOptions
 
-_DESCRIPTION = """Read the label files of FineGym, FineDiving or TF-CoVR, or your own table of clips.
 
-Nothing in a file is executed. A bad row ends the run with file, line and column; --skip-bad lists all of them instead. A
-video that is not there is listed and counted; its clips stay in clips.parquet unless --only-present is given.
+def __getattr__(name: str) -> Any:
+    """Config and EXAMPLES follow READERS, also where a reader is added from outside."""
+    if name == "Config":
+        return import_choices()
+    if name == "EXAMPLES":
+        return import_examples()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
-examples:
-"""
 
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line."""
-    import tyro
-
-    config: ImportOptions = tyro.cli(
-        import_choices(),
-        args=argv,
-        description=f"{_DESCRIPTION}{import_examples()}\n",
-        prog="tfcovr import-annotations",
-    )
+def run(config: ImportOptions) -> int:
+    """Import, and say what was read, what is missing and what was left out."""
     report = import_annotations(config)
     splits = ", ".join(f"{split or 'no split'} {num}" for split, num in report.num_by_split.items())
     sys.stdout.write(
@@ -46,7 +43,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         if count:
             sys.stdout.write(f"  {count} {what}\n")
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,4 +1,4 @@
-"""The command `tfcovr triplets`: clips.parquet -> triplets.parquet and a summary of what was made."""
+"""tfcovr triplets: clips.parquet -> triplets.parquet and a summary of what was made."""
 
 import json
 import os
@@ -24,12 +24,7 @@ from training.annotations.triplets.gallery import cap_gallery
 from training.annotations.triplets.llm import LlmConfig, LlmTexts, write_texts
 from training.annotations.triplets.table import write_triplets
 
-_EXAMPLES = """Make composed queries from labelled clips.
-
-Every ordered pair of labels that differ in one or two attributes becomes an edit ("with 2.5 twists");
-the answers to a query are the clips of the new label in other videos of the same split.
-
-examples:
+EXAMPLES = """
   tfcovr triplets --clips runs/demo/archive/clips.parquet --out runs/demo/triplets.parquet
   tfcovr triplets --clips clips.parquet --out triplets.parquet --num-triplets 180000 --max-targets 3.9 \\
       --complete-splits --gallery gallery.parquet      # the paper's size, every split capped
@@ -38,8 +33,12 @@ examples:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MakeTripletsConfig:
-    """Options of `tfcovr triplets`."""
+class Config:
+    """Make composed queries from labelled clips.
+
+    Every ordered pair of labels that differ in one or two attributes becomes an edit ("with 2.5 twists"); the answers to a query
+    are the clips of the new label in other videos of the same split.
+    """
 
     clips: Path
     """clips.parquet with labels and attributes."""
@@ -62,17 +61,8 @@ class MakeTripletsConfig:
             raise ValueError("llm_url and llm_model go together; give both or neither")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse, build, write, and show the summary."""
-    import tyro
-
-    config = tyro.cli(
-        MakeTripletsConfig,
-        args=argv,
-        description=_EXAMPLES,
-        prog="tfcovr triplets",
-        config=(tyro.conf.OmitArgPrefixes,),
-    )
+def run(config: Config) -> int:
+    """Build, write, and show the summary."""
     started = time.monotonic()
     console = Console(file=sys.stdout)
     clips = read_clips(config.clips)
@@ -123,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _ask_llm(clips: Sequence[Clip], config: MakeTripletsConfig) -> LlmTexts | None:
+def _ask_llm(clips: Sequence[Clip], config: Config) -> LlmTexts | None:
     if config.llm_url is None or config.llm_model is None:
         return None
     pairs = label_pairs(attributes_by_label(clips), max_changes=config.triplets.max_changes)
@@ -161,7 +151,3 @@ def _summary(report: TripletReport) -> Table:
     for name, value in rows:
         table.add_row(name, value)
     return table
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,18 +1,19 @@
 """tfcovr vectors: clip vectors of a bundle to a table, for stage 2 and evaluation."""
 
 import sys
-from collections.abc import Sequence
 
-from training.vectors.compute import VectorsConfig, compute_vectors
+from training.vectors.compute import VectorsConfig as Config
+from training.vectors.compute import compute_vectors
+
+EXAMPLES = """
+  tfcovr vectors --clips clips.parquet --bundle runs/stage1/bundle --out vectors.parquet
+"""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line."""
-    import tyro
-
+def run(config: Config) -> int:
+    """Compute what is missing, and say how many vectors there are."""
     from training.trainer.session import connected
 
-    config = tyro.cli(VectorsConfig, args=argv, description=__doc__)
     with connected(config.launch, config.out.parent):
         summary = compute_vectors(config)
     sys.stdout.write(
@@ -20,7 +21,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{summary.num_dead} dead, {summary.num_computed} computed now\n"
     )
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

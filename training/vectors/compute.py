@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from cluster.progress import progress_bar
 from encoders.bundle.card import read_card
 from encoders.clips import Clip, read_clips
-from encoders.stages.base import DeadLetter
+from encoders.stages.base import ClipError, DeadLetter
 from encoders.stages.embed_stage import EmbedStage
 from training.configs import LaunchSettings
 from training.vectors.stage_runner import FlowPlan, clip_fingerprint, run_flow
@@ -31,7 +31,7 @@ _META = b"tfcovr"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VectorsConfig:
-    """Which clips become vectors, by which bundle."""
+    """Embed the clips of a table with a bundle: vectors for stage 2 and evaluation. Rerun the same command to resume."""
 
     clips: Path
     """clips.parquet."""
@@ -125,13 +125,21 @@ def _compute_parts(clips: Sequence[Clip], config: VectorsConfig, folder: Path, k
 def _write_part(
     folder: Path, key: str, rows: Sequence[dict[str, Any]], prints: dict[str, str]
 ) -> None:
-    letters = [DeadLetter.of_row(row) for row in rows]
-    alive = [row for row, letter in zip(rows, letters, strict=True) if letter is None]
+    embedded = [row for row in rows if row["error"] is None]
+    letters = [
+        DeadLetter(
+            clip_id=str(row["clip_id"]),
+            video_uri=str(row["video_uri"]),
+            error=ClipError(**row["error"]),
+        )
+        for row in rows
+        if row["error"] is not None
+    ]
     table = pa.table(
         {
-            "clip_id": pa.array([str(row["clip_id"]) for row in alive], pa.string()),
+            "clip_id": pa.array([str(row["clip_id"]) for row in embedded], pa.string()),
             "embedding": pa.array(
-                [np.asarray(row["embedding"], np.float32).tolist() for row in alive],
+                [np.asarray(row["embedding"], np.float32).tolist() for row in embedded],
                 pa.list_(pa.float32()),
             ),
         }
@@ -139,7 +147,7 @@ def _write_part(
     meta = {
         "key": key,
         "clips": {str(row["clip_id"]): prints[str(row["clip_id"])] for row in rows},
-        "dead": [{k: str(v) for k, v in asdict(letter).items()} for letter in letters if letter],
+        "dead": [letter.to_columns() for letter in letters],
     }
     _write_table(folder / f"{uuid4().hex}.parquet", table, meta)
 
@@ -156,12 +164,12 @@ def _join_parts(
         fresh = {c for c, fingerprint in meta["clips"].items() if wanted.get(c) == fingerprint}
         vectors = zip(table["clip_id"].to_pylist(), table["embedding"].to_pylist(), strict=True)
         vector_by_id |= {clip_id: vector for clip_id, vector in vectors if clip_id in fresh}
-        letters = (DeadLetter(**values) for values in meta["dead"])
+        letters = (DeadLetter.from_columns(values) for values in meta["dead"])
         dead |= {letter.clip_id: letter for letter in letters if letter.clip_id in fresh}
     if not vector_by_id:
         first = next(iter(dead.values()))
         raise ValueError(
-            f"none of {len(wanted)} clips can be embedded; {first.clip_id}: {first.reason}, {first.detail}"
+            f"none of {len(wanted)} clips can be embedded; {first.clip_id}: {first.error.reason}, {first.error.detail}"
         )
     ids = sorted(vector_by_id)
     joined = pa.table(

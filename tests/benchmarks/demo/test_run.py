@@ -4,17 +4,19 @@ import json
 
 import pytest
 
+from benchmarks.commands.demo import Config
 from benchmarks.demo import run
 from benchmarks.demo.steps import FULL
 from benchmarks.harness.steps import StepRecord
+from tfcovr import run_command
 
 
 def test_a_record_of_the_tiny_demo_is_refused_before_anything_runs(monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(run, "run_steps", lambda *_: pytest.fail("it ran"))
     with pytest.raises(ValueError, match="--record is for the full demo"):
-        run.DemoConfig(tiny=True, record=True)
+        Config(tiny=True, record=True)
     with pytest.raises((ValueError, SystemExit)):
-        run.main(["--tiny", "--record", "--run-dir", str(tmp_path)])
+        run_command("demo", ["--tiny", "--record", "--run-dir", str(tmp_path)])
 
 
 def test_a_record_holds_numbers_alone(monkeypatch, tmp_path) -> None:

@@ -7,12 +7,12 @@ import tomllib
 import pytest
 from rich.console import Console
 
-from benchmarks.doctor import codecs
-from benchmarks.doctor import report
+from benchmarks.doctor import codecs, report
 from benchmarks.doctor.codecs import find_codecs
 from benchmarks.doctor.packages import pip_line
-from benchmarks.doctor.report import Finding, as_table, examine, main
+from benchmarks.doctor.report import Finding, as_table, examine
 from cluster.machine import Gpu, Machine
+from tfcovr import run_command
 
 
 def machine(*gpus: Gpu) -> Machine:
@@ -72,7 +72,7 @@ def test_every_extra_is_one_of_pyproject() -> None:
 
 def test_a_missing_required_package_ends_with_status_1_and_its_line(monkeypatch, capsys) -> None:
     monkeypatch.setitem(report.REQUIRED, "no-such-package", "a test")
-    assert main(["--no-codecs", "--json"]) == 1
+    assert run_command("doctor", ["--no-codecs", "--json"]) == 1
     findings = [Finding(**row) for row in json.loads(capsys.readouterr().out)]
     missing = named(findings, "no-such-package")
     assert missing.fix == "pip install -c constraints.txt -e ."

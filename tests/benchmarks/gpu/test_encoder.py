@@ -5,8 +5,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.gpu.encoder import count_aim_flops, matmul_rate, measure_encode, measure_matmul
-from encoders.video_encoder.config import AimConfig
-from encoders.video_encoder.registry import PRESETS, build_video_encoder
+from encoders.video_encoder.config import PRESETS, AimConfig
+from encoders.video_encoder.registry import build_video_encoder
 
 CPU = torch.device("cpu")
 TINY = AimConfig(num_frames=3, image_size=32, patch_size=8, width=48, depth=2, num_heads=3)

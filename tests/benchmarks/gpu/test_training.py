@@ -2,8 +2,7 @@ import pytest
 import torch
 
 from benchmarks.gpu.training import Stage2Size, describe_training, train_stage1, train_stage2
-from encoders.video_encoder.config import AimConfig, FrameTemporalConfig, PoseImageConfig
-from encoders.video_encoder.registry import PRESETS
+from encoders.video_encoder.config import PRESETS, AimConfig, FrameTemporalConfig, PoseImageConfig
 
 CPU = torch.device("cpu")
 TINY = {

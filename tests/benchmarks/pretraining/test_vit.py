@@ -10,11 +10,9 @@ from rich.console import Console
 from transformers import CLIPVisionModel
 
 from benchmarks.dives.rendering.pose import MIRROR_SIGN, POSE_COLUMNS
-from benchmarks.pretraining import pose_image
-from benchmarks.pretraining import vit
+from benchmarks.pretraining import pose_image, vit
 from benchmarks.pretraining.frames import PosedFrames
-from encoders.video_encoder.aim import AIM_PRESETS
-from encoders.video_encoder.config import PoseImageConfig
+from encoders.video_encoder.config import AIM_PRESETS, PoseImageConfig
 from training.recipes import RECIPES
 from training.stage1.task import build_encoder
 

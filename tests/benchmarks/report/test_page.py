@@ -8,8 +8,9 @@ from benchmarks.harness.figures import derived_figures
 from benchmarks.harness.thresholds import Bar
 from benchmarks.report.answers import describe_dive
 from benchmarks.report.charts import Estimate, interval_bar, line_charts, tick_values
-from benchmarks.report.page import main, write_report
+from benchmarks.report.page import write_report
 from benchmarks.report.tables import BEGIN, END, update_tables
+from tfcovr import run_command
 
 ENVIRONMENT = {"git_commit": "0123456789abcdef", "cpu": "a CPU", "packages": {"torch": "2"}}
 SUMMARY = {
@@ -260,7 +261,7 @@ def test_a_readme_without_marks_is_refused(tmp_path) -> None:
 
 def test_a_folder_where_nothing_has_run_gets_no_page(tmp_path) -> None:
     with pytest.raises(ValueError, match=r"holds none of steps\.json, summary.json"):
-        main(["page", str(tmp_path)])
+        run_command("report", ["page", str(tmp_path)])
     with pytest.raises(ValueError, match="which is no folder"):
-        main(["page", str(tmp_path / "nowhere")])
+        run_command("report", ["page", str(tmp_path / "nowhere")])
     assert list(tmp_path.iterdir()) == []

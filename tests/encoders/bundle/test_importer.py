@@ -9,9 +9,9 @@ from benchmarks.fidelity.encoder import random_clip, random_encoder, random_fram
 from encoders.bundle import importer as module
 from encoders.bundle.folder import load_bundle, save_bundle
 from encoders.bundle.importer import ImportConfig, import_weights, open_weights
-from encoders.commands.import_weights import main
 from encoders.video_encoder.config import AimConfig, FrameTemporalConfig
 from encoders.video_encoder.registry import build_video_encoder
+from tfcovr import run_command
 
 AIM = AimConfig(num_frames=3, image_size=16, patch_size=8, width=64, depth=2, num_heads=1)
 
@@ -33,7 +33,9 @@ def labels(tmp_path):
 
 
 def run(source, out, *flags):
-    return main(["--source", str(source), "--out", str(out), *map(str, flags)])
+    return run_command(
+        "import-weights", ["--source", str(source), "--out", str(out), *map(str, flags)]
+    )
 
 
 def files_of(folder):

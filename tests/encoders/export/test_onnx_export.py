@@ -13,11 +13,14 @@ from encoders.bundle.canaries import draw_clips
 from encoders.bundle.card import BundleMismatchError, read_card
 from encoders.bundle.folder import load_bundle, save_bundle
 from encoders.clips import Clip, write_clips
-from encoders.commands.export import ExportCommand, main, run_export
-from encoders.export.onnx_export import ExportConfig, ExportError, export_onnx
+from encoders.commands.export import Config as ExportCommand
+from encoders.commands.export import run_export
+from encoders.export.config import ExportConfig
+from encoders.export.onnx_export import ExportError, export_onnx
 from encoders.query_encoder.fusion import build_fusion
 from encoders.query_encoder.text_encoder import TextEncoder, tokenizer_from_json
 from encoders.video_encoder.aim import AimEncoder
+from tfcovr import run_command
 
 ADDED = {"video.onnx", "query.onnx", "canaries.safetensors"}
 
@@ -97,7 +100,7 @@ def test_the_command_checks_on_clips_of_the_archive(tiny_parts, make_video, tmp_
     ]
     write_clips(tmp_path / "clips.parquet", clips)
     flags = ["--bundle-dir", str(folder), "--clips", str(tmp_path / "clips.parquet")]
-    assert main([*flags, "--num-clips", "4"]) == 0
+    assert run_command("export", [*flags, "--num-clips", "4"]) == 0
     assert "over 4 clips (clips.parquet (2) and drawn (2))" in capsys.readouterr().out
     card = read_card(folder)
     assert card.onnx is not None
@@ -166,7 +169,7 @@ def test_options_of_engines_are_not_passed_over(tmp_path, monkeypatch):
     def refuse(*_args, **_kwargs):
         raise AssertionError("exported before the options were looked at")
 
-    monkeypatch.setattr("encoders.commands.export.export_onnx", refuse)
+    monkeypatch.setattr("encoders.export.onnx_export.export_onnx", refuse)
     command = ExportCommand(bundle_dir=tmp_path)
     with pytest.raises(ValueError, match="compute_capability is for engines"):
         replace(command, compute_capability="SM89")

@@ -12,7 +12,6 @@ from encoders.backends.registry import choose_backend, open_backend
 from encoders.backends.tensorrt_library import import_library
 from encoders.bundle.canaries import draw_clips
 from encoders.bundle.card import read_card
-from encoders.commands.export import main
 from encoders.export.drift import Probe
 from encoders.export.precision import reduce_precision
 from encoders.export.tensorrt_export import (
@@ -22,6 +21,7 @@ from encoders.export.tensorrt_export import (
     build_engine,
     engine_shapes,
 )
+from tfcovr import run_command
 
 needs_rtx = pytest.mark.skipif(
     importlib.util.find_spec("tensorrt_rtx_bindings") is None,
@@ -74,7 +74,10 @@ def test_a_graph_that_cannot_be_parsed_or_built_says_why(exported_bundle):
 def test_an_engine_built_ahead_of_time_is_listed_as_not_run_and_changes_no_id(bundle_copy, capsys):
     before = read_card(bundle_copy)
     flags = ["--bundle-dir", str(bundle_copy), "--backend", "tensorrt-rtx", "--precision", "fp16"]
-    assert main([*flags, "--compute-capability", "SM86", "--max-batch-size", "4"]) == 0
+    assert (
+        run_command("export", [*flags, "--compute-capability", "SM86", "--max-batch-size", "4"])
+        == 0
+    )
     assert capsys.readouterr().out.splitlines()[-1].endswith("on any (SM86), fp16: not run")
     card = read_card(bundle_copy)
     assert (card.bundle_id, card.encoder_id) == (before.bundle_id, before.encoder_id)

@@ -42,7 +42,7 @@ def test_refuses_weights_that_the_json_does_not_describe(folder):
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(bytes(data))
-    with pytest.raises(ValueError, match="changed or is torn"):
+    with pytest.raises(ValueError, match="changed or is truncated"):
         load_pose_image("small")
 
 

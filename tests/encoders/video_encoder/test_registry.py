@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from encoders.video_encoder.config import video_config_from_dict, video_config_to_dict
-from encoders.video_encoder.registry import PRESETS, build_video_encoder
+from encoders.video_encoder.config import PRESETS, video_config_from_dict, video_config_to_dict
+from encoders.video_encoder.registry import build_video_encoder
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))

@@ -119,14 +119,14 @@ def test_every_good_file_is_in_and_every_bad_one_has_its_reason(config, first_ru
     assert stored_rows(config, first_run.encoder_id).keys() == good
     assert (first_run.clips_in, first_run.written, first_run.dead) == (NUM_GOOD + 5, NUM_GOOD, 5)
     letters = read_dead_letters(config.run_dir)
-    assert {letter.clip_id: letter.reason for letter in letters} == {
+    assert {letter.clip_id: letter.error.reason for letter in letters} == {
         "truncated.mp4": "corrupt_container",
         "empty.mp4": "empty_file",
         "text.mp4": "container_not_allowed",
         "sound.mp4": "no_video_stream",
         "one-frame.mp4": "too_short",
     }
-    assert all(letter.detail and letter.stage == "decode" for letter in letters)
+    assert all(letter.error.detail and letter.error.stage == "decode" for letter in letters)
     assert first_run.embed_backends == {"onnx": NUM_GOOD}
     assert first_run.decode_backends == {"pyav": NUM_GOOD}
     assert first_run.canary_min_cosine is not None

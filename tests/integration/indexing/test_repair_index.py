@@ -14,6 +14,7 @@ from ray import cloudpickle
 from cluster.ray_session import ray_session
 from encoders.bundle.card import read_card
 from encoders.clips import Clip, write_clips
+from encoders.stages.base import ClipError
 from encoders.stages.embed_stage import CheckedEmbedStage
 from indexing.ledger.ledger import DEAD_LETTERS, Ledger, Outcome
 from indexing.pipeline import stream
@@ -116,10 +117,7 @@ def test_retry_takes_only_dead_letters_of_its_reason(config, capsys) -> None:
                 clip_key=key,
                 clip_id="0.mp4",
                 video_uri=str(path),
-                status="dead",
-                stage="decode",
-                reason="decode_timeout",
-                detail="nothing came",
+                error=ClipError(stage="decode", reason="decode_timeout", detail="nothing came"),
             )
         ]
     )
@@ -138,9 +136,10 @@ def test_a_dead_letter_that_came_alive_is_dead_no_more(config) -> None:
     """`tfcovr retry` was killed between Milvus and the ledger; lost later, the clip must be missing and not dead."""
     key = sorted(vectors(config))[0]
     known = Ledger(config.run_dir).outcomes[key]
-    Ledger(config.run_dir).record([replace(known, status="dead", reason="decode_timeout")])
+    timeout = ClipError(stage="decode", reason="decode_timeout", detail="")
+    Ledger(config.run_dir).record([replace(known, error=timeout)])
     assert index_archive(config).refreshed == 1
-    assert Ledger(config.run_dir).outcomes[key].status == "written"
+    assert Ledger(config.run_dir).outcomes[key].error is None
     assert key not in Ledger(config.run_dir).dead_keys()
 
 

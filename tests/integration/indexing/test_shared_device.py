@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from tfcovr import run_command
 import pytest
 
 from cluster.ray_session import ray_session
@@ -20,6 +19,7 @@ from indexing.pipeline.workers import WorkerOptions
 from indexing.sources.fetch_cache import FetchOptions
 from indexing.store.collection import open_collection
 from tests.support.small_videos import write_video
+from tfcovr import run_command
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -116,7 +116,7 @@ def test_a_video_that_cannot_be_fetched_costs_no_canary_and_no_other(
     rows = {one["clip_id"]: one for one in given}
     stage.close()
     assert len(given) == len(rows)
-    assert {name: one["dead_reason"] for name, one in rows.items()} == {
+    assert {name: (one["error"] or {}).get("reason", "") for name, one in rows.items()} == {
         "a": "fetch_failed",
         "b": "fetch_failed",
         "canary:0:2": "",

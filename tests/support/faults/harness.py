@@ -124,7 +124,7 @@ class _Trial:
     def has_unfetched(self) -> bool:
         if not (self.run_dir / DEAD_LETTERS).exists():
             return False
-        return any(one.reason == "fetch_failed" for one in read_dead_letters(self.run_dir))
+        return any(one.error.reason == "fetch_failed" for one in read_dead_letters(self.run_dir))
 
     def retry_unfetched(self) -> bool:
         command = ["tfcovr", "retry", "--run-dir", str(self.run_dir)]

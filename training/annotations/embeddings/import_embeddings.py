@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from encoders.stages.base import DeadLetter
+from encoders.stages.base import ClipError, DeadLetter
 from training.annotations.embeddings.pickle_reader import PickleReader, PickleRefusedError
 from training.annotations.embeddings.pickled_tensors import (
     read_tensor_file,
@@ -39,7 +39,11 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImportEmbeddingsConfig:
-    """Options of `tfcovr import-embeddings`."""
+    """Convert released embeddings to the vectors.parquet that stage 2 and evaluate read.
+
+    The source is one file of pickled dicts (video name -> tensor), one after the other, or a folder of .pth files, one tensor
+    each. Nothing in it is run: a pickle that names anything but tensors is refused.
+    """
 
     source: Path
     """A file of pickled dicts, or a folder of .pth files."""
@@ -222,8 +226,6 @@ def _bad(bad: list[DeadLetter], name: str, path: Path, error: Exception, *, skip
         DeadLetter(
             clip_id=name,
             video_uri=str(path),
-            stage="import-embeddings",
-            reason="bad_vector",
-            detail=str(error),
+            error=ClipError(stage="import-embeddings", reason="bad_vector", detail=str(error)),
         )
     )

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from tfcovr import run_command
 from training.annotations.embeddings.import_embeddings import (
     ImportEmbeddingsConfig,
     import_embeddings,
@@ -21,7 +22,6 @@ from training.annotations.embeddings.pickled_tensors import (
     tensor_builders,
     vector_of,
 )
-from training.commands.import_embeddings import main
 from training.vectors.tables import read_dead_ids, read_unit_vectors
 
 
@@ -242,5 +242,8 @@ def test_widths_must_agree(tmp_path):
 def test_the_command_says_what_it_made(tmp_path, capsys):
     (tmp_path / "emb.pkl").write_bytes(pickle.dumps({"a": torch.ones(4)}))
     out = tmp_path / "v.parquet"
-    assert main(["--source", str(tmp_path / "emb.pkl"), "--out", str(out)]) == 0
+    assert (
+        run_command("import-embeddings", ["--source", str(tmp_path / "emb.pkl"), "--out", str(out)])
+        == 0
+    )
     assert "1 vectors, 4 wide" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Dive numbers against hand-read ones, and everything that is no dive number."""
+"""Dive numbers against hand-read ones, and text that is not a dive number."""
 
 import pytest
 
@@ -41,5 +41,5 @@ def test_the_flying_digit_is_read() -> None:
     "code", ["", "b", "107", "107e", "807b", "127b", "100b", "5503b", "52b", "645b", "103d", "10a7b", "\uff1103b"]
 )  # fmt: skip
 def test_what_is_no_dive_number_is_refused_by_name(code: str) -> None:
-    with pytest.raises(ValueError, match="is no dive number"):
+    with pytest.raises(ValueError, match="is not a dive number"):
         parse_dive_number(code)

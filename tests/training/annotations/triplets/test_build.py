@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from encoders.clips import Clip, write_clips
+from tfcovr import run_command
 from training.annotations.labels.dive_numbers import parse_dive_number
 from training.annotations.triplets.build import (
     TripletConfig,
@@ -16,7 +17,6 @@ from training.annotations.triplets.build import (
     build_triplets_with_report,
 )
 from training.annotations.triplets.table import Triplet, read_triplets, write_triplets
-from training.commands.triplets import main
 
 ATTRIBUTES = {
     f"{take_off[0]}{somersaults}-{twists}{position[0]}": {
@@ -252,14 +252,14 @@ def test_the_command_writes_triplets_and_a_summary(tmp_path, capsys):
     clips = random_clips(0)
     write_clips(tmp_path / "clips.parquet", clips)
     arguments = ["--clips", str(tmp_path / "clips.parquet"), "--out", str(tmp_path / "t.parquet")]
-    assert main([*arguments, "--num-triplets", "50", "--seed", "3"]) == 0
+    assert run_command("triplets", [*arguments, "--num-triplets", "50", "--seed", "3"]) == 0
     expected = build_triplets(clips, TripletConfig(num_triplets=50, seed=3))
     assert read_triplets(tmp_path / "t.parquet") == expected
     assert "50 of" in capsys.readouterr().out
     assert json.loads((tmp_path / "t.json").read_text())["report"]["num_triplets"] == 50
     write_clips(tmp_path / "clips.parquet", [clip for clip in clips if clip.label is None])
     with pytest.raises(ValueError, match="no triplet can be made"):
-        main(arguments)
+        run_command("triplets", arguments)
 
 
 def test_the_wording_of_an_edit_does_not_tell_which_pair_it_changes():

@@ -6,10 +6,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from encoders.clips import Clip, write_clips
+from tfcovr import run_command
 from training.annotations.labels.pairs import AttributeChange, LabelPair
 from training.annotations.triplets.llm import LlmConfig, write_texts
 from training.annotations.triplets.table import read_triplets
-from training.commands.triplets import main
 
 
 class Writer:
@@ -207,7 +207,7 @@ def test_the_command_says_which_texts_came_from_where(writer, tmp_path, capsys):
     ]
     write_clips(tmp_path / "clips.parquet", clips)
     arguments = ["--clips", str(tmp_path / "clips.parquet"), "--out", str(tmp_path / "t.parquet")]
-    main([*arguments, "--llm-url", writer.url, "--llm-model", "m"])
+    run_command("triplets", [*arguments, "--llm-url", writer.url, "--llm-model", "m"])
     for triplet in read_triplets(tmp_path / "t.parquet"):
         is_written = "Let it have" in triplet.edit_text or "please" in triplet.edit_text
         assert is_written == (triplet.target_label != "2.5")

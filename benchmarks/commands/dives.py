@@ -1,25 +1,16 @@
-"""The command `tfcovr dives` (`python -m benchmarks.dives`): render an archive of dives."""
+"""tfcovr dives: render an archive of dives."""
 
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
-from benchmarks.dives.archive import ArchiveConfig, write_archive
-from benchmarks.dives.broadcast import BroadcastConfig, write_broadcasts
-from encoders.clips import read_clips
 from training.annotations.labels.dive_numbers import DIVE_CLASSES
 
-_EXAMPLES = """Render an archive of dives: real video files with known classes.
-
-What differs between classes is the dive alone: take-off, somersaults, twists, position, armstand.
-Diver, pool, camera, light, pace and length are drawn without knowing the class.
-
-examples:
+EXAMPLES = """
   tfcovr dives runs/archive --classes 103b 105b 107b --clips-per-class 20 4 4
   tfcovr dives runs/full --difficulty full --size 224
   tfcovr dives runs/vp9 --codec vp9 --classes 5152b 5154b
@@ -28,8 +19,12 @@ examples:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DivesConfig:
-    """Options of `tfcovr dives`."""
+class Config:
+    """Render an archive of dives: real video files with known classes.
+
+    What differs between classes is the dive alone: take-off, somersaults, twists, position, armstand. Diver, pool, camera, light,
+    pace and length are drawn without knowing the class.
+    """
 
     out_dir: Annotated[Path, tyro.conf.Positional]
     """The folder of the archive: videos and clips.parquet. Run again, it renders what is missing."""
@@ -54,9 +49,12 @@ class DivesConfig:
     """No progress bar."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def run(config: Config) -> int:
     """Render, and say what was made."""
-    config = tyro.cli(DivesConfig, args=argv, prog="tfcovr dives", description=_EXAMPLES)
+    from benchmarks.dives.archive import ArchiveConfig, write_archive
+    from benchmarks.dives.broadcast import BroadcastConfig, write_broadcasts
+    from encoders.clips import read_clips
+
     archive = ArchiveConfig(
         classes=config.classes,
         clips_per_class=config.clips_per_class,
@@ -84,7 +82,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"({time.monotonic() - started:.1f} s)\n"
     )
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

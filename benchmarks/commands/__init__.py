@@ -1,0 +1,1 @@
+"""Commands of benchmarks, one file a verb: Config, run and EXAMPLES; tfcovr.py parses."""

@@ -1,0 +1,45 @@
+"""Options of the import of published weights; without torch, so that `tfcovr import-weights --help` is quick."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from encoders.media.sampling import Resize
+from encoders.video_encoder.config import AIM_PRESETS
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImportConfig:
+    """Build an AIM bundle from published weights."""
+
+    source: str
+    """One of: a Hugging Face name or folder of a CLIP vision model with QuickGELU (OpenAI's); a file with an OpenAI CLIP, AIM or
+    TF-CoVR state dict (.safetensors, or written by torch.save); the folder of an AIM bundle."""
+    out: Path
+    """Folder of the new bundle. One that holds the same bundle already is left as it is."""
+    labels: Path | None = None
+    """Class names of the classification head: a JSON object {name: class index}, or text with one name per line. Without it the
+    head of a checkpoint is left out."""
+    num_frames: int | None = None
+    """Frames per clip; the temporal embedding is interpolated. None = as in the source, 12 for CLIP."""
+    temporal_pooling: Literal["mean", "attention"] | None = None
+    """`mean` is the paper's, `attention` sees the order of frames. None = as in the source, the mean for CLIP."""
+    resize: Resize | None = None
+    """How frames are made to fit. `pillow_bicubic` is CLIP's and the paper's; `swscale_area` decodes large frames up to 1.7 times as
+    fast, for other vectors. None = as in a source bundle, otherwise pillow_bicubic."""
+    num_heads: int | None = None
+    """Attention heads, which a state dict does not tell. None = width / 64, as in all CLIP models."""
+    expect: str | None = None
+    """Refuse weights of another shape than this preset's (aim_vit_b16, aim_vit_l14)."""
+    seed: int = 0
+    """Decides what is random in new tensors."""
+    overwrite: bool = False
+    """Replace another bundle that stands in `out`. Anything else than a bundle is never replaced."""
+
+    def __post_init__(self) -> None:
+        if self.expect is not None and self.expect not in AIM_PRESETS:
+            raise ValueError(f"expect is {self.expect!r}; choose one of {sorted(AIM_PRESETS)}")
+        for name in ("num_frames", "num_heads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
