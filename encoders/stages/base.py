@@ -1,10 +1,10 @@
-"""The two stages between clips and vectors, as plain classes: rows of Ray Data in, rows out, no Ray in sight.
+"""What the stages between clips and vectors share: plain classes, rows of Ray Data in, rows out, without Ray itself.
 
-N clips, T frames, S frame size, D vector width. A clip that fails becomes a row with a reason, never an exception; a setup that
+N clips, T frames, S frame size, D vector width. A clip that fails becomes a row with an error, never an exception; a set-up that
 is broken (no bundle, a package missing) raises.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,8 +19,23 @@ from encoders.media.sampling import SamplingConfig
 
 # Columns of a video row that become columns of a clip row under another name.
 _CLIP_COLUMNS = ("clip_ids", "spans")
-MAX_DEATHS = 3
-"""Of decoders that one video may cost after the first, while its clips are asked for one by one."""
+MAX_DECODER_CRASHES_PER_VIDEO = 3
+"""After the first crash, while the clips of the video are decoded one by one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipError:
+    """Why a clip has no vector. Rows hold its fields in the struct column `error`; null = the clip is fine."""
+
+    stage: str
+    """The stage that failed."""
+    reason: str
+    """A word for programs."""
+    detail: str
+    """A text for people."""
+
+
+DEAD_LETTER_COLUMNS = ("clip_id", "video_uri", "stage", "reason", "detail")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,22 +44,22 @@ class DeadLetter:
 
     clip_id: str
     video_uri: str
-    stage: str
-    reason: str
-    detail: str
+    error: ClipError
 
     @classmethod
-    def of_row(cls, row: dict[str, Any]) -> "DeadLetter | None":
-        """None for a row that is alive."""
-        if not row["dead_reason"]:
-            return None
+    def from_columns(cls, values: Mapping[str, str]) -> "DeadLetter":
+        """The letter that `to_columns` wrote."""
+        clip_id, video_uri, *error = (values[name] for name in DEAD_LETTER_COLUMNS)
+        stage, reason, detail = error
         return cls(
-            clip_id=row["clip_id"],
-            video_uri=row["video_uri"],
-            stage=row["dead_stage"],
-            reason=row["dead_reason"],
-            detail=row["dead_detail"],
+            clip_id=clip_id,
+            video_uri=video_uri,
+            error=ClipError(stage=stage, reason=reason, detail=detail),
         )
+
+    def to_columns(self) -> dict[str, str]:
+        """As files hold it: DEAD_LETTER_COLUMNS."""
+        return {"clip_id": self.clip_id, "video_uri": self.video_uri, **asdict(self.error)}
 
 
 class ClipStage:
@@ -63,7 +78,7 @@ class ClipStage:
     def clips(self, video: str, clip_rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """The rows that are ready; `video` is where it lies on this machine.
 
-        After a crash or a hang, each clip that had not come is asked for alone: a bad one costs no neighbour, and what a kill from
+        After a crash or a hang, each clip that had not come is decoded alone: a bad one costs no neighbour, and what a kill from
         outside took comes back.
         """
         raise NotImplementedError
@@ -76,12 +91,12 @@ class ClipStage:
         """A clock of the decoding of this stage."""
         raise NotImplementedError
 
-    def dead_rows(
+    def failed_rows(
         self, clip_rows: Sequence[dict[str, Any]], error: DecodeError, *, stage: str
     ) -> Iterator[dict[str, Any]]:
         """All clips of a video that failed before it could be decoded."""
         for clip in clip_rows:
-            yield clip | self._dead(error, self._backend, 0.0) | {"dead_stage": stage}
+            yield clip | self._failed(error, self._backend, 0.0, stage=stage)
 
     def _request(self, video: str, clip_rows: Sequence[dict[str, Any]]) -> DecodeRequest:
         return DecodeRequest(
@@ -93,7 +108,10 @@ class ClipStage:
             device=self._device,
         )
 
-    def _dead(self, error: DecodeError, backend: str, busy_s: float) -> dict[str, Any]:
+    def _failed(
+        self, error: DecodeError, backend: str, busy_s: float, *, stage: str = "decode"
+    ) -> dict[str, Any]:
+        """The columns that the stage adds to a clip that failed."""
         raise NotImplementedError
 
 
@@ -113,27 +131,23 @@ def span_row(clip: Clip) -> dict[str, float | None]:
 
 
 def decoded_columns(span: DecodedSpan, busy_s: float) -> dict[str, Any]:
-    """What a living row says of its decoding."""
+    """The columns of a clip without an error."""
     return {
         "decode_backend": span.backend_used,
         "decode_fallback_reason": span.fallback_reason or "",
         "decode_busy_s": busy_s,
         "frames_used": 0 if span.frame_indices_T is None else len(np.unique(span.frame_indices_T)),
-        "dead_stage": "",
-        "dead_reason": "",
-        "dead_detail": "",
+        "error": None,
     }
 
 
-def dead_columns(error: DecodeError, backend: str, busy_s: float) -> dict[str, Any]:
-    """What a dead row says instead."""
+def error_columns(error: DecodeError, backend: str, busy_s: float, *, stage: str) -> dict[str, Any]:
+    """The same columns of a clip that failed."""
     return {
         "decode_backend": backend,
         "decode_fallback_reason": "",
         "decode_busy_s": busy_s,
         "frames_decoded": 0,
         "frames_used": 0,
-        "dead_stage": "decode",
-        "dead_reason": error.reason,
-        "dead_detail": error.detail,
+        "error": asdict(ClipError(stage=stage, reason=error.reason, detail=error.detail)),
     }

@@ -16,7 +16,13 @@ from encoders.decoding.request import DecodedSpan
 from encoders.media.container import DecodeBackendKind
 from encoders.media.errors import DecodeError, DecodeSetupError
 from encoders.media.sampling import SamplingConfig
-from encoders.stages.base import MAX_DEATHS, ClipStage, clip_rows_of, dead_columns, decoded_columns
+from encoders.stages.base import (
+    MAX_DECODER_CRASHES_PER_VIDEO,
+    ClipStage,
+    clip_rows_of,
+    decoded_columns,
+    error_columns,
+)
 from encoders.stages.encode_request import EncodeRequest, Encoding
 
 _SLOWED_BY = 10.0
@@ -27,10 +33,10 @@ OpenAgain = Callable[[ExitStack], str]
 class VectorStage(ClipStage):
     """As DecodeStage, for rows of several videos at once, and its rows have the columns of an embed stage instead of frames.
 
-    Those are embedding (float32 [D], zeros when dead), embed_backend, embed_precision, embed_busy_s, canary_min_cosine and
+    Those are embedding (float32 [D], zeros with an error), embed_backend, embed_precision, embed_busy_s, canary_min_cosine and
     embed_ceiling_per_s. Clips of several videos share batches, so rows come with those of a later video, at the latest by
-    `flush`. After a crash or a hang, each clip that was not back is asked for alone. A broken encoder raises what
-    `open_backend` and `check_canaries` raise.
+    `flush`. After a crash or a hang, each clip that was not back is decoded alone. A broken encoder raises what
+    `open_backend` and `check_encoder` raise.
     """
 
     def __init__(
@@ -45,7 +51,7 @@ class VectorStage(ClipStage):
         super().__init__(sampling=sampling, backend=backend, device=device)
         self._encode = encode
         self._tickets = count(1)
-        self._asked: dict[int, _Asked] = {}
+        self._pending: dict[int, _PendingVideo] = {}
         self._decode_busy_s = 0.0
         self._encoder = decoder_for(
             device,
@@ -89,7 +95,7 @@ class VectorStage(ClipStage):
         `canaries` are drawn clips (number, row) that share a batch with its clips. `open_again` says where the video lies when a
         clip that still waited for its batch is lost later; without it, where it lies now.
         """
-        asked = _Asked(
+        pending = _PendingVideo(
             video=video,
             spans=dict(enumerate(clip_rows)),
             canaries={
@@ -98,27 +104,27 @@ class VectorStage(ClipStage):
             open_again=open_again or (lambda _: video),
         )
         try:
-            yield from self._answers(asked, is_last=False)
+            yield from self._answers(pending, is_last=False)
         except DecoderDiedError as error:
             yield from self._one_by_one(error)
 
     def flush(self) -> Iterator[dict[str, Any]]:
         """The rows that still wait for a full batch."""
-        if not self._asked:
+        if not self._pending:
             return
         try:
-            yield from self._answers(_Asked(), is_last=True)
+            yield from self._answers(_PendingVideo(), is_last=True)
         except DecoderDiedError as error:
             yield from self._one_by_one(error)
 
-    def _answers(self, asked: "_Asked", *, is_last: bool) -> Iterator[dict[str, Any]]:
-        """Ask, and what comes back meanwhile. DecoderDiedError leaves what did not come in `_asked`."""
+    def _answers(self, pending: "_PendingVideo", *, is_last: bool) -> Iterator[dict[str, Any]]:
+        """Ask, and what comes back meanwhile. DecoderDiedError leaves what did not come in `_pending`."""
         ticket = next(self._tickets)
-        self._asked[ticket] = asked
-        request = self._request(asked.video, list(asked.spans.values()))
+        self._pending[ticket] = pending
+        request = self._request(pending.video, list(pending.spans.values()))
         encode = replace(
             self._encode,
-            canaries=tuple(number for number, _ in asked.canaries.values()),
+            canaries=tuple(number for number, _ in pending.canaries.values()),
             ticket=ticket,
             is_last=is_last,
         )
@@ -128,63 +134,65 @@ class VectorStage(ClipStage):
         except DecoderDiedError:
             raise
         except DecodeError as error:
-            for row in asked.rows():
-                yield row | self._dead(error, self._backend, 0.0)
-            asked.clear()
+            for row in pending.rows():
+                yield row | self._failed(error, self._backend, 0.0)
+            pending.clear()
         self._forget_done()
 
     def _row(self, ticket: int, span: DecodedSpan) -> dict[str, Any]:
-        asked = self._asked[ticket]
+        pending = self._pending[ticket]
         num_new = max(
-            span.num_frames_decoded - asked.num_decoded, 0
+            span.num_frames_decoded - pending.num_decoded, 0
         )  # spans that failed come early
-        asked.num_decoded += num_new
-        return asked.take(span.number) | self._outcome(span, 0.0) | {"frames_decoded": num_new}
+        pending.num_decoded += num_new
+        return pending.take(span.number) | self._outcome(span, 0.0) | {"frames_decoded": num_new}
 
     def _forget_done(self) -> None:
-        for ticket in [ticket for ticket, asked in self._asked.items() if asked.is_done]:
-            del self._asked[ticket]
+        for ticket in [ticket for ticket, pending in self._pending.items() if pending.is_done]:
+            del self._pending[ticket]
 
-    def _one_by_one(self, death: DecodeError) -> Iterator[dict[str, Any]]:
-        """What was lost with the process, each clip alone: the one that killed it dies again, the others live."""
-        lost, self._asked = self._asked, {}
-        for asked in lost.values():
-            num_deaths = 0
+    def _one_by_one(self, crash: DecodeError) -> Iterator[dict[str, Any]]:
+        """What was lost with the process, each clip alone: the one that crashed it crashes again, the others get their vectors."""
+        lost, self._pending = self._pending, {}
+        for pending in lost.values():
+            num_crashes = 0
             with ExitStack() as opened:
                 try:
-                    video = asked.open_again(opened) if asked.spans else ""
+                    video = pending.open_again(opened) if pending.spans else ""
                 except DecodeError as error:
-                    yield from self.dead_rows(list(asked.spans.values()), error, stage="fetch")
-                    asked.spans.clear()
+                    yield from self.failed_rows(list(pending.spans.values()), error, stage="fetch")
+                    pending.spans.clear()
                     video = ""
-                for one in asked.each_alone(video):
-                    if num_deaths < MAX_DEATHS:
+                for alone in pending.each_alone(video):
+                    if num_crashes < MAX_DECODER_CRASHES_PER_VIDEO:
                         try:
-                            yield from self._answers(one, is_last=True)
+                            yield from self._answers(alone, is_last=True)
                         except DecoderDiedError as error:
-                            num_deaths, death = num_deaths + 1, error
-                            self._asked.clear()
-                    for row in one.rows():
-                        yield row | self._dead(death, self._backend, 0.0)
+                            num_crashes, crash = num_crashes + 1, error
+                            self._pending.clear()
+                    for row in alone.rows():
+                        yield row | self._failed(crash, self._backend, 0.0)
 
     def _outcome(self, span: DecodedSpan, busy_s: float) -> dict[str, Any]:
         if span.error is not None or span.encoding is None:
             error = span.error or DecodeError(
                 "decoder_crashed", "no vector and no reason came back"
             )
-            return self._dead(error, span.backend_used, 0.0)
+            return self._failed(error, span.backend_used, 0.0)
         self._decode_busy_s += span.encoding.decode_busy_s
         return decoded_columns(span, span.encoding.decode_busy_s) | _encoded_columns(span.encoding)
 
-    def _dead(self, error: DecodeError, backend: str, busy_s: float) -> dict[str, Any]:
+    def _failed(
+        self, error: DecodeError, backend: str, busy_s: float, *, stage: str = "decode"
+    ) -> dict[str, Any]:
         nothing = replace(
             self._first, vector_D=np.zeros_like(self._first.vector_D), embed_busy_s=0.0
         )
-        return dead_columns(error, backend, busy_s) | _encoded_columns(nothing)
+        return error_columns(error, backend, busy_s, stage=stage) | _encoded_columns(nothing)
 
 
 @dataclass(kw_only=True, slots=True)
-class _Asked:
+class _PendingVideo:
     """Clips of a video that are on their way through the process, by span number; canaries are numbered on after its spans."""
 
     video: str = ""
@@ -209,12 +217,12 @@ class _Asked:
         self.spans.clear()
         self.canaries.clear()
 
-    def each_alone(self, video: str) -> "Iterator[_Asked]":
+    def each_alone(self, video: str) -> "Iterator[_PendingVideo]":
         """Canaries first: they need no video."""
         for canary in self.canaries.values():
-            yield _Asked(canaries={0: canary})
+            yield _PendingVideo(canaries={0: canary})
         for row in self.spans.values():
-            yield _Asked(video=video, spans={0: row})
+            yield _PendingVideo(video=video, spans={0: row})
 
 
 def _encoded_columns(encoding: Encoding) -> dict[str, Any]:

@@ -15,15 +15,22 @@ from encoders.decoding.request import DecodedSpan
 from encoders.media.container import DecodeBackendKind
 from encoders.media.errors import DecodeError
 from encoders.media.sampling import SamplingConfig
-from encoders.stages.base import MAX_DEATHS, ClipStage, clip_rows_of, dead_columns, decoded_columns
+from encoders.stages.base import (
+    MAX_DECODER_CRASHES_PER_VIDEO,
+    ClipStage,
+    clip_rows_of,
+    decoded_columns,
+    error_columns,
+)
 
 
 class DecodeStage(ClipStage):
     """One video row in, one row per clip out, in the order in which the clips are ready.
 
     In: video_uri, clip_ids, spans (see `span_row`), and any other columns, which every clip row repeats.
-    Out: clip_id, video_uri, span, frames (uint8 [T, S, S, 3] as bytes, empty when dead),
-    decode_backend, decode_busy_s, frames_decoded (by the decoder since the clip before it), frames_used, dead_stage, dead_reason, dead_detail (empty when alive).
+    Out: clip_id, video_uri, span, frames (uint8 [T, S, S, 3] as bytes, empty with an error),
+    decode_backend, decode_busy_s, frames_decoded (by the decoder since the clip before it), frames_used,
+    error (a ClipError; null = fine).
     """
 
     def __init__(
@@ -52,17 +59,17 @@ class DecodeStage(ClipStage):
             yield from self._decoded(video, clip_rows, waiting)
             return
         except DecoderDiedError as error:
-            death = error
-        num_deaths = 0
+            crash = error
+        num_crashes = 0
         for row in waiting.values():
             alone = {0: row}
-            if num_deaths < MAX_DEATHS:
+            if num_crashes < MAX_DECODER_CRASHES_PER_VIDEO:
                 try:
                     yield from self._decoded(video, [row], alone)
                 except DecoderDiedError as error:
-                    num_deaths, death = num_deaths + 1, error
+                    num_crashes, crash = num_crashes + 1, error
             for lost in alone.values():  # not one that came before its decoder died
-                yield lost | self._dead(death, self._backend, 0.0)
+                yield lost | self._failed(crash, self._backend, 0.0)
 
     def _decoded(
         self,
@@ -84,7 +91,7 @@ class DecodeStage(ClipStage):
         except DecodeError as error:
             busy_s = (time.perf_counter() - started) / max(len(waiting), 1)
             for row in waiting.values():
-                yield row | self._dead(error, self._backend, busy_s)
+                yield row | self._failed(error, self._backend, busy_s)
             waiting.clear()
 
     def busy_clock_s(self) -> float:
@@ -98,8 +105,10 @@ class DecodeStage(ClipStage):
             error = span.error or DecodeError(
                 "decoder_crashed", "no frames and no reason came back"
             )
-            return self._dead(error, span.backend_used, busy_s)
+            return self._failed(error, span.backend_used, busy_s)
         return decoded_columns(span, busy_s) | {"frames": span.frames_THWC.tobytes()}
 
-    def _dead(self, error: DecodeError, backend: str, busy_s: float) -> dict[str, Any]:
-        return dead_columns(error, backend, busy_s) | {"frames": b""}
+    def _failed(
+        self, error: DecodeError, backend: str, busy_s: float, *, stage: str = "decode"
+    ) -> dict[str, Any]:
+        return error_columns(error, backend, busy_s, stage=stage) | {"frames": b""}

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from encoders.bundle.canaries import prove_encoder, worker_clock
+from encoders.bundle.canaries import check_encoder, worker_clock
 
 
 class EmbedStage:
     """Frames in, unit vectors out. One instance per worker, so that weights load once.
 
-    Takes the column `frames` away and adds `embedding` (float32 [N, D], zeros for a dead row), `embed_backend`,
+    Takes the column `frames` away and adds `embedding` (float32 [N, D], zeros for a row with an error), `embed_backend`,
     `embed_precision` and `embed_busy_s` (the batch's time, shared evenly by its clips).
     """
 
@@ -61,7 +61,7 @@ class CheckedEmbedStage(EmbedStage):
         super().__init__(
             bundle_dir=bundle_dir, backend=backend, device=device, num_threads=num_threads
         )
-        proof = prove_encoder(bundle_dir, self._backend, clock_s=worker_clock(device, num_threads))
+        proof = check_encoder(bundle_dir, self._backend, clock_s=worker_clock(device, num_threads))
         self._min_cosine, self._clips_per_s = proof.min_cosine, proof.clips_per_s
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

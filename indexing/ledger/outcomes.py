@@ -1,4 +1,4 @@
-"""What became of each clip of a run: result batches to ledger lines, and every dead letter of the archive."""
+"""Outcomes of the clips of a run: result batches to ledger lines, and every dead letter of the archive."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import get_args
@@ -7,7 +7,7 @@ import numpy as np
 
 from encoders.clips import Clip
 from encoders.media.errors import DecodeReason
-from encoders.stages.base import DeadLetter
+from encoders.stages.base import ClipError, DeadLetter
 from indexing.ledger.ledger import Ledger, Outcome
 from indexing.ledger.planned_clip import PlannedClip
 from indexing.ledger.reconcile import Comparison
@@ -26,26 +26,21 @@ def outcomes_of_batch(
             clip_key=str(batch["clip_key"][i]),
             clip_id=str(clip_id),
             video_uri=clip_by_id[str(clip_id)].video_uri,
-            status="dead" if batch["dead_reason"][i] else "written",
             row_digest=row_digest(clip_by_id[str(clip_id)]),
-            stage=str(batch["dead_stage"][i]),
-            reason=str(batch["dead_reason"][i]),
-            detail=str(batch["dead_detail"][i]),
+            error=None if error is None else ClipError(**error),
         )
-        for i, clip_id in enumerate(batch["clip_id"])
+        for i, (clip_id, error) in enumerate(zip(batch["clip_id"], batch["error"], strict=True))
     ]
 
 
 def dead_letters_of(found: Comparison, ledger: Ledger) -> list[DeadLetter]:
     """All clips of the archive that have no row for a reason, from this run or an earlier one."""
-    letters = [ledger.outcomes[one.clip_key].dead_letter() for one in found.dead]
+    letters = [ledger.dead_letter(one.clip_key) for one in found.dead]
     return letters + [
         DeadLetter(
             clip_id=one.clip.clip_id,
             video_uri=one.clip.video_uri,
-            stage="plan",
-            reason="fetch_failed",
-            detail=one.problem,
+            error=ClipError(stage="plan", reason="fetch_failed", detail=one.problem),
         )
         for one in found.unreadable
     ]
@@ -68,5 +63,5 @@ def dead_to_retry(
     return [
         one
         for one in dead
-        if ALL_REASONS in reasons or ledger.outcomes[one.clip_key].reason in reasons
+        if ALL_REASONS in reasons or ledger.dead_letter(one.clip_key).error.reason in reasons
     ]

@@ -1,4 +1,4 @@
-"""What an indexing run did: counts, throughput, the bottleneck, and which backends really ran."""
+"""Summary of an indexing run: counts, throughput, the bottleneck, and which backends really ran."""
 
 import json
 import time
@@ -178,9 +178,9 @@ class Tally:
 
     def add(self, batch: Mapping[str, np.ndarray]) -> None:
         """One batch that came out of the write stage."""
-        is_alive = np.array([not reason for reason in batch["dead_reason"]])
-        self.written += int(is_alive.sum())
-        self.dead += int((~is_alive).sum())
+        is_ok = np.array([error is None for error in batch["error"]])
+        self.written += int(is_ok.sum())
+        self.dead += int((~is_ok).sum())
         self._last_s = time.perf_counter()
         self._first = self._first or (self._last_s, self.written)
         for name in ("fetch", "decode", "embed", "write"):
@@ -190,8 +190,8 @@ class Tally:
         self.fetch_bytes += float(batch["fetch_bytes"].sum())
         self.frames_decoded += int(batch["frames_decoded"].sum())
         self.frames_used += int(batch["frames_used"].sum())
-        self.embed_backends.update(map(str, batch["embed_backend"][is_alive]))
-        self.decode_backends.update(map(str, batch["decode_backend"][is_alive]))
+        self.embed_backends.update(map(str, batch["embed_backend"][is_ok]))
+        self.decode_backends.update(map(str, batch["decode_backend"][is_ok]))
         if "decode_fallback_reason" in batch:
             self.decode_fallbacks.update(
                 str(reason) for reason in batch["decode_fallback_reason"] if reason
@@ -225,4 +225,6 @@ def write_summary(run_dir: str | Path, summary: IndexSummary) -> None:
     """The file describes the last run that did something: a run without work leaves it alone."""
     path = Path(run_dir) / SUMMARY
     if summary.seconds or not path.exists():
-        write_atomic(path, json.dumps(asdict(summary), indent=2) + "\n")
+        letters = [letter.to_columns() for letter in summary.dead_letters]
+        values = asdict(summary) | {"dead_letters": letters}
+        write_atomic(path, json.dumps(values, indent=2) + "\n")

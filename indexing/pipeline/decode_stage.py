@@ -7,7 +7,7 @@ from functools import partial
 from itertools import chain, islice
 from typing import Any
 
-from encoders.bundle.canaries import draw_canaries
+from encoders.bundle.canaries import make_canaries
 from encoders.clips import Clip
 from encoders.media.container import path_of
 from encoders.media.errors import DecodeError, DecodeSetupError
@@ -61,7 +61,7 @@ class _ArchiveStage(ClipStage):
             started = self.busy_clock_s()
             rows = [*self.clips(video, clip_rows[:_PROBE_SPANS]), *self.flush()]
             seconds = self.busy_clock_s() - started
-            if any(one["dead_reason"] for one in rows):
+            if any(clip["error"] for clip in rows):
                 return
             if seconds > 2.0:
                 break
@@ -77,7 +77,7 @@ class ArchiveDecodeStage(_ArchiveStage, DecodeStage):
 
     def __init__(self, *, sampling: SamplingConfig, **others: Any) -> None:
         super().__init__(sampling=sampling, **others)
-        self._canary_frames = draw_canaries(sampling)
+        self._canary_frames = make_canaries(sampling)
 
     def __call__(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         plain = _without_plan(row)
@@ -93,7 +93,7 @@ class ArchiveDecodeStage(_ArchiveStage, DecodeStage):
         try:
             video = self._open(row, opened)
         except DecodeError as error:
-            yield from self.dead_rows(clip_rows, error, stage="fetch")
+            yield from self.failed_rows(clip_rows, error, stage="fetch")
             return
         yield from self._measure(video, clip_rows)
         yield from self.clips(video, clip_rows)
@@ -106,9 +106,7 @@ class ArchiveDecodeStage(_ArchiveStage, DecodeStage):
             "decode_busy_s": 0.0,
             "frames_decoded": 0,
             "frames_used": 0,
-            "dead_stage": "",
-            "dead_reason": "",
-            "dead_detail": "",
+            "error": None,
         }
 
 
@@ -131,7 +129,7 @@ class ArchiveVectorStage(_ArchiveStage, VectorStage):
             try:
                 video = self._open(row, opened)
             except DecodeError as error:
-                yield from self.dead_rows(clip_rows, error, stage="fetch")
+                yield from self.failed_rows(clip_rows, error, stage="fetch")
                 yield from self.clips("", [], canaries=canaries)
                 return
             yield from self._measure(video, clip_rows)

@@ -49,8 +49,8 @@ def index_archive(config: IndexConfig, *, console: Console | None = None) -> Ind
     checked_reasons(config.retry)
     reap_orphans(config.run_dir)
     with track_child_processes(config.run_dir):
-        card = read_card(config.bundle_dir)
-        read_canaries(config.bundle_dir)  # a bundle without them is refused before anything starts
+        card = read_card(config.bundle)
+        read_canaries(config.bundle)  # a bundle without them is refused before anything starts
         archive = list_archive(config.clips)
         clips = archive.clips
         for clip in clips:
@@ -258,7 +258,7 @@ class _IndexRun:
             decode_fallbacks=dict(tally.decode_fallbacks),
             canary_min_cosine=tally.canary_min_cosine,
             encoder_id=self._card.encoder_id,
-            bundle_dir=str(self._config.bundle_dir),
+            bundle_dir=str(self._config.bundle),
             milvus_uri=self._config.milvus_uri,
             collection=self._config.collection,
             dead_letters=tuple(letters),

@@ -55,7 +55,7 @@ class Flow:
         clip_by_id = {one.clip.clip_id: one.clip for one in pending}
         clips_path = self.config.run_dir / _PENDING
         write_clips(clips_path, list(clip_by_id.values()))
-        _frames, canaries_ND = read_canaries(self.config.bundle_dir)
+        _frames, canaries_ND = read_canaries(self.config.bundle)
         shards = make_shards(pending, self.fetch_uris, num_workers=self.workers.num_decode)
         shards, num_copies = add_canaries(shards, len(pending))
         canaries = self._open_canaries()
@@ -112,7 +112,7 @@ class Flow:
                 rows += [
                     row_of_batch(batch, i, clip_by_id[str(clip_id)])
                     for i, clip_id in enumerate(batch["clip_id"])
-                    if not batch["dead_reason"][i]
+                    if batch["error"][i] is None
                 ]
                 del batch["embedding"]
                 held.append(batch)

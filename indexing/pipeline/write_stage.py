@@ -49,7 +49,7 @@ class WriteTarget:
 
 
 class WriteStage:
-    """Upserts the living rows of a batch; takes `embedding` away, adds `clip_key`, `write_busy_s`, `write_ceiling_per_s`.
+    """Upserts the rows of a batch that have no error; takes `embedding` away, adds `clip_key`, `write_busy_s`, `write_ceiling_per_s`.
 
     `clips_path` holds the clips of this run with what Milvus stores beside a vector. A canary among the rows whose vector is
     not its own stops the batch before anything of it is written; good ones go to a collection of their own. `is_bulk`: the
@@ -85,7 +85,7 @@ class WriteStage:
         rows: list[dict[str, Any]] = []
         canaries: list[dict[str, Any]] = []
         for i, clip_id in enumerate(map(str, batch["clip_id"])):
-            if batch["dead_reason"][i]:
+            if batch["error"][i] is not None:
                 continue
             if is_canary(clip_id):
                 check_canary_vector(clip_id, batch["embedding"][i], self._canaries_ND)

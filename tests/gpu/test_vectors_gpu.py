@@ -27,7 +27,7 @@ NUM_CLIPS = 6
 def bundle_dir(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("bundle") / "random"
     save_random_bundle(folder, "aim_small")
-    export_onnx(ExportConfig(bundle_dir=folder, num_clips=4))  # with the canaries
+    export_onnx(ExportConfig(bundle=folder, num_clips=4))  # with the canaries
     return folder
 
 

@@ -84,7 +84,7 @@ class CachedFeatureSource:
         self._vectors, self._settings = vectors, settings
 
     def decode_report(self) -> DecodeReport:
-        dead = {letter.clip_id: letter.reason for letter in self._vectors.dead}
+        dead = {letter.clip_id: letter.error.reason for letter in self._vectors.dead}
         return DecodeReport(backends=self._vectors.backends, dead=dead)
 
     def load(self, numbers: np.ndarray, epoch: int | None) -> dict[str, Tensor]:

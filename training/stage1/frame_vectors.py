@@ -1,4 +1,4 @@
-"""What does the frozen image part say of each clip? Computed once, kept in chunks, so that only the temporal part is trained.
+"""Frame vectors of the frozen image part, computed once and kept in chunks, so that only the temporal part is trained.
 
 N clips, M kept positions per clip, F length of a frame vector. A chunk is a safetensors file with the vectors and those of the
 mirrored frames, bf16; its metadata names its clips and the key of what made it.
@@ -21,7 +21,7 @@ from cluster.progress import progress_bar
 from cluster.storage import write_atomic
 from encoders.clips import Clip
 from encoders.media.sampling import Resize, SamplingConfig, sampling_to_dict
-from encoders.stages.base import DeadLetter
+from encoders.stages.base import ClipError, DeadLetter
 from encoders.video_encoder.config import (
     VideoEncoderConfig,
     video_config_from_dict,
@@ -110,7 +110,7 @@ class FrameVectorStage:
 def keep_frame_vectors(
     clips: Sequence[Clip], source: VectorSource, folder: Path, launch: LaunchSettings
 ) -> None:
-    """Compute what the folder does not hold yet; killed anywhere, it goes on after the last whole chunk."""
+    """Compute what the folder does not hold yet; resumable after the last whole chunk."""
     key = source.key
     held = {clip_id for _path, meta in _chunks(folder, key) for clip_id in meta["clips"].items()}
     missing = [clip for clip in clips if (clip.clip_id, clip_fingerprint(clip)) not in held]
@@ -167,7 +167,9 @@ def read_frame_vectors(clips: Sequence[Clip], source: VectorSource, folder: Path
         items = [item for item in meta["clips"].items() if item in wanted and item not in seen]
         seen.update(items)
         backends.update(meta["backends"] if items else ())
-        dead += [DeadLetter(**meta["dead"][c]) for c, _print in items if c in meta["dead"]]
+        dead += [
+            DeadLetter.from_columns(meta["dead"][c]) for c, _print in items if c in meta["dead"]
+        ]
         row_by_id = {clip_id: row for row, clip_id in enumerate(meta["rows"])}
         for clip_id in (c for c, _print in items if c in row_by_id):
             row = row_by_id[clip_id]
@@ -176,7 +178,7 @@ def read_frame_vectors(clips: Sequence[Clip], source: VectorSource, folder: Path
         first = sorted(clip_id for clip_id, _print in wanted - seen)[:3]
         raise ValueError(f"{folder}: {len(wanted - seen)} clips have no frame vectors: {first}")
     if not parts:
-        reason = f": {dead[0].reason}, {dead[0].detail}" if dead else ""
+        reason = f": {dead[0].error.reason}, {dead[0].error.detail}" if dead else ""
         raise ValueError(f"none of {len(clips)} clips can be decoded{reason}")
     parts.sort(key=lambda part: part[0])
     return FrameVectors(
@@ -199,30 +201,28 @@ def _chunks(folder: Path, key: str) -> Iterator[tuple[Path, dict[str, Any]]]:
 def _write_chunk(
     folder: Path, source: VectorSource, rows: list[dict[str, Any]], clip_by_id: dict[str, Clip]
 ) -> None:
-    alive = sorted((row for row in rows if len(row["vectors"])), key=lambda row: row["clip_id"])
-    dead = {
-        str(row["clip_id"]): {
-            "clip_id": str(row["clip_id"]),
-            "video_uri": str(row["video_uri"]),
-            "stage": str(row["dead_stage"]),
-            "reason": str(row["dead_reason"]),
-            "detail": str(row["dead_detail"]),
-        }
+    encoded = sorted((row for row in rows if row["error"] is None), key=lambda row: row["clip_id"])
+    dead = [
+        DeadLetter(
+            clip_id=str(row["clip_id"]),
+            video_uri=str(row["video_uri"]),
+            error=ClipError(**row["error"]),
+        )
         for row in rows
-        if not len(row["vectors"])
-    }
+        if row["error"] is not None
+    ]
     clips = {str(row["clip_id"]): clip_fingerprint(clip_by_id[row["clip_id"]]) for row in rows}
     meta = {
         "key": source.key,
         "clips": clips,
-        "rows": [str(row["clip_id"]) for row in alive],
-        "dead": dead,
-        "backends": sorted({str(row["decode_backend"]) for row in alive}),
+        "rows": [str(row["clip_id"]) for row in encoded],
+        "dead": {letter.clip_id: letter.to_columns() for letter in dead},
+        "backends": sorted({str(row["decode_backend"]) for row in encoded}),
     }
     tensors: dict[str, Tensor] = {}
     for name, column in (("plain", "vectors"), ("flipped", "flipped")):
-        if alive:
-            raw = [np.frombuffer(row[column], np.int16) for row in alive]
+        if encoded:
+            raw = [np.frombuffer(row[column], np.int16) for row in encoded]
             vectors_NK = torch.from_numpy(np.stack(raw)).view(torch.bfloat16)
             tensors[name] = vectors_NK.unflatten(1, (source.num_positions, -1))
     name = hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""How do clips run through the stages of encoders/? As Ray actor pools where Ray is on, else in a plain loop with the same rows."""
+"""Runs clips through the stages of encoders/: as Ray actor pools where Ray is on, else in a plain loop with the same rows."""
 
 import hashlib
 import queue

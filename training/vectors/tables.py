@@ -1,7 +1,6 @@
-"""Which tables does training write, and how? Whole or not at all; clips that got no vector stand beside vectors.parquet."""
+"""Tables that training writes, whole or not at all; clips that got no vector stand beside vectors.parquet."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +9,9 @@ import pyarrow.parquet as pq
 
 from cluster.storage import write_atomic
 from encoders.files import read_table
-from encoders.stages.base import DeadLetter
+from encoders.stages.base import DEAD_LETTER_COLUMNS, DeadLetter
 
-_DEAD_SCHEMA = pa.schema([(name, pa.string()) for name in DeadLetter.__slots__])
+_DEAD_SCHEMA = pa.schema([(name, pa.string()) for name in DEAD_LETTER_COLUMNS])
 
 
 def write_table(path: Path, table: pa.Table) -> None:
@@ -26,7 +25,9 @@ def write_dead_letters(vectors_path: Path, letters: Sequence[DeadLetter]) -> Non
     """`<vectors>.dead.parquet` in the order of clip ids; none where nothing died and none was there."""
     path = _dead_path(vectors_path)
     if letters or path.exists():
-        rows = [asdict(letter) for letter in sorted(letters, key=lambda one: one.clip_id)]
+        rows = [
+            letter.to_columns() for letter in sorted(letters, key=lambda letter: letter.clip_id)
+        ]
         write_table(path, pa.Table.from_pylist(rows, schema=_DEAD_SCHEMA))
 
 

@@ -10,11 +10,15 @@ from encoders.decoding.decode import decode_clips
 from encoders.decoding.isolated import IsolatedDecoder
 from encoders.media.frame_index import Span
 from encoders.media.sampling import SamplingConfig
-from encoders.stages.base import MAX_DEATHS, DeadLetter
+from encoders.stages.base import MAX_DECODER_CRASHES_PER_VIDEO, ClipError
 from encoders.stages.decode_stage import DecodeStage
 from encoders.stages.embed_stage import EmbedStage
 
 SAMPLING = SamplingConfig(num_frames=4, frame_size=16)
+
+
+def reason_of(row) -> str:
+    return row["error"]["reason"] if row["error"] else ""
 
 
 def video_row(video, clips, **passed) -> dict:
@@ -35,18 +39,15 @@ def test_one_row_per_clip_with_its_frames_or_its_reason(make_video):
     assert {row["shard"] for row in rows.values()} == {7}
     assert {row["video_uri"] for row in rows.values()} == {str(video)}
     dead = rows.pop("outside")
-    assert DeadLetter.of_row(dead) == DeadLetter(
-        clip_id="outside",
-        video_uri=str(video),
-        stage="decode",
-        reason="span_outside_video",
-        detail=dead["dead_detail"],
-    )
+    assert (dead["clip_id"], dead["video_uri"]) == ("outside", str(video))
+    error = ClipError(**dead["error"])
+    assert (error.stage, error.reason) == ("decode", "span_outside_video")
+    assert error.detail
     assert dead["frames"] == b""
     for clip_id, start_s, end_s in (("late", 3, 4), ("early", 0, 1), ("open", 1, None)):
         direct = decode_clips(video, [Span(start_s=start_s, end_s=end_s)], SAMPLING)
         assert rows[clip_id]["frames"] == direct.frames_NTHWC[0].tobytes()
-        assert DeadLetter.of_row(rows[clip_id]) is None
+        assert rows[clip_id]["error"] is None
         assert rows[clip_id]["decode_backend"] == "pyav"
         assert rows[clip_id]["decode_busy_s"] > 0
 
@@ -55,12 +56,12 @@ def test_a_bad_video_is_a_dead_letter_for_each_of_its_clips(tmp_path, make_video
     (tmp_path / "text.mp4").write_text("no video at all, however long the text is")
     stage = DecodeStage(sampling=SAMPLING)
     bad = list(stage(video_row(tmp_path / "text.mp4", [("a", 0, 1), ("b", 1, 2)])))
-    assert [(row["clip_id"], row["dead_reason"]) for row in bad] == [
+    assert [(row["clip_id"], reason_of(row)) for row in bad] == [
         ("a", "container_not_allowed"),
         ("b", "container_not_allowed"),
     ]
     (good,) = stage(video_row(make_video("a.mp4", num_frames=100), [("c", 0, 1)]))
-    assert not good["dead_reason"]
+    assert not reason_of(good)
     assert good.keys() == bad[0].keys()
 
 
@@ -88,7 +89,7 @@ def test_a_crash_costs_no_neighbour(crashing_stage, make_video):
     video = make_video("a.mp4", num_frames=100)
     clips = [("a", 0, 1), ("b", 1, 2), ("c", 2, 3), ("d", 1, 3), ("e", 3, 4)]
     rows = {row["clip_id"]: row for row in crashing_stage(video_row(video, clips))}
-    assert {clip_id: row["dead_reason"] for clip_id, row in rows.items()} == {
+    assert {clip_id: reason_of(row) for clip_id, row in rows.items()} == {
         "a": "",
         "b": "decoder_crashed",
         "c": "",
@@ -114,7 +115,7 @@ def test_a_clip_that_came_before_its_decoder_died_is_alive_and_comes_once(
     with IsolatedDecoder(deadline_s=30, decode_function="planted_late:crash_after_all") as decoder:
         monkeypatch.setattr(stage, "_iter_spans", decoder.iter_spans)
         row = video_row(make_video("a.mp4", num_frames=100), [("a", 0, 1), ("b", 50, 60)])
-        outcomes = [(one["clip_id"], one["dead_reason"]) for one in stage(row)]
+        outcomes = [(one["clip_id"], reason_of(one)) for one in stage(row)]
         assert sorted(outcomes) == [("a", ""), ("b", "span_outside_video")]
 
 
@@ -122,12 +123,12 @@ def test_a_video_whose_every_clip_kills_is_given_up(crashing_stage, make_video, 
     video = make_video("a.mp4", num_frames=100)
     rows = list(crashing_stage(video_row(video, [(f"{n}", 1, 2) for n in range(9)])))
     assert [row["clip_id"] for row in rows] == [f"{n}" for n in range(9)]
-    assert {row["dead_reason"] for row in rows} == {"decoder_crashed"}
-    assert (tmp_path / "deaths").read_text() == "x" * (1 + MAX_DEATHS)
+    assert {reason_of(row) for row in rows} == {"decoder_crashed"}
+    assert (tmp_path / "deaths").read_text() == "x" * (1 + MAX_DECODER_CRASHES_PER_VIDEO)
     (alone,) = crashing_stage(video_row(video, [("alone", 1, 2)]))
-    assert alone["dead_reason"] == "decoder_crashed"
+    assert reason_of(alone) == "decoder_crashed"
     assert (tmp_path / "deaths").read_text() == "x" * (
-        3 + MAX_DEATHS
+        3 + MAX_DECODER_CRASHES_PER_VIDEO
     )  # twice: it may have been a kill
 
 

@@ -25,6 +25,10 @@ VP9 = {"codec": "libvpx-vp9", "options": {"g": "20", "cpu-used": "8"}}
 CLIPS = [("late", 3, 4), ("outside", 30, 40), ("early", 0, 1), ("middle", 1, 2)]
 
 
+def reason_of(row) -> str:
+    return row["error"]["reason"] if row["error"] else ""
+
+
 def video_row(video, clips) -> dict:
     return {
         "video_uri": str(video),
@@ -88,12 +92,12 @@ def test_the_rows_are_those_of_two_stages(
     shape = (1, encoder.card.sampling.num_frames, 16, 16, 3)
     for clip_id, one in expected.items():
         row = rows[clip_id]
-        assert (row["dead_reason"], row["decode_backend"]) == (
-            one["dead_reason"],
+        assert (reason_of(row), row["decode_backend"]) == (
+            reason_of(one),
             one["decode_backend"],
         )
         assert (row["shard"], row["frames_used"]) == (7, one["frames_used"])
-        if one["dead_reason"]:
+        if reason_of(one):
             assert not row["embedding"].any()
             continue
         assert (row["embed_backend"], row["embed_precision"]) == (backend, "float32")
@@ -147,7 +151,7 @@ def test_a_bad_video_between_good_ones_costs_only_itself(tmp_path, make_stage, m
         video_row(tmp_path / "text.mp4", [("bad", 0, 1)]),
         video_row(good[1], [("1a", 0, 1), ("outside", 50, 60)]),
     ]
-    rows = {row["clip_id"]: row["dead_reason"] for row in make_stage(batch_size=8)(given)}
+    rows = {row["clip_id"]: reason_of(row) for row in make_stage(batch_size=8)(given)}
     assert rows == {
         "0a": "",
         "bad": "container_not_allowed",
@@ -229,7 +233,7 @@ def test_a_fault_costs_no_neighbour(
     before = list(stage.clips(str(good), clip_rows_of(video_row(good, [("before", 1, 2)]))))
     assert before == []
     rows = rows_with(stage, video_row(bad, clips), [rider(0)])
-    assert {name: row["dead_reason"] for name, row in rows.items()} == {
+    assert {name: reason_of(row) for name, row in rows.items()} == {
         "before": "",
         "a": "",
         "b": "",
@@ -266,12 +270,12 @@ def test_a_clip_that_waited_when_its_process_died_is_decoded_again(
     assert list(stage.clips(str(first), clip, canaries=[rider(2)], open_again=open_again)) == []
     first.unlink()
     rows = rows_with(stage, video_row(bad, [("c", 2, 3)]), [])
-    assert {name: row["dead_reason"] for name, row in rows.items()} == {
+    assert {name: reason_of(row) for name, row in rows.items()} == {
         "waiting": "fetch_failed" if is_gone else "",
         "canary-2": "",
         "c": "decoder_crashed",
     }
-    assert rows["waiting"]["dead_stage"] == ("fetch" if is_gone else "")
+    assert (rows["waiting"]["error"] or {}).get("stage", "") == ("fetch" if is_gone else "")
     assert opened_again == ([] if is_gone else ["opened", "closed"])
 
 
@@ -283,15 +287,15 @@ def test_an_encoder_without_memory_costs_a_batch_and_no_clip(
     (tmp_path / "planted.py").write_text(textwrap.dedent(NO_MEMORY))
     stage = make_faulty_stage()
     rows = rows_with(stage, video_row(video, [("a", 0, 1), ("b", 1, 2)]), [rider(0)])
-    assert {name: row["dead_reason"] for name, row in rows.items()} == {
+    assert {name: reason_of(row) for name, row in rows.items()} == {
         "a": "",
         "b": "",
         "canary-0": "",
     }
     large = video_row(shutil.copy(video, tmp_path / "LARGE.mp4"), [("c", 0, 1), ("d", 1, 2)])
     rows = rows_with(stage, large, [])
-    assert {row["dead_reason"] for row in rows.values()} == {"limit_exceeded"}
-    assert "one clip alone: Failed to allocate" in rows["c"]["dead_detail"]
+    assert {reason_of(row) for row in rows.values()} == {"limit_exceeded"}
+    assert "one clip alone: Failed to allocate" in rows["c"]["error"]["detail"]
 
 
 def test_a_video_whose_every_clip_kills_is_given_up(tmp_path, make_faulty_stage, make_video):
@@ -300,13 +304,13 @@ def test_a_video_whose_every_clip_kills_is_given_up(tmp_path, make_faulty_stage,
     row = video_row(bad, [(f"{n}", 2, 3) for n in range(6)])
     rows = list(stage([row]))
     assert sorted(one["clip_id"] for one in rows) == [f"{n}" for n in range(6)]
-    assert {one["dead_reason"] for one in rows} == {"decoder_crashed"}
+    assert {reason_of(one) for one in rows} == {"decoder_crashed"}
 
 
 def test_a_file_that_is_no_video_costs_no_canary(tmp_path, make_stage):
     (tmp_path / "text.mp4").write_text("no video at all, however long the text is")
     found = rows_with(make_stage(), video_row(tmp_path / "text.mp4", CLIPS[:2]), [rider(1)])
-    assert sorted((row["clip_id"], row["dead_reason"]) for row in found.values()) == [
+    assert sorted((row["clip_id"], reason_of(row)) for row in found.values()) == [
         ("canary-1", ""),
         ("late", "container_not_allowed"),
         ("outside", "container_not_allowed"),

@@ -1,8 +1,9 @@
+import json
 from pathlib import Path
 
 import pytest
 
-from encoders.stages.base import DeadLetter
+from encoders.stages.base import ClipError, DeadLetter
 from indexing.ledger.ledger import Ledger, Outcome, read_dead_letters, write_dead_letters
 from indexing.sources.content import Content, FileStamp
 
@@ -12,12 +13,12 @@ def written(name: str, **changes) -> Outcome:
         "clip_key": f"key-{name}",
         "clip_id": name,
         "video_uri": "/v.mp4",
-        "status": "written",
     }
     return Outcome(**(fields | changes))
 
 
-DEAD = written("bad", status="dead", stage="decode", reason="too_short", detail="1 frame")
+TOO_SHORT = ClipError(stage="decode", reason="too_short", detail="1 frame")
+DEAD = written("bad", error=TOO_SHORT)
 
 
 def test_the_last_line_of_a_key_counts_and_survives_compaction(tmp_path: Path) -> None:
@@ -31,6 +32,20 @@ def test_the_last_line_of_a_key_counts_and_survives_compaction(tmp_path: Path) -
     assert again.outcomes == {"key-bad": DEAD, "key-c": written("c")}
     assert again.dead_keys() == {"key-bad"}
     assert len((tmp_path / "ledger" / "outcomes.jsonl").read_text().splitlines()) == 2
+
+
+def test_the_lines_of_earlier_runs_are_read(tmp_path: Path) -> None:
+    lines = [
+        {"clip_key": "key-a", "clip_id": "a", "video_uri": "/v.mp4", "status": "written", "row_digest": "", "stage": "", "reason": "", "detail": ""},
+        {"clip_key": "key-bad", "clip_id": "bad", "video_uri": "/v.mp4", "status": "dead", "row_digest": "", "stage": "decode", "reason": "too_short", "detail": "1 frame"},
+    ]  # fmt: skip
+    path = tmp_path / "ledger" / "outcomes.jsonl"
+    path.parent.mkdir()
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    ledger = Ledger(tmp_path)
+    assert ledger.outcomes == {"key-a": written("a"), "key-bad": DEAD}
+    ledger.compact()
+    assert [json.loads(line) for line in path.read_text().splitlines()] == lines
 
 
 @pytest.mark.parametrize("num_bytes", [1, 40])
@@ -56,10 +71,7 @@ def test_contents_come_back_without_those_that_could_not_be_read(tmp_path: Path)
 
 
 def test_dead_letters_are_a_parquet_table_even_when_there_are_none(tmp_path: Path) -> None:
-    letters = [
-        DeadLetter(clip_id=name, video_uri="/v.mp4", stage="decode", reason="too_short", detail="?")
-        for name in ("b", "a")
-    ]
+    letters = [DeadLetter(clip_id=name, video_uri="/v.mp4", error=TOO_SHORT) for name in ("b", "a")]
     write_dead_letters(tmp_path, letters)
     assert read_dead_letters(tmp_path) == letters[::-1]
     write_dead_letters(tmp_path, [])

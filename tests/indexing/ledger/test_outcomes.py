@@ -33,14 +33,20 @@ def test_batches_become_lines_and_lines_become_dead_letters_by_reason(tmp_path: 
     batch = {
         "clip_id": np.array(["a", "b", "c"], object),
         "clip_key": np.array([key[name] for name in "abc"], object),
-        "dead_stage": np.array(["", "decode", "fetch"], object),
-        "dead_reason": np.array(["", "too_short", "fetch_failed"], object),
-        "dead_detail": np.array(["", "1 frame", "404"], object),
+        "error": np.array(
+            [
+                None,
+                {"stage": "decode", "reason": "too_short", "detail": "1 frame"},
+                {"stage": "fetch", "reason": "fetch_failed", "detail": "404"},
+            ]
+        ),
     }
     ledger = Ledger(tmp_path)
     ledger.record(outcomes_of_batch(batch, CLIPS))
     found = compare(planned(), [(key["a"], "a")], dead_keys=ledger.dead_keys())
-    letters = {one.clip_id: (one.stage, one.reason) for one in dead_letters_of(found, ledger)}
+    letters = {
+        one.clip_id: (one.error.stage, one.error.reason) for one in dead_letters_of(found, ledger)
+    }
     assert letters == {
         "b": ("decode", "too_short"),
         "c": ("fetch", "fetch_failed"),

@@ -19,7 +19,7 @@ def batch(num_clips: int) -> dict[str, np.ndarray]:
     ]
     fetch = ("fetch_busy_s", "fetch_bytes", "fetch_ceiling_bytes_per_s")
     numbers = {name: np.ones(num_clips) for name in (*counts, *times, *fetch)}
-    return words | numbers | {"dead_reason": np.array([""] * num_clips)}
+    return words | numbers | {"error": np.array([None] * num_clips)}
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from PIL import Image
 from cluster.ray_session import RaySession, ray_session
 from encoders.backends.registry import open_backend
 from encoders.bundle.canaries import CANARY_FILE, read_canaries, write_canaries
-from encoders.bundle.card import BundleMismatchError, read_card, sealed, write_card
+from encoders.bundle.card import BundleMismatchError, read_card, with_bundle_id, write_card
 from encoders.clips import Clip, write_clips
 from encoders.files import hash_file
 from indexing.ledger.ledger import read_dead_letters
@@ -86,7 +86,7 @@ def archive(tmp_path_factory) -> Path:
 def config(archive, tiny_bundle, tmp_path_factory) -> IndexConfig:
     folder = tmp_path_factory.mktemp("index")
     return IndexConfig(
-        bundle_dir=tiny_bundle,
+        bundle=tiny_bundle,
         clips=str(archive),
         milvus_uri=str(folder / "milvus"),
         run_dir=folder / "run",
@@ -108,7 +108,7 @@ def stored_rows(config: IndexConfig, encoder_id: str) -> dict[str, str]:
 
 
 def verified(config: IndexConfig) -> int:
-    arguments = ["--bundle-dir", str(config.bundle_dir), "--clips", config.clips]
+    arguments = ["--bundle", str(config.bundle), "--clips", config.clips]
     return run_command(
         "verify", [*arguments, "--milvus-uri", config.milvus_uri, "--run-dir", str(config.run_dir)]
     )
@@ -177,7 +177,7 @@ def test_labels_follow_without_a_new_vector(config, archive, first_run, tmp_path
     assert index_archive(labelled).refreshed == 2
     summary = index_archive(replace(labelled, clips=clips("301c")))
     assert (summary.refreshed, summary.written, summary.seconds) == (2, 0, 0.0)
-    with SearchClient(config.milvus_uri, config.collection, config.bundle_dir) as client:
+    with SearchClient(config.milvus_uri, config.collection, config.bundle) as client:
         result = client.search(clip="good-1.mp4", limit=50)
         by_file = client.search(clip=str(archive / "good-1.mp4"), limit=50)
     assert result.query.label == "301c"
@@ -195,11 +195,11 @@ def test_a_composed_query_equals_exact_search_in_numpy(config, first_run) -> Non
     ids = [row["clip_id"] for row in rows]
     vectors_ND = np.array([row["embedding"] for row in rows], np.float32)
     query = ids.index("good-3.mp4")
-    encoder = open_backend(config.bundle_dir, "torch")
+    encoder = open_backend(config.bundle, "torch")
     query_D = encoder.embed_queries(vectors_ND[[query]], ["with two and a half twists"])[0]
     cosines = vectors_ND @ query_D
     ranked = [ids[i] for i in np.argsort(-cosines) if i != query]
-    with SearchClient(config.milvus_uri, config.collection, config.bundle_dir) as client:
+    with SearchClient(config.milvus_uri, config.collection, config.bundle) as client:
         plain = client.search(clip="good-3.mp4", limit=3)
         composed = client.search(clip="good-3.mp4", edit="with 2.5 twists", limit=3)
         unexplained, kept = client.search_many(
@@ -228,7 +228,7 @@ def test_the_command_answers_in_json_and_as_film_strips(
     config, first_run, tmp_path, capsys
 ) -> None:
     sheet = tmp_path / "sheet.png"
-    arguments = ["--bundle-dir", str(config.bundle_dir), "--milvus-uri", config.milvus_uri]
+    arguments = ["--bundle", str(config.bundle), "--milvus-uri", config.milvus_uri]
     arguments += ["--clip", f"{config.clips}/good-4.mp4@0.1-0.6", "--edit", "in tuck", "-k", "2"]
     assert run_command("search", [*arguments, "--json", "--sheet", str(sheet)]) == 0
     answer = json.loads(capsys.readouterr().out)
@@ -245,20 +245,20 @@ def test_another_encoder_and_a_bundle_that_is_not_itself_are_refused(
     config, first_run, other_bundle, tmp_path
 ) -> None:
     with pytest.raises(EncoderMismatchError, match=first_run.encoder_id):
-        index_archive(replace(config, bundle_dir=other_bundle))
+        index_archive(replace(config, bundle=other_bundle))
     with pytest.raises(EncoderMismatchError, match=first_run.encoder_id):
         SearchClient(config.milvus_uri, config.collection, other_bundle)
-    broken = shutil.copytree(config.bundle_dir, tmp_path / "broken")
+    broken = shutil.copytree(config.bundle, tmp_path / "broken")
     frames_NTHWC, vectors_ND = read_canaries(broken)
     write_canaries(broken / CANARY_FILE, frames_NTHWC, np.roll(vectors_ND, 1, axis=1))
     card = read_card(broken)
     files = dict(card.files) | {CANARY_FILE: hash_file(broken / CANARY_FILE)}
-    write_card(broken, sealed(replace(card, files=files)))
+    write_card(broken, with_bundle_id(replace(card, files=files)))
     (tmp_path / "videos").mkdir()
     write_video(tmp_path / "videos" / "a.mp4", 1)
     wrong = replace(
         config,
-        bundle_dir=broken,
+        bundle=broken,
         clips=str(tmp_path / "videos"),
         run_dir=tmp_path / "run",
         milvus_uri=str(tmp_path / "milvus"),

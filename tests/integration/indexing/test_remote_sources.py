@@ -164,7 +164,7 @@ def test_a_signed_archive_is_indexed_and_its_secret_is_nowhere(
     ]
     write_clips(tmp_path / "clips.parquet", clips)
     config = IndexConfig(
-        bundle_dir=tiny_bundle,
+        bundle=tiny_bundle,
         clips=str(tmp_path / "clips.parquet"),
         milvus_uri=str(tmp_path / "milvus"),
         run_dir=tmp_path / "run",
@@ -175,7 +175,7 @@ def test_a_signed_archive_is_indexed_and_its_secret_is_nowhere(
         again = index_archive(replace(config, run_dir=tmp_path / "again"))
     assert (summary.written, summary.dead) == (3, 2)
     assert (again.written, again.skipped, again.dead) == (0, 3, 2)
-    reasons = {letter.clip_id: letter.reason for letter in read_dead_letters(config.run_dir)}
+    reasons = {letter.clip_id: letter.error.reason for letter in read_dead_letters(config.run_dir)}
     assert reasons == {"clip-3": "container_not_allowed", "clip-4": "fetch_failed"}
     assert [one.name for one in summary.speeds] == ["fetch", "decode", "embed", "write"]
     with open_collection(config.milvus_uri, "clips") as collection:
@@ -201,7 +201,7 @@ def test_a_bucket_is_indexed_with_the_keys_of_the_environment(
     (server.folder / "b" / "top" / "5.mp4").write_bytes(b"broken" * 9)
     server.s3_secret, server.keys_per_page = "very-secret", 2
     config = IndexConfig(
-        bundle_dir=tiny_bundle,
+        bundle=tiny_bundle,
         clips="s3://b/top/",
         milvus_uri=str(tmp_path / "milvus"),
         run_dir=tmp_path / "run",

@@ -50,7 +50,7 @@ def config(tmp_path_factory, tiny_bundle) -> IndexConfig:
         write_video(folder / "videos" / f"{number}.mp4", number)
     (folder / "videos" / "text.mp4").write_text("no video")
     config = IndexConfig(
-        bundle_dir=tiny_bundle,
+        bundle=tiny_bundle,
         clips=str(folder / "videos"),
         milvus_uri=str(folder / "milvus"),
         run_dir=folder / "run",
@@ -66,7 +66,7 @@ def config(tmp_path_factory, tiny_bundle) -> IndexConfig:
 
 
 def verify_arguments(config: IndexConfig) -> list[str]:
-    arguments = ["--bundle-dir", str(config.bundle_dir), "--clips", config.clips]
+    arguments = ["--bundle", str(config.bundle), "--clips", config.clips]
     return [*arguments, "--milvus-uri", config.milvus_uri, "--run-dir", str(config.run_dir)]
 
 
@@ -76,7 +76,7 @@ def run_verify(config: IndexConfig, *extra: str) -> int:
 
 def vectors(config: IndexConfig) -> dict[str, np.ndarray]:
     with open_collection(config.milvus_uri, config.collection) as collection:
-        collection.check(encoder_id=read_card(config.bundle_dir).encoder_id)
+        collection.check(encoder_id=read_card(config.bundle).encoder_id)
         rows = list(collection.rows(("clip_key", "embedding")))
     assert len({row["clip_key"] for row in rows}) == len(rows)
     return {row["clip_key"]: np.asarray(row["embedding"]) for row in rows}
@@ -86,7 +86,7 @@ def test_repair_mends_exactly_what_is_wrong(config, capsys) -> None:
     before = vectors(config)
     lost, doubled, *_ = sorted(before)
     with open_collection(config.milvus_uri, config.collection) as collection:
-        collection.check(encoder_id=read_card(config.bundle_dir).encoder_id)
+        collection.check(encoder_id=read_card(config.bundle).encoder_id)
         (row,) = collection.rows_of_keys([doubled])
         collection.upsert([row | {"clip_key": "old", "video_uri": "/former"}])
         collection.upsert([row | {"clip_key": "foreign", "clip_id": "sold.mp4"}])
@@ -104,7 +104,7 @@ def test_repair_mends_exactly_what_is_wrong(config, capsys) -> None:
 
 
 def test_retry_takes_only_dead_letters_of_its_reason(config, capsys) -> None:
-    card = read_card(config.bundle_dir)
+    card = read_card(config.bundle)
     path = Path(config.clips) / "0.mp4"
     key = clip_key(card.encoder_id, "0.mp4", hash_file(path), 0.0, None)
     with open_collection(config.milvus_uri, config.collection) as collection:
@@ -171,7 +171,7 @@ def test_a_video_that_cannot_be_read_is_unread_until_a_run_has_said_why(
         write_video(tmp_path / f"{number}.mp4", number)
     write_clips(tmp_path / "clips.parquet", clips)
     config = IndexConfig(
-        bundle_dir=tiny_bundle,
+        bundle=tiny_bundle,
         clips=str(tmp_path / "clips.parquet"),
         milvus_uri=str(tmp_path / "milvus"),
         run_dir=tmp_path / "run",
@@ -186,7 +186,7 @@ def test_a_video_that_cannot_be_read_is_unread_until_a_run_has_said_why(
     assert run_command("verify", verify_arguments(config)) == 1
     assert "unread: FileNotFoundError" in capsys.readouterr().out
     with open_collection(config.milvus_uri, config.collection) as collection:
-        collection.check(encoder_id=read_card(config.bundle_dir).encoder_id)
+        collection.check(encoder_id=read_card(config.bundle).encoder_id)
         (row,) = (row for row in collection.rows() if row["clip_id"] == "1")
         collection.delete([row["clip_key"]])
         collection.flush()
@@ -207,7 +207,7 @@ def test_a_doubled_row_is_found_where_queries_show_one_and_mended_as_it_was_made
     for number in range(3):
         write_video(tmp_path / "videos" / f"{number}.mp4", number)
     config = IndexConfig(
-        bundle_dir=tiny_bundle,
+        bundle=tiny_bundle,
         clips=str(tmp_path / "videos"),
         milvus_uri=milvus_server,
         collection="doubled",
@@ -220,7 +220,7 @@ def test_a_doubled_row_is_found_where_queries_show_one_and_mended_as_it_was_made
     before = vectors(config)
     key = sorted(before)[1]
     with open_collection(config.milvus_uri, config.collection) as collection:
-        collection.check(encoder_id=read_card(config.bundle_dir).encoder_id)
+        collection.check(encoder_id=read_card(config.bundle).encoder_id)
         (row,) = collection.rows_of_keys([key])
         collection.pymilvus.insert(collection.name, [stored_row(row, "float32")])
         collection.flush()
@@ -255,7 +255,7 @@ def test_dead_letters_are_tried_again_from_where_their_videos_are_now(
             tables[signature] = tmp_path / f"{signature}.parquet"
             write_clips(tables[signature], [Clip(clip_id="c", video_uri=uri)])
         config = IndexConfig(
-            bundle_dir=tiny_bundle,
+            bundle=tiny_bundle,
             clips=str(tables["STALE"]),
             milvus_uri=str(tmp_path / "milvus"),
             run_dir=tmp_path / "run",

@@ -49,7 +49,7 @@ def stored(config: IndexConfig, encoder_id: str) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("backend", ["onnx", "torch"])
 def test_the_collection_is_the_same(archive, tiny_bundle, tmp_path, backend) -> None:
     two = IndexConfig(
-        bundle_dir=tiny_bundle,
+        bundle=tiny_bundle,
         clips=str(archive),
         milvus_uri=str(tmp_path / "two"),
         run_dir=tmp_path / "run_two",
@@ -77,7 +77,7 @@ def test_the_collection_is_the_same(archive, tiny_bundle, tmp_path, backend) -> 
     assert ours.keys() == theirs.keys()
     for key, vector_D in ours.items():
         np.testing.assert_allclose(vector_D, theirs[key], atol=1e-5)
-    arguments = ["--bundle-dir", str(tiny_bundle), "--clips", one.clips]
+    arguments = ["--bundle", str(tiny_bundle), "--clips", one.clips]
     arguments += ["--milvus-uri", one.milvus_uri, "--run-dir", str(one.run_dir)]
     assert run_command("verify", arguments) == 0
 
@@ -130,7 +130,7 @@ def test_a_video_that_cannot_be_fetched_costs_no_canary_and_no_other(
 
 def test_a_broken_encoder_ends_the_run_loudly(archive, tiny_bundle, tmp_path) -> None:
     config = IndexConfig(
-        bundle_dir=tiny_bundle,
+        bundle=tiny_bundle,
         clips=str(archive),
         milvus_uri=str(tmp_path / "milvus"),
         run_dir=tmp_path / "run",

@@ -57,7 +57,7 @@ def _judge(
 ) -> FaultResult:
     found = verify_archive(
         VerifyConfig(
-            bundle_dir=trial.bundle_dir,
+            bundle=trial.bundle_dir,
             clips=str(trial.clips),
             milvus_uri=trial.uri,
             run_dir=trial.run_dir,
@@ -153,7 +153,7 @@ class _Trial:
         return path
 
     def _start(self) -> subprocess.Popen:
-        command = ["tfcovr", "index", "--bundle-dir", str(self.bundle_dir)]
+        command = ["tfcovr", "index", "--bundle", str(self.bundle_dir)]
         command += ["--clips", str(self.clips), "--milvus-uri", self.uri, "--batch-size", "2"]
         command += ["--run-dir", str(self.run_dir)]
         command += ["--fetch.cache-dir", str(self._folder / "cache")]

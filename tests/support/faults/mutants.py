@@ -47,7 +47,7 @@ def index_mutants(folder: Path, bundle_dir: Path, seeds: Iterable[int]) -> dict:
                 good.add(clip_id)
     write_clips(folder / "clips.parquet", clips)
     config = IndexConfig(
-        bundle_dir=bundle_dir,
+        bundle=bundle_dir,
         clips=str(folder / "clips.parquet"),
         milvus_uri=str(folder / "milvus"),
         run_dir=folder / "run",
@@ -57,7 +57,7 @@ def index_mutants(folder: Path, bundle_dir: Path, seeds: Iterable[int]) -> dict:
     with open_collection(config.milvus_uri, "clips") as collection:
         collection.check(encoder_id=read_card(bundle_dir).encoder_id)
         stored = {row["clip_id"] for row in collection.rows()}
-    letters = {one.clip_id: one.reason for one in read_dead_letters(config.run_dir)}
+    letters = {one.clip_id: one.error.reason for one in read_dead_letters(config.run_dir)}
     names = {clip.clip_id for clip in clips}
     return {
         "mutants_tried": num_mutants,

@@ -4,13 +4,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from encoders.stages.base import DeadLetter
+from encoders.stages.base import ClipError, DeadLetter
 from training.vectors import tables
 from training.vectors.tables import read_dead_ids, write_dead_letters, write_table
 
 
 def letter(clip_id: str) -> DeadLetter:
-    return DeadLetter(clip_id=clip_id, video_uri="/v.mp4", stage="decode", reason="too_short", detail="1 frame")  # fmt: skip
+    return DeadLetter(clip_id=clip_id, video_uri="/v.mp4", error=ClipError(stage="decode", reason="too_short", detail="1 frame"))  # fmt: skip
 
 
 def test_dead_letters_come_back_in_the_order_of_their_clips(tmp_path) -> None:
