@@ -1,4 +1,4 @@
-"""What a FINA dive number says: take-off, somersaults, twists, position.
+"""Parser of FINA dive numbers: take-off, somersaults, twists, position.
 
 Groups 1 to 4: group, flying (0 or 1), half-somersaults, as in 107b or 1011b. Group 5: 5, take-off, half-somersaults,
 half-twists, as in 5253b. Group 6 (armstand): 6, take-off, half-somersaults and, with twists, half-twists, as in 626c or 6243d;
@@ -36,10 +36,10 @@ _GRAMMAR = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DiveNumber:
-    """A dive, as its number says it."""
+    """A dive, parsed from its number."""
 
     code: str
-    """Lower case."""
+    """The dive number in lower case."""
     take_off: TakeOff
     armstand: bool
     flying: bool
@@ -49,7 +49,7 @@ class DiveNumber:
 
     @property
     def attributes(self) -> dict[str, str]:
-        """What tells dives apart, as clips.parquet carries it: {"take_off": "back", "somersaults": "2.5", ...}."""
+        """Attributes of the dive, as stored in clips.parquet: {"take_off": "back", "somersaults": "2.5", ...}."""
         return {
             "take_off": self.take_off,
             "somersaults": f"{self.half_somersaults / 2:g}",
@@ -60,16 +60,16 @@ class DiveNumber:
 
     @property
     def enters_head_first(self) -> bool:
-        """Every half-somersault swaps head and feet; an armstand begins upside down."""
+        """Whether the hands enter first: every half-somersault swaps head and feet, and an armstand begins upside down."""
         return (self.half_somersaults % 2 == 1) != self.armstand
 
 
 def parse_dive_number(code: str) -> DiveNumber:
-    """The dive of a number with its position letter, in either case; ValueError if it is none."""
+    """The dive of a number with its position letter, in either case; ValueError if it is not one."""
     lower = code.lower()
     number, letter = lower[:-1], lower[-1:]
     if letter not in POSITIONS:
-        raise ValueError(f"{code!r} is no dive number: {_GRAMMAR}")
+        raise ValueError(f"{code!r} is not a dive number: {_GRAMMAR}")
     if number == "600":
         return DiveNumber(
             code=lower,
@@ -84,7 +84,7 @@ def parse_dive_number(code: str) -> DiveNumber:
         if match := pattern.fullmatch(number):
             break
     else:
-        raise ValueError(f"{code!r} is no dive number: {_GRAMMAR}")
+        raise ValueError(f"{code!r} is not a dive number: {_GRAMMAR}")
     parts = match.groupdict()
     half_twists = int(parts.get("half_twists") or 0)
     return DiveNumber(
@@ -100,5 +100,7 @@ def parse_dive_number(code: str) -> DiveNumber:
 
 def _checked_position(code: str, letter: str, *, half_twists: int) -> Position:
     if letter == "d" and half_twists == 0:
-        raise ValueError(f"{code!r} is no dive number: position d (free) needs twists; {_GRAMMAR}")
+        raise ValueError(
+            f"{code!r} is not a dive number: position d (free) needs twists; {_GRAMMAR}"
+        )
     return POSITIONS[letter]

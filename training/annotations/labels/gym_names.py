@@ -1,8 +1,8 @@
-"""What the name of a gymnastics element says: apparatus, element, turns, twists, take-off, position.
+"""Parser of gymnastics element names: apparatus, element, turns, twists, take-off, position.
 
 Names are FineGym's: "(FX) double salto backward tucked with 1 twist". Elements of one family (saltos,
-turns, leaps, circles, ...) get the same attribute names, so that an edit can lead between them; what a
-name does not say is absent, or "0" for the counts of its family.
+turns, leaps, circles, ...) get the same attribute names, so that an edit can lead between them; an attribute that the
+name does not mention is absent, or "0" for the counts of its family.
 """
 
 import re
@@ -29,7 +29,7 @@ _LANDINGS = (
     ("step out", "step out"), ("step-out", "step out"), ("cross stand", "cross stand"),
     ("side stand", "side stand"), ("cross position", "cross position"), ("hang on high bar", "hang"),
 )  # fmt: skip
-# The first that a name holds is its element; longer ones stand before those that they hold.
+# The first match in a name is its element, so longer names come before those that they contain.
 _LEAPS = (
     "switch leap", "split leap", "split ring jump", "straddle pike", "split jump", "johnson", "stag jump",
     "sissone", "sheep jump", "wolf hop or jump",
@@ -42,17 +42,17 @@ _FLIGHTS = ("counter straddle", "counter piked", "transition flight")
 
 
 def parse_gym_name(name: str) -> dict[str, str]:
-    """The attributes of a name; {} where it is no element of the four apparatus or its family is not known."""
+    """The attributes of a name; {} if it is not an element of the four apparatus or its family is unknown."""
     match = _NAME.fullmatch(name.strip())
     if match is None:
         return {}
     rest = match["rest"]
-    # What is explained in parentheses says nothing new, but for the swing before a salto on the bars.
+    # Parentheses only repeat what the name implies, except the swing before a salto on the bars.
     plain = " ".join(_PARENTHESES.sub(" ", rest).split())
     for family, words in _FAMILIES:
         if word := next((word for word in words if word in plain), None):
-            found = family(plain, word) | _swing(rest)
-            return {"apparatus": APPARATUS[match["apparatus"]], **found}
+            attributes = family(plain, word) | _swing(rest)
+            return {"apparatus": APPARATUS[match["apparatus"]], **attributes}
     return {}
 
 
@@ -144,8 +144,8 @@ def _count(plain: str, kind: str) -> str:
 
 
 def _direction(plain: str) -> str:
-    found = re.search(r"\b(forward|backward|sideward)\b", plain)
-    return found[1] if found else "not said"
+    match = re.search(r"\b(forward|backward|sideward)\b", plain)
+    return match[1] if match else "not said"
 
 
 def _first(plain: str, words: tuple[tuple[str, str], ...], otherwise: str) -> str:

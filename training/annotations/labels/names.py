@@ -1,4 +1,4 @@
-"""The released label lists, and what any label says: attributes of dive numbers and of gymnastics names."""
+"""The released label lists, and the attributes of any label: of dive numbers and of gymnastics names."""
 
 import json
 from functools import cache
@@ -18,12 +18,12 @@ def released_labels() -> dict[str, int]:
 
 @cache
 def gym99_names() -> tuple[str, ...]:
-    """The names of FineGym's 99 classes by class number; no numbering of `released_labels`."""
+    """The names of FineGym's 99 classes by class number, which is not the numbering of `released_labels`."""
     return tuple((_DATA / "gym99_labels.txt").read_text().splitlines())
 
 
 def label_attributes(label: str) -> dict[str, str]:
-    """What a dive number or a gymnastics name says; {} for a label that says nothing, such as a bare class number."""
+    """The attributes of a dive number or a gymnastics name; {} for any other label, such as a bare class number."""
     if label.startswith("("):
         return parse_gym_name(label)
     try:

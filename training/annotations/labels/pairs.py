@@ -1,4 +1,4 @@
-"""Which ordered pairs of labels an edit can lead between: those that differ in few attributes."""
+"""Label pairs that an edit can lead between: ordered pairs that differ in few attributes."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -9,7 +9,7 @@ from encoders.clips import Clip
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttributeChange:
-    """One attribute that an edit changes, and between which values."""
+    """One attribute that an edit changes, with its old and new value."""
 
     name: str
     source: str
@@ -18,7 +18,7 @@ class AttributeChange:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LabelPair:
-    """From one label to another; `changes` are sorted by attribute name."""
+    """An ordered pair of labels; `changes` are sorted by attribute name."""
 
     source_label: str
     target_label: str
@@ -26,28 +26,28 @@ class LabelPair:
 
 
 def stable_hash(*parts: str | int) -> int:
-    """64 bits that depend on the parts alone: not on process, platform or the order of rows."""
+    """A 64-bit hash of the parts, the same in every process and on every platform."""
     text = "\x1f".join(map(str, parts))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
 def attributes_by_label(clips: Iterable[Clip]) -> dict[str, dict[str, str]]:
-    """Each label's attributes, labels sorted; clips of one label must agree on them."""
-    found: dict[str, tuple[str, dict[str, str]]] = {}
+    """The attributes of each label, labels sorted; ValueError if clips of one label differ in them."""
+    first_by_label: dict[str, tuple[str, dict[str, str]]] = {}
     for clip in clips:
         if clip.label is None:
             continue
         attributes = dict(clip.attributes)
-        first_id, first = found.setdefault(clip.label, (clip.clip_id, attributes))
+        first_id, first = first_by_label.setdefault(clip.label, (clip.clip_id, attributes))
         if first != attributes:
             name = next(
                 n for n in sorted({*first, *attributes}) if first.get(n) != attributes.get(n)
             )
             raise ValueError(
-                f"clips {first_id!r} and {clip.clip_id!r} have one label, {clip.label!r}, but {name!r} is "
+                f"clips {first_id!r} and {clip.clip_id!r} have the same label, {clip.label!r}, but {name!r} is "
                 f"{first.get(name)!r} and {attributes.get(name)!r}; attributes must follow from the label"
             )
-    return {label: found[label][1] for label in sorted(found)}
+    return {label: first_by_label[label][1] for label in sorted(first_by_label)}
 
 
 def label_pairs(

@@ -1,8 +1,8 @@
-"""Anybody's table of clips (CSV or Parquet) -> clips, with the attributes that columns or label names give.
+"""Reader of your own table of clips (CSV or Parquet), with attributes from columns or label names.
 
-Columns: `video_uri` (a path relative to the table, or a URI), and if wanted `clip_id`, `start_s`, `end_s`,
+Columns: `video_uri` (a path relative to the table, or a URI), and optionally `clip_id`, `start_s`, `end_s`,
 `label`, `split`, and one column per attribute, named `attribute.NAME`. Without such columns the
-attributes are read out of the label, where it is a dive number or a FineGym name.
+attributes are parsed from the label, if it is a dive number or a FineGym name.
 """
 
 from collections.abc import Iterator
@@ -39,14 +39,14 @@ def read_clip_table(path: Path, problems: Problems) -> list[Clip]:
 
 
 def missing_videos(clips: list[Clip]) -> dict[str, list[str]]:
-    """Local video -> its clips, of the videos that are not there; URIs with a scheme are not looked up."""
+    """Missing local video -> its clip ids; URIs with a scheme are not checked."""
     missing: dict[str, list[str]] = {}
-    is_there: dict[str, bool] = {}
+    exists_by_uri: dict[str, bool] = {}
     for clip in clips:
         uri = clip.video_uri
-        if uri not in is_there:
-            is_there[uri] = "://" in uri or Path(uri).is_file()
-        if not is_there[uri]:
+        if uri not in exists_by_uri:
+            exists_by_uri[uri] = "://" in uri or Path(uri).is_file()
+        if not exists_by_uri[uri]:
             missing.setdefault(uri, []).append(clip.clip_id)
     return missing
 
@@ -81,10 +81,10 @@ def _seconds(row: Row, column: str) -> float | None:
 
 
 def _check_columns(path: Path, names: list[str]) -> None:
-    strangers = [n for n in names if n not in _OWN_COLUMNS[:-1] and not n.startswith(_PREFIX)]
-    if strangers:
+    unknown_columns = [n for n in names if n not in _OWN_COLUMNS[:-1] and not n.startswith(_PREFIX)]
+    if unknown_columns:
         raise ValueError(
-            f"{path}: line 1: column {strangers[0]!r}; allowed are {', '.join(_OWN_COLUMNS[:-1])} and {_PREFIX}NAME"
+            f"{path}: line 1: column {unknown_columns[0]!r}; allowed are {', '.join(_OWN_COLUMNS[:-1])} and {_PREFIX}NAME"
         )
 
 

@@ -1,9 +1,9 @@
-"""FineDiving: its coarse or fine-grained annotation pickle and its split pickles -> clips.
+"""Reader of FineDiving: its coarse or fine-grained annotation pickle and its split pickles.
 
 An annotation is a pickled dict (competition, dive number in it) -> fields, by name ("action_type",
 "start_frame", ...) or in the order of the quality-assessment file, whose first field is the action type.
-A split is a pickled list of such keys. The pickles are read as data (see pickle_data): of NumPy only
-plain numbers and, unread, arrays. The frames of a dive lie in FRAMES/<competition>/<number>/00489.jpg;
+A split is a pickled list of such keys. The pickles are read as data (see pickle_reader): of NumPy only
+plain numbers, and arrays whose content is skipped. The frames of a dive lie in FRAMES/<competition>/<number>/00489.jpg;
 frame_folders packs such a folder into one video, which is what a clip points to.
 """
 
@@ -31,16 +31,16 @@ _NUMBER_TYPES = ("f8", "f4", "i8", "i4", "u1", "b1")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FineDivingFiles:
-    """Which files, and what a video file holds."""
+    """Paths of the label files, and the content of a video file."""
 
     annotations: Path
-    """FineDiving_coarse_annotation.pkl or FineDiving_fine-grained_annotation.pkl."""
+    """Path of FineDiving_coarse_annotation.pkl or FineDiving_fine-grained_annotation.pkl."""
     splits: Mapping[str, Path]
-    """Our split's name -> train_split.pkl or test_split.pkl."""
+    """Path of train_split.pkl or test_split.pkl, by the name of our split."""
     cut: DiveCut = "dive"
-    """One dive (COMPETITION_NUMBER.mp4, as the released code names it) or a whole competition (COMPETITION.mp4)."""
+    """Content of one video file: a dive (COMPETITION_NUMBER.mp4, as in the released code) or a whole competition (COMPETITION.mp4)."""
     frames_per_s: float | None = None
-    """With whole competitions: the rate at which start_frame and end_frame count, from 1 on."""
+    """Frame rate of start_frame and end_frame, which count from 1; needed for whole competitions only."""
 
     def __post_init__(self) -> None:
         if (self.cut == "competition") != (self.frames_per_s is not None):
@@ -114,11 +114,11 @@ def _frame(path: Path, key: DiveKey, fields: Mapping[str, Any], name: str) -> in
 
 
 def read_annotations(path: Path, problems: Problems) -> dict[DiveKey, dict[str, Any]]:
-    """Key -> fields by name; the action type is checked to be a dive number."""
+    """The fields of each dive by key; ValueError for an action type that is not a dive number."""
     value = _read_pickle(path)
     if not isinstance(value, dict) or not value:
-        raise ValueError(f"{path}: it holds a {type(value).__name__}; it must be a dict of dives")
-    found: dict[DiveKey, dict[str, Any]] = {}
+        raise ValueError(f"{path}: it is a {type(value).__name__}; it must be a dict of dives")
+    fields_by_key: dict[DiveKey, dict[str, Any]] = {}
     for key, fields in value.items():
         with problems.of_row():
             checked = _key(key, f"{path}: a key")
@@ -126,21 +126,21 @@ def read_annotations(path: Path, problems: Problems) -> dict[DiveKey, dict[str, 
                 fields = {"action_type": fields[0]}
             if not isinstance(fields, dict) or not isinstance(fields.get("action_type"), str):
                 raise ValueError(
-                    f"{path}: {checked!r}: it has no action_type; it must be a dive number"
+                    f"{path}: {checked!r}: action_type is missing; it must be a dive number"
                 )
             try:
                 parse_dive_number(fields["action_type"])
             except ValueError as error:
                 raise ValueError(f"{path}: {checked!r}: action_type: {error}") from error
-            found[checked] = fields
-    return found
+            fields_by_key[checked] = fields
+    return fields_by_key
 
 
 def read_split(path: Path) -> list[DiveKey]:
     """The keys of a split, in file order."""
     value = _read_pickle(path)
     if not isinstance(value, (list, tuple)):
-        raise ValueError(f"{path}: it holds a {type(value).__name__}; it must be a list of dives")
+        raise ValueError(f"{path}: it is a {type(value).__name__}; it must be a list of dives")
     return [_key(key, f"{path}: entry {place}") for place, key in enumerate(value)]
 
 
@@ -159,15 +159,15 @@ def _read_pickle(path: Path) -> object:
     reader = PickleReader(content, source=str(path), builders=_NUMPY_BUILDERS)
     value = reader.load()
     if not reader.at_end:
-        raise ValueError(f"{path}: byte {reader.position}: something follows the pickle")
+        raise ValueError(f"{path}: byte {reader.position}: trailing bytes after the pickle")
     return value
 
 
 class _UnreadArray:
-    """A NumPy array whose content nobody needs here."""
+    """A NumPy array whose content is skipped."""
 
     def set_state(self, state: object) -> None:
-        """Its shape and content, dropped."""
+        """Drop shape and content."""
 
 
 class _NumberType:
@@ -175,7 +175,7 @@ class _NumberType:
         self.code = code
 
     def set_state(self, state: object) -> None:
-        """Byte order and layout: only little-endian plain numbers have the state that we accept."""
+        """Check byte order and layout: only little-endian plain numbers are accepted."""
         if not isinstance(state, tuple) or len(state) < 2 or state[1] not in ("<", "|", "="):
             raise ValueError("a NumPy number is big-endian or structured; plain ones are read")
 
@@ -187,7 +187,7 @@ def _number_type(code: object = None, *_: object) -> _NumberType:
 
 
 def _scalar(number_type: object = None, content: object = b"") -> float | int | bool:
-    """A NumPy number as a Python one."""
+    """Convert a NumPy number to a Python number."""
     if not isinstance(number_type, _NumberType) or number_type.code not in _NUMBER_TYPES:
         code = getattr(number_type, "code", None)
         raise ValueError(f"a NumPy number of type {code!r}; allowed are {', '.join(_NUMBER_TYPES)}")

@@ -1,4 +1,4 @@
-"""FineGym: the annotation JSON, the category files and the split files of gym99 and gym288 -> clips.
+"""Reader of FineGym: the annotation JSON, the category files and the split files of gym99 and gym288.
 
 The JSON is {video: {event: {"event": number, "timestamps": [[s, e]], "segments": null or
 {element: {"stages": n, "timestamps": [[s, e], ...]}}}}}; seconds of an event count from the start of the
@@ -35,21 +35,22 @@ VideoCut = Literal["video", "event", "element"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FineGymFiles:
-    """Which files, and how the videos were cut."""
+    """Paths of the label files, and the cut of the videos."""
 
     annotations: Path
-    """finegym_annotation_info_v1.1.json."""
+    """Path of finegym_annotation_info_v1.1.json."""
     splits: Mapping[str, Path]
-    """Our split's name -> split file, such as gym99_train_element_v1.1.txt."""
+    """Path of a split file, such as gym99_train_element_v1.1.txt, by the name of our split."""
     classes: GymClasses = "gym99"
+    """Class set of the split files."""
     categories: Path | None = None
-    """gym99_categories.txt or gym288_categories.txt; None = the names that come with us for gym99, none for gym288."""
+    """Path of gym99_categories.txt or gym288_categories.txt; None = packaged names for gym99, no names for gym288."""
     cut: VideoCut = "element"
-    """What one file holds: a whole video (VIDEO.mp4), an event (VIDEO_E_....mp4) or an element (VIDEO_E_..._A_....mp4)."""
+    """Content of one video file: a whole video (VIDEO.mp4), an event (VIDEO_E_....mp4) or an element (VIDEO_E_..._A_....mp4)."""
 
 
 def read_finegym(files: FineGymFiles, videos: VideoFolder, problems: Problems) -> list[Clip]:
-    """A clip per line of the split files; its label is the class's name, or its number where no name is known."""
+    """A clip per line of the split files; its label is the class's name, or its number if no name is known."""
     spans = read_element_spans(files.annotations, problems)
     names = class_names(files.classes, files.categories)
     clips: list[Clip] = []
@@ -81,7 +82,7 @@ def read_finegym(files: FineGymFiles, videos: VideoFolder, problems: Problems) -
     return clips
 
 
-def _clip(  # noqa: PLR0913 - one clip's parts
+def _clip(  # noqa: PLR0913 - the parts of one clip
     element_id: str,
     span: "ElementSpan",
     split: str,
@@ -111,7 +112,7 @@ def _clip(  # noqa: PLR0913 - one clip's parts
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ElementSpan:
-    """When an element happens, in seconds; `start_s` and `end_s` count from the event's start."""
+    """Time span of an element in seconds; `start_s` and `end_s` count from the start of its event."""
 
     event_start_s: float
     start_s: float
@@ -179,11 +180,11 @@ def _object(value: object, path: Path, place: str) -> dict[str, Any]:
 
 def _read_json(path: Path) -> object:
     def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
+        values = dict(pairs)
+        if len(values) != len(pairs):
             twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
             raise ValueError(f"{path}: the key {twice!r} occurs twice in one JSON object")
-        return found
+        return values
 
     def refuse(constant: str) -> object:
         raise ValueError(f"{path}: a number is {constant}; it must be finite")
@@ -197,17 +198,17 @@ def _read_json(path: Path) -> object:
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: byte {error.start}: not UTF-8: {error.reason}") from error
     except RecursionError as error:
-        raise ValueError(f"{path}: JSON objects lie too deep in each other") from error
+        raise ValueError(f"{path}: JSON is nested too deeply") from error
 
 
 def class_names(classes: GymClasses, categories: Path | None) -> dict[int, str]:
-    """Class number -> name, as "(FX) stag jump"; classes that share a name get " #<number>" behind it.
+    """Class number -> name, as "(FX) stag jump"; classes that share a name get the suffix " #<number>".
 
     Names come from the file, never from the other set's numbering; {} for gym288 without a file.
     """
-    found: dict[int, str] = {}
+    names: dict[int, str] = {}
     if categories is None:
-        found = dict(enumerate(gym99_names())) if classes == "gym99" else {}
+        names = dict(enumerate(gym99_names())) if classes == "gym99" else {}
     else:
         for line, text in read_lines(categories):
             match = _CATEGORY.fullmatch(text)
@@ -216,11 +217,11 @@ def class_names(classes: GymClasses, categories: Path | None) -> dict[int, str]:
                     f"{categories}: line {line}: {text[:80]!r}; it must be like "
                     f"'Clabel: 0; set: 1; Glabel: 1; (VT) name' with Clabel below {_NUM_CLASSES[classes]}"
                 )
-            if int(match["class"]) in found:
+            if int(match["class"]) in names:
                 raise ValueError(f"{categories}: line {line}: Clabel {match['class']} occurs twice")
-            found[int(match["class"])] = match["name"].strip()
-    shared = Counter(found.values())
-    return {n: name if shared[name] == 1 else f"{name} #{n}" for n, name in found.items()}
+            names[int(match["class"])] = match["name"].strip()
+    shared = Counter(names.values())
+    return {n: name if shared[name] == 1 else f"{name} #{n}" for n, name in names.items()}
 
 
 def read_split(

@@ -1,6 +1,6 @@
-"""A folder of JPEG frames -> one video file, without decoding or re-encoding a picture.
+"""Packs a folder of JPEG frames into one video file, without decoding or re-encoding a frame.
 
-The decoders read media files and no image sequences, which would open many files by a pattern. So the
+The decoders do not read image sequences, which would open many files by a pattern. So the
 frames become the samples of a QuickTime file (Motion JPEG): the same bytes behind an index, at a
 constant rate. Layout: Apple's QuickTime File Format, the same boxes as MP4's ISO/IEC 14496-12.
 """
@@ -24,7 +24,7 @@ _SIZE_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 def pack_missing_videos(
     frames: Path, videos: Path, *, frames_per_s: float, problems: Problems
 ) -> int:
-    """Packs FRAMES/<name>/<number>/*.jpg into VIDEOS/<name>_<number>.mov where there is no such file; returns how many."""
+    """Pack FRAMES/<name>/<number>/*.jpg into VIDEOS/<name>_<number>.mov if that file is missing; returns how many."""
     if not frames.is_dir():
         raise ValueError(f"{frames}: no such folder of frames")
     num_packed = 0
@@ -41,7 +41,7 @@ def pack_missing_videos(
 
 
 def pack_frames(frames: Sequence[Path], out: Path, *, frames_per_s: float) -> None:
-    """Writes the whole file or nothing; ValueError names the frame that is no JPEG or has another size than the first."""
+    """Write the whole file or nothing; ValueError names a frame that is not a JPEG or differs in size from the first."""
     if not 1 <= len(frames) <= _MAX_FRAMES:
         raise ValueError(f"{out.name}: {len(frames)} frames; it must be 1 to {_MAX_FRAMES}")
     if not 1 <= frames_per_s <= 1000:
@@ -54,17 +54,21 @@ def pack_frames(frames: Sequence[Path], out: Path, *, frames_per_s: float) -> No
         with temporary.open("wb") as file:
             file.write(_box(b"ftyp", b"qt  ", struct.pack(">I", 0x20050300), b"qt  "))
             start = file.tell()
-            file.write(struct.pack(">I4sQ", 1, b"mdat", 0))  # its length is known at the end
+            file.write(
+                struct.pack(">I4sQ", 1, b"mdat", 0)
+            )  # placeholder: the length is written at the end
             for frame in frames:
                 if frame.stat().st_size > _MAX_FRAME_BYTES:
                     raise ValueError(
                         f"{frame}: {frame.stat().st_size} bytes; at most {_MAX_FRAME_BYTES}"
                     )
                 content = frame.read_bytes()
-                found = jpeg_size(content, source=str(frame))
-                size = size or found
-                if found != size:
-                    raise ValueError(f"{frame}: it is {found} pixels; the first frame is {size}")
+                frame_size = jpeg_size(content, source=str(frame))
+                size = size or frame_size
+                if frame_size != size:
+                    raise ValueError(
+                        f"{frame}: it is {frame_size} pixels; the first frame is {size}"
+                    )
                 sizes.append(len(content))
                 file.write(content)
             end = file.tell()
@@ -81,7 +85,7 @@ def pack_frames(frames: Sequence[Path], out: Path, *, frames_per_s: float) -> No
 
 
 def jpeg_size(content: bytes, *, source: str) -> tuple[int, int]:
-    """(width, height) as the header says."""
+    """(width, height) from the header."""
     place = 2
     if content[:2] == b"\xff\xd8":
         while place + 9 <= len(content) and content[place] == 0xFF:
@@ -91,13 +95,13 @@ def jpeg_size(content: bytes, *, source: str) -> tuple[int, int]:
                 if width and height:
                     return width, height
                 break
-            # Fill bytes stand alone; every other marker before the picture has a length.
+            # Fill bytes have no length; every other marker before the image data has one.
             place += 1 if marker == 0xFF else 2 + struct.unpack_from(">H", content, place + 2)[0]
-    raise ValueError(f"{source}: no JPEG picture; it begins with {content[:4]!r}")
+    raise ValueError(f"{source}: not a JPEG; it begins with {content[:4]!r}")
 
 
 def _frame_number(path: Path) -> tuple[int, str]:
-    """00489.jpg before 00490.jpg before 1000.jpg."""
+    """Sort key in numeric order: 00489.jpg, 00490.jpg, 1000.jpg."""
     stem = path.stem
     return (int(stem) if stem.isascii() and stem.isdigit() else 0, path.name)
 
@@ -108,7 +112,7 @@ def _box(kind: bytes, *parts: bytes) -> bytes:
 
 
 def _movie(size: tuple[int, int], sizes: Sequence[int], *, first_byte: int, step: int) -> bytes:
-    """The index: one video track of one chunk, every frame `step` ticks long and a key frame."""
+    """The moov box: one video track of one chunk, whose frames are all key frames of `step` ticks."""
     width, height = size
     duration = step * len(sizes)
     versioned = struct.pack(">I", 0)

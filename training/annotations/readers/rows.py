@@ -1,4 +1,4 @@
-"""Rows of other people's text files, read strictly: what is wrong is said with file, line, column and value."""
+"""Strict readers of text files and CSV rows; errors name file, line, column and value."""
 
 import ast
 import csv
@@ -17,35 +17,35 @@ _Value = TypeVar("_Value")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: its cells by column, and where it stands (line 1 is the header)."""
+    """One row: its cells by column, and its position in the file (line 1 is the header)."""
 
     path: Path
     line: int
     cells: dict[str, str]
 
     def error(self, column: str, allowed: str) -> ValueError:
-        """Says file, line, column and value, and what is allowed."""
+        """An error with file, line, column, value, and the allowed values."""
         value = reprlib.repr(self.cells.get(column))
         return ValueError(
             f"{self.path}: line {self.line}: {column} is {value}; it must be {allowed}"
         )
 
     def text(self, column: str) -> str:
-        """A cell that must not be empty, without spaces around it."""
+        """The stripped text of a cell that must not be empty."""
         value = self.cells[column].strip()
         if not value:
             raise self.error(column, "a non-empty text")
         return value
 
     def name(self, column: str) -> str:
-        """A video's name: no path, so that no row leads out of the folder of videos."""
+        """A video name that is not a path, so that no row leads out of the video folder."""
         value = self.text(column)
         if value in (".", "..") or any(char in value for char in "/\\\0"):
             raise self.error(column, "a name without '/', '\\' and null characters")
         return value
 
     def parsed(self, column: str, parse: Callable[[str], _Value], allowed: str) -> _Value:
-        """What `parse` makes of the cell; its ValueError becomes ours."""
+        """The cell parsed by `parse`; its ValueError is reported with the position."""
         try:
             return parse(self.text(column))
         except ValueError as error:
@@ -53,7 +53,7 @@ class Row:
 
 
 def read_csv_rows(path: Path, required: Sequence[str]) -> Iterator[Row]:
-    """The rows of a CSV with a header that has the required columns; other columns come too."""
+    """The rows of a CSV with a header that has the required columns; other columns are included."""
     old_limit = csv.field_size_limit(_MAX_FIELD_CHARS)
     line = 1
     try:
@@ -102,22 +102,22 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def parse_literal(text: str) -> object:
-    """The value of a Python literal (dict, list, text, number); nothing is evaluated. ValueError for anything else."""
+    """The value of a Python literal (dict, list, text, number); nothing is evaluated; ValueError for anything else."""
     if len(text) > _MAX_LITERAL_CHARS:
         raise ValueError(f"{len(text)} characters; at most {_MAX_LITERAL_CHARS} are read")
     if (
         max(text.count("["), text.count("{"), text.count("(")) > _MAX_LITERAL_BRACKETS
         and _depth(text) > _MAX_LITERAL_BRACKETS
     ):
-        raise ValueError(f"more than {_MAX_LITERAL_BRACKETS} brackets within each other")
+        raise ValueError(f"more than {_MAX_LITERAL_BRACKETS} nested brackets")
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError) as error:
-        raise ValueError(f"no Python literal: {type(error).__name__}") from error
+        raise ValueError(f"not a Python literal: {type(error).__name__}") from error
 
 
 def _depth(text: str) -> int:
-    """Open brackets, those inside of texts too: an upper bound that needs no parser."""
+    """Bracket depth, including brackets inside strings: an upper bound that needs no parser."""
     depth = deepest = 0
     for char in text:
         if char in "([{":
@@ -130,14 +130,14 @@ def _depth(text: str) -> int:
 
 @dataclass(slots=True)
 class Problems:
-    """What is wrong in the files: the first problem ends the run, or all are listed and their rows left out."""
+    """Bad rows: the first one raises, or with `skip_bad` all are listed and left out."""
 
     skip_bad: bool = False
     messages: list[str] = field(default_factory=list)
 
     @contextmanager
     def of_row(self) -> Iterator[None]:
-        """Around the reading of one row."""
+        """Context around the reading of one row."""
         try:
             yield
         except ValueError as error:

@@ -1,8 +1,8 @@
-"""The released TF-CoVR files: train, val and test CSV -> triplets and clips; the stage 1 CSV -> clips.
+"""Reader of the released TF-CoVR files: train, val and test CSV to triplets and clips, the stage 1 CSV to clips.
 
 Train rows hold query_video, target_video, label1, label2 and `modification`, the text of a dict
 {label2: {"modification": sentence}}; val and test rows a plain sentence and `target_videos_ids`, the text
-of a list. Both texts are parsed as literals, never evaluated. Only this module knows those names.
+of a list. Both texts are parsed as literals, never evaluated. These names occur in this module only.
 """
 
 from collections.abc import Mapping
@@ -29,31 +29,34 @@ LabelNumbers = Literal["key", "index"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TfcovrFiles:
-    """Which of the released files are there."""
+    """Paths of the released files; each is optional."""
 
     train: Path | None = None
+    """Path of the train CSV."""
     val: Path | None = None
+    """Path of the val CSV."""
     test: Path | None = None
+    """Path of the test CSV."""
     stage1: Mapping[str, Path] = field(default_factory=dict)
-    """Our split's name -> stage 1 CSV."""
+    """Path of a stage 1 CSV, by the name of our split."""
     stage1_labels: LabelNumbers = "key"
-    """Whether its labels are the released label keys or their class indices."""
+    """Labels of the stage 1 CSV: the released label keys, or their class indices."""
     names: Mapping[str, str] = field(default_factory=dict)
-    """Label key -> name, where a source is given for it."""
+    """Name of a label key, if a source gives one."""
 
 
 @dataclass(kw_only=True, slots=True)
 class TfcovrTables:
-    """What the files hold."""
+    """Triplets and clips of the files."""
 
     triplets: list[Triplet] = field(default_factory=list)
     clips: dict[str, Clip] = field(default_factory=dict)
     in_several_splits: set[str] = field(default_factory=set)
-    """Videos that more than one file names; their clip has the split that came first."""
+    """Videos of more than one split; their clip has the split that was read first."""
 
 
 def read_tfcovr(files: TfcovrFiles, videos: VideoFolder, problems: Problems) -> TfcovrTables:
-    """Stage 1 first, so that clips of val and test have the label that it gives."""
+    """Read the files, stage 1 first, because only it has labels for clips of val and test."""
     tables = TfcovrTables()
     clips = _Clips(tables, videos, files.names)
     for split, path in files.stage1.items():
@@ -110,7 +113,7 @@ def _train_triplet(row: Row) -> Triplet:
 
 
 def _eval_triplet(row: Row, split: str) -> Triplet:
-    """The row's own target is the first of its targets: the released evaluator counts on it."""
+    """A query of val or test. The row's own target comes first, because the released evaluator relies on it."""
     query, own = row.name("query_video"), row.name("target_video")
     listed = row.parsed("target_videos_ids", parse_literal, "the text of a list")
     allowed = f"a list of 1 to {_MAX_TARGETS} names of videos, target_video among them"
@@ -143,7 +146,7 @@ def _stage1_label(row: Row, numbers: LabelNumbers) -> str:
         text = row.text("label")
         if text not in released_labels():
             raise row.error(
-                "label", "one of the 306 released label keys (or say that labels are class indices)"
+                "label", "one of the 306 released label keys (or set stage1_labels to index)"
             )
         return text
     index = row.parsed("label", int, "a class index from 0 to 305")
@@ -154,7 +157,7 @@ def _stage1_label(row: Row, numbers: LabelNumbers) -> str:
 
 
 def _video_file(row: Row) -> str:
-    """The name of a video of `video_file`, which may be a path and end in .mp4."""
+    """The video name in `video_file`, which may be a path and end in .mp4."""
     parts = row.text("video_file").split("/")
     name = parts[-1].removesuffix(_VIDEO_ENDING)
     if ".." in parts or not name or name == "." or "\0" in name or "\\" in name:
@@ -163,7 +166,7 @@ def _video_file(row: Row) -> str:
 
 
 class _Clips:
-    """Clips by video name; one video has one label, whatever file names it."""
+    """Clips by video name; a video must have the same label in every file."""
 
     def __init__(self, tables: TfcovrTables, videos: VideoFolder, names: Mapping[str, str]) -> None:
         self._tables = tables
@@ -172,8 +175,8 @@ class _Clips:
         self._first: dict[str, tuple[str, str]] = {}
 
     def add(self, row: Row, name: str, split: str, label: str | None) -> None:
-        known = self._tables.clips.get(name)
-        if known is not None and known.split != split:
+        clip = self._tables.clips.get(name)
+        if clip is not None and clip.split != split:
             self._tables.in_several_splits.add(name)
         if label is not None:
             first, where = self._first.setdefault(name, (label, f"{row.path}: line {row.line}"))
@@ -181,14 +184,14 @@ class _Clips:
                 raise ValueError(
                     f"{row.path}: line {row.line}: video {name!r} has label {label!r}; it has {first!r} in {where}"
                 )
-        if known is None or (known.label is None and label is not None):
+        if clip is None or (clip.label is None and label is not None):
             self._tables.clips[name] = Clip(
                 clip_id=name,
                 video_uri=self._videos.uri(name, needed_by=name)
-                if known is None
-                else known.video_uri,
+                if clip is None
+                else clip.video_uri,
                 label=label,
-                split=split if known is None else known.split,
+                split=split if clip is None else clip.split,
                 attributes={} if label is None else label_attributes(self._names.get(label, label)),
             )
 

@@ -58,10 +58,10 @@ def test_at_least_95_percent_of_the_99_names_say_two_things_or_more():
 
 
 def test_only_equal_names_say_the_same():
-    said = {}
+    names_by_attributes = {}
     for name in set(gym99_names()):
-        said.setdefault(tuple(sorted(parse_gym_name(name).items())), []).append(name)
-    assert [names for names in said.values() if len(names) > 1] == []
+        names_by_attributes.setdefault(tuple(sorted(parse_gym_name(name).items())), []).append(name)
+    assert [names for names in names_by_attributes.values() if len(names) > 1] == []
 
 
 def test_all_47_dive_numbers_of_the_released_labels_say_two_things_or_more():

@@ -82,8 +82,8 @@ def test_the_size_is_what_pillow_says(tmp_path, size):
         b"\xff\xd8\xff\xe0\x00\x02abcdefgh",
     ],
 )
-def test_what_is_no_jpeg_is_named(content):
-    with pytest.raises(ValueError, match=r"x\.jpg: no JPEG"):
+def test_what_is_not_a_jpeg_is_named(content):
+    with pytest.raises(ValueError, match=r"x\.jpg: not a JPEG"):
         jpeg_size(content, source="x.jpg")
 
 

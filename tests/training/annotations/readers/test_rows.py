@@ -16,14 +16,14 @@ def test_literals_come_back(value):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("__import__('os').system('true')", "no Python literal"),
-        ("[x for x in (1,)]", "no Python literal"),
-        ("{'a': open('/etc/passwd')}", "no Python literal"),
-        ("f'{1}'", "no Python literal"),
-        ("[1, 2", "no Python literal"),
-        ("{[]: 1}", "no Python literal"),
-        ("[" * 21 + "]" * 21, "within each other"),
-        ("-" * 90_000 + "1", "no Python literal"),
+        ("__import__('os').system('true')", "not a Python literal"),
+        ("[x for x in (1,)]", "not a Python literal"),
+        ("{'a': open('/etc/passwd')}", "not a Python literal"),
+        ("f'{1}'", "not a Python literal"),
+        ("[1, 2", "not a Python literal"),
+        ("{[]: 1}", "not a Python literal"),
+        ("[" * 21 + "]" * 21, "nested brackets"),
+        ("-" * 90_000 + "1", "not a Python literal"),
         ("'" + "x" * 100_001 + "'", "100003 characters"),
     ],
 )
