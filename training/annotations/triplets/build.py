@@ -1,7 +1,7 @@
-"""Labelled clips -> composed queries: which clips, which edits, which answers.
+"""Builds composed queries from labelled clips: query clips, edits and targets.
 
-The result depends on the clips as a set and on the seed, never on the order of rows: every choice is
-drawn from a hash of what it is about.
+The result depends on the set of clips and the seed, never on the order of rows: every choice is drawn
+from a hash of the items it concerns.
 """
 
 from collections import Counter
@@ -26,7 +26,7 @@ from training.annotations.triplets.templates import edit_text
 
 
 class ClipPools:
-    """Clips of one split and label, in an order drawn from their ids, each with its video."""
+    """Clips by split and label, in an order drawn from their ids, and their videos."""
 
     def __init__(self, clips: Sequence[Clip], *, seed: int) -> None:
         self._clips: dict[tuple[str | None, str], list[Clip]] = {}
@@ -46,21 +46,21 @@ class ClipPools:
         return self._clips.get((split, label), [])
 
     def with_target(self, queries: list[Clip], split: str | None, label: str) -> list[Clip]:
-        """The queries for which the label has a clip in another video."""
+        """The queries for which the label has a clip of another video."""
         videos = self._videos.get((split, label), Counter())
         if len(videos) > 1:
             return queries
         return [query for query in queries if videos and query.video_uri not in videos]
 
     def targets(self, query: Clip, label: str, *, limit: int | None, start: int) -> tuple[str, ...]:
-        """Clips of the label from other videos, from place `start` on, at most `limit` of them."""
+        """Clips of the label of other videos, from position `start` on, at most `limit` of them."""
         key = (query.split, label)
         ids, pool = self._ids[key], self._clips[key]
         start %= len(pool)
         limit = len(pool) if limit is None else limit
         num_same_video = self._videos[key][query.video_uri]
         if num_same_video == 0 and limit >= len(pool):
-            # Equal tuples are one tuple: a large archive has few distinct target lists.
+            # Equal tuples are shared: a large archive has few distinct target lists.
             return self._turned.setdefault((*key, start), ids[start:] + ids[:start])
         end = start + min(len(pool), limit + num_same_video)
         nearest = pool[start:end] + pool[: max(0, end - len(pool))]
@@ -85,24 +85,24 @@ PairKey = tuple[str, str]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TripletConfig:
-    """Which of all possible triplets are made, and how they are said."""
+    """Which of all possible triplets are made, and how their edit texts are phrased."""
 
     num_triplets: int | None = None
-    """At most this many over all splits, spread evenly over label pairs; None = all."""
+    """Maximum number of triplets over all splits, spread evenly over label pairs; None = all."""
     max_targets: float | None = None
-    """At most this many targets per query of an incomplete split; None = all. 3.9 takes 3 or 4, 3.9 on average."""
+    """Maximum number of targets per query of an incomplete split; None = all. 3.9 takes 3 or 4, 3.9 on average."""
     complete_splits: tuple[str, ...] = ("val", "test")
     """Splits that keep all targets: an evaluation over all clips would count a target that was cut as a wrong answer.
     A split that is neither complete nor for training lists the same clips of a label for every query: see `gallery`."""
     max_changes: int = 2
-    """Label pairs may differ in this many attributes."""
+    """Maximum number of attributes in which a label pair differs."""
     relative_share: float = 0.5
-    """Share of changes said relative to the query where they can be ("one more twist", not "2.5 twists")."""
+    """Fraction of changes that are phrased relative to the query, where possible ("one more twist", not "2.5 twists")."""
     texts_per_pair: int | None = 16
-    """At most this many different texts per label pair, over all splits; None = all that templates give.
-    Each different text costs a pass through the text encoder."""
+    """Maximum number of distinct texts per label pair, over all splits; None = all that templates give.
+    Each distinct text costs a pass through the text encoder."""
     held_out_share: float = 0.0
-    """Share of ordered label pairs that never occur in the train split."""
+    """Fraction of ordered label pairs that never occur in the train split."""
     train_split: str = "train"
     seed: int = 0
 
@@ -119,30 +119,30 @@ class TripletConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TripletReport:
-    """What was made of the clips, and what could not be."""
+    """Counts of the triplets that were made and of edits that were not possible."""
 
     num_triplets: int
     num_by_split: Mapping[str, int]
     num_possible: int
-    """Triplets that the clips allow, before `num_triplets` cuts."""
+    """Number of triplets that the clips allow, before `num_triplets` limits them."""
     num_pairs: int
     pairs_by_attribute: Mapping[str, int]
-    """Changed attribute, or two joined by " + " -> ordered label pairs."""
+    """Number of ordered label pairs, by changed attribute or by several joined with " + "."""
     mean_targets_per_query: float
     min_targets_per_query: int
     max_targets_per_query: int
     num_edits_without_target: int
-    """(query clip, label pair)s whose split holds no clip of the target label in another video."""
+    """Number of (query clip, label pair) whose split has no clip of the target label in another video."""
     pairs_without_target: tuple[str, ...]
     held_out_pairs: tuple[str, ...]
     labels_with_equal_attributes: tuple[tuple[str, ...], ...]
-    """No edit text can tell these apart."""
+    """Groups of labels that no edit text can distinguish."""
     num_clips_without_label: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _PairEdits:
-    """What one label pair allows in one split: its queries, those to take first in front."""
+    """Possible queries of one label pair in one split, in the order in which they are taken."""
 
     split: str | None
     pair: LabelPair
@@ -155,7 +155,7 @@ def build_triplets(
     *,
     texts: Mapping[PairKey, Sequence[str]] | None = None,
 ) -> list[Triplet]:
-    """Triplets sorted by split and query id; `texts` of a pair, if given, take the templates' place."""
+    """Triplets sorted by split and query id; `texts` of a pair, if given, replace the templates."""
     return build_triplets_with_report(clips, config, texts=texts)[0]
 
 
@@ -165,14 +165,14 @@ def build_triplets_with_report(
     *,
     texts: Mapping[PairKey, Sequence[str]] | None = None,
 ) -> tuple[list[Triplet], TripletReport]:
-    """As `build_triplets`, with the account of what was made and what could not be."""
+    """As `build_triplets`, with a report."""
     attributes = attributes_by_label(clips)
     pairs = label_pairs(attributes, max_changes=config.max_changes)
     held_out = held_out_pairs(pairs, share=config.held_out_share, seed=config.seed)
     pools = ClipPools(clips, seed=config.seed)
     possible, without_target = _possible_edits(pools, pairs, held_out, config)
     triplets = [
-        _say(query, edits.pair, pools, config, texts or {})
+        _make_triplet(query, edits.pair, pools, config, texts or {})
         for edits, num in zip(possible, _num_to_take(possible, config), strict=True)
         for query in edits.queries[:num]
     ]
@@ -180,9 +180,9 @@ def build_triplets_with_report(
     if len({triplet.query_id for triplet in triplets}) != len(triplets):
         raise ValueError("clip ids and labels make equal query ids; rename labels that hold '->'")
     num_targets = [len(triplet.target_clip_ids) for triplet in triplets]
-    twins: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    labels_by_attributes: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for label, values in attributes.items():
-        twins.setdefault(tuple(sorted(values.items())), []).append(label)
+        labels_by_attributes.setdefault(tuple(sorted(values.items())), []).append(label)
     report = TripletReport(
         num_triplets=len(triplets),
         num_by_split=dict(sorted(Counter(t.split or "" for t in triplets).items())),
@@ -197,7 +197,9 @@ def build_triplets_with_report(
         num_edits_without_target=sum(without_target.values()),
         pairs_without_target=tuple(sorted(without_target)),
         held_out_pairs=tuple(sorted(f"{source}->{target}" for source, target in held_out)),
-        labels_with_equal_attributes=tuple(tuple(v) for v in twins.values() if len(v) > 1),
+        labels_with_equal_attributes=tuple(
+            tuple(v) for v in labels_by_attributes.values() if len(v) > 1
+        ),
         num_clips_without_label=sum(clip.label is None for clip in clips),
     )
     return triplets, report
@@ -209,7 +211,7 @@ def _possible_edits(
     held_out: frozenset[PairKey],
     config: TripletConfig,
 ) -> tuple[list[_PairEdits], Counter[str]]:
-    """All edits that have a target, and the number of edits without one by "split: pair"."""
+    """All edits with a target, and the number of edits without one by "split: pair"."""
     edits: list[_PairEdits] = []
     without_target: Counter[str] = Counter()
     for split in pools.splits:
@@ -230,7 +232,7 @@ def _possible_edits(
 
 
 def _num_to_take(edits: Sequence[_PairEdits], config: TripletConfig) -> list[int]:
-    """How many queries of each pair make `num_triplets`: splits by size, pairs of a split evenly."""
+    """Number of queries to take per pair to make `num_triplets`: by size over splits, evenly over pairs of a split."""
     num_possible = sum(len(edit.queries) for edit in edits)
     if config.num_triplets is None or config.num_triplets >= num_possible:
         return [len(edit.queries) for edit in edits]
@@ -241,20 +243,20 @@ def _num_to_take(edits: Sequence[_PairEdits], config: TripletConfig) -> list[int
         before = config.num_triplets * num_seen // num_possible
         num_seen += sum(len(edits[place].queries) for place in places)
         left = config.num_triplets * num_seen // num_possible - before
-        # Smallest pairs first: what they cannot give is shared by the larger ones. Ties by hash, so
-        # that a rounding remainder favours no label.
-        places.sort(key=lambda place: (len(edits[place].queries), _draw(edits[place], config)))
+        # Smallest pairs first, because the larger ones share what those lack. Ties are broken by hash,
+        # so that a rounding remainder favours no label.
+        places.sort(key=lambda place: (len(edits[place].queries), _tie_break(edits[place], config)))
         for num_done, place in enumerate(places):
             take[place] = min(len(edits[place].queries), left // (len(places) - num_done))
             left -= take[place]
     return take
 
 
-def _draw(edits: _PairEdits, config: TripletConfig) -> int:
+def _tie_break(edits: _PairEdits, config: TripletConfig) -> int:
     return stable_hash("tie", config.seed, edits.pair.source_label, edits.pair.target_label)
 
 
-def _say(
+def _make_triplet(
     query: Clip,
     pair: LabelPair,
     pools: ClipPools,
@@ -268,7 +270,7 @@ def _say(
     else:
         variant = choice
         if config.texts_per_pair is not None:
-            # The same wordings for every pair: of its own ones the wording alone would tell the pair.
+            # All pairs share the same variants; otherwise the wording alone would reveal the pair.
             variant = stable_hash("variant", config.seed, choice % config.texts_per_pair)
         text = edit_text(pair, choice=variant, relative_share=config.relative_share)
     is_varied = query.split == config.train_split or query.split in config.complete_splits

@@ -1,8 +1,8 @@
-"""The capped gallery: the clips that triplets name as query or target, and no others.
+"""The capped gallery: only clips that triplets name as query or target.
 
-Where a split lists only some of the valid targets of a query, its other clips would be answers that
-count as wrong. Most of them are not named by any triplet, and stay out; those that are in because
-another query names them, or because they are queries themselves, are counted.
+Where a split lists only some of the valid targets of a query, its other clips would be correct answers
+that count as wrong. Most of them are in no triplet and are left out; those that remain, because another
+query names them or because they are queries, are counted.
 """
 
 from collections import Counter
@@ -15,13 +15,13 @@ from training.annotations.triplets.table import Triplet
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CappedGallery:
-    """The gallery's clips, in the order of the table that they come from."""
+    """The clips of the gallery, in the order of their table."""
 
     clips: tuple[Clip, ...]
     num_left_out: int
-    """Clips of the same splits that no triplet names."""
+    """Number of clips of the same splits that no triplet names."""
     unlisted_answers_per_query: float
-    """Gallery clips of a query's target label, in other videos than its own, that the query does not list; on average."""
+    """Mean number of gallery clips per query that have its target label and another video, but are not among its targets."""
 
 
 def cap_gallery(triplets: Sequence[Triplet], clips: Sequence[Clip]) -> CappedGallery:
@@ -29,9 +29,9 @@ def cap_gallery(triplets: Sequence[Triplet], clips: Sequence[Clip]) -> CappedGal
     named = {clip_id for t in triplets for clip_id in (t.query_clip_id, *t.target_clip_ids)}
     kept = tuple(clip for clip in clips if clip.clip_id in named)
     if len(kept) < len(named):
-        strangers = sorted(named - {clip.clip_id for clip in kept})
+        unknown_ids = sorted(named - {clip.clip_id for clip in kept})
         raise ValueError(
-            f"{len(strangers)} clips of the triplets are no clips, first: {strangers[:3]}"
+            f"{len(unknown_ids)} clips of the triplets are not in the clips table, first: {unknown_ids[:3]}"
         )
     splits = {triplet.split for triplet in triplets}
     by_id = {clip.clip_id: clip for clip in kept}

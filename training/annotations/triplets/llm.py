@@ -1,7 +1,7 @@
 """Edit texts written by a language model behind any OpenAI-compatible endpoint.
 
-Replies are data: each sentence is checked against the label pair before it is used, and a pair that
-gets no good sentence keeps its templates. The result says how many came from where, and why.
+Replies are data: each sentence is checked against the label pair before it is used, and a pair without
+an accepted sentence uses templates. The result counts both and gives reasons.
 """
 
 import hashlib
@@ -39,15 +39,15 @@ Answer with JSON alone: {{{{"1": ["...", "..."], "2": [...]}}}}"""
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LlmConfig:
-    """Where the writer is and how much is asked of it."""
+    """Endpoint of the language model, and size and limits of requests."""
 
     base_url: str
-    """Such as http://127.0.0.1:8000/v1 or https://api.example.com/v1."""
+    """URL of the endpoint, such as http://127.0.0.1:8000/v1 or https://api.example.com/v1."""
     model: str
     cache_path: Path
-    """JSON file of replies by request: asking again costs nothing."""
+    """JSON file that caches replies by request, so that a rerun sends none again."""
     api_key_env: str | None = None
-    """Name of the environment variable that holds the key; None = an endpoint without keys."""
+    """Name of the environment variable that holds the API key; None = the endpoint needs none."""
     sentences_per_pair: int = 6
     pairs_per_request: int = 8
     timeout_s: float = 60.0
@@ -68,23 +68,23 @@ class LlmConfig:
 
 @dataclass(kw_only=True, slots=True)
 class LlmTexts:
-    """What the writer gave, and what it did not."""
+    """Accepted sentences, and counts of refusals and failures."""
 
     texts: dict[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
-    """(source label, target label) -> sentences; a pair that is not here uses templates."""
+    """Sentences by (source label, target label); a pair that is missing uses templates."""
     num_pairs_from_llm: int = 0
     num_pairs_from_templates: int = 0
     num_requests: int = 0
     num_replies_from_cache: int = 0
     num_sentences_refused: int = 0
     refusals: list[str] = field(default_factory=list)
-    """The first few, with their reasons."""
+    """The first refused sentences, with their reasons."""
     failures: list[str] = field(default_factory=list)
     """Requests without a usable reply."""
 
     @property
     def warning(self) -> str | None:
-        """What a user must see; None when all pairs were written."""
+        """A warning for the user; None if every pair has a sentence."""
         if not self.num_pairs_from_templates:
             return None
         reasons = [*self.failures, *self.refusals][:3]
@@ -95,7 +95,7 @@ class LlmTexts:
 
 
 class _RetriableError(Exception):
-    """The endpoint may answer next time."""
+    """A failure that may not occur at the next attempt."""
 
 
 def write_texts(
@@ -104,7 +104,7 @@ def write_texts(
     *,
     on_progress: Callable[[int], None] = lambda num_pairs: None,
 ) -> LlmTexts:
-    """Sentences for each pair. A wrong key, model or URL raises; all else falls back to templates."""
+    """Write sentences for each pair. A wrong key, model or URL raises; any other failure falls back to templates."""
     headers = _headers(config)
     cache = _read_cache(config.cache_path)
     result = LlmTexts()
@@ -189,7 +189,7 @@ def _headers(config: LlmConfig) -> dict[str, str]:
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect would carry the key to another host."""
+    """Refuses redirects, which would send the key to another host."""
 
     def redirect_request(self, *args: Any, **kwargs: Any) -> None:
         return None
@@ -224,15 +224,15 @@ def _ask(body: dict[str, Any], headers: dict[str, str], config: LlmConfig) -> st
 
 
 def _parse_reply(reply: str) -> dict[str, Any]:
-    """The JSON object within the reply's message; fences and talk around it are dropped."""
+    """The JSON object in the reply's message, without code fences and other text around it."""
     try:
         content = json.loads(reply)["choices"][0]["message"]["content"]
-        found = re.search(r"\{.*\}", content, flags=re.DOTALL)
-        written = json.loads(found.group(0)) if found else None
+        match = re.search(r"\{.*\}", content, flags=re.DOTALL)
+        written = json.loads(match.group(0)) if match else None
     except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
         raise ValueError(f"the reply cannot be read ({error!r}): {reply[:120]!r}") from error
     if not isinstance(written, dict):
-        raise ValueError(f"the reply holds no JSON object: {reply[:120]!r}")
+        raise ValueError(f"the reply has no JSON object: {reply[:120]!r}")
     return written
 
 
@@ -242,7 +242,7 @@ def _read_cache(path: Path) -> dict[str, str]:
     try:
         cache = json.loads(path.read_text())
         if not isinstance(cache, dict) or not all(isinstance(v, str) for v in cache.values()):
-            raise ValueError("it is no JSON object of texts")
+            raise ValueError("it is not a JSON object of texts")
     except ValueError as error:
-        raise ValueError(f"{path} is no cache of replies ({error}); delete it") from error
+        raise ValueError(f"{path} is not a cache of replies ({error}); delete it") from error
     return cache

@@ -1,7 +1,7 @@
-"""Whether a sentence that somebody else wrote says just the changes of a label pair.
+"""Checks that a generated sentence states exactly the changes of a label pair.
 
-Strict on purpose: a sentence that is refused costs one phrasing (a template takes its place), a wrong
-one costs training. So a sentence says new values only, numbers absolute, and nothing about the rest.
+Strict on purpose: a refused sentence costs one phrasing (a template replaces it), a wrong one harms
+training. So a sentence states new values only, absolute numbers, and nothing else.
 """
 
 import re
@@ -12,7 +12,7 @@ from training.annotations.labels.pairs import AttributeChange, LabelPair
 from training.annotations.triplets.templates import parse_number
 
 MAX_WORDS = 30
-"""As many as the text encoder's training saw."""
+"""Longest text that the text encoder was trained on, in words."""
 
 _WORD = re.compile(r"\d+(?:\.\d+)?|[a-z]+(?:-[a-z]+)*")
 _CARDINALS = {
@@ -30,9 +30,9 @@ _RELATIVE = frozenset(
 
 
 def refusal(sentence: str, pair: LabelPair, vocabulary: Iterable[AttributeChange]) -> str | None:
-    """Why the sentence does not say the pair's changes; None if it does.
+    """The reason why the sentence does not state the pair's changes; None if it does.
 
-    `vocabulary` holds the changes of all pairs: what a sentence must not say when it is not asked.
+    `vocabulary` holds the changes of all pairs, whose other values a sentence must not state.
     """
     words = _WORD.findall(sentence.lower())
     if not words or len(words) > MAX_WORDS or not sentence.isprintable():
@@ -42,26 +42,26 @@ def refusal(sentence: str, pair: LabelPair, vocabulary: Iterable[AttributeChange
         if re.search(rf"\b{re.escape(label.lower())}\b", sentence.lower()):
             return f"it names the label {label}"
     if relative := _RELATIVE & set(words):
-        return f"it is relative ({sorted(relative)[0]!r}); new values are to be said as they are"
+        return f"it is relative ({sorted(relative)[0]!r}); new values must be absolute"
     numbers = _numbers(words)
     for change in pair.changes:
         if reason := _unsaid(change, words, numbers):
             return reason
-    wanted = {number for c in pair.changes if (number := parse_number(c.target)) is not None}
-    wrong = [number for number, _ in numbers if number not in wanted]
+    new_numbers = {number for c in pair.changes if (number := parse_number(c.target)) is not None}
+    wrong = [number for number, _ in numbers if number not in new_numbers]
     if wrong:
-        return f"it says the number {float(wrong[0]):g}, which is no new value"
+        return f"it says the number {float(wrong[0]):g}, which is not a new value"
     if len([number for number, _ in numbers if number]) != len(
         [c for c in pair.changes if parse_number(c.target)]
     ):
-        return "it says another number of numbers than there are new values"
+        return "it does not say exactly one number per new numeric value"
     return _unasked(pair, words, vocabulary)
 
 
 def _unsaid(
     change: AttributeChange, words: list[str], numbers: list[tuple[Fraction, int]]
 ) -> str | None:
-    """Why this one change is not said."""
+    """The reason why a change is not stated; None if it is."""
     target = parse_number(change.target)
     if target is not None:
         stem = change.name.replace("_", " ").split()[-1].removesuffix("s").lower()
@@ -85,21 +85,21 @@ def _unsaid(
 def _unasked(
     pair: LabelPair, words: list[str], vocabulary: Iterable[AttributeChange]
 ) -> str | None:
-    """A word that says a value which is not among the pair's new ones."""
-    wanted: Set[str] = {stem for change in pair.changes for stem in _stems(change.target)}
+    """The reason why the sentence states a value that is not among the pair's new ones; None if it does not."""
+    new_stems: Set[str] = {stem for change in pair.changes for stem in _stems(change.target)}
     for change in vocabulary:
         for value in (change.source, change.target):
             if value in ("yes", "no") or parse_number(value) is not None:
                 continue
             stems = _stems(value)
-            if not set(stems) <= wanted and all(_says(words, stem) for stem in stems):
+            if not set(stems) <= new_stems and all(_says(words, stem) for stem in stems):
                 return f"it says {change.name} {value}, which is not asked for"
     return None
 
 
 def _numbers(words: list[str]) -> list[tuple[Fraction, int]]:
-    """Numbers in digits or words, each with the place of the word after it."""
-    found: list[tuple[Fraction, int]] = []
+    """Numbers in digits or words, each with the position of the next word."""
+    numbers: list[tuple[Fraction, int]] = []
     place = 0
     while place < len(words):
         word = words[place]
@@ -116,8 +116,8 @@ def _numbers(words: list[str]) -> list[tuple[Fraction, int]]:
             ["and", "one", "half"],
         ):
             number, place = number + _HALF, place + 3
-        found.append((number, place))
-    return found
+        numbers.append((number, place))
+    return numbers
 
 
 def _stems(text: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a triplet is, and triplets.parquet: the table of composed queries with their answers."""
+"""Triplets and triplets.parquet: the table of composed queries with their targets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ _REQUIRED_COLUMNS = ("query_id", "query_clip_id", "edit_text", "target_clip_ids"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Triplet:
-    """A query clip, an edit text, and every clip that answers them."""
+    """A query clip, an edit text, and all target clips."""
 
     query_id: str
     query_clip_id: str
@@ -45,7 +45,7 @@ class Triplet:
             raise ValueError(f"target_clip_ids is {list(targets)!r}; it must hold clip ids")
         if self.query_clip_id in targets:
             raise ValueError(
-                f"target_clip_ids holds the query clip {self.query_clip_id!r}; a query is no target of itself"
+                f"target_clip_ids holds the query clip {self.query_clip_id!r}; a query must not be its own target"
             )
 
 
@@ -73,7 +73,7 @@ def read_triplets(path: str | Path) -> list[Triplet]:
 
 
 def write_triplets(path: str | Path, triplets: Sequence[Triplet]) -> None:
-    """Writes all triplets or nothing: a reader never sees a torn file."""
+    """Write all triplets or nothing: a reader never sees a truncated file."""
     path = Path(path)
     if len({triplet.query_id for triplet in triplets}) != len(triplets):
         raise ValueError(f"{path}: some query_ids occur twice; they must be unique")
@@ -85,21 +85,21 @@ def write_triplets(path: str | Path, triplets: Sequence[Triplet]) -> None:
 
 
 def _checked_table(path: Path) -> pa.Table:
-    """The table with exactly our columns; labels and split may be missing."""
+    """The table with exactly the columns of TRIPLETS_SCHEMA; missing labels and splits become null."""
     table = read_table(path)
     missing = [name for name in _REQUIRED_COLUMNS if name not in table.column_names]
     if missing:
         raise ValueError(f"{path}: column {missing[0]!r} is missing; found {table.column_names}")
     columns: list[Any] = []
-    for wanted in TRIPLETS_SCHEMA:
-        if wanted.name not in table.column_names:
-            columns.append(pa.nulls(len(table), wanted.type))
+    for expected in TRIPLETS_SCHEMA:
+        if expected.name not in table.column_names:
+            columns.append(pa.nulls(len(table), expected.type))
             continue
-        column = table[wanted.name]
+        column = table[expected.name]
         try:
-            columns.append(column.cast(wanted.type))
+            columns.append(column.cast(expected.type))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise ValueError(
-                f"{path}: column {wanted.name!r} has type {column.type}; it must be {wanted.type} ({error})"
+                f"{path}: column {expected.name!r} has type {column.type}; it must be {expected.type} ({error})"
             ) from error
     return pa.table(columns, names=TRIPLETS_SCHEMA.names)

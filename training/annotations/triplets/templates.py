@@ -1,9 +1,8 @@
-"""How the difference between two labels is said: edit texts from templates.
+"""Edit texts from templates: phrases for the difference between two labels.
 
-Known attribute names (those of dives) have phrasings of their own; any other name falls back to
-generic ones, by the kind of its values: numbers, yes/no, or words. A phrase is absolute ("with 2.5
-twists": the text alone tells the new value) or relative ("with one more twist", "from the opposite
-take-off": only text and clip together do).
+The attributes of dives have their own phrases; any other attribute uses generic ones, by the kind of its
+values: numbers, yes/no, or words. A phrase is absolute ("with 2.5 twists": the text alone gives the new
+value) or relative ("with one more twist", "from the opposite take-off": only text and clip together do).
 """
 
 from collections.abc import Sequence
@@ -25,8 +24,8 @@ _WORD_PHRASES: dict[tuple[str, str], tuple[str, ...]] = {
     ("armstand", "no"): ("without the armstand", "from the feet, not an armstand", "not as an armstand"),
 }  # fmt: skip
 
-# Said of both values alike: where the edit leads depends on the clip alone. No vector that is added
-# to every clip's vector does this.
+# The same phrase for both directions: the target depends on the clip alone, which adding one text vector
+# to every clip vector cannot model.
 _SWAPS: dict[tuple[str, frozenset[str]], tuple[str, ...]] = {
     ("position", frozenset({"pike", "tuck"})): (
         "with pike and tuck swapped", "in the other one of pike and tuck", "swapping tuck and pike",
@@ -41,7 +40,7 @@ _SWAPS: dict[tuple[str, frozenset[str]], tuple[str, ...]] = {
 
 
 def parse_number(value: str) -> Fraction | None:
-    """`"2.5"` -> 5/2; None if the text is no plain non-negative decimal number."""
+    """`"2.5"` -> 5/2; None if the text is not a plain non-negative decimal number."""
     whole, _, part = value.partition(".")
     digits = (whole + part).strip()
     if not (value.isascii() and digits.isdigit() and whole):
@@ -50,7 +49,7 @@ def parse_number(value: str) -> Fraction | None:
 
 
 def number_words(number: Fraction) -> str | None:
-    """5/2 -> "two and a half"; None when there is no short way to say it."""
+    """5/2 -> "two and a half"; None if it has no short form in words."""
     whole, rest = divmod(number, 1)
     if whole >= len(_CARDINALS) or rest not in (0, Fraction(1, 2)):
         return None
@@ -60,7 +59,7 @@ def number_words(number: Fraction) -> str | None:
 
 
 def absolute_phrases(change: AttributeChange) -> tuple[str, ...]:
-    """Phrases from which the new value can be read without seeing the clip."""
+    """Phrases that give the new value without the clip."""
     number = parse_number(change.target)
     if number is not None:
         return _counted(number, change.target, change.name)
@@ -80,35 +79,43 @@ def absolute_phrases(change: AttributeChange) -> tuple[str, ...]:
 
 
 def relative_phrases(change: AttributeChange) -> tuple[str, ...]:
-    """Phrases that need the clip to be understood; empty when there is none for these values."""
+    """Phrases that need the clip to be understood; empty if these values have none."""
     if swap := _SWAPS.get((change.name, frozenset({change.source, change.target}))):
         return swap
     source, target = parse_number(change.source), parse_number(change.target)
     if source is None or target is None or source == target:
         return ()
     step = abs(target - source)
-    one, many = _noun_forms(change.name)
+    singular, plural = _noun_forms(change.name)
     more = target > source
     word = number_words(step)
     if step == Fraction(1, 2):
         side = "more" if more else "less"
-        return (f"with half {_article(one)} {one} {side}", f"with 0.5 {many} {side}")
+        return (f"with half {_article(singular)} {singular} {side}", f"with 0.5 {plural} {side}")
     if step == 1:
         if more:
-            return (f"with one more {one}", f"with 1 more {one}", f"with one {one} more")
-        return (f"with one {one} less", f"with one fewer {one}", f"with 1 {one} less")
+            return (
+                f"with one more {singular}",
+                f"with 1 more {singular}",
+                f"with one {singular} more",
+            )
+        return (
+            f"with one {singular} less",
+            f"with one fewer {singular}",
+            f"with 1 {singular} less",
+        )
     side = "more" if more else "fewer"
     digits = f"{float(step):g}"
-    phrases = [f"with {digits} {side} {many}"]
+    phrases = [f"with {digits} {side} {plural}"]
     if word is not None:
-        phrases.append(f"with {word} {side} {many}")
+        phrases.append(f"with {word} {side} {plural}")
     return tuple(phrases)
 
 
 def edit_text(pair: LabelPair, *, choice: int, relative_share: float) -> str:
-    """One of the ways to say the pair's changes; `choice` (64 random bits) decides which.
+    """One phrasing of the pair's changes, selected by `choice` (64 random bits).
 
-    `relative_share` is the share of changes said relative to the query clip, where that is possible.
+    `relative_share` is the fraction of changes phrased relative to the query clip, where that is possible.
     """
     order = list(pair.changes)
     if stable_hash("order", choice) % 2:
@@ -125,15 +132,15 @@ def edit_text(pair: LabelPair, *, choice: int, relative_share: float) -> str:
 
 
 def _counted(number: Fraction, digits: str, name: str) -> tuple[str, ...]:
-    one, many = _noun_forms(name)
+    singular, plural = _noun_forms(name)
     if number == 0:
-        return (f"without {many}", f"with no {many}", f"with 0 {many}")
+        return (f"without {plural}", f"with no {plural}", f"with 0 {plural}")
     word = number_words(number)
-    phrases = [f"with {digits} {one if number == 1 else many}"]
+    phrases = [f"with {digits} {singular if number == 1 else plural}"]
     if number == Fraction(1, 2):
-        phrases.append(f"with half {_article(one)} {one}")
+        phrases.append(f"with half {_article(singular)} {singular}")
     elif word is not None:
-        phrases.append(f"with {word} {one if number == 1 else many}")
+        phrases.append(f"with {word} {singular if number == 1 else plural}")
     return tuple(phrases)
 
 

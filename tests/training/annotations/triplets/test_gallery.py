@@ -76,5 +76,7 @@ def test_a_fraction_of_targets_is_kept_on_average(mean):
 def test_a_triplet_whose_clip_is_not_in_the_table_is_named():
     clips = clips_of(3)
     triplets = build_triplets(clips, TripletConfig())
-    with pytest.raises(ValueError, match=r"1 clips of the triplets are no clips, first: \['c0'\]"):
+    with pytest.raises(
+        ValueError, match=r"1 clips of the triplets are not in the clips table, first: \['c0'\]"
+    ):
         cap_gallery(triplets, [clip for clip in clips if clip.clip_id != "c0"])

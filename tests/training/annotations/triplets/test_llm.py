@@ -188,7 +188,7 @@ def test_a_broken_setup_is_named(writer, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="'NO_SUCH_KEY' holds no API key"):
         write_texts(twist_pairs(2), config(writer, tmp_path, api_key_env="NO_SUCH_KEY"))
     (tmp_path / "cache.json").write_text("[]")
-    with pytest.raises(ValueError, match=r"cache\.json is no cache of replies"):
+    with pytest.raises(ValueError, match=r"cache\.json is not a cache of replies"):
         write_texts(twist_pairs(2), config(writer, tmp_path))
     with pytest.raises(ValueError, match="'file:///etc/passwd'; it must begin with http"):
         LlmConfig(base_url="file:///etc/passwd", model="m", cache_path=tmp_path)

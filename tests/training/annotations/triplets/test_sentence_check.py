@@ -52,7 +52,7 @@ def test_every_absolute_template_would_be_accepted():
         ("with twists", {"twists": ("1.5", "2")}, "does not say 2 twists"),
         ("with 2 twists instead of 1.5", {"twists": ("1.5", "2")}, "says the number 1.5"),
         ("with 2.5 somersaults and 2 twists", {"twists": ("1.5", "2")}, "says the number 2.5"),
-        ("with 2 twists and 2 somersaults", {"twists": ("1.5", "2")}, "another number of numbers"),
+        ("with 2 twists and 2 somersaults", {"twists": ("1.5", "2")}, "exactly one number per new numeric value"),
         ("with one more twist", {"twists": ("0", "1")}, "is relative"),
         ("with a single twist", {"twists": ("0", "1")}, "is relative"),
         ("with twists", {"twists": ("1", "0")}, "does not say no twist"),
