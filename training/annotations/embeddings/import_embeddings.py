@@ -1,6 +1,6 @@
-"""Released embeddings -> vectors.parquet, from a stream of pickled dicts or a folder of `.pth` files.
+"""Imports released embeddings, a stream of pickled dicts or a folder of `.pth` files, to vectors.parquet.
 
-Nothing in a file is executed (see pickle_data). The output appears whole or not at all; memory holds
+Nothing in a file is executed (see pickle_reader). The output is written whole or not at all; memory holds
 one row group of vectors and, for a stream, some 1 KB of bookkeeping per vector of the dict being read.
 """
 
@@ -55,18 +55,18 @@ class ImportEmbeddingsConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImportedEmbeddings:
-    """What a conversion made."""
+    """Counts of a conversion."""
 
     num_vectors: int
     num_replaced: int
-    """Names that came again; the later vector stays, as in the released reader."""
+    """Number of repeated names; the later vector replaces the earlier one, as in the released reader."""
     num_bad: int
     width: int
     seconds: float
 
 
 def import_embeddings(config: ImportEmbeddingsConfig) -> ImportedEmbeddings:
-    """ValueError names file and video; PickleRefusedError, whatever `skip_bad` says, a pickle that asks for more than data."""
+    """ValueError names file and video; PickleRefusedError, even with `skip_bad`, for a pickle with more than data."""
     started = time.perf_counter()
     if not config.source.exists():
         raise ValueError(f"{config.source}: no such file or folder")
@@ -88,7 +88,7 @@ def import_embeddings(config: ImportEmbeddingsConfig) -> ImportedEmbeddings:
 
 @dataclass(kw_only=True)
 class _VectorFile:
-    """Vectors D wide, a row group at a time."""
+    """Writes vectors D wide, one row group at a time."""
 
     writer: pq.ParquetWriter
     names: list[str] = field(default_factory=list)
@@ -132,7 +132,7 @@ class _VectorFile:
 
 @contextmanager
 def _open_vector_file(out: Path) -> Iterator[_VectorFile]:
-    """Renamed to `out` when the block ends well; then without the rows whose name came again."""
+    """Write to a temporary file that is renamed to `out` after a success, without the rows of replaced names."""
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.{uuid4().hex[:8]}.tmp")
     try:
@@ -179,7 +179,7 @@ def _read_stream(
     if path.stat().st_size == 0:
         raise ValueError(f"{path}: the file is empty")
     with path.open("rb") as file:
-        # Closed with its last view: closing it here would fail while an error still holds one.
+        # The mapping is closed with its last view: an explicit close would fail while an error still refers to one.
         content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     reader = PickleReader(
         memoryview(content), source=str(path), builders=tensor_builders(str(path))
@@ -188,9 +188,9 @@ def _read_stream(
         value = reader.load(take)
         if not isinstance(value, dict):
             raise ValueError(
-                f"{path}: byte {reader.position}: a {type(value).__name__} where a dict must be"
+                f"{path}: byte {reader.position}: a {type(value).__name__}; it must be a dict"
             )
-        content.madvise(mmap.MADV_DONTNEED)  # what is behind us need not stay in memory
+        content.madvise(mmap.MADV_DONTNEED)  # pages that were read may leave memory
     return bad
 
 
@@ -201,7 +201,7 @@ def _read_folder(
     with os.scandir(folder) as entries:
         names = sorted(entry.name for entry in entries if entry.name.endswith(".pth"))
     if not names:
-        raise ValueError(f"{folder}: it holds no .pth files")
+        raise ValueError(f"{folder}: it has no .pth files")
     for file_name in names:
         path = folder / file_name
         try:

@@ -1,8 +1,8 @@
-"""What does a pickle hold? Read as data: nothing that it names is imported, looked up or called.
+"""Reads pickles as data: nothing that a pickle names is imported, looked up or called.
 
-A pickle is a program for a stack machine. This machine knows the opcodes that build plain data, and it
-never resolves a name: a global becomes a builder out of the reader's own table of exact (module, name)
-pairs, or the pickle is refused. Lengths are checked against what the file holds before anything is
+A pickle is a program for a stack machine. This machine executes only opcodes that build plain data, and
+never resolves a name: a global becomes a builder from the reader's own table of exact (module, name)
+pairs, or the pickle is refused. Lengths are checked against the size of the file before anything is
 allocated, and byte strings stay views of the file.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 Builder = Callable[..., object]
-"""Takes the arguments that a pickle gives a global, and returns plain data."""
+"""Takes the arguments that a pickle passes to a global, and returns plain data."""
 Buffer = bytes | memoryview
 
 _MAX_INT_BYTES = 16
@@ -22,11 +22,11 @@ _MAX_KEY_PARTS = 16
 
 
 class PickleRefusedError(ValueError):
-    """The pickle asks for more than data: a global that is not on the list, or an opcode that runs code."""
+    """The pickle contains more than data: a global that is not on the list, or an opcode that runs code."""
 
 
 class PickleReader:
-    """Reads pickles one after the other from a buffer; `position` is where the next one begins."""
+    """Reads consecutive pickles from a buffer; `position` is the start of the next one."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class PickleReader:
         return self.position >= len(self._view)
 
     def load(self, on_item: Callable[[object, object], None] | None = None) -> object:
-        """The next pickle's value. With `on_item`, the items of an outermost dict go there as they come and are not kept."""
+        """The value of the next pickle. With `on_item`, items of an outermost dict are passed to it one by one and not kept."""
         self._stack, self._marks, self._memo = [], [], []
         self._on_item = on_item
         view, stack = self._view, self._stack
@@ -72,7 +72,7 @@ class PickleReader:
             try:
                 operation(self)
             except IndexError as error:
-                raise self._error("the pickle takes values that are not there") from error
+                raise self._error("the pickle takes values from an empty stack") from error
 
     def _error(self, what: str) -> ValueError:
         return ValueError(f"{self._source}: byte {self.position}: {what}")
@@ -87,7 +87,7 @@ class PickleReader:
         start = self.position
         if num_bytes > len(self._view) - start:
             raise self._error(
-                f"{num_bytes} bytes are announced, the file has {len(self._view) - start} more"
+                f"{num_bytes} bytes are declared, but the file has {len(self._view) - start} more"
             )
         self.position = start + num_bytes
         return self._view[start : self.position]
@@ -135,13 +135,13 @@ class PickleReader:
             memo[index] = self._stack[-1]
         else:
             raise self._error(
-                f"memo place {index} is used while {len(memo)} are in use; they must follow each other"
+                f"memo index {index} is set while {len(memo)} are in use; indices must be consecutive"
             )
 
     def _set_items(self, pairs: list[Any]) -> None:
         target = self._stack[-1]
         if not isinstance(target, dict) or len(pairs) % 2:
-            raise self._error("items are set that do not belong to a dict")
+            raise self._error("items are set on something that is not a dict")
         for place in range(0, len(pairs), 2):
             key, value = pairs[place], pairs[place + 1]
             if not _is_plain_key(key):
@@ -156,13 +156,11 @@ class PickleReader:
     def _reduce(self) -> None:
         arguments, builder = self._stack.pop(), self._stack.pop()
         if not isinstance(arguments, tuple) or not callable(builder):
-            raise self._error("a call of something that is no allowed global")
+            raise self._error("a call of something that is not an allowed global")
         try:
             self._stack.append(builder(*arguments))
         except TypeError as error:
-            raise self._error(
-                f"an allowed global got arguments that do not fit: {error}"
-            ) from error
+            raise self._error(f"an allowed global has wrong arguments: {error}") from error
 
     def _build(self) -> None:
         state, target = self._stack.pop(), self._stack[-1]
@@ -179,7 +177,7 @@ class PickleReader:
     def _append(self, values: list[Any]) -> None:
         target = self._stack[-1]
         if not isinstance(target, list):
-            raise self._error("values are appended to something that is no list")
+            raise self._error("values are appended to something that is not a list")
         target.extend(values)
 
     def _text(self, num_bytes: int) -> None:
@@ -196,14 +194,14 @@ class PickleReader:
     def _tuple(self, length: int) -> None:
         stack = self._stack
         if len(stack) < length:
-            raise self._error("a tuple takes values that are not there")
+            raise self._error("a tuple takes more values than the stack has")
         values = tuple(stack[-length:])
         del stack[-length:]
         stack.append(values)
 
     def _get(self, index: int) -> None:
         if index >= len(self._memo):
-            raise self._error(f"memo place {index} is read; {len(self._memo)} are in use")
+            raise self._error(f"memo index {index} is read; {len(self._memo)} are in use")
         self._stack.append(self._memo[index])
 
     def _stack_global(self) -> None:
@@ -217,14 +215,14 @@ class PickleReader:
 
 
 def latin1_bytes(text: object = "", encoding: object = "latin1") -> bytes:
-    """What `_codecs.encode` stands for in pickles of protocol 2, which have no bytes of their own."""
+    """The builder for `_codecs.encode`, which writes bytes in pickles of protocol 2."""
     if not isinstance(text, str) or encoding != "latin1":
-        raise ValueError("bytes are written as something else than latin1 text")
+        raise ValueError("bytes are not written as latin1 text")
     return text.encode("latin1")
 
 
 def _is_plain_key(key: object) -> bool:
-    """Hashing it is cheap: no tuple in a tuple, whose hash can be made to recurse without end."""
+    """Whether hashing the key is cheap: nested tuples are refused, because their hash can recurse without end."""
     if isinstance(key, tuple):
         return len(key) <= _MAX_KEY_PARTS and all(isinstance(part, (str, int)) for part in key)
     return isinstance(key, (str, int))

@@ -1,7 +1,7 @@
 """Tensors of pickles and `.pth` files as NumPy vectors, without torch.load and without running anything.
 
 A pickled tensor names `torch._utils._rebuild_tensor_v2` and, for its storage, `torch.storage._load_from_bytes`:
-here both are builders of records. The bytes of the storage are what `torch.save` wrote, in its old layout
+here both are builders of records. The bytes of the storage are the output of `torch.save`, in its old layout
 (pickles, then raw numbers) or as a zip, and are parsed by the same reader. D vector width.
 """
 
@@ -33,7 +33,7 @@ _STORAGE_DTYPES = {
 
 @dataclass(kw_only=True, slots=True)
 class Storage:
-    """A row of numbers that tensors look into; `data` is known once the file has been read as far."""
+    """A row of numbers that tensors view; `data` is set once the file has been read up to it."""
 
     dtype: str
     num_elements: int
@@ -58,7 +58,7 @@ class Storage:
 
 @dataclass(kw_only=True, slots=True)
 class PickledTensor:
-    """A view of a storage, as `_rebuild_tensor_v2` describes it; nothing is read before `array`."""
+    """A view of a storage, as described by `_rebuild_tensor_v2`; nothing is read before `array`."""
 
     storage: Storage
     offset: int
@@ -66,7 +66,7 @@ class PickledTensor:
     stride: tuple[int, ...]
 
     def array(self) -> np.ndarray:
-        """A copy as float32; ValueError where size and stride leave the storage."""
+        """A copy as float32; ValueError if size and stride leave the storage."""
         numbers = self.storage.numbers()
         last = self.offset + sum(
             (n - 1) * step for n, step in zip(self.size, self.stride, strict=True)
@@ -86,10 +86,10 @@ class PickledTensor:
 def vector_of(value: object) -> np.ndarray:
     """The float32 [D] vector of a tensor; leading axes (frames) are averaged, as the released code does."""
     if not isinstance(value, PickledTensor):
-        raise ValueError(f"a {type(value).__name__} where a tensor must be")
+        raise ValueError(f"it is a {type(value).__name__}; it must be a tensor")
     array = value.array()
     if array.ndim == 0:
-        raise ValueError("a single number where a vector must be")
+        raise ValueError("it is a single number; it must be a vector")
     if array.ndim > 1:
         array = array.reshape(-1, array.shape[-1]).mean(axis=0, dtype=np.float64)
     vector_D = array.astype(np.float32)
@@ -107,7 +107,7 @@ def read_tensor_file(content: bytes, *, source: str) -> object:
 
 
 def tensor_builders(source: str) -> dict[tuple[str, str], Builder]:
-    """The globals that a pickled dict of tensors may name, and what is made of them."""
+    """Builders of the globals that a pickled dict of tensors may name."""
 
     def load_from_bytes(content: Buffer) -> object:
         if not isinstance(content, (bytes, memoryview)):
@@ -162,7 +162,7 @@ def _are_counts(values: object) -> bool:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _StorageClass:
-    """What `torch.FloatStorage` and its like stand for: a type of numbers."""
+    """The builder for `torch.FloatStorage` and similar classes: a number type."""
 
     dtype: str
 
@@ -183,11 +183,11 @@ _FILE_BUILDERS: dict[tuple[str, str], Builder] = {
 def _storage_of(persistent_id: object, source: str) -> tuple[str, Storage]:
     """("storage", class, key, location, number of elements[, view]) -> (key, an empty storage)."""
     if not (isinstance(persistent_id, tuple) and len(persistent_id) in (5, 6)):
-        raise ValueError(f"{source}: a persistent id is no description of a storage")
+        raise ValueError(f"{source}: a persistent id does not describe a storage")
     kind, storage_class, key, _location, num_elements, *view = persistent_id
     is_whole = kind == "storage" and isinstance(key, str) and view in ([], [None])
     if not (is_whole and isinstance(storage_class, _StorageClass) and _are_counts((num_elements,))):
-        raise ValueError(f"{source}: a persistent id is no description of a whole storage")
+        raise ValueError(f"{source}: a persistent id does not describe a whole storage")
     return key, Storage(dtype=storage_class.dtype, num_elements=num_elements)
 
 
@@ -210,20 +210,22 @@ def _read_legacy(content: Buffer, source: str) -> object:
         builders=_FILE_BUILDERS,
         load_persistent=_persistent_loader(storages, source),
     )
-    known = _end_of_preamble(bytes(content[:_PREAMBLE_BYTES]))
-    if known is None:
+    end_of_preamble = _end_of_preamble(bytes(content[:_PREAMBLE_BYTES]))
+    if end_of_preamble is None:
         _read_preamble(reader, source)
     else:
-        reader.position = known
+        reader.position = end_of_preamble
     value, keys = reader.load(), reader.load()
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-        raise ValueError(f"{source}: the list of storages is no list of names")
+        raise ValueError(f"{source}: the list of storages is not a list of names")
     view, position = memoryview(content), reader.position
     for key in keys:
         storage = storages.get(key)
         count = int.from_bytes(view[position : position + 8], "little")
         if storage is None or count != storage.num_elements:
-            raise ValueError(f"{source}: a storage has {count} numbers, not what its tensor says")
+            raise ValueError(
+                f"{source}: a storage has {count} numbers, which differs from its tensor"
+            )
         end = position + 8 + count * (2 if storage.dtype == "bfloat16" else int(storage.dtype[2:]))
         if end > len(view):
             raise ValueError(f"{source}: the file ends inside a storage of {count} numbers")
@@ -234,7 +236,7 @@ def _read_legacy(content: Buffer, source: str) -> object:
 
 def _read_preamble(reader: PickleReader, source: str) -> None:
     if reader.load() != _LEGACY_MAGIC:
-        raise ValueError(f"{source}: no file of torch.save: the magic number is missing")
+        raise ValueError(f"{source}: not a file of torch.save: the magic number is missing")
     reader.load()
     machine = reader.load()
     if not (isinstance(machine, dict) and machine.get("little_endian") is True):
@@ -243,7 +245,7 @@ def _read_preamble(reader: PickleReader, source: str) -> None:
 
 @lru_cache(maxsize=16)
 def _end_of_preamble(head: bytes) -> int | None:
-    """Where the first three pickles end, which are the same in every file of one torch; None = not within `head`, or wrong."""
+    """End of the first three pickles, which are equal in all files of one torch version; None = not within `head`, or invalid."""
     reader = PickleReader(head, source="", builders=_FILE_BUILDERS)
     try:
         _read_preamble(reader, "")
@@ -253,7 +255,7 @@ def _end_of_preamble(head: bytes) -> int | None:
 
 
 def _read_zip(content: bytes, source: str) -> object:
-    """`<name>/data.pkl` and `<name>/data/<key>`, none of them compressed."""
+    """Read `<name>/data.pkl` and `<name>/data/<key>`, none of them compressed."""
     storages: dict[str, Storage] = {}
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -282,7 +284,7 @@ def _read_zip(content: bytes, source: str) -> object:
                 )
             for key, storage in storages.items():
                 storage.data = archive.read(f"{root}data/{key}")
-    # RuntimeError: zipfile's word for an encrypted member.
+    # RuntimeError is what zipfile raises for an encrypted member.
     except (zipfile.BadZipFile, KeyError, EOFError, NotImplementedError, RuntimeError) as error:
-        raise ValueError(f"{source}: no whole file of torch.save: {error}") from error
+        raise ValueError(f"{source}: not a complete file of torch.save: {error}") from error
     return value

@@ -155,12 +155,12 @@ def deflated(tensor):
 
 ONE = torch.arange(1, 9).float()
 BAD_FILES = {
-    "cut": (torch_save(ONE)[:-40], "no whole file"),
+    "cut": (torch_save(ONE)[:-40], "not a complete file"),
     "cut, old layout": (torch_save(ONE, is_zip=False)[:-9], "ends inside a storage"),
     "compressed": (deflated(ONE), "stores without compression"),
     "no torch file": (b"hello", "memo place 101"),
     "whole numbers": (torch_save(torch.arange(8)), "torch'.'LongStorage"),
-    "a dict": (torch_save({"x": ONE}), "where a tensor must be"),
+    "a dict": (torch_save({"x": ONE}), "it must be a tensor"),
     "one number": (torch_save(ONE[0].clone()), "a single number"),
     "not finite": (torch_save(ONE / 0), "length is inf"),
     "all zero": (torch_save(ONE * 0), "length is 0"),

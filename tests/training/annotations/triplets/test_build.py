@@ -73,9 +73,9 @@ def test_all_triplets_equal_the_definition(seed, max_changes):
     clips = random_clips(seed, num_videos=8 if seed % 2 else 60)
     triplets, report = build_triplets_with_report(clips, TripletConfig(max_changes=max_changes))
     expected = brute_force(clips, max_changes)
-    found = {(t.query_clip_id, t.target_label): set(t.target_clip_ids) for t in triplets}
-    assert found == {key: targets for key, targets in expected.items() if targets}
-    assert len(found) == len(triplets) == report.num_triplets == report.num_possible
+    targets_by_edit = {(t.query_clip_id, t.target_label): set(t.target_clip_ids) for t in triplets}
+    assert targets_by_edit == {key: targets for key, targets in expected.items() if targets}
+    assert len(targets_by_edit) == len(triplets) == report.num_triplets == report.num_possible
     assert report.num_edits_without_target == sum(not targets for targets in expected.values())
     assert report.num_clips_without_label == sum(clip.label is None for clip in clips)
     num_targets = [len(targets) for targets in expected.values() if targets]
@@ -136,8 +136,8 @@ def test_max_targets_cuts_training_only():
     for triplet in build_triplets(clips, TripletConfig(max_targets=3)):
         targets = expected[triplet.query_clip_id, triplet.target_label]
         assert set(triplet.target_clip_ids) <= targets
-        wanted = min(3, len(targets)) if triplet.split == "train" else len(targets)
-        assert len(set(triplet.target_clip_ids)) == wanted
+        num_expected = min(3, len(targets)) if triplet.split == "train" else len(targets)
+        assert len(set(triplet.target_clip_ids)) == num_expected
 
 
 def test_cut_targets_differ_between_queries():
@@ -175,11 +175,11 @@ def test_texts_per_pair_bounds_the_different_texts_of_a_pair():
     clips = random_clips(6, num_clips=600)
     texts = {}
     for limit in (1, 4, None):
-        found = texts[limit] = {}
+        texts_by_pair = texts[limit] = {}
         for triplet in build_triplets(clips, TripletConfig(texts_per_pair=limit)):
             pair = (triplet.source_label, triplet.target_label)
-            found.setdefault(pair, set()).add(triplet.edit_text)
-    assert {len(found) for found in texts[1].values()} == {1}
+            texts_by_pair.setdefault(pair, set()).add(triplet.edit_text)
+    assert {len(phrases) for phrases in texts[1].values()} == {1}
     assert 2.5 < sum(map(len, texts[4].values())) / len(texts[4]) <= 4
     assert max(map(len, texts[None].values())) > 16
 

@@ -54,14 +54,14 @@ def test_every_relative_phrase_says_the_step_and_its_direction(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "one", "other"),
+    ("name", "first", "second"),
     [("position", "pike", "tuck"), ("take_off", "forward", "back"), ("take_off", "inward", "reverse")],
 )  # fmt: skip
-def test_a_swap_is_said_alike_in_both_directions(name, one, other):
-    there = relative_phrases(change(name, one, other))
+def test_a_swap_has_the_same_phrases_in_both_directions(name, first, second):
+    there = relative_phrases(change(name, first, second))
     assert there
-    assert there == relative_phrases(change(name, other, one))
-    assert not set(there) & {*absolute_phrases(change(name, one, other))}
+    assert there == relative_phrases(change(name, second, first))
+    assert not set(there) & {*absolute_phrases(change(name, first, second))}
 
 
 def test_a_change_that_is_no_swap_has_no_relative_phrase():
