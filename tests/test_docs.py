@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "benchmarks" / "README.md",
 ]
 MAX_README_LINES = 150
 SHELLS = ("bash", "console", "sh", "shell")
@@ -263,6 +264,7 @@ def unknown_options(text: str) -> set[str]:
     named = {
         option
         for code in _CODE.findall(re.sub(_FENCE, "", text))
+        if not code.startswith("python -m")  # parsed as a whole
         for option in _OPTION.findall(code)
     }
     return named - known_options() - OPTIONS_OF_OTHERS
@@ -324,8 +326,10 @@ def test_inline_commands_and_options_exist() -> None:
         text = page.read_text()
         for code in _CODE.findall(re.sub(_FENCE, "", text)):
             words = code.split()
-            if len(words) > 1 and words[0] == "tfcovr" and words[1].isidentifier():
+            if len(words) > 1 and words[0] == "tfcovr" and words[1][0].islower():
                 assert words[1] in tfcovr.COMMANDS, f"{page.name}: `{code}`"
+            if words[:2] == ["python", "-m"] and len(words) > 2:
+                check(Command(page.name, tuple(words)))
             if len(words) > 1 and words[0] == "make" and words[1] != "X":
                 assert words[1] in make_targets(), f"{page.name}: `{code}`"
         if page.name != "CHANGELOG.md":
