@@ -8,7 +8,14 @@ import matplotlib.image
 import pytest
 
 from benchmarks.harness.thresholds import Bar
-from benchmarks.report.readme_index import BEGIN, END, PICTURE, draw_speed, update_index
+from benchmarks.report.readme_index import (
+    BEGIN,
+    END,
+    PAGE_PATH,
+    PICTURE,
+    draw_speed,
+    update_index,
+)
 
 BARS = [
     Bar(benchmark="index_speed", metric="decode_ratio_dense", hardware="", unit="times", title="Dense", meaning="", min=0.95),
@@ -33,39 +40,47 @@ def faults(day: int, lost: int) -> dict:
 
 
 @pytest.fixture
-def readme_with(tmp_path):
+def page_with(tmp_path):
     def make(*records: dict) -> str:
         results = tmp_path / "results"
         results.mkdir()
         for number, one in enumerate(records):
             (results / f"record_{number}.json").write_text(json.dumps(one))
-        readme = tmp_path / "README.md"
-        readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-        made = update_index(readme, results, bars=BARS)
+        page = tmp_path / "indexing.md"
+        page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+        made = update_index(page, results, bars=BARS)
         assert all(path.exists() for path in made)
         assert (results / PICTURE in made) == any(r["benchmark"] == "index_speed" for r in records)
-        return readme.read_text()
+        return page.read_text()
 
     return make
 
 
-def test_the_newest_records_are_quoted_with_their_verdicts(readme_with) -> None:
-    text = readme_with(speed(20, 0.9), speed(21, 1.25), faults(19, 3))
+def test_the_newest_records_are_quoted_with_their_verdicts(page_with) -> None:
+    text = page_with(speed(20, 0.9), speed(21, 1.25), faults(19, 3))
     assert "| Dense | 1.25 times | at least 0.95 times | pass |" in text
     assert "| Lost | 3 | at most 0 | fail |" in text
     assert "0.90 times" not in text
-    assert "record_1.json" in text
+    assert "](../benchmarks/results/record_1.json)" in text
+    assert f"](../benchmarks/results/{PICTURE})" in text
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert "old" not in text
 
 
-def test_faults_alone_have_no_picture_and_no_record_is_said(readme_with) -> None:
-    assert "![" not in readme_with(faults(19, 0))
+def test_faults_alone_have_no_picture_and_no_record_is_said(page_with) -> None:
+    assert "![" not in page_with(faults(19, 0))
 
 
-def test_without_a_record_it_says_so(readme_with) -> None:
-    assert "No record yet" in readme_with()
+def test_the_page_of_the_repository_has_the_marks_and_its_links_lead_to_records() -> None:
+    text = PAGE_PATH.read_text()
+    block = text.partition(BEGIN)[2].partition(END)[0]
+    assert f"](../benchmarks/results/{PICTURE})" in block
+    assert (PAGE_PATH.parent / f"../benchmarks/results/{PICTURE}").is_file()
+
+
+def test_without_a_record_it_says_so(page_with) -> None:
+    assert "No record yet" in page_with()
 
 
 def test_the_picture_shows_what_is_there(tmp_path: Path) -> None:
