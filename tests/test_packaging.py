@@ -178,7 +178,7 @@ def get(port: int, path: str) -> tuple[int, bytes]:
 @pytest.mark.xdist_group("milvus")
 def test_serve_answers_with_its_page(installed, tiny_bundle, tmp_path) -> None:
     write_served_archive(tmp_path, tiny_bundle)
-    options = ["--bundle-dir", str(tiny_bundle), "--milvus-uri", "milvus"]
+    options = ["--bundle", str(tiny_bundle), "--milvus-uri", "milvus"]
     with serving(installed, tmp_path, *options) as port:
         for name in ("index.html", "app.js", "style.css"):
             assert get(port, f"/web/{name}") == (

@@ -27,7 +27,7 @@ from training.annotations.triplets.table import Triplet, read_triplets
 class AskConfig:
     """Three composed questions to an indexed archive."""
 
-    bundle_dir: Path
+    bundle: Path
     milvus_uri: str
     clips: Path
     triplets: Path
@@ -119,7 +119,7 @@ def ask(config: AskConfig) -> list[dict[str, Any]]:
     )
     answers, sheets = [], []
     with (
-        SearchClient(config.milvus_uri, "clips", config.bundle_dir) as client,
+        SearchClient(config.milvus_uri, "clips", config.bundle) as client,
         IsolatedDecoder(deadline_s=DECODE_DEADLINE_S) as decoder,
     ):
         for number, triplet in enumerate(questions, start=1):

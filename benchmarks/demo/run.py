@@ -96,7 +96,7 @@ def example_question(run_dir: Path) -> str:
     """A command that repeats the first question of the demo."""
     answer = json.loads((run_dir / "answers.json").read_text())[0]
     return (
-        f"tfcovr search --bundle-dir {run_dir / 'stage2' / 'bundle'} "
+        f"tfcovr search --bundle {run_dir / 'stage2' / 'bundle'} "
         f"--milvus-uri {run_dir / 'milvus'} --clip {answer['query_clip_id']} "
         f'--edit "{answer["edit_text"]}" -k 5'
     )

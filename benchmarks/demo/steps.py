@@ -72,7 +72,7 @@ def plan_steps(
     vectors = run_dir / "vectors.parquet"
     evidence, evaluation = run_dir / "time_evidence", run_dir / "evaluate"
     index_flags = (
-        "--bundle-dir", bundle, "--clips", clips, "--milvus-uri", milvus, "--run-dir", index,
+        "--bundle", bundle, "--clips", clips, "--milvus-uri", milvus, "--run-dir", index,
     )  # fmt: skip
     return [
         Step(
@@ -126,7 +126,7 @@ def plan_steps(
         Step(
             name="export",
             title="export to ONNX",
-            command=tfcovr_command("export", "--bundle-dir", bundle, "--clips", clips),
+            command=tfcovr_command("export", "--bundle", bundle, "--clips", clips),
             outputs=(bundle / "video.onnx", bundle / "query.onnx"),
             made=lambda: describe_export(bundle),
         ),
@@ -169,7 +169,7 @@ def plan_steps(
             name="ask",
             title="ask three questions",
             command=_module_command(
-                "benchmarks.demo.questions", "--bundle-dir", bundle, "--milvus-uri", milvus,
+                "benchmarks.demo.questions", "--bundle", bundle, "--milvus-uri", milvus,
                 "--clips", clips, "--triplets", triplets, "--out-dir", run_dir,
             ),
             outputs=(run_dir / "answers.json", run_dir / "answers.png"),

@@ -29,7 +29,7 @@ def compare_onnx_cuda(
 ) -> Measurement:
     """Export an encoder whose every weight is random, then run both backends on the device."""
     from encoders.backends.registry import open_backend
-    from encoders.bundle.canaries import draw_clips
+    from encoders.bundle.canaries import synthetic_clips
     from encoders.export.config import ExportConfig
     from encoders.export.onnx_export import export_onnx
     from encoders.export.parity import compare_backends
@@ -37,11 +37,11 @@ def compare_onnx_cuda(
     with tempfile.TemporaryDirectory() as folder:
         bundle_dir = Path(folder) / "bundle"
         card = save_random_bundle(bundle_dir, preset)
-        report = export_onnx(ExportConfig(bundle_dir=bundle_dir, num_clips=num_clips))
+        report = export_onnx(ExportConfig(bundle=bundle_dir, num_clips=num_clips))
         parity = compare_backends(
             open_backend(bundle_dir, "torch", device=device),
             open_backend(bundle_dir, "onnx", device=device),
-            draw_clips(card.sampling, num_clips, name="gpu-check"),
+            synthetic_clips(card.sampling, num_clips, name="gpu-check"),
         )
     return Measurement(
         line=f"lowest cosine {parity.min_cosine:.7f} over {num_clips} clips",
@@ -59,7 +59,7 @@ def compare_tensorrt(
 ) -> Measurement:
     """Build engines, measure their drift, open them as indexing would, and time a batch beside torch."""
     from encoders.backends.registry import open_backend
-    from encoders.bundle.canaries import draw_clips
+    from encoders.bundle.canaries import synthetic_clips
     from encoders.bundle.card import read_card
     from encoders.commands.export import Config as ExportCommand
     from encoders.commands.export import run_export
@@ -67,10 +67,10 @@ def compare_tensorrt(
     with tempfile.TemporaryDirectory() as folder:
         bundle_dir = Path(folder) / "bundle"
         card = save_random_bundle(bundle_dir, preset)
-        run_export(ExportCommand(bundle_dir=bundle_dir, backend="tensorrt", precision=precision))
+        run_export(ExportCommand(bundle=bundle_dir, backend="tensorrt", precision=precision))
         (record,) = read_card(bundle_dir).engines
         engine = open_backend(bundle_dir, "auto", device=device)
-        frames_NTHWC = draw_clips(card.sampling, record.max_batch_size, name="gpu-check")
+        frames_NTHWC = synthetic_clips(card.sampling, record.max_batch_size, name="gpu-check")
         # Three times: the second call captures a CUDA graph and the third replays it.
         runs_3ND = np.stack([engine.embed_clips(frames_NTHWC) for _ in range(3)])
         rates = {

@@ -18,7 +18,7 @@ from benchmarks.gpu.backends import save_random_bundle
 from benchmarks.gpu.steps import Measurement
 from benchmarks.harness.record import Ceiling
 from encoders.backends.registry import open_backend
-from encoders.bundle.canaries import draw_clips
+from encoders.bundle.canaries import synthetic_clips
 from encoders.bundle.card import read_card
 from encoders.clips import Clip
 from encoders.decoding.isolated import decoder_for
@@ -88,12 +88,12 @@ def _export(bundle_dir: Path, device: str) -> str:
     from encoders.export.onnx_export import export_onnx
 
     if device == "cpu":
-        export_onnx(ExportConfig(bundle_dir=bundle_dir, num_clips=4))
+        export_onnx(ExportConfig(bundle=bundle_dir, num_clips=4))
         return "onnx"
     if importlib.util.find_spec("tensorrt"):
-        run_export(ExportCommand(bundle_dir=bundle_dir, backend="tensorrt", precision="fp16"))
+        run_export(ExportCommand(bundle=bundle_dir, backend="tensorrt", precision="fp16"))
         return "tensorrt"
-    export_onnx(ExportConfig(bundle_dir=bundle_dir, num_clips=4))  # the canaries come with it
+    export_onnx(ExportConfig(bundle=bundle_dir, num_clips=4))  # the canaries come with it
     return "torch"
 
 
@@ -138,7 +138,7 @@ def _encode_rate(bundle_dir: Path, backend: str, device: str, *, num_runs: int =
     """Frames that lie on the device already, in the batches of the flow."""
     encoder = open_backend(bundle_dir, backend, device=device)
     batch = _BATCH if device != "cpu" else 4
-    frames_NTHWC = torch.from_numpy(draw_clips(encoder.card.sampling, batch, name="gpu-index"))
+    frames_NTHWC = torch.from_numpy(synthetic_clips(encoder.card.sampling, batch, name="gpu-index"))
     frames_NTHWC = frames_NTHWC.to(device)
     seconds = []
     for _ in range(num_runs + 3):  # a CUDA graph is captured by the second call
@@ -156,7 +156,7 @@ def _run_index(bundle_dir: Path, folder: Path, size: str, backend: str, device: 
         "-m",
         "tfcovr",
         "index",
-        "--bundle-dir",
+        "--bundle",
         str(bundle_dir),
     ]
     command += ["--clips", str(place / "clips.parquet"), "--milvus-uri", str(place / "milvus")]

@@ -35,7 +35,7 @@ def measure_quality(
     drawn = test[:: max(1, len(test) // num_queries)][:num_queries]
     threshold = calibrate(
         CalibrateConfig(
-            bundle_dir=bundle_dir,
+            bundle=bundle_dir,
             milvus_uri=milvus_uri,
             triplets=triplets_path,
             out=out_dir / "threshold.json",

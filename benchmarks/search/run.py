@@ -141,7 +141,7 @@ def at_scale(config: SearchBenchmark, kept: _Kept) -> None:
             return
         tuned = kept.part("tuning", lambda: tune(config, uri, bundle_dir, mixture))
         call_options = replace(QUERYING, ef=tuned["ef"])
-        options = ["--bundle-dir", str(bundle_dir), "--milvus-uri", uri, "--collection", COLLECTION, "--ef", str(tuned["ef"]), "--threads-per-replica", str(config.threads)]  # fmt: skip
+        options = ["--bundle", str(bundle_dir), "--milvus-uri", uri, "--collection", COLLECTION, "--ef", str(tuned["ef"]), "--threads-per-replica", str(config.threads)]  # fmt: skip
         say("service")
         service = stack.enter_context(running_service(options, log_path=work_dir / "service.log"))
         clips = [clip_id(number) for number in range(config.num_vectors)]

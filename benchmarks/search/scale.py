@@ -95,7 +95,7 @@ def make_bundle(folder: Path, *, widths: str) -> Path:
             labels=[_label(number) for number in range(NUM_LABELS)],
             training_info=info,
         )
-    export_onnx(ExportConfig(bundle_dir=folder, num_clips=2))
+    export_onnx(ExportConfig(bundle=folder, num_clips=2))
     return folder
 
 

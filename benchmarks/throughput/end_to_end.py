@@ -166,7 +166,7 @@ def _index_seconds(bundle_dir: Path, archive: Path, place: Path, num_workers: in
         "-m",
         "tfcovr",
         "index",
-        "--bundle-dir",
+        "--bundle",
         str(bundle_dir),
     ]
     command += ["--clips", str(archive / "clips.parquet"), "--milvus-uri", str(place / "milvus")]

@@ -73,7 +73,7 @@ def index_measured(bundle_dir: Path, place: Path) -> int:
         "-m",
         "tfcovr",
         "index",
-        "--bundle-dir",
+        "--bundle",
         str(bundle_dir),
     ]
     command += ["--clips", str(place / "clips.parquet"), "--milvus-uri", str(place / "milvus")]

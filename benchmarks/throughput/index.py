@@ -127,7 +127,7 @@ def _measure(
     torch.manual_seed(0)
     bundle_dir = folder / "bundle"
     save_bundle(bundle_dir, video=build_video_encoder(encoder).eval())
-    export_onnx(ExportConfig(bundle_dir=bundle_dir, num_clips=4))
+    export_onnx(ExportConfig(bundle=bundle_dir, num_clips=4))
     if part == "growth":
         return measure_growth(bundle_dir, scale=scale, folder=folder, say=say)
     return measure_flow(

@@ -123,7 +123,7 @@ class OnnxBackend:
         folder = self._settings.bundle_dir
         if name not in self.card.files:
             raise BundleMismatchError(
-                f"{folder} has no {name}; write it with: tfcovr export --bundle-dir {folder}"
+                f"{folder} has no {name}; write it with: tfcovr export --bundle {folder}"
             )
         path = check_file(folder, self.card, name)
         return open_session(

@@ -217,14 +217,14 @@ def has_engine(card: BundleCard, *, device: str) -> bool:
 
 def find_record(card: BundleCard, bundle_dir: Path, *, device: str) -> EngineRecord:
     """The engine to run here; BundleMismatchError says what the bundle has instead, DriftError what its drift is."""
-    found, missing = _fitting(card, device)
-    if not found:
+    engines, missing = _fitting(card, device)
+    if not engines:
         held = "; ".join(engine.line() for engine in card.engines) or "none"
         raise BundleMismatchError(
             f"{bundle_dir} has no engine for this GPU and library version (it has: {held}); build one with: "
-            f"tfcovr export --backend tensorrt --bundle-dir {bundle_dir}{''.join(f' [{one}]' for one in missing)}"
+            f"tfcovr export --backend tensorrt --bundle {bundle_dir}{''.join(f' [{reason}]' for reason in missing)}"
         )
-    return choose_engine(found, what=str(bundle_dir))
+    return choose_engine(engines, what=str(bundle_dir))
 
 
 def choose_engine(fitting: Sequence[EngineRecord], *, what: str) -> EngineRecord:
@@ -238,14 +238,14 @@ def choose_engine(fitting: Sequence[EngineRecord], *, what: str) -> EngineRecord
 
 def _fitting(card: BundleCard, device: str) -> tuple[list[EngineRecord], list[str]]:
     """Engines for this machine, and the libraries that are not installed."""
-    found: list[EngineRecord] = []
+    engines: list[EngineRecord] = []
     missing: list[str] = []
     for library in MODULES:
         try:
-            found += find_engines(card.engines, local_target(library, device=device), card.files)
+            engines += find_engines(card.engines, local_target(library, device=device), card.files)
         except ImportError as error:
             missing.append(str(error))
-    return found, missing
+    return engines, missing
 
 
 def read_plans(bundle_dir: Path, record: EngineRecord) -> dict[str, bytes]:

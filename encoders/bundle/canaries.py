@@ -40,7 +40,7 @@ class ClipEmbedder(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CanaryProof:
+class CanaryCheck:
     """The canary check of a worker's encoder: how near it is to the bundle's, and how fast."""
 
     min_cosine: float
@@ -51,15 +51,13 @@ class CanaryProof:
     """The frames of the canary clips."""
 
 
-def draw_clips(sampling: SamplingConfig, num_clips: int, *, name: str) -> np.ndarray:
+def synthetic_clips(sampling: SamplingConfig, num_clips: int, *, name: str) -> np.ndarray:
     """uint8 [N, T, H, W, 3]: a coloured texture and a bright block that moves over it, different for each clip.
 
     Only integer arithmetic and SHA-256, so the same name gives the same bytes everywhere and in every NumPy version.
     """
     if sampling.frame_size is None:
-        raise ValueError(
-            "synthetic clips need a fixed frame size; sampling.frame_size is None"
-        )
+        raise ValueError("synthetic clips need a fixed frame size; sampling.frame_size is None")
     size, num_frames = sampling.frame_size, sampling.num_frames
     clips = np.empty((num_clips, num_frames, size, size, 3), np.uint8)
     for number in range(num_clips):
@@ -68,9 +66,9 @@ def draw_clips(sampling: SamplingConfig, num_clips: int, *, name: str) -> np.nda
     return clips
 
 
-def draw_canaries(sampling: SamplingConfig) -> np.ndarray:
+def make_canaries(sampling: SamplingConfig) -> np.ndarray:
     """The eight canary clips [8, T, H, W, 3] at the size that an encoder takes."""
-    return draw_clips(sampling, NUM_CANARIES, name="canary")
+    return synthetic_clips(sampling, NUM_CANARIES, name="canary")
 
 
 def write_canaries(path: Path, frames_NTHWC: np.ndarray, vectors_ND: np.ndarray) -> CanaryRecord:
@@ -85,9 +83,9 @@ def read_canaries(bundle_dir: str | Path) -> tuple[np.ndarray, np.ndarray]:
     card = read_card(folder)
     if card.canaries is None:
         raise BundleMismatchError(
-            f"{folder} has no canaries; write them with: tfcovr export --bundle-dir {folder}"
+            f"{folder} has no canaries; write them with: tfcovr export --bundle {folder}"
         )
-    frames_NTHWC = draw_canaries(card.sampling)
+    frames_NTHWC = make_canaries(card.sampling)
     if hash_frames(frames_NTHWC) != card.canaries.frames_sha256:
         raise BundleMismatchError(
             f"{folder}: its canaries were made by another version of this code; export it again"
@@ -118,13 +116,13 @@ def worker_clock(device: str, num_threads: int | None) -> Callable[[], float]:
     return time.process_time if device == "cpu" and num_threads == 1 else time.perf_counter
 
 
-def prove_encoder(
+def check_encoder(
     bundle_dir: str | Path,
     backend: ClipEmbedder,
     *,
     clock_s: Callable[[], float],
     embed: Callable[[np.ndarray], object] | None = None,
-) -> CanaryProof:
+) -> CanaryCheck:
     """The canary check of a worker, timed; BundleMismatchError where the encoder is another one.
 
     `embed` is how the worker will embed clips where it is not `backend.embed_clips`.
@@ -137,7 +135,7 @@ def prove_encoder(
         started = clock_s()
         (embed or backend.embed_clips)(frames_NTHWC)
         seconds = clock_s() - started
-    return CanaryProof(
+    return CanaryCheck(
         min_cosine=min_cosine, clips_per_s=NUM_CANARIES / seconds, frames_NTHWC=frames_NTHWC
     )
 

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from encoders.export.drift import Probe
 
 EXAMPLES = """
-  tfcovr export --bundle-dir runs/demo/stage2/bundle --clips runs/demo/archive/clips.parquet
-  tfcovr export --bundle-dir BUNDLE --backend tensorrt --clips clips.parquet --triplets triplets.parquet
+  tfcovr export --bundle runs/demo/stage2/bundle --clips runs/demo/archive/clips.parquet
+  tfcovr export --bundle BUNDLE --backend tensorrt --clips clips.parquet --triplets triplets.parquet
 """
 Exporter = Literal["onnx", "tensorrt", "tensorrt-rtx"]
 
@@ -46,7 +46,7 @@ def run_export(command: Config) -> list[str]:
     from encoders.export.onnx_export import export_onnx
     from encoders.export.tensorrt_export import EngineOptions, add_engines
 
-    folder = command.bundle_dir
+    folder = command.bundle
     options = None
     if command.backend != "onnx":
         options = EngineOptions(
@@ -66,12 +66,12 @@ def run_export(command: Config) -> list[str]:
 
 def _probe(command: Config) -> "Probe":
     from encoders.bundle.card import read_card
-    from encoders.export.drift_probe import draw_probe, read_probe
+    from encoders.export.drift_probe import read_probe, synthetic_probe
 
-    card = read_card(command.bundle_dir)
+    card = read_card(command.bundle)
     has_queries = card.fusion is not None
     if command.clips is None:
-        return draw_probe(card.sampling, command.num_clips, with_queries=has_queries)
+        return synthetic_probe(card.sampling, command.num_clips, with_queries=has_queries)
     return read_probe(
         card.sampling,
         command.clips,

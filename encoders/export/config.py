@@ -11,7 +11,7 @@ NUM_CLIPS = 64
 class ExportConfig:
     """Add ONNX files and canaries to a bundle."""
 
-    bundle_dir: Path
+    bundle: Path
     """The bundle that gets the files."""
     clips: Path | None = None
     """Check on clips of this clips.parquet; none = on drawn clips."""

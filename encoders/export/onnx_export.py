@@ -23,8 +23,15 @@ from torch import Tensor, nn
 from encoders.backends.base import BackendSettings
 from encoders.backends.onnx_backend import QUERY_GRAPH, VIDEO_GRAPH, open_session
 from encoders.backends.torch_backend import TorchBackend
-from encoders.bundle.canaries import CANARY_FILE, draw_canaries, draw_clips, write_canaries
-from encoders.bundle.card import BundleCard, OnnxReport, check_file, read_card, sealed, write_card
+from encoders.bundle.canaries import CANARY_FILE, make_canaries, synthetic_clips, write_canaries
+from encoders.bundle.card import (
+    BundleCard,
+    OnnxReport,
+    check_file,
+    read_card,
+    with_bundle_id,
+    write_card,
+)
 from encoders.bundle.folder import Bundle
 from encoders.clips import read_clips
 from encoders.decoding.isolated import iter_clip_frames
@@ -47,7 +54,7 @@ def export_onnx(config: ExportConfig, *, frames_NTHWC: np.ndarray | None = None)
 
     A bundle that has its files already keeps them, unless `again`.
     """
-    folder = config.bundle_dir
+    folder = config.bundle
     card = read_card(folder)
     if card.onnx is not None and not config.again:
         for name in card.files:
@@ -69,7 +76,7 @@ def export_onnx(config: ExportConfig, *, frames_NTHWC: np.ndarray | None = None)
                 f"{folder}: lowest cosine between ONNX Runtime and torch is {parity.min_cosine:.7f} over {parity.num_clips} clips; "
                 f"at least {config.min_cosine} is needed, so nothing was added"
             )
-        canaries = draw_canaries(card.sampling)
+        canaries = make_canaries(card.sampling)
         record = write_canaries(temporary / CANARY_FILE, canaries, reference.embed_clips(canaries))
         report = _describe(parity, clips_from, temporary)
         _add_files(folder, temporary, replace(card, onnx=report, canaries=record))
@@ -81,7 +88,7 @@ def export_onnx(config: ExportConfig, *, frames_NTHWC: np.ndarray | None = None)
 def write_graphs(bundle: Bundle, folder: Path) -> None:
     """video.onnx, and query.onnx where the bundle has a fusion; no external data files."""
     sampling, clips = bundle.card.sampling, torch.export.Dim("clips", min=1)
-    frames = torch.from_numpy(draw_clips(sampling, 2, name="export"))
+    frames = torch.from_numpy(synthetic_clips(sampling, 2, name="export"))
     _write_graph(
         _Unit(bundle.video), {"frames": frames}, {"frames": {0: clips}}, folder / VIDEO_GRAPH
     )
@@ -200,7 +207,7 @@ def _frames_to_check(
     source_text = source if num_drawn == 0 else "drawn"
     if num_drawn and len(frames_NTHWC):
         source_text = f"{source} ({len(frames_NTHWC)}) and drawn ({num_drawn})"
-    drawn = draw_clips(sampling, num_drawn, name="parity")
+    drawn = synthetic_clips(sampling, num_drawn, name="parity")
     return np.concatenate([frames_NTHWC, drawn]), source_text
 
 
@@ -236,10 +243,10 @@ def _add_files(folder: Path, temporary: Path, card: BundleCard) -> None:
     """Move the new files in; the card that names them is written last, so that a kill leaves a bundle without ONNX."""
     names = (VIDEO_GRAPH, QUERY_GRAPH, CANARY_FILE)
     kept = {name: value for name, value in card.files.items() if name not in names}
-    write_card(folder, sealed(replace(card, files=kept, onnx=None, canaries=None)))
+    write_card(folder, with_bundle_id(replace(card, files=kept, onnx=None, canaries=None)))
     added: dict[str, str] = {}
     for name in names:
         if (temporary / name).exists():
             added[name] = hash_file(temporary / name)
             (temporary / name).replace(folder / name)
-    write_card(folder, sealed(replace(card, files=kept | added)))
+    write_card(folder, with_bundle_id(replace(card, files=kept | added)))

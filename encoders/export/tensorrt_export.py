@@ -203,7 +203,7 @@ def _target(options: EngineOptions) -> EngineTarget:
 def _graph_files(bundle_dir: Path, card: BundleCard) -> dict[str, str]:
     if VIDEO_GRAPH not in card.files:
         raise BundleMismatchError(
-            f"{bundle_dir} has no {VIDEO_GRAPH}; write it with: tfcovr export --bundle-dir {bundle_dir}"
+            f"{bundle_dir} has no {VIDEO_GRAPH}; write it with: tfcovr export --bundle {bundle_dir}"
         )
     names = [name for name in (VIDEO_GRAPH, QUERY_GRAPH) if name in card.files]
     for name in names:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from indexing.search.threshold import AbstainThreshold, Verdicts
 
 EXAMPLES = """
-  tfcovr calibrate --bundle-dir runs/demo/stage2/bundle --milvus-uri runs/demo/milvus \\
+  tfcovr calibrate --bundle runs/demo/stage2/bundle --milvus-uri runs/demo/milvus \\
       --triplets runs/demo/triplets.parquet --out runs/demo/threshold.json
 """
 _BATCH = 32
@@ -21,7 +21,7 @@ _BATCH = 32
 class Config:
     """Fit the score below which a search says that nothing matches."""
 
-    bundle_dir: Path
+    bundle: Path
     milvus_uri: str
     triplets: Path
     """triplets.parquet; the clips of both splits must be in the collection."""
@@ -83,7 +83,7 @@ def calibrate(config: Config) -> "AbstainThreshold":
     columns = ["query_clip_id", "edit_text", "target_label", "split"]
     rows = read_table(config.triplets, columns).to_pylist()
     verdicts = {}
-    with SearchClient(config.milvus_uri, config.collection, config.bundle_dir) as client:
+    with SearchClient(config.milvus_uri, config.collection, config.bundle) as client:
         for split in (config.fit_split, config.measure_split):
             known = [row for row in rows if row["split"] == split]
             if len(known) < 10:

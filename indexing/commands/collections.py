@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from indexing.store.aliases import StoredCollection, Swap
 
 EXAMPLES = """
-  tfcovr collections promote --milvus-uri runs/milvus --collection clips --bundle-dir runs/old/bundle
-  tfcovr index --bundle-dir runs/new/bundle --clips clips.parquet --milvus-uri runs/milvus \\
+  tfcovr collections promote --milvus-uri runs/milvus --collection clips --bundle runs/old/bundle
+  tfcovr index --bundle runs/new/bundle --clips clips.parquet --milvus-uri runs/milvus \\
       --collection clips_new --run-dir runs/index_new
-  tfcovr collections compare --milvus-uri runs/milvus --bundle-dir runs/old/bundle --other clips_new \\
-      --other-bundle-dir runs/new/bundle --triplets triplets.parquet
-  tfcovr collections promote --milvus-uri runs/milvus --collection clips_new --bundle-dir runs/new/bundle
+  tfcovr collections compare --milvus-uri runs/milvus --bundle runs/old/bundle --other clips_new \\
+      --other-bundle runs/new/bundle --triplets triplets.parquet
+  tfcovr collections promote --milvus-uri runs/milvus --collection clips_new --bundle runs/new/bundle
   tfcovr collections rollback --milvus-uri runs/milvus
   tfcovr collections list --milvus-uri runs/milvus --json
   tfcovr collections copy --milvus-uri runs/milvus --collection clips --to-milvus-uri http://HOST:19530
@@ -51,11 +51,11 @@ class ListConfig(_Place):
 class CompareConfig(_Place):
     """mAP and Recall of two collections on the same queries, with the interval of the difference."""
 
-    bundle_dir: Path
+    bundle: Path
     """Bundle of the collection that is in use."""
     other: str
     """The collection beside it."""
-    other_bundle_dir: Path
+    other_bundle: Path
     """Bundle that indexed it."""
     triplets: Path
     """triplets.parquet; its clips must be in both collections."""
@@ -77,7 +77,7 @@ class PromoteConfig(_Place):
 
     collection: str
     """A collection of `tfcovr index`; it must find its own clips."""
-    bundle_dir: Path
+    bundle: Path
     """Bundle that will ask it; another encoder than the collection's is refused."""
     alias: str = "live"
 
@@ -126,8 +126,8 @@ def show_comparison(config: CompareConfig) -> int:
     probes = read_probe_queries(config.triplets, split=config.split, num_queries=config.num_queries)
     report = compare_collections(
         config.milvus_uri,
-        ComparedCollection(collection=config.collection, bundle_dir=config.bundle_dir),
-        ComparedCollection(collection=config.other, bundle_dir=config.other_bundle_dir),
+        ComparedCollection(collection=config.collection, bundle_dir=config.bundle),
+        ComparedCollection(collection=config.other, bundle_dir=config.other_bundle),
         probes,
         split=config.split,
     )
@@ -140,7 +140,7 @@ def promote(config: PromoteConfig) -> int:
     from encoders.bundle.card import read_card
     from indexing.store.aliases import open_catalog
 
-    encoder_id = read_card(config.bundle_dir).encoder_id
+    encoder_id = read_card(config.bundle).encoder_id
     with open_catalog(config.milvus_uri) as catalog:
         swap = catalog.promote(config.alias, config.collection, encoder_id=encoder_id)
     _print(config, asdict(swap), swap_text(swap))

@@ -5,9 +5,9 @@ import sys
 from indexing.pipeline.config import IndexConfig as Config
 
 EXAMPLES = """
-  tfcovr index --bundle-dir runs/demo/stage2/bundle --clips runs/demo/archive/clips.parquet \\
+  tfcovr index --bundle runs/demo/stage2/bundle --clips runs/demo/archive/clips.parquet \\
       --milvus-uri runs/demo/milvus --run-dir runs/demo/index
-  tfcovr index --bundle-dir BUNDLE --clips 'videos/**/*.mp4' --milvus-uri http://HOST:19530 \\
+  tfcovr index --bundle BUNDLE --clips 'videos/**/*.mp4' --milvus-uri http://HOST:19530 \\
       --collection dives --run-dir runs/dives
 """
 

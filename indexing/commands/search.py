@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 EXAMPLES = """
-  tfcovr search --bundle-dir runs/demo/stage2/bundle --milvus-uri runs/demo/milvus \\
+  tfcovr search --bundle runs/demo/stage2/bundle --milvus-uri runs/demo/milvus \\
       --clip dive-000017 --edit 'with 2.5 twists' -k 10 --sheet answers.png
   tfcovr search ... --clip new_video.mp4@12.0-15.5 --edit 'in tuck position' --json
   tfcovr search ... --clip dive-000017 --edit 'with one more twist' --exclude pike \\
@@ -29,7 +29,7 @@ EXAMPLES = """
 class Config:
     """Ask an indexed archive: a clip and an edit text."""
 
-    bundle_dir: Path
+    bundle: Path
     """Bundle that indexed the archive, or one with the same encoder id."""
     milvus_uri: str
     """A folder (Milvus Lite) or http://HOST:19530."""
@@ -66,21 +66,9 @@ class Config:
 
 def parse_filters(texts: Sequence[str]) -> dict[str, Any]:
     """`split=test`, `label=a,b`, `duration_s=1..6` as SearchClient takes them; ValueError names what is neither."""
-    filters: dict[str, Any] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not name or not equals or not value:
-            raise ValueError(f"filter {text!r} must be NAME=VALUE, NAME=A,B or NAME=LOW..HIGH")
-        low, dots, high = value.partition("..")
-        if dots:
-            try:
-                filters[name] = tuple(float(end) if end else None for end in (low, high))
-            except ValueError:
-                raise ValueError(f"filter {text!r}: LOW and HIGH must be numbers") from None
-        else:
-            parts = value.split(",")
-            filters[name] = parts[0] if len(parts) == 1 else parts
-    return filters
+    from indexing.search.filters import parse_filter
+
+    return dict(parse_filter(text) for text in texts)
 
 
 def open_client(
@@ -142,7 +130,7 @@ def run(config: Config) -> int:
         )
     }  # fmt: skip
     with open_client(
-        config.bundle_dir,
+        config.bundle,
         config.milvus_uri,
         config.collection,
         backend=config.backend,

@@ -10,8 +10,8 @@ from contextlib import ExitStack
 from indexing.serving.config import ServeConfig as Config
 
 EXAMPLES = """
-  tfcovr serve --bundle-dir runs/demo/stage2/bundle --milvus-uri runs/demo/milvus
-  tfcovr serve --bundle-dir BUNDLE --milvus-uri http://HOST:19530 --host 0.0.0.0 --clip-hosts media.example.org
+  tfcovr serve --bundle runs/demo/stage2/bundle --milvus-uri runs/demo/milvus
+  tfcovr serve --bundle BUNDLE --milvus-uri http://HOST:19530 --host 0.0.0.0 --clip-hosts media.example.org
 """
 
 
@@ -43,7 +43,7 @@ def run(config: Config) -> int:
 
     token = chosen_token(config)
     require_archive(config.milvus_uri)
-    card = read_card(config.bundle_dir)
+    card = read_card(config.bundle)
     settings = app_settings(config, card, token=token)
     require_free_port(config.host, config.port)
     ended = threading.Event()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from indexing.search.types import ComposedQuery, SearchResult
 
 EXAMPLES = """
-  tfcovr shell --bundle-dir runs/demo/stage2/bundle --milvus-uri runs/demo/milvus
+  tfcovr shell --bundle runs/demo/stage2/bundle --milvus-uri runs/demo/milvus
 """
 
 
@@ -24,7 +24,7 @@ EXAMPLES = """
 class Config:
     """A prompt for chained edits."""
 
-    bundle_dir: Path
+    bundle: Path
     milvus_uri: str
     collection: str = "clips"
     threshold: Path | None = None
@@ -140,7 +140,7 @@ class SearchShell(cmd.Cmd):
 def run(config: Config) -> int:
     """Run the prompt."""
     with open_client(
-        config.bundle_dir, config.milvus_uri, config.collection, threshold=config.threshold
+        config.bundle, config.milvus_uri, config.collection, threshold=config.threshold
     ) as client:
         SearchShell(client, limit=config.limit).cmdloop()
     sys.stdout.write("\n")

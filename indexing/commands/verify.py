@@ -6,7 +6,7 @@ import sys
 from indexing.pipeline.config import VerifyConfig as Config
 
 EXAMPLES = """
-  tfcovr verify --bundle-dir runs/demo/stage2/bundle --clips runs/demo/archive/clips.parquet \\
+  tfcovr verify --bundle runs/demo/stage2/bundle --clips runs/demo/archive/clips.parquet \\
       --milvus-uri runs/demo/milvus --run-dir runs/demo/index
   tfcovr verify ... --repair
 """

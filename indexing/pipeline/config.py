@@ -19,7 +19,7 @@ CONFIG = "index_config.json"
 class IndexConfig:
     """Embed an archive into Milvus. Run the same command again after a kill: it goes on."""
 
-    bundle_dir: Path
+    bundle: Path
     """Bundle whose encoder makes the vectors."""
     clips: str
     """A clips.parquet, or a folder or glob of videos (one clip per file); local, s3://, gs://, abfs:// or http(s)://."""
@@ -73,7 +73,7 @@ class VerifyConfig:
     Status 0 only when all of these are 0 and every video could be read, or is a dead letter of the last run.
     """
 
-    bundle_dir: Path
+    bundle: Path
     """Bundle that indexed the archive."""
     clips: str
     """The clips.parquet, or folder or glob of videos, that was indexed."""
@@ -94,7 +94,7 @@ def write_config(config: IndexConfig) -> None:
     """Beside the ledger; paths are made absolute, and what holds for one run only is left out."""
     kept = replace(
         config,
-        bundle_dir=config.bundle_dir.resolve(),
+        bundle=config.bundle.resolve(),
         run_dir=config.run_dir.resolve(),
         clips=public_uri(_absolute(config.clips)),
         milvus_uri=public_uri(_absolute(config.milvus_uri)),
@@ -114,7 +114,7 @@ def read_config(run_dir: Path) -> IndexConfig:
     return IndexConfig(
         **values
         | {
-            "bundle_dir": Path(values["bundle_dir"]),
+            "bundle": Path(values["bundle"]),
             "run_dir": run_dir,
             "workers": WorkerOptions(**values["workers"]),
             "fetch": _fetch_options(values["fetch"]),

@@ -7,7 +7,7 @@ from typing import Any
 from cluster.dataflow import Stage
 from encoders.bundle.card import BundleCard
 from encoders.stages.embed_stage import CheckedEmbedStage
-from encoders.stages.encode_request import EncodeRequest
+from encoders.stages.encode_request import EncoderOptions
 from indexing.pipeline.config import IndexConfig
 from indexing.pipeline.decode_stage import ArchiveDecodeStage, ArchiveVectorStage
 from indexing.pipeline.fetch_stage import FetchStage
@@ -51,7 +51,7 @@ def index_stages(
         num_cpus=workers.cpus_per_decode,
         num_gpus=workers.gpus_per_decode,
     )
-    bundle_dir = str(config.bundle_dir.resolve())
+    bundle_dir = str(config.bundle.resolve())
     embed = Stage(
         name="embed",
         factory=CheckedEmbedStage,
@@ -65,7 +65,7 @@ def index_stages(
         num_gpus=workers.gpus_per_embed,
         batch_size=batch_size,
     )
-    encode = EncodeRequest(
+    encode = EncoderOptions(
         bundle_dir=bundle_dir,
         backend=config.backend,
         num_threads=1,

@@ -25,7 +25,7 @@ _PAGE = 256
 def verify_archive(config: VerifyConfig) -> Comparison:
     """Reads only; raises when the collection is missing or of another encoder."""
     require_archive(config.milvus_uri)
-    card = read_card(config.bundle_dir)
+    card = read_card(config.bundle)
     ledger = Ledger(config.run_dir)
     archive = list_archive(config.clips)
     for clip in archive.clips:
@@ -61,7 +61,7 @@ def repair_archive(config: VerifyConfig, found: Comparison) -> None:
     A key with several rows loses all of them and is indexed again: which of them is right cannot be known. Those of a video
     that cannot be read now stay until it can.
     """
-    card = read_card(config.bundle_dir)
+    card = read_card(config.bundle)
     unreadable = {one.clip.clip_id for one in found.unreadable}
     if again := [key for key, clip_id in found.duplicate.items() if clip_id not in unreadable]:
         with open_collection(config.milvus_uri, config.collection) as collection:
@@ -69,7 +69,7 @@ def repair_archive(config: VerifyConfig, found: Comparison) -> None:
             collection.delete(again)
             collection.flush()
     what: dict[str, Any] = {
-        "bundle_dir": config.bundle_dir,
+        "bundle": config.bundle,
         "clips": config.clips,
         "milvus_uri": config.milvus_uri,
         "run_dir": config.run_dir,

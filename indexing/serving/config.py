@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 class ServeConfig:
     """Serve an indexed archive over HTTP, with a web page."""
 
-    bundle_dir: Path
+    bundle: Path
     """Bundle that indexed the archive, or one with the same encoder id."""
     milvus_uri: str
     """A folder (Milvus Lite) or http://HOST:19530."""

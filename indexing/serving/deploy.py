@@ -78,7 +78,7 @@ def app_settings(config: ServeConfig, card: BundleCard, *, token: str) -> dict[s
         threshold = asdict(read_threshold(config.threshold, **ids))
     return {
         "collection": config.collection,
-        "bundle_dir": str(config.bundle_dir.resolve()),
+        "bundle_dir": str(config.bundle.resolve()),
         "num_threads": config.threads_per_replica,
         "threshold": threshold,
         "sample_share": config.sample_share,

@@ -47,22 +47,22 @@ def exported_bundle(tmp_path_factory) -> Path:
 
     folder = tmp_path_factory.mktemp("exported") / "bundle"
     save_bundle(folder, **make_parts())
-    export_onnx(ExportConfig(bundle_dir=folder))
+    export_onnx(ExportConfig(bundle=folder))
     return folder
 
 
 @pytest.fixture(scope="session")
 def exported_video_bundle(tmp_path_factory) -> Path:
     """As after stage 1: no text encoder and no fusion. Checked on five clips of the caller."""
-    from encoders.bundle.canaries import draw_clips
+    from encoders.bundle.canaries import synthetic_clips
     from encoders.bundle.folder import save_bundle
     from encoders.export.config import ExportConfig
     from encoders.export.onnx_export import export_onnx
 
     folder = tmp_path_factory.mktemp("exported") / "video_bundle"
     card = save_bundle(folder, video=make_parts()["video"])
-    frames = draw_clips(card.sampling, 5, name="mine")
-    export_onnx(ExportConfig(bundle_dir=folder, num_clips=5), frames_NTHWC=frames)
+    frames = synthetic_clips(card.sampling, 5, name="mine")
+    export_onnx(ExportConfig(bundle=folder, num_clips=5), frames_NTHWC=frames)
     return folder
 
 

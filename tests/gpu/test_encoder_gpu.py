@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from encoders.bundle.canaries import draw_clips
+from encoders.bundle.canaries import synthetic_clips
 from encoders.bundle.folder import save_bundle
 from encoders.export.parity import compare_backends, cosines
 from encoders.media.sampling import SamplingConfig
@@ -27,7 +27,7 @@ def encoder():
 
 @pytest.fixture(scope="module")
 def frames():
-    return draw_clips(SamplingConfig(num_frames=12, frame_size=64), 16, name="gpu")
+    return synthetic_clips(SamplingConfig(num_frames=12, frame_size=64), 16, name="gpu")
 
 
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 0.99999), (torch.bfloat16, 0.995)])
@@ -50,7 +50,7 @@ def test_onnx_runtime_on_cuda_equals_torch(encoder, frames, tmp_path):
     from encoders.export.onnx_export import export_onnx
 
     save_bundle(tmp_path / "b", video=encoder)
-    export_onnx(ExportConfig(bundle_dir=tmp_path / "b", num_clips=8))
+    export_onnx(ExportConfig(bundle=tmp_path / "b", num_clips=8))
     reference = open_backend(tmp_path / "b", "torch")
     candidate = open_backend(tmp_path / "b", "onnx", device="cuda")
     assert compare_backends(reference, candidate, frames).min_cosine > 0.9999

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from encoders.backends.registry import open_backend
-from encoders.bundle.canaries import draw_clips
+from encoders.bundle.canaries import synthetic_clips
 from encoders.bundle.card import read_card
 from encoders.bundle.folder import save_bundle
 from encoders.commands.export import Config as ExportCommand
@@ -30,7 +30,7 @@ def bundle_dir(request, tmp_path_factory):
     save_bundle(folder, video=video)
     run_export(
         ExportCommand(
-            bundle_dir=folder,
+            bundle=folder,
             backend="tensorrt",
             precision=request.param,
             max_batch_size=8,
@@ -44,12 +44,12 @@ def test_every_batch_size_stays_near_torch_and_replays_are_the_first_run_again(b
     reference = open_backend(bundle_dir, "torch")
     engine = open_backend(bundle_dir, "tensorrt", device="cuda")
     for num_clips in (1, 8, 3, 19, 8, 5, 2, 1):  # more shapes than are kept; 19 goes in parts
-        frames = draw_clips(engine.card.sampling, num_clips, name=f"engine {num_clips}")
+        frames = synthetic_clips(engine.card.sampling, num_clips, name=f"engine {num_clips}")
         expected = reference.embed_clips(frames)
         runs = [engine.embed_clips(frames) for _ in range(4)]
         assert min(cosines(expected, found).min() for found in runs) > 0.999
         assert max(np.abs(found - runs[0]).max() for found in runs) < 1e-3
-        other = draw_clips(engine.card.sampling, num_clips, name=f"other {num_clips}")
+        other = synthetic_clips(engine.card.sampling, num_clips, name=f"other {num_clips}")
         assert cosines(reference.embed_clips(other), engine.embed_clips(other)).min() > 0.999
 
 

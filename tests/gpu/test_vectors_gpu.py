@@ -17,7 +17,7 @@ from encoders.export.onnx_export import export_onnx
 from encoders.export.parity import cosines
 from encoders.media.frame_index import Span
 from encoders.stages.decode_embed_stage import VectorStage
-from encoders.stages.encode_request import EncodeRequest
+from encoders.stages.encode_request import EncoderOptions
 
 pytestmark = pytest.mark.needs_gpu
 NUM_CLIPS = 6
@@ -66,7 +66,7 @@ def test_the_vectors_are_those_of_the_cpu(bundle_dir, video, decode, least_cosin
     frames_NTHWC = decode_clips(video, spans, encoder.card.sampling).frames_NTHWC
     stage = VectorStage(
         sampling=encoder.card.sampling,
-        encode=EncodeRequest(bundle_dir=str(bundle_dir), backend="torch", batch_size=4),
+        encode=EncoderOptions(bundle_dir=str(bundle_dir), backend="torch", batch_size=4),
         backend=decode,
         device="cuda",
     )

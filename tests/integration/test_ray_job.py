@@ -232,10 +232,10 @@ def test_submitted_jobs_train_and_index_from_the_uploaded_checkout(
     assert sum(sizes) < MAX_UPLOAD_BYTES
 
     bundle = run_dir / result["bundle"]
-    exported = [sys.executable, "-m", "tfcovr", "export", "--bundle-dir", str(bundle)]
+    exported = [sys.executable, "-m", "tfcovr", "export", "--bundle", str(bundle)]
     subprocess.run([*exported, "--clips", str(clips)], cwd=ROOT, env=environment, check=True)
     place = ["--clips", str(clips), "--milvus-uri", str(tmp_path / "milvus")]
-    place += ["--bundle-dir", str(bundle), "--run-dir", str(tmp_path / "index")]
+    place += ["--bundle", str(bundle), "--run-dir", str(tmp_path / "index")]
     submit(job_server, ["python", "-m", "tfcovr", "index", *place], environment)
     summary = json.loads((tmp_path / "index" / "index_summary.json").read_text())
     assert (summary["written"], summary["dead"]) == (8, 0)

@@ -62,5 +62,5 @@ def make_parts(config: AimConfig = TINY, *, seed: int = 0) -> dict[str, Any]:
 def write_tiny_bundle(folder: Path, *, seed: int) -> Path:
     """An exported bundle for the tests that index and search with it."""
     save_bundle(folder, **make_parts(INDEXED, seed=seed))
-    export_onnx(ExportConfig(bundle_dir=folder, num_clips=4))
+    export_onnx(ExportConfig(bundle=folder, num_clips=4))
     return folder

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from encoders.backends.registry import open_backend
-from encoders.bundle.canaries import draw_clips
+from encoders.bundle.canaries import synthetic_clips
 from encoders.bundle.card import BundleMismatchError, read_card
 from encoders.bundle.folder import load_bundle, save_bundle
 from encoders.clips import Clip, write_clips
@@ -39,7 +39,7 @@ def test_the_report_of_the_card_holds_for_an_independent_comparison(exported_bun
     )
     texts = ["in tuck", "with two twists " * 9, "in 2.5"]
     for num_clips in (1, 2, 3, 11):
-        frames = draw_clips(card.sampling, num_clips, name=f"test {num_clips}")
+        frames = synthetic_clips(card.sampling, num_clips, name=f"test {num_clips}")
         expected, found = torch_backend.embed_clips(frames), onnx_backend.embed_clips(frames)
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, expected, atol=2e-6)
@@ -71,7 +71,7 @@ def test_an_export_that_disagrees_adds_nothing(tiny_parts, tmp_path):
     folder = tmp_path / "bundle"
     card = save_bundle(folder, video=tiny_parts["video"])
     with pytest.raises(ExportError, match="nothing was added"):
-        export_onnx(ExportConfig(bundle_dir=folder, min_cosine=1.0))
+        export_onnx(ExportConfig(bundle=folder, min_cosine=1.0))
     assert load_bundle(folder).card == card
     assert not ADDED & {path.name for path in folder.iterdir()}
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
@@ -79,11 +79,11 @@ def test_an_export_that_disagrees_adds_nothing(tiny_parts, tmp_path):
 
 def test_a_second_export_does_no_work_but_notices_changed_files(bundle_copy):
     before = {path: path.stat().st_mtime_ns for path in bundle_copy.iterdir()}
-    assert export_onnx(ExportConfig(bundle_dir=bundle_copy)) == read_card(bundle_copy).onnx
+    assert export_onnx(ExportConfig(bundle=bundle_copy)) == read_card(bundle_copy).onnx
     assert before == {path: path.stat().st_mtime_ns for path in bundle_copy.iterdir()}
     (bundle_copy / "query.onnx").write_bytes(b"torn")
     with pytest.raises(BundleMismatchError, match=r"query\.onnx has sha256"):
-        export_onnx(ExportConfig(bundle_dir=bundle_copy))
+        export_onnx(ExportConfig(bundle=bundle_copy))
 
 
 def test_the_command_checks_on_clips_of_the_archive(tiny_parts, make_video, tmp_path, capsys):
@@ -99,7 +99,7 @@ def test_the_command_checks_on_clips_of_the_archive(tiny_parts, make_video, tmp_
         Clip(clip_id="c", video_uri=good, start_s=0.5, end_s=1.0),
     ]
     write_clips(tmp_path / "clips.parquet", clips)
-    flags = ["--bundle-dir", str(folder), "--clips", str(tmp_path / "clips.parquet")]
+    flags = ["--bundle", str(folder), "--clips", str(tmp_path / "clips.parquet")]
     assert run_command("export", [*flags, "--num-clips", "4"]) == 0
     assert "over 4 clips (clips.parquet (2) and drawn (2))" in capsys.readouterr().out
     card = read_card(folder)
@@ -129,12 +129,12 @@ def test_attention_over_frames_and_counts_export_and_only_the_first_changes_the_
     fusion = build_fusion(replace(tiny_parts["fusion"].config, text_dim=text.text_dim)).eval()
     card = save_bundle(tmp_path / "trained", video=video, text=text, fusion=fusion)
     assert card.encoder_id == ids[-1]
-    config = ExportConfig(bundle_dir=tmp_path / "trained", num_clips=9)
+    config = ExportConfig(bundle=tmp_path / "trained", num_clips=9)
     report = export_onnx(config)
     assert report.min_cosine_queries is not None
     assert report.min_cosine > 0.9999
     backend = open_backend(tmp_path / "trained", "onnx")
-    frames = draw_clips(backend.card.sampling, 4, name="order")
+    frames = synthetic_clips(backend.card.sampling, 4, name="order")
     backwards = backend.embed_clips(np.ascontiguousarray(frames[:, ::-1]))
     vectors = backend.embed_clips(frames)
     assert np.abs(vectors - backwards).max() > 1e-3
@@ -162,7 +162,7 @@ def test_frames_of_the_caller_go_first(exported_video_bundle):
 @pytest.mark.parametrize("change", [{"num_clips": 0}, {"min_cosine": 1.5}, {"min_cosine": 0.0}])
 def test_settings_that_check_nothing_are_refused(change, tmp_path):
     with pytest.raises(ValueError, match=next(iter(change))):
-        replace(ExportConfig(bundle_dir=tmp_path), **change)
+        replace(ExportConfig(bundle=tmp_path), **change)
 
 
 def test_options_of_engines_are_not_passed_over(tmp_path, monkeypatch):
@@ -170,7 +170,7 @@ def test_options_of_engines_are_not_passed_over(tmp_path, monkeypatch):
         raise AssertionError("exported before the options were looked at")
 
     monkeypatch.setattr("encoders.export.onnx_export.export_onnx", refuse)
-    command = ExportCommand(bundle_dir=tmp_path)
+    command = ExportCommand(bundle=tmp_path)
     with pytest.raises(ValueError, match="compute_capability is for engines"):
         replace(command, compute_capability="SM89")
     with pytest.raises(ValueError, match="triplets is for engines"):

@@ -10,7 +10,7 @@ import torch
 
 from encoders.backends.registry import choose_backend, open_backend
 from encoders.backends.tensorrt_library import import_library
-from encoders.bundle.canaries import draw_clips
+from encoders.bundle.canaries import synthetic_clips
 from encoders.bundle.card import read_card
 from encoders.export.drift import Probe
 from encoders.export.precision import reduce_precision
@@ -37,7 +37,7 @@ def bundle_copy(exported_bundle, tmp_path):
 
 @pytest.fixture
 def probe(exported_bundle):
-    frames = draw_clips(read_card(exported_bundle).sampling, 2, name="probe")
+    frames = synthetic_clips(read_card(exported_bundle).sampling, 2, name="probe")
     return Probe(frames_NTHWC=frames, source="drawn")
 
 
@@ -73,7 +73,7 @@ def test_a_graph_that_cannot_be_parsed_or_built_says_why(exported_bundle):
 @needs_rtx
 def test_an_engine_built_ahead_of_time_is_listed_as_not_run_and_changes_no_id(bundle_copy, capsys):
     before = read_card(bundle_copy)
-    flags = ["--bundle-dir", str(bundle_copy), "--backend", "tensorrt-rtx", "--precision", "fp16"]
+    flags = ["--bundle", str(bundle_copy), "--backend", "tensorrt-rtx", "--precision", "fp16"]
     assert (
         run_command("export", [*flags, "--compute-capability", "SM86", "--max-batch-size", "4"])
         == 0

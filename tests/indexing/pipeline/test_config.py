@@ -11,7 +11,7 @@ from indexing.sources.fetch_cache import FetchOptions
 def test_a_run_folder_tells_its_settings_without_secrets(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     config = IndexConfig(
-        bundle_dir=Path("bundle"),
+        bundle=Path("bundle"),
         clips="https://me:pw@host/clips.parquet?X-Amz-Signature=abc",
         milvus_uri="http://root:Milvus@host:19530",
         run_dir=Path("run"),
@@ -24,7 +24,7 @@ def test_a_run_folder_tells_its_settings_without_secrets(tmp_path: Path, monkeyp
     write_config(config)
     assert read_config(Path("run")) == replace(
         config,
-        bundle_dir=tmp_path / "bundle",
+        bundle=tmp_path / "bundle",
         clips="https://host/clips.parquet",
         milvus_uri="http://host:19530",
         retry=(),
@@ -39,7 +39,7 @@ def test_a_folder_without_a_run_says_what_to_give(tmp_path: Path) -> None:
 
 
 def test_milvus_lite_imports_nothing(tmp_path: Path) -> None:
-    settings = {"bundle_dir": tmp_path, "clips": "clips.parquet", "run_dir": tmp_path / "run"}
+    settings = {"bundle": tmp_path, "clips": "clips.parquet", "run_dir": tmp_path / "run"}
     with pytest.raises(
         ValueError, match=r"bulk_import is 'parts', and Milvus Lite .*imports nothing"
     ):
@@ -52,6 +52,6 @@ def test_milvus_lite_imports_nothing(tmp_path: Path) -> None:
 def test_an_import_takes_float32_only(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"bulk_import is 'parts' and vector_dtype 'float16'"):
         IndexConfig(
-            bundle_dir=tmp_path, clips="clips.parquet", run_dir=tmp_path / "run", milvus_uri="http://host:19530",
+            bundle=tmp_path, clips="clips.parquet", run_dir=tmp_path / "run", milvus_uri="http://host:19530",
             bulk_import="parts", vector_dtype="float16",
         )  # fmt: skip

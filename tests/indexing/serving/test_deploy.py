@@ -7,7 +7,7 @@ from indexing.commands.serve import chosen_token
 from indexing.serving.config import ServeConfig
 from tfcovr import run_command
 
-CONFIG = ServeConfig(bundle_dir=Path("bundle"), milvus_uri="milvus")
+CONFIG = ServeConfig(bundle=Path("bundle"), milvus_uri="milvus")
 
 
 @pytest.fixture(autouse=True)
@@ -49,5 +49,5 @@ def test_what_the_options_say_of_urls() -> None:
 def test_an_archive_that_is_not_there_is_named_before_anything_starts(tmp_path: Path) -> None:
     uri = str(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="nowhere' is no Milvus Lite folder"):
-        run_command("serve", ["--bundle-dir", str(tmp_path), "--milvus-uri", uri])
+        run_command("serve", ["--bundle", str(tmp_path), "--milvus-uri", uri])
     assert not (tmp_path / "nowhere").exists()

@@ -148,7 +148,7 @@ def test_an_archive_is_in_once_when_its_run_is_killed_while_milvus_imports(
     for n in range(6):
         write_video(tmp_path / f"{n}.mp4", n, num_frames=24)
     write_clips(tmp_path / "clips.parquet", clips)
-    arguments = ["--bundle-dir", str(tiny_bundle), "--clips", str(tmp_path / "clips.parquet"), "--collection", "archive"]  # fmt: skip
+    arguments = ["--bundle", str(tiny_bundle), "--clips", str(tmp_path / "clips.parquet"), "--collection", "archive"]  # fmt: skip
     arguments += ["--milvus-uri", milvus_server, "--run-dir", str(tmp_path / "run")]
     command = [sys.executable, "-m", "tfcovr", "index", *arguments, "--bulk-import", str(tmp_path / "parts")]  # fmt: skip
     marker, give_up_s = tmp_path / "run" / MARKER, time.monotonic() + 120

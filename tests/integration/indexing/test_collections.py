@@ -72,10 +72,10 @@ def ask(capsys, *arguments: object) -> dict | list:
 def test_compare_promote_search_and_roll_back(place, tiny_bundle, other_bundle, capsys) -> None:
     uri, path, vectors, triplets = place
     common = ("--milvus-uri", uri)
-    first = ask(capsys, "promote", *common, "--collection", "old", "--bundle-dir", tiny_bundle)
+    first = ask(capsys, "promote", *common, "--collection", "old", "--bundle", tiny_bundle)
     assert first == {"alias": "live", "before": None, "after": "old"}
 
-    probe = ("--bundle-dir", tiny_bundle, "--other-bundle-dir", other_bundle, "--triplets", path)
+    probe = ("--bundle", tiny_bundle, "--other-bundle", other_bundle, "--triplets", path)
     report = ask(capsys, "compare", *common, *probe, "--other", "new")
     (row,) = [one for one in report["rows"] if one["metric"] == "map@50"]
     assert row["first"] == pytest.approx(exact_map(tiny_bundle, vectors["old"], triplets), abs=1e-6)
@@ -88,7 +88,7 @@ def test_compare_promote_search_and_roll_back(place, tiny_bundle, other_bundle, 
     )
     assert "map@50" in capsys.readouterr().out
 
-    ask(capsys, "promote", *common, "--collection", "new", "--bundle-dir", other_bundle)
+    ask(capsys, "promote", *common, "--collection", "new", "--bundle", other_bundle)
     with SearchClient(uri, "live", other_bundle) as client:
         assert len(client.search(clip="c1", limit=3).hits) == 3
     with pytest.raises(ValueError, match="holds vectors of encoder"):
@@ -108,8 +108,8 @@ def test_what_cannot_be_compared_or_promoted_says_why(
 ) -> None:
     uri, path, _, _ = place
     common = ("--milvus-uri", uri)
-    probe = ("--collection", "old", "--bundle-dir", tiny_bundle, "--triplets", path)
-    other = ("--other-bundle-dir", other_bundle)
+    probe = ("--collection", "old", "--bundle", tiny_bundle, "--triplets", path)
+    other = ("--other-bundle", other_bundle)
 
     def refused(*arguments: object) -> str:
         assert tfcovr(["collections", *map(str, arguments)]) == 2
@@ -118,11 +118,11 @@ def test_what_cannot_be_compared_or_promoted_says_why(
     assert "20 only in 'old', 0 only in 'half'" in refused(
         "compare", *common, *probe, *other, "--other", "half"
     )
-    swapped = ("compare", *common, *probe, "--other-bundle-dir", tiny_bundle, "--other", "new")
+    swapped = ("compare", *common, *probe, "--other-bundle", tiny_bundle, "--other", "new")
     assert "holds vectors of encoder" in refused(*swapped)
-    wrong = ("--collection", "new", "--bundle-dir", tiny_bundle)
+    wrong = ("--collection", "new", "--bundle", tiny_bundle)
     assert "promote the collection that this bundle indexed" in refused("promote", *common, *wrong)
     assert "no alias 'nobody'" in refused("rollback", *common, "--alias", "nobody")
     assert "no collection 'gone'; it has: half, new, old" in refused(
-        "promote", *common, "--collection", "gone", "--bundle-dir", tiny_bundle
+        "promote", *common, "--collection", "gone", "--bundle", tiny_bundle
     )

@@ -45,7 +45,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_collection(tmp_path, tiny_b
         tmp_path / "log",
     )
     uri = str(tmp_path / "milvus")
-    arguments = ["--bundle-dir", str(tiny_bundle), "--clips", str(clips_path)]
+    arguments = ["--bundle", str(tiny_bundle), "--clips", str(clips_path)]
     arguments += ["--milvus-uri", uri, "--run-dir", str(run_dir)]
     family: set[psutil.Process] = set()
     counts = []

@@ -11,7 +11,7 @@ import pytest
 from cluster.ray_session import ray_session
 from encoders.bundle.canaries import read_canaries
 from encoders.bundle.card import read_card
-from encoders.stages.encode_request import EncodeRequest
+from encoders.stages.encode_request import EncoderOptions
 from indexing.pipeline.config import IndexConfig
 from indexing.pipeline.decode_stage import ArchiveVectorStage
 from indexing.pipeline.index_archive import index_archive
@@ -89,7 +89,7 @@ def test_a_video_that_cannot_be_fetched_costs_no_canary_and_no_other(
     stage = ArchiveVectorStage(
         sampling=read_card(tiny_bundle).sampling,
         fetch=FetchOptions(cache_dir=tmp_path / "cache"),
-        encode=EncodeRequest(bundle_dir=str(tiny_bundle), backend="onnx", num_threads=1),
+        encode=EncoderOptions(bundle_dir=str(tiny_bundle), backend="onnx", num_threads=1),
     )
     gone, path = "http://127.0.0.1:9/gone.mp4", archive / "good-0.mp4"
     row = {

@@ -34,7 +34,7 @@ def test_the_service_answers_and_outlives_a_killed_replica(
     archive, tiny_bundle, tmp_path: Path, replicas: int, listener: str
 ) -> None:
     folder, vectors = archive
-    options = ["--bundle-dir", str(tiny_bundle), "--milvus-uri", str(folder / "milvus"), "--replicas", str(replicas)]  # fmt: skip
+    options = ["--bundle", str(tiny_bundle), "--milvus-uri", str(folder / "milvus"), "--replicas", str(replicas)]  # fmt: skip
     cosines = vectors @ vectors[4]
     wanted = [f"clip/{i}" for i in np.argsort(-cosines) if i != 4][:3]
     with running_service(options, log_path=tmp_path / "service.log") as service:
