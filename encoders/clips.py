@@ -1,4 +1,4 @@
-"""What a clip is, and clips.parquet: the one table of clips that every step reads and writes.
+"""Clips and clips.parquet, the table of clips that every step reads and writes.
 
 A relative `video_uri` in the file is relative to the folder of the file, so that an archive can be moved as a whole; in memory
 it is absolute.
@@ -33,7 +33,7 @@ _REQUIRED_COLUMNS = ("clip_id", "video_uri")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Clip:
-    """A time span of a video: what is embedded and found."""
+    """A time span of a video: what is embedded and searched."""
 
     clip_id: str
     video_uri: str
@@ -81,7 +81,7 @@ def read_clips(path: str | Path) -> list[Clip]:
 
 
 def write_clips(path: str | Path, clips: Sequence[Clip]) -> None:
-    """Writes all clips or nothing: a reader never sees a torn file."""
+    """Writes all clips or nothing: a reader never sees a truncated file."""
     path = Path(path)
     ids = {clip.clip_id for clip in clips}
     if len(ids) != len(clips):
@@ -118,7 +118,7 @@ def _checked_table(path: Path) -> pa.Table:
     table = read_table(path)
     missing = [name for name in _REQUIRED_COLUMNS if name not in table.column_names]
     if missing:
-        raise ValueError(f"{path}: column {missing[0]!r} is missing; found {table.column_names}")
+        raise ValueError(f"{path}: column {missing[0]!r} is missing; it has {table.column_names}")
     columns: list[pa.ChunkedArray] = []
     for wanted in CLIPS_SCHEMA:
         if wanted.name not in table.column_names:

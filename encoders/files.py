@@ -1,4 +1,4 @@
-"""Files: Parquet tables with the file's name in every error, and hashes."""
+"""Parquet tables, with the file's name in every error, and file hashes."""
 
 import hashlib
 from collections.abc import Sequence
@@ -9,16 +9,16 @@ import pyarrow.parquet as pq
 
 
 def read_table(path: str | Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """All columns, or these in this order. ValueError for what is no Parquet file, is torn or lacks a column; OSError where there is none."""
+    """All columns, or these in this order. ValueError for a file that is not Parquet, is truncated or lacks a column; OSError where there is none."""
     try:
         with pq.ParquetFile(path) as file:
-            found = file.schema_arrow.names
+            stored_columns = file.schema_arrow.names
             for name in columns or ():
-                if name not in found:
-                    raise ValueError(f"{path}: column {name!r} is missing; found {found}")
+                if name not in stored_columns:
+                    raise ValueError(f"{path}: column {name!r} is missing; it has {stored_columns}")
             return file.read(columns=list(columns) if columns is not None else None)
     except pa.ArrowInvalid as error:
-        raise ValueError(f"{path} is no Parquet file, or is torn: {error}") from error
+        raise ValueError(f"{path} is not a Parquet file, or is truncated: {error}") from error
 
 
 def hash_file(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""How good is a ranking? AP@k, mAP@k, Recall@k and a bootstrap interval: the one place where they are written."""
+"""Ranking metrics: AP@k, mAP@k, Recall@k and bootstrap intervals, defined here only."""
 
 from collections.abc import Collection, Sequence
 from typing import Any

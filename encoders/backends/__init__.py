@@ -1,4 +1,4 @@
-"""What runs an encoder: torch, ONNX Runtime or TensorRT, behind one interface.
+"""Backends that run an encoder (torch, ONNX Runtime, TensorRT) behind one interface.
 
 Read in this order: base, registry, torch_backend, onnx_backend, tensorrt_backend, tensorrt_library.
 """

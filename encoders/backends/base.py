@@ -1,4 +1,4 @@
-"""Which program runs an encoder? One table of backends; all of them take frames and texts and give unit vectors.
+"""The interface of encoder backends: frames and texts in, unit vectors out.
 
 N clips or queries, T frames, H W pixels, C channels, D clip vector.
 """
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
 
 BackendKind = Literal["torch", "onnx", "tensorrt"]
-BackendChoice = Literal["auto", "torch", "onnx", "tensorrt"]
-"""`auto` is resolved where the encoder runs: a GPU machine may have engines that the driver has not."""
+"""What an open backend is; `open_backend` also takes `auto`, resolved where the encoder runs."""
 
 
 class EncoderBackend(Protocol):

@@ -107,7 +107,7 @@ def new_encoder_id(
     return _hash_json(described)
 
 
-def sealed(card: BundleCard) -> BundleCard:
+def with_bundle_id(card: BundleCard) -> BundleCard:
     """The card with the bundle id that belongs to everything else in it, engines left out."""
     values = card_to_dict(card)
     del values["bundle_id"]
@@ -133,7 +133,9 @@ def card_to_dict(card: BundleCard) -> dict[str, Any]:
         "canaries": None if card.canaries is None else asdict(card.canaries),
         "files": dict(sorted(card.files.items())),
     }
-    return values | ({"engines": [asdict(engine) for engine in card.engines]} if card.engines else {})
+    return values | (
+        {"engines": [asdict(engine) for engine in card.engines]} if card.engines else {}
+    )
 
 
 def card_from_dict(values: Mapping[str, Any]) -> BundleCard:
@@ -195,9 +197,9 @@ def read_card(folder: str | Path) -> BundleCard:
         card = card_from_dict(values)
     except ValueError as error:
         raise BundleMismatchError(f"{path}: {error}") from error
-    if sealed(card).bundle_id != card.bundle_id:
+    if with_bundle_id(card).bundle_id != card.bundle_id:
         raise BundleMismatchError(
-            f"{path}: bundle_id is {card.bundle_id}, but the rest of the card hashes to {sealed(card).bundle_id}; "
+            f"{path}: bundle_id is {card.bundle_id}, but the rest of the card hashes to {with_bundle_id(card).bundle_id}; "
             "the card was changed by hand"
         )
     return card

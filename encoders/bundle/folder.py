@@ -21,7 +21,7 @@ from encoders.bundle.card import (
     check_file,
     new_encoder_id,
     read_card,
-    sealed,
+    with_bundle_id,
     write_card,
 )
 from encoders.files import hash_file
@@ -110,7 +110,7 @@ def save_bundle(  # noqa: PLR0913  # a bundle has this many parts, each of them 
             if module is not None:
                 _write_weights(_plain_weights(module), temporary / name)
         files = {path.name: hash_file(path) for path in sorted(temporary.iterdir())}
-        card = sealed(replace(card, files=files))
+        card = with_bundle_id(replace(card, files=files))
         write_card(temporary, card)
         _put_in_place(temporary, folder)
     finally:
@@ -156,7 +156,7 @@ def _check_fusion(video: VideoEncoder, text: TextEncoder | None, fusion: Fusion 
     if (text is None) != (fusion is None):
         raise ValueError("text encoder and fusion belong together: give both or neither")
     if text is not None and fusion is not None:
-        wanted = (video.config.embedding_dim, text.text_dim)
+        encoder_dims = (video.config.embedding_dim, text.text_dim)
         fused_dims = (fusion.config.video_dim, fusion.config.text_dim)
         if encoder_dims != fused_dims:
             raise ValueError(

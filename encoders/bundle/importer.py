@@ -57,9 +57,7 @@ def open_weights(source: str | Path) -> SourceWeights:
         )
     looks_like_path = path.suffix in (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
     if looks_like_path or not _HUB_NAME.fullmatch(str(source)):
-        raise FileNotFoundError(
-            f"{source} is neither a file, a folder nor a Hugging Face name"
-        )
+        raise FileNotFoundError(f"{source} is neither a file, a folder nor a Hugging Face name")
     return read_clip_model(str(source))
 
 
@@ -192,4 +190,4 @@ def _check_expected(config: ImportConfig, source: SourceWeights, shape: AimConfi
         if getattr(shape, name) != getattr(preset, name)
     ]
     if differ:
-        raise ValueError(f"{source.described} is not a {config.expect}: {', '.join(differ)}")
+        raise ValueError(f"{source.described} is not {config.expect}: {', '.join(differ)}")

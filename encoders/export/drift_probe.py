@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from encoders.bundle.canaries import draw_clips
+from encoders.bundle.canaries import synthetic_clips
 from encoders.clips import read_clips
 from encoders.decoding.isolated import iter_clip_frames
 from encoders.export.drift import Probe, ProbeQuery
@@ -17,11 +17,11 @@ _TRIPLET_COLUMNS = ["query_clip_id", "edit_text", "target_clip_ids"]
 _TARGETS_PER_QUERY = 3
 
 
-def draw_probe(sampling: SamplingConfig, num_clips: int, *, with_queries: bool) -> Probe:
+def synthetic_probe(sampling: SamplingConfig, num_clips: int, *, with_queries: bool) -> Probe:
     """Synthetic clips and made-up edits: cosines and neighbours, no mAP."""
     texts = sample_edit_texts(num_clips) if with_queries else []
     return Probe(
-        frames_NTHWC=draw_clips(sampling, num_clips, name="drift"),
+        frames_NTHWC=synthetic_clips(sampling, num_clips, name="drift"),
         source="drawn",
         queries=tuple(ProbeQuery(clip=n, edit_text=text) for n, text in enumerate(texts)),
     )
@@ -69,9 +69,15 @@ def _queries(
         return tuple(ProbeQuery(clip=n, edit_text=text) for n, text in enumerate(texts))
     queries = []
     for clip_id, text, target_ids in triplets:
-        targets = tuple(position_by_id[target_id] for target_id in target_ids if target_id in position_by_id)
-        if clip_id in position_by_id and any(position != position_by_id[clip_id] for position in targets):
-            queries.append(ProbeQuery(clip=position_by_id[clip_id], edit_text=text, targets=targets))
+        targets = tuple(
+            position_by_id[target_id] for target_id in target_ids if target_id in position_by_id
+        )
+        if clip_id in position_by_id and any(
+            position != position_by_id[clip_id] for position in targets
+        ):
+            queries.append(
+                ProbeQuery(clip=position_by_id[clip_id], edit_text=text, targets=targets)
+            )
     return tuple(queries)
 
 
@@ -83,7 +89,9 @@ def _choose(
     chosen: dict[str, None] = {}
     step = max(len(triplets) // num_clips, 1)
     for clip_id, _, target_ids in triplets[::step]:
-        in_archive = [name for name in (clip_id, *target_ids[:_TARGETS_PER_QUERY]) if name in archive_ids]
+        in_archive = [
+            name for name in (clip_id, *target_ids[:_TARGETS_PER_QUERY]) if name in archive_ids
+        ]
         if len(in_archive) > 1 and len(chosen | dict.fromkeys(in_archive)) <= num_clips:
             chosen |= dict.fromkeys(in_archive)
     spread = (

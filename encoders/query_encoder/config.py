@@ -1,4 +1,4 @@
-"""What shape have the text encoder and the fusion of a bundle? The configs that a card describes; no torch here."""
+"""Configs of the text encoder and the fusion of a bundle, as a card describes them; no torch here."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -40,7 +40,7 @@ class TextConfig:
             )
         if self.released_words and not self.number_words:
             raise ValueError(
-                "released_words is True and number_words False; the one is a way of the other"
+                "released_words is True and number_words False; released_words is a way of number_words"
             )
 
     @property

@@ -1,4 +1,4 @@
-"""How do a clip vector and a text vector become one query vector? The paper's Combiner, and a plain mean to measure it by.
+"""Fusion of a clip vector and a text vector to one query vector: the paper's Combiner, and a plain mean as the baseline.
 
 N queries, V width of clip vectors, D width of text vectors.
 """
@@ -37,7 +37,7 @@ class Fusion(nn.Module):
 
 
 class Combiner(Fusion):
-    """CLIP4Cir's Combiner: a learned residue beside a gated mix of the text and the clip vector.
+    """CLIP4Cir's Combiner: a learned residual beside a gated mix of the text and the clip vector.
 
     The text comes in through a linear layer to the width of clip vectors and is made unit length, as in the paper.
     """
@@ -58,7 +58,7 @@ class Combiner(Fusion):
         return video_NV, F.normalize(self.text_in(text_ND), dim=-1)
 
     def fuse(self, video_NV: Tensor, text_NV: Tensor) -> Tensor:
-        """Residue + share * text + (1 - share) * video."""
+        """Residual + gate * text + (1 - gate) * video."""
         both = torch.cat(
             [
                 self._drop(F.relu(self.text_projection(text_NV))),
@@ -66,9 +66,9 @@ class Combiner(Fusion):
             ],
             dim=-1,
         )
-        residue_NV = self.out(self._drop(F.relu(self.combine(both))))
-        share_N1 = torch.sigmoid(self.gate_out(self._drop(F.relu(self.gate_hidden(both)))))
-        return residue_NV + share_N1 * text_NV + (1 - share_N1) * video_NV
+        residual_NV = self.out(self._drop(F.relu(self.combine(both))))
+        gate_N1 = torch.sigmoid(self.gate_out(self._drop(F.relu(self.gate_hidden(both)))))
+        return residual_NV + gate_N1 * text_NV + (1 - gate_N1) * video_NV
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.config.dropout, training=self.training)

@@ -1,4 +1,4 @@
-"""Which numbers does an edit text name? As words, for encoders that read words better, and as counts: what of, and how many.
+"""Numbers in edit texts: as words, for encoders that read words better, and as counts of a kind (how many of what).
 
 A count is one of 48 codes: absolute, more or less; times 0, 0.5, ... 7.5 (which stands for all above). 0 = nothing is counted.
 """
@@ -55,9 +55,9 @@ def number_to_words(whole: int, *, has_half: bool) -> str:
 
 
 def normalize_text(text: str, *, max_words: int = 30) -> str:
-    """Numbers become words, then lower case, then the first words; "5253B" and "1.25" are no counts and stay."""
+    """Numbers become words, then lower case, then the first words; "5253B" and "1.25" are not counts and stay."""
     spoken = _NUMBER.sub(
-        lambda found: number_to_words(int(found[1]), has_half=found[2] == "5"), text
+        lambda match: number_to_words(int(match[1]), has_half=match[2] == "5"), text
     )
     return " ".join(spoken.lower().split()[:max_words])
 
@@ -65,10 +65,10 @@ def normalize_text(text: str, *, max_words: int = 30) -> str:
 def normalize_as_released(text: str, *, max_words: int = 30) -> str:
     """Exactly as TF-CoVR's code: only 0.5 ... 7.0 become words, and the marks !"()*#:;~ become spaces."""
 
-    def spoken(found: re.Match[str]) -> str:
-        value = Fraction(found[0]) if len(found[0]) < 10 else Fraction(0)
+    def spoken(match: re.Match[str]) -> str:
+        value = Fraction(match[0]) if len(match[0]) < 10 else Fraction(0)
         if not (Fraction(1, 2) <= value <= 7) or value.denominator > 2:
-            return found[0]
+            return match[0]
         return number_to_words(int(value), has_half=value.denominator == 2)
 
     lower = _RELEASED_NUMBER.sub(spoken, text).lower()

@@ -1,4 +1,4 @@
-"""Which Hugging Face models read an edit text? BLIP-2's Q-Former text branch, CLIP's text tower, or any encoder with last states.
+"""Hugging Face text models: BLIP-2's Q-Former text branch, CLIP's text tower, or any encoder with last states.
 
 Each takes input_ids and attention_mask [N, L]; CLIP answers `text_embeds` [N, D], the others `last_hidden_state` [N, L, D].
 """

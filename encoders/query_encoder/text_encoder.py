@@ -1,4 +1,4 @@
-"""How does an edit text become a vector? Any Hugging Face encoder, its last states pooled, unit length.
+"""Text encoder: edit texts to unit vectors, by pooling the last states of any Hugging Face encoder.
 
 N texts, L tokens, D width, K kinds of counts.
 """

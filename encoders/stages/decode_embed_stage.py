@@ -11,8 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from encoders.decoding.isolated import DEFAULT_DEADLINE_S, DecoderDiedError, decoder_for
-from encoders.decoding.request import DecodedSpan
+from encoders.decoding.sandbox import (
+    DEFAULT_DEADLINE_S,
+    DecoderDiedError,
+    Sandbox,
+    memory_limit_for,
+)
 from encoders.media.container import DecodeBackendKind
 from encoders.media.errors import DecodeError, DecodeSetupError
 from encoders.media.sampling import SamplingConfig
@@ -23,8 +27,16 @@ from encoders.stages.base import (
     decoded_columns,
     error_columns,
 )
-from encoders.stages.encode_request import EncodeRequest, Encoding
+from encoders.stages.encode_request import (
+    EncodedSpan,
+    EncodeRequest,
+    EncoderOptions,
+    Encoding,
+    VectorCodec,
+)
 
+ENCODE_FUNCTION = "encoders.stages.decode_embed_worker:iter_encoded_spans"
+"""What the process of a worker runs."""
 _SLOWED_BY = 10.0
 OpenAgain = Callable[[ExitStack], str]
 """Where a video lies on this machine while the stack is open; DecodeError where it cannot be had."""
@@ -43,7 +55,7 @@ class VectorStage(ClipStage):
         self,
         *,
         sampling: SamplingConfig,
-        encode: EncodeRequest,
+        encode: EncoderOptions,
         backend: DecodeBackendKind = "pyav",
         deadline_s: float = DEFAULT_DEADLINE_S,
         device: str = "cpu",
@@ -53,14 +65,17 @@ class VectorStage(ClipStage):
         self._tickets = count(1)
         self._pending: dict[int, _PendingVideo] = {}
         self._decode_busy_s = 0.0
-        self._encoder = decoder_for(
-            device,
+        self._encoder: Sandbox[EncodeRequest, EncodedSpan] = Sandbox(
+            ENCODE_FUNCTION,
+            VectorCodec(),
             deadline_s=deadline_s,
-            decode_function="encoders.stages.decode_embed_worker:iter_encoded_spans",
-            first_request=replace(self._request("", ()), encode=replace(encode, canaries=(0,))),
+            memory_limit_bytes=memory_limit_for(device),
+            first_request=EncodeRequest(
+                decode=self._request("", ()), encoder=encode, canaries=(0,)
+            ),
         )
         self._encoder.start()
-        (first,) = self._encoder.first_spans
+        (first,) = self._encoder.first_replies
         if first.encoding is None:
             raise DecodeSetupError("the encoder gave a canary no vector")
         self._first: Encoding = first.encoding
@@ -121,16 +136,16 @@ class VectorStage(ClipStage):
         """Ask, and what comes back meanwhile. DecoderDiedError leaves what did not come in `_pending`."""
         ticket = next(self._tickets)
         self._pending[ticket] = pending
-        request = self._request(pending.video, list(pending.spans.values()))
-        encode = replace(
-            self._encode,
+        request = EncodeRequest(
+            decode=self._request(pending.video, list(pending.spans.values())),
+            encoder=self._encode,
             canaries=tuple(number for number, _ in pending.canaries.values()),
             ticket=ticket,
             is_last=is_last,
         )
         try:
-            for span in self._encoder.iter_spans(replace(request, encode=encode)):
-                yield self._row(ticket if span.encoding is None else span.encoding.ticket, span)
+            for reply in self._encoder.iter_replies(request):
+                yield self._row(ticket if reply.encoding is None else reply.encoding.ticket, reply)
         except DecoderDiedError:
             raise
         except DecodeError as error:
@@ -139,13 +154,13 @@ class VectorStage(ClipStage):
             pending.clear()
         self._forget_done()
 
-    def _row(self, ticket: int, span: DecodedSpan) -> dict[str, Any]:
-        pending = self._pending[ticket]
+    def _row(self, ticket: int, reply: EncodedSpan) -> dict[str, Any]:
+        pending, span = self._pending[ticket], reply.span
         num_new = max(
             span.num_frames_decoded - pending.num_decoded, 0
         )  # spans that failed come early
         pending.num_decoded += num_new
-        return pending.take(span.number) | self._outcome(span, 0.0) | {"frames_decoded": num_new}
+        return pending.take(span.number) | self._outcome(reply) | {"frames_decoded": num_new}
 
     def _forget_done(self) -> None:
         for ticket in [ticket for ticket, pending in self._pending.items() if pending.is_done]:
@@ -173,14 +188,15 @@ class VectorStage(ClipStage):
                     for row in alone.rows():
                         yield row | self._failed(crash, self._backend, 0.0)
 
-    def _outcome(self, span: DecodedSpan, busy_s: float) -> dict[str, Any]:
-        if span.error is not None or span.encoding is None:
+    def _outcome(self, reply: EncodedSpan) -> dict[str, Any]:
+        span, encoding = reply.span, reply.encoding
+        if span.error is not None or encoding is None:
             error = span.error or DecodeError(
                 "decoder_crashed", "no vector and no reason came back"
             )
             return self._failed(error, span.backend_used, 0.0)
-        self._decode_busy_s += span.encoding.decode_busy_s
-        return decoded_columns(span, span.encoding.decode_busy_s) | _encoded_columns(span.encoding)
+        self._decode_busy_s += encoding.decode_busy_s
+        return decoded_columns(span, encoding.decode_busy_s) | _encoded_columns(encoding)
 
     def _failed(
         self, error: DecodeError, backend: str, busy_s: float, *, stage: str = "decode"

@@ -15,11 +15,16 @@ import numpy as np
 
 from encoders.backends.base import EncoderBackend
 from encoders.backends.registry import open_backend
-from encoders.bundle.canaries import prove_encoder, worker_clock
+from encoders.bundle.canaries import check_encoder, worker_clock
 from encoders.decoding.decode import iter_spans
 from encoders.decoding.request import DecodedSpan, DecodeRequest
 from encoders.media.errors import DecodeError, DecodeSetupError
-from encoders.stages.encode_request import EncodeRequest, Encoding
+from encoders.stages.encode_request import (
+    EncodedSpan,
+    EncodeRequest,
+    EncoderOptions,
+    Encoding,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,7 +45,7 @@ class _Decoded:
     ticket: int
 
 
-class _Way(Protocol):
+class FrameTransport(Protocol):
     """How frames get from a decoder to an encoder."""
 
     def iter_spans(self, request: DecodeRequest) -> Iterator[DecodedSpan]: ...
@@ -49,7 +54,7 @@ class _Way(Protocol):
         """[T, H, W, 3]; None where the span has an error."""
         ...
 
-    def holding(self, span: DecodedSpan, frames_THWC: np.ndarray) -> DecodedSpan:
+    def with_frames(self, span: DecodedSpan, frames_THWC: np.ndarray) -> DecodedSpan:
         """The span with these frames."""
         ...
 
@@ -58,7 +63,7 @@ class _Way(Protocol):
         ...
 
 
-class OnHost:
+class HostFrames:
     """In the memory of this process, without torch, which takes seconds to load."""
 
     def iter_spans(self, request: DecodeRequest) -> Iterator[DecodedSpan]:
@@ -67,14 +72,14 @@ class OnHost:
     def frames_of(self, span: DecodedSpan) -> np.ndarray | None:
         return span.frames_THWC
 
-    def holding(self, span: DecodedSpan, frames_THWC: np.ndarray) -> DecodedSpan:
+    def with_frames(self, span: DecodedSpan, frames_THWC: np.ndarray) -> DecodedSpan:
         return replace(span, frames_THWC=frames_THWC)
 
     def embed(self, backend: EncoderBackend, frames: Sequence[np.ndarray]) -> np.ndarray:
         return backend.embed_clips(np.stack(frames))
 
 
-class OnDevice:
+class DeviceFrames:
     """In the memory of the device that decodes."""
 
     def __init__(self, device: str) -> None:
@@ -90,7 +95,7 @@ class OnDevice:
     def frames_of(self, span: DecodedSpan) -> "Tensor | None":
         return span.device_frames_THWC
 
-    def holding(self, span: DecodedSpan, frames_THWC: np.ndarray) -> DecodedSpan:
+    def with_frames(self, span: DecodedSpan, frames_THWC: np.ndarray) -> DecodedSpan:
         import torch
 
         return replace(span, device_frames_THWC=torch.from_numpy(frames_THWC))
@@ -98,48 +103,50 @@ class OnDevice:
     def embed(self, backend: EncoderBackend, frames: "Sequence[Tensor]") -> np.ndarray:
         import torch
 
-        frames_NTHWC = torch.stack([one.to(self._device) for one in frames])
+        frames_NTHWC = torch.stack([clip_THWC.to(self._device) for clip_THWC in frames])
         return backend.embed_tensor(frames_NTHWC).cpu().numpy()
 
 
 class ClipEncoder:
-    """An encoder, and the clips that wait for their batch; it has proved on the bundle's canaries that it is the one it says.
+    """An encoder that passed the canary check of its bundle, and the clips that wait for their batch.
 
     What it cannot do is a DecodeSetupError; its cause says more.
     """
 
-    def __init__(self, encode: EncodeRequest, device: str, way: _Way) -> None:
-        self.clock_s = worker_clock(device, encode.num_threads)
-        self._way = way
+    def __init__(self, options: EncoderOptions, device: str, transport: FrameTransport) -> None:
+        self.clock_s = worker_clock(device, options.num_threads)
+        self._transport = transport
         try:
             self._backend: EncoderBackend = open_backend(
-                encode.bundle_dir, encode.backend, device=device, num_threads=encode.num_threads
+                options.bundle_dir, options.backend, device=device, num_threads=options.num_threads
             )
-            self._proof = prove_encoder(
-                encode.bundle_dir, self._backend, clock_s=self.clock_s, embed=self._embed_drawn
+            self._proof = check_encoder(
+                options.bundle_dir, self._backend, clock_s=self.clock_s, embed=self._embed_canaries
             )
         except Exception as error:
             raise DecodeSetupError(f"{type(error).__name__}: {error}") from error
         self._waiting: list[_Decoded] = []
-        self._batch_size = encode.batch_size
+        self._batch_size = options.batch_size
 
     def spans(self, request: DecodeRequest) -> Iterator[DecodedSpan]:
         """The request's spans with their frames where the encoder takes them, or with an error."""
-        return self._way.iter_spans(request) if request.spans else iter(())
+        return self._transport.iter_spans(request) if request.spans else iter(())
 
     def add(self, span: DecodedSpan, ticket: int, busy_s: float) -> bool:
         """Let a clip wait for its batch; False for one without frames."""
-        if self._way.frames_of(span) is None:
+        if self._transport.frames_of(span) is None:
             return False
         self._waiting.append(_Decoded(span=span, busy_s=busy_s, ticket=ticket))
         return True
 
     def add_canary(self, number: int, span_number: int, ticket: int, num_decoded: int) -> None:
-        """A drawn clip as if it had been decoded."""
-        span = self._way.holding(_drawn(span_number, num_decoded), self._proof.frames_NTHWC[number])
+        """A canary clip as if it had been decoded."""
+        span = self._transport.with_frames(
+            _canary_span(span_number, num_decoded), self._proof.frames_NTHWC[number]
+        )
         self.add(span, ticket, 0.0)
 
-    def encoded(self, *, is_last: bool) -> Iterator[DecodedSpan | None]:
+    def encoded(self, *, is_last: bool) -> Iterator[EncodedSpan | None]:
         """The spans of every full batch with their vectors, of the last one also where it is not full; None before each batch."""
         while len(self._waiting) >= (1 if is_last else self._batch_size):
             now = self._waiting[: self._batch_size]
@@ -147,7 +154,7 @@ class ClipEncoder:
             yield None  # from here on it is the encoder's time
             yield from self._encoded(now)
 
-    def _encoded(self, clips: Sequence[_Decoded]) -> Iterator[DecodedSpan]:
+    def _encoded(self, clips: Sequence[_Decoded]) -> Iterator[EncodedSpan]:
         started = self.clock_s()
         vectors_ND = self._embed([clip.span for clip in clips])
         busy_s = (self.clock_s() - started) / len(clips)
@@ -162,17 +169,22 @@ class ClipEncoder:
                 canary_min_cosine=self._proof.min_cosine,
                 embed_ceiling_per_s=self._proof.clips_per_s,
             )
-            yield replace(clip.span, frames_THWC=None, device_frames_THWC=None, encoding=encoding)
+            span = replace(clip.span, frames_THWC=None, device_frames_THWC=None)
+            yield EncodedSpan(span=span, encoding=encoding)
 
-    def _embed_drawn(self, frames_NTHWC: np.ndarray) -> np.ndarray:
+    def _embed_canaries(self, frames_NTHWC: np.ndarray) -> np.ndarray:
         """[N, D]; the frames go where decoded ones lie."""
-        way = self._way
-        spans = [way.holding(_drawn(0, 0), frames_THWC) for frames_THWC in frames_NTHWC]
-        return way.embed(self._backend, [way.frames_of(span) for span in spans])
+        transport = self._transport
+        spans = [
+            transport.with_frames(_canary_span(0, 0), frames_THWC) for frames_THWC in frames_NTHWC
+        ]
+        return transport.embed(self._backend, [transport.frames_of(span) for span in spans])
 
     def _embed(self, spans: Sequence[DecodedSpan]) -> np.ndarray:
         try:
-            return self._way.embed(self._backend, [self._way.frames_of(span) for span in spans])
+            return self._transport.embed(
+                self._backend, [self._transport.frames_of(span) for span in spans]
+            )
         except Exception as error:
             if not (isinstance(error, MemoryError) or _NO_MEMORY.search(str(error))):
                 # No clip is to blame: the run must end, and loudly.
@@ -191,7 +203,7 @@ class ClipEncoder:
         return np.concatenate([self._embed(spans[:half]), self._embed(spans[half:])])
 
 
-def _drawn(number: int, num_decoded: int) -> DecodedSpan:
+def _canary_span(number: int, num_decoded: int) -> DecodedSpan:
     return DecodedSpan(
         number=number,
         frames_THWC=None,
@@ -204,23 +216,21 @@ def _drawn(number: int, num_decoded: int) -> DecodedSpan:
 
 
 @cache
-def _open_encoder(encode: EncodeRequest, device: str) -> ClipEncoder:
-    return ClipEncoder(encode, device, OnHost() if device == "cpu" else OnDevice(device))
+def _open_encoder(options: EncoderOptions, device: str) -> ClipEncoder:
+    return ClipEncoder(options, device, HostFrames() if device == "cpu" else DeviceFrames(device))
 
 
-def iter_encoded_spans(request: DecodeRequest) -> Iterator[DecodedSpan | None]:
-    """Each span with its `encoding` as soon as its batch is full, also those that earlier requests left, or with its error.
+def iter_encoded_spans(request: EncodeRequest) -> Iterator[EncodedSpan | None]:
+    """Each span with its vector as soon as its batch is full, also those that earlier requests left, or with its error.
 
     None for a clip that was decoded and waits, and before a batch is encoded. Canaries come after the first clip. A video that
     fails in the middle raises when all that it gave before has its vectors. Without spans no file is opened.
     """
-    encode = request.encode
-    if encode is None:
-        raise ValueError("request.encode is None; vectors need an encoder")
-    encoder = _open_encoder(replace(encode, canaries=(), ticket=0, is_last=True), request.device)
-    riders = [(number, len(request.spans) + i) for i, number in enumerate(encode.canaries)]
+    encoder = _open_encoder(request.encoder, request.decode.device)
+    num_spans = len(request.decode.spans)
+    injected_canaries = [(number, num_spans + i) for i, number in enumerate(request.canaries)]
     failure: DecodeError | None = None
-    spans = encoder.spans(request)
+    spans = encoder.spans(request.decode)
     started, num_decoded = encoder.clock_s(), 0
     while True:
         try:
@@ -229,15 +239,15 @@ def iter_encoded_spans(request: DecodeRequest) -> Iterator[DecodedSpan | None]:
             failure, span = error, None
         if span is not None:
             num_decoded = span.num_frames_decoded
-            if not encoder.add(span, encode.ticket, encoder.clock_s() - started):
-                yield span
+            if not encoder.add(span, request.ticket, encoder.clock_s() - started):
+                yield EncodedSpan(span=span, encoding=None)
                 continue
             yield None
-        for number, span_number in riders:
-            encoder.add_canary(number, span_number, encode.ticket, num_decoded)
-        riders = []
+        for number, span_number in injected_canaries:
+            encoder.add_canary(number, span_number, request.ticket, num_decoded)
+        injected_canaries = []
         is_over = span is None
-        is_last = is_over and (encode.is_last or failure is not None)
+        is_last = is_over and (request.is_last or failure is not None)
         yield from encoder.encoded(is_last=is_last)
         if is_over:
             break

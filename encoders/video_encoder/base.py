@@ -1,4 +1,4 @@
-"""What is a video encoder? uint8 frames in, unit clip vectors out; every kind of encoder is one of these.
+"""Base class of video encoders: uint8 frames [N, T, H, W, C] to unit clip vectors [N, D].
 
 N clips, T frames, H W pixels, C channels, D clip vector.
 """
@@ -12,8 +12,6 @@ from torch.nn import functional as F
 from encoders.video_encoder.config import Preprocessing
 
 
-# Metadata of a config field that came after cards were written: left out of a card where it holds its default, so that the ids
-# of older bundles stay what they are.
 class VideoEncoderSettings(Protocol):
     """What every config of a video encoder says, whatever else it holds."""
 

@@ -1,4 +1,4 @@
-"""How does a small clip encoder see time? A frozen image part per frame, then a transformer over the frame vectors. Not AIM.
+"""A small video encoder: a frozen image part per frame, then a transformer over the frame vectors. Not AIM.
 
 N clips, T frames, H W pixels, F length of a frame vector, D clip vector. The image part never trains here, so training can compute
 the frame vectors of a clip once and run `pool` on samples of them.

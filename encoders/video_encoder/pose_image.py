@@ -1,4 +1,4 @@
-"""What does one frame say about a diver's pose? A small convolutional image part, pretrained on rendered frames with true poses.
+"""A small convolutional image encoder of divers, pretrained on rendered frames with true poses.
 
 B frames, H W pixels, C channels. The shipped weights lie in `encoders/video_encoder/weights`, beside a JSON that says which command, seed and
 commit made them and how well they do; `benchmarks/pretraining/pose_image.py` writes both.
@@ -83,10 +83,10 @@ def load_pose_image(name: str) -> PoseImage:
         )
     info = json.loads(info_path.read_text())
     data = weights_path.read_bytes()
-    found = hashlib.sha256(data).hexdigest()
-    if found != info["sha256"]:
+    sha256 = hashlib.sha256(data).hexdigest()
+    if sha256 != info["sha256"]:
         raise ValueError(
-            f"{weights_path} has sha256 {found}, but {info_path.name} says {info['sha256']}; one of them was changed or is torn"
+            f"{weights_path} has sha256 {sha256}, but {info_path.name} says {info['sha256']}; one of them was changed or is truncated"
         )
     image = PoseImage(PoseImageConfig(**info["config"]))
     image.load_state_dict(safetensors.torch.load(data))

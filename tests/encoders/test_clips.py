@@ -90,5 +90,5 @@ def test_missing_and_mistyped_columns_are_named(tmp_path):
 def test_a_file_that_is_no_parquet_is_named(tmp_path):
     path = tmp_path / "clips.parquet"
     path.write_text("clip_id,video_uri\n")
-    with pytest.raises(ValueError, match=r"clips\.parquet is no Parquet file"):
+    with pytest.raises(ValueError, match=r"clips\.parquet is not a Parquet file"):
         read_clips(path)

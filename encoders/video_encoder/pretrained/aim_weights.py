@@ -1,4 +1,4 @@
-"""How do weights from elsewhere get into an AIM encoder? By name and shape, all or nothing, with a report of what was new.
+"""Copies pretrained weights into an AIM encoder by name and shape, all or nothing, with a report of what was new.
 
 T frames, L tokens, D width.
 """
@@ -34,7 +34,7 @@ class SourceWeights:
     """`clip` has only the frozen part; `aim` has the adapters and the temporal embedding too."""
     tensors: Mapping[str, Tensor]
     num_heads: int | None = None
-    """None = not said; a state dict does not tell it."""
+    """None = not declared; a state dict does not tell it."""
     head: Mapping[str, Tensor] | None = None
     """`weight` [classes, D] and `bias` of a classification head."""
     labels: tuple[str, ...] | None = None
@@ -65,12 +65,12 @@ def config_of(
 ) -> AimConfig:
     """The encoder that the source's shapes describe; ValueError where they describe none.
 
-    `num_frames` None = as in the source, 12 (the paper's) where it has no frames; `num_heads` None = as said by the source,
+    `num_frames` None = as in the source, 12 (the paper's) where it has no frames; `num_heads` None = as declared by the source,
     heads of width 64 where it says nothing; `temporal_pooling` None = as in the source.
     """
-    said = _said_heads(source)
-    if said is not None and num_heads not in (None, said):
-        raise ValueError(f"num_heads is {num_heads}; {source.described} says that it has {said}")
+    declared_heads = _declared_heads(source)
+    if declared_heads is not None and num_heads not in (None, declared_heads):
+        raise ValueError(f"num_heads is {num_heads}; {source.described} declares {declared_heads}")
     config = source.config or _config_of_shapes(source, num_heads)
     return replace(
         config,
@@ -120,8 +120,8 @@ def summarize_names(names: Iterable[str]) -> str:
     return ", ".join(n if count == 1 else f"{n} ({count})" for n, count in counts.items())
 
 
-def _fold(found: re.Match[str]) -> str:
-    return f".*.{found[1]}" + (".*" if found[2] else "")
+def _fold(match: re.Match[str]) -> str:
+    return f".*.{match[1]}" + (".*" if match[2] else "")
 
 
 def _config_of_shapes(source: SourceWeights, num_heads: int | None) -> AimConfig:
@@ -134,7 +134,7 @@ def _config_of_shapes(source: SourceWeights, num_heads: int | None) -> AimConfig
             f"{source.described}: positional_embedding has {len(positions_LD)} rows; "
             "a square of patches and one class token are needed"
         )
-    blocks = {int(found[1]) for name in source.tensors if (found := _BLOCK.match(name))}
+    blocks = {int(match[1]) for name in source.tensors if (match := _BLOCK.match(name))}
     if not blocks:
         raise ValueError(f"{source.described}: there is no tensor of transformer.resblocks")
     if num_heads is None and source.num_heads is None and width % _HEAD_WIDTH:
@@ -179,15 +179,15 @@ def _get(source: SourceWeights, name: str, *, ndim: int) -> Tensor:
     return tensor
 
 
-def _said_heads(source: SourceWeights) -> int | None:
+def _declared_heads(source: SourceWeights) -> int | None:
     return source.config.num_heads if source.config else source.num_heads
 
 
 def _check_heads(config: AimConfig, source: SourceWeights) -> None:
-    said = _said_heads(source)
-    if said not in (None, config.num_heads):
+    declared_heads = _declared_heads(source)
+    if declared_heads not in (None, config.num_heads):
         raise ValueError(
-            f"{source.described} has {said} heads; this encoder has {config.num_heads}"
+            f"{source.described} has {declared_heads} heads; this encoder has {config.num_heads}"
         )
 
 
@@ -214,13 +214,15 @@ def _check_names(
         "that this encoder has no place for": sorted(set(weights) - set(own)),
         "with NaN, infinity or no real numbers": broken,
     }
-    found = [
+    messages = [
         f"{len(names)} {'tensor' if len(names) == 1 else 'tensors'} {what}: {_some(names)}"
         for what, names in problems.items()
         if names
     ]
-    if found:
-        raise ValueError(f"{source.described} does not fit, nothing was copied: {'; '.join(found)}")
+    if messages:
+        raise ValueError(
+            f"{source.described} does not fit, nothing was copied: {'; '.join(messages)}"
+        )
 
 
 def _some(names: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""What does a checkpoint file hold for an AIM encoder? OpenAI's CLIP, AIM and TF-CoVR state dicts; data is read, nothing is run."""
+"""Reads checkpoint files for an AIM encoder: OpenAI's CLIP, AIM and TF-CoVR state dicts, as data only."""
 
 import argparse
 import pickle  # noqa: TID251  # only the name of the error that torch.load raises
@@ -33,25 +33,25 @@ _HARMLESS: list[Any] = [
 
 def read_checkpoint(path: Path) -> SourceWeights:
     """A .safetensors file, or one that torch.save wrote; ValueError says what it is if it is neither of the known kinds."""
-    found = _read_tensors(path)
+    state = _read_tensors(path)
     visual = {
         name.removeprefix("visual."): value
-        for name, value in found.items()
+        for name, value in state.items()
         if name.startswith("visual.")
     }
     if visual:
         return _openai_clip(
-            path, visual, [name for name in found if not name.startswith("visual.")]
+            path, visual, [name for name in state if not name.startswith("visual.")]
         )
-    if any(name.startswith(_TRANSFORMERS) for name in found):
+    if any(name.startswith(_TRANSFORMERS) for name in state):
         raise ValueError(
             f"{path} has the names of a transformers model, whose settings are not in this file; "
             "give the folder with its config.json"
         )
-    tensors = {name: value for name, value in found.items() if name.startswith((*_TOP, _BLOCKS))}
+    tensors = {name: value for name, value in state.items() if name.startswith((*_TOP, _BLOCKS))}
     heads = {
         prefix: {
-            name.removeprefix(prefix): v for name, v in found.items() if name.startswith(prefix)
+            name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)
         }
         for prefix in _HEADS
     }
@@ -65,7 +65,7 @@ def read_checkpoint(path: Path) -> SourceWeights:
         kind="aim" if is_aim else "clip",
         tensors=tensors,
         head=next((_checked_head(path, head) for head in heads.values()), None),
-        ignored=tuple(sorted(set(found) - used)),
+        ignored=tuple(sorted(set(state) - used)),
     )
 
 
@@ -98,7 +98,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         try:
             values: Any = safetensors.torch.load_file(path)
         except safetensors.SafetensorError as error:
-            raise ValueError(f"{path} is no safetensors file: {error}") from error
+            raise ValueError(f"{path} is not a safetensors file: {error}") from error
     else:
         values = _unwrapped(path, _load_torch(path))
     stripped: dict[str, Tensor] = {}

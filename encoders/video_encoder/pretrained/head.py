@@ -1,4 +1,4 @@
-"""Which classes does an imported classification head tell apart? Its weights and the file that names them must agree."""
+"""Imported classification heads: the weights and the file that names their classes must agree."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which CLIP image weights does transformers have for an AIM encoder? Read from a model, or a name or folder of one."""
+"""CLIP image weights of transformers for an AIM encoder, from a model, or a name or folder of one."""
 
 from pathlib import Path
 from typing import Any
@@ -40,16 +40,16 @@ def read_clip_model(clip: nn.Module | str | Path) -> SourceWeights:
             f"{described} has hidden_act {config.hidden_act!r} and layer_norm_eps {config.layer_norm_eps}; "
             "AIM takes 'quick_gelu' and 1e-05"
         )
-    found = {
+    state = {
         name.removeprefix("vision_model."): value for name, value in model.state_dict().items()
     }
-    tensors, used = _renamed(found, depth=config.num_hidden_layers)
+    tensors, used = _renamed(state, depth=config.num_hidden_layers)
     return SourceWeights(
         described=described,
         kind="clip",
         tensors=tensors,
         num_heads=config.num_attention_heads,
-        ignored=tuple(sorted(set(found) - used)),
+        ignored=tuple(sorted(set(state) - used)),
     )
 
 
@@ -79,17 +79,17 @@ def _open_clip(name_or_folder: str | Path) -> nn.Module:
     return model
 
 
-def _renamed(found: dict[str, Tensor], *, depth: int) -> tuple[dict[str, Tensor], set[str]]:
+def _renamed(state: dict[str, Tensor], *, depth: int) -> tuple[dict[str, Tensor], set[str]]:
     """Tensors under the encoder's names, and the names that they came from."""
-    weights = {own: found[theirs] for own, theirs in _TOP_NAMES.items()}
+    weights = {own: state[theirs] for own, theirs in _TOP_NAMES.items()}
     used = set(_TOP_NAMES.values())
     for i in range(depth):
         own, theirs = f"transformer.resblocks.{i}", f"encoder.layers.{i}"
         for part in ("weight", "bias"):
             split = [f"{theirs}.self_attn.{letter}_proj.{part}" for letter in "qkv"]
-            weights[f"{own}.attn.in_proj_{part}"] = torch.cat([found[name] for name in split])
+            weights[f"{own}.attn.in_proj_{part}"] = torch.cat([state[name] for name in split])
             used.update(split)
             for own_name, their_name in _LAYER_NAMES.items():
-                weights[f"{own}.{own_name}.{part}"] = found[f"{theirs}.{their_name}.{part}"]
+                weights[f"{own}.{own_name}.{part}"] = state[f"{theirs}.{their_name}.{part}"]
                 used.add(f"{theirs}.{their_name}.{part}")
     return weights, used

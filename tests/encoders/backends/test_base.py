@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from encoders.backends.registry import open_backend
-from encoders.bundle.canaries import draw_canaries
+from encoders.bundle.canaries import make_canaries
 from encoders.bundle.card import BundleMismatchError
 from encoders.bundle.folder import save_bundle
 
@@ -16,7 +16,7 @@ KINDS = ["torch", "onnx"]
 @pytest.mark.parametrize("kind", KINDS)
 def test_vectors_are_unit_length_float32_also_from_read_only_frames(exported_bundle, kind):
     backend = open_backend(exported_bundle, kind, num_threads=1)
-    frames = draw_canaries(backend.card.sampling)
+    frames = make_canaries(backend.card.sampling)
     frames.flags.writeable = False
     vectors = backend.embed_clips(frames)
     assert (backend.kind, vectors.dtype, vectors.shape) == (kind, np.float32, (8, 12))

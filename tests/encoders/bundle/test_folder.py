@@ -113,11 +113,11 @@ def test_changed_and_missing_files_are_named(parts, tmp_path, name):
 
 def forge(folder, change):
     """Change the card and make its bundle_id right again, as code with a fault would."""
-    from encoders.bundle.card import card_from_dict, sealed, write_card
+    from encoders.bundle.card import card_from_dict, with_bundle_id, write_card
 
     values = json.loads((folder / "card.json").read_text())
     change(values)
-    write_card(folder, sealed(card_from_dict(values)))
+    write_card(folder, with_bundle_id(card_from_dict(values)))
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_a_card_that_is_not_understood_is_refused(parts, tmp_path, change, messa
 
 
 def test_a_folder_that_is_no_bundle_is_refused(tmp_path):
-    with pytest.raises(BundleMismatchError, match=r"no card\.json"):
+    with pytest.raises(BundleMismatchError, match=r"not a bundle: card\.json is missing"):
         load_bundle(tmp_path)
     (tmp_path / "card.json").write_text("{")
     with pytest.raises(BundleMismatchError, match="not JSON"):

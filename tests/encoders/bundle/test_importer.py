@@ -176,7 +176,7 @@ def test_sources_that_are_none_are_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"neither card\.json .* nor config\.json"):
         open_weights(tmp_path / "folder")
     for missing in ("nowhere.pth", "a/b/c", "./nowhere"):
-        with pytest.raises(FileNotFoundError, match="no file or folder"):
+        with pytest.raises(FileNotFoundError, match="neither a file, a folder nor a Hugging Face name"):
             open_weights(missing)
     other = build_video_encoder(FrameTemporalConfig(num_frames=2, embedding_dim=8, depth=1))
     save_bundle(tmp_path / "other", video=other)
@@ -186,7 +186,7 @@ def test_sources_that_are_none_are_refused(tmp_path, monkeypatch):
 
 def test_an_expected_preset_is_held_to(checkpoint, tmp_path):
     config = ImportConfig(source=str(checkpoint), out=tmp_path / "out", expect="aim_vit_b16")
-    with pytest.raises(ValueError, match="no aim_vit_b16: image_size is 16, not 224"):
+    with pytest.raises(ValueError, match="is not aim_vit_b16: image_size is 16, not 224"):
         import_weights(config)
     with pytest.raises(ValueError, match=r"'vit_b16'.*aim_vit_b16"):
         replace(config, expect="vit_b16")

@@ -10,11 +10,11 @@ import pytest
 from onnx import numpy_helper
 
 from encoders.backends.registry import open_backend
-from encoders.bundle.canaries import draw_clips
-from encoders.bundle.card import BundleMismatchError, read_card, sealed, write_card
+from encoders.bundle.canaries import synthetic_clips
+from encoders.bundle.card import BundleMismatchError, read_card, with_bundle_id, write_card
 from encoders.bundle.engine_records import DriftError, DriftLimits, check_drift
 from encoders.export.drift import Probe, ProbeQuery, measure_drift
-from encoders.export.drift_probe import draw_probe
+from encoders.export.drift_probe import synthetic_probe
 from encoders.export.precision import reduce_precision
 from encoders.files import hash_file
 
@@ -28,7 +28,7 @@ def change_graphs(bundle, folder, change):
         onnx.save(change(onnx.load(folder / name)), folder / name)
     card = read_card(folder)
     files = dict(card.files) | {name: hash_file(folder / name) for name in NAMES}
-    write_card(folder, sealed(replace(card, files=files)))
+    write_card(folder, with_bundle_id(replace(card, files=files)))
     return folder
 
 
@@ -54,7 +54,7 @@ def damaged_bundle(exported_bundle, tmp_path):
 
 
 def test_half_precision_passes_and_damage_is_refused(exported_bundle, half_bundle, damaged_bundle):
-    probe = draw_probe(read_card(exported_bundle).sampling, 24, with_queries=True)
+    probe = synthetic_probe(read_card(exported_bundle).sampling, 24, with_queries=True)
     reports = measure_drift(
         open_backend(exported_bundle, "torch"),
         {
@@ -83,7 +83,7 @@ def test_an_indexing_worker_takes_the_half_graph_and_refuses_the_damaged_one(
 
     stage = CheckedEmbedStage(bundle_dir=str(half_bundle), backend="onnx")
     frames = np.empty(1, object)
-    frames[0] = draw_clips(read_card(half_bundle).sampling, 1, name="one").tobytes()
+    frames[0] = synthetic_clips(read_card(half_bundle).sampling, 1, name="one").tobytes()
     out = stage({"clip_id": np.array(["a"]), "frames": frames})
     assert 0.999 < out["canary_min_cosine"][0] < 1 - 1e-12
     with pytest.raises(BundleMismatchError, match="canary clips come back with cosine"):

@@ -7,7 +7,7 @@ import pytest
 
 from encoders.clips import Clip, write_clips
 from encoders.export.drift import ProbeQuery
-from encoders.export.drift_probe import draw_probe, read_probe
+from encoders.export.drift_probe import read_probe, synthetic_probe
 from encoders.media.sampling import SamplingConfig
 
 SAMPLING = SamplingConfig(num_frames=2, frame_size=16)
@@ -74,8 +74,8 @@ def test_a_file_of_other_columns_and_an_archive_of_nothing_are_refused(archive, 
 
 
 def test_a_drawn_probe_has_queries_only_where_the_bundle_takes_them():
-    probe = draw_probe(SAMPLING, 6, with_queries=True)
+    probe = synthetic_probe(SAMPLING, 6, with_queries=True)
     assert [query.clip for query in probe.queries] == list(range(6))
     assert len({query.edit_text for query in probe.queries}) == 6
     assert len(np.unique(probe.frames_NTHWC.reshape(6, -1), axis=0)) == 6
-    assert draw_probe(SAMPLING, 6, with_queries=False).queries == ()
+    assert synthetic_probe(SAMPLING, 6, with_queries=False).queries == ()

@@ -6,7 +6,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from encoders.bundle.canaries import draw_clips
+from encoders.bundle.canaries import synthetic_clips
 from encoders.bundle.card import read_card
 from encoders.export.precision import REDUCED, reduce_precision
 
@@ -49,7 +49,7 @@ def test_products_run_in_half_and_norms_and_softmax_in_single(exported_bundle, r
 
 @pytest.mark.parametrize("reduced", REDUCED)
 def test_half_precision_moves_the_vectors_a_little(exported_bundle, reduced):
-    frames = draw_clips(read_card(exported_bundle).sampling, 3, name="reduced")
+    frames = synthetic_clips(read_card(exported_bundle).sampling, 3, name="reduced")
     model = onnx.load(exported_bundle / "video.onnx")
     expected = run(model, {"frames": frames})
     found = run(reduce_precision(model, "fp16", reduced=reduced), {"frames": frames})

@@ -59,7 +59,7 @@ def test_heads_have_width_64_where_nobody_says():
     assert config_of(aim_source(wide)).num_heads == 2
     with pytest.raises(ValueError, match="--num-heads"):
         config_of(aim_source())
-    with pytest.raises(ValueError, match="says that it has 4"):
+    with pytest.raises(ValueError, match="declares 4"):
         config_of(replace(clip_source(), num_heads=4), num_heads=2)
 
 
