@@ -98,5 +98,5 @@ def example_question(run_dir: Path) -> str:
     return (
         f"tfcovr search --bundle {run_dir / 'stage2' / 'bundle'} "
         f"--milvus-uri {run_dir / 'milvus'} --clip {answer['query_clip_id']} "
-        f'--edit "{answer["edit_text"]}" -k 5'
+        f'--edit "{answer["edit_text"]}" --limit 5'
     )

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
   tfcovr search --bundle runs/demo/stage2/bundle --milvus-uri runs/demo/milvus \\
-      --clip dive-000017 --edit 'with 2.5 twists' -k 10 --sheet answers.png
+      --clip dive-000017 --edit 'with 2.5 twists' --limit 10 --sheet answers.png
   tfcovr search ... --clip new_video.mp4@12.0-15.5 --edit 'in tuck position' --json
   tfcovr search ... --clip dive-000017 --edit 'with one more twist' --exclude pike \\
       --filter split=test --filter duration_s=1..6
@@ -45,7 +45,7 @@ class Config:
     """0 = the clip alone, 1 = the edit as trained, 2 = twice as far."""
     filter: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """NAME=VALUE, NAME=A,B or NAME=LOW..HIGH, such as split=test or duration_s=1..6; may be repeated."""
-    limit: Annotated[int, tyro.conf.arg(aliases=["-k"])] = 10
+    limit: int = 10
     """Number of answers."""
     exact: bool = False
     """Compare with every vector, whatever index the collection has."""

@@ -29,7 +29,8 @@ class Config:
     collection: str = "clips"
     threshold: Path | None = None
     """File of `tfcovr calibrate`."""
-    limit: int = 8
+    limit: int = 10
+    """Number of answers."""
 
 
 class SearchShell(cmd.Cmd):

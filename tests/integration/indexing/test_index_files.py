@@ -229,7 +229,14 @@ def test_the_command_answers_in_json_and_as_film_strips(
 ) -> None:
     sheet = tmp_path / "sheet.png"
     arguments = ["--bundle", str(config.bundle), "--milvus-uri", config.milvus_uri]
-    arguments += ["--clip", f"{config.clips}/good-4.mp4@0.1-0.6", "--edit", "in tuck", "-k", "2"]
+    arguments += [
+        "--clip",
+        f"{config.clips}/good-4.mp4@0.1-0.6",
+        "--edit",
+        "in tuck",
+        "--limit",
+        "2",
+    ]
     assert run_command("search", [*arguments, "--json", "--sheet", str(sheet)]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["query"]["end_s"] == 0.6
