@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.storage import file_system_of, require_shared, write_atomic
+from cluster.storage import atomic_path, file_system_of, require_shared, write_atomic
 
 MOUNTS = """\
 overlay / overlay rw 0 0
@@ -25,6 +25,27 @@ def test_a_failed_write_leaves_the_old_content_and_no_litter(tmp_path: Path, mon
         write_atomic(path, b"new")
     assert path.read_text() == "old"
     assert [entry.name for entry in path.parent.iterdir()] == ["done.json"]
+
+
+def test_a_file_written_in_place_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "video.mov"
+
+    def fail_half_way() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(b"half")
+            raise ValueError("half way")
+
+    with pytest.raises(ValueError, match="half way"):
+        fail_half_way()
+    assert list(path.parent.iterdir()) == []
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(b"whole")
+        assert not path.exists()
+    assert path.read_bytes() == b"whole"
+    assert list(path.parent.iterdir()) == [path]
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert path.stat().st_mode == plain.stat().st_mode
 
 
 def test_the_innermost_mount_decides() -> None:

@@ -121,11 +121,11 @@ def test_a_folder_of_which_no_clip_can_be_read_ends_the_run(tmp_path) -> None:
         source.require_one_clip()
 
 
-def test_kept_vectors_of_another_resize_are_not_reused(tmp_path) -> None:
+def test_cached_vectors_of_another_resize_are_not_reused(tmp_path) -> None:
     (tmp_path / "weights").write_bytes(b"the same")
     config = FrameTemporalConfig(num_frames=4, embedding_dim=8, depth=1)
     plain = VectorSource(config=config, weights_path=str(tmp_path / "weights"), num_positions=12)
-    keys = {one.key for one in (plain, replace(plain, resize="swscale_area"), replace(plain))}
+    keys = {source.key for source in (plain, replace(plain, resize="swscale_area"), replace(plain))}
     assert len(keys) == 2
 
 

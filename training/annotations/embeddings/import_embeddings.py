@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from cluster.storage import atomic_path
 from encoders.stages.base import ClipError, DeadLetter
 from training.annotations.embeddings.pickle_reader import PickleReader, PickleRefusedError
 from training.annotations.embeddings.pickled_tensors import (
@@ -133,19 +133,12 @@ class _VectorFile:
 @contextmanager
 def _open_vector_file(out: Path) -> Iterator[_VectorFile]:
     """Write to a temporary file that is renamed to `out` after a success, without the rows of replaced names."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.{uuid4().hex[:8]}.tmp")
-    try:
+    with atomic_path(out) as temporary:
         with pq.ParquetWriter(temporary, _SCHEMA) as writer:
             vector_file = _VectorFile(writer=writer)
             yield vector_file
         if len(vector_file.row_by_name) < vector_file.num_rows:
             _drop_replaced(temporary, set(vector_file.row_by_name.values()))
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _drop_replaced(path: Path, kept_rows: set[int]) -> None:

@@ -5,12 +5,11 @@ frames become the samples of a QuickTime file (Motion JPEG): the same bytes behi
 constant rate. Layout: Apple's QuickTime File Format, the same boxes as MP4's ISO/IEC 14496-12.
 """
 
-import os
 import struct
 from collections.abc import Sequence
 from pathlib import Path
-from uuid import uuid4
 
+from cluster.storage import atomic_path
 from training.annotations.readers.rows import Problems
 
 _MAX_FRAMES = 100_000
@@ -46,42 +45,31 @@ def pack_frames(frames: Sequence[Path], out: Path, *, frames_per_s: float) -> No
         raise ValueError(f"{out.name}: {len(frames)} frames; it must be 1 to {_MAX_FRAMES}")
     if not 1 <= frames_per_s <= 1000:
         raise ValueError(f"frames_per_s is {frames_per_s}; it must be 1 to 1000")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.{uuid4().hex[:8]}.tmp")
     size: tuple[int, int] | None = None
     sizes: list[int] = []
-    try:
-        with temporary.open("wb") as file:
-            file.write(_box(b"ftyp", b"qt  ", struct.pack(">I", 0x20050300), b"qt  "))
-            start = file.tell()
-            file.write(
-                struct.pack(">I4sQ", 1, b"mdat", 0)
-            )  # placeholder: the length is written at the end
-            for frame in frames:
-                if frame.stat().st_size > _MAX_FRAME_BYTES:
-                    raise ValueError(
-                        f"{frame}: {frame.stat().st_size} bytes; at most {_MAX_FRAME_BYTES}"
-                    )
-                content = frame.read_bytes()
-                frame_size = jpeg_size(content, source=str(frame))
-                size = size or frame_size
-                if frame_size != size:
-                    raise ValueError(
-                        f"{frame}: it is {frame_size} pixels; the first frame is {size}"
-                    )
-                sizes.append(len(content))
-                file.write(content)
-            end = file.tell()
-            assert size is not None
-            step = round(_TIME_SCALE / frames_per_s)
-            file.write(_movie(size, sizes, first_byte=start + 16, step=step))
-            file.seek(start + 8)
-            file.write(struct.pack(">Q", end - start))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_path(out) as temporary, temporary.open("wb") as file:
+        file.write(_box(b"ftyp", b"qt  ", struct.pack(">I", 0x20050300), b"qt  "))
+        start = file.tell()
+        # Placeholder: the length is written at the end.
+        file.write(struct.pack(">I4sQ", 1, b"mdat", 0))
+        for frame in frames:
+            if frame.stat().st_size > _MAX_FRAME_BYTES:
+                raise ValueError(
+                    f"{frame}: {frame.stat().st_size} bytes; at most {_MAX_FRAME_BYTES}"
+                )
+            content = frame.read_bytes()
+            frame_size = jpeg_size(content, source=str(frame))
+            size = size or frame_size
+            if frame_size != size:
+                raise ValueError(f"{frame}: it is {frame_size} pixels; the first frame is {size}")
+            sizes.append(len(content))
+            file.write(content)
+        end = file.tell()
+        assert size is not None
+        step = round(_TIME_SCALE / frames_per_s)
+        file.write(_movie(size, sizes, first_byte=start + 16, step=step))
+        file.seek(start + 8)
+        file.write(struct.pack(">Q", end - start))
 
 
 def jpeg_size(content: bytes, *, source: str) -> tuple[int, int]:

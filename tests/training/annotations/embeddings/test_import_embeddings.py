@@ -158,7 +158,7 @@ BAD_FILES = {
     "cut": (torch_save(ONE)[:-40], "not a complete file"),
     "cut, old layout": (torch_save(ONE, is_zip=False)[:-9], "ends inside a storage"),
     "compressed": (deflated(ONE), "stores without compression"),
-    "no torch file": (b"hello", "memo place 101"),
+    "no torch file": (b"hello", "memo index 101"),
     "whole numbers": (torch_save(torch.arange(8)), "torch'.'LongStorage"),
     "a dict": (torch_save({"x": ONE}), "it must be a tensor"),
     "one number": (torch_save(ONE[0].clone()), "a single number"),
