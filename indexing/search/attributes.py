@@ -1,7 +1,7 @@
-"""What does a clip show, and what does a text ask for? Attribute probabilities from the classification head of stage 1.
+"""Attribute probabilities of clips and edit texts, from the classification head of stage 1.
 
-The head reads vectors of their own length and the archive holds unit vectors, so one scale is fitted on labelled clips of the
-archive (temperature scaling). N clips, D vector, L labels.
+The head was trained on vectors of any length and a collection holds unit vectors, so one scale is fitted on labelled clips of the
+collection (temperature scaling). N clips, D vector, L labels.
 """
 
 import re
@@ -32,7 +32,7 @@ class Value:
 
 
 class AttributeReader:
-    """The head with the attributes that the archive's clips of each label have."""
+    """The classification head with the attribute values of each label."""
 
     def __init__(
         self,
@@ -45,9 +45,9 @@ class AttributeReader:
     ) -> None:
         self._weight_LD, self._bias_L, self.scale = weight_LD, bias_L, scale
         self.labels = tuple(labels)
-        known = Counter(name for label in labels for name in attributes.get(label, {}))
+        names = {name for label in labels for name in attributes.get(label, {})}
         self._members: dict[str, dict[str, np.ndarray]] = {}
-        for name in sorted(known):
+        for name in sorted(names):
             values: defaultdict[str, np.ndarray] = defaultdict(lambda: np.zeros(len(labels)))
             for number, label in enumerate(labels):
                 values[attributes.get(label, {}).get(name, "unknown")][number] = 1.0
@@ -57,74 +57,77 @@ class AttributeReader:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of all attributes."""
+        """The names of all attributes."""
         return tuple(self._members)
 
     def label_probabilities(self, vectors_ND: np.ndarray) -> np.ndarray:
-        """Unit vectors -> [N, L], rows sum to 1."""
+        """Label probabilities of unit vectors [N, L]; rows sum to 1."""
         logits_NL = self.scale * vectors_ND @ self._weight_LD.T + self._bias_L
         powers_NL = np.exp(logits_NL - logits_NL.max(axis=1, keepdims=True))
         return powers_NL / powers_NL.sum(axis=1, keepdims=True)
 
     def fit(self, vectors_ND: np.ndarray, labels: Sequence[str]) -> "AttributeReader":
-        """The scale of the highest likelihood on clips with labels; the same reader, calibrated."""
-        known = [number for number, label in enumerate(labels) if label in self.labels]
-        if not known:
+        """Calibrate the scale by maximum likelihood on labelled clips; returns this reader."""
+        labelled = [number for number, label in enumerate(labels) if label in self.labels]
+        if not labelled:
             return self
-        wanted = [self.labels.index(labels[number]) for number in known]
-        doubt = 1 / len(known)  # clips that are all right still leave room for one that is not
+        targets = [self.labels.index(labels[number]) for number in labelled]
+        # Label smoothing: where the head is right on every clip, the likeliest scale would be infinite.
+        smoothing = 1 / len(labelled)
 
         def loss(scale: float) -> float:
             self.scale = float(scale)
-            logs_NL = np.log(self.label_probabilities(vectors_ND[known]) + 1e-12)
-            right = logs_NL[np.arange(len(known)), wanted].mean()
-            return -float((1 - doubt) * right + doubt * logs_NL.mean())
+            logs_NL = np.log(self.label_probabilities(vectors_ND[labelled]) + 1e-12)
+            right = logs_NL[np.arange(len(labelled)), targets].mean()
+            return -float((1 - smoothing) * right + smoothing * logs_NL.mean())
 
         self.scale = float(min(_SCALES, key=loss))
         return self
 
     def predict(self, vectors_ND: np.ndarray) -> list[dict[str, tuple[str, float]]]:
-        """Per clip: attribute -> (likeliest value, its probability)."""
-        shares_NV = self.label_probabilities(vectors_ND) @ self._members_LV
+        """The likeliest value of each attribute and its probability, per clip."""
+        probabilities_NV = self.label_probabilities(vectors_ND) @ self._members_LV
         predicted: list[dict[str, tuple[str, float]]] = [{} for _ in range(len(vectors_ND))]
         first = 0
         for name, members in self._members.items():
-            values, part_NV = list(members), shares_NV[:, first : first + len(members)]
+            values, part_NV = list(members), probabilities_NV[:, first : first + len(members)]
             first += len(members)
             chosen = zip(part_NV.argmax(axis=1).tolist(), part_NV.max(axis=1).tolist(), strict=True)
-            for number, (best, share) in enumerate(chosen):
-                predicted[number][name] = (values[best], share)
+            for number, (best, probability) in enumerate(chosen):
+                predicted[number][name] = (values[best], probability)
         return predicted
 
-    def probability(self, vectors_ND: np.ndarray, wanted: Value) -> np.ndarray:
-        """That each clip shows this value [N]."""
-        return self.label_probabilities(vectors_ND) @ self._members[wanted.name][wanted.value]
+    def probability(self, vectors_ND: np.ndarray, value: Value) -> np.ndarray:
+        """The probability that each clip shows this value [N]."""
+        return self.label_probabilities(vectors_ND) @ self._members[value.name][value.value]
 
     def agreement(
         self, query_D: np.ndarray, hits_ND: np.ndarray, *, without: Sequence[str]
     ) -> np.ndarray:
-        """Mean probability that each hit shows what the query asks for in all other attributes [N]."""
-        (wanted,) = self.predict(query_D[None])
-        shares = [
+        """Mean probability that each hit shows the query's values of all other attributes [N]."""
+        (query_values,) = self.predict(query_D[None])
+        probabilities = [
             self.probability(hits_ND, Value(name=name, value=value))
-            for name, (value, _share) in wanted.items()
+            for name, (value, _probability) in query_values.items()
             if name not in without and len(self._members[name]) > 1
         ]
-        return np.mean(shares, axis=0) if shares else np.zeros(len(hits_ND))
+        return np.mean(probabilities, axis=0) if probabilities else np.zeros(len(hits_ND))
 
     def changes(self, query_D: np.ndarray, hits_ND: np.ndarray) -> list[tuple[Change, ...]]:
-        """Per hit: every attribute, before (the query clip) and after (the hit), changed ones first."""
+        """Every attribute of the query clip (before) and of each hit (after), changed ones first."""
         if not len(hits_ND):
             return []
         before, *hits = self.predict(np.concatenate([query_D[None], hits_ND]))
         changes = [
             [
-                Change(name=name, before=before[name][0], after=value, probability=share)
-                for name, (value, share) in after.items()
+                Change(name=name, before=before[name][0], after=value, probability=probability)
+                for name, (value, probability) in after.items()
             ]
             for after in hits
         ]
-        return [tuple(sorted(one, key=lambda c: (not c.is_change, c.name))) for one in changes]
+        return [
+            tuple(sorted(of_hit, key=lambda c: (not c.is_change, c.name))) for of_hit in changes
+        ]
 
     def alternatives(self, excluded: Value) -> tuple[str, ...]:
         """Edit texts for the other values of the same attribute: "2.5 twists", "tuck"."""
@@ -137,25 +140,25 @@ class AttributeReader:
         )
 
     def named(self, text: str) -> str | None:
-        """The attribute that a text names ("the position", "take-off"); None for any other text."""
+        """The attribute that a text names ("the position", "take-off"), or None."""
         words = _words(text) - {"the", "same"}
         return next((name for name in self._members if _words(name) == words), None)
 
     def spoken(self, text: str) -> Value | None:
-        """The value that a text says in the archive's own words: "in pike", "2.5 twists"; None for none or for several."""
+        """The only attribute value that a text contains word for word ("in pike", "2.5 twists"), or None."""
         words = _words(text)
-        found = [
+        values = [
             Value(name=name, value=value)
-            for name, values in self._members.items()
-            for value in values
+            for name, members in self._members.items()
+            for value in members
             if _words(value) <= words
             and (not value[:1].isdigit() or _stems(name) & {word.rstrip("s") for word in words})
             and value not in ("yes", "no", "unknown")
         ]
-        return found[0] if len(found) == 1 else None
+        return values[0] if len(values) == 1 else None
 
     def read(self, composed_ND: np.ndarray, plain_ND: np.ndarray) -> Value | None:
-        """The value that a text asks for: the one whose share grows most when the text is put to clips of the archive.
+        """The value that a text asks for: the one whose probability grows most when clips are edited with the text.
 
         `composed_ND` are the queries of the text with the clips `plain_ND`. None when no value becomes likelier than not.
         """
@@ -189,7 +192,7 @@ def _stems(name: str) -> set[str]:
 
 
 def attributes_of_labels(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
-    """Label -> the attributes that most of its clips have."""
+    """The most frequent value of each attribute, by label."""
     counts: defaultdict[str, defaultdict[str, Counter[str]]] = defaultdict(
         lambda: defaultdict(Counter)
     )
@@ -206,7 +209,7 @@ def attributes_of_labels(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[st
 def open_attribute_reader(
     bundle_dir: str | Path, card: BundleCard, attributes: Mapping[str, Mapping[str, str]]
 ) -> AttributeReader | None:
-    """None for a bundle without a head, or an archive whose labels have no attributes."""
+    """Open the head of a bundle; None where it has none, or where no label has attributes."""
     if card.labels is None or HEAD_WEIGHTS not in card.files:
         return None
     if not any(attributes.get(label) for label in card.labels):

@@ -1,4 +1,4 @@
-"""Which clips of the archive show the query clip, changed as the edit text says?"""
+"""Search client: composed queries over a collection with the encoder that indexed it."""
 
 import tempfile
 import threading
@@ -51,29 +51,29 @@ __all__ = ["DECODE_DEADLINE_S", "ClipPlace", "ComposedQuery", "Hit", "SearchClie
 
 DECODE_DEADLINE_S = 60.0
 _Call = tuple[str, int, bool, tuple[str, ...]]
-"""Condition, number of candidates, whether exact, fields: queries that agree in these go to Milvus together."""
+"""Condition, number of candidates, whether exact, fields. Queries that agree in these share one call to Milvus."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchOptions:
-    """How a client works."""
+    """Options of a search client."""
 
     backend: Literal["onnx", "torch"] = "onnx"
     num_threads: int | None = None
     limits: MediaLimits = field(default_factory=MediaLimits)
-    """For query clips that come as files or bytes."""
+    """Limits of query clips that are files or bytes."""
     decode_deadline_s: float = DECODE_DEADLINE_S
     threshold: AbstainThreshold | None = None
-    """Below it the answer says that nothing matches."""
+    """An answer whose best score is below this threshold is marked as no match."""
     files: bool = True
-    """Whether a text that is no clip id may name a file of this machine."""
+    """Whether a query clip that is not a clip id may name a file of this machine."""
     call_options: CallOptions = QUERYING
-    """How Milvus is asked; `ef` is for a collection with an HNSW index."""
+    """Timeout, retries and consistency of calls to Milvus; `ef` applies to an HNSW index."""
 
 
 @dataclass(kw_only=True, slots=True)
 class _PendingQuery:
-    """One query on its way through a call."""
+    """One query of a call, from its text to its vectors."""
 
     query: ComposedQuery
     place: ClipPlace
@@ -89,7 +89,7 @@ class _PendingQuery:
         return " and ".join(part for part in parts if part)
 
     def pool(self) -> int:
-        """How many candidates to ask for."""
+        """Number of candidates to request: more where later steps drop or merge some."""
         query = self.query
         wide = bool(query.keep or query.exclude or query.group_by_video)
         wide = wide or query.group_above < 1 or self.row_filter.duration_s is not None
@@ -97,7 +97,7 @@ class _PendingQuery:
 
 
 class SearchClient:
-    """An open collection with the encoder that made it; refuses any other encoder. Threads may share it."""
+    """An open collection with the encoder that indexed it; any other encoder is refused. Thread-safe."""
 
     def __init__(
         self,
@@ -139,7 +139,7 @@ class SearchClient:
         self.close()
 
     def close(self) -> None:
-        """Let Milvus go; a Milvus Lite folder can then be opened by another process."""
+        """Close the connection; another process can then open a Milvus Lite folder."""
         self._stack.close()
 
     def search(
@@ -149,9 +149,10 @@ class SearchClient:
         edit: str | Sequence[str] = (),
         **how: Any,
     ) -> SearchResult:
-        """One query; `how` are the other fields of ComposedQuery: keep, exclude, strength, filters, limit ...
+        """Answer one query; `how` are the other fields of ComposedQuery: keep, exclude, strength, filters, limit ...
 
-        The query clip itself is no answer, nor what overlaps with the span of a file. Without an edit text: the clips most like the query clip.
+        The query clip itself, and clips that overlap with its span of a file, are left out. Without an edit text, the answers are the
+        clips most similar to the query clip.
         """
         edits = ((edit,) if edit else ()) if isinstance(edit, str) else tuple(edit)
         return self.search_many([ComposedQuery(clip=clip, edits=edits, **how)])[0]
@@ -159,64 +160,65 @@ class SearchClient:
     def search_many(
         self, queries: Sequence[ComposedQuery], *, on_encoded: Callable[[], object] = lambda: None
     ) -> list[SearchResult]:
-        """All queries through the encoder and Milvus together; answers in their order.
+        """Answer many queries with one pass through the encoder and Milvus; results are in the order of the queries.
 
-        `on_encoded` is called when the encoder is free for other queries.
+        `on_encoded` is called as soon as the encoder is free for other queries, before Milvus is searched.
         """
-        watch = StageTimer()
+        timer = StageTimer()
         fields = self.snapshot.fields if any(query.filters for query in queries) else None
-        with watch.step("decode"):
-            asked = []
-            known = self.clip_cache.find(name for one in queries if (name := _clip_id(one.clip)))
+        with timer.step("decode"):
+            pending = []
+            names = (_clip_id(query.clip) for query in queries)
+            cached = self.clip_cache.find(name for name in names if name)
             for query in queries:
                 row_filter = fields.compile(query.filters) if fields else RowFilter()
-                place, clip_D = self._find(query.clip, known)
-                asked.append(
+                place, clip_D = self._find(query.clip, cached)
+                pending.append(
                     _PendingQuery(query=query, place=place, clip_D=clip_D, row_filter=row_filter)
                 )
-        with watch.step("text"):
+        with timer.step("text"):
             texts = [edit for query in queries for edit in query.edits]
             if texts:
                 self.query_encoder.text_vectors(texts)
-        with watch.step("fuse"):
-            self._compose(asked)
+        with timer.step("fuse"):
+            self._compose(pending)
         on_encoded()
-        with watch.step("milvus"):
-            found = self._nearest(asked)
-        results = [self._answer(one, rows) for one, rows in zip(asked, found, strict=True)]
-        timings_ms = watch.timings_ms()
+        with timer.step("milvus"):
+            candidates = self._nearest(pending)
+        results = [self._answer(*pair) for pair in zip(pending, candidates, strict=True)]
+        timings_ms = timer.timings_ms()
         return [replace(result, timings_ms=timings_ms) for result in results]
 
     def place_of(self, clip_id: str) -> ClipPlace | None:
-        """A clip of the archive; None when there is none of this id."""
+        """The clip with this id, or None."""
         rows = self.collection.rows_of_clips([clip_id])
         return clip_place_of_row(rows[0]) if rows else None
 
-    def _compose(self, asked: Sequence[_PendingQuery]) -> None:
+    def _compose(self, pending: Sequence[_PendingQuery]) -> None:
         composed = compose_all(
-            [one.query for one in asked],
-            [one.clip_D for one in asked],
+            [item.query for item in pending],
+            [item.clip_D for item in pending],
             self.query_encoder,
             self.snapshot,
         )
-        for one, query_D in zip(asked, composed, strict=True):
-            query = one.query
+        for item, query_D in zip(pending, composed, strict=True):
+            query = item.query
             if query.liked or query.disliked:
                 liked, disliked = map(self.clip_cache.vectors, (query.liked, query.disliked))
                 query_D = with_feedback(query_D, liked, disliked)
-            terms = score_terms(query, one.clip_D, self.query_encoder, self.snapshot)
-            one.vectors = with_score_terms(query_D, one.clip_D, terms, self.query_encoder)
+            terms = score_terms(query, item.clip_D, self.query_encoder, self.snapshot)
+            item.vectors = with_score_terms(query_D, item.clip_D, terms, self.query_encoder)
 
-    def _nearest(self, asked: Sequence[_PendingQuery]) -> list[list[Candidate]]:
+    def _nearest(self, pending: Sequence[_PendingQuery]) -> list[list[Candidate]]:
         """One call to Milvus per condition, size and kind of search."""
         together: defaultdict[_Call, list[tuple[int, np.ndarray]]] = defaultdict(list)
-        for number, one in enumerate(asked):
-            assert one.vectors is not None
-            exact = one.query.exact and not self.snapshot.is_exact
-            fields = DETAIL_FIELDS if one.query.needs_vectors else ROW_FIELDS
-            for vector_D in one.vectors.searches():
-                together[one.condition(), one.pool(), exact, fields].append((number, vector_D))
-        found: list[dict[str, Candidate]] = [{} for _ in asked]
+        for number, item in enumerate(pending):
+            assert item.vectors is not None
+            exact = item.query.exact and not self.snapshot.is_exact
+            fields = DETAIL_FIELDS if item.query.needs_vectors else ROW_FIELDS
+            for vector_D in item.vectors.searches():
+                together[item.condition(), item.pool(), exact, fields].append((number, vector_D))
+        by_query: list[dict[str, Candidate]] = [{} for _ in pending]
         for (condition, limit, exact, fields), turns in together.items():
             vectors_ND = np.stack([vector_D for _number, vector_D in turns])
             if exact:
@@ -227,35 +229,35 @@ class SearchClient:
                 )
             for (number, _), rows in zip(turns, answers, strict=True):
                 for cosine, row in rows:
-                    found[number][row["clip_key"]] = candidate_of_row(row, cosine=cosine)
-        for one, candidates in zip(asked, found, strict=True):
-            if one.query.needs_vectors:
-                self.clip_cache.keep(candidates.values())
-        return [list(candidates.values()) for candidates in found]
+                    by_query[number][row["clip_key"]] = candidate_of_row(row, cosine=cosine)
+        for item, candidates in zip(pending, by_query, strict=True):
+            if item.query.needs_vectors:
+                self.clip_cache.put(candidates.values())
+        return [list(candidates.values()) for candidates in by_query]
 
-    def _answer(self, one: _PendingQuery, candidates: Sequence[Candidate]) -> SearchResult:
-        assert one.vectors is not None
-        query, duration_s = one.query, one.row_filter.duration_s
-        others = [c for c in candidates if c.place.clip_id != (one.place.clip_id or None)]
+    def _answer(self, item: _PendingQuery, candidates: Sequence[Candidate]) -> SearchResult:
+        assert item.vectors is not None
+        query, duration_s = item.query, item.row_filter.duration_s
+        others = [c for c in candidates if c.place.clip_id != (item.place.clip_id or None)]
         if query.needs_vectors:
             hits = choose_hits(
-                query, one.vectors, others, snapshot=self.snapshot, duration_s=duration_s
+                query, item.vectors, others, snapshot=self.snapshot, duration_s=duration_s
             )
         else:
             hits = plain_hits(query, others, duration_s=duration_s)
         threshold = self.options.threshold
         return SearchResult(
-            query=one.place,
+            query=item.place,
             edit_text=", then ".join(query.edits),
             hits=hits,
             backend_used=self._encoder.kind,
             is_exact=query.exact or self.snapshot.is_exact,
             has_match=threshold.has_match(hits) if threshold and query.edits else None,
-            matched_by=one.vectors.matched_by,
+            matched_by=item.vectors.matched_by,
         )
 
     def _find(
-        self, clip: str | bytes | ClipPlace, known: Mapping[str, Candidate]
+        self, clip: str | bytes | ClipPlace, cached: Mapping[str, Candidate]
     ) -> tuple[ClipPlace, np.ndarray | None]:
         if isinstance(clip, bytes):
             if not clip:
@@ -266,9 +268,9 @@ class SearchClient:
                 place = ClipPlace(clip_id="", video_uri=file.name, start_s=0.0, end_s=None)
                 vector_D = self.embed(place, name="the uploaded video")
             return ClipPlace(clip_id="", video_uri="", start_s=0.0, end_s=None), vector_D
-        found = known.get(_clip_id(clip))
-        if found is not None:
-            return found.place, found.vector_D
+        candidate = cached.get(_clip_id(clip))
+        if candidate is not None:
+            return candidate.place, candidate.vector_D
         if isinstance(clip, ClipPlace):
             return clip, self.embed(clip, name=clip.video_uri)
         if not clip:
@@ -284,7 +286,7 @@ class SearchClient:
         return place, self.embed(place, name=clip)
 
     def embed(self, place: ClipPlace, *, name: str) -> np.ndarray:
-        """The vector of a span of a file; ValueError says what is wrong with the file."""
+        """The vector of a span of a file; ValueError with the reason where the file cannot be decoded."""
         span = Span(start_s=place.start_s, end_s=place.end_s)
         request = DecodeRequest(
             video=place.video_uri,
@@ -303,12 +305,12 @@ class SearchClient:
 
 
 def _clip_id(clip: str | bytes | ClipPlace) -> str:
-    """The clip id that a query clip may be; "" where it cannot be one."""
+    """The clip id of a query clip, or "" where it cannot be one."""
     if isinstance(clip, bytes):
         return ""
     return clip if isinstance(clip, str) else clip.clip_id
 
 
 def _without_path(error: DecodeError, place: ClipPlace) -> str:
-    """The error without where the file lies on this machine."""
+    """The error text without the path of the file."""
     return str(error).replace(place.video_uri, "the video")

@@ -1,6 +1,6 @@
-"""What does a query need to know of the archive? Its labels and attributes, some of its vectors, and all of them for exact search.
+"""Snapshot of a collection: labels, attributes, sample vectors, and all vectors for exact search.
 
-Read once, with the first query that needs it. N clips, D vector, Q queries.
+Each part is read once, with the first query that needs it. N clips, D vector, Q queries.
 """
 
 import threading
@@ -26,7 +26,7 @@ MAX_EXACT_BYTES = 4 << 30
 
 
 class CollectionSnapshot:
-    """Facts of a collection, as they were when they were first asked for."""
+    """Facts of a collection, as of their first use."""
 
     def __init__(self, collection: ClipCollection, bundle_dir: Path, card: BundleCard) -> None:
         self._collection, self._bundle_dir, self._card = collection, bundle_dir, card
@@ -35,19 +35,19 @@ class CollectionSnapshot:
 
     @cached_property
     def is_exact(self) -> bool:
-        """Whether Milvus itself compares with every vector."""
+        """Whether the index of Milvus is exact."""
         return self._collection.is_exact()
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
         """Up to MAX_ROWS rows without their vectors, in the order of their keys, which are hashes."""
         fields = ("clip_key", "clip_id", "label", "split", "attributes")
-        found = self._collection.some_rows(fields, limit=MAX_ROWS)
-        return sorted(found, key=lambda row: row["clip_key"])
+        rows = self._collection.some_rows(fields, limit=MAX_ROWS)
+        return sorted(rows, key=lambda row: row["clip_key"])
 
     @cached_property
     def labels(self) -> dict[str, int]:
-        """Label -> how many of the rows have it."""
+        """Number of rows of each label."""
         return dict(sorted(Counter(row["label"] for row in self.rows if row["label"]).items()))
 
     @cached_property
@@ -57,23 +57,23 @@ class CollectionSnapshot:
 
     @cached_property
     def fields(self) -> FilterFields:
-        """The names that filters may use, and the values of attributes."""
+        """The names that filters may use, and the values of each attribute."""
         values: defaultdict[str, set[str]] = defaultdict(set)
         for row in self.rows:
             for name, value in (row["attributes"] or {}).items():
                 values[name].add(str(value))
         return FilterFields(
-            attributes={name: tuple(sorted(known)) for name, known in sorted(values.items())}
+            attributes={name: tuple(sorted(of_name)) for name, of_name in sorted(values.items())}
         )
 
     @cached_property
     def samples(self) -> np.ndarray:
-        """Vectors of clips drawn by their hash [N, D]."""
+        """Vectors of a pseudo-random sample of clips: those with the first hashes [N, D]."""
         return self._vectors(self.rows[:NUM_SAMPLES])[0]
 
     @cached_property
     def reader(self) -> AttributeReader | None:
-        """The head, calibrated on the validation clips of the archive, or on all where it has none."""
+        """The classification head, calibrated on the validation clips of the collection, or on all clips where it has none."""
         attributes = attributes_of_labels(self.rows)
         reader = open_attribute_reader(self._bundle_dir, self._card, attributes)
         if reader is None:
@@ -85,28 +85,29 @@ class CollectionSnapshot:
     def exact_nearest(
         self, vectors_QD: np.ndarray, *, limit: int, condition: str = ""
     ) -> list[list[tuple[float, dict[str, Any]]]]:
-        """What a search without any index gives: (cosine, row with its vector), best first."""
+        """Exact search: (cosine, row with its vector), best first."""
         keys, gallery_ND = self._gallery()
         allowed = self._allowed(keys, condition)
         answers = []
         for vector_D in vectors_QD:
             cosines_N = gallery_ND @ vector_D.astype(np.float32)
             cosines_N[~allowed] = -np.inf
-            wanted = min(limit, int(allowed.sum()))
-            best = np.argpartition(-cosines_N, max(wanted - 1, 0))[:wanted]
+            num_hits = min(limit, int(allowed.sum()))
+            best = np.argpartition(-cosines_N, max(num_hits - 1, 0))[:num_hits]
             best = best[np.argsort(-cosines_N[best], kind="stable")]
             rows = {row["clip_key"]: row for row in self._rows_of([keys[i] for i in best])}
-            found = [(float(cosines_N[i]), rows.get(keys[i])) for i in best]
-            answers.append([(cosine, row) for cosine, row in found if row is not None])
+            ranked = [(float(cosines_N[i]), rows.get(keys[i])) for i in best]
+            # A row may have been deleted since the gallery was read.
+            answers.append([(cosine, row) for cosine, row in ranked if row is not None])
         return answers
 
     def read_gallery(self) -> None:
-        """All vectors into memory, now rather than with the first exact query; nothing where they are too many."""
+        """Read all vectors into memory before the first exact query; does nothing where they exceed MAX_EXACT_BYTES."""
         with suppress(ValueError):
             self._gallery()
 
     def _gallery(self) -> tuple[list[str], np.ndarray]:
-        """All keys and vectors, in memory; read again when the number of rows has changed."""
+        """All keys and vectors in memory; read again when the number of rows has changed."""
         with self._lock:
             count = self._collection.count()
             num_bytes = count * self._card.embedding_dim * 4
@@ -119,7 +120,7 @@ class CollectionSnapshot:
                 keys: list[str] = []
                 vectors_ND = np.empty((count, self._card.embedding_dim), np.float32)
                 for row in self._collection.rows(("clip_key", "embedding")):
-                    if len(keys) == len(vectors_ND):  # written to while it is read
+                    if len(keys) == len(vectors_ND):  # rows were added while it was read
                         break
                     vectors_ND[len(keys)] = row["embedding"]
                     keys.append(row["clip_key"])
@@ -130,19 +131,19 @@ class CollectionSnapshot:
         if not condition:
             return np.ones(len(keys), bool)
         rows = self._collection.rows(("clip_key",), condition=condition)
-        wanted = {row["clip_key"] for row in rows}
-        return np.array([key in wanted for key in keys], bool)
+        matching = {row["clip_key"] for row in rows}
+        return np.array([key in matching for key in keys], bool)
 
     def _rows_of(self, keys: Sequence[str]) -> list[dict[str, Any]]:
         return self._collection.rows_of_keys(keys) if keys else []
 
     def _vectors(self, rows: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, list[dict]]:
-        found = self._rows_of([row["clip_key"] for row in rows])
-        if not found:
+        stored = self._rows_of([row["clip_key"] for row in rows])
+        if not stored:
             raise ValueError(
                 f"collection {self._collection.name!r} is empty; index an archive first"
             )
-        return np.array([row["embedding"] for row in found], np.float32), found
+        return np.array([row["embedding"] for row in stored], np.float32), stored
 
 
 DETAIL_FIELDS = (*ROW_FIELDS, "embedding")

@@ -1,4 +1,4 @@
-"""Which of two collections answers a probe set better? The same triplets are asked of both, each with its own bundle.
+"""Paired comparison of two collections on the same probe triplets, each searched with its own bundle.
 
 Gallery = the clips of one split; the query clip is left out. Differences are paired, query by query.
 """
@@ -23,7 +23,7 @@ Verdict = Literal["better", "worse", "not told apart"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProbeQuery:
-    """A clip, a text, and the clips that are right."""
+    """A query clip, an edit text and the target clips."""
 
     query_clip_id: str
     edit_text: str
@@ -32,7 +32,7 @@ class ProbeQuery:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ComparedCollection:
-    """A collection, or an alias of it, and the bundle that asks it."""
+    """A collection, or an alias of it, and the bundle of its encoder."""
 
     collection: str
     bundle_dir: Path
@@ -40,19 +40,19 @@ class ComparedCollection:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Side:
-    """What one collection answered."""
+    """The scores of one collection."""
 
     collection: str
     encoder_id: str
     num_clips: int
-    """Of the split."""
+    """Number of clips of the split."""
     values: dict[str, np.ndarray]
-    """Metric -> one value per query."""
+    """One value per query, by metric."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MetricRow:
-    """One metric; the 95 % interval is that of the paired difference, second less first."""
+    """One metric of both collections; `low` and `high` bound the 95 % interval of the paired difference (second minus first)."""
 
     metric: str
     first: float
@@ -64,7 +64,7 @@ class MetricRow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ComparisonReport:
-    """`verdict` is about the second collection, by mAP@50."""
+    """The outcome of a comparison; `verdict` is about the second collection, by mAP@50."""
 
     first: str
     second: str
@@ -78,23 +78,23 @@ class ComparisonReport:
 
 
 def read_probe_queries(path: Path, *, split: str, num_queries: int) -> list[ProbeQuery]:
-    """Evenly drawn triplets of a split; ValueError where it has none."""
+    """Evenly spaced triplets of a split; ValueError where the split has none."""
     from encoders.files import read_table
 
     columns = ["query_clip_id", "edit_text", "target_clip_ids", "split"]
     rows = read_table(path, columns).to_pylist()
-    known = [row for row in rows if row["split"] == split]
-    if not known:
+    of_split = [row for row in rows if row["split"] == split]
+    if not of_split:
         splits = ", ".join(sorted({str(row["split"]) for row in rows})) or "none"
         raise ValueError(f"{path}: no triplet has split {split!r}; its splits: {splits}")
-    drawn = known[:: max(1, len(known) // num_queries)][:num_queries]
+    selected = of_split[:: max(1, len(of_split) // num_queries)][:num_queries]
     return [
         ProbeQuery(
             query_clip_id=row["query_clip_id"],
             edit_text=row["edit_text"],
             target_clip_ids=tuple(row["target_clip_ids"]),
         )
-        for row in drawn
+        for row in selected
     ]
 
 
@@ -106,16 +106,16 @@ def compare_collections(
     *,
     split: str,
 ) -> ComparisonReport:
-    """Ask both; ValueError where they do not hold the same clips of the split, or miss a clip of a probe."""
+    """Search both collections; ValueError where their clips of the split differ, or a clip of a probe query is missing."""
     galleries: list[set[str]] = []
     sides = []
-    for asked in (first, second):
-        with SearchClient(milvus_uri, asked.collection, asked.bundle_dir) as client:
+    for compared in (first, second):
+        with SearchClient(milvus_uri, compared.collection, compared.bundle_dir) as client:
             condition = client.snapshot.fields.compile({"split": split}).condition
             rows = client.collection.rows(("clip_id",), condition=condition)
             galleries.append({row["clip_id"] for row in rows})
             _check_gallery(galleries, (first.collection, second.collection), probes, split)
-            values = _ask_all(client, probes, split)
+            values = _search_all(client, probes, split)
             sides.append(
                 Side(
                     collection=client.collection.name,
@@ -128,7 +128,7 @@ def compare_collections(
 
 
 def report_of(first: Side, second: Side, *, split: str) -> ComparisonReport:
-    """Means, paired differences and what follows from them."""
+    """Means, paired differences and the verdict."""
     rows = tuple(_row(metric, first, second) for metric in first.values)
     decisive = next(row for row in rows if row.metric == DECISIVE)
     verdict: Verdict = "not told apart"
@@ -166,11 +166,11 @@ def _check_gallery(
     galleries: Sequence[set[str]], names: Sequence[str], probes: Sequence[ProbeQuery], split: str
 ) -> None:
     gallery, name = galleries[-1], names[len(galleries) - 1]
-    wanted = {clip for one in probes for clip in (one.query_clip_id, *one.target_clip_ids)}
-    missing = sorted(wanted - gallery)
+    expected = {clip for probe in probes for clip in (probe.query_clip_id, *probe.target_clip_ids)}
+    missing = sorted(expected - gallery)
     if missing:
         raise ValueError(
-            f"collection {name!r} lacks {len(missing)} of the {len(wanted)} clips of the probe set among its "
+            f"collection {name!r} lacks {len(missing)} of the {len(expected)} clips of the probe set among its "
             f"{len(gallery)} clips of split {split!r}, first: {missing[:3]}; index them first"
         )
     if len(galleries) == 2 and galleries[0] != galleries[1]:
@@ -182,29 +182,29 @@ def _check_gallery(
         )
 
 
-def _ask_all(
+def _search_all(
     client: SearchClient, probes: Sequence[ProbeQuery], split: str
 ) -> dict[str, np.ndarray]:
     values: dict[str, list[float]] = {}
     for first in range(0, len(probes), _BATCH):
-        part = probes[first : first + _BATCH]
+        batch = probes[first : first + _BATCH]
         queries = [
             ComposedQuery(
-                clip=one.query_clip_id,
-                edits=(one.edit_text,),
+                clip=probe.query_clip_id,
+                edits=(probe.edit_text,),
                 filters={"split": split},
                 limit=max(MAP_AT + RECALL_AT),
             )
-            for one in part
+            for probe in batch
         ]
-        for one, result in zip(part, client.search_many(queries), strict=True):
+        for probe, result in zip(batch, client.search_many(queries), strict=True):
             ranking = [hit.clip_id for hit in result.hits]
-            for name, value in scores_of(ranking, set(one.target_clip_ids)).items():
+            for name, value in scores_of(ranking, set(probe.target_clip_ids)).items():
                 values.setdefault(name, []).append(value)
-    return {name: np.array(one) for name, one in values.items()}
+    return {name: np.array(scores) for name, scores in values.items()}
 
 
 def scores_of(ranking: Sequence[Any], targets: set[Any]) -> dict[str, float]:
-    """Metric -> value of one query."""
+    """The value of each metric for one query."""
     maps = {f"map@{k}": average_precision_at_k(ranking, targets, k=k) for k in MAP_AT}
     return maps | {f"recall@{k}": recall_at_k(ranking, targets, k=k) for k in RECALL_AT}

@@ -1,4 +1,4 @@
-"""A query as a vector, and how a hit's score comes about from it.
+"""Query composition: query vectors, keep and exclude score terms, and the scores of hits.
 
 Q queries, D clip vector, N clips, S sample clips.
 """
@@ -15,45 +15,47 @@ from indexing.search.query_encoder import QueryEncoder
 from indexing.search.types import ComposedQuery
 
 VALUE_WEIGHT = 1.0
-"""What a certainly wrong value costs: as much as the whole range of cosines of a query, so alternatives come first."""
+"""Weight of an attribute probability in the score. A certainly wrong value costs as much as the range of cosines of a query, so clips
+with other values come first."""
 OTHERS_WEIGHT = 1.0
-"""What the other attributes of the composed query count then: the clip that it points at is away, its kin must be told from the rest."""
+"""Weight of the agreement in the other attributes. With the nearest clips excluded, it keeps similar clips ahead of arbitrary ones."""
 PUSH = 2.0
-"""How far the second search goes away from an excluded text, so that alternatives are among the candidates."""
+"""Distance by which the second search moves along the score terms, so that alternatives are among the candidates."""
 FEEDBACK_STEP = 0.5
+"""Step size of relevance feedback."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoreTerm:
-    """What `keep` (sign +1) or `exclude` (sign -1) asks of every hit."""
+    """A term of every hit's score: +1 for `keep`, -1 for `exclude`."""
 
     sign: int
     direction_D: np.ndarray
     value: Value | None
-    """As an attribute; None = only as a direction."""
+    """The attribute value of the text; None = the text is scored as a direction only."""
     alternatives: tuple[str, ...] = ()
-    """Texts of the other values of an excluded attribute: the query is edited with each of them for more candidates."""
+    """Texts of the other values of an excluded attribute; the query is edited with each of them for more candidates."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QueryVectors:
-    """A query, ready to be searched for."""
+    """The vectors of one query."""
 
     clip_D: np.ndarray | None
     query_D: np.ndarray
     terms: tuple[ScoreTerm, ...]
     others_ND: np.ndarray
-    """The query edited with the alternatives of what it excludes."""
+    """The query edited with the alternatives to the excluded value."""
 
     @property
     def matched_by(self) -> Literal["", "attributes", "vector"]:
-        """How `exclude` and `keep` were read."""
+        """How `keep` and `exclude` were interpreted."""
         if not self.terms:
             return ""
         return "attributes" if all(term.value for term in self.terms) else "vector"
 
     def searches(self) -> np.ndarray:
-        """The vectors to search for: the query itself, and moved along its terms."""
+        """The vectors to search for: the query, the query moved along its terms, and the alternatives."""
         moved = self.query_D + PUSH * sum(term.sign * term.direction_D for term in self.terms)
         plain_ND = self.query_D[None]
         return (
@@ -63,7 +65,7 @@ class QueryVectors:
         )
 
     def scores(self, hits_ND: np.ndarray, snapshot: CollectionSnapshot) -> np.ndarray:
-        """The cosine with the query, and what the terms add [N]."""
+        """The cosine with the query plus the score terms [N]."""
         scores_N = hits_ND @ self.query_D
         reader = snapshot.reader
         values = [term.value for term in self.terms if term.value is not None]
@@ -80,7 +82,7 @@ class QueryVectors:
         return scores_N
 
     def parts(self, hits_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(from the clip, from the edit): the query's two orthogonal parts, along the clip vector and beside it."""
+        """The cosine split into (from the clip, from the edit): the query's parts along the clip vector and orthogonal to it."""
         cosines_N = hits_ND @ self.query_D
         if self.clip_D is None:
             return np.zeros_like(cosines_N), cosines_N
@@ -89,7 +91,7 @@ class QueryVectors:
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
-    """Of length 1 along the last axis."""
+    """Normalize to length 1 along the last axis."""
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return (vectors / np.maximum(length, 1e-12)).astype(np.float32)
 
@@ -100,15 +102,15 @@ def compose_all(
     encoder: QueryEncoder,
     snapshot: CollectionSnapshot,
 ) -> list[np.ndarray]:
-    """Edits of all queries, the first of all, then the second ...: one pass of the fusion per depth."""
+    """Apply the edits of all queries: the first edit of every query in one batch, then the second ones, and so on."""
     current: list[np.ndarray | None] = list(clip_vectors)
     for depth in range(max((len(query.edits) for query in queries), default=0)):
         turn = [number for number, query in enumerate(queries) if len(query.edits) > depth]
         texts = [queries[number].edits[depth] for number in turn]
         with_clip = [n for n in range(len(turn)) if current[turn[n]] is not None]
         if with_clip:
-            known = [vector_D for n in with_clip if (vector_D := current[turn[n]]) is not None]
-            stacked_QD = np.stack(known)
+            vectors = [vector_D for n in with_clip if (vector_D := current[turn[n]]) is not None]
+            stacked_QD = np.stack(vectors)
             fused_QD = encoder.compose(stacked_QD, [texts[n] for n in with_clip])
             for n, vector_D in zip(with_clip, fused_QD, strict=True):
                 current[turn[n]] = vector_D
@@ -127,7 +129,7 @@ def compose_all(
 def text_vector(
     text: str, encoder: QueryEncoder, snapshot: CollectionSnapshot
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A text without a clip: the mean of its queries with clips of the archive, and those queries [S, D]."""
+    """The vector of a text without a clip: the mean of its composition with sample clips, and those compositions [S, D]."""
     samples_SD = snapshot.samples
     text_E = encoder.text_vectors([text])
     composed_SD = encoder.fuse(samples_SD, np.repeat(text_E, len(samples_SD), axis=0))
@@ -140,7 +142,7 @@ def score_terms(
     encoder: QueryEncoder,
     snapshot: CollectionSnapshot,
 ) -> tuple[ScoreTerm, ...]:
-    """`keep` and `exclude` as attributes where the head can tell, and as directions."""
+    """The score terms of `keep` and `exclude`: attribute values where the classification head knows them, else directions."""
     terms = []
     for sign, text in ((1, query.keep.strip()), (-1, query.exclude.strip())):
         if not text:
@@ -173,7 +175,7 @@ def with_score_terms(
     terms: tuple[ScoreTerm, ...],
     encoder: QueryEncoder,
 ) -> QueryVectors:
-    """A query, ready to be searched for."""
+    """The vectors of a query with its score terms."""
     texts = [text for term in terms for text in term.alternatives]
     others_ND = np.empty((0, len(query_D)), np.float32)
     if texts:
@@ -182,9 +184,9 @@ def with_score_terms(
 
 
 def with_feedback(query_D: np.ndarray, liked_ND: np.ndarray, disliked_ND: np.ndarray) -> np.ndarray:
-    """The query after thumbs: a step along the linear probe between liked and disliked clips.
+    """The query after relevance feedback: a step from the mean of the disliked clips to that of the liked clips.
 
-    With one of the two missing, the query itself stands for it.
+    Where one of the two is empty, the query itself takes its place.
     """
     right_D = liked_ND.mean(axis=0) if len(liked_ND) else query_D
     wrong_D = disliked_ND.mean(axis=0) if len(disliked_ND) else query_D

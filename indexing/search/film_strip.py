@@ -1,4 +1,4 @@
-"""A picture of a question and its answers: one film strip per clip, with what is known of it."""
+"""Film strips: an image of a query and its answers, one row of frames and labels per clip."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ _Line = tuple[str, tuple[int, int, int]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FilmStripStyle:
-    """Sizes in pixels."""
+    """Layout of a film strip, in pixels."""
 
     num_frames: int = 8
     frame_size: int = 112
@@ -37,7 +37,7 @@ class FilmStripStyle:
 def draw_film_strips(
     result: SearchResult, path: str | Path, *, style: FilmStripStyle | None = None
 ) -> Path:
-    """Write the PNG. A clip that cannot be decoded gets a grey strip that says why."""
+    """Write a PNG with the film strips of the query and its answers; a clip that cannot be decoded gets a grey strip with the reason."""
     style = style or FilmStripStyle()
     with IsolatedDecoder(deadline_s=DECODE_DEADLINE_S) as decoder:
         strips = [film_strip(place, style, decoder) for place in (result.query, *result.hits)]
@@ -47,15 +47,15 @@ def draw_film_strips(
         for rank, (strip, hit) in enumerate(zip(strips[1:], result.hits, strict=True), start=1)
     ]
     height = sum(row.height for row in rows) + _MARGIN * (len(rows) + 1)
-    sheet = Image.new("RGB", (rows[0].width + 2 * _MARGIN, height), _PAPER)
+    image = Image.new("RGB", (rows[0].width + 2 * _MARGIN, height), _PAPER)
     top = _MARGIN
     for row in rows:
-        sheet.paste(row, (_MARGIN, top))
+        image.paste(row, (_MARGIN, top))
         top += row.height + _MARGIN
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    sheet.save(temporary, format="PNG")
+    image.save(temporary, format="PNG")
     temporary.replace(path)
     return path
 
@@ -63,7 +63,7 @@ def draw_film_strips(
 def film_strip(
     place: ClipPlace, style: FilmStripStyle, decoder: IsolatedDecoder | None = None
 ) -> Image.Image:
-    """The frames of a clip side by side, in order. Give a decoder for many strips: it has a process."""
+    """The frames of a clip side by side, in order. Pass a decoder when drawing many: each decoder starts a process."""
     if decoder is None:
         with IsolatedDecoder(deadline_s=DECODE_DEADLINE_S) as own_decoder:
             return film_strip(place, style, own_decoder)
@@ -101,11 +101,11 @@ def _query_lines(result: SearchResult) -> list[_Line]:
 
 
 def _hit_lines(rank: int, hit: Hit) -> list[_Line]:
-    known = ", ".join(f"{name} {value}" for name, value in sorted(hit.attributes.items()))
+    attributes = ", ".join(f"{name} {value}" for name, value in sorted(hit.attributes.items()))
     return [
         (f"{rank}.  {hit.score:.3f}", _INK),
         (hit.label or "no label", _INK),
-        (known, _GREY),
+        (attributes, _GREY),
         (f"{hit.clip_id}  {hit.span()}", _GREY),
     ]
 

@@ -1,17 +1,17 @@
-"""Which rows may answer? Filters as plain values, compiled to Milvus conditions in which no value can be read as code.
+"""Search filters: one registry of names, types, command-line parsers and Milvus expressions, safe against injection.
 
-A name is looked up in a table and never copied into a condition unless it is known; a value is a typed literal or refused.
+To add a filter: register it here and, where its column is new, add that to `store/schema.py`. The schema of the HTTP service and
+the parser of the command line are derived from `FILTERS`. A name gets into a condition only from the registry or from the attributes
+of the collection, and a value only as a typed literal.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from indexing.store.filter_expression import quoted
 
-TEXT_FIELDS = ("clip_id", "video_uri", "label", "split")
-NUMBER_FIELDS = ("start_s", "end_s")
 DURATION = "duration_s"
 MAX_FILTERS = 32
 MAX_VALUES = 256
@@ -19,28 +19,51 @@ MAX_TEXT = 1024
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class FilterType:
+    """A type of filter values."""
+
+    parse: Callable[[str], Any]
+    """Reads the VALUE of NAME=VALUE on the command line; ValueError without a name."""
+    expression: Callable[[str, str, Any], str]
+    """Makes the Milvus expression from the filter's name, its column and a value; ValueError names the filter."""
+    json_schema: Mapping[str, Any]
+    """JSON schema of a value in an HTTP request."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Filter:
+    """A search filter that every collection has."""
+
+    name: str
+    type: FilterType
+    description: str
+    column: str | None = ""
+    """Column of the collection; "" = the filter's name, None = not a column: ranking checks the rows that Milvus returns."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RowFilter:
-    """What Milvus checks, and what is left to check on the rows that it returns."""
+    """The part of the filters that Milvus checks, and the part that is checked on the rows that it returns."""
 
     condition: str = ""
-    """A Milvus expression; "" = every row."""
+    """Milvus expression; "" = every row."""
     duration_s: tuple[float, float] | None = None
-    """Milvus does not subtract one column from another, and a clip to the end of its video has no end in its row."""
+    """Range of durations. Milvus cannot check it: it does not subtract columns, and an open-ended clip has no end in its row."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FilterFields:
-    """The names that filters may use: the collection's columns and the attributes that its clips have."""
+    """The filters of one collection: the registered ones and the attributes of its clips."""
 
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Attribute name -> the values that it takes."""
+    """The values of each attribute."""
 
     def names(self) -> list[str]:
         """Every name, sorted."""
-        return sorted({*TEXT_FIELDS, *NUMBER_FIELDS, DURATION, *self.attributes})
+        return sorted({*FILTERS, *self.attributes})
 
     def compile(self, filters: Mapping[str, Any] | None) -> RowFilter:
-        """ValueError names the filter, its value and what is allowed.
+        """Compile filter values; ValueError names the filter, its value and what is allowed.
 
         A text field takes a text or a list of texts; a number field a number or (low, high), where None is open; an attribute
         a value, a list of values, or (low, high) when its values are numbers.
@@ -53,54 +76,49 @@ class FilterFields:
         parts: list[str] = []
         duration = None
         for name, value in filters.items():
+            registered = FILTERS.get(name)
             if name == DURATION:
-                duration = _duration(value)
-            elif name in TEXT_FIELDS:
-                parts.append(f"{name} in [{', '.join(_literals(name, value))}]")
-            elif name in NUMBER_FIELDS:
-                parts += _between(name, *_range(name, value))
+                duration = _range(name, value)
+            elif registered is not None:
+                column = registered.column or name
+                parts.append(registered.type.expression(name, column, value))
             elif name in self.attributes:
                 parts.append(self._attribute(name, value))
             else:
                 raise ValueError(
                     f"no filter is named {name!r}; allowed are {', '.join(self.names())}"
                 )
-        return RowFilter(condition=" and ".join(parts), duration_s=duration)
+        return RowFilter(condition=" and ".join(filter(None, parts)), duration_s=duration)
 
     def _attribute(self, name: str, value: Any) -> str:
         if isinstance(value, tuple) or (isinstance(value, list) and _is_range(value)):
             low, high = _range(name, value)
-            value = [one for one in self.attributes[name] if low <= _number_or_nan(one) <= high]
+            value = [v for v in self.attributes[name] if low <= _number_or_nan(v) <= high]
             if not value:
-                known = ", ".join(self.attributes[name])
-                raise ValueError(f"no value of {name!r} lies in {low} to {high}; it has {known}")
+                values = ", ".join(self.attributes[name])
+                raise ValueError(f"no value of {name!r} lies in {low} to {high}; it has {values}")
         if isinstance(value, int | float) and not isinstance(value, bool):
             value = f"{value:g}"
-        # Milvus Lite knows no `in` for a key of a JSON field.
+        # Not `in`: Milvus Lite does not support it for a key of a JSON field.
         key = f"attributes[{quoted(name)}]"
-        return f"({' or '.join(f'{key} == {one}' for one in _literals(name, value))})"
+        return f"({' or '.join(f'{key} == {literal}' for literal in _literals(name, value))})"
 
 
 def _is_range(value: Sequence[Any]) -> bool:
-    return len(value) == 2 and any(isinstance(one, int | float) or one is None for one in value)
-
-
-def _duration(value: Any) -> tuple[float, float]:
-    low, high = _range(DURATION, value)
-    return low, high
+    return len(value) == 2 and any(isinstance(end, int | float) or end is None for end in value)
 
 
 def _literals(name: str, value: Any) -> list[str]:
     values = list(value) if isinstance(value, list | tuple | set | frozenset) else [value]
     if not values or len(values) > MAX_VALUES:
         raise ValueError(f"filter {name!r} has {len(values)} values; 1 to {MAX_VALUES} are allowed")
-    return [quoted(_text(name, one)) for one in values]
+    return [quoted(_text(name, text)) for text in values]
 
 
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f"filter {name!r} is {value!r}; it must be a text or a list of texts")
-    if len(value) > MAX_TEXT or not all(one.isprintable() for one in value):
+    if len(value) > MAX_TEXT or not value.isprintable():
         raise ValueError(
             f"filter {name!r} is {value[:64]!r}; it must be at most {MAX_TEXT} printable characters"
         )
@@ -126,13 +144,18 @@ def _range(name: str, value: Any) -> tuple[float, float]:
     return bounds
 
 
-def _between(name: str, low: float, high: float) -> list[str]:
+def _text_expression(name: str, column: str, value: Any) -> str:
+    return f"{column} in [{', '.join(_literals(name, value))}]"
+
+
+def _number_expression(name: str, column: str, value: Any) -> str:
+    low, high = _range(name, value)
     parts = []
     if math.isfinite(low):
-        parts.append(f"{name} >= {low!r}")
+        parts.append(f"{column} >= {low!r}")
     if math.isfinite(high):
-        parts.append(f"{name} <= {high!r}")
-    return parts
+        parts.append(f"{column} <= {high!r}")
+    return " and ".join(parts)
 
 
 def _number_or_nan(text: str) -> float:
@@ -140,3 +163,95 @@ def _number_or_nan(text: str) -> float:
         return float(text)
     except ValueError:
         return math.nan
+
+
+def _parse_texts(text: str) -> Any:
+    parts = text.split(",")
+    return parts[0] if len(parts) == 1 else parts
+
+
+def _parse_range(text: str) -> tuple[float | None, float | None]:
+    low, _dots, high = text.partition("..")
+    try:
+        return (float(low) if low else None, float(high) if high else None)
+    except ValueError:
+        raise ValueError("LOW and HIGH must be numbers") from None
+
+
+def _parse_number(text: str) -> Any:
+    if ".." in text:
+        return _parse_range(text)
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError("the value must be a number or LOW..HIGH") from None
+
+
+def _parse_any(text: str) -> Any:
+    """The values of an attribute are known only once the collection is open."""
+    return _parse_range(text) if ".." in text else _parse_texts(text)
+
+
+_TEXT_SCHEMA = {"type": "string", "maxLength": MAX_TEXT}
+_END_SCHEMA = {"anyOf": [{"type": "number"}, {"type": "null"}]}
+TEXT = FilterType(
+    parse=_parse_texts,
+    expression=_text_expression,
+    json_schema={
+        "anyOf": [
+            _TEXT_SCHEMA,
+            {"type": "array", "items": _TEXT_SCHEMA, "minItems": 1, "maxItems": MAX_VALUES},
+        ]
+    },
+)
+NUMBER = FilterType(
+    parse=_parse_number,
+    expression=_number_expression,
+    json_schema={
+        "anyOf": [
+            {"type": "number"},
+            {"type": "array", "items": _END_SCHEMA, "minItems": 2, "maxItems": 2},
+        ]
+    },
+)
+FILTERS: dict[str, Filter] = {}
+"""Every registered filter, by name."""
+
+
+def register_filter(new: Filter) -> None:
+    """Add a filter to searches by Python, HTTP and command line; ValueError where the name is taken."""
+    if new.name in FILTERS:
+        raise ValueError(f"filter {new.name!r} is registered already")
+    FILTERS[new.name] = new
+
+
+for _filter in (
+    Filter(name="clip_id", type=TEXT, description="ids of clips"),
+    Filter(name="video_uri", type=TEXT, description="URIs of videos, as stored"),
+    Filter(name="label", type=TEXT, description="labels of clips"),
+    Filter(name="split", type=TEXT, description="splits of clips"),
+    Filter(name="start_s", type=NUMBER, description="start of the clip in its video, in seconds"),
+    Filter(name="end_s", type=NUMBER, description="end of the clip in its video, in seconds"),
+    Filter(name=DURATION, type=NUMBER, description="duration of the clip in seconds", column=None),
+):
+    register_filter(_filter)
+
+
+def parse_filter(text: str) -> tuple[str, Any]:
+    """NAME=VALUE, NAME=A,B or NAME=LOW..HIGH as (name, value); a name that is not registered is read as an attribute."""
+    name, equals, value = text.partition("=")
+    if not name or not equals or not value:
+        raise ValueError(f"filter {text!r} must be NAME=VALUE, NAME=A,B or NAME=LOW..HIGH")
+    parse = FILTERS[name].type.parse if name in FILTERS else _parse_any
+    try:
+        return name, parse(value)
+    except ValueError as error:
+        raise ValueError(f"filter {text!r}: {error}") from None
+
+
+def filter_json_schemas() -> dict[str, dict[str, Any]]:
+    """JSON schema of each registered filter's value, by name."""
+    return {
+        name: {"description": registered.description, **registered.type.json_schema}
+        for name, registered in FILTERS.items()
+    }

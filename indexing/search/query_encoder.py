@@ -1,16 +1,16 @@
-"""Clip vectors and edit texts -> query vectors, with the vectors of repeated texts kept.
+"""Query encoder: clip vectors and edit texts to query vectors, with a cache of text vectors.
 
-The exported query graph reads text and clip at once; here it is cut where the text vector enters the fusion, so that a text is
-read once however many clips it is asked of. N queries, D clip vector, E text vector.
+The exported query graph reads text and clip at once; here it is split where the text vector enters the fusion, so that a text is
+encoded once for any number of clips. N queries, D clip vector, E text vector.
 """
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cachetools import LRUCache
 
 from encoders.backends.base import EncoderBackend, check_queries
 from encoders.backends.onnx_backend import QUERY_GRAPH
@@ -24,7 +24,7 @@ _Fuse = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 class QueryEncoder:
-    """Text encoder and fusion of a bundle, apart from each other; opens with the first text."""
+    """Text encoder and fusion of a bundle as two steps; they are opened with the first text."""
 
     def __init__(
         self, bundle_dir: str | Path, backend: EncoderBackend, *, num_threads: int | None = None
@@ -32,30 +32,24 @@ class QueryEncoder:
         self.card: BundleCard = backend.card
         self._bundle_dir, self._backend, self._num_threads = Path(bundle_dir), backend, num_threads
         self._parts: tuple[_Texts, _Fuse] | None = None
-        self._texts: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._texts: LRUCache[str, np.ndarray] = LRUCache(NUM_CACHED_TEXTS)
         self._lock = threading.Lock()
 
     @property
     def can_compose(self) -> bool:
-        """Whether the bundle went through stage 2."""
+        """Whether the bundle has a fusion (stage 2)."""
         return self.card.fusion is not None
 
     def text_vectors(self, texts: Sequence[str]) -> np.ndarray:
-        """Texts -> [N, E]; each text is encoded once and kept."""
+        """Text vectors [N, E]; each text is encoded once and cached."""
         encode, _ = self._open()
         with self._lock:
-            known = {text: self._texts[text] for text in texts if text in self._texts}
-        # One by one: padding to the longest text would make a vector depend on its neighbours in the last bits.
-        found = known | {
-            text: encode([text])[0] for text in dict.fromkeys(texts) if text not in known
-        }
+            cached = {text: self._texts[text] for text in texts if text in self._texts}
+        # One at a time: with padding to the longest text, the last bits of a vector would depend on the other texts of the batch.
+        encoded = {text: encode([text])[0] for text in dict.fromkeys(texts) if text not in cached}
         with self._lock:
-            self._texts.update(found)
-            for text in found:
-                self._texts.move_to_end(text)
-            while len(self._texts) > NUM_CACHED_TEXTS:
-                self._texts.popitem(last=False)
-        return np.stack([found[text] for text in texts])
+            self._texts.update(encoded)
+        return np.stack([(cached | encoded)[text] for text in texts])
 
     def fuse(self, clip_vectors_ND: np.ndarray, text_vectors_NE: np.ndarray) -> np.ndarray:
         """Unit clip vectors [N, D] and text vectors [N, E] -> unit query vectors [N, D]."""
@@ -137,7 +131,7 @@ class QueryEncoder:
 
 
 def _text_vector_name(model: Any, weight: str) -> str:
-    """The value that the fusion's first text layer reads: behind it lies the whole text encoder."""
+    """Name of the input of the fusion's first text layer, which is the output of the text encoder."""
     transposed = {
         node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "Transpose"
     }

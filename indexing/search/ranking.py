@@ -1,4 +1,4 @@
-"""Which candidates become answers? Scored, filtered by duration, grouped, cut to the limit and explained."""
+"""Ranking of candidates: scoring, duration filter, grouping, limit and explanation."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -22,10 +22,10 @@ def plain_hits(
     *,
     duration_s: tuple[float, float] | None,
 ) -> tuple[Hit, ...]:
-    """At most `query.limit` hits in the order of their cosines, for a query that needs no vectors of them."""
-    ordered = sorted(candidates, key=lambda one: (-one.cosine, one.place.clip_id))
+    """At most `query.limit` hits in the order of their cosines, for a query that does not need their vectors."""
+    ordered = sorted(candidates, key=lambda c: (-c.cosine, c.place.clip_id))
     if duration_s is not None:
-        ordered = [one for one in ordered if _lasts(one.place, duration_s)]
+        ordered = [c for c in ordered if _has_duration(c.place, duration_s)]
     return tuple(
         Hit(**_fields(ordered[i].place), score=ordered[i].cosine, num_grouped=num_grouped)
         for i, num_grouped in _grouped(query, list(enumerate(ordered)))
@@ -40,16 +40,16 @@ def choose_hits(
     snapshot: CollectionSnapshot,
     duration_s: tuple[float, float] | None,
 ) -> tuple[Hit, ...]:
-    """At most `query.limit` hits, best first, and what their vectors tell of them."""
+    """At most `query.limit` hits, best first, with the explanation of their scores."""
     if not candidates:
         return ()
-    all_ND = np.stack([one.vector_D for one in candidates])
+    all_ND = np.stack([candidate.vector_D for candidate in candidates])
     scores_N = vectors.scores(all_ND, snapshot)
     order = sorted(
         range(len(candidates)), key=lambda i: (-scores_N[i], candidates[i].place.clip_id)
     )
     if duration_s is not None:
-        order = [i for i in order if _lasts(candidates[i].place, duration_s)]
+        order = [i for i in order if _has_duration(candidates[i].place, duration_s)]
     chosen = _grouped(query, [(i, candidates[i]) for i in order])
     hits_ND = all_ND[[i for i, _ in chosen]]
     from_clip_N = from_edit_N = np.zeros(len(chosen))
@@ -75,41 +75,41 @@ def choose_hits(
 
 
 def _fields(place: ClipPlace) -> dict[str, Any]:
-    """Not `asdict`, which copies every value."""
+    """The fields of a place. Not `asdict`, which copies every value."""
     return {name: getattr(place, name) for name in _PLACE_FIELDS}
 
 
-def _lasts(place: ClipPlace, duration_s: tuple[float, float]) -> bool:
-    found_s = clip_duration_s(place.video_uri, place.start_s, place.end_s)
-    return found_s is not None and duration_s[0] <= found_s <= duration_s[1]
+def _has_duration(place: ClipPlace, range_s: tuple[float, float]) -> bool:
+    duration_s = clip_duration_s(place.video_uri, place.start_s, place.end_s)
+    return duration_s is not None and range_s[0] <= duration_s <= range_s[1]
 
 
 def _grouped(
     query: ComposedQuery, ordered: Sequence[tuple[int, Candidate]]
 ) -> list[tuple[int, int]]:
-    """(candidate, how many more it stands for), the best of each group, at most `limit` groups."""
+    """(candidate, number of other members), the best of each group, at most `limit` groups."""
     leaders: list[tuple[int, Candidate]] = []
     num_grouped: dict[int, int] = {}
-    for number, one in ordered:
-        leader = next((n for n, other in leaders if _is_same(query, one, other)), None)
+    for number, candidate in ordered:
+        leader = next((n for n, other in leaders if _is_same(query, candidate, other)), None)
         if leader is not None:
             num_grouped[leader] += 1
         elif len(leaders) < query.limit:
-            leaders.append((number, one))
+            leaders.append((number, candidate))
             num_grouped[number] = 0
         elif not query.group_by_video and query.group_above >= 1:
             break
     return list(num_grouped.items())
 
 
-def _is_same(query: ComposedQuery, one: Candidate, other: Candidate) -> bool:
-    if query.group_by_video and one.place.video_uri == other.place.video_uri:
+def _is_same(query: ComposedQuery, candidate: Candidate, other: Candidate) -> bool:
+    if query.group_by_video and candidate.place.video_uri == other.place.video_uri:
         return True
-    return query.group_above < 1 and float(one.vector_D @ other.vector_D) > query.group_above
+    return query.group_above < 1 and float(candidate.vector_D @ other.vector_D) > query.group_above
 
 
 class StageTimer:
-    """Milliseconds by the name of a step; what no step covers is `rest`."""
+    """Wall-clock milliseconds of named stages; time outside of every stage is `rest`."""
 
     def __init__(self) -> None:
         self._start_s = time.perf_counter()
@@ -117,7 +117,7 @@ class StageTimer:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Times the block."""
+        """Time the block."""
         start_s = time.perf_counter()
         try:
             yield
@@ -125,6 +125,6 @@ class StageTimer:
             self._steps_ms[name] = (time.perf_counter() - start_s) * 1000
 
     def timings_ms(self) -> dict[str, float]:
-        """All steps so far, and the rest."""
+        """Milliseconds of all stages so far, and of the rest."""
         total_ms = (time.perf_counter() - self._start_s) * 1000
         return {**self._steps_ms, "rest": max(total_ms - sum(self._steps_ms.values()), 0.0)}

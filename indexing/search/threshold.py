@@ -1,7 +1,7 @@
-"""Is there anything in the archive that matches? A threshold on the best score, fitted on validation triplets.
+""" "No match" detection by a threshold on the best score, calibrated on validation triplets.
 
-Each triplet is asked twice: as it is, and with all of its targets taken out of the gallery. The threshold is the one of the best
-F1 among those whose precision is high enough; what it reaches on triplets that it was not fitted on is kept beside it.
+Each triplet is searched twice: with all clips, and without its targets in the gallery. The threshold has the best F1 among those of
+sufficient precision; its precision and recall on held-out triplets are stored with it.
 """
 
 import json
@@ -18,13 +18,13 @@ MIN_PRECISION = 0.9
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AbstainThreshold:
-    """ "Nothing matches" is said below `min_score`; precision and recall are those of saying it."""
+    """A calibrated threshold: an answer whose best score is below `min_score` is "no match". Precision and recall are those of that verdict."""
 
     min_score: float
     encoder_id: str
     bundle_id: str
     split: str
-    """Measured on this split; fitted on another."""
+    """Split on which precision and recall were measured; the threshold was fitted on another one."""
     precision: float
     recall: float
     num_queries: int
@@ -42,7 +42,7 @@ class Verdicts:
     without_targets: np.ndarray
 
     def precision_recall(self, min_score: float) -> tuple[float, float]:
-        """Of saying "nothing matches" below this score; precision is 1 when it is never said."""
+        """Precision and recall of "no match" below this score; precision is 1 where no answer is below it."""
         right = int((self.without_targets < min_score).sum())
         wrong = int((self.with_targets < min_score).sum())
         precision = right / (right + wrong) if right + wrong else 1.0
@@ -59,7 +59,7 @@ class Verdicts:
 
         good = [s for s in middles if self.precision_recall(s)[0] >= min_precision]
         if not good or max(map(f1, good)) == 0:
-            raise ValueError(f"no threshold says 'nothing matches' with precision {min_precision}")
+            raise ValueError(f"no threshold reaches precision {min_precision} for 'no match'")
         return float(max(good, key=f1))
 
 
@@ -68,7 +68,9 @@ def read_threshold(path: Path, *, encoder_id: str, bundle_id: str) -> AbstainThr
     try:
         threshold = AbstainThreshold(**json.loads(path.read_text()))
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no threshold of `tfcovr calibrate`: {error}") from error
+        raise ValueError(
+            f"{path} is not a threshold file of `tfcovr calibrate`: {error}"
+        ) from error
     if (threshold.encoder_id, threshold.bundle_id) != (encoder_id, bundle_id):
         raise ValueError(
             f"{path} was fitted for bundle {threshold.bundle_id!r}, and this is {bundle_id!r}; run "

@@ -1,4 +1,4 @@
-"""What is asked and what is answered: the composed query, the clips it finds, and why they were found."""
+"""Types of search: the composed query, hits with the explanation of their scores, and results."""
 
 import dataclasses
 import math
@@ -20,7 +20,7 @@ MAX_TEXT = 1000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipPlace:
-    """Where a clip is: `end_s` None = to the end of its video."""
+    """A clip and the span of its video; `end_s` None = to the end of the video."""
 
     clip_id: str
     video_uri: str
@@ -31,19 +31,19 @@ class ClipPlace:
     attributes: Mapping[str, str] = field(default_factory=dict)
 
     def span(self) -> str:
-        """For people."""
+        """The span as text: "1.00-2.50 s"."""
         return f"{self.start_s:.2f}-{'end' if self.end_s is None else f'{self.end_s:.2f}'} s"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Change:
-    """One attribute of the query clip and of a hit, as the classification head sees both."""
+    """One attribute of the query clip (before) and of a hit (after), as predicted by the classification head."""
 
     name: str
     before: str
     after: str
     probability: float
-    """Of `after`, for the hit."""
+    """Predicted probability of `after` for the hit."""
 
     @property
     def is_change(self) -> bool:
@@ -51,47 +51,47 @@ class Change:
         return self.before != self.after
 
     def text(self) -> str:
-        """ "twists 1.5 -> 2.5 (0.81)"."""
+        """The change as text: "twists 1.5 -> 2.5 (0.81)"."""
         arrow = f"{self.before} -> {self.after}" if self.is_change else self.after
         return f"{self.name} {arrow} ({self.probability:.2f})"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hit(ClipPlace):
-    """One answer; `score` is the cosine with the composed query, less what `exclude` takes and with what `keep` gives."""
+    """One answer; `score` is the cosine with the composed query plus the terms of `keep` and `exclude`."""
 
     score: float
     from_clip: float = 0.0
-    """The part of the cosine that the query clip's direction gives."""
+    """Part of the cosine that comes from the query clip."""
     from_edit: float = 0.0
-    """The rest: what the edits gave."""
+    """Part of the cosine that comes from the edits."""
     predicted: tuple[Change, ...] = ()
-    """Empty for a bundle without a classification head."""
+    """Attributes of the hit compared with the query clip; empty for a bundle without a classification head."""
     num_grouped: int = 0
-    """How many more clips this one stands for."""
+    """Number of other clips that were grouped with this one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchResult:
-    """The query clip as it was understood (clip_id "" for a file), and the answers, best first."""
+    """The resolved query clip (clip_id "" for a file) and the answers, best first."""
 
     query: ClipPlace
     edit_text: str
-    """All edits, joined."""
+    """All edits, joined into one text."""
     hits: tuple[Hit, ...]
     backend_used: str
     is_exact: bool = True
     has_match: bool | None = None
-    """Whether anything in the archive matches; None where no threshold was fitted."""
+    """Whether the best score reaches the threshold; None without a threshold."""
     matched_by: Literal["", "attributes", "vector"] = ""
-    """How `exclude` and `keep` were read: as attributes by the head, or as directions."""
+    """How `keep` and `exclude` were interpreted: as attribute values, or as directions of the vector space."""
     timings_ms: Mapping[str, float] = field(default_factory=dict)
-    """Of the whole call, which may hold several queries: decode, text, fuse, milvus, rest."""
+    """Milliseconds by stage (decode, text, fuse, milvus, rest) of the call, which may hold several queries."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ComposedQuery:
-    """A clip, and how the answers should differ from it.
+    """A query clip and how the answers should differ from it.
 
     `clip` is a clip id of the archive, FILE or FILE@START-END, the bytes of a video, an earlier hit, or "" for a query by text
     alone.
@@ -99,27 +99,28 @@ class ComposedQuery:
 
     clip: str | bytes | ClipPlace = ""
     edits: tuple[str, ...] = ()
-    """Applied one after the other."""
+    """Edit texts, applied one after the other."""
     keep: str = ""
-    """An attribute name ("position": as in the query clip) or a text that the answers should show."""
+    """An attribute of the query clip ("position") or a text that the answers should show."""
     exclude: str = ""
     """A text that the answers should not show."""
     strength: float = 1.0
-    """0 = the clip alone, 1 = the composed query, more = beyond it."""
+    """Strength of the edits: 0 = the clip alone, 1 = the composed query, above 1 = extrapolated."""
     filters: Mapping[str, Any] = field(default_factory=dict)
     limit: int = 10
     exact: bool = False
-    """Compare with every vector, whatever index the collection has."""
+    """Whether to search exactly, also where the collection has an approximate index."""
     explain: bool = True
-    """Say how much of a score came from the clip and how much from the edits, and which attributes change. Milvus then has to
-    read the vectors of the answers."""
+    """Whether to split each score into the parts of the clip and of the edits and to list changed attributes. Milvus then has to read
+    the vectors of the answers."""
     group_by_video: bool = False
-    """Answer with one clip per video."""
+    """Whether to answer with at most one clip per video."""
     group_above: float = 1.0
-    """Clips whose vectors have a cosine above this are one answer; 1 = off."""
+    """Clips whose vectors have a cosine above this are grouped into one answer; 1 = off."""
     liked: tuple[str, ...] = ()
-    """Clip ids that are right: answers like them come first."""
+    """Relevance feedback: ids of clips to which the query moves closer."""
     disliked: tuple[str, ...] = ()
+    """Relevance feedback: ids of clips from which the query moves away."""
 
     def __post_init__(self) -> None:
         if not self.clip and not self.edits:
@@ -140,7 +141,7 @@ class ComposedQuery:
 
     @property
     def needs_vectors(self) -> bool:
-        """Whether the vectors of the answers are looked at, not only their cosines."""
+        """Whether the vectors of the answers are needed, not only their cosines."""
         return self.explain or bool(self.keep or self.exclude) or self.group_above < 1
 
     def then(self, edit: str) -> "ComposedQuery":
@@ -148,7 +149,7 @@ class ComposedQuery:
         return dataclasses.replace(self, edits=(*self.edits, edit))
 
     def undo(self) -> "ComposedQuery":
-        """The query before its last edit; ValueError where there is nothing before it."""
+        """The query before its last edit; ValueError where it has no edit."""
         if not self.edits:
             raise ValueError("there is no edit to undo")
         return dataclasses.replace(self, edits=self.edits[:-1])
@@ -162,26 +163,28 @@ def _check_number(name: str, value: float, low: float, high: float) -> None:
 def _check_text(name: str, text: str, max_length: int = MAX_TEXT) -> None:
     if len(text) > max_length:
         raise ValueError(f"{name} has {len(text)} characters; at most {max_length} are allowed")
-    if any("\ud800" <= one <= "\udfff" or one == "\0" for one in text):
-        raise ValueError(f"{name} is {text[:64]!r}; it holds characters that no text has")
+    if any("\ud800" <= char <= "\udfff" or char == "\0" for char in text):
+        raise ValueError(
+            f"{name} is {text[:64]!r}; it must not contain surrogates or null characters"
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
-    """A clip that Milvus found."""
+    """A clip that Milvus returned, before ranking."""
 
     place: ClipPlace
     vector_D: np.ndarray
-    """Empty where nobody looks at it."""
+    """The vector of the clip; empty where the query does not need it."""
     cosine: float = 0.0
-    """With the vector that was searched for, as Milvus says."""
+    """Cosine with the vector that was searched for, as computed by Milvus."""
 
 
 _SPAN = re.compile(r"^(?P<file>.+)@(?P<start>\d+(\.\d+)?)-(?P<end>\d+(\.\d+)?)?$")
 
 
 def parse_file(text: str) -> ClipPlace | None:
-    """FILE, FILE@START-END or FILE@START-; None when there is no such file."""
+    """Parse FILE, FILE@START-END or FILE@START-; None where the file does not exist."""
     path, start_s, end_s = Path(text), 0.0, None
     matched = _SPAN.match(text)
     if not path.is_file() and matched:
@@ -192,13 +195,13 @@ def parse_file(text: str) -> ClipPlace | None:
             raise ValueError(f"{text!r} ends at {end_s} s, which is not after {start_s} s")
     if not path.is_file():
         if path.suffix.lower() in VIDEO_SUFFIXES:
-            raise ValueError(f"there is no file {str(path)!r}")
+            raise ValueError(f"file {str(path)!r} does not exist")
         return None
     return ClipPlace(clip_id="", video_uri=str(path.resolve()), start_s=start_s, end_s=end_s)
 
 
 def clip_place_of_row(row: Mapping[str, Any]) -> ClipPlace:
-    """The clip of a row of the collection."""
+    """The clip of a row of the collection; the sentinel of an open end becomes None."""
     return ClipPlace(
         clip_id=row["clip_id"],
         video_uri=row["video_uri"],

@@ -9,10 +9,12 @@ import os
 import re
 import stat
 import tempfile
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
+
+from cachetools import LRUCache
 
 from encoders.decoding.isolated import IsolatedDecoder
 from encoders.decoding.trim import trim_video
@@ -32,12 +34,10 @@ class Media:
     """Pictures and trimmed spans of clips; the last ones are kept, up to a number of bytes."""
 
     def __init__(self, *, deadline_s: float = 30.0, max_kept_bytes: int = _MAX_KEPT_BYTES) -> None:
-        self._max_kept_bytes = max_kept_bytes
         self._decoder = IsolatedDecoder(deadline_s=deadline_s)
         self._deadline_s = deadline_s
         self._lock = Lock()
-        self._kept: OrderedDict[tuple[str, str], bytes] = OrderedDict()
-        self._kept_bytes = 0
+        self._cache: LRUCache[tuple[str, str], bytes] = LRUCache(max_kept_bytes, getsizeof=len)
 
     def strip_jpeg(self, place: ClipPlace) -> bytes:
         """Frames side by side."""
@@ -53,17 +53,15 @@ class Media:
         """End the decoding process."""
         self._decoder.close()
 
-    def _once(self, key: tuple[str, str], make) -> bytes:  # noqa: ANN001
-        with self._lock:  # also: one at a time, so that pictures cannot take all cores
-            if key not in self._kept:
-                self._kept[key] = make()
-                self._kept_bytes += len(self._kept[key])
-            self._kept.move_to_end(key)
-            found = self._kept[key]
-            while self._kept_bytes > self._max_kept_bytes:
-                _, oldest = self._kept.popitem(last=False)
-                self._kept_bytes -= len(oldest)
-            return found
+    def _once(self, key: tuple[str, str], make: Callable[[], bytes]) -> bytes:
+        # The lock is held while `make` runs: decoding one clip at a time cannot take all cores from the queries.
+        with self._lock:
+            data = self._cache.get(key)
+            if data is None:
+                data = make()
+                with suppress(ValueError):  # larger than the whole cache: served, not cached
+                    self._cache[key] = data
+            return data
 
     def _draw_strip(self, place: ClipPlace) -> bytes:
         buffer = io.BytesIO()

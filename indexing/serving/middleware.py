@@ -10,10 +10,11 @@ import logging
 import re
 import time
 import uuid
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
+
+from cachetools import LRUCache
 
 from indexing.serving.problems import ProblemError, problem_body
 
@@ -58,7 +59,7 @@ class Guard:
 
     def __init__(self, app: _App, limits: Limits) -> None:
         self._app, self._limits = app, limits
-        self._clients: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._clients: LRUCache[str, tuple[float, float]] = LRUCache(_MAX_CLIENTS)
         self._num_in_flight = 0
 
     async def __call__(self, scope: _Message, receive: _Receive, send: _Send) -> None:
@@ -128,11 +129,9 @@ class Guard:
     def _check_rate(self, client: str) -> None:
         """A bucket per client that refills over time."""
         limits, now_s = self._limits, time.monotonic()
-        left, then_s = self._clients.pop(client, (float(limits.burst), now_s))
+        left, then_s = self._clients.get(client, (float(limits.burst), now_s))
         left = min(left + (now_s - then_s) * limits.requests_per_s, float(limits.burst))
         self._clients[client] = (max(left - 1, 0.0), now_s)
-        if len(self._clients) > _MAX_CLIENTS:
-            self._clients.popitem(last=False)
         if left < 1:
             raise ProblemError(429, "too many requests from this address", {"retry-after": "1"})
 

@@ -1,4 +1,4 @@
-"""The JSON of the service: what a request may hold, and what an answer holds."""
+"""JSON schemas of the service's requests and answers."""
 
 import math
 from typing import Any, Literal
@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from indexing.search.filters import MAX_FILTERS, filter_json_schemas
 from indexing.search.types import MAX_EDITS, MAX_TEXT, ClipPlace, ComposedQuery, Hit, SearchResult
 
 _Number = int | float
@@ -19,18 +20,30 @@ _EXAMPLE = {
 }
 
 
+def _describe_filters(schema: dict[str, Any]) -> None:
+    """Called when a schema is generated, so that it has the filters that are registered then; any other name is an attribute."""
+    schema["properties"] = filter_json_schemas()
+
+
 class SearchRequest(BaseModel):
     """A composed query."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_EXAMPLE]})
 
-    clip: str = Field(default="", max_length=1024, description="clip id; none = text alone")
+    clip: str = Field(default="", max_length=1024, description="clip id; empty = by text alone")
     clip_url: str = Field(default="", max_length=2048, description="video on an allowed host")
     edits: list[str] = Field(default=[], max_length=MAX_EDITS, description="one after the other")
     keep: str = Field(default="", max_length=MAX_TEXT, description="attribute or text to keep")
-    exclude: str = Field(default="", max_length=MAX_TEXT, description="text to stay away from")
+    exclude: str = Field(
+        default="", max_length=MAX_TEXT, description="text that answers should not show"
+    )
     strength: float = Field(default=1.0, ge=0, le=4)
-    filters: dict[str, _FilterValue] = Field(default={}, max_length=32)
+    filters: dict[str, _FilterValue] = Field(
+        default={},
+        max_length=MAX_FILTERS,
+        description="by name; an attribute of the clips is a filter too",
+        json_schema_extra=_describe_filters,
+    )
     limit: int = Field(default=10, ge=1, le=100)
     exact: bool = False
     explain: bool = Field(default=True, description="say why: parts of the score, attributes")
@@ -54,7 +67,7 @@ class SearchRequest(BaseModel):
         return value
 
     def query(self, upload: bytes | None = None) -> ComposedQuery:
-        """As SearchClient takes it; `upload` also holds what `clip_url` led to, and goes before the clip id."""
+        """The query for SearchClient; `upload`, which also holds the bytes behind `clip_url`, takes precedence over the clip id."""
         values: dict[str, Any] = self.model_dump(exclude={"clip_url"})
         if self.clip and self.clip_url:
             raise ValueError("clip and clip_url exclude each other")
@@ -65,7 +78,7 @@ class SearchRequest(BaseModel):
 
 
 class ClipBody(BaseModel):
-    """A clip of the archive, and where its media are."""
+    """A clip of the collection, and the URLs of its media."""
 
     clip_id: str
     label: str | None
@@ -106,7 +119,7 @@ class SearchResponse(BaseModel):
     query: ClipBody
     edit_text: str
     hits: list[HitBody]
-    has_match: bool | None = Field(description="null = no threshold was fitted")
+    has_match: bool | None = Field(description="null = the service has no threshold")
     matched_by: Literal["", "attributes", "vector"]
     backend_used: str
     is_exact: bool
@@ -140,7 +153,7 @@ def clip_body(place: ClipPlace) -> dict[str, Any]:
 
 
 def hit_body(hit: Hit) -> HitBody:
-    """An answer as JSON."""
+    """A hit as JSON."""
     predicted = [
         ChangeBody(
             name=change.name,
