@@ -1,4 +1,4 @@
-"""A run that is cut anywhere goes on with the numbers of one that was not."""
+"""A run that is interrupted anywhere resumes with the numbers of an uninterrupted one."""
 
 import json
 from collections.abc import Iterator
