@@ -1,4 +1,4 @@
-"""What a collection has against what the plan says it must have."""
+"""Compares the rows of a collection with the planned clips."""
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""How an archive gets into Milvus: plan, decode, embed, write, ledger; killed anywhere, it goes on there.
+"""Indexes an archive into Milvus: plan, decode, embed, write, ledger; resumable after any interruption.
 
 A row is in Milvus before its ledger line is written, and an old row goes only after the new one is in.
 """

@@ -1,7 +1,4 @@
-"""What is the key of each clip, and how work is cut: shards by video.
-
-A key covers everything that decides a vector, so that one key never stands for two vectors.
-"""
+"""Shards: the pending clips of one video together, long videos cut for all workers."""
 
 import socket
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Does the collection hold exactly what the archive must have? Status 0 only when nothing is wrong."""
+"""Verifies that a collection holds exactly the rows of its archive, and repairs it; status 0 only when nothing is wrong."""
 
 from collections.abc import Sequence
 from dataclasses import replace

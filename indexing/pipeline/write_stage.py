@@ -1,4 +1,4 @@
-"""Vectors into Milvus: the last stage of the dataflow, and how a row keeps up with its clip's label."""
+"""The write stage, last of the dataflow: vectors into Milvus, and rows brought up to date with their clips' labels."""
 
 import os
 import time
