@@ -4,4 +4,4 @@ Read in this order: request, decode, pyav_video, dali_video, pixels, bicubic, as
 isolated, trim.
 """
 
-__all__ = ["decode", "device", "isolated", "pixels", "request", "trim"]
+__all__ = ["decode", "device", "isolated", "pixels", "request", "sandbox", "trim"]

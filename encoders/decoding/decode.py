@@ -12,7 +12,12 @@ import numpy as np
 
 from encoders.decoding.assemble import HostCanvas, assemble
 from encoders.decoding.pixels import resize_frame
-from encoders.decoding.request import DecodedSpan, DecodeRequest
+from encoders.decoding.request import (
+    DecodedSpan,
+    DecodeRequest,
+    TimelineBlock,
+    TimelineRequest,
+)
 from encoders.media.container import DecodeBackendKind, MediaLimits, local_path
 from encoders.media.errors import DecodeError, DecodeReason
 from encoders.media.frame_index import Span
@@ -118,51 +123,43 @@ _BACKENDS: dict[DecodeBackendKind, Callable[[Path, DecodeRequest], Iterator[Deco
 }
 
 
-TIMELINE = "encoders.decoding.decode:iter_timeline"
-"""For IsolatedDecoder: its decode_function."""
+def iter_timeline(request: TimelineRequest) -> Iterator[TimelineBlock]:
+    """First a block without frames, whose times are the video's first and last second; then the frames in blocks, if asked for.
 
-
-def iter_timeline(request: DecodeRequest) -> Iterator[DecodedSpan]:
-    """First a block without frames, whose times are the video's first and last second; then blocks of at most num_frames frames.
-
-    A request without spans asks for the first block alone, which decodes nothing. A frame that cannot be decoded is left out of its
-    block. DecodeError for a file that cannot be read at all.
+    A frame that cannot be decoded is left out of its block. DecodeError for a file that cannot be read at all.
     """
     from encoders.decoding.pyav_video import PyavVideo  # av only where it decodes
 
-    sampling = request.sampling
+    sampling = SamplingConfig(
+        num_frames=request.frames_per_block, frame_size=request.frame_size, resize=request.resize
+    )
     with closing(PyavVideo(local_path(request.video), request.limits, sampling)) as video:
         shown_s = video.index.shown_times_s
         request.limits.check(max_duration_s=shown_s[-1])
         step_s = float(np.median(np.diff(shown_s))) if len(shown_s) > 1 else 0.0
         times_s = np.append(shown_s, shown_s[-1] + step_s)
-        yield _block(0, [], [], times_s[[0, -1]])
+        nothing = np.empty(0, np.int64)
+        yield TimelineBlock(frames_THWC=None, frame_indices_T=nothing, times_s=times_s[[0, -1]])
+        if not request.reads_frames:
+            return
         numbers: list[int] = []
         frames: list[np.ndarray] = []
-        block, last = 1, -1
-        for number, picture_HWC in video.read_frames(range(len(shown_s)) if request.spans else ()):
-            if picture_HWC is not None and number > last:  # a second reading comes too late
+        last = -1
+        for number, frame_HWC in video.read_frames(range(len(shown_s))):
+            if frame_HWC is not None and number > last:  # a second reading comes too late
                 last = number
                 numbers.append(number)
-                frames.append(resize_frame(picture_HWC, sampling.frame_size))
-            if len(numbers) == sampling.num_frames:
-                yield _block(block, numbers, frames, times_s)
-                numbers, frames, block = [], [], block + 1
+                frames.append(resize_frame(frame_HWC, request.frame_size))
+            if len(numbers) == request.frames_per_block:
+                yield _block(numbers, frames, times_s)
+                numbers, frames = [], []
         if numbers:
-            yield _block(block, numbers, frames, times_s)
+            yield _block(numbers, frames, times_s)
 
 
-def _block(
-    number: int, numbers: list[int], frames: list[np.ndarray], times_s: np.ndarray
-) -> DecodedSpan:
-    own_s = times_s[[*numbers, numbers[-1] + 1]] if numbers else times_s
-    return DecodedSpan(
-        number=number,
-        frames_THWC=np.stack(frames) if frames else None,
+def _block(numbers: list[int], frames: list[np.ndarray], times_s: np.ndarray) -> TimelineBlock:
+    return TimelineBlock(
+        frames_THWC=np.stack(frames),
         frame_indices_T=np.array(numbers, np.int64),
-        error=None,
-        backend_used="pyav",
-        fallback_reason=None,
-        num_frames_decoded=len(numbers),
-        times_s=own_s,
+        times_s=times_s[[*numbers, numbers[-1] + 1]],
     )

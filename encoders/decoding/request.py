@@ -1,4 +1,7 @@
-"""What is asked of a decoder, and what comes back of each span. Letters: T frames, H W pixels, C = 3 (RGB)."""
+"""Requests for frames and for timelines, their replies, and the codecs that carry both to a sandbox and back.
+
+Letters: T frames, H W pixels, C = 3 (RGB).
+"""
 
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, get_args
@@ -8,8 +11,7 @@ import numpy as np
 from encoders.media.container import DecodeBackendKind, MediaLimits
 from encoders.media.errors import DecodeError
 from encoders.media.frame_index import Span
-from encoders.media.sampling import SamplingConfig
-from encoders.stages.encode_request import EncodeRequest, Encoding
+from encoders.media.sampling import Resize, SamplingConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,11 +27,9 @@ class DecodeRequest:
     backend: DecodeBackendKind = "pyav"
     limits: MediaLimits = field(default_factory=MediaLimits)
     device: str = "cpu"
-    """Where the dali backend decodes, and an encoder runs: `cpu` or `cuda`."""
+    """Where the dali backend decodes: `cpu` or `cuda`."""
     jitter_seed: int | None = None
     """None = the middle frame of each interval; a number = a random one (training)."""
-    encode: EncodeRequest | None = None
-    """Vectors instead of frames; only `iter_encoded_spans` takes it."""
 
     def __post_init__(self) -> None:
         if self.backend not in get_args(DecodeBackendKind):
@@ -50,71 +50,108 @@ class DecodedSpan:
     fallback_reason: str | None
     num_frames_decoded: int
     """Frames that came out of the decoder for the whole video so far."""
-    times_s: np.ndarray | None = None
-    """Seconds at which the frames are shown, and the end of the last one; only where a whole video is read (`iter_timeline`)."""
     device_frames_THWC: "Tensor | None" = None
     """The frames on the device that decoded them, instead of `frames_THWC` (`iter_device_spans`)."""
-    encoding: Encoding | None = None
-    """The clip's vector, instead of frames (`iter_encoded_spans`)."""
 
 
-def span_from_dict(values: dict[str, Any], payload: bytearray) -> DecodedSpan:
-    """The span that `span_to_dict` and `payload_of` wrote."""
-    shape, indices, error = values.pop("shape"), values.pop("frame_indices"), values.pop("error")
-    times_s, encoding = values.pop("times_s"), values.pop("encoding")
-    if encoding is not None:
-        encoding = Encoding(vector_D=np.frombuffer(payload, np.float32), **encoding)
-    return DecodedSpan(
-        encoding=encoding,
-        frames_THWC=None if shape is None else np.frombuffer(payload, np.uint8).reshape(shape),
-        frame_indices_T=None if indices is None else np.array(indices, np.int64),
-        error=None if error is None else DecodeError(*error),
-        times_s=None if times_s is None else np.array(times_s),
-        **values,
-    )
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TimelineRequest:
+    """A whole video: its first and last second, and its frames in blocks where they are wanted."""
+
+    video: str
+    reads_frames: bool
+    """Whether the frames are decoded too, not only the times of the first and the last."""
+    frames_per_block: int = 256
+    """A block has at most this many frames."""
+    frame_size: int | None = None
+    """Frames are resized to a square of this many pixels. None = native size."""
+    resize: Resize = "pillow_bicubic"
+    """How frames are resized; see SamplingConfig."""
+    limits: MediaLimits = field(default_factory=MediaLimits)
 
 
-def request_to_dict(request: DecodeRequest) -> dict[str, Any]:
-    """The request as JSON can hold it."""
-    return asdict(request)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TimelineBlock:
+    """Consecutive frames of a video. The first block of a video has no frames, and the video's first and last second."""
+
+    frames_THWC: np.ndarray | None
+    frame_indices_T: np.ndarray
+    times_s: np.ndarray
+    """Seconds at which the frames are shown, and the end of the last one [T + 1]."""
 
 
-def request_from_dict(values: dict[str, Any]) -> DecodeRequest:
-    """The request that `request_to_dict` wrote."""
-    encode = values["encode"]
-    return DecodeRequest(
-        **values
-        | {
-            "spans": tuple(Span(**span) for span in values["spans"]),
-            "sampling": SamplingConfig(**values["sampling"]),
-            "limits": MediaLimits(**values["limits"]),
-            "encode": encode and EncodeRequest(**encode | {"canaries": tuple(encode["canaries"])}),
+class FrameCodec:
+    """DecodeRequest and DecodedSpan over the pipe; the payload is the frames."""
+
+    setup_errors: tuple[type[Exception], ...] = ()
+
+    def request_to_dict(self, request: DecodeRequest) -> dict[str, Any]:
+        return asdict(request)
+
+    def request_from_dict(self, values: dict[str, Any]) -> DecodeRequest:
+        return DecodeRequest(
+            **values
+            | {
+                "spans": tuple(Span(**span) for span in values["spans"]),
+                "sampling": SamplingConfig(**values["sampling"]),
+                "limits": MediaLimits(**values["limits"]),
+            }
+        )
+
+    def reply_to_message(self, reply: DecodedSpan) -> tuple[dict[str, Any], memoryview | bytes]:
+        frames, indices, error = reply.frames_THWC, reply.frame_indices_T, reply.error
+        header = {
+            "number": reply.number,
+            "shape": None if frames is None else list(frames.shape),
+            "frame_indices": None if indices is None else indices.tolist(),
+            "error": None if error is None else [error.reason, error.detail],
+            "backend_used": reply.backend_used,
+            "fallback_reason": reply.fallback_reason,
+            "num_frames_decoded": reply.num_frames_decoded,
         }
-    )
+        return header, _payload(frames)
+
+    def reply_from_message(self, values: dict[str, Any], payload: bytearray) -> DecodedSpan:
+        shape, indices, error = (values.pop(name) for name in ("shape", "frame_indices", "error"))
+        return DecodedSpan(
+            frames_THWC=_frames(shape, payload),
+            frame_indices_T=None if indices is None else np.array(indices, np.int64),
+            error=None if error is None else DecodeError(*error),
+            **values,
+        )
 
 
-def span_to_dict(span: DecodedSpan) -> dict[str, Any]:
-    """All but the frames, or the vector, themselves."""
-    frames, indices, error = span.frames_THWC, span.frame_indices_T, span.error
-    encoding = None
-    if span.encoding is not None:
-        encoding = asdict(span.encoding)
-        del encoding["vector_D"]
-    return {
-        "number": span.number,
-        "shape": None if frames is None else list(frames.shape),
-        "frame_indices": None if indices is None else indices.tolist(),
-        "error": None if error is None else [error.reason, error.detail],
-        "backend_used": span.backend_used,
-        "fallback_reason": span.fallback_reason,
-        "num_frames_decoded": span.num_frames_decoded,
-        "times_s": None if span.times_s is None else span.times_s.tolist(),
-        "encoding": encoding,
-    }
+class TimelineCodec:
+    """TimelineRequest and TimelineBlock over the pipe; the payload is the frames."""
+
+    setup_errors: tuple[type[Exception], ...] = ()
+
+    def request_to_dict(self, request: TimelineRequest) -> dict[str, Any]:
+        return asdict(request)
+
+    def request_from_dict(self, values: dict[str, Any]) -> TimelineRequest:
+        return TimelineRequest(**values | {"limits": MediaLimits(**values["limits"])})
+
+    def reply_to_message(self, reply: TimelineBlock) -> tuple[dict[str, Any], memoryview | bytes]:
+        header = {
+            "shape": None if reply.frames_THWC is None else list(reply.frames_THWC.shape),
+            "frame_indices": reply.frame_indices_T.tolist(),
+            "times_s": reply.times_s.tolist(),
+        }
+        return header, _payload(reply.frames_THWC)
+
+    def reply_from_message(self, values: dict[str, Any], payload: bytearray) -> TimelineBlock:
+        return TimelineBlock(
+            frames_THWC=_frames(values["shape"], payload),
+            frame_indices_T=np.array(values["frame_indices"], np.int64),
+            times_s=np.array(values["times_s"]),
+        )
 
 
-def payload_of(span: DecodedSpan) -> memoryview | bytes:
-    """The bytes of the vector or of the frames."""
-    if span.encoding is not None:
-        return span.encoding.vector_D.tobytes()
-    return b"" if span.frames_THWC is None else span.frames_THWC.reshape(-1).data
+def _payload(frames_THWC: np.ndarray | None) -> memoryview | bytes:
+    """The frames as they lie in memory, not copied."""
+    return b"" if frames_THWC is None else frames_THWC.reshape(-1).data
+
+
+def _frames(shape: list[int] | None, payload: bytearray) -> np.ndarray | None:
+    return None if shape is None else np.frombuffer(payload, np.uint8).reshape(shape)

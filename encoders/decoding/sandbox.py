@@ -1,4 +1,8 @@
-"""The sandbox: a killable child process with a deadline that runs native decoding."""
+"""A sandbox runs a named function in a killable child process: a crash or a hang costs one request, not the worker.
+
+The child is kept for the next request and started again after it died. It is a fresh interpreter, not a fork, so it holds
+nothing of a large parent.
+"""
 
 import fcntl
 import json
@@ -9,23 +13,131 @@ import subprocess
 import sys
 import time
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Self
 
-from encoders.decoding.sandbox_worker import HEADER_LENGTH, SETUP_ERRORS
-from encoders.media.errors import DecodeSetupError
+from encoders.decoding.sandbox_worker import (
+    HEADER_LENGTH,
+    Codec,
+    ReplyT,
+    RequestT,
+    setup_errors_by_name,
+)
+from encoders.media.errors import DecodeError, DecodeSetupError
 
+DEFAULT_MEMORY_LIMIT_BYTES = 4 << 30
+DEFAULT_DEADLINE_S = 120.0
 _START_TIMEOUT_S = 120.0
-
+# A large encoder on a slow core embeds its canaries meanwhile.
+_FIRST_TIMEOUT_S = 900.0
 
 _PIPE_BYTES = 1 << 20
 _SOURCE_ROOT = Path(__file__).resolve().parent.parent.parent
 
 
+class DecoderDiedError(DecodeError):
+    """The child crashed, hung or ran out of memory; what it had not given back is lost with it."""
+
+
+class Sandbox(Generic[RequestT, ReplyT]):
+    """A function "module:function" from a request to replies, in a child process with a deadline and a memory limit.
+
+    `deadline_s` is the longest wait for the next sign of life, a reply or a None of the function, so that a long video with many
+    spans is no hang. `memory_limit_bytes` is what a child may take beyond what it holds when `first_request` is answered.
+    `first_request` is asked of every new child before any other, with a deadline of minutes: what it loads for that, it keeps.
+    `first_replies` are the answer.
+    """
+
+    def __init__(
+        self,
+        function: str,
+        codec: Codec[RequestT, ReplyT],
+        *,
+        deadline_s: float,
+        memory_limit_bytes: int | None = DEFAULT_MEMORY_LIMIT_BYTES,
+        first_request: RequestT | None = None,
+    ) -> None:
+        if deadline_s <= 0:
+            raise ValueError(f"deadline_s is {deadline_s}; it must be above 0")
+        self.deadline_s = deadline_s
+        self._memory_limit_bytes = memory_limit_bytes or 0
+        self._function, self._codec = function, codec
+        self._first_request = first_request
+        self.first_replies: list[ReplyT] = []
+        self._child: SandboxProcess | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._child is not None:
+            self._child.kill()
+            self._child = None
+
+    def iter_replies(self, request: RequestT) -> Iterator[ReplyT]:
+        """Replies that arrived before an error are good; the error then stands for the rest of the video.
+
+        DecoderDiedError where the decoder, not the file, failed: other spans of the video may still decode.
+        """
+        self.start()
+        yield from self._ask(request, self.deadline_s, self._memory_limit_bytes)
+
+    def start(self) -> None:
+        """Start the child where none runs."""
+        if self._child is not None:
+            return
+        self._child = SandboxProcess(self._function, self._codec)
+        if self._first_request is not None:
+            try:
+                self.first_replies = list(self._ask(self._first_request, _FIRST_TIMEOUT_S, 0))
+            except DecodeError as error:
+                raise DecodeSetupError(f"the decoding process cannot start: {error}") from error
+
+    def _ask(
+        self, request: RequestT, deadline_s: float, memory_limit_bytes: int
+    ) -> Iterator[ReplyT]:
+        child = self._child
+        assert child is not None
+        is_in_step = False
+        try:
+            limits = {"deadline_s": deadline_s, "memory_limit_bytes": memory_limit_bytes}
+            child.send({"request": self._codec.request_to_dict(request), **limits})
+            while True:
+                header, payload = child.receive(deadline_s)
+                if header["kind"] == "reply":
+                    yield self._codec.reply_from_message(header["reply"], payload)
+                if header["kind"] in ("reply", "at_work"):
+                    continue
+                is_in_step = header["kind"] in ("end", "video_error")
+                break
+        finally:
+            if not is_in_step:  # crashed, hung, or the reader left early: the pipes are out of step
+                self.close()
+        if header["kind"] == "setup_error":
+            raise _setup_error(header, self._codec)
+        if header["kind"] != "end":
+            kind = DecoderDiedError if header["kind"] == "fatal" else DecodeError
+            raise kind(header["reason"], header["detail"])
+
+    def cpu_s(self) -> float:
+        """CPU-seconds of the thread that decodes, since its process started; 0 where none runs."""
+        return 0.0 if self._child is None else self._child.cpu_s()
+
+
+def memory_limit_for(device: str) -> int | None:
+    """The limit that suits where a child decodes, `cpu` or `cuda`."""
+    # CUDA and the GPU's pinned memory are private mappings too: no limit that makes sense for them.
+    return DEFAULT_MEMORY_LIMIT_BYTES if device == "cpu" else None
+
+
 class SandboxProcess:
     """The child process, its two pipes and its end."""
 
-    def __init__(self, decode_function: str) -> None:
+    def __init__(self, function: str, codec: Codec[Any, Any]) -> None:
         request_read, request_write = os.pipe()
         reply_read, reply_write = os.pipe()
         fcntl.fcntl(
@@ -33,7 +145,8 @@ class SandboxProcess:
         )  # a clip in two writes, not in thirty
         paths = [str(_SOURCE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         command = [sys.executable, "-P", "-m", "encoders.decoding.sandbox_worker"]
-        command += ["--function", decode_function, "--parent-pid", str(os.getpid())]
+        command += ["--function", function, "--parent-pid", str(os.getpid())]
+        command += ["--codec", f"{type(codec).__module__}:{type(codec).__qualname__}"]
         command += ["--request-fd", str(request_read), "--reply-fd", str(reply_write)]
         try:
             self._process = subprocess.Popen(
@@ -52,7 +165,7 @@ class SandboxProcess:
         if header["kind"] != "ready":
             self.kill()
             if header["kind"] == "setup_error":
-                raise setup_error(header)
+                raise _setup_error(header, codec)
             raise DecodeSetupError(
                 f"the decoding process cannot start: {header['reason']}: {header['detail']}"
             )
@@ -79,7 +192,7 @@ class SandboxProcess:
             header = json.loads(self._read(length, give_up))
             return header, self._read(header["num_bytes"], give_up)
         except TimeoutError:
-            reason, detail = "decode_timeout", f"nothing came for {deadline_s:g} s"
+            reason, detail = "decode_timeout", f"decoder produced no output for {deadline_s:g} s"
         except EOFError:
             reason, detail = self._cause_of_death()
         return {"kind": "fatal", "reason": reason, "detail": detail}, bytearray()
@@ -116,6 +229,7 @@ def _end(process: subprocess.Popen[bytes], *descriptors: int) -> None:
         os.close(descriptor)
 
 
-def setup_error(header: dict[str, Any]) -> Exception:
+def _setup_error(header: dict[str, Any], codec: Codec[Any, Any]) -> Exception:
     """The error of the set-up that a message of the child names."""
-    return SETUP_ERRORS.get(header["error"], DecodeSetupError)(header["detail"])
+    kind = setup_errors_by_name(codec).get(header["error"], DecodeSetupError)
+    return kind(header["detail"])

@@ -5,13 +5,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from encoders.decoding.decode import iter_spans
-from encoders.decoding.isolated import (
-    DEFAULT_DEADLINE_S,
-    DecoderDiedError,
-    IsolatedDecoder,
-    decoder_for,
-)
+from encoders.decoding.isolated import IsolatedDecoder, decoder_for
 from encoders.decoding.request import DecodedSpan
+from encoders.decoding.sandbox import DEFAULT_DEADLINE_S, DecoderDiedError
 from encoders.media.container import DecodeBackendKind
 from encoders.media.errors import DecodeError
 from encoders.media.sampling import SamplingConfig

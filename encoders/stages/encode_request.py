@@ -1,29 +1,43 @@
-"""What is asked of a process that decodes clips and encodes them too, and what comes back with each: plain values, no torch."""
+"""Requests for vectors to a process that decodes clips and encodes them too, and its replies: plain values, no torch."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
+from encoders.bundle.card import BundleMismatchError
+from encoders.decoding.request import DecodedSpan, DecodeRequest, FrameCodec
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EncodeRequest:
-    """Which encoder makes vectors of a request's spans, and how many clips at once."""
+class EncoderOptions:
+    """Which encoder makes vectors of spans, and how many clips at once."""
 
     bundle_dir: str
     backend: str
     """`auto`, `torch`, `onnx` or `tensorrt`."""
     num_threads: int | None = None
+    """Threads of the encoder on a CPU. None = the encoder's own choice."""
     batch_size: int = 8
-    canaries: tuple[int, ...] = ()
-    """Drawn clips that ride in the same batches; their spans are numbered on after those of the video."""
-    ticket: int = 0
-    """Comes back with every vector of this request, whichever request it comes with."""
-    is_last: bool = True
-    """Whether a batch that is not full is encoded at once; otherwise its clips wait for those of the next request."""
+    """Clips that are encoded at once."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ValueError(f"batch_size is {self.batch_size}; it must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncodeRequest:
+    """Vectors of the spans of a DecodeRequest, whose device is the encoder's too."""
+
+    decode: DecodeRequest
+    encoder: EncoderOptions
+    canaries: tuple[int, ...] = ()
+    """Canary clips that are injected into the same batches; their spans are numbered on after those of the video."""
+    ticket: int = 0
+    """Comes back with every vector of this request, whichever request it comes with."""
+    is_last: bool = True
+    """Whether a batch that is not full is encoded at once; otherwise its clips wait for those of the next request."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +46,7 @@ class Encoding:
 
     vector_D: np.ndarray
     ticket: int
-    """Of the request that asked for the clip."""
+    """The ticket of the request that asked for the clip."""
     backend: str
     precision: str
     decode_busy_s: float
@@ -40,6 +54,52 @@ class Encoding:
     embed_busy_s: float
     """The batch's, shared evenly by its clips."""
     canary_min_cosine: float
-    """Of the bundle's canaries with their vectors, when the encoder was opened."""
+    """The smallest cosine of the bundle's canaries with their vectors, when the encoder was opened."""
     embed_ceiling_per_s: float
     """Clips per second of this encoder on the canaries, alone."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncodedSpan:
+    """A decoded span without its frames, and its vector; a span with an error has none."""
+
+    span: DecodedSpan
+    encoding: Encoding | None
+
+
+class VectorCodec:
+    """EncodeRequest and EncodedSpan over the pipe of a sandbox; the payload is the vector."""
+
+    setup_errors: tuple[type[Exception], ...] = (BundleMismatchError,)
+
+    def __init__(self) -> None:
+        self._frames = FrameCodec()
+
+    def request_to_dict(self, request: EncodeRequest) -> dict[str, Any]:
+        return asdict(request)
+
+    def request_from_dict(self, values: dict[str, Any]) -> EncodeRequest:
+        return EncodeRequest(
+            **values
+            | {
+                "decode": self._frames.request_from_dict(values["decode"]),
+                "encoder": EncoderOptions(**values["encoder"]),
+                "canaries": tuple(values["canaries"]),
+            }
+        )
+
+    def reply_to_message(self, reply: EncodedSpan) -> tuple[dict[str, Any], memoryview | bytes]:
+        span, _ = self._frames.reply_to_message(reply.span)
+        if reply.encoding is None:
+            return {"span": span, "encoding": None}, b""
+        encoding = asdict(reply.encoding)
+        vector_D = encoding.pop("vector_D")
+        return {"span": span, "encoding": encoding}, vector_D.tobytes()
+
+    def reply_from_message(self, values: dict[str, Any], payload: bytearray) -> EncodedSpan:
+        encoding = values["encoding"]
+        if encoding is not None:
+            encoding = Encoding(vector_D=np.frombuffer(payload, np.float32), **encoding)
+        return EncodedSpan(
+            span=self._frames.reply_from_message(values["span"], bytearray()), encoding=encoding
+        )

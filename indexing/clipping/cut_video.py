@@ -11,12 +11,9 @@ from typing import Literal
 
 import numpy as np
 
-from encoders.decoding.decode import TIMELINE
-from encoders.decoding.isolated import IsolatedDecoder
-from encoders.decoding.request import DecodedSpan, DecodeRequest
+from encoders.decoding.isolated import IsolatedTimeline
+from encoders.decoding.request import TimelineBlock, TimelineRequest
 from encoders.media.errors import DecodeError
-from encoders.media.frame_index import Span
-from encoders.media.sampling import SamplingConfig
 from indexing.clipping.shots import ShotSettings, find_cuts
 from indexing.sources.content import Content, FileStamp
 from indexing.sources.fetch_cache import FetchCache, FetchOptions
@@ -96,11 +93,8 @@ class Cutter:
     ) -> None:
         self._settings, self._fetch_uris = settings, fetch_uris
         self._cache = FetchCache(fetch) if fetch_uris else None
-        self._decoders = [
-            IsolatedDecoder(deadline_s=deadline_s, decode_function=TIMELINE)
-            for _ in range(num_workers)
-        ]
-        self._idle: SimpleQueue[IsolatedDecoder] = SimpleQueue()
+        self._decoders = [IsolatedTimeline(deadline_s=deadline_s) for _ in range(num_workers)]
+        self._idle: SimpleQueue[IsolatedTimeline] = SimpleQueue()
         for decoder in self._decoders:
             self._idle.put(decoder)
 
@@ -134,17 +128,17 @@ class Cutter:
     def _spans(self, path: str) -> list[Seconds]:
         settings = self._settings
         by_shots = settings.by == "shots"
-        request = DecodeRequest(
+        request = TimelineRequest(
             video=path,
-            spans=(Span(start_s=0.0, end_s=None),) if by_shots else (),
-            sampling=SamplingConfig(
-                num_frames=_FRAMES_PER_BLOCK, frame_size=_FRAME_SIZE, resize="swscale_area"
-            ),
+            reads_frames=by_shots,
+            frames_per_block=_FRAMES_PER_BLOCK,
+            frame_size=_FRAME_SIZE,
+            resize="swscale_area",
         )
         decoder = self._idle.get()
         try:
-            blocks = decoder.iter_spans(request)
-            end_s = float(_times(next(blocks))[-1])
+            blocks = decoder.iter_blocks(request)
+            end_s = float(next(blocks).times_s[-1])
             if not end_s:
                 raise DecodeError("too_short", "it has one frame")
             if by_shots:
@@ -157,14 +151,9 @@ class Cutter:
             self._idle.put(decoder)
 
 
-def _shown(blocks: Iterator[DecodedSpan]) -> Iterator[tuple[float, np.ndarray]]:
+def _shown(blocks: Iterator[TimelineBlock]) -> Iterator[tuple[float, np.ndarray]]:
     """(second, frame) of blocks with frames."""
     for block in blocks:
         if block.frames_THWC is not None:
-            for time_s, frame_HWC in zip(_times(block)[:-1], block.frames_THWC, strict=True):
+            for time_s, frame_HWC in zip(block.times_s[:-1], block.frames_THWC, strict=True):
                 yield float(time_s), frame_HWC
-
-
-def _times(block: DecodedSpan) -> np.ndarray:
-    assert block.times_s is not None
-    return block.times_s

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from encoders.decoding import pyav_video
-from encoders.decoding.decode import TIMELINE, decode_clips, iter_timeline
-from encoders.decoding.isolated import IsolatedDecoder
+from encoders.decoding.decode import decode_clips, iter_timeline
+from encoders.decoding.isolated import IsolatedTimeline
 from encoders.decoding.pyav_video import PyavVideo
-from encoders.decoding.request import DecodeRequest
+from encoders.decoding.request import TimelineRequest
 from encoders.media.container import MediaLimits
 from encoders.media.errors import DecodeError
 from encoders.media.frame_index import Span, forget_index
@@ -267,11 +267,11 @@ def test_bad_arguments_are_named(make_video):
         decode_clips(path, [], sampling)
 
 
-def request(path, *, frames: bool = True, block: int = 16, **limits) -> DecodeRequest:
-    return DecodeRequest(
+def request(path, *, frames: bool = True, block: int = 16, **limits) -> TimelineRequest:
+    return TimelineRequest(
         video=str(path),
-        spans=(Span(start_s=0, end_s=None),) if frames else (),
-        sampling=SamplingConfig(num_frames=block, frame_size=None),
+        reads_frames=frames,
+        frames_per_block=block,
         limits=MediaLimits(**limits),
     )
 
@@ -279,8 +279,8 @@ def request(path, *, frames: bool = True, block: int = 16, **limits) -> DecodeRe
 def test_every_frame_comes_once_in_order_in_a_child_as_here(make_video, numbers_in) -> None:
     path = make_video("all.mp4", num_frames=50, options={"bf": "2", "g": "12"})
     here = list(iter_timeline(request(path)))
-    with IsolatedDecoder(deadline_s=60, decode_function=TIMELINE) as decoder:
-        there = list(decoder.iter_spans(request(path)))
+    with IsolatedTimeline(deadline_s=60) as decoder:
+        there = list(decoder.iter_blocks(request(path)))
     assert [len(block.frame_indices_T) for block in there] == [0, 16, 16, 16, 2]
     assert there[0].frames_THWC is None
     assert there[0].times_s.tolist() == pytest.approx([0, 2.0])
@@ -299,7 +299,7 @@ def test_times_are_those_of_a_variable_rate(make_video) -> None:
     assert first.times_s.tolist() == pytest.approx([0, 0.32])
 
 
-def test_without_spans_only_the_end_is_told(make_video) -> None:
+def test_without_frames_only_the_end_is_told(make_video) -> None:
     (only,) = iter_timeline(request(make_video("short.mp4", num_frames=10), frames=False))
     assert only.times_s.tolist() == pytest.approx([0, 0.4])
 

@@ -19,7 +19,7 @@ from encoders.stages.base import clip_rows_of
 from encoders.stages.decode_embed_stage import VectorStage
 from encoders.stages.decode_embed_worker import iter_encoded_spans
 from encoders.stages.decode_stage import DecodeStage
-from encoders.stages.encode_request import EncodeRequest
+from encoders.stages.encode_request import EncodeRequest, EncoderOptions
 
 VP9 = {"codec": "libvpx-vp9", "options": {"g": "20", "cpu-used": "8"}}
 CLIPS = [("late", 3, 4), ("outside", 30, 40), ("early", 0, 1), ("middle", 1, 2)]
@@ -63,7 +63,7 @@ def make_stage(exported_video_bundle):
         encode |= {name: options.pop(name) for name in ("batch_size", "backend") if name in options}
         card = read_card(exported_video_bundle)
         options = {"backend": options.pop("decode", "pyav")} | options
-        stage = VectorStage(sampling=card.sampling, encode=EncodeRequest(**encode), **options)
+        stage = VectorStage(sampling=card.sampling, encode=EncoderOptions(**encode), **options)
         stages.append(stage)
         return stage
 
@@ -187,16 +187,16 @@ video = ""
 
 def iter_encoded_spans(request):
     global video
-    video = request.video or video  # what is flushed names none
+    video = request.decode.video or video  # what is flushed names none
     yield from decode_embed_worker.iter_encoded_spans(request)
 
-class OnHost(decode_embed_worker.OnHost):
+class HostFrames(decode_embed_worker.HostFrames):
     def embed(self, backend, frames):
         if (len(frames) > 1 and video) or "LARGE" in video:
             raise RuntimeError("Failed to allocate memory for requested buffer")
         return super().embed(backend, frames)
 
-decode_embed_worker.OnHost = OnHost
+decode_embed_worker.HostFrames = HostFrames
 """
 
 
@@ -205,11 +205,8 @@ def make_faulty_stage(tmp_path, monkeypatch, make_stage):
     """Its process dies, hangs or fails at the clip that starts at 2 s, if the video's name says so."""
     (tmp_path / "planted.py").write_text(textwrap.dedent(PLANTED))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    real = VectorStage.__init__.__globals__["decoder_for"]
     monkeypatch.setitem(
-        VectorStage.__init__.__globals__,
-        "decoder_for",
-        lambda *a, **b: real(*a, **b | {"decode_function": "planted:iter_encoded_spans"}),
+        VectorStage.__init__.__globals__, "ENCODE_FUNCTION", "planted:iter_encoded_spans"
     )
     return lambda: make_stage(deadline_s=4.0)
 
@@ -321,15 +318,15 @@ def test_a_broken_encoder_ends_the_run(tmp_path, make_stage, exported_video_bund
     with pytest.raises(ValueError, match="'jax' is unknown"):
         make_stage(backend="jax")
     card = read_card(exported_video_bundle)
-    request = DecodeRequest(
-        video=str(make_video("a.mp4")),
-        spans=(Span(start_s=0, end_s=None),),
-        sampling=replace(card.sampling, num_frames=card.sampling.num_frames + 1),
-        encode=EncodeRequest(bundle_dir=str(exported_video_bundle), backend="torch"),
+    request = EncodeRequest(
+        decode=DecodeRequest(
+            video=str(make_video("a.mp4")),
+            spans=(Span(start_s=0, end_s=None),),
+            sampling=replace(card.sampling, num_frames=card.sampling.num_frames + 1),
+        ),
+        encoder=EncoderOptions(bundle_dir=str(exported_video_bundle), backend="torch"),
     )
     with pytest.raises(DecodeSetupError, match="the encoder failed: ValueError: frames are"):
         list(iter_encoded_spans(request))
-    with pytest.raises(ValueError, match="encode is None"):
-        list(iter_encoded_spans(replace(request, encode=None)))
     with pytest.raises(ValueError, match="batch_size is 0"):
-        EncodeRequest(bundle_dir="b", backend="onnx", batch_size=0)
+        EncoderOptions(bundle_dir="b", backend="onnx", batch_size=0)

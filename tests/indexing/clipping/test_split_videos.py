@@ -42,7 +42,10 @@ def test_shots_of_real_files_and_bad_ones_beside_them(tmp_path) -> None:
     write_video(videos / "still.mp4", shots=(1,))
     (videos / "text.mp4").write_text("no video")
     config = SplitConfig(
-        videos=str(videos), out=tmp_path / "clips.parquet", cut=CutSettings(by="shots"), workers=2
+        videos=str(videos),
+        out=tmp_path / "clips.parquet",
+        cut=CutSettings(by="shots"),
+        num_workers=2,
     )
     summary = split_videos(config)
     assert (summary.num_videos, summary.num_cut_now, summary.num_clips) == (4, 4, 4)
@@ -74,7 +77,7 @@ def test_the_same_command_cuts_only_what_is_new(tmp_path, monkeypatch) -> None:
     assert split_videos(config).num_cut_now == 1
     assert len(read_clips(config.out)) == 4
     monkeypatch.setattr(
-        cut_video.IsolatedDecoder, "iter_spans", lambda *_: pytest.fail("it decodes")
+        cut_video.IsolatedTimeline, "iter_blocks", lambda *_: pytest.fail("it decodes")
     )
     assert split_videos(config).num_cut_now == 0
     monkeypatch.undo()
@@ -88,7 +91,9 @@ def test_the_same_command_cuts_only_what_is_new(tmp_path, monkeypatch) -> None:
 def test_a_killed_run_keeps_the_videos_that_it_cut(tmp_path, monkeypatch) -> None:
     for name in "abc":
         write_video(tmp_path / "videos" / f"{name}.mp4", shots=(50,))
-    config = SplitConfig(videos=str(tmp_path / "videos"), out=tmp_path / "clips.parquet", workers=1)
+    config = SplitConfig(
+        videos=str(tmp_path / "videos"), out=tmp_path / "clips.parquet", num_workers=1
+    )
     add, added = split_videos_module._Ledger.add, []
 
     def die_at_the_second(ledger, uri, *rest) -> None:
@@ -111,5 +116,5 @@ def test_what_cannot_be_cut_is_said(tmp_path) -> None:
     (tmp_path / "bad.mp4").write_bytes(b"\0" * 64)
     with pytest.raises(ValueError, match=r"none of 1 videos can be cut; .*bad\.mp4: "):
         split_videos(SplitConfig(videos=str(tmp_path), out=tmp_path / "clips.parquet"))
-    with pytest.raises(ValueError, match="workers is 0; it must be above 0"):
-        SplitConfig(videos="x", out=tmp_path / "c.parquet", workers=0)
+    with pytest.raises(ValueError, match="num_workers is 0; it must be above 0"):
+        SplitConfig(videos="x", out=tmp_path / "c.parquet", num_workers=0)
