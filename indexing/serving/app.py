@@ -1,4 +1,4 @@
-"""The service as a FastAPI app: queries, clips, their media, the page. Knows no Ray; `indexing/serving/deploy.py` starts it."""
+"""The service as a FastAPI app: queries, clips, their media, the page. Independent of Ray; `deploy.py` starts it."""
 
 import json
 from collections.abc import AsyncIterator, Callable
@@ -28,7 +28,7 @@ WEB_DIR = Path(__file__).resolve().parent / "web"
 UPLOAD_LIMITS = MediaLimits(
     max_pixels=4096 * 2304, max_streams=8, max_duration_s=600.0, max_frames=180_000
 )
-"""For query clips that come over the network."""
+"""Limits of query clips that are uploaded or fetched by URL."""
 _CSP = (
     "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; style-src 'self'; script-src 'self'; "
     "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -37,7 +37,7 @@ _CSP = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AppConfig:
-    """Limits of requests and how queries are put together."""
+    """Limits of requests, batching of queries and policy of query clips by URL."""
 
     limits: Limits = field(default_factory=Limits)
     batching: BatcherConfig = field(default_factory=BatcherConfig)
@@ -114,12 +114,12 @@ def _add_queries(app: FastAPI, state: State, urls: ClipUrls) -> None:
 
     @app.post("/v1/search", response_model=SearchResponse, **described)
     async def search(request: Request) -> Response:
-        """The clips that show the query clip, changed as the edits say. A video may be uploaded as the query clip."""
-        asked, upload = await _read_search(request)
-        if asked.clip_url and upload is None:
-            upload = await urls.fetch(asked.clip_url)
+        """Search for clips like the query clip, changed as the edits say. The query clip may be an uploaded video."""
+        body, upload = await _read_search(request)
+        if body.clip_url and upload is None:
+            upload = await urls.fetch(body.clip_url)
         try:
-            query = asked.query(upload)
+            query = body.query(upload)
         except ValueError as error:
             raise ProblemError(422, str(error)) from error
         result = await state.batcher.search(query)
@@ -143,35 +143,35 @@ async def _read_search(request: Request) -> tuple[SearchRequest, bytes | None]:
     else:
         raise ProblemError(415, "send application/json or multipart/form-data")
     try:
-        asked = SearchRequest.model_validate(json.loads(text))
+        parsed = SearchRequest.model_validate(json.loads(text))
     except ValidationError as error:
         raise ProblemError(422, _first_errors(error.errors())) from error
     except (ValueError, RecursionError) as error:
         raise ProblemError(400, "the query is not JSON") from error
-    return asked, upload
+    return parsed, upload
 
 
 def _add_health(app: FastAPI, state: State) -> None:
     @app.get("/healthz", tags=["health"])
     async def healthz() -> dict[str, str]:
-        """The process answers."""
+        """Whether the process answers."""
         return {"status": "ok"}
 
     @app.get("/readyz", responses=PROBLEMS, tags=["health"])
     def readyz() -> dict[str, str]:
-        """Encoder and Milvus answer."""
+        """Whether the encoder is loaded and Milvus answers."""
         milvus_errors_as_503(state.batcher.client.collection.exists)
         return {"status": "ready"}
 
     @app.get("/metrics", tags=["health"])
     def metrics() -> Response:
-        """For Prometheus."""
+        """Metrics for Prometheus."""
         data = state.batcher.quality.exposition()
         return Response(data, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @app.get("/v1/quality", tags=["health"])
     def quality() -> dict[str, Any]:
-        """Latency, rate and recall of the last queries."""
+        """Latency, rate and recall of recent queries."""
         return state.batcher.quality.summary()
 
     @app.get("/", include_in_schema=False)
@@ -181,5 +181,5 @@ def _add_health(app: FastAPI, state: State) -> None:
 
 
 def _first_errors(errors: Any) -> str:
-    parts = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in list(errors)[:3]]
+    parts = [f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in list(errors)[:3]]
     return "; ".join(parts)

@@ -1,7 +1,7 @@
-"""Many requests at once, one encoder: queries that wait at the same time are answered together, and a share of them is checked.
+"""Dynamic batching of concurrent queries; a sample of them is checked against exact search.
 
-A query waits only while the encoder is at work on earlier ones. The sampler asks a share of the live
-queries again by exact search, outside of any request.
+A query waits only while the encoder works on earlier ones. The sampler repeats a fraction of the live queries as exact search,
+outside of any request.
 """
 
 import asyncio
@@ -22,29 +22,31 @@ from indexing.store.client import MilvusBusyError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BatcherConfig:
-    """How queries are put together."""
+    """Batching, admission and sampling of queries."""
 
     max_batch: int = 16
+    """Maximum number of queries in a batch."""
     max_batches: int = 2
-    """Under way at once: one is encoded while another waits for Milvus."""
+    """Maximum number of batches in flight: one is encoded while another waits for Milvus."""
     max_waiting: int = 256
-    """Queries in line; one more is refused at once."""
+    """Maximum number of queued queries; one more is refused at once."""
     backoff_s: float = 1.0
-    """After Milvus did not answer, queries are refused at once for so long; then the next one tries."""
+    """Seconds for which queries are refused at once after Milvus did not answer; then the next one tries again."""
     sample_share: float = 0.02
-    """Of the queries without filters, also asked exactly."""
+    """Fraction of the unfiltered queries that are also run as exact search, to estimate recall."""
 
     def __post_init__(self) -> None:
-        if min(self.max_batch, self.max_batches, self.max_waiting) < 1 or self.backoff_s < 0:
-            raise ValueError(
-                f"max_batch, max_batches and max_waiting must be at least 1, backoff_s 0; got {self}"
-            )
+        for name in ("max_batch", "max_batches", "max_waiting"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.backoff_s < 0:
+            raise ValueError(f"backoff_s is {self.backoff_s}; it must be at least 0")
         if not 0 <= self.sample_share <= 1:
             raise ValueError(f"sample_share is {self.sample_share}; it must lie in [0, 1]")
 
 
 class _CallOnce:
-    """A call that happens at most once, from whichever thread."""
+    """A call that happens at most once, from any thread: `list.pop` is atomic, so only one caller gets it."""
 
     def __init__(self, call: Callable[[], object]) -> None:
         self._calls = [call]
@@ -59,7 +61,7 @@ def _nothing() -> None:
 
 
 class QueryBatcher:
-    """The client behind a queue."""
+    """A search client behind a queue: it batches waiting queries and overlaps encoding with the search in Milvus."""
 
     def __init__(self, client: SearchClient, config: BatcherConfig) -> None:
         self.client, self.config, self.quality = client, config, Quality()
@@ -70,13 +72,14 @@ class QueryBatcher:
         self._uploads = ThreadPoolExecutor(1, "upload")
         self._sampler = ThreadPoolExecutor(1, "sampler")
         self._workers: list[asyncio.Task[None]] = []
+        # Held while a batch is collected and encoded, but not while Milvus is searched; see `_work`.
         self._encoder = asyncio.Lock()
         self._is_sampling = False
         self._backoff_until_s = 0.0
         self._random = random.Random(0)
 
     def warm_up(self) -> None:
-        """Read the archive's facts and open the text encoder, before the first query."""
+        """Read the facts of the collection and open the text encoder before the first query."""
         _ = self.client.snapshot.fields, self.client.snapshot.is_exact
         if self.client.query_encoder.can_compose:
             self.client.search(edit="ready", limit=1)
@@ -85,10 +88,10 @@ class QueryBatcher:
             self.client.snapshot.read_gallery()
 
     async def search(self, query: ComposedQuery) -> SearchResult:
-        """Answered with whatever queries wait at the same time; ProblemError 503 where too many do."""
+        """Answer a query together with those that wait at the same time; ProblemError 503 where the queue is full."""
         start_s = time.perf_counter()
         try:
-            if isinstance(query.clip, bytes):  # decoding takes long: not in the line of the others
+            if isinstance(query.clip, bytes):  # decoding is slow and must not hold up the batches
                 loop = asyncio.get_running_loop()
                 call = loop.run_in_executor(self._uploads, self.client.search_many, [query])
                 result = (await call)[0]
@@ -117,19 +120,25 @@ class QueryBatcher:
             self._queue.put_nowait((query, answer))
         except asyncio.QueueFull:
             raise ProblemError(
-                503, "too many queries wait; try again", {"retry-after": "1"}
+                503, "too many queries are waiting; try again", {"retry-after": "1"}
             ) from None
         return await answer
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
+            # The lock makes queries wait in the queue while the encoder is busy, so that the next batch is as large as possible. It is
+            # taken here, in the event loop, but the batch runs in a thread, and that thread releases it as soon as the batch is
+            # encoded (`on_encoded`): the next batch is then encoded while this one waits for Milvus. An asyncio.Lock may only be
+            # touched in its loop, hence call_soon_threadsafe; a batch that fails before it is encoded releases the lock in
+            # `_answer`, hence _CallOnce.
             await self._encoder.acquire()
             batch = [await self._queue.get()]
-            await asyncio.sleep(0)  # those whose requests have been read already join
+            await asyncio.sleep(0)  # lets requests that were already read join the batch
             while not self._queue.empty() and len(batch) < self.config.max_batch:
                 batch.append(self._queue.get_nowait())
-            batch = [one for one in batch if not one[1].done()]  # those who left
+            # A future that is done was cancelled: its client has disconnected.
+            batch = [(query, future) for query, future in batch if not future.done()]
             free = _CallOnce(lambda: loop.call_soon_threadsafe(self._encoder.release))
             queries = [query for query, _ in batch]
             answers = await loop.run_in_executor(self._threads, self._answer, queries, free)
@@ -144,7 +153,7 @@ class QueryBatcher:
     def _answer(
         self, queries: list[ComposedQuery], free_encoder: Callable[[], object]
     ) -> list[SearchResult | BaseException]:
-        """All together; where that fails, one by one, so that a wrong query costs no other."""
+        """Answer a batch; where that fails, each query by itself, so that an invalid query does not fail the others."""
         try:
             return self._try_together(queries, free_encoder)
         finally:
@@ -160,7 +169,7 @@ class QueryBatcher:
         except (MilvusBusyError, ConnectionError) as error:
             self._backoff_until_s = time.monotonic() + self.config.backoff_s
             return [error for _ in queries]
-        except Exception as error:  # noqa: BLE001 - goes to the request that asked
+        except Exception as error:  # noqa: BLE001 - is raised in the request of this query
             if len(queries) == 1:
                 return [error]
         return [answer for query in queries for answer in self._try_together([query], _nothing)]
@@ -176,10 +185,10 @@ class QueryBatcher:
     def _sample(self, query: ComposedQuery, result: SearchResult) -> None:
         try:
             exact = self.client.search_many([dataclasses.replace(query, exact=True)])[0]
-            wanted = {hit.clip_id for hit in exact.hits}
-            found = {hit.clip_id for hit in result.hits}
-            if wanted:
-                self.quality.sampled(len(wanted & found) / len(wanted))
+            exact_ids = {hit.clip_id for hit in exact.hits}
+            answered_ids = {hit.clip_id for hit in result.hits}
+            if exact_ids:
+                self.quality.sampled(len(exact_ids & answered_ids) / len(exact_ids))
         except (ValueError, OSError) as error:
             self.quality.failed(500)
             raise RuntimeError("a sampled query failed") from error
@@ -187,7 +196,7 @@ class QueryBatcher:
             self._is_sampling = False
 
     def close(self) -> None:
-        """Stop the threads and let Milvus go."""
+        """Stop the threads and close the connection to Milvus."""
         for worker in self._workers:
             worker.cancel()
         for pool in (self._threads, self._uploads, self._sampler):

@@ -1,4 +1,4 @@
-"""The routes that show clips, their media and the collection, and what all routes share."""
+"""Routes of clips, their media and the collection, and the state that all routes share."""
 
 import random
 from collections.abc import Callable
@@ -22,7 +22,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 
 
 class State:
-    """What the routes share: the engine once it has started, and the media."""
+    """State of the service: the batcher once it has started, and the media."""
 
     def __init__(self, open_client: Callable[[], SearchClient], config: BatcherConfig) -> None:
         self._open_client, self._config = open_client, config
@@ -31,7 +31,7 @@ class State:
 
     @property
     def batcher(self) -> QueryBatcher:
-        """The engine; 503 while the service starts."""
+        """The batcher; 503 while the service starts."""
         if self._batcher is None:
             raise ProblemError(503, "the service is starting", {"retry-after": "2"})
         return self._batcher
@@ -43,7 +43,7 @@ class State:
         self._batcher = batcher
 
     def stop(self) -> None:
-        """Let everything go."""
+        """Close the media and the client."""
         self.media.close()
         if self._batcher is not None:
             self._batcher.close()
@@ -58,7 +58,7 @@ class State:
 
 
 def milvus_errors_as_503(call: Callable[[], Any]) -> Any:
-    """What a call to Milvus gives; 503 where Milvus does not answer."""
+    """The result of a call to Milvus; ProblemError 503 where Milvus does not answer."""
     try:
         return call()
     except (MilvusBusyError, ConnectionError) as error:
@@ -66,19 +66,21 @@ def milvus_errors_as_503(call: Callable[[], Any]) -> Any:
 
 
 def add_clips(app: FastAPI, state: State) -> None:
-    """The routes."""
+    """Add the routes to an app."""
 
     @app.get("/v1/clips", responses=PROBLEMS, tags=["clips"])
     def clips(
         label: str = Query("", max_length=256, description="part of a label or clip id"),
         limit: int = Query(24, ge=1, le=100),
-        seed: int = Query(0, ge=0, le=2**31, description="which of those that fit"),
+        seed: int = Query(
+            0, ge=0, le=2**31, description="seed of the random selection among matching clips"
+        ),
     ) -> list[ClipBody]:
-        """Clips to ask with: all, or those whose label or id holds a text."""
+        """A random selection of clips, or of those whose label or id contains a text."""
         rows = milvus_errors_as_503(lambda: state.batcher.client.snapshot.rows)
-        wanted = label.lower()
-        fit = [row for row in rows if wanted in f"{row['label']} {row['clip_id']}".lower()]
-        drawn = random.Random(seed).sample(fit, min(limit, len(fit)))
+        needle = label.lower()
+        matching = [row for row in rows if needle in f"{row['label']} {row['clip_id']}".lower()]
+        selected = random.Random(seed).sample(matching, min(limit, len(matching)))
         places = [
             ClipPlace(
                 clip_id=row["clip_id"],
@@ -89,7 +91,7 @@ def add_clips(app: FastAPI, state: State) -> None:
                 split=row["split"] or None,
                 attributes=dict(row["attributes"] or {}),
             )
-            for row in drawn
+            for row in selected
         ]
         return [ClipBody(**clip_body(place)) for place in places]
 
@@ -99,7 +101,7 @@ def add_clips(app: FastAPI, state: State) -> None:
         trim: bool = Query(False, description="exactly the clip's span, as an MP4"),
         range_header: str | None = Header(None, alias="range", max_length=256),
     ) -> Response:
-        """The clip's video; Range is honoured."""
+        """The video of a clip; range requests are supported."""
         place = state.place(clip_id)
         headers = {"accept-ranges": "bytes", "cache-control": "private, max-age=3600"}
         if trim:
@@ -124,14 +126,14 @@ def add_clips(app: FastAPI, state: State) -> None:
 
     @app.get("/v1/clips/{clip_id:path}", responses=PROBLEMS, tags=["clips"])
     def clip(clip_id: str) -> ClipBody:
-        """What is known of a clip."""
+        """A clip with its label, attributes and media URLs."""
         return ClipBody(**clip_body(state.place(clip_id)))
 
     @app.get("/v1/collections", responses=PROBLEMS, tags=["clips"])
     def collections() -> dict[str, Any]:
-        """What is served: labels, attributes and their values, splits, names of filters."""
+        """The served collection: labels, attributes and their values, splits, names of filters."""
         client = state.batcher.client
-        archive = client.snapshot
+        snapshot = client.snapshot
         threshold = client.options.threshold
         return {
             "collections": [
@@ -140,14 +142,14 @@ def add_clips(app: FastAPI, state: State) -> None:
                     "num_clips": milvus_errors_as_503(client.collection.count),
                     "encoder_id": client.card.encoder_id,
                     "bundle_id": client.card.bundle_id,
-                    "labels": archive.labels,
-                    "splits": list(archive.splits),
+                    "labels": snapshot.labels,
+                    "splits": list(snapshot.splits),
                     "attributes": {
-                        name: list(values) for name, values in archive.fields.attributes.items()
+                        name: list(values) for name, values in snapshot.fields.attributes.items()
                     },
-                    "filters": archive.fields.names(),
+                    "filters": snapshot.fields.names(),
                     "can_compose": client.query_encoder.can_compose,
-                    "is_exact": archive.is_exact,
+                    "is_exact": snapshot.is_exact,
                     "abstain": None
                     if threshold is None
                     else {"precision": threshold.precision, "recall": threshold.recall},

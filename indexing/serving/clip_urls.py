@@ -1,6 +1,6 @@
-"""A query clip from a URL: only from hosts that the service was told, only from public addresses unless it was told otherwise.
+"""Query clips by URL: only from allow-listed hosts and, unless configured otherwise, only from public addresses.
 
-The address that was checked is the one that is connected to, so a name that changes its address in between gains nothing.
+The connection goes to the address that was checked, so a name that changes its address in between (DNS rebinding) gains nothing.
 """
 
 import http.client
@@ -29,22 +29,23 @@ Resolve = Callable[[str, int], Sequence[str]]
 
 
 class UrlRefusedError(ValueError):
-    """The URL may not be fetched, or what came back is no clip; the text holds no address that was not asked for."""
+    """The URL may not or could not be fetched; the text does not contain addresses that the client did not send."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UrlPolicy:
-    """Which URLs may be query clips; none, where `hosts` is empty."""
+    """Which URLs may be query clips; without `hosts`, none."""
 
     hosts: tuple[str, ...] = ()
-    """HOST (its ports 80 and 443) or HOST:PORT, exactly; no wildcards."""
+    """Allowed hosts: HOST (ports 80 and 443) or HOST:PORT, without wildcards."""
     allow_private: bool = False
     """Whether a host may have a loopback, link-local or private address."""
     max_bytes: int = 64 << 20
+    """Maximum size of a video."""
     deadline_s: float = 15.0
-    """For everything: redirects, headers and body."""
+    """Deadline of a fetch, including redirects, headers and body."""
     max_redirects: int = 3
-    """To the same host only."""
+    """Maximum number of redirects; only those to the same host are followed."""
 
     def __post_init__(self) -> None:
         for host in self.hosts:
@@ -72,12 +73,12 @@ class _Target:
 
 
 def fetch_url(url: str, policy: UrlPolicy, *, resolve: Resolve | None = None) -> bytes:
-    """The bytes behind a URL; UrlRefusedError says why there are none."""
+    """Fetch the bytes behind a URL; UrlRefusedError with the reason where that fails."""
     give_up_s = time.monotonic() + policy.deadline_s
     target = checked_target(url, policy)
     for _ in range(policy.max_redirects + 1):
         address = _checked_address(target, policy, resolve or _resolve)
-        answer = _ask(target, address, policy, give_up_s)
+        answer = _request(target, address, policy, give_up_s)
         if isinstance(answer, bytes):
             return answer
         following = checked_target(urljoin(target.url, answer), policy)
@@ -89,9 +90,11 @@ def fetch_url(url: str, policy: UrlPolicy, *, resolve: Resolve | None = None) ->
 
 
 def checked_target(url: str, policy: UrlPolicy) -> _Target:
-    """Where the URL leads, if it may; nothing is resolved or sent."""
+    """Parse a URL and check it against the policy, without resolving or sending anything."""
     if not policy.hosts:
-        raise UrlRefusedError("query clips by URL are off; start the service with --clip-hosts")
+        raise UrlRefusedError(
+            "query clips by URL are disabled; start the service with --clip-hosts"
+        )
     if len(url) > _MAX_URL or not url.isascii() or re.search(r"[\x00-\x20\x7f\\]", url):
         raise UrlRefusedError(
             f"a URL has at most {_MAX_URL} printable ASCII characters and no backslash"
@@ -119,16 +122,16 @@ def checked_target(url: str, policy: UrlPolicy) -> _Target:
 
 
 def is_public(address: str) -> bool:
-    """Whether an address is one of the open internet, also where it is wrapped in an IPv6 one."""
+    """Whether an address is globally routable, also where it is embedded in an IPv6 address."""
     try:
-        found: _IpAddress = ipaddress.ip_address(address.partition("%")[0])
+        parsed: _IpAddress = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return False
-    if isinstance(found, ipaddress.IPv6Address):
-        if found.sixtofour or found.teredo or found in _NAT64:
+    if isinstance(parsed, ipaddress.IPv6Address):
+        if parsed.sixtofour or parsed.teredo or parsed in _NAT64:
             return False
-        found = found.ipv4_mapped or found
-    return found.is_global and not (found.is_multicast or found.is_reserved)
+        parsed = parsed.ipv4_mapped or parsed
+    return parsed.is_global and not (parsed.is_multicast or parsed.is_reserved)
 
 
 def _checked_address(target: _Target, policy: UrlPolicy, resolve: Resolve) -> str:
@@ -144,11 +147,13 @@ def _checked_address(target: _Target, policy: UrlPolicy, resolve: Resolve) -> st
     return addresses[0]
 
 
-def _ask(target: _Target, address: str, policy: UrlPolicy, give_up_s: float) -> bytes | str:
+def _request(target: _Target, address: str, policy: UrlPolicy, give_up_s: float) -> bytes | str:
     """The body, or where the server redirects to."""
     left_s = max(give_up_s - time.monotonic(), 0.001)
     connection = _connection(target, address, left_s)
-    watchdog = threading.Timer(left_s, _end, [connection])  # also ends headers that drip
+    watchdog = threading.Timer(
+        left_s, _end, [connection]
+    )  # also ends a response whose headers arrive byte by byte
     watchdog.daemon = True
     watchdog.start()
     try:
@@ -183,7 +188,9 @@ def _read(answer: http.client.HTTPResponse, policy: UrlPolicy, give_up_s: float)
             raise _too_large(policy)
         if time.monotonic() >= give_up_s:
             break
-    if time.monotonic() >= give_up_s:  # what the watchdog cut off looks like an end
+    if (
+        time.monotonic() >= give_up_s
+    ):  # a connection that the watchdog closed looks like the end of the body
         raise TimeoutError
     if expected is not None and num_bytes < expected:
         raise http.client.IncompleteRead(b"", expected - num_bytes)
@@ -219,8 +226,8 @@ def _end(connection: http.client.HTTPConnection) -> None:
 
 
 def _resolve(host: str, port: int) -> list[str]:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(one[4][0]) for one in found))
+    entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in entries))
 
 
 def _too_large(policy: UrlPolicy) -> UrlRefusedError:
@@ -238,18 +245,18 @@ def _is_port(text: str) -> bool:
     return text.isdigit() and 0 < int(text) < 65536
 
 
-_AT_ONCE = 4
+_MAX_FETCHES = 4
 
 
 class ClipUrls:
-    """Fetches by one policy."""
+    """Fetches of query clips under one policy, a bounded number at a time."""
 
     def __init__(self, policy: UrlPolicy) -> None:
         self._policy = policy
-        self._slots = threading.BoundedSemaphore(_AT_ONCE)
+        self._slots = threading.BoundedSemaphore(_MAX_FETCHES)
 
     async def fetch(self, url: str) -> bytes:
-        """The video; 422 says why there is none, 503 that too many are being fetched."""
+        """Fetch a video; ProblemError 422 where that fails, 503 where too many are being fetched."""
         if not self._slots.acquire(blocking=False):
             raise ProblemError(503, "too many URLs are being fetched", {"retry-after": "2"})
         try:

@@ -1,4 +1,4 @@
-"""Options of the HTTP service; nothing heavy is imported here, so that `tfcovr serve --help` is quick."""
+"""Options of the HTTP service. Imports nothing heavy, so that `tfcovr serve --help` is quick."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,36 +13,39 @@ class ServeConfig:
     """Serve an indexed archive over HTTP, with a web page."""
 
     bundle: Path
-    """Bundle that indexed the archive, or one with the same encoder id."""
+    """Folder of the bundle that indexed the archive, or of one with the same encoder id."""
     milvus_uri: str
-    """A folder (Milvus Lite) or http://HOST:19530."""
+    """Milvus to search: a folder (Milvus Lite) or http://HOST:19530."""
     collection: str = "clips"
+    """Collection to search, or an alias of it."""
     host: str = "127.0.0.1"
+    """Address to listen on."""
     port: int = 8000
+    """Port to listen on."""
     replicas: int = 1
-    """Processes that answer; each holds its own encoder. One listens itself; several stand behind Ray Serve's proxy, as does one in a cluster (RAY_ADDRESS)."""
+    """Number of processes, each with its own encoder. One listens itself; several run behind Ray Serve's proxy, as does one in a cluster (RAY_ADDRESS)."""
     threads_per_replica: int = 1
-    """CPU threads of each encoder."""
+    """Number of CPU threads of each encoder."""
     token: str = ""
-    """Bearer token; beyond loopback one is made up and printed where none is given. Or set TFCOVR_TOKEN."""
+    """Bearer token, also read from TFCOVR_TOKEN. Without one, a service that listens beyond loopback generates and prints a token."""
     no_token: bool = False
-    """Listen beyond loopback without a token."""
+    """Whether to listen beyond loopback without a token."""
     threshold: Path | None = None
-    """File of `tfcovr calibrate`: answers then say when nothing matches."""
+    """Threshold file of `tfcovr calibrate`; answers below it are marked as no match."""
     sample_share: float = 0.02
-    """Share of the queries that are also asked exactly, for the recall in /metrics."""
+    """Fraction of the unfiltered queries that are also run as exact search, to estimate the recall in /metrics."""
     ef: int | None = None
-    """Candidates of a search, for a collection with an HNSW index; none = as Milvus chooses."""
+    """Number of candidates per search of an HNSW index; none = the default of Milvus."""
     requests_per_s: float = 50.0
-    """Of one client address."""
+    """Maximum sustained request rate of one client address."""
     max_in_flight: int = 256
-    """Requests at work or waiting in one replica, a few seconds of its work; one more is refused at once with 503."""
+    """Maximum number of requests in progress or waiting in one replica; one more is refused at once with 503."""
     max_body_mb: int = 64
-    """Largest upload."""
+    """Maximum size of an upload in MiB."""
     clip_hosts: tuple[str, ...] = ()
-    """HOST or HOST:PORT from which a query may take its clip by URL (`clip_url`); none = URLs are off."""
+    """HOST or HOST:PORT from which a query may load its clip by URL (`clip_url`); none = URLs are disabled."""
     clip_hosts_private: bool = False
-    """Also where these hosts have private or loopback addresses."""
+    """Whether these hosts may have private or loopback addresses."""
 
     def __post_init__(self) -> None:
         if not 0 < self.port < 65536 or self.replicas < 1 or self.threads_per_replica < 1:
@@ -50,13 +53,13 @@ class ServeConfig:
                 f"port is {self.port} (1 to 65535), replicas {self.replicas} and threads_per_replica "
                 f"{self.threads_per_replica} (at least 1)"
             )
-        if not self.token.isascii() or any(one.isspace() for one in self.token):
+        if not self.token.isascii() or any(char.isspace() for char in self.token):
             raise ValueError("token must be ASCII without spaces")
         _ = self.url_policy
 
     @property
     def url_policy(self) -> "UrlPolicy":
-        """What the two options about hosts say."""
+        """The policy of query clips by URL that follows from these options."""
         from indexing.serving.clip_urls import UrlPolicy
 
         size = self.max_body_mb << 20

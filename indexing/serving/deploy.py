@@ -1,4 +1,4 @@
-"""`tfcovr serve`: the HTTP service on Ray Serve, and whoever opens the archive for it.
+"""Deployment of the HTTP service on Ray Serve.
 
 Ray starts first: it forks, and a process that has opened Milvus Lite has threads that do not survive a fork.
 """
@@ -13,7 +13,8 @@ from indexing.serving.config import ServeConfig
 from indexing.serving.middleware import Limits
 
 APP_NAME = "tfcovr"
-# A request crosses fewer threads: the app never holds up the loop that it shares with Ray, encoder and Milvus have threads.
+# Fewer thread switches per request. Safe because the app never blocks the event loop that it shares with Ray: the encoder and Milvus
+# run in threads of their own.
 ONE_LOOP = {
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
@@ -23,7 +24,7 @@ ONE_LOOP = {
 def direct_ingress(port: int) -> dict[str, str]:
     """Settings of Ray Serve by which one replica listens on `port` itself: no request passes a proxy.
 
-    A replica that is started anew takes the same port at once.
+    A restarted replica takes the same port at once.
     """
     return {
         "RAY_SERVE_ENABLE_DIRECT_INGRESS": "1",
@@ -35,7 +36,7 @@ def direct_ingress(port: int) -> dict[str, str]:
 
 
 def build_app(settings: dict[str, Any]) -> Any:
-    """The ASGI app, made inside a replica from plain values."""
+    """The ASGI app, built inside a replica from plain values."""
     from indexing.search.client import SearchClient, SearchOptions
     from indexing.search.threshold import AbstainThreshold
     from indexing.serving.app import UPLOAD_LIMITS, AppConfig, create_app
@@ -59,7 +60,9 @@ def build_app(settings: dict[str, Any]) -> Any:
         limits=Limits(**settings["limits"]),
         batching=BatcherConfig(
             sample_share=settings["sample_share"],
-            max_waiting=settings["limits"]["max_in_flight"],  # the guard refuses, not the line
+            max_waiting=settings["limits"][
+                "max_in_flight"
+            ],  # the guard refuses before the queue is full
         ),
         urls=UrlPolicy(**settings["urls"]),
     )
@@ -67,7 +70,7 @@ def build_app(settings: dict[str, Any]) -> Any:
 
 
 def app_settings(config: ServeConfig, card: BundleCard, *, token: str) -> dict[str, Any]:
-    """What a replica needs beside Milvus's address, as plain values."""
+    """The settings of a replica, without the address of Milvus, as plain values."""
     from dataclasses import asdict
 
     from indexing.search.threshold import read_threshold
@@ -95,7 +98,7 @@ def app_settings(config: ServeConfig, card: BundleCard, *, token: str) -> dict[s
 
 
 def start_service(settings: dict[str, Any], *, host: str, proxy_port: int, replicas: int) -> None:
-    """Deploy on the Ray at hand; returns when replicas answer."""
+    """Deploy on the connected Ray; returns when the replicas answer."""
     from ray import serve
     from ray.serve.config import HTTPOptions
     from ray.serve.schema import LoggingConfig
@@ -120,7 +123,7 @@ def start_service(settings: dict[str, Any], *, host: str, proxy_port: int, repli
 
 
 def stop_service() -> None:
-    """End the deployment and its proxy."""
+    """Stop the deployment and its proxy."""
     from ray import serve
 
     serve.shutdown()

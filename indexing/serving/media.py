@@ -1,6 +1,6 @@
-"""The bytes of a clip: its video by ranges, exactly its span, or a film strip. Only files that rows of the collection name.
+"""Media of clips: the video by ranges, the trimmed span, or a film strip; only files that rows of the collection name.
 
-A file is opened by what the row says and by nothing that the request says; a path that leads through a symbolic link is refused,
+A path comes from the row, never from the request; a path that leads through a symbolic link is refused,
 because indexing stored resolved paths.
 """
 
@@ -31,7 +31,7 @@ _TYPES = {"mov": "video/mp4", "matroska": "video/webm"}
 
 
 class Media:
-    """Pictures and trimmed spans of clips; the last ones are kept, up to a number of bytes."""
+    """Film strips and trimmed spans of clips, with an LRU cache of bounded size."""
 
     def __init__(self, *, deadline_s: float = 30.0, max_kept_bytes: int = _MAX_KEPT_BYTES) -> None:
         self._decoder = IsolatedDecoder(deadline_s=deadline_s)
@@ -50,7 +50,7 @@ class Media:
         return self._once(("trim", _key(place)), lambda: self._trim(path, place))
 
     def close(self) -> None:
-        """End the decoding process."""
+        """Stop the decoding process."""
         self._decoder.close()
 
     def _once(self, key: tuple[str, str], make: Callable[[], bytes]) -> bytes:
@@ -85,7 +85,7 @@ class Media:
 
 
 def checked_path(place: ClipPlace) -> Path:
-    """The file of a clip; 404 where it is gone, is no regular file, or is reached through a link."""
+    """The file of a clip; ProblemError 404 where it is missing, is not a regular file, or is reached through a link."""
     path = Path(place.video_uri.removeprefix("file://"))
     gone = ProblemError(404, f"the video of clip {place.clip_id!r} cannot be read here")
     try:
@@ -100,27 +100,27 @@ def checked_path(place: ClipPlace) -> Path:
 
 
 def media_type(path: Path) -> str:
-    """By the first bytes."""
+    """Media type by the first bytes of a file."""
     with open_local(path) as file:
         return _TYPES[sniff_container(file)[0]]
 
 
 def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
-    """(first byte, last byte), None for the whole file; ProblemError 416 for what cannot be met. One range only."""
+    """(first byte, last byte), or None for the whole file; ProblemError 416 for several ranges or one outside of the file."""
     if header is None:
         return None
-    found = _RANGE.fullmatch(header.strip())
-    if found is None or found[1] == found[2] == "":
-        raise _unmet(size)
-    if found[1] == "":
-        first, last = max(size - int(found[2]), 0), size - 1
-        if int(found[2]) == 0:
-            raise _unmet(size)
+    matched = _RANGE.fullmatch(header.strip())
+    if matched is None or matched[1] == matched[2] == "":
+        raise _unsatisfiable(size)
+    if matched[1] == "":
+        first, last = max(size - int(matched[2]), 0), size - 1
+        if int(matched[2]) == 0:
+            raise _unsatisfiable(size)
     else:
-        first = int(found[1])
-        last = min(int(found[2]), size - 1) if found[2] else size - 1
+        first = int(matched[1])
+        last = min(int(matched[2]), size - 1) if matched[2] else size - 1
     if first > last or first >= size:
-        raise _unmet(size)
+        raise _unsatisfiable(size)
     return first, last
 
 
@@ -135,7 +135,7 @@ def read_range(path: Path, first: int, last: int) -> Iterator[bytes]:
             yield chunk
 
 
-def _unmet(size: int) -> ProblemError:
+def _unsatisfiable(size: int) -> ProblemError:
     return ProblemError(
         416, "send one range: bytes=FIRST-LAST", {"content-range": f"bytes */{size}"}
     )

@@ -36,7 +36,7 @@ class Quality:
             "tfcovr_recall_at_k", "of the sampled queries, against exact", registry=self.registry
         )
         self._sampled = Counter(
-            "tfcovr_sampled", "queries also asked exactly", registry=self.registry
+            "tfcovr_sampled", "queries also run as exact search", registry=self.registry
         )
         self._quantiles = Gauge(
             "tfcovr_latency_ms", "of the last queries", ["quantile"], registry=self.registry
@@ -46,24 +46,24 @@ class Quality:
         self._recalls: deque[float] = deque(maxlen=_WINDOW)
 
     def answered(self, seconds: float, timings_ms: dict[str, float]) -> None:
-        """One query was answered."""
+        """Count an answered query."""
         self._latency.observe(seconds)
         self._recent.append((time.monotonic(), seconds * 1000))
         for step, step_ms in timings_ms.items():
             self._steps.labels(step).observe(step_ms / 1000)
 
     def failed(self, status: int) -> None:
-        """One query was not."""
+        """Count a query that failed or was refused."""
         self._errors.labels(str(status)).inc()
 
     def sampled(self, recall: float) -> None:
-        """One query was also asked exactly."""
+        """Count a query that was also run as exact search."""
         self._recalls.append(recall)
         self._sampled.inc()
         self._recall.set(float(np.mean(self._recalls)))
 
     def summary(self) -> dict[str, Any]:
-        """For the page; None where nothing was measured yet."""
+        """Figures for the page; None where nothing was measured yet."""
         now_s = time.monotonic()
         latencies_ms = [latency_ms for _when, latency_ms in self._recent]
         names = ("p50_ms", "p95_ms", "p99_ms")
@@ -80,7 +80,7 @@ class Quality:
         }
 
     def exposition(self) -> bytes:
-        """Prometheus text."""
+        """Metrics in Prometheus text format."""
         summary = self.summary()
         for name in ("p50_ms", "p95_ms", "p99_ms"):
             if summary[name] is not None:

@@ -1,6 +1,6 @@
-"""What a request must satisfy before the app sees it: a token, a size, a rate, a time. Plain ASGI, so that bodies can stream.
+"""Guard of the service: token, body size, request rate and timeouts. Plain ASGI, so that bodies can stream.
 
-Every answer carries a request id; every refusal is a problem JSON (RFC 9457).
+Every response carries a request id; every refusal is a problem JSON (RFC 9457).
 """
 
 import asyncio
@@ -30,22 +30,24 @@ OPEN_PATHS = ("/healthz", "/readyz", "/", "/web/")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """What one request, and one client, may ask for."""
+    """Limits of one request and of one client."""
 
     token: str = ""
-    """Bearer token; "" = none is asked for."""
+    """Bearer token that a request must carry; "" = none is required."""
     max_body_bytes: int = 64 << 20
+    """Maximum size of a request body."""
     body_timeout_s: float = 20.0
-    """For the whole body to arrive."""
+    """Maximum time until the whole body has arrived."""
     request_timeout_s: float = 60.0
-    """For the first byte of the answer."""
+    """Maximum time until the first byte of the response."""
     requests_per_s: float = 50.0
-    """Of one client address, over time."""
+    """Maximum sustained request rate of one client address."""
     burst: int = 200
-    """Of one client address, at once."""
+    """Maximum burst of requests of one client address."""
     max_in_flight: int = 256
-    """Requests of all clients at work or waiting; one more is refused at once with 503."""
+    """Maximum number of requests in progress or waiting, of all clients; one more is refused at once with 503."""
     max_url_bytes: int = 8192
+    """Maximum length of a URL."""
 
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
@@ -55,7 +57,7 @@ class Limits:
 
 
 class Guard:
-    """Wraps the app."""
+    """ASGI middleware that enforces the limits."""
 
     def __init__(self, app: _App, limits: Limits) -> None:
         self._app, self._limits = app, limits
@@ -63,7 +65,7 @@ class Guard:
         self._num_in_flight = 0
 
     async def __call__(self, scope: _Message, receive: _Receive, send: _Send) -> None:
-        """One request."""
+        """Handle one request."""
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
             return
@@ -83,9 +85,9 @@ class Guard:
                 self._num_in_flight -= 1
         except ProblemError as problem:
             await answer.refuse(problem.status, problem.detail, problem.headers)
-        except Exception:  # the boundary that turns an error into an answer
+        except Exception:  # outermost boundary: any error becomes a response
             logger.exception("request %s failed", answer.request_id)
-            await answer.refuse(500, "this is a fault of the service; it is in the log", {})
+            await answer.refuse(500, "internal error of the service; see its log", {})
 
     async def _serve(self, scope: _Message, receive: _Receive, answer: "_Answer") -> None:
         limits = self._limits
@@ -127,7 +129,7 @@ class Guard:
             raise ProblemError(413, f"a body may have at most {limits.max_body_bytes} bytes")
 
     def _check_rate(self, client: str) -> None:
-        """A bucket per client that refills over time."""
+        """Token bucket per client address."""
         limits, now_s = self._limits, time.monotonic()
         left, then_s = self._clients.get(client, (float(limits.burst), now_s))
         left = min(left + (now_s - then_s) * limits.requests_per_s, float(limits.burst))
@@ -137,7 +139,7 @@ class Guard:
 
 
 class _Body:
-    """The body as the app reads it, with a limit on its bytes and on its time."""
+    """The request body as the app reads it, limited in bytes and time."""
 
     def __init__(self, receive: _Receive, limits: Limits) -> None:
         self._receive, self._limits = receive, limits
@@ -166,7 +168,7 @@ class _Body:
 
 
 class _Answer:
-    """Sends, adds the request id, and knows whether anything was sent yet."""
+    """Sends the response with the request id and records whether it has started."""
 
     def __init__(self, send: _Send, request_id: str) -> None:
         self._send, self.request_id = send, request_id
@@ -186,10 +188,10 @@ class _Answer:
 
     async def refuse(self, status: int, detail: str, headers: dict[str, str]) -> None:
         if self.started.is_set():
-            return  # the client sees a cut answer
+            return  # too late for a status: the client sees a truncated response
         body = json.dumps(problem_body(status, detail, self.request_id)).encode()
-        kept = {"content-type": "application/problem+json", "content-length": str(len(body))}
-        pairs = [(name.encode(), value.encode()) for name, value in (kept | headers).items()]
+        fields = {"content-type": "application/problem+json", "content-length": str(len(body))}
+        pairs = [(name.encode(), value.encode()) for name, value in (fields | headers).items()]
         await self.send({"type": "http.response.start", "status": status, "headers": pairs})
         await self.send({"type": "http.response.body", "body": body})
 
@@ -200,7 +202,7 @@ def _request_id(scope: _Message) -> str:
 
 
 def _has_token(headers: dict[bytes, bytes], token: str) -> bool:
-    """Also as a cookie: a page's <video> cannot send headers."""
+    """Whether the token is in a header or, for the page's <video> elements, which cannot send headers, in a cookie."""
     given = headers.get(b"authorization", b"")
     if given[:7].lower() == b"bearer ":
         return hmac.compare_digest(given[7:].strip(), token.encode())

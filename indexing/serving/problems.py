@@ -1,17 +1,17 @@
-"""Problem details (RFC 9457): the one form of every error answer."""
+"""Problem details (RFC 9457): the format of every error response."""
 
 from typing import Any
 
 TITLES = {
-    400: "Bad request", 401: "A token is needed", 404: "Not found", 405: "Method not allowed", 408: "Too slow",
-    409: "Conflict", 411: "Length required", 413: "Too large", 415: "Unsupported media type", 416: "Range not satisfiable",
-    422: "Not understood", 429: "Too many requests", 431: "Headers too large", 500: "Internal error",
-    503: "Not available now", 504: "Took too long",
+    400: "Bad request", 401: "Unauthorized", 404: "Not found", 405: "Method not allowed", 408: "Request timeout",
+    409: "Conflict", 411: "Length required", 413: "Content too large", 415: "Unsupported media type", 416: "Range not satisfiable",
+    422: "Unprocessable content", 429: "Too many requests", 431: "Headers too large", 500: "Internal error",
+    503: "Service unavailable", 504: "Gateway timeout",
 }  # fmt: skip
 
 
 class ProblemError(Exception):
-    """Becomes the answer: a status and what to do about it."""
+    """An error that becomes the response, with its status and detail."""
 
     def __init__(self, status: int, detail: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(detail)

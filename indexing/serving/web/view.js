@@ -1,4 +1,4 @@
-// What is seen, made from plain values; text is never read as HTML.
+// DOM elements made from plain values; text is never parsed as HTML.
 
 import { player } from "/web/players.js";
 
@@ -48,9 +48,9 @@ export function hitCard(hit, rank, thumbs, on) {
     bar, changes,
     el("p", { className: "quiet", textContent: `${describe(hit)}${span}${more}` }),
     el("div", { className: "row" },
-      el("button", { type: "button", textContent: "edit this", title: "ask on from this clip", onclick: () => on.chain(hit) }),
+      el("button", { type: "button", textContent: "edit this", title: "search from this clip", onclick: () => on.chain(hit) }),
       thumb(1, "+", "more like this"), thumb(-1, "\u2212", "less like this"),
-      el("a", { className: "button", href: hit.trimmed_url, download: `${hit.clip_id.replaceAll("/", "_")}.mp4`, textContent: "save", title: "exactly this span as MP4" })));
+      el("a", { className: "button", href: hit.trimmed_url, download: `${hit.clip_id.replaceAll("/", "_")}.mp4`, textContent: "save", title: "download this span as MP4" })));
 }
 
 export function qualityPanel(quality, collection) {

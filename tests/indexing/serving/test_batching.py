@@ -1,4 +1,4 @@
-"""The engine over a client that only counts: who is asked together, and who is refused while Milvus is away."""
+"""The batcher over a counting client: which queries are batched, and which are refused while Milvus is down."""
 
 import asyncio
 import threading
