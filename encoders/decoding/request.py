@@ -130,7 +130,7 @@ class TimelineCodec:
         return asdict(request)
 
     def request_from_dict(self, values: dict[str, Any]) -> TimelineRequest:
-        return TimelineRequest(**values | {"limits": MediaLimits(**values["limits"])})
+        return TimelineRequest(limits=MediaLimits(**values.pop("limits")), **values)
 
     def reply_to_message(self, reply: TimelineBlock) -> tuple[dict[str, Any], memoryview | bytes]:
         header = {

@@ -112,6 +112,7 @@ def main(argv: list[str] | None = None) -> None:
         except (ImportError, AttributeError) as error:
             write_message(replies, _setup_error(error, codec))
             return
+        assert codec is not None
         write_message(replies, {"kind": "ready"})
         try:
             while (line := requests.readline()) and _answer(line, replies, iter_replies, codec):
