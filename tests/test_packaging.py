@@ -183,6 +183,6 @@ def test_serve_answers_with_its_page(installed, tiny_bundle, tmp_path) -> None:
         for name in ("index.html", "app.js", "style.css"):
             assert get(port, f"/web/{name}") == (
                 200,
-                (ROOT / "indexing" / "serving" / "web" / name).read_bytes(),
+                (installed / "indexing" / "serving" / "web" / name).read_bytes(),
             )
         assert get(port, "/")[0] == 200

@@ -43,7 +43,7 @@ class OnnxReport:
     """How near ONNX Runtime came to torch when the bundle was exported."""
 
     min_cosine: float
-    """Over clip vectors and, where there is a fusion, query vectors."""
+    """Lowest cosine over clip vectors and, where there is a fusion, query vectors."""
     min_cosine_clips: float
     min_cosine_queries: float | None
     num_clips: int
@@ -56,11 +56,11 @@ class OnnxReport:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CanaryRecord:
-    """The clips that ride in every indexing run; their vectors lie in canaries.safetensors."""
+    """The canary clips that every worker is checked with; their vectors are in canaries.safetensors."""
 
     num_clips: int
     frames_sha256: str
-    """Of the drawn frames, so that a changed drawing is noticed."""
+    """sha256 of the synthetic frames, so that a change of their code is noticed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,13 +81,13 @@ class BundleCard:
     labels: tuple[str, ...] | None = None
     """Class names of the classification head, in the order of its outputs."""
     training: Mapping[str, Any] = field(default_factory=dict)
-    """How it was trained, JSON types only."""
+    """How the encoder was trained, in JSON types only."""
     onnx: OnnxReport | None = None
     canaries: CanaryRecord | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     """File of the bundle -> sha256 of its bytes; engines name their own."""
     engines: tuple[EngineRecord, ...] = ()
-    """What GPUs may run the graphs with; no part of the bundle's id, since another GPU makes no other bundle."""
+    """TensorRT engines of the graphs. They are not part of the bundle id: an engine for another GPU leaves the encoder the same."""
 
 
 def new_encoder_id(
@@ -173,7 +173,7 @@ def card_from_dict(values: Mapping[str, Any]) -> BundleCard:
 
 
 def write_card(folder: Path, card: BundleCard) -> None:
-    """All of it or nothing: temp file, then rename."""
+    """Written whole or not at all: to a temporary file, which is then renamed."""
     temporary = folder / f".{CARD_NAME}.tmp"
     temporary.write_text(json.dumps(card_to_dict(card), indent=1) + "\n")
     temporary.replace(folder / CARD_NAME)

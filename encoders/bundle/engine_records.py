@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 
 class DriftError(ValueError):
-    """An encoder gives vectors that are too far from torch's, or nobody has measured how far."""
+    """The vectors of an encoder are too far from those of torch, or their drift was never measured."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,11 +22,11 @@ class DriftReport:
     min_cosine_queries: float | None
     mean_cosine_queries: float | None
     top_k_overlap: float
-    """Mean share of each probe clip's nearest others, and each query's, that both encoders name."""
+    """Mean fraction of the nearest neighbours of each probe clip and query that both encoders agree on."""
     map_difference: float | None
-    """mAP of the encoder less mAP of torch, on the probe's triplets, else on its labels."""
+    """mAP of the encoder minus mAP of torch, on the triplets of the probe, else on its labels."""
     map_of: str | None
-    """`triplets` or `labels`."""
+    """What the mAP was measured on: `triplets` or `labels`."""
     top_k: int
     num_clips: int
     num_queries: int
@@ -35,10 +35,10 @@ class DriftReport:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DriftLimits:
-    """What an archive may be indexed with."""
+    """The drift that an encoder may have to index an archive."""
 
     min_cosine: float = 0.999
-    """Of every clip and query; the canaries of an indexing run ask the same."""
+    """Lowest cosine of any clip or query; the canary check has the same limit."""
     mean_cosine: float = 0.9999
     top_k_overlap: float = 0.9
     """Neighbours that lie nearer to each other than the rounding may change places at the end of the list."""
@@ -88,11 +88,11 @@ class EngineTarget:
 
     library: Library
     version: str
-    """Of the library."""
+    """Version of the library."""
     gpu: str
     """Name of the GPU; `any` for an engine that was built ahead of time for a compute capability."""
     compute_capability: str
-    """`SM90`."""
+    """Compute capability of the GPU, such as `SM90`."""
 
     def runs_on(self, here: "EngineTarget") -> bool:
         """Whether an engine for this target runs on a machine that is `here`."""
@@ -109,7 +109,7 @@ class EngineRecord:
 
     target: EngineTarget
     precision: str
-    """fp32, fp16 or bf16."""
+    """Precision of the engine: fp32, fp16 or bf16."""
     reduced: str
     """What runs in that precision: `most` or `products`; norms and softmax are float32 always."""
     max_batch_size: int
@@ -118,9 +118,9 @@ class EngineRecord:
     files: Mapping[str, str]
     """Engine file -> sha256 of its bytes, in the order of `graphs`."""
     drift: DriftReport | None
-    """Against torch; None = not run."""
+    """Drift of the engine from torch; None = not run."""
     onnx_drift: DriftReport | None
-    """ONNX Runtime against torch, on the same probe."""
+    """Drift of ONNX Runtime from torch on the same probe."""
 
     def line(self) -> str:
         """One line for a person."""

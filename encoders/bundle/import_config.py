@@ -32,9 +32,9 @@ class ImportConfig:
     expect: str | None = None
     """Refuse weights of another shape than this preset's (aim_vit_b16, aim_vit_l14)."""
     seed: int = 0
-    """Decides what is random in new tensors."""
+    """Seed of the tensors that the source does not have."""
     overwrite: bool = False
-    """Replace another bundle that stands in `out`. Anything else than a bundle is never replaced."""
+    """Replace another bundle in `out`. Anything other than a bundle is never replaced."""
 
     def __post_init__(self) -> None:
         if self.expect is not None and self.expect not in AIM_PRESETS:

@@ -12,15 +12,15 @@ class ExportConfig:
     """Add ONNX files and canaries to a bundle."""
 
     bundle: Path
-    """The bundle that gets the files."""
+    """Folder of the bundle that the files are added to."""
     clips: Path | None = None
-    """Check on clips of this clips.parquet; none = on drawn clips."""
+    """Parity is checked on clips of this clips.parquet; without it, on synthetic clips."""
     num_clips: int = NUM_CLIPS
-    """Clips to check on."""
+    """Number of clips that parity is checked on."""
     min_cosine: float = MIN_COSINE
-    """Nothing is added when any vector's cosine with torch's is lower."""
+    """Lowest allowed cosine of any vector with that of torch; nothing is added below it."""
     again: bool = False
-    """Export also where the bundle has its files already."""
+    """Export again where the bundle has its files already."""
 
     def __post_init__(self) -> None:
         if self.num_clips < 1:
