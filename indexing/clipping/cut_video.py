@@ -1,4 +1,4 @@
-"""Where is one long video cut that nobody has labelled? Into windows of one length, or from one shot to the next."""
+"""Cuts an unlabelled video into windows of one length or into its shots."""
 
 import hashlib
 import json
@@ -45,7 +45,7 @@ class CutSettings:
                 raise ValueError(f"{name} is {value}; it must be above 0")
         if self.every_s is not None and self.every_s > self.length_s:
             raise ValueError(
-                f"every_s is {self.every_s} and length_s {self.length_s}: what lies between two windows would be in no clip"
+                f"every_s is {self.every_s} and length_s {self.length_s}: windows must not leave gaps (every_s <= length_s)"
             )
 
     @property

@@ -1,6 +1,6 @@
-"""Where does a broadcast cut from one shot to the next? PySceneDetect's adaptive detector over small frames.
+"""Shot detection by PySceneDetect's adaptive detector over small frames.
 
-It compares the change between two frames with the changes around it, so that a fast camera is no cut.
+It compares the change between two frames with the changes around it, so that a fast camera movement is not taken for a cut.
 """
 
 from collections.abc import Iterable

@@ -1,6 +1,6 @@
-"""Into which clips is a long video cut that nobody has labelled? Windows of one length, or its shots: videos -> clips.parquet.
+"""Splits unlabelled videos into clips, windows of one length or shots, and writes clips.parquet.
 
-Every video is one line of `<out>.split.jsonl` as soon as it is cut, so that a killed run goes on there, and a growing archive costs
+Every video is one line of `<out>.split.jsonl` as soon as it is cut, so that a run is resumable and a growing archive costs only
 its new videos. A video that cannot be read is a line of `<out>.problems.txt`.
 """
 
@@ -26,14 +26,14 @@ from indexing.sources.uris import public_uri
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SplitConfig:
-    """Cut videos that nobody has labelled into clips. Run the same command again after a kill: it goes on."""
+    """Cut videos that nobody has labelled into clips. Resumable: rerun the same command after an interruption."""
 
     videos: str
     """A file, folder or glob of videos; local, s3://, gs://, abfs:// or http(s)://."""
     out: Path
     """The clips.parquet to write."""
     cut: CutSettings = field(default_factory=CutSettings)
-    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    num_workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     """Videos that are read at once."""
     decode_deadline_s: float = 120.0
     """A video of which nothing comes for so long is left out (decode_timeout)."""
@@ -41,7 +41,7 @@ class SplitConfig:
     """Where remote videos are kept while they are read; None = a folder of this user in the system's temporary folder."""
 
     def __post_init__(self) -> None:
-        for name in ("workers", "decode_deadline_s"):
+        for name in ("num_workers", "decode_deadline_s"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
 
@@ -70,12 +70,12 @@ def split_videos(config: SplitConfig, *, console: Console | None = None) -> Spli
     todo = [uri for uri in videos if not ledger.has(uri, contents[uri])]
     cutter = Cutter(
         config.cut,
-        num_workers=config.workers,
+        num_workers=config.num_workers,
         deadline_s=config.decode_deadline_s,
         fetch_uris=archive.fetch_uris,
         fetch=FetchOptions(cache_dir=config.cache_dir),
     )
-    with cutter, ThreadPoolExecutor(config.workers) as pool:
+    with cutter, ThreadPoolExecutor(config.num_workers) as pool:
         running = {pool.submit(cutter.cut, uri, contents[uri]): uri for uri in todo}
         try:
             for done in track(as_completed(running), "cutting", total=len(todo), console=console):

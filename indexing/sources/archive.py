@@ -1,4 +1,4 @@
-"""Which clips an archive has: a clips.parquet, or a file, folder or glob of videos, local or remote."""
+"""Lists the clips of an archive: a clips.parquet, or a file, folder or glob of videos, local or remote."""
 
 import glob
 import tempfile

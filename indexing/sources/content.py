@@ -1,4 +1,4 @@
-"""What a video file contains, as a hash of every byte; an unchanged file is not read a second time."""
+"""Content hashes of video files, over every byte; an unchanged file is not read again."""
 
 import hashlib
 from collections.abc import Iterable, Mapping

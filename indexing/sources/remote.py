@@ -1,4 +1,4 @@
-"""Where videos come from: local files, object storage (s3://, gs://, abfs://) and http(s)://, told apart by their URI.
+"""Reads of remote files: object storage (s3://, gs://, abfs://) and http(s)://, by the scheme of the URI.
 
 Credentials come from the environment (AWS_*, GOOGLE_*, AZURE_*, .netrc) or from the URI itself; `public_uri` is the only form that
 may be stored or logged.

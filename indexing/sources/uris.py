@@ -1,4 +1,4 @@
-"""Which parameters of a URI's query carry a credential or a signature, and which may name the file."""
+"""Public forms of URIs: without credentials, signatures and what belongs to them."""
 
 import re
 from collections.abc import Callable

@@ -1,6 +1,6 @@
-"""Which collections are there, and which of them does an alias name? An alias goes to another collection in one step, and back.
+"""Catalog of collections and aliases: promotion of an alias to another collection in one step, and rollback.
 
-Where an alias led before is a property of the collection that it leads to now, so it is kept where the vectors are.
+The previous target of an alias is a property of its current collection, so it is stored with the vectors.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,18 +27,18 @@ class StoredCollection:
 
     name: str
     num_clips: int | None
-    """None = not in the memory of Milvus; nobody has asked it since Milvus started."""
+    """Number of rows; None = the collection is not loaded since Milvus started."""
     embedding_dim: int
     encoder_id: str
     index_type: str
     aliases: tuple[str, ...] = ()
     previous: Mapping[str, str] = field(default_factory=dict)
-    """Alias -> the collection that it named before this one."""
+    """The collection that each alias named before this one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Swap:
-    """What an alias named and what it names now; `before` None = the alias is new."""
+    """The previous and the new target of an alias; `before` None = the alias is new."""
 
     alias: str
     before: str | None
@@ -53,24 +53,24 @@ class Catalog:
         self._client: Any = connect(address)  # its stubs mix with the async ones
 
     def names(self) -> list[str]:
-        """Collections, sorted."""
+        """The names of all collections, sorted."""
         return sorted(self._client.list_collections(timeout=_TIMEOUT_S))
 
     def aliases_of(self, name: str) -> list[str]:
         """The aliases that name a collection now."""
-        found = self._client.list_aliases(name, timeout=_TIMEOUT_S)
-        return sorted(found["aliases"])
+        described = self._client.list_aliases(name, timeout=_TIMEOUT_S)
+        return sorted(described["aliases"])
 
     def target(self, alias: str) -> str | None:
-        """The collection that an alias names; None where there is no such alias."""
+        """The collection that an alias names, or None."""
         return next((name for name in self.names() if alias in self.aliases_of(name)), None)
 
     def stored(self, name: str) -> StoredCollection:
-        """Everything of one collection; ValueError where there is none."""
+        """The description of a collection; ValueError where it does not exist."""
         self._check_exists(name)
         described = self._client.describe_collection(name, timeout=_TIMEOUT_S)
         properties = dict(described.get("properties") or {})
-        vectors = [one for one in described["fields"] if "dim" in (one.get("params") or {})]
+        vectors = [field for field in described["fields"] if "dim" in (field.get("params") or {})]
         return StoredCollection(
             name=name,
             num_clips=self._count(name),
@@ -86,20 +86,20 @@ class Catalog:
         )
 
     def promote(self, alias: str, name: str, *, encoder_id: str | None = None) -> Swap:
-        """Let the alias name a collection that is there, is not empty, holds vectors of this encoder and finds its own clips."""
-        wanted = self.stored(name)
-        if not wanted.encoder_id:
+        """Point an alias to a collection, after checking that it is not empty, holds vectors of this encoder and finds its own clips."""
+        target = self.stored(name)
+        if not target.encoder_id:
             raise ValueError(f"collection {name!r} was not made by `tfcovr index`")
-        if encoder_id is not None and wanted.encoder_id != encoder_id:
+        if encoder_id is not None and target.encoder_id != encoder_id:
             raise EncoderMismatchError(
-                f"collection {name!r} holds vectors of encoder {wanted.encoder_id!r} and this bundle is "
+                f"collection {name!r} holds vectors of encoder {target.encoder_id!r} and this bundle is "
                 f"encoder {encoder_id!r}; promote the collection that this bundle indexed"
             )
         if alias in self.names():
             raise ValueError(
                 f"{alias!r} is a collection and cannot be an alias; choose another --alias, such as 'live'"
             )
-        self._check_finds_itself(wanted)
+        self._check_finds_itself(target)
         before = self.target(alias)
         if before == name:
             return Swap(alias=alias, before=before, after=name)
@@ -108,12 +108,12 @@ class Catalog:
         else:
             self._remember(
                 name, alias, before
-            )  # first: a crash in between leaves the alias as it was
+            )  # written first: after a crash in between the alias is unchanged
             self._client.alter_alias(name, alias, timeout=_TIMEOUT_S)
         return Swap(alias=alias, before=before, after=name)
 
     def rollback(self, alias: str) -> Swap:
-        """Let the alias name what it named before the last promotion; ValueError where there is nothing to go back to."""
+        """Point an alias to its previous collection; ValueError where there is none."""
         now = self.target(alias)
         if now is None:
             raise ValueError(
@@ -130,11 +130,13 @@ class Catalog:
             )
         self._check_finds_itself(self.stored(before))
         self._client.alter_alias(before, alias, timeout=_TIMEOUT_S)
-        self._remember(now, alias, "")  # a second rollback goes further back, never to and fro
+        self._remember(
+            now, alias, ""
+        )  # so that a second rollback goes further back instead of undoing the first
         return Swap(alias=alias, before=now, after=before)
 
     def close(self) -> None:
-        """Let the connection go."""
+        """Close the connection."""
         self._client.close()
 
     def _remember(self, name: str, alias: str, before: str) -> None:
@@ -143,8 +145,8 @@ class Catalog:
         )
 
     def _index_type(self, name: str) -> str:
-        found: dict[str, Any] | None = self._client.describe_index(name, "embedding")
-        return str((found or {}).get("index_type", ""))
+        described: dict[str, Any] | None = self._client.describe_index(name, "embedding")
+        return str((described or {}).get("index_type", ""))
 
     def _check_exists(self, name: str) -> None:
         names = self.names()
@@ -158,11 +160,11 @@ class Catalog:
         state = self._client.get_load_state(name, timeout=_TIMEOUT_S)["state"]
         if getattr(state, "name", state) != "Loaded":
             return None
-        found = self._client.query(name, filter="", output_fields=["count(*)"], timeout=_TIMEOUT_S)
-        return int(found[0]["count(*)"])
+        rows = self._client.query(name, filter="", output_fields=["count(*)"], timeout=_TIMEOUT_S)
+        return int(rows[0]["count(*)"])
 
     def _check_finds_itself(self, stored: StoredCollection) -> None:
-        """A collection that cannot be loaded, is empty or answers wrongly must not be asked by everybody."""
+        """ValueError for a collection that must not go live: it cannot be loaded, is empty or returns wrong results."""
         name = stored.name
         with open_collection(self.address, name) as collection:
             collection.check(encoder_id=stored.encoder_id)

@@ -1,7 +1,7 @@
-"""First loads: rows reach a Milvus server as Parquet files that it reads by itself.
+"""Bulk import: a Milvus server reads the rows of a first load from Parquet files.
 
-An import does not ask which rows are there already: a part that is told twice is there twice. So each part is told once. Its
-name is in the run folder from before it is told until its rows are in, and a run that finds a name there waits for it first.
+An import does not replace existing rows, so a part that is imported twice would be stored twice. Each part is therefore requested
+once: its name is written to the run folder before the request and removed when its rows are in; a resumed run waits for it first.
 """
 
 import json
@@ -43,21 +43,21 @@ warnings.filterwarnings("ignore", message=".*is an ORM-style PyMilvus API")  # t
 
 
 class BulkImportError(OSError):
-    """The server could not import a part; nothing of it is in."""
+    """The server could not import a part; none of its rows are stored."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Part:
-    """One file, as we write it and as the server knows it."""
+    """One Parquet file, as written here and as read by the server."""
 
     collection: str
     place: str
-    """The folder or bucket as the user named it."""
+    """Folder or bucket, as given by the user."""
     name: str
 
     @property
     def server_path(self) -> str:
-        """An absolute path for a server with local storage; the key for one whose bucket it is."""
+        """Absolute path for a server with local storage, or the key in the bucket of the server."""
         if not is_remote(self.place):
             return str(Path(self.place).resolve() / self.name)
         _filesystem, path = object_storage(f"{self.place.rstrip('/')}/{self.name}")
@@ -80,19 +80,19 @@ class _Part:
 
 
 def rows_per_part(embedding_dim: int) -> int:
-    """Of one import: enough for its fixed costs, so few that a kill costs little."""
+    """Number of rows of one import: enough to amortize its fixed cost, few enough that an interruption costs little."""
     return max(_PART_BYTES // (4 * embedding_dim), 1)
 
 
 def finish_earlier_import(collection: ClipCollection, run_dir: Path) -> None:
-    """Wait for the import that a killed run of this folder left, if there is one."""
+    """Wait for the import that an interrupted run of this folder left, if any."""
     if (run_dir / MARKER).exists():
         with closing(BulkImport(collection, run_dir)) as importer:
             importer.finish_earlier()
 
 
 class BulkImport:
-    """Imports of one run into one collection of a server (not Milvus Lite, which has none)."""
+    """Imports of one run into one collection of a server (Milvus Lite does not support imports)."""
 
     def __init__(self, collection: ClipCollection, run_dir: Path) -> None:
         self._collection = collection
@@ -104,19 +104,19 @@ class BulkImport:
         )
 
     def close(self) -> None:
-        """Let the connection go."""
+        """Close the connection."""
         connections.disconnect(self._alias)
 
     def load(self, rows: Sequence[dict[str, Any]], place: str) -> None:
-        """When it returns the rows can be searched; none of their keys may be in the collection before. BulkImportError."""
+        """Import rows and wait until they can be searched; none of their keys may be in the collection before."""
         part = _Part(collection=self._collection.name, place=place, name=f"{uuid.uuid4().hex}.parquet")  # fmt: skip
         write_atomic(self._marker, json.dumps(asdict(part) | {"place": public_uri(place)}))
         part.write(_table(rows))
-        call_milvus(lambda: self._tell_once(part))
+        call_milvus(lambda: self._request_once(part))
         state = self._wait(part)
         self._forget(part)
         if state is None or state.state != BulkInsertState.ImportCompleted:
-            reason = "it does not know the import" if state is None else state.failed_reason
+            reason = "the server does not know the import" if state is None else state.failed_reason
             raise BulkImportError(
                 f"Milvus did not import {part.server_path!r}: {reason}; the server must read {public_uri(place)!r} itself, "
                 "a folder under the same path or its own bucket"
@@ -124,24 +124,24 @@ class BulkImport:
         self._collection.refresh()
 
     def finish_earlier(self) -> None:
-        """Wait for the import that the marker names, whether or not the server heard of it."""
+        """Wait for the import that the marker names, whether or not the server received it."""
         part = _Part(**json.loads(self._marker.read_text()))
         state = self._wait(part)
         self._forget(part)
         if state is not None:
             self._collection.refresh()
 
-    def _tell_once(self, part: _Part) -> None:
-        """Asked again after a broken connection, it looks first whether the server heard."""
+    def _request_once(self, part: _Part) -> None:
+        """Safe to retry after a broken connection: the request is sent only where the server does not know the part."""
         if self._state_of(part) is None:
             utility.do_bulk_insert(
                 part.collection, [part.server_path], using=self._alias, timeout=_TIMEOUT_S, retry_times=0
             )  # fmt: skip
 
     def _wait(self, part: _Part) -> BulkInsertState | None:
-        """Until the import has ended; None where the server never heard of it.
+        """Wait until the import has ended; None where the server never received it.
 
-        BulkImportError when it has got no further for a while; the marker stays, so that a later run waits for it again.
+        BulkImportError when it makes no progress for a while; the marker stays, so that a later run waits for it again.
         """
         seen, since_s = None, time.monotonic()
         while (state := call_milvus(lambda: self._state_of(part))) is not None:
@@ -167,7 +167,7 @@ class BulkImport:
         try:
             part.delete()
         except (OSError, SourceGoneError) as error:
-            # Its rows are in, or refused: the file is only in the way.
+            # Its rows are stored or refused; a file that is left only takes space.
             logger.warning("%s cannot be deleted: %s", part.server_path, error)
         self._marker.unlink(missing_ok=True)
 
@@ -178,7 +178,7 @@ def _table(rows: Sequence[dict[str, Any]]) -> pa.Table:
     for name in rows[0]:
         values = [row[name] for row in rows]
         if name == "attributes":
-            columns[name] = pa.array([json.dumps(one, sort_keys=True) for one in values])
+            columns[name] = pa.array([json.dumps(value, sort_keys=True) for value in values])
         elif name == "embedding":
             vectors_ND = np.asarray(values, np.float32)
             columns[name] = pa.ListArray.from_arrays(

@@ -1,4 +1,4 @@
-"""How Milvus is asked: how long, how often, how fresh and how thoroughly. An indexing run waits for a server that restarts; a query does not."""
+"""Timeout, retry and consistency policies of Milvus calls: an indexing run waits for a server that restarts, a query does not."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,27 +15,28 @@ from indexing.store.endpoint import split_token
 
 _CONNECT_S = 10.0
 _PASSING_RPC = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
-# What a server says of itself while it starts, loads or goes: no service, no such node, channel, segment or replica yet. pymilvus
+# Error codes of a server that starts, loads or stops: no service, no such node, channel, segment or replica yet. pymilvus
 # raises its base class with 2 when a channel breaks.
 _PASSING = (2, 5, 101, 103, 201, 202, 401, 500, 501, 503, 600, 601, 602, 901, 902, 903, 904)
 
 
 class MilvusBusyError(OSError):
-    """Milvus could not answer this time; asking again may help."""
+    """Milvus could not answer this time; a retry may succeed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CallOptions:
-    """The defaults are those of a run that writes."""
+    """Options of calls to Milvus; the defaults are those of a run that writes."""
 
     timeout_s: float = 60.0
+    """Timeout of one attempt."""
     attempts: int = 7
-    """31 s of waiting: a server that restarts, a network that is mended."""
+    """Maximum number of attempts; 7 wait for 31 s in total, enough for a server to restart."""
     freshness: Literal["", "Strong", "Bounded"] = ""
-    """Strong sees every write and waits for the server's next tick, up to 0.2 s; Bounded may miss the last seconds. "" = as the
-    collection says, which is Strong."""
+    """Consistency level: Strong sees every write and waits up to 0.2 s for the server's next tick; Bounded may miss the last seconds;
+    "" = the level of the collection, which is Strong."""
     ef: int | None = None
-    """Candidates of a search in an HNSW index; None = as the server chooses."""
+    """Number of candidates per search of an HNSW index; None = the default of the server."""
 
     def __post_init__(self) -> None:
         if (
@@ -46,22 +47,22 @@ class CallOptions:
             raise ValueError(f"timeout_s must be above 0, attempts at least 1, ef 1 to 32768; got {self}")  # fmt: skip
 
     def read_options(self) -> dict[str, Any]:
-        """For a call that reads."""
+        """Keyword arguments of a call that reads."""
         return {"timeout": self.timeout_s} | (
             {"consistency_level": self.freshness} if self.freshness else {}
         )
 
     def search_params(self, limit: int) -> dict[str, Any]:
-        """For a search of so many hits."""
+        """Search parameters for a number of hits."""
         return {} if self.ef is None else {"params": {"ef": max(self.ef, limit)}}
 
 
 QUERYING = CallOptions(timeout_s=5.0, attempts=1, freshness="Bounded")
-"""For a person who waits."""
+"""Options of an interactive query: short timeout, one attempt."""
 
 
 def connect(address: str, attempts: int = 7) -> MilvusClient:
-    """ConnectionError when no Milvus answers; one that listens and is slow to answer is asked again."""
+    """Connect to Milvus. ConnectionError where nothing listens at the address; a server that listens but does not answer is retried."""
 
     uri, token = split_token(address)
 
@@ -69,20 +70,24 @@ def connect(address: str, attempts: int = 7) -> MilvusClient:
         try:
             return MilvusClient(uri=uri, token=token, timeout=_CONNECT_S)
         except MilvusException as error:
-            said = f"no Milvus answers at {public_uri(address)!r} ({without_secrets(str(error))})"
+            message = (
+                f"no Milvus answers at {public_uri(address)!r} ({without_secrets(str(error))})"
+            )
             try:
                 require_listener(address)
             except OSError:
                 raise ConnectionError(
-                    f"{said}; start it, or give a folder to use Milvus Lite"
+                    f"{message}; start it, or give a folder to use Milvus Lite"
                 ) from error
-            raise MilvusBusyError(f"{said}, and somebody listens there") from error
+            raise MilvusBusyError(
+                f"{message}; the port is open but Milvus did not answer"
+            ) from error
 
     return retry(attempt, on=(MilvusBusyError,), attempts=attempts)
 
 
 def call_milvus(call: Callable[[], Any], attempts: int = 7) -> Any:
-    """Repeat what Milvus itself calls repeatable; everything else comes out at once."""
+    """Call Milvus with retries of transient errors; every other error is raised at once."""
 
     def attempt() -> Any:
         try:
@@ -100,8 +105,8 @@ def _may_pass(error: MilvusException | grpc.RpcError) -> bool:
         return error.code() in _PASSING_RPC  # pyright: ignore[reportAttributeAccessIssue] - every call's error has it
     if error.retriable or isinstance(error, MilvusUnavailableException | ConnectError):
         return True
-    if type(error) is not MilvusException:  # its subclasses say that the request is wrong
+    if type(error) is not MilvusException:  # its subclasses mean that the request is invalid
         return False
-    # Under the code of all that is unexpected: pymilvus retried for long, a server that started again still names its old nodes.
+    # These share the code of unexpected errors: pymilvus gave up retrying, or a restarted server still lists its old nodes.
     says_so = any(words in error.message for words in ("Retry timeout", "node not found"))
     return says_so or error.code in (*_PASSING, *_PASSING_RPC)

@@ -1,4 +1,4 @@
-"""The collection of clip vectors: any Milvus URI opens the same way, and its encoder id guards it."""
+"""The collection of clip vectors: one interface for Milvus Lite and servers, guarded by the encoder id."""
 
 import logging
 import re
@@ -30,7 +30,7 @@ _PAGE = 4096
 
 
 class EncoderMismatchError(ValueError):
-    """The vectors of the collection and the encoder at hand do not belong together."""
+    """The collection holds vectors of another encoder."""
 
 
 class ClipCollection:
@@ -39,10 +39,12 @@ class ClipCollection:
     def __init__(self, address: str, name: str, *, call_options: CallOptions | None = None) -> None:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,254}", name):
             raise ValueError(
-                f"collection {name!r} is no name for Milvus; use letters, digits and _, "
+                f"collection {name!r} is not a valid Milvus name; use letters, digits and _, "
                 "not beginning with a digit"
             )
-        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # what fails is raised here
+        logging.getLogger("pymilvus").setLevel(
+            logging.CRITICAL
+        )  # failures are raised here; its log would repeat them
         self.name, self.address, self._call_options = name, address, call_options or CallOptions()
         self._client = connect(address, self._call_options.attempts)
 
@@ -52,13 +54,13 @@ class ClipCollection:
         return self._client
 
     def exists(self) -> bool:
-        """Whether the collection is there."""
+        """Whether the collection exists."""
         return self._read(self._client.has_collection)
 
     def create_or_check(
         self, *, encoder_id: str, embedding_dim: int, vector_dtype: VectorDtype = "float32"
     ) -> None:
-        """Make the collection for this encoder; one of another encoder, or with other vectors, is refused."""
+        """Create the collection for this encoder, or check that the existing one has this encoder and vector type."""
         if not self.exists():
             self._create(encoder_id, embedding_dim, vector_dtype)
         self.check(encoder_id=encoder_id)
@@ -98,24 +100,24 @@ class ClipCollection:
 
     @cached_property
     def vector_dtype(self) -> VectorDtype:
-        """How Milvus keeps the vectors of this collection."""
+        """Data type of the stored vectors."""
         return vector_dtype_of(self._describe())
 
     def _describe(self) -> dict[str, Any]:
         return call_milvus(lambda: self._client.describe_collection(self.name, timeout=_TIMEOUT_S))
 
     def drop(self) -> None:
-        """The collection with all its rows; no error where there is none."""
+        """Drop the collection with all its rows; does nothing where it does not exist."""
         call_milvus(lambda: self._client.drop_collection(self.name, timeout=_TIMEOUT_S))
 
     def upsert(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Rows with ROW_FIELDS and `embedding`."""
+        """Insert or replace rows with ROW_FIELDS and `embedding`."""
         if rows:
             stored = [stored_row(row, self.vector_dtype) for row in rows]
             call_milvus(lambda: self._client.upsert(self.name, stored, timeout=_TIMEOUT_S))
 
     def delete(self, clip_keys: Sequence[str]) -> None:
-        """Deleting what is not there is no error."""
+        """Delete rows by key; missing keys are ignored."""
         for first in range(0, len(clip_keys), _PAGE):
             part = list(clip_keys[first : first + _PAGE])
             call_milvus(
@@ -123,13 +125,13 @@ class ClipCollection:
             )
 
     def flush(self) -> None:
-        """Seal what was written; queries are faster afterwards."""
+        """Seal the written segments, so that queries get faster."""
         call_milvus(lambda: self._client.flush(self.name, timeout=_TIMEOUT_S))
 
     def rows(
         self, fields: Sequence[str] = ("clip_key", "clip_id"), *, condition: str = ""
     ) -> Iterator[dict[str, Any]]:
-        """Every row that fits the condition, these fields of it."""
+        """These fields of every row that matches the condition."""
         iterator = call_milvus(
             lambda: self._client.query_iterator(
                 self.name,
@@ -142,7 +144,7 @@ class ClipCollection:
         try:
             while page := call_milvus(
                 iterator.next
-            ):  # by key from where the last page ended: safe to repeat
+            ):  # continues by key after the last page: safe to retry
                 yield from (plain_row(row) for row in page)
         finally:
             iterator.close()
@@ -150,15 +152,15 @@ class ClipCollection:
     def rows_of_clips(
         self, clip_ids: Sequence[str], *, fields: Sequence[str] = (*ROW_FIELDS, "embedding")
     ) -> list[dict[str, Any]]:
-        """The rows of these clip ids, in no order: one each, unless something is stale."""
+        """The rows of these clip ids, in no order: one each, unless there are stale rows."""
         condition = f"clip_id in [{', '.join(map(quoted, clip_ids))}]"
         return self.some_rows(fields, condition=condition) if clip_ids else []
 
     def rows_of_keys(self, clip_keys: Sequence[str]) -> list[dict[str, Any]]:
-        """Whole rows with their vectors, of those keys that are there."""
+        """Whole rows with their vectors, for those keys that exist."""
         fields = [*ROW_FIELDS, "embedding"]
-        found = self._read(self._client.get, ids=list(clip_keys), output_fields=fields)
-        return [plain_row(row) for row in found]
+        rows = self._read(self._client.get, ids=list(clip_keys), output_fields=fields)
+        return [plain_row(row) for row in rows]
 
     def nearest(
         self,
@@ -182,8 +184,8 @@ class ClipCollection:
         condition: str = "",
         fields: Sequence[str] = ROW_FIELDS,
     ) -> list[list[tuple[float, dict[str, Any]]]]:
-        """Per vector (cosine, row) of the nearest clips, best first; exact where the index is FLAT."""
-        found = self._read(
+        """(cosine, row) of the nearest clips of each vector, best first; exact where the index is FLAT."""
+        answers = self._read(
             self._client.search,
             data=list(vectors_ND.astype(self.vector_dtype)),
             anns_field="embedding",
@@ -193,11 +195,11 @@ class ClipCollection:
             search_params=self._call_options.search_params(limit),
         )
         return [
-            [(float(hit["distance"]), plain_row(hit["entity"])) for hit in hits] for hits in found
+            [(float(hit["distance"]), plain_row(hit["entity"])) for hit in hits] for hits in answers
         ]
 
     def index_type(self) -> str:
-        """FLAT or HNSW; "" where there is no index."""
+        """FLAT or HNSW, or "" without an index."""
         described = call_milvus(lambda: self._client.describe_index(self.name, "embedding"))
         return str((described or {}).get("index_type", "")).upper()
 
@@ -208,17 +210,17 @@ class ClipCollection:
     def some_rows(
         self, fields: Sequence[str], *, limit: int | None = None, condition: str = ""
     ) -> list[dict[str, Any]]:
-        """At most `limit` rows that fit the condition, whichever Milvus gives."""
+        """At most `limit` rows that match the condition, in no order."""
         most = {} if limit is None else {"limit": limit}
-        found = self._read(self._client.query, filter=condition, output_fields=list(fields), **most)
-        return [plain_row(row) for row in found]
+        rows = self._read(self._client.query, filter=condition, output_fields=list(fields), **most)
+        return [plain_row(row) for row in rows]
 
     def count(self, *, condition: str = "") -> int:
-        """Rows that are there now and fit the condition; those that share a key are one row to every other call."""
+        """Number of rows that match the condition, duplicates of a key included."""
         return int(self.some_rows(["count(*)"], condition=condition)[0]["count(*)"])
 
     def replace_index(self, index_type: str, params: dict[str, Any]) -> None:
-        """Drop the index of the vectors and begin another; `load` when it is built."""
+        """Drop the vector index and start building another; call `load` when it is built."""
         index = self._client.prepare_index_params()
         index.add_index("embedding", index_type=index_type, metric_type="COSINE", params=params)
         call_milvus(lambda: self._client.release_collection(self.name, timeout=_TIMEOUT_S))
@@ -228,20 +230,21 @@ class ClipCollection:
         )
 
     def num_indexed(self) -> tuple[int, int]:
-        """(rows in the index, rows that it will have)."""
-        found = call_milvus(lambda: self._client.describe_index(self.name, "embedding")) or {}
-        total = int(found.get("total_rows", 0))
-        # Segments that were merged count as indexed by what they were made of, and as pending.
+        """(number of indexed rows, number of rows)."""
+        described = call_milvus(lambda: self._client.describe_index(self.name, "embedding")) or {}
+        total = int(described.get("total_rows", 0))
+        # Merged segments are counted twice: as indexed, by their parts, and as pending.
         return min(
-            int(found.get("indexed_rows", 0)), total - int(found.get("pending_index_rows", 0))
+            int(described.get("indexed_rows", 0)),
+            total - int(described.get("pending_index_rows", 0)),
         ), total
 
     def load(self) -> None:
-        """Into the memory of Milvus, so that it can be searched."""
+        """Load the collection into the memory of Milvus, so that it can be searched."""
         call_milvus(lambda: self._client.load_collection(self.name, timeout=600))
 
     def refresh(self) -> None:
-        """Make rows searchable that an import brought; a loaded collection does not see them by itself."""
+        """Make imported rows searchable; a loaded collection does not see them by itself."""
         call_milvus(lambda: self._client.refresh_load(self.name, timeout=600))
 
     def _read(self, call: Callable[..., Any], **what: Any) -> Any:
@@ -249,7 +252,7 @@ class ClipCollection:
         return call_milvus(lambda: call(self.name, **options), self._call_options.attempts)
 
     def close(self) -> None:
-        """Let the connection go."""
+        """Close the connection."""
         self._client.close()
 
 
@@ -257,7 +260,7 @@ class ClipCollection:
 def open_collection(
     uri: str, name: str, *, call_options: CallOptions | None = None
 ) -> Iterator[ClipCollection]:
-    """A collection at any URI, served and closed again."""
+    """Open a collection at any URI; a Milvus Lite folder is served while the block runs."""
     with serve_milvus(uri) as address:
         collection = ClipCollection(address, name, call_options=call_options)
         try:
@@ -267,7 +270,7 @@ def open_collection(
 
 
 def encoder_of(described: dict[str, Any]) -> str | None:
-    """The encoder id in what Milvus says of a collection."""
+    """The encoder id in the description of a collection, or None."""
     stored = dict(described.get("properties") or {}).get(_ENCODER_ID)
-    found = re.fullmatch(rf"{re.escape(_ENCODER_ID)}=(\S+)", described.get("description") or "")
-    return stored or (found.group(1) if found else None)
+    matched = re.fullmatch(rf"{re.escape(_ENCODER_ID)}=(\S+)", described.get("description") or "")
+    return stored or (matched.group(1) if matched else None)

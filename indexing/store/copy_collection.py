@@ -1,6 +1,6 @@
-"""A collection into another Milvus with its vectors: from a first folder to a server, and nothing is embedded again.
+"""Copy of a collection with its vectors to another Milvus, such as from a folder to a server, without embedding again.
 
-Only rows that are missing there, or differ, are copied, so the same command goes on after a kill and brings a copy up to date.
+Resumable: only rows that are missing or differ are copied, so the same command continues after an interruption and updates a copy.
 """
 
 import json
@@ -30,35 +30,35 @@ _BATCH_ROWS = 512
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CopyPlan:
-    """From where to where."""
+    """Source and target of a copy."""
 
     milvus_uri: str
     collection: str
-    """Or an alias of it."""
+    """Collection to copy, or an alias of it."""
     to_milvus_uri: str
     to_collection: str = ""
-    """ "" = the same name."""
+    """Name of the copy; "" = the name of the source."""
     index: IndexChoice = "auto"
     vector_dtype: VectorDtype | Literal["same"] = "same"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CopyReport:
-    """What a copy did."""
+    """Result of a copy."""
 
     collection: str
     to_collection: str
     encoder_id: str
     num_rows: int
-    """Of the first collection; all of them are in the second one now."""
+    """Number of rows of the source, all of which are in the copy now."""
     num_copied: int
     num_extra: int
-    """Rows that only the second one has; they stay."""
+    """Number of rows that only the copy has; they are kept."""
     index: str
 
 
 def copy_collection(plan: CopyPlan, *, console: Console | None = None) -> CopyReport:
-    """Raises as `tfcovr index` does: no such collection, vectors of another encoder, no Milvus there."""
+    """Copy a collection. Raises like `tfcovr index` where the collection or Milvus is missing or the encoder differs."""
     with ray_session() as session:  # first: Ray forks, which is not safe once gRPC has threads
         for uri in (plan.milvus_uri, plan.to_milvus_uri):
             require_shared(
@@ -110,8 +110,8 @@ class _Copying:
 
     def run(self) -> tuple[int, int, int]:
         """(rows of the source, rows copied, rows that only the target has)."""
-        wanted, before = _facts(self.source), _facts(self.target)
-        keys = [key for key, facts in wanted.items() if before.get(key) != facts]
+        expected, before = _facts(self.source), _facts(self.target)
+        keys = [key for key, facts in expected.items() if before.get(key) != facts]
         read = Stage(
             name="read",
             factory=_ReadStage,
@@ -130,17 +130,17 @@ class _Copying:
             rows = [{"clip_key": key} for key in keys]
             write_dataflow(rows, [read], self.sink, num_writers=self.num_writers)
         after = _facts(self.target)
-        lost = [key for key in keys if after.get(key) != wanted[key]]
+        lost = [key for key in keys if after.get(key) != expected[key]]
         if lost:
             raise OSError(
                 f"{len(lost)} of {len(keys)} rows did not arrive in {self.target.name!r}, first: {lost[:3]}; "
                 "run the same command again"
             )
-        return len(wanted), len(keys), len(after.keys() - wanted.keys())
+        return len(expected), len(keys), len(after.keys() - expected.keys())
 
 
 def _place(uri: str) -> str:
-    """The same for every way to write it."""
+    """A canonical form of a URI."""
     return str(Path(uri).resolve()) if is_lite(uri) else public_uri(uri).rstrip("/")
 
 
@@ -167,7 +167,7 @@ class _ReadStage:
 
 
 def _facts(collection: ClipCollection) -> dict[str, str]:
-    """Key -> all that a row says beside its vector, which its key stands for."""
+    """All fields of each row except its vector, as JSON by key; the key identifies the vector."""
     return {
         row["clip_key"]: json.dumps({name: row[name] for name in ROW_FIELDS}, sort_keys=True)
         for row in collection.rows(ROW_FIELDS)

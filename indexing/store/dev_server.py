@@ -51,7 +51,7 @@ server.stop()
 
 
 def start(folder: Path, port: int = 0) -> str:
-    """The URI of a server that answers; one that runs in this folder already is kept."""
+    """Start a server and return its URI when it answers; one that already runs in this folder is reused."""
     running = status(folder)
     if running is not None:
         return running
@@ -83,7 +83,7 @@ def start(folder: Path, port: int = 0) -> str:
 
 
 def stop(folder: Path) -> bool:
-    """End the server of a folder and all of its processes; False where none runs."""
+    """Stop the server of a folder and all of its processes; False where none runs."""
     holder = _holder(folder)
     if holder is None:
         return False
@@ -98,7 +98,7 @@ def stop(folder: Path) -> bool:
 
 
 def crash(folder: Path) -> bool:
-    """End the server of a folder with no chance to tidy up, as a crash would; False where none runs."""
+    """Kill the server of a folder without a clean shutdown, as a crash would; False where none runs."""
     holder = _holder(folder)
     if holder is None:
         return False
@@ -111,7 +111,7 @@ def crash(folder: Path) -> bool:
 
 
 def status(folder: Path) -> str | None:
-    """The URI of the server that runs in a folder; None where none does."""
+    """The URI of the server that runs in a folder, or None."""
     return None if _holder(folder) is None else _state(folder)["uri"]
 
 
@@ -123,7 +123,7 @@ def _state(folder: Path) -> dict[str, Any]:
 
 
 def _holder(folder: Path) -> psutil.Process | None:
-    """The process that was started, and no other that has its number since."""
+    """The process that was started; its start time tells it from another that got the same pid since."""
     state = _state(folder)
     try:
         process = psutil.Process(state["pid"])

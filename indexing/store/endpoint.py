@@ -1,4 +1,4 @@
-"""Where Milvus answers: a server's URI is itself, a folder is Milvus Lite and is served by this process.
+"""Addresses of Milvus: a server's own URI, or a Milvus Lite folder that this process serves.
 
 Only one process may open a Milvus Lite folder, so whoever opens it serves it on a loopback port to the
 other processes of the node. A server's token comes from its URI (https://TOKEN@HOST, http://USER:PASSWORD@HOST:19530) or from the
@@ -16,7 +16,7 @@ from indexing.sources.uris import public_uri
 
 
 class _LiteServer:
-    """One open Milvus Lite folder of this process, and how many use it."""
+    """One open Milvus Lite folder of this process, with its number of users."""
 
     def __init__(self, folder: Path) -> None:
         from milvus_lite.adapter.grpc.server import start_server_in_thread
@@ -48,15 +48,15 @@ def is_lite(uri: str) -> bool:
 
 
 def require_archive(uri: str) -> None:
-    """ValueError for a folder where no Milvus Lite is: opening it to read would make an empty one."""
+    """ValueError where a Milvus Lite folder does not exist: opening it would create an empty one."""
     if is_lite(uri) and not Path(uri).is_dir():
         raise ValueError(
-            f"{uri!r} is no Milvus Lite folder; run `tfcovr index` first, or give http://HOST:19530"
+            f"{uri!r} is not a Milvus Lite folder; run `tfcovr index` first, or give http://HOST:19530"
         )
 
 
 def place_of(address: str) -> str:
-    """Where a person knows the Milvus of an address: its folder where this process serves one, else the URI without secrets."""
+    """The name of a Milvus in messages: the folder that this process serves at the address, or the URI without secrets."""
     with _lite_lock:
         folders = [str(f) for f, server in _lite_servers.items() if server.address == address]
     return folders[0] if folders else public_uri(address)

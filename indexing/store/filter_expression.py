@@ -7,7 +7,7 @@ from indexing.store.schema import TO_THE_END
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VideoSpan:
-    """A span of a video, as a condition on rows."""
+    """A span of a video, for conditions on rows."""
 
     video_uri: str
     start_s: float
@@ -28,8 +28,8 @@ _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r"})
 
 
 def quoted(text: str) -> str:
-    """Any text as a literal that both Milvus Lite and the server read back as itself.
+    """A text as a literal that Milvus Lite and the server both read back unchanged.
 
-    Lite knows no escape of other control characters and takes them as they are.
+    Milvus Lite does not support escapes of other control characters and takes them literally.
     """
     return f'"{text.translate(_ESCAPES)}"'

@@ -1,4 +1,4 @@
-"""What a row of a collection of clip vectors holds, and how Milvus keeps its vector: float32, or float16 in half the memory."""
+"""Schema of a collection of clip vectors; vectors are float32, or float16 in half the memory."""
 
 import re
 import uuid
@@ -25,14 +25,14 @@ _TEXT_BYTES = {
     "precision": 64,
 }
 MOST_BYTES = _TEXT_BYTES | {"attributes": 65_536}
-"""Of a clip's texts, as UTF-8."""
+"""Maximum size of each text field in bytes of UTF-8."""
 ROW_FIELDS = ("clip_key", *_TEXT_BYTES, "start_s", "end_s", "attributes")
 TO_THE_END = -1.0
 """`end_s` of a clip that goes to the end of its video (older servers have no null)."""
 _TIMEOUT_S = 60.0
 _PROBE_ROWS, _PROBE_DIM = 8, 8
 _PROBE_ERROR = 1e-2
-"""Of a cosine; float16 itself rounds by less than a tenth of it."""
+"""Tolerance of a cosine; the rounding of float16 is less than a tenth of it."""
 
 
 def create_collection(
@@ -44,7 +44,7 @@ def create_collection(
     embedding_dim: int,
     vector_dtype: VectorDtype,
 ) -> None:
-    """An empty collection with exact search. ValueError where the server does not have vectors of this type."""
+    """Create an empty collection with exact search. ValueError where the server does not support this vector type."""
     if vector_dtype != "float32":
         _require_working(client, vector_dtype)
     schema = client.create_schema(
@@ -73,20 +73,20 @@ def create_collection(
 
 
 def vector_dtype_of(described: Mapping[str, Any]) -> VectorDtype:
-    """How the collection that Milvus describes keeps its vectors."""
+    """Vector type in the description of a collection."""
     types = {field["type"] for field in described["fields"]}
     return "float16" if DataType.FLOAT16_VECTOR in types else "float32"
 
 
 def stored_row(row: Mapping[str, Any], vector_dtype: VectorDtype) -> dict[str, Any]:
-    """A row as pymilvus takes it."""
+    """A row in the form that pymilvus takes."""
     if vector_dtype == "float32":
         return dict(row)
     return dict(row) | {"embedding": np.asarray(row["embedding"], vector_dtype)}
 
 
 def plain_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row as pymilvus gives it, its vector as numbers: those of float16 come as a list of one bytes object."""
+    """A row from pymilvus with its vector as numbers; pymilvus returns float16 vectors as a list of one bytes object."""
     match row.get("embedding"):
         case [bytes() as packed]:
             return dict(row) | {"embedding": np.frombuffer(packed, np.float16).tolist()}
@@ -95,7 +95,7 @@ def plain_row(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _text_index(client: MilvusClient) -> str:
-    """What this server has for texts: before 2.4 only Trie, in Milvus Lite only INVERTED."""
+    """Index type for text fields: before 2.4 only Trie is supported, in Milvus Lite only INVERTED."""
     return "Trie" if _is_before_2_4(_version(client)) else "INVERTED"
 
 
@@ -111,7 +111,7 @@ def _require_working(client: MilvusClient, vector_dtype: VectorDtype) -> None:
     """By its version, by whether it takes the type, and by a few searches."""
     version = _version(client)
     if _is_before_2_4(version):
-        # 2.3 stores such vectors, and answers one search rightly and the next one wrongly.
+        # 2.3 stores such vectors but returns wrong results for some searches.
         reason = "it came with 2.4"
     else:
         name = f"tfcovr_probe_{uuid.uuid4().hex}"
@@ -129,7 +129,7 @@ def _require_working(client: MilvusClient, vector_dtype: VectorDtype) -> None:
 
 
 def _probe(client: MilvusClient, name: str, vector_dtype: VectorDtype) -> str:
-    """What is wrong with a search among vectors of this type; "" = nothing."""
+    """The defect of searches among vectors of this type, or ""."""
     schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
     schema.add_field("number", DataType.INT64, is_primary=True)
     schema.add_field("embedding", _FIELD_TYPES[vector_dtype], dim=_PROBE_DIM)
@@ -158,7 +158,7 @@ def _probe(client: MilvusClient, name: str, vector_dtype: VectorDtype) -> str:
         if len(hits) != _PROBE_ROWS:
             return f"it finds {len(hits)} of {_PROBE_ROWS} vectors"
         for hit in hits:
-            wanted, found = float(cosines_NN[number, hit["entity"]["number"]]), hit["distance"]
-            if abs(found - wanted) > _PROBE_ERROR:
-                return f"it gives {found:.4f} for a cosine of {wanted:.4f}"
+            expected, cosine = float(cosines_NN[number, hit["entity"]["number"]]), hit["distance"]
+            if abs(cosine - expected) > _PROBE_ERROR:
+                return f"it gives {cosine:.4f} for a cosine of {expected:.4f}"
     return ""

@@ -1,4 +1,4 @@
-"""The index of a collection: a new one is FLAT, which is exact; HNSW answers from a large one in milliseconds."""
+"""Vector index of a collection: FLAT (exact, the default) or HNSW (approximate, fast for large collections)."""
 
 import time
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ _STALLED_S = 3600.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HnswIndex:
-    """A graph of neighbours; recall is set by `ef` of each search."""
+    """Parameters of an HNSW index; the recall of a search depends on its `ef`."""
 
     m: int = 16
-    """Neighbours of a vector."""
+    """Number of neighbours of a vector in the graph."""
     ef_construction: int = 200
-    """Candidates for them."""
+    """Number of candidates for them while the graph is built."""
 
     def __post_init__(self) -> None:
         if not (2 <= self.m <= 2048 and self.m <= self.ef_construction <= 4096):
@@ -30,7 +30,7 @@ class HnswIndex:
 def build_index(
     collection: "ClipCollection", index: HnswIndex | None, *, wait: bool = True
 ) -> None:
-    """Replace the index, None = FLAT; the collection answers again when it is built."""
+    """Replace the index (None = FLAT); the collection can be searched again when it is built."""
     if index is None:
         collection.replace_index("FLAT", {})
     else:
@@ -42,7 +42,7 @@ def build_index(
 
 
 def _wait_until_built(collection: "ClipCollection") -> None:
-    """TimeoutError when the server has got no further for a while: an index that failed is never whole."""
+    """TimeoutError where the server makes no progress for a while: an index that failed is never completed."""
     most, since_s = -1, time.monotonic()
     while True:
         num_indexed, num_rows = collection.num_indexed()
@@ -59,15 +59,16 @@ def _wait_until_built(collection: "ClipCollection") -> None:
 
 
 def choose_index(choice: IndexChoice, num_rows: int, *, is_lite: bool) -> Literal["FLAT", "HNSW"]:
-    """auto: exact as long as that is fast; Milvus Lite stays exact, its graph would be built again at every start."""
+    """The index type for a number of rows. `auto` is exact while that is fast, and always for Milvus Lite, which would rebuild the graph
+    at every start."""
     if choice == "auto":
         return "HNSW" if num_rows > _EXACT_UP_TO and not is_lite else "FLAT"
     return "HNSW" if choice == "hnsw" else "FLAT"
 
 
 def ensure_index(collection: "ClipCollection", choice: IndexChoice, *, is_lite: bool) -> str:
-    """Build the index that the collection must have now, where it has another; returns the kind."""
-    wanted = choose_index(choice, collection.count(), is_lite=is_lite)
-    if wanted != collection.index_type():
-        build_index(collection, HnswIndex() if wanted == "HNSW" else None)
-    return wanted
+    """Rebuild the index where the collection has another than it should; returns the index type."""
+    index_type = choose_index(choice, collection.count(), is_lite=is_lite)
+    if index_type != collection.index_type():
+        build_index(collection, HnswIndex() if index_type == "HNSW" else None)
+    return index_type

@@ -48,6 +48,6 @@ def test_what_the_options_say_of_urls() -> None:
 
 def test_an_archive_that_is_not_there_is_named_before_anything_starts(tmp_path: Path) -> None:
     uri = str(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="nowhere' is no Milvus Lite folder"):
+    with pytest.raises(ValueError, match="nowhere' is not a Milvus Lite folder"):
         run_command("serve", ["--bundle", str(tmp_path), "--milvus-uri", uri])
     assert not (tmp_path / "nowhere").exists()

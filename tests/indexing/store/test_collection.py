@@ -94,7 +94,7 @@ def test_another_encoder_is_refused(collection: ClipCollection) -> None:
 def test_a_missing_collection_and_a_bad_name_are_named(collection: ClipCollection) -> None:
     with pytest.raises(ValueError, match=r"no collection 'others'.*tfcovr index"):
         ClipCollection(collection.address, "others").check(encoder_id="encoder-1")
-    with pytest.raises(ValueError, match="'2-dives' is no name for Milvus"):
+    with pytest.raises(ValueError, match="'2-dives' is not a valid Milvus name"):
         ClipCollection(collection.address, "2-dives")
 
 

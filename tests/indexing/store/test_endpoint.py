@@ -62,7 +62,7 @@ def test_a_server_gets_the_token_of_its_uri_or_of_the_environment(
     monkeypatch.setenv("MILVUS_TOKEN", variable)
     monkeypatch.setattr(client, "_CONNECT_S", 1.0)
     monkeypatch.setattr(bulk_import, "_TIMEOUT_S", 1.0)
-    monkeypatch.setattr(bulk_import, "ask", lambda call: call())
+    monkeypatch.setattr(bulk_import, "call_milvus", lambda call: call())
     try:
         with serve_milvus(uri.replace("HOST", f"127.0.0.1:{port}")) as address:
             assert place_of(address) == f"http://127.0.0.1:{port}"
@@ -80,7 +80,7 @@ def test_a_server_gets_the_token_of_its_uri_or_of_the_environment(
 
 
 def test_reading_makes_no_folder(tmp_path):
-    with pytest.raises(ValueError, match="is no Milvus Lite folder; run `tfcovr index` first"):
+    with pytest.raises(ValueError, match="is not a Milvus Lite folder; run `tfcovr index` first"):
         require_archive(str(tmp_path / "nowhere"))
     require_archive(str(tmp_path))
     require_archive("http://host:19530")

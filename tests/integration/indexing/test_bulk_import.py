@@ -106,7 +106,7 @@ def test_an_import_of_a_killed_run_is_waited_for(
     def killed(*_: object, **__: object) -> None:
         raise _Killed
 
-    where = "_wait" if was_told else "_tell_once"
+    where = "_wait" if was_told else "_request_once"
     with monkeypatch.context() as patch, closing(BulkImport(collection, tmp_path)) as importer:
         patch.setattr(importer, where, killed)
         with pytest.raises(_Killed):

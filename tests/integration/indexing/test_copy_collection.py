@@ -125,7 +125,7 @@ def test_what_cannot_be_copied_says_why(tmp_path: Path, capsys) -> None:
     assert "would be copied onto itself" in refused(source, source)
     assert "would be copied onto itself" in refused(source, f"{tmp_path}/two/../one/")
     assert "holds vectors of encoder 'another'" in refused(source, other)
-    assert "is no Milvus Lite folder" in refused(str(tmp_path / "nothing"), other)
+    assert "is not a Milvus Lite folder" in refused(str(tmp_path / "nothing"), other)
     assert "no collection 'gone'; it has: clips" in refused(source, other, "--collection", "gone")
     assert not (tmp_path / "nothing").exists()
 
