@@ -31,7 +31,7 @@ class AskConfig:
     milvus_uri: str
     clips: Path
     triplets: Path
-    out_dir: Path
+    out: Path
     """answers.json, answers.png and the folder answers/ of film strips go here."""
     num_questions: int = 3
     limit: int = 6
@@ -126,12 +126,12 @@ def ask(config: AskConfig) -> list[dict[str, Any]]:
             result = client.search(
                 clip=triplet.query_clip_id, edit=triplet.edit_text, limit=config.limit
             )
-            answers.append(describe_answers(triplet, result, config.out_dir, decoder))
+            answers.append(describe_answers(triplet, result, config.out, decoder))
             sheets.append(
-                draw_film_strips(result, config.out_dir / "answers" / f"sheet-{number}.png")
+                draw_film_strips(result, config.out / "answers" / f"sheet-{number}.png")
             )
-    stack_pictures(sheets, config.out_dir / "answers.png")
-    write_atomic(config.out_dir / "answers.json", json.dumps(answers, indent=1).encode())
+    stack_pictures(sheets, config.out / "answers.png")
+    write_atomic(config.out / "answers.json", json.dumps(answers, indent=1).encode())
     return answers
 
 

@@ -150,7 +150,7 @@ def plan_steps(
             title="does the encoder see time?",
             command=_module_command(
                 "benchmarks.demo.time_evidence", "--stage1", stage1, "--clips", clips,
-                "--out-dir", evidence,
+                "--out", evidence,
             ),
             outputs=(evidence / "time_evidence.json",),
             made=lambda: describe_evidence(evidence),
@@ -170,7 +170,7 @@ def plan_steps(
             title="ask three questions",
             command=_module_command(
                 "benchmarks.demo.questions", "--bundle", bundle, "--milvus-uri", milvus,
-                "--clips", clips, "--triplets", triplets, "--out-dir", run_dir,
+                "--clips", clips, "--triplets", triplets, "--out", run_dir,
             ),
             outputs=(run_dir / "answers.json", run_dir / "answers.png"),
             made=lambda: describe_answers(run_dir),

@@ -238,16 +238,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m benchmarks.demo.time_evidence",
         description=__doc__,
         epilog="example: python -m benchmarks.demo.time_evidence --stage1 runs/demo/stage1 "
-        "--clips runs/demo/archive/clips.parquet --out-dir runs/demo/time_evidence",
+        "--clips runs/demo/archive/clips.parquet --out runs/demo/time_evidence",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--stage1", type=Path, required=True, help="run folder of stage 1")
     parser.add_argument("--clips", type=Path, required=True, help="the clips.parquet it trained on")
-    parser.add_argument("--out-dir", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--split", default="test", help="(%(default)s)")
     arguments = parser.parse_args(argv)
-    evidence = measure(arguments.stage1, arguments.clips, arguments.out_dir, split=arguments.split)
-    path = arguments.out_dir / "time_evidence.json"
+    evidence = measure(arguments.stage1, arguments.clips, arguments.out, split=arguments.split)
+    path = arguments.out / "time_evidence.json"
     write_atomic(path, json.dumps(evidence, indent=1) + "\n")
     rows = cast("list[dict[str, Any]]", evidence["rows"])
     figures = ", ".join(f"{row['name']} {row['top1']:.1%}" for row in rows)

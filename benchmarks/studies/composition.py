@@ -110,11 +110,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.studies.composition",
         description=__doc__,
-        epilog="example: python -m benchmarks.studies.composition --demo runs/demo --out-dir runs/composition",
+        epilog="example: python -m benchmarks.studies.composition --demo runs/demo --out runs/composition",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--demo", type=Path, required=True, help="folder of a finished demo")
-    parser.add_argument("--out-dir", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
     stage2 = [name for name, recipe in RECIPES.items() if isinstance(recipe(), Stage2Config)]
     parser.add_argument("--recipe", choices=stage2, default="demo_fusion", help="(%(default)s)")
     parser.add_argument("--split", default="test", help="(%(default)s)")
@@ -124,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--demo {str(given.demo)!r} has no summary.json: no demo has finished there")
     recipe = RECIPES[given.recipe]()
     assert isinstance(recipe, Stage2Config)
-    metrics = study(DemoFiles(run_dir=given.demo), recipe, given.out_dir, split=given.split)
+    metrics = study(DemoFiles(run_dir=given.demo), recipe, given.out, split=given.split)
     console = Console(soft_wrap=True)
     for variant in VARIANTS:
         value, low, high = (metrics[variant.name + bound] for bound in ("", "_low", "_high"))

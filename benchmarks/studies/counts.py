@@ -206,12 +206,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.studies.counts",
         description=__doc__,
-        epilog="example: python -m benchmarks.studies.counts --demo runs/demo --out-dir runs/counts",
+        epilog="example: python -m benchmarks.studies.counts --demo runs/demo --out runs/counts",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     names = [condition.name for condition in CONDITIONS]
     parser.add_argument("--demo", type=Path, required=True, help="folder of a finished demo")
-    parser.add_argument("--out-dir", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", nargs="+", choices=names, help="these conditions; default: all")
     parser.add_argument("--num-seeds", type=int, default=3, help="(%(default)s)")
     parser.add_argument("--no-record", action="store_true", help="only print")
@@ -222,7 +222,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--num-seeds is {given.num_seeds}; it must be at least 1")
     chosen = [c for c in CONDITIONS if c.name in (given.only or names)]
     study = CountStudy(
-        demo_dir=given.demo, out_dir=given.out_dir, seeds=tuple(range(given.num_seeds))
+        demo_dir=given.demo, out_dir=given.out, seeds=tuple(range(given.num_seeds))
     )
     metrics = study.run(chosen)
     console = Console(soft_wrap=True)

@@ -136,10 +136,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m benchmarks.studies.dives",
         description=__doc__,
         epilog="example: python -m benchmarks.pretraining.vit --name pose_vit --out runs/weights && "
-        "python -m benchmarks.studies.dives --out-dir runs/study --aim-start runs/weights/pose_vit",
+        "python -m benchmarks.studies.dives --out runs/study --aim-start runs/weights/pose_vit",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--out-dir", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument(
         "--aim-start",
         help="folder of `benchmarks.pretraining.vit`; without it AIM starts at random",
@@ -157,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--only {unknown[0]!r} is unknown; choose from {', '.join(names)}")
     if given.only:
         chosen = [variant for variant in chosen if variant.name in given.only]
-    metrics = study(given.out_dir, chosen, seed=given.seed, say=Console(soft_wrap=True).print)
+    metrics = study(given.out, chosen, seed=given.seed, say=Console(soft_wrap=True).print)
     name = "_".join(["dive_study", *(given.only or ())])
     config = {
         "classes": list(CLASSES),

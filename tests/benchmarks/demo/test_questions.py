@@ -85,7 +85,7 @@ def test_pictures_are_stacked_without_loss(tmp_path) -> None:
 
 
 def test_no_question_and_no_answer_are_refused(tmp_path) -> None:
-    places = dict.fromkeys(("bundle", "clips", "triplets", "out_dir"), tmp_path)
+    places = dict.fromkeys(("bundle", "clips", "triplets", "out"), tmp_path)
     for change in ({"num_questions": -1}, {"limit": 0}):
         with pytest.raises(ValueError, match="both must be at least 1"):
             AskConfig(**places, milvus_uri="x", **change)

@@ -22,7 +22,7 @@ def test_a_variant_changes_what_it_names_and_nothing_else():
 
 def test_a_recipe_of_stage_1_or_of_no_stage_is_refused(tmp_path, capsys):
     for recipe in ("demo_actions", "nope"):
-        flags = ["--demo", str(tmp_path), "--out-dir", str(tmp_path), "--recipe", recipe]
+        flags = ["--demo", str(tmp_path), "--out", str(tmp_path), "--recipe", recipe]
         with pytest.raises(SystemExit):
             main(flags)
         assert "demo_fusion" in capsys.readouterr().err

@@ -93,7 +93,7 @@ def test_a_difference_is_paired_and_an_equal_gain_has_no_width():
 
 
 def test_a_folder_without_a_finished_demo_and_no_seed_are_refused(tmp_path, capsys):
-    flags = ["--demo", str(tmp_path), "--out-dir", str(tmp_path / "out")]
+    flags = ["--demo", str(tmp_path), "--out", str(tmp_path / "out")]
     with pytest.raises(SystemExit):
         main(flags)
     assert "no demo has finished there" in capsys.readouterr().err

@@ -33,9 +33,9 @@ def test_without_a_start_aim_begins_at_random(tmp_path, capsys):
     (aim,) = [one for one in dives.variants(None) if one.config.encoder.kind == "aim"]
     assert (aim.name, aim.config.pretrained_image) == ("aim_small_random_image_part", None)
     with pytest.raises(SystemExit):
-        dives.main(["--out-dir", str(tmp_path), "--only", "aim_small"])
+        dives.main(["--out", str(tmp_path), "--only", "aim_small"])
     assert "'aim_small' is unknown; choose from demo_seed0" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        dives.main(["--out-dir", str(tmp_path), "--aim-start", str(tmp_path)])
+        dives.main(["--out", str(tmp_path), "--aim-start", str(tmp_path)])
     assert "is not a folder of" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
