@@ -251,12 +251,12 @@ def crowded_folders(tree: Tree) -> list[str]:
 
 
 def undocumented(tree: Tree) -> list[str]:
-    """Modules whose docstring is missing, or whose first line is a question."""
+    """Modules whose docstring is missing, or whose first line asks a question."""
     first_lines = {
         module: (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
         for module, path in tree.paths.items()
     }
-    return [module for module, line in first_lines.items() if not line or line.endswith("?")]
+    return [module for module, line in first_lines.items() if not line or "?" in line]
 
 
 def _num_lines(path: Path) -> int:
@@ -361,7 +361,7 @@ PLANTED: dict[str, tuple[dict[str, str], str]] = {
         {f"encoders/m{number}.py": "" for number in range(MAX_ENTRIES + 1)},
         f"encoders has {MAX_ENTRIES + 1} entries; at most {MAX_ENTRIES}",
     ),
-    "undocumented": ({"encoders/a.py": '"""What is this? Nobody knows?"""\n'}, "encoders.a"),
+    "undocumented": ({"encoders/a.py": '"""What is this? A module."""\n'}, "encoders.a"),
 }
 
 

@@ -127,9 +127,7 @@ def ask(config: AskConfig) -> list[dict[str, Any]]:
                 clip=triplet.query_clip_id, edit=triplet.edit_text, limit=config.limit
             )
             answers.append(describe_answers(triplet, result, config.out, decoder))
-            sheets.append(
-                draw_film_strips(result, config.out / "answers" / f"sheet-{number}.png")
-            )
+            sheets.append(draw_film_strips(result, config.out / "answers" / f"sheet-{number}.png"))
     stack_pictures(sheets, config.out / "answers.png")
     write_atomic(config.out / "answers.json", json.dumps(answers, indent=1).encode())
     return answers

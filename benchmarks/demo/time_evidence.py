@@ -1,4 +1,4 @@
-"""Does the encoder see time? Held-out accuracy of a stage 1 run beside controls that cannot see the order of frames.
+"""Evidence that the encoder sees time: held-out accuracy of a stage 1 run beside controls that cannot see the order of frames.
 
 Trains the controls with the run's own recipe and steps on its kept frame vectors, then scores all of them on the test split.
 N clips, M kept positions, T frames, F length of a frame vector, K classes.

@@ -1,4 +1,4 @@
-"""Which video codecs can be decoded here, and by whom? Run as a child of `tfcovr doctor`: JSON on standard output.
+"""Video codecs that can be decoded here, and by what; a child of `tfcovr doctor` that prints JSON.
 
 The decoders' libraries are loaded for real; one that cannot be loaded is a finding, one that crashes is the parent's.
 """

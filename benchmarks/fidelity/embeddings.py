@@ -1,4 +1,4 @@
-"""How many released embeddings per second does the converter read, from a pickle stream and from a folder of `.pth` files?
+"""Released embeddings per second that the converter reads, from a pickle stream and from a folder of `.pth` files.
 
 The files are made here as the release has them: dicts of torch tensors pickled one after the other, and
 one `torch.save` file per video. Conversion is timed as a whole, writing included; the made files lie in

@@ -1,4 +1,4 @@
-"""How far is our AIM encoder from the published equations, and a fresh one from CLIP? Both in float64, on random weights.
+"""Distance of the AIM encoder from the published equations, and of a fresh one from CLIP, in float64 on random weights.
 
 The equations are restated here in loops over single tokens and share no code with the encoder.
 """

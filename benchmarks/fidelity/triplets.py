@@ -1,4 +1,4 @@
-"""How long, and with how much memory, does the builder make the paper's number of triplets?
+"""Time and memory in which the builder makes the paper's number of triplets.
 
 306 labels and 50,000 clips are drawn, 180,000 triplets with 3.9 targets on average are built in a
 process of its own, so that its peak memory is that of this work and the interpreter alone.

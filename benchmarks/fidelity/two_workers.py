@@ -1,4 +1,4 @@
-"""Do two workers with half a batch each have the loss and the gradients of one worker with the whole batch?
+"""Loss and gradients of two workers with half a batch each beside those of one worker with the whole batch.
 
 Float64, dropout off. Queries come from the Combiner and targets through a layer that trains too, so that the gradients of both
 gathered sides are compared; DDP averages them as in a real run. N queries, V width of clip vectors, D width of text vectors.

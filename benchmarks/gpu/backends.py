@@ -1,4 +1,4 @@
-"""Do the programs that run on a GPU give what the reference gives: ONNX Runtime and torch, NVDEC and PyAV, the GPU tests?"""
+"""What runs on a GPU beside its reference: ONNX Runtime and torch, NVDEC and PyAV, the GPU tests."""
 
 import os
 import re

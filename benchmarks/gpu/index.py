@@ -1,4 +1,4 @@
-"""How much of a GPU reaches the archive? The whole flow beside decoding alone and encoding alone, on the same videos and device."""
+"""Share of a GPU that reaches the archive: the whole flow beside decoding alone and encoding alone, on the same videos and device."""
 
 import importlib.util
 import json

@@ -1,4 +1,4 @@
-"""Do both training stages train on this device, and how fast, on examples made in memory?
+"""Both training stages on this device, with their rates, on examples made in memory.
 
 It is the project's own loop that runs, bf16 autocast and checkpoints and all; only the files are missing. Needs
 torch and NumPy, but neither Ray nor av. N clips, T frames, S side of a frame, D clip vector.

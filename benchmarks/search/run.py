@@ -1,4 +1,4 @@
-"""How fast, how steady and how honest are composed queries? Every figure of the record, by one command.
+"""The search benchmark: speed, steadiness and honesty of composed queries in one record.
 
 Speed and load: 200,000 vectors in a Milvus server, asked through `tfcovr serve` and in process. Quality: an indexed archive such as
 the demo's. The work folder keeps the server's data and the index, so that they are made once; the rest is measured anew.

@@ -1,4 +1,4 @@
-"""What does stage 2 owe to each of its choices? One run trains every variant on the same vectors and triplets.
+"""What stage 2 owes to each of its choices: one run trains every variant on the same vectors and triplets.
 
 Reads the folder of a finished demo: its vectors, triplets, stage 1 bundle and clips. Killed, the same command goes on.
 """

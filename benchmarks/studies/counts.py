@@ -1,4 +1,4 @@
-"""Which way to read numbers answers edits of counts best where training shows little? As digits, as words, as learned counts.
+"""Edits of counts where training shows little, with numbers read as digits, as words and as learned counts.
 
 Reads the folder of a finished demo. Every way trains on a part of its triplets and answers edits of counts in the test split that
 the part does not cover: other label pairs, numbers written otherwise, or few examples. Killed, the same command goes on.
@@ -221,9 +221,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given.num_seeds < 1:
         parser.error(f"--num-seeds is {given.num_seeds}; it must be at least 1")
     chosen = [c for c in CONDITIONS if c.name in (given.only or names)]
-    study = CountStudy(
-        demo_dir=given.demo, out_dir=given.out, seeds=tuple(range(given.num_seeds))
-    )
+    study = CountStudy(demo_dir=given.demo, out_dir=given.out, seeds=tuple(range(given.num_seeds)))
     metrics = study.run(chosen)
     console = Console(soft_wrap=True)
     for name in metrics:

@@ -1,4 +1,4 @@
-"""Does the demo's encoder see time for another seed, on the harder archive, without its pretraining? And does AIM?
+"""Whether the demo's encoder sees time for another seed, on the harder archive and without pretraining; AIM beside it.
 
 Renders archives of its own (seeds that no setting was chosen on), trains each variant, and writes one record. Killed, the same
 command goes on. N clips, T frames, H W pixels, C channels, K classes.

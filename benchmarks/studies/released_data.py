@@ -1,4 +1,4 @@
-"""Does the paper's stage 2 run from released files to an evaluation table?
+"""Stage 2 of the paper from released files to an evaluation table.
 
 Makes 10,000 vectors and 2,000 triplets in the released formats that only clip and text together can answer, and runs
 `training/run.py --recipe tfcovr_base --data DIR` on them at the paper's widths, batch and loss, in this process or on Ray. The

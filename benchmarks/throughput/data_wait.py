@@ -1,4 +1,4 @@
-"""How long does the training loop wait for data, and how long does it work? Both, step by step, seen from where the loop asks."""
+"""Time that the training loop waits for data and time that it works, measured at each step where the loop asks."""
 
 import time
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Is our decode plan as fast as the best other way to the same frames? Three archives, all ways side by side in one run.
+"""The decode plan beside the best other ways to the same frames: three archives, all ways in one run.
 
 Every way makes the same frames at one size with one thread, by both of our ways to resize: the ratios are those of
 "swscale_area", with `_pillow` behind their names those of "pillow_bicubic", the default.

@@ -1,4 +1,4 @@
-"""How fast does this machine encode clips, as a share of its matrix rate? `python -m benchmarks.throughput.encode` writes one record per encoder.
+"""Encoder throughput as a share of this machine's matrix rate; `python -m benchmarks.throughput.encode` writes one record per encoder.
 
 torch eager, torch.compile and ONNX Runtime run in turns within each round, beside a matrix product of the same dtype, so that what
 slows the machine slows all of them. Weights are random: rates do not depend on them. N clips, T frames, S frame side.

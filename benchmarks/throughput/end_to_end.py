@@ -1,4 +1,4 @@
-"""What share of the machine reaches the archive? The whole flow against its parts alone, a plain script, and twice the cores."""
+"""End-to-end indexing throughput as a share of the machine: the whole flow against its parts alone, a plain script, and twice the cores."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Do rate and memory stay as they are when the archive grows, and how fast does Milvus take rows?"""
+"""Rate and memory of indexing while the archive grows, and how fast Milvus takes rows."""
 
 import importlib.util
 import json

@@ -1,4 +1,4 @@
-"""How near is archive indexing to the machine's limit? `python -m benchmarks.throughput.index` measures all and writes one record.
+"""The indexing benchmark: every rate beside its limit; `python -m benchmarks.throughput.index` writes one record.
 
 Killed anywhere, the same command goes on after the last finished part, and ends what the killed run left behind. A quiet machine of
 two cores needs about 40 minutes; `--scale 0.02 --num-rounds 2` shows whether everything runs.

@@ -1,4 +1,4 @@
-"""How fast does training go, and what holds it back? `python -m benchmarks.throughput.training [--tiny]` writes one record.
+"""Training throughput and its bottleneck; `python -m benchmarks.throughput.training [--tiny]` writes one record.
 
 Stage 1 on rendered dives: clips/s and the share of time spent waiting for data, for the demo's recipe (kept frame vectors) and the
 paper's (decoded frames). Stage 2 at the paper's widths on cached vectors: triplets/s beside the matrix rate of the same run, dtype

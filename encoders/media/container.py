@@ -1,4 +1,4 @@
-"""May this media file be opened at all? The allow-list of containers and codecs, the limits, and the reasons of refusal.
+"""The allow-list of containers and codecs, and the resource limits that are checked before decoding.
 
 A media file is hostile until decoded: only these checks look at it before FFmpeg does, and they never follow a reference out of
 the file.

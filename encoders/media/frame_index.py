@@ -1,4 +1,4 @@
-"""Which frames of a video do its spans need? Presentation times to frame numbers, and where decoding must start for each.
+"""The frame index of a video: presentation times to frame numbers, and where decoding must start for each.
 
 A frame number counts shown frames in display order from 0; a position counts packets in decoding order. Letters: F shown frames,
 P packets, T frames per clip.

@@ -9,6 +9,7 @@ __all__ = [
     "collection_snapshot",
     "compare_collections",
     "film_strip",
+    "filters",
     "threshold",
     "types",
 ]

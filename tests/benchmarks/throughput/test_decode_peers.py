@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.dives.video import write_video
-from benchmarks.throughput import decode_peers
-from benchmarks.throughput import index
+from benchmarks.throughput import decode_peers, index
 from benchmarks.throughput.decode import measure_decode, moving_pictures
 from benchmarks.throughput.decode_peers import (
     Plan,

@@ -176,7 +176,9 @@ def test_sources_that_are_none_are_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"neither card\.json .* nor config\.json"):
         open_weights(tmp_path / "folder")
     for missing in ("nowhere.pth", "a/b/c", "./nowhere"):
-        with pytest.raises(FileNotFoundError, match="neither a file, a folder nor a Hugging Face name"):
+        with pytest.raises(
+            FileNotFoundError, match="neither a file, a folder nor a Hugging Face name"
+        ):
             open_weights(missing)
     other = build_video_encoder(FrameTemporalConfig(num_frames=2, embedding_dim=8, depth=1))
     save_bundle(tmp_path / "other", video=other)
