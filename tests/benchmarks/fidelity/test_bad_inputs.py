@@ -12,7 +12,7 @@ SAYS = {
     "FineGym: a class above 98": "gym99_train_element_v1.1.txt: line 1: class is '99'; it must be 0 to 98",
     "FineGym: an element twice": "line 2: element is",
     "FineDiving: a pickle that runs a command": "'system', which is not allowed; nothing was run",
-    "FineDiving: a dive number that is none": "('FINA_r1', 0): action_type: '999Z' is no dive number",
+    "FineDiving: a dive number that is none": "('FINA_r1', 0): action_type: '999Z' is not a dive number",
     "FineDiving: frames that run backwards": "start_frame is 80, end_frame 9",
     "TF-CoVR train: a column is missing": "train.csv: line 1: column 'modification' is missing",
     "TF-CoVR train: a row of four columns": "train.csv: line 2: 4 columns; the header has 5",

@@ -262,6 +262,6 @@ def test_a_readme_without_marks_is_refused(tmp_path) -> None:
 def test_a_folder_where_nothing_has_run_gets_no_page(tmp_path) -> None:
     with pytest.raises(ValueError, match=r"holds none of steps\.json, summary.json"):
         run_command("report", ["page", str(tmp_path)])
-    with pytest.raises(ValueError, match="which is no folder"):
+    with pytest.raises(ValueError, match="which is not a folder"):
         run_command("report", ["page", str(tmp_path / "nowhere")])
     assert list(tmp_path.iterdir()) == []
