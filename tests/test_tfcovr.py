@@ -1,13 +1,17 @@
 """The entry point: every command leads somewhere, mistakes get a hint, bad input gets one line."""
 
 import dataclasses
+import errno
 import importlib
+import shlex
 import subprocess
 import sys
 import typing
 from pathlib import Path
 
 import pytest
+import ray.exceptions
+from pymilvus.exceptions import MilvusException
 
 import tfcovr
 
@@ -62,3 +66,99 @@ def test_bad_input_is_one_line_and_status_2(
     monkeypatch.setattr(tfcovr, "run_command", refuse)
     assert tfcovr.main(["search", "--limit", "0"]) == 2
     assert capsys.readouterr().err == "error: limit is 0; it must be at least 1\n"
+
+
+def _examples() -> list[str]:
+    """One command a line; `...` stands for the options of the command's first example."""
+    lines: list[str] = []
+    for name, entry in tfcovr.COMMANDS.items():
+        if name == "train":  # its options depend on recipe and files: tests/training/test_run.py
+            continue
+        text = importlib.import_module(entry.module).EXAMPLES.replace("\\\n", " ")
+        commands = [line.strip() for line in text.splitlines() if line.strip()]
+        first = commands[0].removeprefix(f"tfcovr {name} ")
+        lines += [line.replace(" ... ", f" {first} ") for line in commands]
+    return lines
+
+
+@pytest.mark.parametrize("line", _examples())
+def test_every_example_parses(line: str) -> None:
+    program, name, *arguments = shlex.split(line.partition(" > ")[0], comments=True)
+    assert program == "tfcovr"
+    _command, config = tfcovr.parse(name, arguments)
+    assert config is not None
+
+
+@pytest.mark.parametrize("name", sorted(tfcovr.COMMANDS))
+def test_help_shows_options_and_examples(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        tfcovr.parse(name, ["--help"])
+    assert ended.value.code in (0, None)
+    shown = capsys.readouterr().out
+    assert "example" in shown
+    assert "--" in shown
+
+
+def test_the_list_of_commands_names_each_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert tfcovr.main(["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for name in tfcovr.COMMANDS:
+        assert sum(line.startswith(f"  {name} ") for line in lines) == 1
+
+
+def test_version_and_dir(capsys: pytest.CaptureFixture[str]) -> None:
+    assert tfcovr.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"tfcovr {tfcovr.__version__}\n"
+    assert set(tfcovr._PUBLIC) <= set(dir(tfcovr))
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted; rerun the same command to resume"),
+        (SystemExit(143), 143, "terminated; rerun the same command to resume"),
+        (OSError(errno.ENOSPC, "No space left on device", "/x/y"), 2, "the disk is full at /x/y"),
+        (MilvusException(message="server unavailable"), 2, "see that --milvus-uri is right"),
+        (ray.exceptions.NodeDiedError("it died"), 2, "Ray: NodeDiedError"),
+    ],
+)
+def test_what_ends_a_command_is_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    status: int,
+    line: str,
+) -> None:
+    def fail(name: str, arguments: list[str]) -> int:
+        raise error
+
+    monkeypatch.setattr(tfcovr, "run_command", fail)
+    assert tfcovr.main(["index"]) == status
+    shown = capsys.readouterr().err
+    assert line in shown
+    assert shown.count("\n") == 1
+
+
+def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str, arguments: list[str]) -> int:
+        raise KeyError("defect")
+
+    monkeypatch.setattr(tfcovr, "run_command", fail)
+    with pytest.raises(KeyError):
+        tfcovr.main(["index"])
+
+
+def test_sigterm_ends_with_its_status(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, time, tfcovr\n"
+        "def run(name, arguments):\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    time.sleep(60)\n"
+        "tfcovr.run_command = run\n"
+        "raise SystemExit(tfcovr.main(['index']))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=50
+    )
+    assert ended.returncode == 143
+    assert "terminated; rerun the same command to resume" in ended.stderr

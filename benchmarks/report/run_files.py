@@ -43,7 +43,9 @@ class ReportInput:
 def read_run(run_dir: Path, *, environment: Mapping[str, Any]) -> ReportInput:
     """Collect the files that `tfcovr demo` leaves behind."""
     if not run_dir.is_dir():
-        raise ValueError(f"run_dir is {run_dir}, which is not a folder; give one that a run has made")
+        raise ValueError(
+            f"run_dir is {run_dir}, which is not a folder; give one that a run has made"
+        )
     sheet = run_dir / "answers.png"
     return ReportInput(
         run_dir=run_dir,

@@ -1,7 +1,7 @@
 """What one indexing run is told, and how a later command of the same run folder reads it back."""
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -111,6 +111,11 @@ def read_config(run_dir: Path) -> IndexConfig:
     if not path.exists():
         raise ValueError(f"{path} is not there; give the --run-dir of an earlier `tfcovr index`")
     values = json.loads(path.read_text())
+    if strange := set(values) ^ {field.name for field in fields(IndexConfig)}:
+        raise ValueError(
+            f"{path} was written by another version: it lacks or adds {', '.join(sorted(strange))}; "
+            "run `tfcovr index` of this archive again, which does only what is missing and writes it anew"
+        )
     return IndexConfig(
         **values
         | {

@@ -38,6 +38,12 @@ def test_a_folder_without_a_run_says_what_to_give(tmp_path: Path) -> None:
         read_config(tmp_path)
 
 
+def test_settings_of_another_version_say_how_to_renew_them(tmp_path: Path) -> None:
+    (tmp_path / CONFIG).write_text('{"bundle_dir": "b", "clips": "c"}')
+    with pytest.raises(ValueError, match=r"another version: .*bundle_dir.*run `tfcovr index`"):
+        read_config(tmp_path)
+
+
 def test_milvus_lite_imports_nothing(tmp_path: Path) -> None:
     settings = {"bundle": tmp_path, "clips": "clips.parquet", "run_dir": tmp_path / "run"}
     with pytest.raises(
