@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from encoders.decoding.pixels import SlotOf, no_slot, resize_frame
+from encoders.decoding.pixels import OutBufferFor, no_buffer, resize_frame
 from encoders.decoding.request import DecodedSpan, DecodeRequest
 from encoders.media.container import DecodeBackendKind
 from encoders.media.errors import DecodeError
@@ -32,26 +32,26 @@ class FrameSource(Protocol):
     def last_error(self) -> str: ...
 
     def read_frames(
-        self, numbers: Iterable[int], slot_of: SlotOf = no_slot
+        self, numbers: Iterable[int], out_buffer_for: OutBufferFor = no_buffer
     ) -> Iterator[tuple[int, Any]]:
         """(number, RGB frame as shown [H, W, 3]) in any order; None for a frame that cannot be decoded.
 
         An array, or a tensor where the source keeps its frames on a device. With resize "swscale_area" of the size that is wanted,
-        otherwise of the video's own size. It may be the array that `slot_of` gave for the number, filled.
+        otherwise of the video's own size. It may be the array that `out_buffer_for` gave for the number, filled.
         """
         ...
 
 
 class Canvas(Protocol):
-    """Where pictures are resized and put together into clips: the host's memory, or a device's."""
+    """Where frames are resized and put together into clips: the host's memory, or a device's."""
 
     @property
-    def has_slots(self) -> bool:
-        """Whether a FrameSource may make pictures of the wanted size in their places."""
+    def has_buffers(self) -> bool:
+        """Whether a FrameSource may write frames of the wanted size straight into their clips."""
         ...
 
-    def resized(self, picture_HWC: Any) -> Any:
-        """A picture of a FrameSource at the size that is wanted."""
+    def resized(self, frame_HWC: Any) -> Any:
+        """A frame of a FrameSource at the size that is wanted."""
         ...
 
     def empty(self, shape: tuple[int, ...]) -> Any:
@@ -66,13 +66,13 @@ class HostCanvas:
     frame_size: int | None
 
     @property
-    def has_slots(self) -> bool:
+    def has_buffers(self) -> bool:
         """See Canvas."""
         return self.frame_size is not None
 
-    def resized(self, picture_HWC: np.ndarray) -> np.ndarray:
+    def resized(self, frame_HWC: np.ndarray) -> np.ndarray:
         """See Canvas."""
-        return resize_frame(picture_HWC, self.frame_size)
+        return resize_frame(frame_HWC, self.frame_size)
 
     def empty(self, shape: tuple[int, ...]) -> np.ndarray:
         """See Canvas."""
@@ -92,15 +92,15 @@ class _OpenSpan:
         self.num_missing = len(self._places)
         self.frames_THWC: Any = None
         """Of the canvas's kind."""
-        self._slot_HWC: np.ndarray | None = None
+        self._out_HWC: np.ndarray | None = None
         self.error: DecodeError | None = None
 
-    def slot(self, frame_number: int, size: int) -> np.ndarray:
+    def out_buffer(self, frame_number: int, size: int) -> np.ndarray:
         """The first of its places; what `take` gets back of it stays there."""
         if self.frames_THWC is None:
             self.frames_THWC = self._canvas.empty((len(self.frame_indices_T), size, size, 3))
-        slot_HWC = self._slot_HWC = self.frames_THWC[self._places[frame_number][0]]
-        return slot_HWC
+        out_HWC = self._out_HWC = self.frames_THWC[self._places[frame_number][0]]
+        return out_HWC
 
     def take(self, frame_number: int, frame_HWC: Any, why_missing: str) -> None:
         self.num_missing -= 1
@@ -117,7 +117,7 @@ class _OpenSpan:
             )
             return
         places = self._places[frame_number]
-        for place in places[1:] if frame_HWC is self._slot_HWC else places:
+        for place in places[1:] if frame_HWC is self._out_HWC else places:
             self.frames_THWC[place] = frame_HWC
 
 
@@ -152,16 +152,16 @@ def assemble(request: DecodeRequest, source: FrameSource, canvas: Canvas) -> Ite
         for frame_number in np.unique(plan).tolist():
             spans_by_frame[frame_number].append(span)
 
-    def slot_of(frame_number: int) -> np.ndarray | None:
+    def out_buffer_for(frame_number: int) -> np.ndarray | None:
         size = sampling.frame_size
-        if size is None or not canvas.has_slots:
+        if size is None or not canvas.has_buffers:
             return None
-        return spans_by_frame[frame_number][0].slot(frame_number, size)
+        return spans_by_frame[frame_number][0].out_buffer(frame_number, size)
 
-    for frame_number, picture_HWC in source.read_frames(spans_by_frame, slot_of):
-        frame_HWC = None if picture_HWC is None else canvas.resized(picture_HWC)
+    for frame_number, read_HWC in source.read_frames(spans_by_frame, out_buffer_for):
+        frame_HWC = None if read_HWC is None else canvas.resized(read_HWC)
         spans = spans_by_frame.pop(frame_number)
         for span in spans:
             span.take(frame_number, frame_HWC, source.last_error or "its data are damaged")
-        # Only now: the frame may lie in the first one's block.
+        # Only after every span has copied it: the frame may lie in the first span's own array.
         yield from (finished(span) for span in spans if span.num_missing == 0)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from encoders.decoding.pixels import SlotOf, no_slot, orient_frame, turn_and_mirrors
+from encoders.decoding.pixels import OutBufferFor, no_buffer, orient_frame, turn_and_mirrors
 from encoders.decoding.pyav_video import PyavVideo
 from encoders.media.container import DecodeBackendKind
 from encoders.media.errors import DecodeSetupError
@@ -39,7 +39,7 @@ class DaliVideo:
     """A FrameSource over a video that PyavVideo opened."""
 
     def __init__(self, video: PyavVideo, device: str, *, keeps_on_device: bool = False) -> None:
-        """`keeps_on_device`: pictures are torch tensors where DALI decoded them, of the video's own size."""
+        """`keeps_on_device`: frames are torch tensors where DALI decoded them, of the video's own size."""
         self._video = video
         self._device_id = _device_id(device)
         self._keeps_on_device = keeps_on_device
@@ -64,12 +64,14 @@ class DaliVideo:
         return self._video.num_frames_decoded + self._num_frames_decoded
 
     def read_frames(
-        self, numbers: Iterable[int], slot_of: SlotOf = no_slot
+        self, numbers: Iterable[int], out_buffer_for: OutBufferFor = no_buffer
     ) -> Iterator[tuple[int, Any]]:
         """(number, RGB frame as shown [H, W, 3]); None for a frame that cannot be decoded."""
         wanted = sorted(set(numbers))
         if self.fallback_reason is None and self._device_id is not None:
-            self.fallback_reason = why_not_nvdec(self.index, self._video.pixel_format, wanted)
+            self.fallback_reason = nvdec_unsupported_reason(
+                self.index, self._video.pixel_format, wanted
+            )
         per_run = max(_RUN_BYTES // (self.index.width * self.index.height * 3), 1)
         while wanted and self.fallback_reason is None:
             now, later = wanted[:per_run], wanted[per_run:]
@@ -84,9 +86,9 @@ class DaliVideo:
             for number, frame_HWC in zip(now, frames_FHWC, strict=True):
                 yield number, self._shown(frame_HWC)
             wanted = later
-        for number, picture in self._video.read_frames(wanted, slot_of):
+        for number, frame_HWC in self._video.read_frames(wanted, out_buffer_for):
             self.last_error = self._video.last_error
-            yield number, picture
+            yield number, frame_HWC
 
     def _run(self, numbers: list[int]) -> Any:
         """[F, H, W, 3] on the host, or a tensor on the device; either a copy, for DALI writes its own again."""
@@ -117,7 +119,7 @@ class DaliVideo:
             swaps, mirrored = turn_and_mirrors(matrix)
             return torch.flip(frame_HWC.transpose(0, 1) if swaps else frame_HWC, mirrored)
         shown_HWC = frame_HWC if matrix is None else orient_frame(frame_HWC, matrix)
-        return self._video.pictures.resized(shown_HWC)
+        return self._video.converter.resized(shown_HWC)
 
 
 @cache
@@ -200,7 +202,9 @@ _PIXEL_FORMATS = ("yuv420p", "yuvj420p")
 _SPARSE = 0.02
 
 
-def why_not_nvdec(index: FrameIndex, pixel_format: str, numbers: Sequence[int]) -> str | None:
+def nvdec_unsupported_reason(
+    index: FrameIndex, pixel_format: str, numbers: Sequence[int]
+) -> str | None:
     """Why the CPU should decode these frames; None = NVDEC. The same words for every video of a kind: summaries count them."""
     if index.codec in _SIZES:
         (least_width, least_height), (width, height) = _SIZES[index.codec]

@@ -1,4 +1,4 @@
-"""Resizes on the device that holds the pictures: bicubic to the bits that the host makes, area averages to a level of FFmpeg's.
+"""Spans to frames that stay on the device that decoded them; its bicubic resize is bit-exact with the host's.
 
 Both are products with a matrix of weights, in float64: the bicubic weights are whole numbers of 22 bits, so every sum is exact
 whatever the order, and rounding gives the same bits on a GPU, on a CPU and in Pillow.
@@ -66,20 +66,18 @@ def _area_matrix(num_old: int, num_new: int, device: torch.device) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeviceCanvas:
-    """Tensors on one device. A picture that the CPU decoded is resized there and goes over once."""
+    """Tensors on one device. A frame that the CPU decoded is resized there and goes over once."""
 
     sampling: SamplingConfig
     device: torch.device
-    has_slots: bool = False
+    has_buffers: bool = False
 
-    def resized(self, picture_HWC: "np.ndarray | Tensor") -> Tensor:
+    def resized(self, frame_HWC: "np.ndarray | Tensor") -> Tensor:
         """See decode_spans.Canvas."""
         size = self.sampling.frame_size
-        if isinstance(picture_HWC, np.ndarray):
-            return torch.from_numpy(np.ascontiguousarray(resize_frame(picture_HWC, size)))
-        return (
-            picture_HWC if size is None else resize_tensor(picture_HWC, size, self.sampling.resize)
-        )
+        if isinstance(frame_HWC, np.ndarray):
+            return torch.from_numpy(np.ascontiguousarray(resize_frame(frame_HWC, size)))
+        return frame_HWC if size is None else resize_tensor(frame_HWC, size, self.sampling.resize)
 
     def empty(self, shape: tuple[int, ...]) -> Tensor:
         """See decode_spans.Canvas."""

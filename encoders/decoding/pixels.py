@@ -5,12 +5,13 @@ from collections.abc import Callable
 import numpy as np
 
 DisplayMatrix = tuple[float, float, float, float]
-SlotOf = Callable[[int], np.ndarray | None]
-"""Frame number -> where its picture [H, W, 3] of the wanted size goes in the end: one that is made there need not be copied."""
+OutBufferFor = Callable[[int], np.ndarray | None]
+"""Frame number -> the part of the clip's array [H, W, 3] that the frame of the wanted size ends up in, so that it need not be copied;
+None = anywhere. Whoever is given the buffer owns it until it yields the frame."""
 
 
-def no_slot(_number: int) -> None:
-    """Every picture in memory of its own."""
+def no_buffer(_number: int) -> None:
+    """Every frame in memory of its own."""
     return
 
 

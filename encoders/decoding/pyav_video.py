@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import cv2
 import numpy as np
 
-from encoders.decoding.pixels import DisplayMatrix, SlotOf, no_slot, orient_frame
+from encoders.decoding.pixels import DisplayMatrix, OutBufferFor, no_buffer, orient_frame
 from encoders.media.bitstream import has_fragments, is_clean_start, is_shown_vp8
 from encoders.media.container import (
     ALLOWED_DECODERS,
@@ -52,47 +52,47 @@ _NATIVE_SIZE = Interpolation.BILINEAR | _EXACT
 _AREA = Interpolation.AREA | _EXACT | Interpolation.BITEXACT | Interpolation.FULL_CHR_H_INP
 
 
-class PictureMaker:
-    """Frames of one video to pictures; keeps FFmpeg's tables from frame to frame."""
+class FrameConverter:
+    """Decoded frames of one video to RGB arrays; keeps FFmpeg's conversion tables from frame to frame."""
 
     def __init__(self, sampling: SamplingConfig | None = None) -> None:
-        """`sampling` with resize "swscale_area" makes pictures of its size; otherwise they keep the size of the video."""
+        """`sampling` with resize "swscale_area" makes frames of its size; otherwise they keep the size of the video."""
         is_area = sampling is not None and sampling.resize == "swscale_area"
         self._size = sampling.frame_size if sampling is not None and is_area else None
         self._reformatter = VideoReformatter()
 
-    def picture(self, frame: VideoFrame, slot_HWC: np.ndarray | None = None) -> np.ndarray:
-        """RGB as shown [H, W, 3]; made in `slot_HWC` where that has its size and nothing is to be turned."""
+    def rgb_frame(self, frame: VideoFrame, out_HWC: np.ndarray | None = None) -> np.ndarray:
+        """RGB as shown [H, W, 3]; made in `out_HWC` where that has its size and nothing is to be turned."""
         matrix = display_matrix(frame)
         if matrix is None:
-            return self._convert(frame, slot_HWC)
+            return self._convert(frame, out_HWC)
         return orient_frame(self._convert(frame), matrix)
 
-    def resized(self, picture_HWC: np.ndarray) -> np.ndarray:
-        """A picture that another decoder made, at the size of ours; to a level or two of what one pass gives."""
-        if self._is_sized(*picture_HWC.shape[:2]):
-            return picture_HWC
-        return self._convert(VideoFrame.from_ndarray(np.ascontiguousarray(picture_HWC), "rgb24"))
+    def resized(self, frame_HWC: np.ndarray) -> np.ndarray:
+        """A frame that another decoder made, at the size of ours; to a level or two of what one pass gives."""
+        if self._is_sized(*frame_HWC.shape[:2]):
+            return frame_HWC
+        return self._convert(VideoFrame.from_ndarray(np.ascontiguousarray(frame_HWC), "rgb24"))
 
     def _is_sized(self, height: int, width: int) -> bool:
         return self._size is None or (height, width) == (self._size, self._size)
 
-    def _convert(self, frame: VideoFrame, slot_HWC: np.ndarray | None = None) -> np.ndarray:
+    def _convert(self, frame: VideoFrame, out_HWC: np.ndarray | None = None) -> np.ndarray:
         if not self._is_sized(frame.height, frame.width):
             size = {"width": self._size, "height": self._size}
             planar = self._reformat(frame, format="gbrp", interpolation=_AREA, **size)
-            return _interleaved(planar, slot_HWC)
+            return _interleaved(planar, out_HWC)
         if frame.height % 2:  # FFmpeg takes another way to gbrp then, which rounds differently
-            picture = self._reformat(frame, format="rgb24", interpolation=_NATIVE_SIZE)
-            return picture.to_ndarray()
+            rgb = self._reformat(frame, format="rgb24", interpolation=_NATIVE_SIZE)
+            return rgb.to_ndarray()
         planar = self._reformat(frame, format="gbrp", interpolation=_NATIVE_SIZE)
-        return _interleaved(planar, slot_HWC)
+        return _interleaved(planar, out_HWC)
 
     def _reformat(self, frame: VideoFrame, **wanted: Any) -> VideoFrame:
         return self._reformatter.reformat(frame, **wanted, **_BT_601)
 
 
-def _interleaved(planar: VideoFrame, slot_HWC: np.ndarray | None = None) -> np.ndarray:
+def _interleaved(planar: VideoFrame, out_HWC: np.ndarray | None = None) -> np.ndarray:
     """gbrp as [H, W, 3]: to the bits of rgb24, in a third of the time."""
     green, blue, red = (
         np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)[
@@ -100,10 +100,10 @@ def _interleaved(planar: VideoFrame, slot_HWC: np.ndarray | None = None) -> np.n
         ]
         for plane in planar.planes
     )
-    if slot_HWC is None or slot_HWC.shape[:2] != red.shape:
+    if out_HWC is None or out_HWC.shape[:2] != red.shape:
         return np.asarray(cv2.merge([red, green, blue]))
-    cv2.merge([red, green, blue], slot_HWC)
-    return slot_HWC
+    cv2.merge([red, green, blue], out_HWC)
+    return out_HWC
 
 
 def display_matrix(frame: VideoFrame) -> DisplayMatrix | None:
@@ -138,9 +138,9 @@ class PyavVideo:
     def __init__(
         self, path: Path, limits: MediaLimits, sampling: SamplingConfig | None = None
     ) -> None:
-        """`sampling` None = pictures of the video's own size; see PictureMaker."""
+        """`sampling` None = frames of the video's own size; see FrameConverter."""
         self.path = path
-        self.pictures = PictureMaker(sampling)
+        self.converter = FrameConverter(sampling)
         self.num_frames_decoded = 0
         self.last_error = ""
         self._has_read_error = False
@@ -168,20 +168,20 @@ class PyavVideo:
         self._file.close()
 
     def read_frames(
-        self, numbers: Iterable[int], slot_of: SlotOf = no_slot
+        self, numbers: Iterable[int], out_buffer_for: OutBufferFor = no_buffer
     ) -> Iterator[tuple[int, np.ndarray | None]]:
         """(number, RGB frame as shown [H, W, 3]); None for a frame that cannot be decoded."""
         missing: list[int] = []
-        for number, picture_HWC in self._read_pass(numbers, slot_of, is_thorough=False):
-            if picture_HWC is None:
+        for number, frame_HWC in self._read_pass(numbers, out_buffer_for, is_thorough=False):
+            if frame_HWC is None:
                 missing.append(number)
             else:
-                yield number, picture_HWC
+                yield number, frame_HWC
         # A keyframe that is none after all, or a decoder that loses count of the display order: read it all.
-        yield from self._read_pass(missing, slot_of, is_thorough=True)
+        yield from self._read_pass(missing, out_buffer_for, is_thorough=True)
 
     def _read_pass(
-        self, numbers: Iterable[int], slot_of: SlotOf, *, is_thorough: bool
+        self, numbers: Iterable[int], out_buffer_for: OutBufferFor, *, is_thorough: bool
     ) -> Iterator[tuple[int, np.ndarray | None]]:
         """Once through the file, in ascending order; thorough = from its start and every frame.
 
@@ -198,7 +198,7 @@ class PyavVideo:
             if pending[0] != head:
                 head = pending[0]
                 start = 0 if is_thorough else self.index.start_position(head)
-            if position is None or self.index.is_worth_a_seek(position, start):
+            if position is None or self.index.should_seek(position, start):
                 packets, position = self._packets_from(start), start - 1
             packet = next(packets, None)
             position += 1
@@ -210,9 +210,11 @@ class PyavVideo:
                 while number is not None and pending and pending[0] < number:
                     yield pending.popleft(), None
                 if pending and pending[0] == number:
-                    slot = slot_of(pending[0])
-                    picture_HWC = None if frame.is_corrupt else self.pictures.picture(frame, slot)
-                    yield pending.popleft(), picture_HWC
+                    buffer = out_buffer_for(pending[0])
+                    frame_HWC = (
+                        None if frame.is_corrupt else self.converter.rgb_frame(frame, buffer)
+                    )
+                    yield pending.popleft(), frame_HWC
             if packet is None:
                 yield from ((number, None) for number in pending)
                 return

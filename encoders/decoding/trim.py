@@ -74,8 +74,8 @@ def _encode(source: Any, numbers: range, out: Path) -> None:
     times_s = source.index.shown_times_s
     with av.open(str(out), "w", format="mp4", options={"movflags": "faststart"}) as writer:
         stream: Any = None
-        for number, picture_HWC in source.read_frames(numbers):
-            if picture_HWC is None:
+        for number, frame_HWC in source.read_frames(numbers):
+            if frame_HWC is None:
                 raise DecodeError("corrupt_container", f"frame {number} cannot be decoded")
             if stream is None:
                 stream = cast("Any", writer).add_stream(
@@ -83,10 +83,10 @@ def _encode(source: Any, numbers: range, out: Path) -> None:
                     rate=_usual_rate(source.index),
                     options={"crf": "20", "preset": "veryfast"},
                 )
-                height, width = (max(side // 2 * 2, 2) for side in picture_HWC.shape[:2])
+                height, width = (max(side // 2 * 2, 2) for side in frame_HWC.shape[:2])
                 stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
                 stream.codec_context.time_base = Fraction(1, _TICKS_PER_S)
-            frame = av.VideoFrame.from_ndarray(picture_HWC, format="rgb24")
+            frame = av.VideoFrame.from_ndarray(frame_HWC, format="rgb24")
             frame = frame.reformat(stream.width, stream.height, "yuv420p")
             frame.pts = round((times_s[number] - times_s[numbers[0]]) * _TICKS_PER_S)
             frame.time_base = Fraction(1, _TICKS_PER_S)

@@ -20,7 +20,7 @@ from encoders.media.sampling import sample_positions
 # pts, dts, is keyframe, is shown
 PacketRow = tuple[int, int, bool, bool]
 # Packets; fewer are decoded in the time of a seek, which empties the decoder too.
-_WORTH_A_SEEK = 16
+_MIN_FRAMES_TO_SEEK = 16
 # Seconds, and usual steps from frame to frame, by which a cut-off file's times may not jump: behind it they are no times.
 _JUMP_S, _JUMP_STEPS = 10.0, 100
 
@@ -141,12 +141,12 @@ class FrameIndex:
             ends[start] = max(ends.get(start, 0), end)
         return sum(end - start for start, end in ends.items())
 
-    def is_worth_a_seek(self, position: int, start: int) -> bool:
+    def should_seek(self, position: int, start: int) -> bool:
         """Whether seeking to `start` saves work: a keyframe before it, or the long rest of a group of pictures."""
         if position >= self.num_packets:
             return False
         keyframe = self._next_keyframes[position]
-        return keyframe < start or (keyframe == start and start - position > _WORTH_A_SEEK)
+        return keyframe < start or (keyframe == start and start - position > _MIN_FRAMES_TO_SEEK)
 
 
 def index_of_packets(

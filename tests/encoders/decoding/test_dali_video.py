@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from encoders.decoding.dali_video import why_not_nvdec
+from encoders.decoding.dali_video import nvdec_unsupported_reason
 from encoders.decoding.decode import decode_clips
 from encoders.decoding.isolated import IsolatedDecoder
 from encoders.decoding.request import DecodeRequest
@@ -186,16 +186,16 @@ def index(codec: str = "h264", size: tuple[int, int] = (1280, 720), num: int = 1
     ],
 )
 def test_codec_size_and_pixel_format(codec, size, pixel_format, reason):
-    found = why_not_nvdec(index(codec, size), pixel_format, range(1000))
+    found = nvdec_unsupported_reason(index(codec, size), pixel_format, range(1000))
     assert found is None if reason is None else reason in (found or "")
 
 
 def test_few_frames_of_a_long_file_are_left_to_the_cpu():
-    assert why_not_nvdec(index(), "yuv420p", [509]) == (
+    assert nvdec_unsupported_reason(index(), "yuv420p", [509]) == (
         "sparse: under 2% of the packets are needed, and dali reads them all"
     )
-    assert why_not_nvdec(index(), "yuv420p", [105, 509, 905]) is None
-    assert why_not_nvdec(index(num=20), "yuv420p", [5]) is None
+    assert nvdec_unsupported_reason(index(), "yuv420p", [105, 509, 905]) is None
+    assert nvdec_unsupported_reason(index(num=20), "yuv420p", [5]) is None
 
 
 def test_packets_are_counted_once_from_the_keyframe_on():

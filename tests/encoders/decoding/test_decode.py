@@ -154,8 +154,8 @@ def test_a_decoder_that_loses_the_order_is_asked_again(make_video, monkeypatch, 
     path = make_video("gop_12.mp4", **KINDS["gop_12.mp4"])
     read_pass = PyavVideo._read_pass
 
-    def lossy(video, numbers, slot_of, *, is_thorough):
-        for number, picture in read_pass(video, numbers, slot_of, is_thorough=is_thorough):
+    def lossy(video, numbers, out_buffer_for, *, is_thorough):
+        for number, picture in read_pass(video, numbers, out_buffer_for, is_thorough=is_thorough):
             yield number, None if not is_thorough and number % 2 else picture
 
     monkeypatch.setattr(PyavVideo, "_read_pass", lossy)

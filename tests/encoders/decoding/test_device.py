@@ -7,7 +7,7 @@ import torch
 from encoders.decoding.bicubic import resize_bicubic
 from encoders.decoding.decode import iter_spans
 from encoders.decoding.device import iter_device_spans, resize_tensor
-from encoders.decoding.pyav_video import PictureMaker
+from encoders.decoding.pyav_video import FrameConverter
 from encoders.decoding.request import DecodeRequest
 from encoders.media.frame_index import Span
 from encoders.media.sampling import SamplingConfig
@@ -82,7 +82,7 @@ def test_area_is_within_a_level_of_what_the_host_makes(height, width):
     rng = np.random.default_rng(0)
     frame = rng.integers(0, 256, (height, width, 3)).astype(np.uint8)
     sampling = SamplingConfig(num_frames=2, frame_size=40, resize="swscale_area")
-    expected = PictureMaker(sampling).resized(frame).astype(int)
+    expected = FrameConverter(sampling).resized(frame).astype(int)
     found = resize_tensor(torch.from_numpy(frame), 40, "swscale_area").numpy()
     assert np.abs(found - expected).max() <= 2
     assert np.abs(found - expected).mean() < 0.6

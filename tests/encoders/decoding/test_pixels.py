@@ -10,7 +10,7 @@ from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 from encoders.decoding.assemble import HostCanvas
 from encoders.decoding.decode import decode_clips
 from encoders.decoding.pixels import orient_frame, resize_frame
-from encoders.decoding.pyav_video import PictureMaker
+from encoders.decoding.pyav_video import FrameConverter
 from encoders.media.frame_index import Span
 from encoders.media.sampling import SamplingConfig
 
@@ -36,19 +36,19 @@ def test_the_fast_way_to_rgb_gives_the_bits_of_the_slow_one(size):
         dst_colorspace=Colorspace.ITU601,
         threads=1,
     )
-    np.testing.assert_array_equal(PictureMaker().picture(frame), slow.to_ndarray())
+    np.testing.assert_array_equal(FrameConverter().rgb_frame(frame), slow.to_ndarray())
 
 
 def test_a_frame_is_freed_with_its_last_name():
     def num_frames() -> int:
         return sum(isinstance(one, VideoFrame) for one in gc.get_objects())
 
-    maker = PictureMaker()
+    converter = FrameConverter()
     gc.collect()
     gc.disable()
     try:
         before = num_frames()
-        maker.picture(random_frame(64, 48))
+        converter.rgb_frame(random_frame(64, 48))
         assert num_frames() == before
     finally:
         gc.enable()
@@ -69,7 +69,7 @@ def test_pictures_made_in_their_places_are_the_same(make_video, monkeypatch, spe
     ]
     sampling = SamplingConfig(num_frames=8, frame_size=32, resize=resize)
     in_place = decode_clips(path, spans, sampling)
-    monkeypatch.setattr(HostCanvas, "has_slots", False)
+    monkeypatch.setattr(HostCanvas, "has_buffers", False)
     copied = decode_clips(path, spans, sampling)
     np.testing.assert_array_equal(in_place.frames_NTHWC, copied.frames_NTHWC)
     assert len(np.unique(in_place.frames_NTHWC[0], axis=0)) == 8
@@ -113,9 +113,9 @@ def test_another_decoders_pictures_come_near(make_video):
     spans = [Span(start_s=0, end_s=None)]
     native = decode_clips(path, spans, SamplingConfig(num_frames=4, frame_size=None))
     direct = decode_clips(path, spans, area_sampling(40))
-    maker = PictureMaker(area_sampling(40))
+    converter = FrameConverter(area_sampling(40))
     for picture, frame in zip(native.frames_NTHWC[0], direct.frames_NTHWC[0], strict=True):
-        difference = np.abs(maker.resized(picture).astype(int) - frame)
+        difference = np.abs(converter.resized(picture).astype(int) - frame)
         assert (difference.mean(), difference.max()) < (1, 4)
 
 

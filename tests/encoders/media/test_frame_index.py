@@ -54,7 +54,7 @@ def test_hidden_packets_shift_the_numbers():
 )
 def test_a_seek_over_few_packets_must_skip_a_keyframe(position, start, skips):
     index = index_of(range(12), keyframes=[0, 3, 6, 9])
-    assert index.is_worth_a_seek(position, start) is skips
+    assert index.should_seek(position, start) is skips
 
 
 def test_starts_are_the_last_keyframes_not_shown_later_whatever_the_times_say():
@@ -114,8 +114,8 @@ def test_spans_are_half_open_and_clamped():
 
 def test_the_long_rest_of_a_group_of_pictures_is_skipped():
     index = index_of(range(500), keyframes={0, 250})
-    assert index.is_worth_a_seek(75, 250)
-    assert not index.is_worth_a_seek(240, 250)
+    assert index.should_seek(75, 250)
+    assert not index.should_seek(240, 250)
 
 
 SAMPLING = SamplingConfig(num_frames=7, frame_size=None)
