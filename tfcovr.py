@@ -6,6 +6,7 @@ and turns errors into exit codes: 2 for an error that has one line to say, 130 f
 
 import difflib
 import errno
+import glob
 import importlib
 import inspect
 import os
@@ -22,6 +23,16 @@ from typing import Any
 from encoders.media.errors import DecodeSetupError
 
 _RESUME = "rerun the same command to resume"
+# Option that names something to read -> what it must be. An option means the same thing in every command.
+_EXPECTED = {
+    "bundle": "a bundle: a folder with card.json, which training writes",
+    "other_bundle": "a bundle: a folder with card.json, which training writes",
+    "clips": "a Parquet file of clips (columns clip_id, video_uri, start_s, end_s), "
+    "which `tfcovr import-annotations` and `tfcovr split` write",
+    "triplets": "a Parquet file of triplets, which `tfcovr triplets` writes",
+    "vectors": "a Parquet file of vectors, which `tfcovr vectors` writes",
+    "stage2": "the run folder of a stage 2 training",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -208,7 +219,22 @@ def _description(command: ModuleType) -> str:
 def run_command(name: str, arguments: Sequence[str]) -> int:
     """Parse and run one command; the exit status. Errors pass through."""
     command, config = parse(name, arguments)
+    _require_inputs(config)
     return command.run(config)
+
+
+def _require_inputs(config: object) -> None:
+    """ValueError for a path to read that does not exist, before a command imports torch, Ray or Milvus."""
+    for name, expected in _EXPECTED.items():
+        value = getattr(config, name, None)
+        if not isinstance(value, (str, Path)) or not str(value):
+            continue
+        is_local_path = "://" not in str(value) and not glob.has_magic(str(value))
+        if is_local_path and not Path(value).exists():
+            option = name.replace("_", "-")
+            raise ValueError(
+                f"--{option} is {str(value)!r}, which does not exist; expected {expected}"
+            )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -275,6 +301,9 @@ def error_line(error: BaseException) -> str | None:
     # A library that is not imported cannot have raised; importing it here would take a second.
     if _is_instance(error, "ray.exceptions", "RayTaskError"):
         return error_line(getattr(error, "cause", None) or Exception())
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        what = "does not exist" if error.errno == errno.ENOENT else error.strerror.lower()
+        return f"{str(error.filename)!r}: {what}"
     if isinstance(error, (ValueError, OSError, ImportError, DecodeSetupError)):
         return str(error)
     if _is_instance(error, "pymilvus.exceptions", "MilvusException"):

@@ -17,6 +17,11 @@ def read_table(path: str | Path, columns: Sequence[str] | None = None) -> pa.Tab
                 if name not in stored_columns:
                     raise ValueError(f"{path}: column {name!r} is missing; it has {stored_columns}")
             return file.read(columns=list(columns) if columns is not None else None)
+    except FileNotFoundError as error:  # pyarrow's names neither the file nor what it should be
+        wanted = f" with columns {', '.join(columns)}" if columns else ""
+        raise FileNotFoundError(
+            f"{path} does not exist; expected a Parquet file{wanted}"
+        ) from error
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path} is not a Parquet file, or is truncated: {error}") from error
 

@@ -162,3 +162,27 @@ def test_sigterm_ends_with_its_status(tmp_path: Path) -> None:
     )
     assert ended.returncode == 143
     assert "terminated; rerun the same command to resume" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ("serve --bundle nope --milvus-uri m", "--bundle is 'nope', which does not exist; expected a bundle"),
+        ("triplets --clips no.parquet --out t", "--clips is 'no.parquet', which does not exist; expected a Parquet"),
+        ("import-annotations table --table no.csv --out c.parquet", "'no.csv': does not exist"),
+        ("train --recipe demo_actions --clips no.parquet --run-dir r", "--clips is 'no.parquet', which does not"),
+    ],
+)  # fmt: skip
+def test_a_missing_file_is_named_before_anything_is_written(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: str,
+    line: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert tfcovr.main(arguments.split()) == 2
+    shown = capsys.readouterr().err
+    assert line in shown
+    assert "Errno" not in shown
+    assert list(tmp_path.iterdir()) == []
