@@ -35,6 +35,14 @@ class ClipError:
     """A text for people."""
 
 
+def error_of(value: object) -> ClipError | None:
+    """The error that a row's column `error` holds; None = the clip is fine.
+
+    A block whose rows are all fine has an Arrow column of type null, which arrives in a NumPy batch as NaN and not as None.
+    """
+    return ClipError(**value) if isinstance(value, Mapping) else None
+
+
 DEAD_LETTER_COLUMNS = ("clip_id", "video_uri", "stage", "reason", "detail")
 
 

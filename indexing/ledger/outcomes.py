@@ -7,7 +7,7 @@ import numpy as np
 
 from encoders.clips import Clip
 from encoders.media.errors import DecodeReason
-from encoders.stages.base import ClipError, DeadLetter
+from encoders.stages.base import ClipError, DeadLetter, error_of
 from indexing.ledger.ledger import Ledger, Outcome
 from indexing.ledger.planned_clip import PlannedClip
 from indexing.ledger.reconcile import Comparison
@@ -27,7 +27,7 @@ def outcomes_of_batch(
             clip_id=str(clip_id),
             video_uri=clip_by_id[str(clip_id)].video_uri,
             row_digest=row_digest(clip_by_id[str(clip_id)]),
-            error=None if error is None else ClipError(**error),
+            error=error_of(error),
         )
         for i, (clip_id, error) in enumerate(zip(batch["clip_id"], batch["error"], strict=True))
     ]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cluster.storage import write_atomic
-from encoders.stages.base import DeadLetter
+from encoders.stages.base import DeadLetter, error_of
 from indexing.sources.uris import public_uri
 
 
@@ -178,7 +178,7 @@ class Tally:
 
     def add(self, batch: Mapping[str, np.ndarray]) -> None:
         """One batch that came out of the write stage."""
-        is_ok = np.array([error is None for error in batch["error"]])
+        is_ok = np.array([error_of(error) is None for error in batch["error"]])
         self.written += int(is_ok.sum())
         self.dead += int((~is_ok).sum())
         self._last_s = time.perf_counter()

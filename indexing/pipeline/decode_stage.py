@@ -12,7 +12,7 @@ from encoders.clips import Clip
 from encoders.media.container import path_of
 from encoders.media.errors import DecodeError, DecodeSetupError
 from encoders.media.sampling import SamplingConfig
-from encoders.stages.base import ClipStage, clip_rows_of, span_row
+from encoders.stages.base import ClipStage, clip_rows_of, error_of, span_row
 from encoders.stages.decode_embed_stage import VectorStage
 from encoders.stages.decode_stage import DecodeStage
 from indexing.pipeline.canary_rows import canary_number
@@ -61,7 +61,7 @@ class _ArchiveStage(ClipStage):
             started = self.busy_clock_s()
             rows = [*self.clips(video, clip_rows[:_PROBE_SPANS]), *self.flush()]
             seconds = self.busy_clock_s() - started
-            if any(clip["error"] for clip in rows):
+            if any(error_of(clip["error"]) for clip in rows):
                 return
             if seconds > 2.0:
                 break

@@ -12,6 +12,7 @@ from cluster.dataflow import stream_dataflow
 from encoders.bundle.canaries import is_canary, read_canaries
 from encoders.bundle.card import BundleCard
 from encoders.clips import Clip, write_clips
+from encoders.stages.base import error_of
 from indexing.ledger.ledger import Outcome
 from indexing.ledger.outcomes import outcomes_of_batch
 from indexing.ledger.planned_clip import PlannedClip
@@ -112,7 +113,7 @@ class Flow:
                 rows += [
                     row_of_batch(batch, i, clip_by_id[str(clip_id)])
                     for i, clip_id in enumerate(batch["clip_id"])
-                    if batch["error"][i] is None
+                    if error_of(batch["error"][i]) is None
                 ]
                 del batch["embedding"]
                 held.append(batch)

@@ -11,6 +11,7 @@ import numpy as np
 
 from encoders.bundle.canaries import is_canary
 from encoders.clips import Clip, read_clips
+from encoders.stages.base import error_of
 from indexing.ledger.planned_clip import PlannedClip
 from indexing.pipeline.canary_rows import PROBE, check_canary_vector
 from indexing.store.collection import ClipCollection
@@ -85,7 +86,7 @@ class WriteStage:
         rows: list[dict[str, Any]] = []
         canaries: list[dict[str, Any]] = []
         for i, clip_id in enumerate(map(str, batch["clip_id"])):
-            if batch["error"][i] is not None:
+            if error_of(batch["error"][i]) is not None:
                 continue
             if is_canary(clip_id):
                 check_canary_vector(clip_id, batch["embedding"][i], self._canaries_ND)

@@ -17,6 +17,7 @@ from cluster.progress import progress_bar
 from encoders.bundle.card import CARD_NAME
 from encoders.clips import Clip, read_clips
 from encoders.media.sampling import SamplingConfig
+from encoders.stages.base import error_of
 from training.annotations.triplets.table import read_triplets
 from training.configs import LaunchSettings
 from training.evaluation.clip_baseline import ClipLike, FrameAverageStage, image_size_of
@@ -111,8 +112,8 @@ def _average_frames(
         progress_bar("clip vectors", len(clips), shown=sys.stderr.isatty()) as update,
     ):
         for done, row in enumerate(run_flow(clips, plan), 1):
-            if row["error"] is not None:
-                dead[str(row["clip_id"])] = row["error"]["reason"]
+            if (error := error_of(row["error"])) is not None:
+                dead[str(row["clip_id"])] = error.reason
             else:
                 vectors[str(row["clip_id"])] = np.frombuffer(row["vector"], np.float32)
             update(done, "")

@@ -10,7 +10,7 @@ from encoders.decoding.decode import decode_clips
 from encoders.decoding.isolated import IsolatedDecoder
 from encoders.media.frame_index import Span
 from encoders.media.sampling import SamplingConfig
-from encoders.stages.base import MAX_DECODER_CRASHES_PER_VIDEO, ClipError
+from encoders.stages.base import MAX_DECODER_CRASHES_PER_VIDEO, ClipError, error_of
 from encoders.stages.decode_stage import DecodeStage
 from encoders.stages.embed_stage import EmbedStage
 
@@ -185,3 +185,10 @@ def test_a_batch_of_the_dead_alone(mean_backend):
     frames[:] = [b"", b""]
     out = EmbedStage(bundle_dir="anywhere")({"frames": frames})
     assert out["embedding"].shape == (2, 4)
+
+
+@pytest.mark.parametrize("fine", [None, float("nan"), np.float32("nan")])
+def test_a_row_without_an_error_is_fine_however_arrow_gives_its_null(fine):
+    assert error_of(fine) is None
+    fields = {"stage": "decode", "reason": "too_short", "detail": "none"}
+    assert error_of(fields) == ClipError(**fields)
