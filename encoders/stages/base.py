@@ -25,7 +25,7 @@ MAX_DECODER_CRASHES_PER_VIDEO = 3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipError:
-    """Why a clip has no vector. Rows hold its fields in the struct column `error`; null = the clip is fine."""
+    """Why a clip has no vector. Rows hold its fields in the struct column `error`; see NO_ERROR."""
 
     stage: str
     """The stage that failed."""
@@ -35,14 +35,14 @@ class ClipError:
     """A text for people."""
 
 
-def error_of(value: object) -> ClipError | None:
-    """The error that a row's column `error` holds; None = the clip is fine.
-
-    A block whose rows are all fine has an Arrow column of type null, which arrives in a NumPy batch as NaN and not as None.
-    """
-    return ClipError(**value) if isinstance(value, Mapping) else None
+def error_of(fields: Mapping[str, str]) -> ClipError | None:
+    """The error that a row's column `error` holds; None = the clip is fine."""
+    return ClipError(**fields) if fields["reason"] else None
 
 
+# A struct in every row: a column of nulls has no type in Arrow, would come back from a NumPy batch as floats, and could then
+# not be joined with the block of a clip that failed.
+NO_ERROR = {"stage": "", "reason": "", "detail": ""}
 DEAD_LETTER_COLUMNS = ("clip_id", "video_uri", "stage", "reason", "detail")
 
 
@@ -145,7 +145,7 @@ def decoded_columns(span: DecodedSpan, busy_s: float) -> dict[str, Any]:
         "decode_fallback_reason": span.fallback_reason or "",
         "decode_busy_s": busy_s,
         "frames_used": 0 if span.frame_indices_T is None else len(np.unique(span.frame_indices_T)),
-        "error": None,
+        "error": NO_ERROR,
     }
 
 

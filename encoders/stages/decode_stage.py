@@ -26,7 +26,7 @@ class DecodeStage(ClipStage):
     In: video_uri, clip_ids, spans (see `span_row`), and any other columns, which every clip row repeats.
     Out: clip_id, video_uri, span, frames (uint8 [T, S, S, 3] as bytes, empty with an error),
     decode_backend, decode_busy_s, frames_decoded (by the decoder since the clip before it), frames_used,
-    error (a ClipError; null = fine).
+    error (the fields of a ClipError, empty = fine; see NO_ERROR).
     """
 
     def __init__(

@@ -12,7 +12,7 @@ from encoders.clips import Clip
 from encoders.media.container import path_of
 from encoders.media.errors import DecodeError, DecodeSetupError
 from encoders.media.sampling import SamplingConfig
-from encoders.stages.base import ClipStage, clip_rows_of, error_of, span_row
+from encoders.stages.base import NO_ERROR, ClipStage, clip_rows_of, error_of, span_row
 from encoders.stages.decode_embed_stage import VectorStage
 from encoders.stages.decode_stage import DecodeStage
 from indexing.pipeline.canary_rows import canary_number
@@ -106,7 +106,7 @@ class ArchiveDecodeStage(_ArchiveStage, DecodeStage):
             "decode_busy_s": 0.0,
             "frames_decoded": 0,
             "frames_used": 0,
-            "error": None,
+            "error": NO_ERROR,
         }
 
 

@@ -4,13 +4,16 @@ import sys
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from ray.data._internal.arrow_ops import transform_pyarrow
+from ray.data.block import BlockAccessor
 
 from encoders.decoding.decode import decode_clips
 from encoders.decoding.isolated import IsolatedDecoder
 from encoders.media.frame_index import Span
 from encoders.media.sampling import SamplingConfig
-from encoders.stages.base import MAX_DECODER_CRASHES_PER_VIDEO, ClipError, error_of
+from encoders.stages.base import MAX_DECODER_CRASHES_PER_VIDEO, NO_ERROR, ClipError, error_of
 from encoders.stages.decode_stage import DecodeStage
 from encoders.stages.embed_stage import EmbedStage
 
@@ -18,7 +21,7 @@ SAMPLING = SamplingConfig(num_frames=4, frame_size=16)
 
 
 def reason_of(row) -> str:
-    return row["error"]["reason"] if row["error"] else ""
+    return row["error"]["reason"]
 
 
 def video_row(video, clips, **passed) -> dict:
@@ -47,7 +50,7 @@ def test_one_row_per_clip_with_its_frames_or_its_reason(make_video):
     for clip_id, start_s, end_s in (("late", 3, 4), ("early", 0, 1), ("open", 1, None)):
         direct = decode_clips(video, [Span(start_s=start_s, end_s=end_s)], SAMPLING)
         assert rows[clip_id]["frames"] == direct.frames_NTHWC[0].tobytes()
-        assert rows[clip_id]["error"] is None
+        assert error_of(rows[clip_id]["error"]) is None
         assert rows[clip_id]["decode_backend"] == "pyav"
         assert rows[clip_id]["decode_busy_s"] > 0
 
@@ -187,8 +190,23 @@ def test_a_batch_of_the_dead_alone(mean_backend):
     assert out["embedding"].shape == (2, 4)
 
 
-@pytest.mark.parametrize("fine", [None, float("nan"), np.float32("nan")])
-def test_a_row_without_an_error_is_fine_however_arrow_gives_its_null(fine):
-    assert error_of(fine) is None
+def test_a_row_says_in_one_column_whether_its_clip_is_fine():
+    assert error_of(NO_ERROR) is None
     fields = {"stage": "decode", "reason": "too_short", "detail": "none"}
     assert error_of(fields) == ClipError(**fields)
+
+
+def test_blocks_of_good_and_of_failed_rows_join_after_a_numpy_stage():
+    """As in Ray Data: rows to a block, the block to a NumPy batch and back, then blocks of both kinds to one."""
+    failed = {"stage": "decode", "reason": "too_short", "detail": "none"}
+    span = {"start_s": 0.0, "end_s": None}
+    blocks = [
+        BlockAccessor.batch_to_block(
+            BlockAccessor.for_block(pa.table({"error": [error], "span": [span]})).to_numpy()
+        )
+        for error in (NO_ERROR, failed)
+    ]
+    joined = transform_pyarrow.concat(blocks, promote_types=True)
+    batch = BlockAccessor.for_block(joined).to_numpy()
+    assert [error_of(error) for error in batch["error"]] == [None, ClipError(**failed)]
+    assert [Span(**fields) for fields in batch["span"]] == [Span(start_s=0.0, end_s=None)] * 2

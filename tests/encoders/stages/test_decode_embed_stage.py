@@ -26,7 +26,7 @@ CLIPS = [("late", 3, 4), ("outside", 30, 40), ("early", 0, 1), ("middle", 1, 2)]
 
 
 def reason_of(row) -> str:
-    return row["error"]["reason"] if row["error"] else ""
+    return row["error"]["reason"]
 
 
 def video_row(video, clips) -> dict:
@@ -272,7 +272,7 @@ def test_a_clip_that_waited_when_its_process_died_is_decoded_again(
         "canary-2": "",
         "c": "decoder_crashed",
     }
-    assert (rows["waiting"]["error"] or {}).get("stage", "") == ("fetch" if is_gone else "")
+    assert rows["waiting"]["error"]["stage"] == ("fetch" if is_gone else "")
     assert opened_again == ([] if is_gone else ["opened", "closed"])
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from encoders.clips import Clip
+from encoders.stages.base import NO_ERROR
 from indexing.ledger.ledger import Ledger
 from indexing.ledger.outcomes import (
     checked_reasons,
@@ -35,7 +36,7 @@ def test_batches_become_lines_and_lines_become_dead_letters_by_reason(tmp_path: 
         "clip_key": np.array([key[name] for name in "abc"], object),
         "error": np.array(
             [
-                None,
+                NO_ERROR,
                 {"stage": "decode", "reason": "too_short", "detail": "1 frame"},
                 {"stage": "fetch", "reason": "fetch_failed", "detail": "404"},
             ]

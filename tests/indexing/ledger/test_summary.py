@@ -5,6 +5,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
+from encoders.stages.base import NO_ERROR
 from indexing.ledger import summary
 from indexing.ledger.summary import SUMMARY, IndexSummary, Tally, write_summary
 
@@ -19,7 +20,7 @@ def batch(num_clips: int) -> dict[str, np.ndarray]:
     ]
     fetch = ("fetch_busy_s", "fetch_bytes", "fetch_ceiling_bytes_per_s")
     numbers = {name: np.ones(num_clips) for name in (*counts, *times, *fetch)}
-    return words | numbers | {"error": np.array([None] * num_clips)}
+    return words | numbers | {"error": np.array([NO_ERROR] * num_clips)}
 
 
 @pytest.fixture

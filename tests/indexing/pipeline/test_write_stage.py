@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from encoders.clips import Clip, write_clips
+from encoders.stages.base import NO_ERROR
 from indexing.pipeline import write_stage
 from indexing.pipeline.write_stage import WriteStage, WriteTarget
 from indexing.store.rows import clip_key, collection_row, row_digest
@@ -48,7 +49,7 @@ def batch(clip_ids: list[str], vectors_ND: np.ndarray, dead: tuple[str, ...] = (
     return {
         "clip_id": np.array(clip_ids, object), "content_hash": np.array(["h"] * size, object), "embedding": vectors_ND,
         "span": np.array([{"start_s": 0.5, "end_s": 1.5}] + [{"start_s": 0.0, "end_s": None}] * (size - 1)),
-        "error": np.array([{"stage": "decode", "reason": "corrupt", "detail": ""} if one in dead else None for one in clip_ids], object),
+        "error": np.array([{"stage": "decode", "reason": "corrupt", "detail": ""} if one in dead else NO_ERROR for one in clip_ids], object),
         "embed_backend": np.array(["onnx"] * size, object), "embed_precision": np.array(["float32"] * size, object),
     }  # fmt: skip
 

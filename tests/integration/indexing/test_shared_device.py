@@ -116,7 +116,7 @@ def test_a_video_that_cannot_be_fetched_costs_no_canary_and_no_other(
     rows = {one["clip_id"]: one for one in given}
     stage.close()
     assert len(given) == len(rows)
-    assert {name: (one["error"] or {}).get("reason", "") for name, one in rows.items()} == {
+    assert {name: one["error"]["reason"] for name, one in rows.items()} == {
         "a": "fetch_failed",
         "b": "fetch_failed",
         "canary:0:2": "",
