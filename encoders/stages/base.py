@@ -70,6 +70,21 @@ class DeadLetter:
         return {"clip_id": self.clip_id, "video_uri": self.video_uri, **asdict(self.error)}
 
 
+def split_rows(
+    rows: Sequence[dict[str, Any]],
+) -> tuple[list[dict[str, Any]], list[DeadLetter]]:
+    """The rows without an error, and a dead letter for each of the others; both in the order of the rows."""
+    good: list[dict[str, Any]] = []
+    letters: list[DeadLetter] = []
+    for row in rows:
+        if (error := error_of(row["error"])) is None:
+            good.append(row)
+        else:
+            clip_id, video_uri = str(row["clip_id"]), str(row["video_uri"])
+            letters.append(DeadLetter(clip_id=clip_id, video_uri=video_uri, error=error))
+    return good, letters
+
+
 class ClipStage:
     """What the stages that decode have in common: rows of a video's clips in, the same rows with their outcomes out."""
 

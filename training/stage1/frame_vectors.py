@@ -21,7 +21,7 @@ from cluster.progress import progress_bar
 from cluster.storage import write_atomic
 from encoders.clips import Clip
 from encoders.media.sampling import Resize, SamplingConfig, sampling_to_dict
-from encoders.stages.base import DeadLetter, error_of
+from encoders.stages.base import DeadLetter, split_rows
 from encoders.video_encoder.config import (
     VideoEncoderConfig,
     video_config_from_dict,
@@ -201,18 +201,8 @@ def _chunks(folder: Path, key: str) -> Iterator[tuple[Path, dict[str, Any]]]:
 def _write_chunk(
     folder: Path, source: VectorSource, rows: list[dict[str, Any]], clip_by_id: dict[str, Clip]
 ) -> None:
-    encoded = sorted(
-        (row for row in rows if error_of(row["error"]) is None), key=lambda row: row["clip_id"]
-    )
-    dead = [
-        DeadLetter(
-            clip_id=str(row["clip_id"]),
-            video_uri=str(row["video_uri"]),
-            error=error,
-        )
-        for row in rows
-        if (error := error_of(row["error"])) is not None
-    ]
+    good, dead = split_rows(rows)
+    encoded = sorted(good, key=lambda row: row["clip_id"])
     clips = {str(row["clip_id"]): clip_fingerprint(clip_by_id[row["clip_id"]]) for row in rows}
     meta = {
         "key": source.key,

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from cluster.progress import progress_bar
 from encoders.bundle.card import read_card
 from encoders.clips import Clip, read_clips
-from encoders.stages.base import DeadLetter, error_of
+from encoders.stages.base import DeadLetter, split_rows
 from encoders.stages.embed_stage import EmbedStage
 from training.configs import LaunchSettings
 from training.vectors.stage_runner import FlowPlan, clip_fingerprint, run_flow
@@ -125,16 +125,7 @@ def _compute_parts(clips: Sequence[Clip], config: VectorsConfig, folder: Path, k
 def _write_part(
     folder: Path, key: str, rows: Sequence[dict[str, Any]], prints: dict[str, str]
 ) -> None:
-    embedded = [row for row in rows if error_of(row["error"]) is None]
-    letters = [
-        DeadLetter(
-            clip_id=str(row["clip_id"]),
-            video_uri=str(row["video_uri"]),
-            error=error,
-        )
-        for row in rows
-        if (error := error_of(row["error"])) is not None
-    ]
+    embedded, letters = split_rows(rows)
     table = pa.table(
         {
             "clip_id": pa.array([str(row["clip_id"]) for row in embedded], pa.string()),
