@@ -38,4 +38,5 @@ gpu-check:
 
 # Hours of seeded faults and mutants; resumable: rerun the same command. LONG_FLAGS=--record writes the figures.
 test-long: install
+	LONG_TESTS=1 $(BIN)/python -m pytest -m long --timeout 3600
 	$(BIN)/python -m tests.support.faults.long_run --out runs/faults $(LONG_FLAGS)

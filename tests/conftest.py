@@ -15,7 +15,7 @@ _SLOW = Path(__file__).parent / "integration"
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """GPU tests skip where there is no GPU, unless FAIL_WITHOUT_GPU=1 says that there must be one.
+    """GPU tests skip where there is no GPU, unless FAIL_WITHOUT_GPU=1 says that there must be one; long ones run with LONG_TESTS=1.
 
     Tests that start Ray or Milvus are two groups for `pytest -n 2 --dist loadgroup`, a process each: what they wait for does not
     grow with cores.
@@ -24,6 +24,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("needs_gpu") and not has_gpu:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
+        if item.get_closest_marker("long") and os.environ.get("LONG_TESTS") != "1":
+            item.add_marker(pytest.mark.skip(reason="takes minutes; LONG_TESTS=1 runs it"))
         needs_milvus = (
             "milvus_server" in getattr(item, "fixturenames", ()) or "[server" in item.name
         )

@@ -1,7 +1,8 @@
 """Tables that training writes, whole or not at all; clips that got no vector stand beside vectors.parquet."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,24 +12,42 @@ from cluster.storage import write_atomic
 from encoders.files import read_table
 from encoders.stages.base import DEAD_LETTER_COLUMNS, DeadLetter
 
-_DEAD_SCHEMA = pa.schema([(name, pa.string()) for name in DEAD_LETTER_COLUMNS])
+_DEAD_SCHEMA = pa.schema([(name, pa.string()) for name in (*DEAD_LETTER_COLUMNS, "fingerprint")])
 
 
 def write_table(path: Path, table: pa.Table) -> None:
-    """As Parquet; makes the folder."""
+    """As Parquet; makes the folder. Nothing is replaced by a table that could not be opened again."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink)
-    write_atomic(path, sink.getvalue().to_pybytes())
+    content = sink.getvalue()
+    with pq.ParquetFile(pa.BufferReader(content)) as written:
+        if written.metadata.num_rows != table.num_rows:
+            raise OSError(f"{path} would have {written.metadata.num_rows} of {table.num_rows} rows")
+    write_atomic(path, content.to_pybytes())
 
 
-def write_dead_letters(vectors_path: Path, letters: Sequence[DeadLetter]) -> None:
+def write_dead_letters(
+    vectors_path: Path,
+    letters: Sequence[DeadLetter],
+    *,
+    fingerprint_by_id: Mapping[str, str] | None = None,
+) -> None:
     """`<vectors>.dead.parquet` in the order of clip ids; none where nothing died and none was there."""
     path = _dead_path(vectors_path)
+    prints = fingerprint_by_id or {}
     if letters or path.exists():
         rows = [
-            letter.to_columns() for letter in sorted(letters, key=lambda letter: letter.clip_id)
+            letter.to_columns() | {"fingerprint": prints.get(letter.clip_id, "")}
+            for letter in sorted(letters, key=lambda letter: letter.clip_id)
         ]
         write_table(path, pa.Table.from_pylist(rows, schema=_DEAD_SCHEMA))
+
+
+def read_dead_rows(vectors_path: Path) -> list[dict[str, Any]]:
+    """The rows of `write_dead_letters`; a table of an earlier version has no fingerprints."""
+    path = _dead_path(vectors_path)
+    rows = read_table(path).to_pylist() if path.exists() else []
+    return [{"fingerprint": ""} | row for row in rows]
 
 
 def read_dead_ids(vectors_path: Path) -> frozenset[str]:
@@ -60,12 +79,10 @@ def read_unit_vectors(path: str | Path) -> dict[str, np.ndarray]:
     if not len(table):
         raise ValueError(f"{path}: it holds no vectors")
     ids = table["clip_id"].to_pylist()
-    lists = table["embedding"].combine_chunks()
-    lengths = np.diff(np.asarray(lists.offsets)) if hasattr(lists, "offsets") else None
-    if lists.null_count or (lengths is not None and len(set(lengths.tolist())) != 1):
-        raise ValueError(f"{path}: column 'embedding': vectors are missing or differ in width")
-    vectors_ND = lists.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
-    vectors_ND = vectors_ND.reshape(len(ids), -1)
+    try:
+        vectors_ND = vectors_of_column(table["embedding"])
+    except ValueError as error:
+        raise ValueError(f"{path}: column 'embedding': {error}") from None
     length_N = np.linalg.norm(vectors_ND, axis=1)
     for row in np.flatnonzero(~(np.abs(length_N - 1) < _MAX_LENGTH_ERROR)):
         raise ValueError(
@@ -74,3 +91,23 @@ def read_unit_vectors(path: str | Path) -> dict[str, np.ndarray]:
     if len(set(ids)) != len(ids):
         raise ValueError(f"{path}: column 'clip_id': some ids occur twice; they must be unique")
     return dict(zip(ids, vectors_ND, strict=True))
+
+
+def vectors_of_column(column: pa.ChunkedArray) -> np.ndarray:
+    """float32 [N, D]; chunk by chunk, because 2^31 numbers do not fit into one. ValueError where vectors are missing or differ in width."""
+    parts: list[np.ndarray] = []
+    for chunk in column.chunks:
+        width = len(chunk.flatten()) // len(chunk) if len(chunk) else 0
+        lengths = np.diff(np.asarray(chunk.offsets)) if hasattr(chunk, "offsets") else width
+        if chunk.null_count or np.any(lengths != width) or (parts and parts[0].shape[1] != width):
+            raise ValueError("vectors are missing or differ in width")
+        if len(chunk):
+            values = chunk.flatten().to_numpy(zero_copy_only=False)
+            parts.append(values.astype(np.float32, copy=False).reshape(len(chunk), width))
+    return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
+
+
+def list_column(vectors_ND: np.ndarray) -> pa.ListArray:
+    """Lists of float32, the form that every reader of vectors takes."""
+    offsets = np.arange(0, vectors_ND.size + 1, vectors_ND.shape[1], dtype=np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(vectors_ND.ravel(), pa.float32()))
