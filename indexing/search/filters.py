@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from indexing.store.filter_expression import quoted
+from indexing.store.filter_expression import any_of, quoted
 
 DURATION = "duration_s"
 MAX_FILTERS = 32
@@ -101,7 +101,7 @@ class FilterFields:
             value = f"{value:g}"
         # Not `in`: Milvus Lite does not support it for a key of a JSON field.
         key = f"attributes[{quoted(name)}]"
-        return f"({' or '.join(f'{key} == {literal}' for literal in _literals(name, value))})"
+        return any_of([f"{key} == {literal}" for literal in _literals(name, value)])
 
 
 def _is_range(value: Sequence[Any]) -> bool:

@@ -1,5 +1,6 @@
 """Milvus filter expressions: escaped strings and spans of videos."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from indexing.store.schema import TO_THE_END
@@ -33,3 +34,14 @@ def quoted(text: str) -> str:
     Milvus Lite does not support escapes of other control characters and takes them literally.
     """
     return f'"{text.translate(_ESCAPES)}"'
+
+
+def any_of(conditions: Sequence[str]) -> str:
+    """True where at least one condition is.
+
+    As a balanced tree: Milvus takes `a or b or c` as nested, and refuses what is nested about 50 deep.
+    """
+    if len(conditions) == 1:
+        return conditions[0]
+    half = len(conditions) // 2
+    return f"({any_of(conditions[:half])} or {any_of(conditions[half:])})"

@@ -11,7 +11,7 @@ def test_values_become_literals_and_names_come_from_a_table() -> None:
     assert FIELDS.compile({"twists": (1, 3)}).condition == (
         '(attributes["twists"] == "1.5" or attributes["twists"] == "2.5")'
     )
-    assert FIELDS.compile({"twists": 2.5}).condition == '(attributes["twists"] == "2.5")'
+    assert FIELDS.compile({"twists": 2.5}).condition == 'attributes["twists"] == "2.5"'
     assert FIELDS.compile({"duration_s": (1, 6)}).duration_s == (1.0, 6.0)
     assert FIELDS.compile(None).condition == ""
 
