@@ -1,1 +1,1 @@
-"""The measuring room: the rendered dive archive, the demo, benchmarks and their records."""
+"""Benchmarks and their records, the demo, and the rendered dive archive."""

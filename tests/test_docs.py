@@ -114,6 +114,8 @@ def _check_python(command: Command, rest: Sequence[str]) -> None:
     assert rest[0] == "-m" or (ROOT / rest[0]).is_file(), f"{command}: {rest[0]} does not exist"
     try:
         module = importlib.import_module(name)
+        if hasattr(module, "__path__"):
+            module = importlib.import_module(f"{name}.__main__")
     except ModuleNotFoundError as error:
         raise AssertionError(f"{command}: {error}") from error
     _parse(command, lambda: module.main(arguments))
@@ -131,7 +133,8 @@ def _parse(command: Command, run: Callable[[], Any]) -> None:
         except (SystemExit, ValueError) as error:
             outcome = error.code if isinstance(error, SystemExit) else error
     asks_help = {"--help", "--version"} & set(command.words)
-    is_shown = asks_help and outcome == 0
+    is_list = command.words == ("python", "-m", "benchmarks")
+    is_shown = (asks_help or is_list) and outcome == 0
     assert is_shown, f"{command}: {outcome}\n{shown.getvalue()}"
 
 

@@ -40,7 +40,16 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     ),
 }
 # Not code that a reader opens one by one.
-NOT_ENTRIES = {"__init__.py", "__pycache__", "data", "milvus", "results", "web", "weights"}
+NOT_ENTRIES = {
+    "__init__.py",
+    "__main__.py",
+    "__pycache__",
+    "data",
+    "milvus",
+    "results",
+    "web",
+    "weights",
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ from rich.console import Console
 from benchmarks.demo.steps import TINY, DemoPlan, plan_steps
 from benchmarks.demo.summary import summarize
 from benchmarks.harness.figures import derived_figures
+from benchmarks.harness.parts import PartFailedError, PartRecord, PartRunner, format_seconds
 from benchmarks.harness.record import write_record
-from benchmarks.harness.steps import StepError, StepRecord, format_seconds, run_steps
+from benchmarks.harness.steps import command_parts
 from benchmarks.report.page import write_report
 from cluster.processes import reap_orphans
 from cluster.storage import write_atomic
@@ -31,9 +32,10 @@ def run_demo(run_dir: Path, plan: DemoPlan, *, record: bool = False) -> int:
     try:
         with shared_ray(run_dir) as ray_variables:
             steps = plan_steps(plan, run_dir, ray_variables=ray_variables)
-            records = run_steps(steps, run_dir, console)
-    except StepError as error:
-        sys.stderr.write(f"error: {error}\nthe same command goes on where this one stopped\n")
+            say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
+            records = PartRunner(run_dir, settings={}, say=say).run(command_parts(steps, run_dir))
+    except PartFailedError as error:
+        sys.stderr.write(f"error: {error}\nrerun the same command to resume\n")
         return 1
     summary = summarize(run_dir, records, preset=plan.name)
     write_atomic(run_dir / "summary.json", json.dumps(summary, indent=1).encode())
@@ -79,7 +81,7 @@ def shared_ray(run_dir: Path) -> Iterator[Callable[[], dict[str, str]]]:
         yield variables
 
 
-def _record(summary: Mapping[str, Any], records: Sequence[StepRecord], plan: DemoPlan) -> None:
+def _record(summary: Mapping[str, Any], records: Sequence[PartRecord], plan: DemoPlan) -> None:
     """The figures of a full run are what the README may quote."""
     figures = derived_figures({name: v for name, v in summary.items() if name != "preset"})
     steps = {f"seconds_{record.name}": record.seconds for record in records}

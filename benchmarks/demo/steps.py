@@ -77,6 +77,7 @@ def plan_steps(
     return [
         Step(
             name="dives",
+            weight=103,
             title="render an archive of dives",
             command=tfcovr_command("dives", clips.parent, *_archive_flags(plan)),
             outputs=(clips,),
@@ -84,6 +85,7 @@ def plan_steps(
         ),
         Step(
             name="triplets",
+            weight=1,
             title="write composed queries",
             command=tfcovr_command(
                 "triplets", "--clips", clips, "--out", triplets,
@@ -94,6 +96,7 @@ def plan_steps(
         ),
         Step(
             name="stage1",
+            weight=157,
             title="stage 1: learn to tell the dives apart",
             command=tfcovr_command(
                 "train", "--recipe", f"demo_actions{plan.recipe_suffix}", "--clips", clips,
@@ -105,6 +108,7 @@ def plan_steps(
         ),
         Step(
             name="vectors",
+            weight=44,
             title="embed all clips for stage 2 and for exact search",
             command=tfcovr_command(
                 "vectors", "--clips", clips, "--bundle", stage1 / "bundle", "--out", vectors
@@ -114,6 +118,7 @@ def plan_steps(
         ),
         Step(
             name="stage2",
+            weight=55,
             title="stage 2: learn to compose clip and sentence",
             command=tfcovr_command(
                 "train", "--recipe", f"demo_fusion{plan.recipe_suffix}", "--vectors", vectors,
@@ -125,6 +130,7 @@ def plan_steps(
         ),
         Step(
             name="export",
+            weight=22,
             title="export to ONNX",
             command=tfcovr_command("export", "--bundle", bundle, "--clips", clips),
             outputs=(bundle / "video.onnx", bundle / "query.onnx"),
@@ -132,6 +138,7 @@ def plan_steps(
         ),
         Step(
             name="index",
+            weight=68,
             title="index the archive into Milvus",
             command=tfcovr_command("index", *index_flags),
             outputs=(index / "index_summary.json",),
@@ -140,6 +147,7 @@ def plan_steps(
         ),
         Step(
             name="verify",
+            weight=3,
             title="verify the collection",
             command=tfcovr_command("verify", *index_flags),
             outputs=(),
@@ -147,6 +155,7 @@ def plan_steps(
         ),
         Step(
             name="time_evidence",
+            weight=97,
             title="does the encoder see time?",
             command=_module_command(
                 "benchmarks.demo.time_evidence", "--stage1", stage1, "--clips", clips,
@@ -157,6 +166,7 @@ def plan_steps(
         ),
         Step(
             name="evaluate",
+            weight=74,
             title="evaluate composed retrieval",
             command=tfcovr_command(
                 "evaluate", "--stage2", stage2, "--vectors", vectors,
@@ -167,6 +177,7 @@ def plan_steps(
         ),
         Step(
             name="ask",
+            weight=9,
             title="ask three questions",
             command=_module_command(
                 "benchmarks.demo.questions", "--bundle", bundle, "--milvus-uri", milvus,

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.steps import StepRecord
+from benchmarks.harness.parts import PartRecord
 
 
-def summarize(run_dir: Path, records: Sequence[StepRecord], *, preset: str) -> dict[str, Any]:
+def summarize(run_dir: Path, records: Sequence[PartRecord], *, preset: str) -> dict[str, Any]:
     """Shares and mAP are 0..1; times are of the steps alone, summed over all attempts."""
     evaluation = read_json(run_dir / "evaluate" / "metrics.json")
     evidence = read_json(run_dir / "time_evidence" / "time_evidence.json")
@@ -21,7 +21,7 @@ def summarize(run_dir: Path, records: Sequence[StepRecord], *, preset: str) -> d
     return {
         "preset": preset,
         "seconds_total": round(sum(record.seconds for record in records), 1),
-        "peak_memory_gb": max(record.peak_memory_gb for record in records),
+        "peak_memory_gb": max(record.figures["peak_memory_gb"] for record in records),
         "num_classes": evidence["num_classes"],
         "top1": top1["ordered"],
         "top1_shuffled": top1["shuffled"],

@@ -8,6 +8,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -20,10 +21,13 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.doctor.packages import EXTRAS, ONNX_GPU_LINE, Extra, pip_line
+from benchmarks.harness.registry import benchmarks_that_need
 from cluster.machine import Machine
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 _CODEC_PROBE_S = 120
+# Of a core, in the load average of one minute.
+_MAX_QUIET_LOAD = 0.25
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,7 +66,7 @@ def examine(machine: Machine, *, with_codecs: bool) -> list[Finding]:
     findings += _onnx_findings(bool(machine.gpus))
     if with_codecs:
         findings += _codec_findings(bool(machine.gpus))
-    return findings
+    return findings + _benchmark_findings(machine)
 
 
 def _machine_findings(machine: Machine) -> list[Finding]:
@@ -193,6 +197,27 @@ def _codec_findings(has_gpu: bool) -> list[Finding]:
         why = (result.stderr.strip().splitlines() or [f"status {result.returncode}"])[-1]
         return [_broken("codecs", why, group="codecs", is_required=False)]
     return [Finding(group="codecs", is_required=False, **row) for row in json.loads(result.stdout)]
+
+
+def _benchmark_findings(machine: Machine) -> list[Finding]:
+    """Which benchmarks of the registry can run here now."""
+    quiet = ", ".join(benchmarks_that_need("a quiet machine"))
+    load = os.getloadavg()[0]
+    is_quiet = load <= _MAX_QUIET_LOAD * machine.num_cores
+    detail = f"load {load:.1f} of {machine.num_cores} cores, for the rates of {quiet}"
+    findings = [
+        _present("benchmarks", "anywhere", ", ".join(benchmarks_that_need(""))),
+        _present("benchmarks", "quiet machine", detail)
+        if is_quiet
+        else _absent("benchmarks", "quiet machine", detail, "measure when nothing else runs"),
+    ]
+    on_gpu = ", ".join(benchmarks_that_need("a GPU"))
+    if machine.gpus:
+        return [*findings, _present("benchmarks", "on a GPU", on_gpu)]
+    return [
+        *findings,
+        _absent("benchmarks", "on a GPU", on_gpu, "on a GPU machine: make gpu-check"),
+    ]
 
 
 def _import(name: str) -> tuple[Any, str]:

@@ -1,12 +1,15 @@
-"""What needs a GPU, checked: `make gpu-check`, or `python -m benchmarks.gpu.check --steps encode`.
+"""What needs a GPU, checked: `make gpu-check`, or `python -m benchmarks.gpu.check --parts encode`.
 
 The order matters: encoder, training and ONNX come first and need neither Ray nor av nor DALI, each writes its
-record at once to $OUT or benchmarks/results/, and decoding comes last. Runs under a bare GPU image's own Python.
+record at once to $OUT or benchmarks/results/, and decoding comes last. Runs under a bare GPU image's own Python. Resumable: rerun
+the same command after an interruption or a failure; after a run of all parts without a failure, the next one measures all again.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -22,143 +25,116 @@ from benchmarks.gpu.backends import (
 from benchmarks.gpu.encoder import measure_encode, measure_matmul
 from benchmarks.gpu.index import measure_index
 from benchmarks.gpu.steps import (
-    Outcome,
-    Step,
+    gpu_part,
+    measure_registered,
     needs_cuda,
     needs_onnx_cuda,
     needs_packages,
-    run_steps,
 )
 from benchmarks.gpu.training import train_stage1, train_stage2
+from benchmarks.harness.parts import RECORDS, Part, PartRecord, PartRunner, hash_code
+from benchmarks.harness.record import capture_environment, results_dir
+from benchmarks.harness.registry import BENCHMARKS, benchmarks_that_need
 
 ENGINE_PRECISIONS: tuple[Literal["fp32", "fp16", "bf16"], ...] = ("fp16", "bf16", "fp32")
-_MARKS = {"passed": "green", "failed": "bold red", "skipped": "yellow"}
+_MARKS = {"finished": "green", "failed": "bold red", "skipped": "yellow"}
 
 
-def all_steps() -> list[Step]:
-    """Every step with what it needs, in the order in which they run."""
+def all_parts() -> list[Part]:
+    """Every part with what it needs, in the order in which they run; last come other benchmarks of the registry that need a GPU."""
     device = torch.device("cuda")
-    onnx = needs_packages("onnx", "onnxscript", "onnxruntime", "transformers", "safetensors")
+    cuda = (needs_cuda,)
+    exports = needs_packages("onnx", "onnxscript", "onnxruntime", "transformers", "safetensors")
+    onnx = (needs_cuda, exports)
+    text = needs_packages("transformers", "tokenizers")
+    dali = needs_packages("av", "nvidia.dali")
+    milvus = needs_packages("ray", "tyro", "pymilvus", "milvus_lite")
     return [
-        Step(
-            name="matmul",
-            title="bf16 matrix product",
-            needs=(needs_cuda,),
-            run=lambda: measure_matmul(device),
-        ),
-        Step(
-            name="encode",
-            title="aim_vit_b16 encodes clips",
-            needs=(needs_cuda,),
-            run=lambda: measure_encode(device),
-        ),
-        Step(
-            name="stage1_aim",
-            title="stage 1 trains AIM",
-            needs=(needs_cuda,),
-            run=lambda: train_stage1(device, preset="aim_vit_b16"),
-        ),
-        Step(
-            name="stage1_temporal",
-            title="stage 1 trains frame_temporal",
-            needs=(needs_cuda,),
-            run=lambda: train_stage1(device, preset="frame_temporal_small"),
-        ),
-        Step(
-            name="stage2",
-            title="stage 2 trains the composer",
-            needs=(needs_cuda, needs_packages("transformers", "tokenizers")),
-            run=lambda: train_stage2(device),
-        ),
-        Step(
-            name="onnx_cuda",
-            title="ONNX Runtime CUDA equals torch",
-            needs=(needs_cuda, onnx, needs_onnx_cuda),
-            run=lambda: compare_onnx_cuda("cuda"),
-        ),
+        gpu_part("matmul", "bf16 matrix product", cuda, lambda: measure_matmul(device)),
+        gpu_part("encode", "aim_vit_b16 encodes clips", cuda, lambda: measure_encode(device)),
+        gpu_part("stage1_aim", "stage 1 trains AIM", cuda, lambda: train_stage1(device, preset="aim_vit_b16")),
+        gpu_part("stage1_temporal", "stage 1 trains frame_temporal", cuda, lambda: train_stage1(device, preset="frame_temporal_small")),
+        gpu_part("stage2", "stage 2 trains the composer", (*cuda, text), lambda: train_stage2(device)),
+        gpu_part("onnx_cuda", "ONNX Runtime CUDA equals torch", (*onnx, needs_onnx_cuda), lambda: compare_onnx_cuda("cuda")),
         *(
-            Step(
-                name=f"tensorrt_{precision}",
-                title=f"TensorRT in {precision} is within the drift limits",
-                needs=(needs_cuda, onnx, needs_packages("tensorrt")),
-                run=lambda precision=precision: compare_tensorrt("cuda", precision=precision),
+            gpu_part(
+                f"tensorrt_{precision}", f"TensorRT in {precision} is within the drift limits",
+                (*onnx, needs_packages("tensorrt")), partial(compare_tensorrt, "cuda", precision=precision),
             )
             for precision in ENGINE_PRECISIONS
         ),
-        Step(
-            name="nvdec",
-            title="DALI on NVDEC equals PyAV (H.264)",
-            needs=(needs_cuda, needs_packages("av", "nvidia.dali")),
-            run=lambda: compare_nvdec("cuda", codec="h264"),
+        gpu_part("nvdec", "DALI on NVDEC equals PyAV (H.264)", (*cuda, dali), lambda: compare_nvdec("cuda", codec="h264")),
+        gpu_part("index", "an archive into Milvus, beside decode and encode alone", (*cuda, dali, milvus), lambda: measure_index("cuda")),
+        gpu_part("tests", "pytest tests/gpu", (*cuda, needs_packages("pytest", "pytest_timeout")), run_gpu_tests),
+        *(
+            gpu_part(name, BENCHMARKS[name].measures, cuda, partial(measure_registered, name))
+            for name in benchmarks_that_need("a GPU")
+            if name != "gpu"
         ),
-        Step(
-            name="index",
-            title="an archive into Milvus, beside decode and encode alone",
-            needs=(
-                needs_cuda,
-                needs_packages("av", "nvidia.dali", "ray", "tyro", "pymilvus", "milvus_lite"),
-            ),
-            run=lambda: measure_index("cuda"),
-        ),
-        Step(
-            name="tests",
-            title="pytest tests/gpu",
-            needs=(needs_cuda, needs_packages("pytest", "pytest_timeout")),
-            run=run_gpu_tests,
-        ),
-    ]
+    ]  # fmt: skip
 
 
-def choose_steps(steps: Sequence[Step], names: Sequence[str]) -> list[Step]:
-    """The named steps in their own order; all of them for no name."""
-    known = [step.name for step in steps]
-    unknown = sorted(set(names) - set(known))
-    if unknown:
-        raise ValueError(f"no step {', '.join(unknown)}; the steps are {', '.join(known)}")
-    return [step for step in steps if not names or step.name in names]
+def choose_parts(parts: Sequence[Part], names: Sequence[str]) -> list[Part]:
+    """The named parts in their own order; all of them for no name."""
+    allowed = [part.name for part in parts]
+    if unknown := sorted(set(names) - set(allowed)):
+        raise ValueError(f"parts has {', '.join(unknown)}; choose from {', '.join(allowed)}")
+    return [part for part in parts if not names or part.name in names]
 
 
-def summary_table(outcomes: Sequence[Outcome]) -> Table:
-    """One line for each step, with its figures or its reason."""
+def summary_table(parts: Sequence[Part], records: Sequence[PartRecord]) -> Table:
+    """One line for each part, with its figures or its reason."""
     table = Table(title="gpu-check", title_justify="left", box=None, pad_edge=False)
-    for name in ("step", "result", "seconds", "what"):
+    for name in ("part", "result", "seconds", "what"):
         table.add_column(name, overflow="fold", justify="right" if name == "seconds" else "left")
-    for outcome in outcomes:
+    for part, record in zip(parts, records, strict=True):
         table.add_row(
-            outcome.step.name,
-            f"[{_MARKS[outcome.state]}]{outcome.state}[/]",
-            f"{outcome.seconds:.1f}" if outcome.seconds else "",
-            f"{outcome.step.title}: {outcome.detail}".replace("[", r"\["),
+            part.name,
+            f"[{_MARKS[record.state]}]{record.state}[/]",
+            f"{record.seconds:.1f}" if record.seconds else "",
+            f"{part.title}: {record.detail}".replace("[", r"\["),
         )
     return table
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status 1 if a step failed; steps that were skipped are no failure, and are shown."""
+    """Exit status 1 if a part failed; parts that were skipped are not failures, and are shown."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.gpu.check",
         description="Check and measure what needs a GPU; records go to $OUT or benchmarks/results/.",
-        epilog="example: OUT=/tmp/records python -m benchmarks.gpu.check --steps matmul encode",
+        epilog="example: OUT=/tmp/records python -m benchmarks.gpu.check --parts matmul encode",
     )
-    steps = all_steps()
+    parts = all_parts()
     parser.add_argument(
-        "--steps", nargs="+", default=[], metavar="NAME", help=" ".join(step.name for step in steps)
+        "--parts", nargs="+", default=[], metavar="NAME", help=" ".join(part.name for part in parts)
+    )
+    parser.add_argument(
+        "--work-dir", type=Path, default=Path("runs/gpu_check"), help="finished parts (%(default)s)"
     )
     options = parser.parse_args(argv)
     try:
-        chosen = choose_steps(steps, options.steps)
+        chosen = choose_parts(parts, options.parts)
     except ValueError as error:
         parser.error(str(error))
     console = Console(width=None if sys.stdout.isatty() else 140)
-
-    def report(outcome: Outcome) -> None:
-        console.print(f"{outcome.step.name}: {outcome.state}, {outcome.detail}", markup=False)
-        if outcome.trace:
-            console.print(outcome.trace, markup=False)
-
-    outcomes = run_steps(chosen, report)
-    console.print(summary_table(outcomes))
-    return int(any(outcome.state == "failed" for outcome in outcomes))
+    settings = {
+        "code": hash_code(),
+        "hardware": capture_environment()["hardware"],
+        "records": str(results_dir().resolve()),
+    }
+    runner = PartRunner(
+        options.work_dir,
+        settings=settings,
+        say=partial(console.print, markup=False, soft_wrap=True),
+        keep_going=True,
+    )
+    records = runner.run(chosen)
+    console.print(summary_table(chosen, records))
+    if any(record.state == "failed" for record in records):
+        return 1
+    if not options.parts:
+        (options.work_dir / RECORDS).unlink(missing_ok=True)
+    return 0
 
 
 if __name__ == "__main__":

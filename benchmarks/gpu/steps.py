@@ -1,28 +1,24 @@
-"""How the steps of a GPU check are run: skipped with a reason, or run, recorded at once and judged.
+"""Parts of a GPU check: each is skipped with a reason, or runs, is recorded at once and judged.
 
-A step that fails costs none of the steps after it; a step that was skipped has proved nothing.
+A part that fails costs none of the parts after it; a part that was skipped has proved nothing.
 """
 
+import importlib
 import importlib.util
-import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal
+from dataclasses import asdict, dataclass
 
 import torch
 
+from benchmarks.harness.parts import Part, PartFailedError, Requirement
 from benchmarks.harness.record import Ceiling, capture_environment, write_record
+from benchmarks.harness.registry import BENCHMARKS
 from benchmarks.harness.thresholds import judge, read_bars
-
-# A requirement answers with what is missing, or None.
-Requirement = Callable[[], str | None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measurement:
-    """What a step found; `problems` are what must not be, whatever the thresholds say."""
+    """What was measured; `problems` fail the part, whatever the thresholds say."""
 
     line: str
     """One short line for the terminal."""
@@ -33,74 +29,42 @@ class Measurement:
     problems: Sequence[str] = ()
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Step:
+def gpu_part(
+    name: str, title: str, needs: tuple[Requirement, ...], measure: Callable[[], Measurement]
+) -> Part:
     """One thing to check; its record is called `gpu_<name>`."""
 
-    name: str
-    title: str
-    needs: tuple[Requirement, ...]
-    run: Callable[[], Measurement]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
-    """How a step went; `record` is where its figures lie."""
-
-    step: Step
-    state: Literal["passed", "failed", "skipped"]
-    detail: str
-    seconds: float = 0.0
-    record: Path | None = None
-    trace: str = field(default="", repr=False)
-
-
-def run_steps(steps: Sequence[Step], report: Callable[[Outcome], None]) -> list[Outcome]:
-    """Run all, in order, and hand each outcome to `report` when it is there."""
-    outcomes = []
-    for step in steps:
-        outcome = _run_step(step)
-        report(outcome)
-        outcomes.append(outcome)
-    return outcomes
-
-
-def _run_step(step: Step) -> Outcome:
-    missing = [reason for need in step.needs if (reason := need()) is not None]
-    if missing:
-        return Outcome(step=step, state="skipped", detail="; ".join(missing))
-    started = time.monotonic()
-    try:
-        measurement = step.run()
+    def run() -> dict[str, object]:
+        measurement = measure()
         record = write_record(
-            f"gpu_{step.name}",
+            f"gpu_{name}",
             config=measurement.config,
             metrics=measurement.metrics,
             ceiling=measurement.ceiling,
             excluded=measurement.excluded,
         )
-    except Exception as error:  # noqa: BLE001 - whatever one step does, the others still run
-        return Outcome(
-            step=step,
-            state="failed",
-            detail=f"{type(error).__name__}: {error}",
-            seconds=time.monotonic() - started,
-            trace=traceback.format_exc(),
-        )
-    problems = [*measurement.problems, *_below_the_bars(step, measurement)]
-    return Outcome(
-        step=step,
-        state="failed" if problems else "passed",
-        detail="; ".join([measurement.line, *problems]),
-        seconds=time.monotonic() - started,
-        record=record,
+        if problems := [*measurement.problems, *_below_the_bars(name, measurement)]:
+            raise PartFailedError("; ".join([measurement.line, *problems]))
+        return {"line": measurement.line, "record": record}
+
+    return Part(
+        name=name, title=title, needs=needs, run=run, describe=lambda figures: figures["line"]
     )
 
 
-def _below_the_bars(step: Step, measurement: Measurement) -> list[str]:
+def measure_registered(name: str) -> Measurement:
+    """A benchmark of the registry with the defaults of its config."""
+    module = importlib.import_module(BENCHMARKS[name].module)
+    config = module.Config()
+    metrics = module.measure(config)
+    line = ", ".join(f"{key} {value}" for key, value in metrics.items())
+    return Measurement(line=line, config=asdict(config), metrics=metrics)
+
+
+def _below_the_bars(name: str, measurement: Measurement) -> list[str]:
     verdicts = judge(
         read_bars(),
-        benchmark=f"gpu_{step.name}",
+        benchmark=f"gpu_{name}",
         hardware=str(capture_environment()["hardware"]),
         metrics=measurement.metrics,
     )

@@ -1,6 +1,6 @@
-"""What every benchmark shares: the record, thresholds, resumable steps, timing.
+"""What every benchmark shares: the record, thresholds, resumable parts, timing.
 
-Read in this order: figures, record, thresholds, timing, steps.
+Read in this order: figures, record, thresholds, timing, parts, steps, registry.
 """
 
-__all__ = ["figures", "record", "steps", "thresholds", "timing"]
+__all__ = ["figures", "parts", "record", "registry", "steps", "thresholds", "timing"]

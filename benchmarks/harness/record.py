@@ -109,7 +109,7 @@ def write_record(
     path = _free_path(
         results_dir() / f"{name}_{environment['hardware']}_{now:%Y%m%d}_{commit}.json"
     )
-    write_atomic(path, json.dumps(record, indent=2, default=_plain, allow_nan=False) + "\n")
+    write_atomic(path, json.dumps(record, indent=2, default=plain_value, allow_nan=False) + "\n")
     return path
 
 
@@ -189,7 +189,7 @@ def _typed(argv: Sequence[str]) -> list[str]:
     script = Path(argv[0]).resolve()
     if script.suffix != ".py" or not script.is_relative_to(REPOSITORY):
         return list(argv)
-    name = ".".join(script.relative_to(REPOSITORY).with_suffix("").parts)
+    name = ".".join(script.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__main__")
     return ["python", "-m", name, *argv[1:]]
 
 
@@ -232,8 +232,8 @@ def _free_path(path: Path) -> Path:
     return free
 
 
-def _plain(value: object) -> object:
-    """What json does not know by itself: dataclasses, NumPy scalars and arrays, paths."""
+def plain_value(value: object) -> object:
+    """What json does not know by itself, as `default` of its writer: dataclasses, NumPy scalars and arrays, paths."""
     if is_dataclass(value) and not isinstance(value, type):
         return {name: getattr(value, name) for name in value.__dataclass_fields__}
     if isinstance(value, (np.generic, np.ndarray)):

@@ -15,12 +15,12 @@ from benchmarks.report.charts import CHART_HEIGHT, CHART_WIDTH
 from benchmarks.report.readme_demo import update_readme
 from benchmarks.report.readme_index import update_index
 from benchmarks.report.run_files import ReportInput, read_run
-from benchmarks.report.tables import update_tables
+from benchmarks.report.tables import update_registry, update_tables
 from benchmarks.report.view import build_view
 from cluster.storage import write_atomic
 
 _FOLDER = Path(__file__).resolve().parent
-_OF_A_RUN = ("steps.json", "summary.json")
+_OF_A_RUN = ("parts.json", "summary.json")
 
 
 def write_report(run_dir: Path, *, environment: Mapping[str, Any] | None = None) -> Path:
@@ -60,4 +60,5 @@ def write_page(run_dir: Path) -> list[Path]:
 def write_results() -> list[Path]:
     """The tables of README.md, docs/indexing.md and benchmarks/README.md from the records."""
     require_checkout("report results: it rewrites README.md and docs/, which")
+    update_registry()
     return [update_tables(), update_readme(), *update_index()]

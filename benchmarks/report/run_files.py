@@ -50,7 +50,7 @@ def read_run(run_dir: Path, *, environment: Mapping[str, Any]) -> ReportInput:
     return ReportInput(
         run_dir=run_dir,
         summary=_read(run_dir / "summary.json", {}),
-        steps=_read(run_dir / "steps.json", []),
+        steps=_read(run_dir / "parts.json", []),
         evaluation=_read(run_dir / "evaluate" / "metrics.json", {}),
         time_evidence=_read(run_dir / "time_evidence" / "time_evidence.json", {}),
         index_summary=_read(run_dir / "index" / "index_summary.json", {}),

@@ -1,4 +1,4 @@
-"""The result tables of benchmarks/README.md, generated from the records and never typed by hand."""
+"""The tables of benchmarks/README.md, generated from the registry and the records and never typed by hand."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.record import RESULTS_DIR, read_records
+from benchmarks.harness.registry import benchmark_table
 from benchmarks.harness.thresholds import Bar, judge, read_bars
 from cluster.storage import write_atomic
 
 README_PATH = Path(__file__).resolve().parent.parent / "README.md"
 BEGIN, END = "<!-- results: generated -->", "<!-- results: end -->"
+REGISTRY_BEGIN, REGISTRY_END = "<!-- registry: generated -->", "<!-- registry: end -->"
 
 
 def update_tables(
@@ -19,6 +21,14 @@ def update_tables(
     """Replace what lies between the two marks of the README; the rest of it stays as it is."""
     tables = results_tables(read_records(results), read_bars() if bars is None else bars)
     write_atomic(readme, replace_between(readme, tables, begin=BEGIN, end=END))
+    return readme
+
+
+def update_registry(readme: Path = README_PATH) -> Path:
+    """Replace the list of benchmarks of the README."""
+    table = f"\n{benchmark_table()}\n"
+    text = replace_between(readme, table, begin=REGISTRY_BEGIN, end=REGISTRY_END)
+    write_atomic(readme, text)
     return readme
 
 

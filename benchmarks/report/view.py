@@ -132,7 +132,7 @@ def _steps(steps: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [
         {
             "name": step.get("title") or str(step.get("name", "")).replace("_", " "),
-            "made": step.get("made", ""),
+            "made": step.get("detail", ""),
             "text": format_duration(seconds),
             "width": round(100 * seconds / longest, 1),
         }

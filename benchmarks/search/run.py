@@ -1,37 +1,36 @@
 """The search benchmark: speed, steadiness and honesty of composed queries in one record.
 
 Speed and load: 200,000 vectors in a Milvus server, asked through `tfcovr serve` and in process. Quality: an indexed archive such as
-the demo's. The work folder keeps the server's data and the index, so that they are made once; the rest is measured anew.
+the demo's. Resumable: the work folder keeps the server's data, its index and the figures of finished parts.
 """
 
 import json
 import os
 import signal
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 
-from benchmarks.harness.record import capture_environment, write_record
+from benchmarks.harness.parts import Part, PartRunner, hash_code
+from benchmarks.harness.record import write_record
 from benchmarks.search.latency import latency
 from benchmarks.search.load import Queries, at_rate, closed_loop, recovery_s, without_milvus
 from benchmarks.search.quality import measure_quality
 from benchmarks.search.scale import COLLECTION, Mixture, clip_id, fill, make_bundle, say, tuned_ef
 from benchmarks.search.service import Service, running_service
-from cluster.processes import reap_orphans, track_child_processes
-from cluster.storage import write_atomic
 from indexing.search.client import SearchClient, SearchOptions
 from indexing.store.client import QUERYING
 from indexing.store.collection import open_collection
 from indexing.store.dev_server import crash, start, stop
 
 _NUM_TUNING = 200
-Part = Literal["setup", "speed", "load", "outage", "quality"]
+PartName = Literal["setup", "speed", "load", "outage", "quality"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,110 +58,121 @@ class SearchBenchmark:
     """How long 80 % of the highest rate is held."""
     threads: int = 1
     """CPU threads of the service's encoder."""
-    parts: tuple[Part, ...] = ("speed", "load", "outage", "quality")
+    parts: tuple[PartName, ...] = ("speed", "load", "outage", "quality")
     """`setup` alone fills the archive and builds its index, which needs no quiet machine; the others do it where it is not done."""
     record: bool = False
     """Write the record; for a quiet machine."""
 
     def __post_init__(self) -> None:
-        if self.record and not set(self.parts) >= set(get_args(Part)) - {"setup"}:
+        if self.record and not set(self.parts) >= set(get_args(PartName)) - {"setup"}:
             raise ValueError(f"parts is {self.parts}; a record needs all but setup")
 
 
 def run(config: SearchBenchmark) -> dict[str, Any]:
-    """All figures; parts that an earlier run of the same commit and settings finished are not measured again."""
-    kept = _Kept(config)
-    at_scale(config, kept)
-    if "quality" in config.parts:
-        say("quality")
-        kept.part("quality", lambda: _quality(config))
-    return kept.figures
-
-
-class _Kept:
-    """Figures by part, each part in a file of its own as soon as it is measured."""
-
-    def __init__(self, config: SearchBenchmark) -> None:
-        settings = {
-            name: str(v) for name, v in asdict(config).items() if name not in ("parts", "record")
-        }
-        self._of = settings | {"commit": capture_environment()["git_commit"]}
-        self._folder = config.work_dir / "parts"
-        self.figures: dict[str, Any] = {}
-
-    def has(self, name: str) -> bool:
-        """Whether the part is done."""
-        path = self._folder / f"{name}.json"
-        return path.exists() and json.loads(path.read_text())["of"] == self._of
-
-    def part(self, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Read or measured."""
-        path = self._folder / f"{name}.json"
-        if self.has(name):
-            say(f"{name} is done: {path}")
-            found = json.loads(path.read_text())["figures"]
-        else:
-            found = measure()
-            write_atomic(path, json.dumps({"of": self._of, "figures": found}))
-        self.figures |= found
-        return found
-
-
-def _quality(config: SearchBenchmark) -> dict[str, Any]:
-    return measure_quality(
-        config.demo_dir / "stage2" / "bundle",
-        str(config.demo_dir / "milvus"),
-        config.demo_dir / "triplets.parquet",
-        num_queries=config.num_queries,
-        out_dir=config.work_dir,
-    )
-
-
-def at_scale(config: SearchBenchmark, kept: _Kept) -> None:
-    """Speed and load of the large archive; its server ends with the block."""
-    work_dir = config.work_dir
-    wanted = [name for name in ("setup", "speed", "load", "outage") if name in config.parts]
-    if all(kept.has(name) for name in wanted):
-        for name in ("setup", "tuning", *wanted):
-            if kept.has(name):
-                kept.part(name, dict)
-        return
-    mixture = Mixture(num_vectors=config.num_vectors)
-    server_dir = work_dir / "milvus-server"
+    """All figures; finished parts of an earlier run with the same code and settings are not measured again."""
+    settings = {
+        name: str(v) for name, v in asdict(config).items() if name not in ("parts", "record")
+    }
     with ExitStack() as stack:
+        runner = PartRunner(config.work_dir, settings=settings | {"code": hash_code()}, say=say)
+        scene = _Scene(config, runner, stack)
+        needed = set(config.parts)
+        if needed & {"speed", "load", "outage"}:
+            needed |= {"setup", "tuning"}
+        records = runner.run([part for part in scene.parts() if part.name in needed])
+    return runner.figures | {"minutes": sum(record.seconds for record in records) / 60}
+
+
+class _Scene:
+    """The large archive in its server and the service over it, each started by the first part that needs it."""
+
+    def __init__(self, config: SearchBenchmark, runner: PartRunner, stack: ExitStack) -> None:
+        self._config = config
+        self._runner = runner
+        self._stack = stack
+        self._server_dir = config.work_dir / "milvus-server"
+        self._mixture = Mixture(num_vectors=config.num_vectors)
+
+    def parts(self) -> list[Part]:
+        """All of them, in order; the weights are minutes."""
+        config = self._config
+        return [
+            Part(name="setup", run=lambda: self._archive[1], weight=25),
+            Part(name="tuning", run=self._tune, weight=2),
+            Part(name="speed", run=self._speed, weight=3),
+            Part(
+                name="load",
+                run=lambda: load(config, self._service, self._queries),
+                weight=config.hold_minutes + config.load_s / 30,
+            ),
+            Part(name="outage", run=self._outage, weight=2),
+            Part(name="quality", run=self._quality, weight=5),
+        ]
+
+    @cached_property
+    def _bundle_dir(self) -> Path:
+        fusion = self._config.fusion
+        return make_bundle(self._config.work_dir / f"bundle-{fusion}", widths=fusion)
+
+    @cached_property
+    def _archive(self) -> tuple[str, dict[str, Any]]:
+        """Its address, and what filling it took."""
         say("Milvus")
-        uri = start(server_dir)
-        stack.callback(stop, server_dir)
-        bundle_dir = make_bundle(work_dir / f"bundle-{config.fusion}", widths=config.fusion)
+        uri = start(self._server_dir)
+        self._stack.callback(stop, self._server_dir)
+        state_path = self._config.work_dir / "scale.json"
         with open_collection(uri, COLLECTION) as collection:
-            found = fill(collection, mixture, bundle_dir, work_dir / "scale.json")
-        kept.part("setup", lambda: found)
-        if set(wanted) <= {"setup"}:
-            return
-        tuned = kept.part("tuning", lambda: tune(config, uri, bundle_dir, mixture))
-        call_options = replace(QUERYING, ef=tuned["ef"])
-        options = ["--bundle", str(bundle_dir), "--milvus-uri", uri, "--collection", COLLECTION, "--ef", str(tuned["ef"]), "--threads-per-replica", str(config.threads)]  # fmt: skip
+            return uri, fill(collection, self._mixture, self._bundle_dir, state_path)
+
+    @cached_property
+    def _service(self) -> Service:
+        options = [
+            *("--bundle", str(self._bundle_dir), "--milvus-uri", self._archive[0], "--collection", COLLECTION),
+            *("--ef", str(self._runner.figures["ef"]), "--threads-per-replica", str(self._config.threads)),
+        ]  # fmt: skip
         say("service")
-        service = stack.enter_context(running_service(options, log_path=work_dir / "service.log"))
-        clips = [clip_id(number) for number in range(config.num_vectors)]
-        queries = Queries(clips)  # one for all series: no text comes twice to one service
-        if "speed" in wanted:
-            say("one client")
-            settings = SearchOptions(
-                num_threads=config.threads, files=False, call_options=call_options
-            )
-            with SearchClient(uri, COLLECTION, bundle_dir, options=settings) as client:
-                kept.part(
-                    "speed", lambda: latency(client, service, queries, count=config.num_queries)
-                )
-        if "load" in wanted:
-            kept.part("load", lambda: load(config, service, queries))
-        if "outage" in wanted:
-            say("Milvus is killed")
-            port = int(uri.rpartition(":")[2])
-            kept.part("outage", lambda: without_milvus(
-                service, queries, kill=lambda: crash(server_dir), start=lambda: start(server_dir, port),
-            ))  # fmt: skip
+        log_path = self._config.work_dir / "service.log"
+        return self._stack.enter_context(running_service(options, log_path=log_path))
+
+    @cached_property
+    def _queries(self) -> Queries:
+        """One for all series: no text comes twice to one service."""
+        return Queries([clip_id(number) for number in range(self._config.num_vectors)])
+
+    def _tune(self) -> dict[str, Any]:
+        return tune(self._config, self._archive[0], self._bundle_dir, self._mixture)
+
+    def _speed(self) -> dict[str, Any]:
+        service = self._service
+        options = SearchOptions(
+            num_threads=self._config.threads,
+            files=False,
+            call_options=replace(QUERYING, ef=self._runner.figures["ef"]),
+        )
+        with SearchClient(
+            self._archive[0], COLLECTION, self._bundle_dir, options=options
+        ) as client:
+            return latency(client, service, self._queries, count=self._config.num_queries)
+
+    def _outage(self) -> dict[str, Any]:
+        server_dir, port = self._server_dir, int(self._archive[0].rpartition(":")[2])
+        return without_milvus(
+            self._service,
+            self._queries,
+            kill=lambda: crash(server_dir),
+            start=lambda: start(server_dir, port),
+        )
+
+    def _quality(self) -> dict[str, Any]:
+        self._stack.close()  # what the parts before it needed takes processors from it
+        config = self._config
+        return measure_quality(
+            config.demo_dir / "stage2" / "bundle",
+            str(config.demo_dir / "milvus"),
+            config.demo_dir / "triplets.parquet",
+            num_queries=config.num_queries,
+            out_dir=config.work_dir,
+        )
 
 
 def tune(config: SearchBenchmark, uri: str, bundle_dir: Path, mixture: Mixture) -> dict[str, Any]:
@@ -170,11 +180,13 @@ def tune(config: SearchBenchmark, uri: str, bundle_dir: Path, mixture: Mixture) 
     say("exact answers")
     vectors_ND = mixture.all_vectors()
     queries = Queries(range(len(vectors_ND)))
-    drawn = [next(queries) for _ in range(_NUM_TUNING)]
+    tuning_queries = [next(queries) for _ in range(_NUM_TUNING)]
     options = SearchOptions(num_threads=config.threads, files=False)
     with SearchClient(uri, COLLECTION, bundle_dir, options=options) as client:
-        clips_QD = vectors_ND[[one["clip"] for one in drawn]]
-        queries_QD = client.query_encoder.compose(clips_QD, [one["edits"][0] for one in drawn])
+        clips_QD = vectors_ND[[query["clip"] for query in tuning_queries]]
+        queries_QD = client.query_encoder.compose(
+            clips_QD, [query["edits"][0] for query in tuning_queries]
+        )
 
     def ask(vectors_QD: np.ndarray, ef: int) -> list[list[str]]:
         call_options = replace(QUERYING, ef=ef, timeout_s=60.0)
@@ -197,7 +209,7 @@ def load(config: SearchBenchmark, service: Service, queries: Queries) -> dict[st
         service, queries, num_clients=4 * config.num_clients, seconds=config.load_s / 2
     )
     highest_qps = max(several.qps(), many.qps())
-    found: dict[str, Any] = {
+    figures: dict[str, Any] = {
         f"qps_{config.num_clients}": several.qps(),
         f"p99_ms_{config.num_clients}": several.quantile_ms(99),
         f"p50_ms_{config.num_clients}": several.quantile_ms(50),
@@ -211,7 +223,7 @@ def load(config: SearchBenchmark, service: Service, queries: Queries) -> dict[st
     )  # fmt: skip
     memory = list(held.memory_mib)
     half = len(memory) // 2
-    found |= {
+    figures |= {
         "hold_minutes": config.hold_minutes,
         "hold_qps": held.qps(),
         "load_errors": held.num_errors(),
@@ -223,13 +235,13 @@ def load(config: SearchBenchmark, service: Service, queries: Queries) -> dict[st
     say(f"{4 * highest_qps:.1f} queries a second")
     over = at_rate(service, queries, per_s=4 * highest_qps, seconds=15)
     recovered_s = recovery_s(service, queries, normal_ms=alone.quantile_ms(95))
-    found |= {
+    figures |= {
         "overload_statuses": str(over.statuses()),
         "overload_refused_p99_ms": over.quantile_ms(99, statuses=(429, 503)),
         "overload_recovery_s": recovered_s,
         "overload_senders_late_s": over.late_s,
     }
-    return found
+    return figures
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -237,18 +249,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     import tyro
 
     config = tyro.cli(SearchBenchmark, args=argv, prog="python -m benchmarks.search.run")
-    config.work_dir.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    reap_orphans(config.work_dir)
-    start_s = time.monotonic()
-    with track_child_processes(config.work_dir):
-        found = run(config)
-    found["minutes"] = (time.monotonic() - start_s) / 60
-    sys.stdout.write(json.dumps(found, indent=1) + "\n")
+    figures = run(config)
+    sys.stdout.write(json.dumps(figures, indent=1) + "\n")
     if config.record:
-        kept = {name: str(value) for name, value in asdict(config).items()}
+        settings = {name: str(value) for name, value in asdict(config).items()}
         excluded = ["starting Milvus and the service", "filling the archive", "tuning ef"]
-        path = write_record("search", config=kept, metrics=found, excluded=excluded)
+        path = write_record("search", config=settings, metrics=figures, excluded=excluded)
         sys.stdout.write(f"{os.path.relpath(path)}\n")
     return 0
 

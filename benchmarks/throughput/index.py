@@ -1,15 +1,15 @@
 """The indexing benchmark: every rate beside its limit; `python -m benchmarks.throughput.index` writes one record.
 
-Killed anywhere, the same command goes on after the last finished part, and ends what the killed run left behind. A quiet machine of
-two cores needs about 40 minutes; `--scale 0.02 --num-rounds 2` shows whether everything runs.
+Resumable: rerun the same command after an interruption; finished parts are not measured again. A quiet machine of two cores needs
+about 40 minutes; `--scale 0.02 --num-rounds 2` shows whether everything runs.
 """
 
 import json
 import shutil
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -17,20 +17,21 @@ import torch
 import tyro
 from rich.console import Console
 
-from benchmarks.harness.record import capture_environment, write_record
+from benchmarks.harness.parts import Part, PartRunner, hash_code
+from benchmarks.harness.record import write_record
 from benchmarks.throughput.decode import measure_decode
 from benchmarks.throughput.decode_peers import missing_peers
 from benchmarks.throughput.end_to_end import measure_flow
 from benchmarks.throughput.growth import measure_growth, measure_write
-from cluster.processes import reap_orphans, track_child_processes
-from cluster.storage import write_atomic
 from encoders.bundle.folder import save_bundle
 from encoders.export.config import ExportConfig
 from encoders.export.onnx_export import export_onnx
 from encoders.video_encoder.config import PRESETS, AimConfig
 from encoders.video_encoder.registry import build_video_encoder
 
-Part = Literal["decode", "flow", "growth", "write"]
+PartName = Literal["decode", "flow", "growth", "write"]
+# Expected on two cores.
+_MINUTES: dict[PartName, float] = {"decode": 12, "flow": 12, "growth": 14, "write": 3}
 _GROWTH_ENCODER = AimConfig(
     num_frames=4, image_size=32, patch_size=16, width=16, depth=2, num_heads=2
 )
@@ -40,7 +41,7 @@ _GROWTH_ENCODER = AimConfig(
 class IndexBenchmark:
     """Measure indexing part by part: decode, flow (end to end), growth, write."""
 
-    parts: tuple[Part, ...] = get_args(Part)
+    parts: tuple[PartName, ...] = get_args(PartName)
     """What to measure."""
     work_dir: Path = Path("runs/index_benchmark")
     """Archives and the figures of finished parts; deleted when the record is written."""
@@ -50,11 +51,12 @@ class IndexBenchmark:
     """Size of the archives; below 1 there is no record."""
 
     def __post_init__(self) -> None:
-        if self.num_rounds < 1 or not 0 < self.scale <= 1 or not self.parts:
-            raise ValueError(
-                f"num_rounds is {self.num_rounds}, scale {self.scale}, parts {self.parts}; needed are at least 1, "
-                "above 0 and at most 1, at least one part"
-            )
+        if self.num_rounds < 1:
+            raise ValueError(f"num_rounds is {self.num_rounds}; it must be at least 1")
+        if not 0 < self.scale <= 1:
+            raise ValueError(f"scale is {self.scale}; it must be above 0 and at most 1")
+        if not self.parts:
+            raise ValueError(f"parts is empty; choose from {', '.join(get_args(PartName))}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,21 +71,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             "FFmpeg's shared libraries for torchcodec (apt-get install ffmpeg)"
         )
     say = Console(stderr=True, highlight=False).print
-    figures: dict[str, object] = {}
-    reap_orphans(config.work_dir)
-    with track_child_processes(config.work_dir):
-        for part in config.parts:
-            say(f"{part} ...")
-            started = time.perf_counter()
-            found = _measured(part, config, say)
-            figures |= found
-            sys.stdout.write(json.dumps({part: found}, indent=2, default=_plain) + "\n")
-            say(f"{part}: {time.perf_counter() - started:.0f} s")
-    if config.scale == 1 and set(config.parts) == set(get_args(Part)):
+    settings = {"code": hash_code(), "scale": config.scale, "num_rounds": config.num_rounds}
+    runner = PartRunner(config.work_dir, settings=settings, say=say)
+    runner.run([
+        Part(name=name, run=partial(_measure, name, config, say), weight=_MINUTES[name])
+        for name in dict.fromkeys(config.parts)
+    ])  # fmt: skip
+    sys.stdout.write(json.dumps(runner.figures, indent=2) + "\n")
+    if config.scale == 1 and set(config.parts) == set(get_args(PartName)):
         path = write_record(
             "index_speed",
             config=asdict(config),
-            metrics=figures,
+            metrics=runner.figures,
             excluded=[
                 "making the archives",
                 "first round of decode",
@@ -95,28 +94,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _measured(part: Part, config: IndexBenchmark, say: Callable[[str], None]) -> dict[str, object]:
-    """From the file of an earlier run with the same code and size, or measured now and kept there."""
-    wanted = {
-        "commit": capture_environment()["git_commit"],
-        "scale": config.scale,
-        "num_rounds": config.num_rounds,
-    }
-    path = config.work_dir / f"{part}.json"
-    if path.exists() and (kept := json.loads(path.read_text()))["of"] == wanted:
-        say(f"{part} is done: {path}")
-        return kept["figures"]
+def _measure(
+    part: PartName, config: IndexBenchmark, say: Callable[[str], None]
+) -> dict[str, object]:
+    """In a folder of its own, which an interrupted attempt may have left and a finished one does not."""
     folder = config.work_dir / part
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    figures = _measure(part, config, folder, say)
-    write_atomic(path, json.dumps({"of": wanted, "figures": figures}, default=_plain))
+    figures = _measure_in(folder, part, config, say)
     shutil.rmtree(folder)
     return figures
 
 
-def _measure(
-    part: Part, config: IndexBenchmark, folder: Path, say: Callable[[str], None]
+def _measure_in(
+    folder: Path, part: PartName, config: IndexBenchmark, say: Callable[[str], None]
 ) -> dict[str, object]:
     scale = config.scale
     if part == "decode":
@@ -133,10 +124,6 @@ def _measure(
     return measure_flow(
         bundle_dir, num_rounds=config.num_rounds, scale=scale, folder=folder, say=say
     )
-
-
-def _plain(value: object) -> object:
-    return {name: getattr(value, name) for name in getattr(value, "__dataclass_fields__", {})}
 
 
 if __name__ == "__main__":

@@ -66,9 +66,9 @@ def test_the_composition_study_reads_a_demo(run_dir: Path, tmp_path: Path) -> No
 
 
 def test_a_second_run_repeats_nothing(run_dir: Path) -> None:
-    before = (run_dir / "steps.json").read_text()
+    before = (run_dir / "parts.json").read_text()
     started = time.monotonic()
     shown = demo(run_dir)
-    assert shown.count("(done before)") == len(json.loads(before))
-    assert (run_dir / "steps.json").read_text() == before
+    assert shown.count("(finished before)") == len(json.loads(before))
+    assert (run_dir / "parts.json").read_text() == before
     assert time.monotonic() - started < 60

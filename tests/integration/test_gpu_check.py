@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks.gpu.backends import compare_nvdec, compare_onnx_cuda
-from benchmarks.gpu.check import all_steps, choose_steps, main
+from benchmarks.gpu.check import all_parts, choose_parts, main
 from benchmarks.gpu.index import measure_index
 from encoders.video_encoder.config import PRESETS, AimConfig
 
@@ -53,25 +53,23 @@ def test_a_codec_that_dali_does_not_decode_here_is_a_problem_and_no_pass() -> No
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU: make gpu-check runs it")
-def test_without_a_gpu_every_step_says_why_it_skips(tmp_path, monkeypatch, capsys) -> None:
-    monkeypatch.setenv("OUT", str(tmp_path))
-    assert main([]) == 0
+def test_without_a_gpu_every_part_says_why_it_skips(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("OUT", str(tmp_path / "records"))
+    assert main(["--work-dir", str(tmp_path / "work")]) == 0
     shown = capsys.readouterr().out
-    for step in all_steps():
-        assert f"{step.name}: skipped, no CUDA GPU" in shown
-    assert list(tmp_path.iterdir()) == []
+    for part in all_parts():
+        assert f"{part.title}: skipped, no CUDA GPU" in shown
+    assert not (tmp_path / "records").exists()
 
 
-def test_steps_are_chosen_by_name_in_their_own_order() -> None:
-    assert [step.name for step in choose_steps(all_steps(), ["tests", "matmul"])] == [
-        "matmul",
-        "tests",
-    ]
-    with pytest.raises(ValueError, match="no step nothing; the steps are matmul, encode"):
-        choose_steps(all_steps(), ["nothing"])
+def test_parts_are_chosen_by_name_in_their_own_order() -> None:
+    chosen = [part.name for part in choose_parts(all_parts(), ["tests", "matmul"])]
+    assert chosen == ["matmul", "tests"]
+    with pytest.raises(ValueError, match="parts has nothing; choose from matmul, encode"):
+        choose_parts(all_parts(), ["nothing"])
 
 
-def test_a_bare_gpu_image_has_all_that_the_check_imports() -> None:
+def test_a_bare_gpu_image_has_all_that_the_check_imports(tmp_path) -> None:
     """The check must start where there is neither Ray nor a decoder nor our command lines' parser."""
     blocker = """
 import sys
@@ -83,10 +81,10 @@ class Absent:
 
 sys.meta_path.insert(0, Absent())
 from benchmarks.gpu.check import main
-raise SystemExit(main(["--steps", "matmul", "stage1_aim", "stage2"]))
+raise SystemExit(main(["--parts", "matmul", "stage1_aim", "stage2", "--work-dir", sys.argv[1]]))
 """
     result = subprocess.run(
-        [sys.executable, "-c", blocker],
+        [sys.executable, "-c", blocker, str(tmp_path)],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -7,12 +7,12 @@ import pytest
 from benchmarks.commands.demo import Config
 from benchmarks.demo import run
 from benchmarks.demo.steps import FULL
-from benchmarks.harness.steps import StepRecord
+from benchmarks.harness.parts import PartRecord
 from tfcovr import run_command
 
 
 def test_a_record_of_the_tiny_demo_is_refused_before_anything_runs(monkeypatch, tmp_path) -> None:
-    monkeypatch.setattr(run, "run_steps", lambda *_: pytest.fail("it ran"))
+    monkeypatch.setattr(run.PartRunner, "run", lambda *_: pytest.fail("it ran"))
     with pytest.raises(ValueError, match="--record is for the full demo"):
         Config(tiny=True, record=True)
     with pytest.raises((ValueError, SystemExit)):
@@ -21,9 +21,7 @@ def test_a_record_of_the_tiny_demo_is_refused_before_anything_runs(monkeypatch, 
 
 def test_a_record_holds_numbers_alone(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("OUT", str(tmp_path))
-    step = StepRecord(
-        name="dives", made="", seconds=3.5, peak_memory_gb=1.0, fingerprint="", is_done=True
-    )
+    step = PartRecord(name="dives", key="", state="finished", seconds=3.5)
     summary = {"preset": "full", "top1": 0.9, "top1_single_frame": 0.5, "top1_shuffled": 0.25}
     others = ("video_only", "text_only", "mean", "raw")
     summary |= {f"map50_{name}": 0.2 for name in others}

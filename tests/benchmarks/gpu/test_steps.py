@@ -2,17 +2,27 @@ import json
 
 import pytest
 
-from benchmarks.gpu.steps import Measurement, Outcome, Step, needs_packages, run_steps
+from benchmarks.gpu.steps import Measurement, gpu_part, needs_packages
+from benchmarks.harness.parts import PartRecord, PartRunner, Requirement
 
 
 @pytest.fixture(autouse=True)
 def results(tmp_path, monkeypatch):
-    monkeypatch.setenv("OUT", str(tmp_path))
-    return tmp_path
+    monkeypatch.setenv("OUT", str(tmp_path / "records"))
+    (tmp_path / "records").mkdir()
+    return tmp_path / "records"
 
 
-def step(name: str, run, *needs) -> Step:
-    return Step(name=name, title=name, needs=needs, run=run)
+@pytest.fixture
+def check(tmp_path):
+    """Runs measurements by name as gpu-check does."""
+
+    def run(*needs: Requirement, **measured) -> list[PartRecord]:
+        parts = [gpu_part(name, name, needs, measure) for name, measure in measured.items()]
+        runner = PartRunner(tmp_path / "work", settings={}, say=lambda _: None, keep_going=True)
+        return runner.run(parts)
+
+    return run
 
 
 def good(problems: tuple[str, ...] = (), **metrics: float) -> Measurement:
@@ -20,51 +30,47 @@ def good(problems: tuple[str, ...] = (), **metrics: float) -> Measurement:
 
 
 def fails() -> Measurement:
-    raise RuntimeError("CUDA said no")
+    raise RuntimeError("CUDA out of memory")
 
 
-def test_a_failing_step_costs_the_others_nothing(results) -> None:
-    seen: list[Outcome] = []
-    run_steps([step("one", fails), step("two", lambda: good(rate=2.0))], seen.append)
-    assert [outcome.state for outcome in seen] == ["failed", "passed"]
-    assert seen[0].detail == "RuntimeError: CUDA said no"
-    assert "in fails" in seen[0].trace
+def test_a_failing_part_costs_the_others_nothing(check, results) -> None:
+    first, second = check(first=fails, second=lambda: good(rate=2.0))
+    assert (first.state, second.state) == ("failed", "finished")
+    assert first.detail == "failed, RuntimeError: CUDA out of memory"
+    assert "in fails" in first.trace
     (path,) = results.iterdir()
     record = json.loads(path.read_text())
-    assert record["benchmark"] == "gpu_two"
+    assert record["benchmark"] == "gpu_second"
     assert record["metrics"] == {"rate": 2.0}
-    assert seen[1].record == path
+    assert second.figures["record"] == str(path)
+    assert second.detail == "fine"
 
 
-def test_what_is_missing_is_named_and_the_step_does_not_run(results) -> None:
-    need = needs_packages("json", "no_such_package", "no_such.nested")
-    (outcome,) = run_steps([step("one", fails, need)], lambda _: None)
-    assert outcome.state == "skipped"
-    assert outcome.detail == "not installed: no_such_package, no_such.nested"
+def test_what_is_missing_is_named_and_the_part_does_not_run(check, results) -> None:
+    (record,) = check(needs_packages("json", "no_such_package", "no_such.nested"), first=fails)
+    assert record.state == "skipped"
+    assert record.detail == "not installed: no_such_package, no_such.nested"
     assert list(results.iterdir()) == []
 
 
-def test_records_are_there_before_the_next_step_starts(results) -> None:
+def test_records_are_there_before_the_next_part_starts(check, results) -> None:
     def second() -> Measurement:
         assert len(list(results.iterdir())) == 1
         return good()
 
-    outcomes = run_steps([step("one", good), step("two", second)], lambda _: None)
-    assert [outcome.state for outcome in outcomes] == ["passed", "passed"]
+    assert [record.state for record in check(first=good, second=second)] == ["finished"] * 2
 
 
-def test_a_problem_fails_the_step_but_keeps_its_record(results) -> None:
-    (outcome,) = run_steps(
-        [step("one", lambda: good(problems=("loss did not fall",)))], lambda _: None
-    )
-    assert outcome.state == "failed"
-    assert outcome.detail == "fine; loss did not fall"
+def test_a_problem_fails_the_part_but_keeps_its_record(check, results) -> None:
+    (record,) = check(first=lambda: good(problems=("loss did not fall",)))
+    assert record.state == "failed"
+    assert record.detail == "fine; loss did not fall"
     assert len(list(results.iterdir())) == 1
 
 
-def test_a_figure_below_its_bar_fails_the_step() -> None:
-    (outcome,) = run_steps([step("onnx_cuda", lambda: good(min_cosine=0.99))], lambda _: None)
-    assert outcome.state == "failed"
-    assert "min_cosine is 0.99, it must be at least 0.9999" in outcome.detail
-    (outcome,) = run_steps([step("onnx_cuda", lambda: good(min_cosine=0.99999))], lambda _: None)
-    assert outcome.state == "passed"
+def test_a_figure_below_its_bar_fails_the_part(check) -> None:
+    (record,) = check(onnx_cuda=lambda: good(min_cosine=0.99))
+    assert record.state == "failed"
+    assert "min_cosine is 0.99, it must be at least 0.9999" in record.detail
+    (record,) = check(onnx_cuda=lambda: good(min_cosine=0.99999))  # a failed part runs again
+    assert record.state == "finished"

@@ -1,4 +1,4 @@
-"""The step runner: what is done is not repeated, what failed is taken up, what changed runs again."""
+"""Steps as parts: finished ones are not repeated, failed ones are resumed, changed ones run again with all after them."""
 
 import json
 import os
@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from benchmarks.harness import steps as steps_module
-from benchmarks.harness.steps import Step, StepError, run_steps
+from benchmarks.harness.parts import RECORDS, PartFailedError, PartRunner
+from benchmarks.harness.steps import Step, command_parts
 
 COUNT = "import pathlib,sys; p=pathlib.Path(sys.argv[1]); p.write_text(p.read_text()+'x' if p.exists() else 'x')"
 
@@ -28,7 +28,8 @@ def counting_step(name: str, out: Path, *extra: str) -> Step:
 
 
 def run(steps: list[Step], run_dir: Path) -> list:
-    return run_steps(steps, run_dir, Console(quiet=True))
+    runner = PartRunner(run_dir, settings={}, say=lambda _line: None)
+    return runner.run(command_parts(steps, run_dir))
 
 
 def test_a_second_run_repeats_nothing_and_keeps_the_times(tmp_path: Path) -> None:
@@ -92,9 +93,10 @@ def test_a_failure_names_the_command_and_shows_its_last_words(tmp_path: Path) ->
         outputs=(),
         made=str,
     )
-    with pytest.raises(StepError, match=r"(?s)'bad' ended with status 3.*no such bundle"):
+    with pytest.raises(PartFailedError, match=r"(?s)'bad' ended with status 3.*no such bundle"):
         run([step], tmp_path / "run")
-    assert not json.loads((tmp_path / "run" / "steps.json").read_text())[0]["is_done"]
+    (row,) = json.loads((tmp_path / "run" / RECORDS).read_text())
+    assert row["state"] == "running"
 
 
 def test_a_step_without_its_output_is_not_done(tmp_path: Path) -> None:
@@ -105,17 +107,19 @@ def test_a_step_without_its_output_is_not_done(tmp_path: Path) -> None:
         outputs=(tmp_path / "never",),
         made=str,
     )
-    with pytest.raises(StepError, match="did not make"):
+    with pytest.raises(PartFailedError, match="did not make"):
         run([step], tmp_path / "run")
 
 
 def test_a_killed_flow_leaves_its_step_to_be_ended_by_the_next(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     driver_code = (
-        "import sys; from pathlib import Path; from rich.console import Console\n"
-        "from benchmarks.harness.steps import Step, run_steps\n"
-        f"run_steps([Step(name='s', title='s', command=(sys.executable, '-c', 'import time; time.sleep(60)'),"
-        f" outputs=(), made=str)], Path({str(run_dir)!r}), Console(quiet=True))\n"
+        "import sys; from pathlib import Path\n"
+        "from benchmarks.harness.parts import PartRunner\n"
+        "from benchmarks.harness.steps import Step, command_parts\n"
+        f"run_dir = Path({str(run_dir)!r})\n"
+        "step = Step(name='s', title='s', command=(sys.executable, '-c', 'import time; time.sleep(60)'), outputs=(), made=str)\n"
+        "PartRunner(run_dir, settings={}, say=print).run(command_parts([step], run_dir))\n"
     )
     driver = subprocess.Popen([sys.executable, "-c", driver_code])
     child = None
@@ -124,7 +128,7 @@ def test_a_killed_flow_leaves_its_step_to_be_ended_by_the_next(tmp_path: Path) -
         children = subprocess.run(
             ["pgrep", "-P", str(driver.pid)], capture_output=True, text=True, check=False
         ).stdout.split()
-        if children and (run_dir / "steps.json").exists():
+        if children and (run_dir / "logs" / "s.log").exists():
             child = int(children[0])
             break
     assert child is not None

@@ -109,11 +109,11 @@ def test_a_strip_outside_of_the_run_is_refused(tmp_path) -> None:
 
 
 def test_a_broken_file_is_named(tmp_path) -> None:
-    (tmp_path / "steps.json").write_text("[{")
-    with pytest.raises(ValueError, match=r"steps\.json is not JSON"):
+    (tmp_path / "parts.json").write_text("[{")
+    with pytest.raises(ValueError, match=r"parts\.json is not JSON"):
         page(tmp_path)
-    (tmp_path / "steps.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"steps\.json holds a dict; it must be a list"):
+    (tmp_path / "parts.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"parts\.json holds a dict; it must be a list"):
         page(tmp_path)
 
 
@@ -260,7 +260,7 @@ def test_a_readme_without_marks_is_refused(tmp_path) -> None:
 
 
 def test_a_folder_where_nothing_has_run_gets_no_page(tmp_path) -> None:
-    with pytest.raises(ValueError, match=r"holds none of steps\.json, summary.json"):
+    with pytest.raises(ValueError, match=r"holds none of parts\.json, summary.json"):
         run_command("report", ["page", str(tmp_path)])
     with pytest.raises(ValueError, match="which is not a folder"):
         run_command("report", ["page", str(tmp_path / "nowhere")])
