@@ -4,25 +4,26 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks.harness.registry import BENCHMARKS, run_benchmark
+from cluster.tables import text_table, wide_console
 
 
 def list_benchmarks() -> Table:
     """One row per benchmark."""
-    table = Table("name", "measures", "needs", "parts", box=None, pad_edge=False)
-    for name, benchmark in BENCHMARKS.items():
-        table.add_row(name, benchmark.measures, benchmark.needs, " ".join(benchmark.parts))
-    return table
+    rows = [
+        (name, benchmark.measures, benchmark.needs, " ".join(benchmark.parts))
+        for name, benchmark in BENCHMARKS.items()
+    ]
+    return text_table(("name", "measures", "needs", "parts"), rows, framed=False)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The list without arguments; errors of one line end with exit status 2."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
-        console = Console(width=None if sys.stdout.isatty() else 160)
+        console = wide_console()
         console.print(list_benchmarks())
         console.print("\nusage: python -m benchmarks NAME [options]", markup=False)
         return 0

@@ -1,6 +1,6 @@
 """Infrastructure: Ray, storage, retry, processes and the hardware of this machine; independent of models, video and Milvus.
 
-Read in this order: machine, network, storage, retry, processes, progress, ray_session, dataflow.
+Read in this order: machine, network, storage, retry, processes, progress, tables, ray_session, dataflow.
 """
 
 __all__ = [
@@ -12,4 +12,5 @@ __all__ = [
     "ray_session",
     "retry",
     "storage",
+    "tables",
 ]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.storage import write_atomic
+from cluster.tables import wide_console
 from encoders.files import read_table
 from encoders.stages.base import ClipError, DeadLetter
 from training.annotations.embeddings.import_embeddings import (
@@ -25,7 +26,7 @@ from training.annotations.readers.video_folder import VideoFolder
 from training.annotations.triplets.table import Triplet, read_triplets, write_triplets
 from training.configs import LaunchSettings, Stage2Config
 from training.evaluation.evaluate_run import METRICS_FILE, evaluate_run
-from training.evaluation.paper_table import describe_data, our_rows, paper_table, wide_console
+from training.evaluation.paper_table import describe_data, our_rows, paper_table
 from training.evaluation.tables import rows_table
 from training.stage2.train import Stage2Inputs, train_stage2
 from training.trainer.run_folder import hash_file

@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import cv2
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from benchmarks.dives.random_streams import clip_index
 from benchmarks.dives.rendering.pose import render_clip
 from benchmarks.dives.rendering.scene import find_preset
 from benchmarks.dives.video import find_format, write_video
+from cluster.progress import progress_bar
 from cluster.storage import write_atomic
 from encoders.clips import Clip, write_clips
 from training.annotations.labels.dive_numbers import DIVE_CLASSES, parse_dive_number
@@ -146,9 +145,10 @@ def run_jobs(
 
 
 def _shown(done: Iterable, total: int, *, title: str, quiet: bool) -> Iterator:
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as progress:
-        yield from progress.track(done, total=total)
+    with progress_bar(title, total, shown=not quiet) as update:
+        for number, result in enumerate(done, start=1):
+            yield result
+            update(number)
 
 
 def _jobs(config: ArchiveConfig) -> Iterator[_ClipJob]:

@@ -23,6 +23,7 @@ from rich.text import Text
 from benchmarks.doctor.packages import EXTRAS, ONNX_GPU_LINE, Extra, pip_line
 from benchmarks.harness.registry import benchmarks_that_need
 from cluster.machine import Machine
+from cluster.tables import text_table
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 _CODEC_PROBE_S = 120
@@ -256,23 +257,20 @@ def _broken(name: str, why: str, *, group: str = "backends", is_required: bool =
 
 def as_table(findings: Sequence[Finding]) -> Table:
     """Marks carry words besides colours, so that the table reads the same in a log."""
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
+    rows: list[tuple[str | Text, ...]] = []
     group = ""
     for finding in findings:
         if finding.group != group:
             group = finding.group
-            table.add_row("", Text(group, style="bold"), "")
+            rows.append(("", Text(group, style="bold"), ""))
         mark = Text("ok", style="green") if finding.is_ok else Text("no", style="yellow")
         if finding.is_required and not finding.is_ok:
             mark = Text("MISSING", style="bold red")
         text = Text(finding.detail)
         if finding.fix and not finding.is_ok:
             text.append(f"\n-> {finding.fix}", style="cyan")
-        table.add_row(mark, finding.name, text)
-    return table
+        rows.append((mark, finding.name, text))
+    return text_table(("", "", ""), rows, framed=False)
 
 
 def print_report(findings: Sequence[Finding], *, as_json: bool) -> int:

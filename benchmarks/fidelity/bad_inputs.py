@@ -10,10 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from benchmarks.fidelity import bad_files as good
+from cluster.tables import text_table, wide_console
 from encoders.clips import Clip
 from training.annotations.embeddings.import_embeddings import (
     ImportEmbeddingsConfig,
@@ -222,11 +221,9 @@ def try_bad_input(name: str, attempt: Callable[[Path], object]) -> TriedInput:
 def main() -> int:
     """Prints the table; exit status 1 if an input got no clear error."""
     tried = try_bad_inputs()
-    table = Table("bad input", "what it gets to hear")
-    for one in tried:
-        table.add_row(one.name, one.error if one.is_clear else f"NOT CLEAR: {one.error}")
-    Console(file=sys.stdout, width=160).print(table, markup=False)
-    num_clear = sum(one.is_clear for one in tried)
+    rows = [(t.name, t.error if t.is_clear else f"NOT CLEAR: {t.error}") for t in tried]
+    wide_console().print(text_table(("bad input", "error"), rows))
+    num_clear = sum(t.is_clear for t in tried)
     sys.stdout.write(f"{len(tried)} bad inputs, {num_clear} clear errors\n")
     return int(num_clear < len(tried))
 

@@ -6,15 +6,14 @@ the same command after an interruption or a failure; after a run of all parts wi
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import torch
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from benchmarks.gpu.backends import (
     compare_nvdec,
@@ -35,6 +34,7 @@ from benchmarks.gpu.training import train_stage1, train_stage2
 from benchmarks.harness.parts import RECORDS, Part, PartRecord, PartRunner, hash_code
 from benchmarks.harness.record import capture_environment, results_dir
 from benchmarks.harness.registry import BENCHMARKS, benchmarks_that_need
+from cluster.tables import text_table, wide_console
 
 ENGINE_PRECISIONS: tuple[Literal["fp32", "fp16", "bf16"], ...] = ("fp16", "bf16", "fp32")
 _MARKS = {"finished": "green", "failed": "bold red", "skipped": "yellow"}
@@ -84,17 +84,17 @@ def choose_parts(parts: Sequence[Part], names: Sequence[str]) -> list[Part]:
 
 def summary_table(parts: Sequence[Part], records: Sequence[PartRecord]) -> Table:
     """One line for each part, with its figures or its reason."""
-    table = Table(title="gpu-check", title_justify="left", box=None, pad_edge=False)
-    for name in ("part", "result", "seconds", "what"):
-        table.add_column(name, overflow="fold", justify="right" if name == "seconds" else "left")
-    for part, record in zip(parts, records, strict=True):
-        table.add_row(
+    rows = [
+        (
             part.name,
-            f"[{_MARKS[record.state]}]{record.state}[/]",
+            Text(record.state, style=_MARKS[record.state]),
             f"{record.seconds:.1f}" if record.seconds else "",
-            f"{part.title}: {record.detail}".replace("[", r"\["),
+            f"{part.title}: {record.detail}",
         )
-    return table
+        for part, record in zip(parts, records, strict=True)
+    ]
+    headings = ("part", "result", "seconds", "what")
+    return text_table(headings, rows, title="gpu-check", right=("seconds",), framed=False)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         chosen = choose_parts(parts, options.parts)
     except ValueError as error:
         parser.error(str(error))
-    console = Console(width=None if sys.stdout.isatty() else 140)
+    console = wide_console()
     settings = {
         "code": hash_code(),
         "hardware": capture_environment()["hardware"],

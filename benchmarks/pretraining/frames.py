@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from benchmarks.dives.rendering.pose import render_clip
+from cluster.progress import progress_bar
 from encoders.decoding.pixels import resize_frame
 from training.annotations.labels.dive_numbers import DIVE_CLASSES, parse_dive_number
 
@@ -54,25 +54,13 @@ def render_pool(pool: PosedPool, num_workers: int, console: Console) -> PosedFra
     spawn = multiprocessing.get_context("spawn")  # OpenCV's threads do not survive a fork
     with (
         ProcessPoolExecutor(num_workers, mp_context=spawn) as processes,
-        progress_bar(console) as progress,
+        progress_bar("render", pool.num_clips, console=console) as update,
     ):
-        bar = progress.add_task("render", total=pool.num_clips)
         for frames_THWC, pose_TP in processes.map(render_posed_clip, tasks, chunksize=4):
             frames.append(torch.from_numpy(frames_THWC))
             poses.append(torch.from_numpy(pose_TP))
-            progress.advance(bar)
+            update(len(frames))
     return PosedFrames(torch.cat(frames), torch.cat(poses))
-
-
-def progress_bar(console: Console) -> Progress:
-    """What is done, how much, how long still."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    )
 
 
 def clip_labels(num_clips: int, rng: np.random.Generator) -> list[str]:

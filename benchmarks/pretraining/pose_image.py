@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from benchmarks.dives.rendering.pose import MIRROR_ORDER, MIRROR_SIGN, POSE_COLUMNS
 from benchmarks.harness.record import capture_environment
-from benchmarks.pretraining.frames import PosedFrames, PosedPool, progress_bar, render_pool
+from benchmarks.pretraining.frames import PosedFrames, PosedPool, render_pool
+from cluster.progress import progress_bar
 from cluster.storage import write_atomic
 from encoders.video_encoder.base import normalize_pixels
 from encoders.video_encoder.config import POSE_PREPROCESSING, PoseImageConfig, Preprocessing
@@ -92,8 +93,7 @@ def train_pose(
         optimizer, lambda step: _rate(step, config.num_warmup_steps, config.num_steps)
     )
     losses: list[float] = []
-    with progress_bar(console) as progress:
-        bar = progress.add_task("train", total=config.num_steps)
+    with progress_bar("train", config.num_steps, console=console) as update:
         for step, batch in enumerate(batches):
             with torch.autocast("cpu", torch.bfloat16):
                 pose_BP = predict(batch.frames_BHWC)
@@ -105,8 +105,7 @@ def train_pose(
             schedule.step()
             if step % 100 == 0 or step == config.num_steps - 1:
                 losses.append(round(loss.item(), 5))
-                progress.update(bar, description=f"train, loss {losses[-1]:.4f}")
-            progress.advance(bar)
+            update(step + 1, f"loss {losses[-1]:.4f}")
     return losses
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import track
 
+from cluster.progress import progress_bar
 from cluster.storage import write_atomic
 from encoders.clips import Clip, write_clips
 from indexing.clipping.cut_video import CutSettings, Cutter, Seconds
@@ -78,10 +78,12 @@ def split_videos(config: SplitConfig, *, console: Console | None = None) -> Spli
     with cutter, ThreadPoolExecutor(config.num_workers) as pool:
         running = {pool.submit(cutter.cut, uri, contents[uri]): uri for uri in todo}
         try:
-            for done in track(as_completed(running), "cutting", total=len(todo), console=console):
-                uri = running[done]
-                spans, problem = done.result()
-                ledger.add(uri, contents[uri], spans, problem)
+            with progress_bar("cutting", len(todo), console=console) as update:
+                for number, done in enumerate(as_completed(running), start=1):
+                    uri = running[done]
+                    spans, problem = done.result()
+                    ledger.add(uri, contents[uri], spans, problem)
+                    update(number)
         finally:
             pool.shutdown(cancel_futures=True)
     clips = [

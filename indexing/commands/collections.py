@@ -15,6 +15,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from cluster.tables import text_table
 from indexing.store.vector_index import IndexChoice
 
 if TYPE_CHECKING:
@@ -188,17 +189,17 @@ def swap_text(swap: "Swap") -> str:
     return f"{swap.alias}: {swap.before or 'nothing'} -> {swap.after}"
 
 
-def collection_table(found: "Sequence[StoredCollection]") -> Table:
+def collection_table(collections: "Sequence[StoredCollection]") -> Table:
     """For a terminal."""
-    table = Table()
-    for heading in ("collection", "alias", "clips", "dim", "index", "encoder", "before"):
-        table.add_column(heading, justify="right" if heading in ("clips", "dim") else "left")
-    for one in found:
-        before = ", ".join(f"{alias}: {name}" for alias, name in one.previous.items())
-        count = "not loaded" if one.num_clips is None else str(one.num_clips)
-        facts = (count, str(one.embedding_dim), one.index_type, one.encoder_id or "not ours")
-        table.add_row(one.name, ", ".join(one.aliases), *facts, before)
-    return table
+    rows = []
+    for stored in collections:
+        before = ", ".join(f"{alias}: {name}" for alias, name in stored.previous.items())
+        count = "not loaded" if stored.num_clips is None else str(stored.num_clips)
+        facts = (count, str(stored.embedding_dim), stored.index_type)
+        aliases = ", ".join(stored.aliases)
+        rows.append((stored.name, aliases, *facts, stored.encoder_id or "not ours", before))
+    headings = ("collection", "alias", "clips", "dim", "index", "encoder", "before")
+    return text_table(headings, rows, right=("clips", "dim"))
 
 
 def probe_table(report: "ComparisonReport") -> Table:
@@ -211,14 +212,13 @@ def probe_table(report: "ComparisonReport") -> Table:
     title = (
         f"{report.num_queries} queries of split {report.split}, {report.num_clips} clips: {verdict}"
     )
-    table = Table(title=title)
-    for heading in ("", report.first, report.second, "difference", "95 % interval"):
-        table.add_column(heading, justify="right" if heading else "left")
+    rows = []
     for row in report.rows:
         shares = [f"{100 * value:.1f} %" for value in (row.first, row.second)]
         change = [f"{100 * value:+.1f}" for value in (row.difference, row.low, row.high)]
-        table.add_row(row.metric, *shares, change[0], f"{change[1]} to {change[2]}")
-    return table
+        rows.append((row.metric, *shares, change[0], f"{change[1]} to {change[2]}"))
+    numbers = (report.first, report.second, "difference", "95 % interval")
+    return text_table(("", *numbers), rows, title=title, right=numbers)
 
 
 def _print(config: _Place, value: Any, shown: Table | str) -> None:

@@ -95,7 +95,7 @@ def open_client(
 
 def answer_table(result: "SearchResult") -> "Table":
     """For a terminal."""
-    from rich.table import Table
+    from cluster.tables import text_table
 
     query = result.query
     name = query.clip_id or query.video_uri or "any clip"
@@ -103,22 +103,19 @@ def answer_table(result: "SearchResult") -> "Table":
     doubt = (
         "\nnothing in the archive matches; the nearest are:" if result.has_match is False else ""
     )
-    table = Table(
-        title=f"{title}: {result.edit_text or 'most similar'} [{result.backend_used}]{doubt}"
-    )
-    # A clip id is the next query and has to be there whole; the file gives way.
-    for heading in ("", "score", "clip", "label", "changes", "span", "file"):
-        table.add_column(
-            heading,
-            justify="right" if heading in ("", "score") else "left",
-            overflow="fold",
-            no_wrap=heading not in ("changes", "file"),
-        )
+    rows = []
     for rank, hit in enumerate(result.hits, start=1):
         changes = "\n".join(change.text() for change in hit.predicted if change.is_change)
         cells = (hit.clip_id, hit.label or "", changes, hit.span(), hit.video_uri)
-        table.add_row(str(rank), f"{hit.score:.4f}", *cells)
-    return table
+        rows.append((str(rank), f"{hit.score:.4f}", *cells))
+    return text_table(
+        ("", "score", "clip", "label", "changes", "span", "file"),
+        rows,
+        title=f"{title}: {result.edit_text or 'most similar'} [{result.backend_used}]{doubt}",
+        right=("", "score"),
+        # A clip id is the next query and has to be there whole; the file gives way.
+        whole=("", "score", "clip", "label", "span"),
+    )
 
 
 def run(config: Config) -> int:

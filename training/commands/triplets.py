@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
+from cluster.progress import progress_bar
 from cluster.storage import write_atomic
+from cluster.tables import text_table
 from encoders.clips import Clip, read_clips, write_clips
 from training.annotations.labels.pairs import attributes_by_label, label_pairs
 from training.annotations.triplets.build import (
@@ -124,15 +125,11 @@ def _ask_llm(clips: Sequence[Clip], config: Config) -> LlmTexts | None:
         cache_path=config.llm_cache or config.out.with_suffix(".llm.json"),
         sentences_per_pair=config.llm_sentences_per_pair,
     )
-    with Progress(console=Console(stderr=True)) as progress:
-        bar = progress.add_task("edit texts", total=len(pairs))
-        return write_texts(
-            pairs, llm_config, on_progress=lambda num_pairs: progress.advance(bar, num_pairs)
-        )
+    with progress_bar("edit texts", len(pairs)) as update:
+        return write_texts(pairs, llm_config, on_progress=update)
 
 
 def _summary(report: TripletReport) -> Table:
-    table = Table(title="triplets", show_header=False)
     by_split = ", ".join(f"{split or 'all'} {num}" for split, num in report.num_by_split.items())
     rows = [
         ("triplets", f"{report.num_triplets} of {report.num_possible} possible ({by_split})"),
@@ -144,10 +141,8 @@ def _summary(report: TripletReport) -> Table:
         ("edits without target", str(report.num_edits_without_target)),
     ]  # fmt: skip
     if report.labels_with_equal_attributes:
-        twins = "; ".join(", ".join(labels) for labels in report.labels_with_equal_attributes)
-        rows.append(("labels no edit tells apart", twins))
+        groups = "; ".join(", ".join(labels) for labels in report.labels_with_equal_attributes)
+        rows.append(("labels with equal attributes", groups))
     if report.num_clips_without_label:
         rows.append(("clips without label, left out", str(report.num_clips_without_label)))
-    for name, value in rows:
-        table.add_row(name, value)
-    return table
+    return text_table(("", ""), rows, title="triplets")

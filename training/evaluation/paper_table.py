@@ -5,17 +5,16 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.console import Console
 from rich.table import Table
 
+from cluster.tables import text_table, wide_console
+
 NOT_MEASURED = "not measured"
-_FILE_WIDTH = 120
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,20 +82,20 @@ def _is_tfcovr(metrics: dict[str, Any]) -> bool:
 
 def paper_table(ours: Sequence[OurRow], *, data: str) -> Table:
     """`data` describes our evaluation data: only TF-CoVR's own test split makes the columns comparable."""
-    table = Table(title=f"mAP@50 in percent; published: TF-CoVR's test split; ours: {data}")
-    for column in ("setting", "method"):
-        table.add_column(column)
-    for column in ("published", "ours, unique", "ours, tfcovr-release"):
-        table.add_column(column, justify="right", no_wrap=True)
+    rows = []
     ours_by_name = {(row.setting, row.method): row for row in ours}
     for setting in ("zero-shot", "fine-tuned"):
         published = [row for row in PUBLISHED if row.setting == setting]
         for row in published:
             our_row = ours_by_name.pop((setting, row.method), None)
-            table.add_row(setting, row.method, f"{row.map50:.2f}", *_cells(our_row))
+            rows.append((setting, row.method, f"{row.map50:.2f}", *_cells(our_row)))
         for row in [row for row in ours_by_name.values() if row.setting == setting]:
-            table.add_row(setting, row.method, "", *_cells(row))
-    return table
+            rows.append((setting, row.method, "", *_cells(row)))
+    numbers = ("published", "ours, unique", "ours, tfcovr-release")
+    title = f"mAP@50 in percent; published: TF-CoVR's test split; ours: {data}"
+    return text_table(
+        ("setting", "method", *numbers), rows, title=title, right=numbers, whole=numbers
+    )
 
 
 def _cells(row: OurRow | None) -> tuple[str, str]:
@@ -109,11 +108,6 @@ def describe_data(metrics: dict[str, Any]) -> str:
     """Short description of the evaluation data."""
     size = f"{metrics['num_queries']} queries, {metrics['gallery_size']} clips"
     return f"{metrics.get('data', 'this data')}, {metrics['split']} ({size})"
-
-
-def wide_console() -> Console:
-    """Console on standard output, wide enough for the table if that is not a terminal."""
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else _FILE_WIDTH)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from rich.table import Table
 
+from cluster.tables import text_table
 from training.annotations.triplets.table import Triplet
 from training.evaluation.scores import HEADLINE, METRICS
 from training.vectors.tables import write_table
@@ -27,11 +28,8 @@ _FULL_WIDTH = 108
 def rows_table(part: dict[str, Any], *, title: str, width: int) -> Table:
     """Metrics in percent, the headline one with its interval; as many as fit the terminal width."""
     metrics = METRICS if width >= _FULL_WIDTH else _CHIEF_METRICS
-    table = Table(title=title)
-    table.add_column("query", no_wrap=True)
-    for metric in metrics:
-        shown = metric.replace("map", "mAP").replace("recall", "R")
-        table.add_column(shown, justify="right", no_wrap=True)
+    numbers = [metric.replace("map", "mAP").replace("recall", "R") for metric in metrics]
+    rows = []
     for row in part["rows"]:
         cells = [ROW_TITLES.get(row["name"], row["name"])]
         for metric in metrics:
@@ -39,8 +37,9 @@ def rows_table(part: dict[str, Any], *, title: str, width: int) -> Table:
             if metric == HEADLINE:
                 text += f" [{100 * row[metric + '_low']:.1f}, {100 * row[metric + '_high']:.1f}]"
             cells.append(text)
-        table.add_row(*cells)
-    return table
+        rows.append(cells)
+    headings = ["query", *numbers]
+    return text_table(headings, rows, title=title, right=numbers, whole=headings)
 
 
 def verdict(part: dict[str, Any]) -> str:

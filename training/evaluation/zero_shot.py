@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from cluster.progress import progress_bar
+from cluster.tables import wide_console
 from encoders.bundle.card import CARD_NAME
 from encoders.clips import Clip, read_clips
 from encoders.media.sampling import SamplingConfig
@@ -22,7 +22,7 @@ from training.annotations.triplets.table import read_triplets
 from training.configs import LaunchSettings
 from training.evaluation.clip_baseline import ClipLike, FrameAverageStage, image_size_of
 from training.evaluation.evaluate_run import METRICS_FILE, measure_rows, write_metrics
-from training.evaluation.paper_table import describe_data, our_rows, paper_table, wide_console
+from training.evaluation.paper_table import describe_data, our_rows, paper_table
 from training.evaluation.problem import RetrievalProblem, build_retrieval_problem
 from training.evaluation.tables import rows_table
 from training.trainer.session import choose_device, connected
@@ -148,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=_EXAMPLES,
     )
     metrics = measure_zero_shot(config)
-    console: Console = wide_console()
+    console = wide_console()
     title = f"{metrics['model']}, {metrics['split']} split, zero-shot, protocol unique, percent"
     console.print(rows_table(metrics, title=title, width=console.width))
     console.print(paper_table(our_rows(metrics), data=describe_data(metrics)))

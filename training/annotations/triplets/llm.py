@@ -102,7 +102,7 @@ def write_texts(
     pairs: Sequence[LabelPair],
     config: LlmConfig,
     *,
-    on_progress: Callable[[int], None] = lambda num_pairs: None,
+    on_progress: Callable[[int], None] = lambda num_done: None,
 ) -> LlmTexts:
     """Write sentences for each pair. A wrong key, model or URL raises; any other failure falls back to templates."""
     headers = _headers(config)
@@ -111,7 +111,7 @@ def write_texts(
     vocabulary = sorted(
         {c for p in pairs for c in p.changes}, key=lambda c: (c.name, c.source, c.target)
     )
-    num_failures_in_a_row = 0
+    num_failures_in_a_row = num_done = 0
     for batch in _batches(pairs, config.pairs_per_request):
         body = _request_body(batch, config)
         key = hashlib.sha256(json.dumps([config.base_url, body]).encode()).hexdigest()
@@ -133,7 +133,8 @@ def write_texts(
                 write_atomic(config.cache_path, json.dumps(cache, indent=1))
         for number, pair in enumerate(batch, start=1):
             _accept(pair, written.get(str(number), []), vocabulary, result)
-        on_progress(len(batch))
+        num_done += len(batch)
+        on_progress(num_done)
     result.num_pairs_from_llm = len(result.texts)
     result.num_pairs_from_templates = len(pairs) - len(result.texts)
     if result.warning:
