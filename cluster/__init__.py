@@ -1,10 +1,11 @@
 """Infrastructure: Ray, storage, retry, processes and the hardware of this machine; independent of models, video and Milvus.
 
-Read in this order: machine, network, storage, retry, processes, progress, tables, ray_session, dataflow.
+Read in this order: machine, network, loopback, storage, retry, processes, progress, tables, ray_session, dataflow.
 """
 
 __all__ = [
     "dataflow",
+    "loopback",
     "machine",
     "network",
     "processes",
