@@ -22,8 +22,12 @@ def read_table(path: str | Path, columns: Sequence[str] | None = None) -> pa.Tab
         raise FileNotFoundError(
             f"{path} does not exist; expected a Parquet file{wanted}"
         ) from error
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{path} is not a Parquet file, or is truncated: {error}") from error
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the system's, not pyarrow's
+            raise
+        raise ValueError(
+            f"{path} is not a Parquet file, or is truncated or damaged: {error}"
+        ) from error
 
 
 def hash_file(path: Path) -> str:

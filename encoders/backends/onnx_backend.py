@@ -3,7 +3,7 @@
 N clips or queries, T frames, H W pixels, C channels, D clip vector, L tokens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +11,11 @@ import numpy as np
 import onnxruntime
 
 from encoders.backends.base import BackendSettings, check_clip_frames, check_queries
-from encoders.bundle.card import BundleCard, BundleMismatchError, check_file, read_card
+from encoders.bundle.card import BundleCard, check_file, read_card
+from encoders.bundle.checks import BundleMismatchError, naming_file
 
 if TYPE_CHECKING:
+    import onnx
     from torch import Tensor
 
     from encoders.query_encoder.text_encoder import Tokenizer
@@ -37,7 +39,8 @@ def open_session(
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     kind, _, number = device.partition(":")
     if kind == "cpu":
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        with naming_file(path):
+            return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     wanted = "CUDAExecutionProvider"
     available = onnxruntime.get_available_providers()
     if wanted not in available:
@@ -47,12 +50,39 @@ def open_session(
     if hasattr(onnxruntime, "preload_dlls"):
         onnxruntime.preload_dlls()  # finds the CUDA libraries that came with torch
     provider: tuple[str, dict[str, Any]] = (wanted, {"device_id": int(number or 0)})
-    session = onnxruntime.InferenceSession(path, options, providers=[provider])
+    with naming_file(path):
+        session = onnxruntime.InferenceSession(path, options, providers=[provider])
     if session.get_providers()[0] != wanted:
         raise ValueError(
             f"device is {device!r}, but ONNX Runtime fell back to {session.get_providers()}; see its CUDA and cuDNN needs"
         )
     return session
+
+
+def read_graph(path: Path) -> "onnx.ModelProto":
+    """A graph that holds all of its weights; BundleMismatchError where it names another file, which nobody has hashed."""
+    import onnx
+
+    with naming_file(path):
+        model = onnx.load(path, load_external_data=False)
+        for tensor in _tensors(model):
+            if tensor.data_location == onnx.TensorProto.EXTERNAL:
+                raise ValueError(f"the weights {tensor.name!r} lie outside of the file")
+    return model
+
+
+def _tensors(message: Any) -> "Iterator[onnx.TensorProto]":
+    """Every tensor of a graph, of its functions and of the graphs within its nodes."""
+    import onnx
+
+    for descriptor, value in message.ListFields():
+        if descriptor.message_type is None:
+            continue
+        for part in value if isinstance(value, Sequence) else [value]:
+            if isinstance(part, onnx.TensorProto):
+                yield part
+            else:
+                yield from _tensors(part)
 
 
 class OnnxBackend:
@@ -126,9 +156,12 @@ class OnnxBackend:
                 f"{folder} has no {name}; write it with: tfcovr export --bundle {folder}"
             )
         path = check_file(folder, self.card, name)
-        return open_session(
+        read_graph(path)
+        session = open_session(
             path, device=self._settings.device, num_threads=self._settings.num_threads
         )
+        _check_signature(session, path, self.card)
+        return session
 
     def _open_query(self) -> "tuple[onnxruntime.InferenceSession, Tokenizer]":
         if self._query is None or self._tokenizer is None:
@@ -137,6 +170,32 @@ class OnnxBackend:
             if self.card.text is None:
                 raise BundleMismatchError(f"{self._settings.bundle_dir} has no text encoder")
             path = check_file(self._settings.bundle_dir, self.card, "tokenizer.json")
-            self._tokenizer = tokenizer_from_json(path.read_text(), self.card.text)
+            with naming_file(path):
+                self._tokenizer = tokenizer_from_json(path.read_text(), self.card.text)
             self._query = self._open(QUERY_GRAPH)
         return self._query, self._tokenizer
+
+
+def _check_signature(session: onnxruntime.InferenceSession, path: Path, card: BundleCard) -> None:
+    """BundleMismatchError for a graph whose inputs and output are not those of the card's encoder."""
+    size, width = card.sampling.frame_size, card.embedding_dim
+    clip, tokens = ("float", (None, width)), ("int64", (None, None))
+    frames = ("uint8", (None, card.sampling.num_frames, size, size, 3))
+    expected = {
+        VIDEO_GRAPH: {"frames": frames, "clip_vector": clip},
+        QUERY_GRAPH: {"clip_vector": clip, "input_ids": tokens, "attention_mask": tokens, "query_vector": clip},
+    }[path.name]  # fmt: skip
+    nodes = {node.name: node for node in (*session.get_inputs(), *session.get_outputs())}
+    with naming_file(path):
+        if set(nodes) != set(expected):
+            raise ValueError(
+                f"it has the inputs and outputs {sorted(nodes)}, not {sorted(expected)}"
+            )
+        for name, (dtype, shape) in expected.items():
+            node = nodes[name]
+            is_same = len(node.shape) == len(shape) and all(
+                length is None or have == length
+                for have, length in zip(node.shape, shape, strict=True)
+            )
+            if node.type != f"tensor({dtype})" or not is_same:
+                raise ValueError(f"{name} is {node.type} {node.shape}; it must be {dtype} {shape}")

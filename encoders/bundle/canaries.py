@@ -21,6 +21,7 @@ from encoders.bundle.card import (
     hash_frames,
     read_card,
 )
+from encoders.bundle.checks import naming_file
 from encoders.media.sampling import SamplingConfig
 
 CANARY_FILE = "canaries.safetensors"
@@ -90,8 +91,17 @@ def read_canaries(bundle_dir: str | Path) -> tuple[np.ndarray, np.ndarray]:
         raise BundleMismatchError(
             f"{folder}: its canaries were made by another version of this code; export it again"
         )
-    vectors = safetensors.numpy.load_file(check_file(folder, card, CANARY_FILE))["embedding"]
-    return frames_NTHWC, vectors
+    path = check_file(folder, card, CANARY_FILE)
+    with naming_file(path):
+        vectors_ND = safetensors.numpy.load_file(path)["embedding"]
+        expected_shape = (len(frames_NTHWC), card.embedding_dim)
+        if vectors_ND.dtype != np.float32 or vectors_ND.shape != expected_shape:
+            raise ValueError(
+                f"embedding is {vectors_ND.dtype} {vectors_ND.shape}; it must be float32 {expected_shape}"
+            )
+        if not np.allclose(np.linalg.norm(vectors_ND, axis=1), 1, atol=1e-3):
+            raise ValueError("embedding has vectors that are not of unit length")
+    return frames_NTHWC, vectors_ND
 
 
 def _lowest_cosine(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from encoders.bundle.checks import BundleMismatchError, check_fields, naming_file
 from encoders.bundle.engine_records import EngineRecord, engine_from_dict
 from encoders.files import hash_file
 from encoders.media.sampling import SamplingConfig, sampling_to_dict
@@ -32,10 +33,6 @@ if TYPE_CHECKING:
 
 CARD_NAME = "card.json"
 CARD_VERSION = 1
-
-
-class BundleMismatchError(ValueError):
-    """A bundle is not what its card says."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -185,21 +182,21 @@ def read_card(folder: str | Path) -> BundleCard:
     if not path.is_file():
         raise BundleMismatchError(f"{folder} is not a bundle: {CARD_NAME} is missing")
     try:
-        values = json.loads(path.read_text())
-    except ValueError as error:
+        values = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
         raise BundleMismatchError(f"{path} is not JSON: {error}") from error
     version = values.get("version") if isinstance(values, dict) else None
     if version != CARD_VERSION:
         raise BundleMismatchError(
             f"{path} has version {version!r}; this code reads version {CARD_VERSION}"
         )
-    try:
+    with naming_file(path):
         card = card_from_dict(values)
-    except ValueError as error:
-        raise BundleMismatchError(f"{path}: {error}") from error
-    if with_bundle_id(card).bundle_id != card.bundle_id:
+        check_fields(card, "card")
+        bundle_id = with_bundle_id(card).bundle_id
+    if bundle_id != card.bundle_id:
         raise BundleMismatchError(
-            f"{path}: bundle_id is {card.bundle_id}, but the rest of the card hashes to {with_bundle_id(card).bundle_id}; "
+            f"{path}: bundle_id is {card.bundle_id}, but the rest of the card hashes to {bundle_id}; "
             "the card was changed by hand"
         )
     return card

@@ -17,17 +17,22 @@ from torch import Tensor, nn
 
 from encoders.bundle.card import (
     BundleCard,
-    BundleMismatchError,
     check_file,
     new_encoder_id,
     read_card,
     with_bundle_id,
     write_card,
 )
+from encoders.bundle.checks import BundleMismatchError, naming_file
 from encoders.files import hash_file
 from encoders.media.sampling import SamplingConfig
+from encoders.query_encoder.config import TextConfig
 from encoders.query_encoder.fusion import Fusion, build_fusion
-from encoders.query_encoder.text_encoder import TextEncoder, build_text_encoder
+from encoders.query_encoder.text_encoder import (
+    TextEncoder,
+    build_text_encoder,
+    tokenizer_from_json,
+)
 from encoders.video_encoder.base import VideoEncoder
 from encoders.video_encoder.registry import build_video_encoder
 
@@ -125,18 +130,17 @@ def load_bundle(folder: str | Path, *, device: str | torch.device = "cpu") -> Bu
     for name in card.files:
         check_file(folder, card, name)
     video = build_video_encoder(card.video)
-    _check_encoder(card, video, folder, _load_into(video, folder, VIDEO_WEIGHTS))
+    _check_encoder(card, video, folder, _load_into(video, folder, card, VIDEO_WEIGHTS))
     text = fusion = head = None
     if card.text is not None:
-        architecture = json.loads((folder / TEXT_ARCHITECTURE).read_text())
-        text = build_text_encoder(card.text, architecture, (folder / TOKENIZER).read_text())
-        _load_into(text, folder, TEXT_WEIGHTS)
+        text = _empty_text_encoder(folder, card, card.text)
+        _load_into(text, folder, card, TEXT_WEIGHTS)
     if card.fusion is not None:
         fusion = build_fusion(card.fusion)
-        _load_into(fusion, folder, FUSION_WEIGHTS)
+        _load_into(fusion, folder, card, FUSION_WEIGHTS)
     if card.labels is not None and HEAD_WEIGHTS in card.files:
         head = nn.Linear(card.embedding_dim, len(card.labels))
-        _load_into(head, folder, HEAD_WEIGHTS)
+        _load_into(head, folder, card, HEAD_WEIGHTS)
     for module in (video, text, fusion, head):
         if module is not None:
             module.to(device).eval()
@@ -187,14 +191,27 @@ def _write_weights(weights: dict[str, Tensor], path: Path) -> None:
     path.write_bytes(safetensors.torch.save(weights))
 
 
-def _load_into(module: nn.Module, folder: Path, name: str) -> dict[str, Tensor]:
-    try:
-        weights = safetensors.torch.load_file(folder / name)
+def _empty_text_encoder(folder: Path, card: BundleCard, config: TextConfig) -> TextEncoder:
+    tokenizer_path = check_file(folder, card, TOKENIZER)
+    with naming_file(tokenizer_path):
+        tokenizer_json = tokenizer_path.read_text()
+        tokenizer_from_json(tokenizer_json, config)  # here for the name of the file
+    path = check_file(folder, card, TEXT_ARCHITECTURE)
+    with naming_file(path):
+        return build_text_encoder(config, json.loads(path.read_bytes()), tokenizer_json)
+
+
+def _load_into(module: nn.Module, folder: Path, card: BundleCard, name: str) -> dict[str, Tensor]:
+    """Load the file that the card names into the module: the same names, shapes and types, all of them finite."""
+    path = check_file(folder, card, name)
+    with naming_file(path):
+        weights = safetensors.torch.load_file(path)
+        for key, expected in module.state_dict().items():
+            if key in weights and weights[key].dtype != expected.dtype:
+                raise ValueError(f"{key} is {weights[key].dtype}; it must be {expected.dtype}")
+            if key in weights and not bool(torch.isfinite(weights[key]).all()):
+                raise ValueError(f"{key} has values that are not finite")
         module.load_state_dict(weights)
-    except (RuntimeError, safetensors.SafetensorError, OSError) as error:
-        raise BundleMismatchError(
-            f"{folder / name} does not fit what the card describes: {error}"
-        ) from error
     return weights
 
 

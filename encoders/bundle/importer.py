@@ -7,8 +7,10 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from torch import Tensor
 
 from encoders.bundle.card import CARD_NAME, BundleCard, check_file, new_encoder_id, read_card
+from encoders.bundle.checks import naming_file
 from encoders.bundle.folder import HEAD_WEIGHTS, VIDEO_WEIGHTS, save_bundle
 from encoders.bundle.import_config import ImportConfig
 from encoders.files import hash_file
@@ -115,16 +117,22 @@ def _read_bundle(folder: Path) -> SourceWeights:
         )
     head = None
     if HEAD_WEIGHTS in card.files:
-        head = safetensors.torch.load_file(check_file(folder, card, HEAD_WEIGHTS))
+        head = _read_tensors(folder, card, HEAD_WEIGHTS)
     return SourceWeights(
         described=f"bundle {folder}",
         kind="aim",
-        tensors=safetensors.torch.load_file(check_file(folder, card, VIDEO_WEIGHTS)),
+        tensors=_read_tensors(folder, card, VIDEO_WEIGHTS),
         head=head,
         labels=card.labels,
         ignored=("text encoder and fusion",) if card.fusion is not None else (),
         config=card.video,
     )
+
+
+def _read_tensors(folder: Path, card: BundleCard, name: str) -> dict[str, Tensor]:
+    path = check_file(folder, card, name)
+    with naming_file(path):
+        return safetensors.torch.load_file(path)
 
 
 def _check_out(config: ImportConfig) -> None:

@@ -11,9 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-import onnx
-
-from encoders.backends.onnx_backend import QUERY_GRAPH, VIDEO_GRAPH
+from encoders.backends.onnx_backend import QUERY_GRAPH, VIDEO_GRAPH, read_graph
 from encoders.backends.registry import open_backend
 from encoders.backends.tensorrt_library import MODULES, import_library, local_target
 from encoders.bundle.card import BundleCard, BundleMismatchError, check_file, read_card, write_card
@@ -212,7 +210,7 @@ def _graph_files(bundle_dir: Path, card: BundleCard) -> dict[str, str]:
 
 
 def _read_reduced(path: Path, precision: Precision, reduced: Reduced) -> bytes:
-    return reduce_precision(onnx.load(path), precision, reduced=reduced).SerializeToString()
+    return reduce_precision(read_graph(path), precision, reduced=reduced).SerializeToString()
 
 
 def _cache_path(bundle_dir: Path, target: EngineTarget) -> Path | None:

@@ -15,6 +15,7 @@ import numpy as np
 import safetensors.numpy
 
 from encoders.bundle.card import BundleCard, check_file
+from encoders.bundle.checks import naming_file
 from encoders.bundle.folder import HEAD_WEIGHTS
 from indexing.search.types import Change
 
@@ -214,7 +215,9 @@ def open_attribute_reader(
         return None
     if not any(attributes.get(label) for label in card.labels):
         return None
-    weights = safetensors.numpy.load_file(check_file(Path(bundle_dir), card, HEAD_WEIGHTS))
-    return AttributeReader(
-        weights["weight"], weights["bias"], labels=card.labels, attributes=attributes
-    )
+    path = check_file(Path(bundle_dir), card, HEAD_WEIGHTS)
+    with naming_file(path):
+        weights = safetensors.numpy.load_file(path)
+        return AttributeReader(
+            weights["weight"], weights["bias"], labels=card.labels, attributes=attributes
+        )

@@ -13,8 +13,9 @@ import numpy as np
 from cachetools import LRUCache
 
 from encoders.backends.base import EncoderBackend, check_queries
-from encoders.backends.onnx_backend import QUERY_GRAPH
+from encoders.backends.onnx_backend import QUERY_GRAPH, read_graph
 from encoders.bundle.card import BundleCard, check_file
+from encoders.bundle.checks import naming_file
 
 NUM_CACHED_TEXTS = 10_000
 # The weights that read the text vector, by kind of fusion.
@@ -96,7 +97,7 @@ class QueryEncoder:
         text_config, fusion_config = self.card.text, self.card.fusion
         if text_config is None or fusion_config is None:
             raise ValueError(f"bundle {self.card.bundle_id} has no text encoder and fusion")
-        model = onnx.load(check_file(self._bundle_dir, self.card, QUERY_GRAPH))
+        model = read_graph(check_file(self._bundle_dir, self.card, QUERY_GRAPH))
         joint = _text_vector_name(model, _TEXT_INPUT[fusion_config.kind])
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
@@ -114,7 +115,8 @@ class QueryEncoder:
         # The fusion reads from the mask only how many queries there are.
         fusion = session(["clip_vector", joint, "attention_mask"], ["query_vector"])
         path = check_file(self._bundle_dir, self.card, "tokenizer.json")
-        tokenizer = tokenizer_from_json(path.read_text(), text_config)
+        with naming_file(path):
+            tokenizer = tokenizer_from_json(path.read_text(), text_config)
 
         def encode(texts: Sequence[str]) -> np.ndarray:
             tokens_NL, mask_NL = tokenizer.tokenize(texts)
