@@ -1,25 +1,30 @@
 """The ledger of a run folder: the outcome of each clip by its key, written after Milvus has the row, read back by the next run.
 
 Lines are appended and synced batch by batch; a truncated last line is ignored, because the clip
-is then simply done again. The last line of a key counts. Ray Data's own checkpoints do not serve here:
+is then simply done again. The last line of a key counts. A damaged line or file is named and passed over: Milvus and the
+videos know what it said, so that the next `tfcovr index` writes it anew. Ray Data's own checkpoints do not serve here:
 they need one id that a row keeps from reading to writing, and the row of a video becomes rows of clips,
 some of them with errors; and they believe their files where Milvus can be asked.
 """
 
 import json
+import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.storage import write_atomic
+from encoders.files import read_table
 from encoders.stages.base import DEAD_LETTER_COLUMNS, ClipError, DeadLetter
 from indexing.sources.content import Content, FileStamp
 
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
 _OUTCOMES = "outcomes.jsonl"
 _CONTENTS = "contents.jsonl"
 DEAD_LETTERS = "dead_letters.parquet"
@@ -39,16 +44,17 @@ class Outcome:
     error: ClipError | None = None
 
 
+_ANY_OUTCOME = Outcome(clip_key="", clip_id="", video_uri="")
+
+
 class Ledger:
     """The ledger of one run folder; one process at a time writes it."""
 
     def __init__(self, run_dir: str | Path) -> None:
         self.run_dir = Path(run_dir)
         self._folder = self.run_dir / "ledger"
-        self.outcomes = {
-            line["clip_key"]: _outcome_of_line(line)
-            for line in _read_lines(self._folder / _OUTCOMES)
-        }
+        outcomes, self.num_damaged = _read_lines(self._folder / _OUTCOMES, _outcome_of_line)
+        self.outcomes = {outcome.clip_key: outcome for outcome in outcomes}
 
     def record(self, outcomes: Sequence[Outcome]) -> None:
         """Durable when this returns."""
@@ -72,23 +78,15 @@ class Ledger:
             self.outcomes.pop(clip_key, None)
 
     def compact(self) -> None:
-        """One line per key."""
+        """One line per key, and none that is damaged."""
         lines = [json.dumps(_line_of(outcome)) + "\n" for outcome in self.outcomes.values()]
         write_atomic(self._folder / _OUTCOMES, "".join(lines))
+        self.num_damaged = 0
 
     def read_contents(self) -> dict[str, Content]:
         """What the videos contained when they were last read, by URI."""
-        return {
-            line["uri"]: Content(
-                content_hash=line["content_hash"],
-                stamp=FileStamp(
-                    size_bytes=line["size_bytes"],
-                    mtime_ns=line["mtime_ns"],
-                    version=line.get("version", ""),
-                ),
-            )
-            for line in _read_lines(self._folder / _CONTENTS)
-        }
+        contents, _num_damaged = _read_lines(self._folder / _CONTENTS, _content_of_line)
+        return dict(contents)
 
     def write_contents(self, contents: dict[str, Content]) -> None:
         """Keep the hashes of the files that could be read."""
@@ -120,8 +118,15 @@ def write_dead_letters(run_dir: str | Path, letters: Sequence[DeadLetter]) -> Pa
 
 
 def read_dead_letters(run_dir: str | Path) -> list[DeadLetter]:
-    """As `write_dead_letters` left them."""
-    table = pq.ParquetFile(Path(run_dir) / DEAD_LETTERS).read()
+    """As `write_dead_letters` left them; none where there is no such file, or a damaged one."""
+    path = Path(run_dir) / DEAD_LETTERS
+    if not path.exists():
+        return []
+    try:
+        table = read_table(path, DEAD_LETTERS_SCHEMA.names)
+    except ValueError as error:
+        logger.warning("%s; passed over, `tfcovr index` writes it anew", error)
+        return []
     return [DeadLetter.from_columns(row) for row in table.to_pylist()]
 
 
@@ -137,23 +142,65 @@ def _line_of(outcome: Outcome) -> dict[str, str]:
     }
 
 
-def _outcome_of_line(line: dict[str, str]) -> Outcome:
-    error = {name: line[name] for name in ("stage", "reason", "detail")}
+def _outcome_of_line(line: dict[str, Any]) -> Outcome:
+    texts = {name: _text(line, name) for name in _line_of(_ANY_OUTCOME)}
+    error = {name: texts[name] for name in ("stage", "reason", "detail")}
     return Outcome(
-        clip_key=line["clip_key"],
-        clip_id=line["clip_id"],
-        video_uri=line["video_uri"],
-        row_digest=line["row_digest"],
-        error=ClipError(**error) if line["status"] == "dead" else None,
+        clip_key=texts["clip_key"],
+        clip_id=texts["clip_id"],
+        video_uri=texts["video_uri"],
+        row_digest=texts["row_digest"],
+        error=ClipError(**error) if texts["status"] == "dead" else None,
     )
 
 
-def _read_lines(path: Path) -> list[dict[str, Any]]:
+def _content_of_line(line: dict[str, Any]) -> tuple[str, Content]:
+    stamp = FileStamp(
+        size_bytes=_number(line, "size_bytes"),
+        mtime_ns=_number(line, "mtime_ns"),
+        version=_text({"version": "", **line}, "version"),
+    )
+    content = Content(content_hash=_text(line, "content_hash"), stamp=stamp)
+    return _text(line, "uri"), content
+
+
+def _text(line: dict[str, Any], name: str) -> str:
+    if not isinstance(line[name], str):
+        raise ValueError(f"{name} is {line[name]!r}; it must be a text")
+    return line[name]
+
+
+def _number(line: dict[str, Any], name: str) -> int:
+    if not isinstance(line[name], int):
+        raise ValueError(f"{name} is {line[name]!r}; it must be a whole number")
+    return line[name]
+
+
+def _read_lines(path: Path, parse: Callable[[dict[str, Any]], T]) -> tuple[list[T], int]:
+    """What each line says, and the number of damaged ones, which are named and passed over."""
     if not path.exists():
-        return []
+        return [], 0
     lines = path.read_bytes().split(b"\n")
-    whole = lines[:-1]  # what follows the last newline was never finished
-    return [json.loads(line) for line in whole if line]
+    parsed: list[T] = []
+    problems: list[str] = []
+    for number, line in enumerate(
+        lines[:-1], 1
+    ):  # what follows the last newline was never finished
+        if not line:
+            continue
+        try:
+            parsed.append(parse(json.loads(line)))
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            problems.append(f"line {number} ({type(error).__name__}: {str(error)[:80]})")
+    if problems:
+        more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
+        logger.warning(
+            "%s: %s%s damaged; passed over, `tfcovr index` writes anew what Milvus and the videos tell",
+            path,
+            problems[0],
+            f"{more} are" if more else " is",
+        )
+    return parsed, len(problems)
 
 
 def _append_lines(path: Path, lines: Sequence[dict[str, Any]]) -> None:

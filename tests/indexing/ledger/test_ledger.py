@@ -76,3 +76,53 @@ def test_dead_letters_are_a_parquet_table_even_when_there_are_none(tmp_path: Pat
     assert read_dead_letters(tmp_path) == letters[::-1]
     write_dead_letters(tmp_path, [])
     assert read_dead_letters(tmp_path) == []
+
+
+DAMAGED = [
+    b'{"clip_key": "key-b", "clip_id": "b", "vid',
+    b"\xff\xfe\x00garbage",
+    b'{"clip_key": "x"}',
+    b"[1, 2]",
+    b"null",
+    b"[" * 200_000,
+    b'{"clip_key": ["key-b"], "clip_id": "b", "video_uri": "/v.mp4", "status": "written", "row_digest": "", "stage": "", "reason": "", "detail": ""}',
+]
+
+
+@pytest.mark.parametrize("damaged", DAMAGED)
+def test_a_damaged_line_is_named_and_passed_over(tmp_path: Path, caplog, damaged: bytes) -> None:
+    Ledger(tmp_path).record([written("a"), written("b"), DEAD])
+    path = tmp_path / "ledger" / "outcomes.jsonl"
+    lines = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join([lines[0], damaged, lines[2], b""]))
+    ledger = Ledger(tmp_path)
+    assert ledger.outcomes == {"key-a": written("a"), "key-bad": DEAD}
+    assert ledger.num_damaged == 1
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert f"{path}: line 2 " in message
+    ledger.record([written("b")])
+    ledger.compact()
+    caplog.clear()
+    assert set(Ledger(tmp_path).outcomes) == {"key-a", "key-b", "key-bad"}
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("damaged", [*DAMAGED[:-1], b'{"uri": "/b.mp4", "content_hash": 5, "size_bytes": 1, "mtime_ns": 1}'])  # fmt: skip
+def test_contents_lose_only_a_damaged_line(tmp_path: Path, caplog, damaged: bytes) -> None:
+    good = Content(content_hash="ab", stamp=FileStamp(size_bytes=5, mtime_ns=1))
+    ledger = Ledger(tmp_path)
+    ledger.write_contents({"/a.mp4": good, "/b.mp4": good, "/c.mp4": good})
+    path = tmp_path / "ledger" / "contents.jsonl"
+    lines = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join([lines[0], damaged, lines[2], b""]))
+    assert ledger.read_contents() == {"/a.mp4": good, "/c.mp4": good}
+    assert f"{path}: line 2 " in caplog.records[0].getMessage()
+
+
+@pytest.mark.parametrize("damage", [lambda _: b"", lambda c: c[:-9], lambda _: b"hello", lambda c: c[:9] + bytes(60) + c[69:]])  # fmt: skip
+def test_damaged_dead_letters_are_named_and_passed_over(tmp_path: Path, caplog, damage) -> None:
+    letters = [DeadLetter(clip_id="a", video_uri="/v.mp4", error=TOO_SHORT)]
+    path = write_dead_letters(tmp_path, letters)
+    path.write_bytes(damage(path.read_bytes()))
+    assert read_dead_letters(tmp_path) == []
+    assert str(path) in caplog.records[0].getMessage()
