@@ -248,8 +248,10 @@ def select_clips(clips: Sequence[Clip], config: Stage1Config) -> dict[str, list[
     for name, split in (("train", config.train_split), ("val", config.val_split)):
         part = [clip for clip in clips if clip.split == split and clip.label is not None]
         if not part:
-            splits = sorted({clip.split or "(none)" for clip in clips})
-            raise ValueError(f"no labelled clip has the split {split!r}; there are {splits}")
+            splits = sorted({clip.split or "(none)" for clip in clips if clip.label is not None})
+            raise ValueError(
+                f"{name}_split is {split!r}, and no labelled clip has that split; it must be one of {splits}"
+            )
         chosen[name] = sorted(part, key=lambda clip: clip.clip_id)
     unknown = {clip.label for clip in chosen["val"]} - {clip.label for clip in chosen["train"]}
     if unknown:
@@ -260,6 +262,10 @@ def select_clips(clips: Sequence[Clip], config: Stage1Config) -> dict[str, list[
 def class_names(clips: Sequence[Clip], config: Stage1Config) -> dict[str, list[str]]:
     """`label` and each attribute -> its values in the train split, sorted."""
     names = {"label": sorted({str(clip.label) for clip in clips})}
+    if len(names["label"]) < 2:
+        raise ValueError(
+            f"every train clip has the label {names['label'][0]!r}; a classifier needs at least 2 labels"
+        )
     for attribute in config.attributes:
         values = {clip.attributes[attribute] for clip in clips if attribute in clip.attributes}
         if not values:

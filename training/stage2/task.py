@@ -3,7 +3,7 @@
 N queries of this worker, G of all workers, V width of clip vectors, D width of text vectors, L tokens.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -201,9 +201,9 @@ def build_composer(config: Stage2Config, text: TextEncoder, *, video_dim: int) -
 
 
 def select_triplets(
-    triplets: Sequence[Triplet], vectors: Mapping[str, np.ndarray], config: Stage2Config
+    triplets: Sequence[Triplet], clip_ids: Collection[str], config: Stage2Config
 ) -> dict[str, list[Triplet]]:
-    """Train and val triplets whose clips have vectors; targets without one are left out. ValueError if nothing is left.
+    """Train and val triplets whose clips are among `clip_ids`, those with vectors; targets without one are left out. ValueError if nothing is left.
 
     The val split is thinned evenly to `max_val_queries`.
     """
@@ -212,8 +212,10 @@ def select_triplets(
         part = [triplet for triplet in triplets if triplet.split == split]
         if not part:
             splits = sorted({triplet.split or "(none)" for triplet in triplets})
-            raise ValueError(f"no triplet has the split {split!r}; there are {splits}")
-        kept = [t for t in (_with_vectors(triplet, vectors) for triplet in part) if t is not None]
+            raise ValueError(
+                f"{name}_split is {split!r}, and no triplet has that split; it must be one of {splits}"
+            )
+        kept = [t for t in (_with_vectors(triplet, clip_ids) for triplet in part) if t is not None]
         if not kept:
             raise ValueError(f"no triplet of the split {split!r} has clips with vectors")
         chosen[name] = sorted(kept, key=lambda triplet: triplet.query_id)
@@ -224,9 +226,9 @@ def select_triplets(
     return chosen
 
 
-def _with_vectors(triplet: Triplet, vectors: Mapping[str, np.ndarray]) -> Triplet | None:
-    targets = tuple(clip_id for clip_id in triplet.target_clip_ids if clip_id in vectors)
-    if triplet.query_clip_id not in vectors or not targets:
+def _with_vectors(triplet: Triplet, clip_ids: Collection[str]) -> Triplet | None:
+    targets = tuple(clip_id for clip_id in triplet.target_clip_ids if clip_id in clip_ids)
+    if triplet.query_clip_id not in clip_ids or not targets:
         return None
     return (
         triplet if targets == triplet.target_clip_ids else replace(triplet, target_clip_ids=targets)

@@ -10,12 +10,20 @@ import safetensors.torch
 from cluster.storage import write_atomic
 from encoders.bundle.card import BundleCard, read_card
 from encoders.bundle.folder import load_bundle, save_bundle
-from encoders.clips import read_clips
+from encoders.clips import Clip, read_clips
+from encoders.files import read_table
 from encoders.query_encoder.text_encoder import TextEncoder
 from training.annotations.triplets.table import read_triplets
 from training.configs import LaunchSettings, Stage2Config
 from training.losses import loss_of
-from training.stage2.task import QueryComposer, Stage2Factory, build_composer, open_text, vectors_in
+from training.stage2.task import (
+    QueryComposer,
+    Stage2Factory,
+    build_composer,
+    open_text,
+    select_triplets,
+    vectors_in,
+)
 from training.trainer.loop import load_trained
 from training.trainer.run_folder import BUNDLE, hash_file, open_run
 from training.trainer.session import TrainingRun, choose_device, complete, scores_of_epoch
@@ -56,6 +64,7 @@ def train_stage2(
     loss_of(config)  # told before the run folder is made
     launch = launch or LaunchSettings()
     run_dir = run_dir.absolute()
+    _check_inputs(config, inputs)
     key = open_run(run_dir, stage="stage2", config=config, inputs=_identify(inputs))
     vectors_path = (inputs.vectors_path or vectors_in(run_dir)).absolute()
     factory = Stage2Factory(
@@ -141,12 +150,19 @@ def _identify(inputs: Stage2Inputs) -> dict[str, str]:
     return identity | {"clips": hash_file(inputs.clips_path)}
 
 
-def _make_vectors(
-    config: Stage2Config, inputs: Stage2Inputs, out: Path, launch: LaunchSettings
-) -> None:
-    """Compute the vectors of the clips that triplets of the two splits name."""
+def _check_inputs(config: Stage2Config, inputs: Stage2Inputs) -> None:
+    """ValueError for splits without triplets and triplets without clips, before the run folder is made."""
+    triplets = read_triplets(inputs.triplets_path)
+    if inputs.vectors_path is not None:
+        ids = set(read_table(inputs.vectors_path, ["clip_id"])["clip_id"].to_pylist())
+    else:
+        ids = {clip.clip_id for clip in _named_clips(config, inputs)}
+    select_triplets(triplets, ids, config)
+
+
+def _named_clips(config: Stage2Config, inputs: Stage2Inputs) -> list[Clip]:
+    """The clips that triplets of the two splits name; ValueError where the table lacks one."""
     assert inputs.clips_path is not None
-    assert inputs.init_bundle is not None
     splits = (config.train_split, config.val_split)
     triplets = [t for t in read_triplets(inputs.triplets_path) if t.split in splits]
     named = {clip_id for t in triplets for clip_id in (t.query_clip_id, *t.target_clip_ids)}
@@ -156,6 +172,14 @@ def _make_vectors(
         raise ValueError(
             f"{inputs.clips_path} lacks {len(missing)} clips of the triplets, first: {sorted(missing)[:3]}"
         )
+    return clips
+
+
+def _make_vectors(
+    config: Stage2Config, inputs: Stage2Inputs, out: Path, launch: LaunchSettings
+) -> None:
+    assert inputs.clips_path is not None
+    assert inputs.init_bundle is not None
     compute_vectors(
         VectorsConfig(
             clips=inputs.clips_path,
@@ -164,5 +188,5 @@ def _make_vectors(
             device=choose_device(launch),
             launch=launch,
         ),
-        clips,
+        _named_clips(config, inputs),
     )

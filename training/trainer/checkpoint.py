@@ -1,11 +1,13 @@
 """Checkpoints of a run, and its metrics file, which is truncated to the checkpoint on resuming.
 
 A checkpoint is one file, replaced atomically. It needs no random state: every step and every example
-seeds its own generator from (seed, position). See loop.py.
+seeds its own generator from (seed, position). See loop.py. The one before it is kept, for a disk that damages the last.
 """
 
+import hashlib
 import io
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +15,88 @@ import torch
 
 from cluster.storage import write_atomic
 
+logger = logging.getLogger(__name__)
 LAST = "last.pt"
+BEFORE = "before.pt"
+"""The checkpoint before the last."""
 BEST = "best.pt"
+CHECKSUMS = "sha256.json"
 METRICS = "metrics.jsonl"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is damaged, and no other one can stand for it."""
 
 
 def save_checkpoint(run_dir: Path, name: str, state: dict[str, Any]) -> None:
     """Save a state of tensors, numbers and text only, because it is loaded with weights_only."""
+    folder = run_dir / "checkpoints"
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    write_atomic(run_dir / "checkpoints" / name, buffer.getvalue())
+    content = buffer.getvalue()
+    sha256 = hashlib.sha256(content).hexdigest()
+    # Before the files: wherever an interruption falls, the checksum of every whole file is known.
+    known = _checksums(folder)
+    write_atomic(
+        folder / CHECKSUMS, json.dumps({**known, name: [sha256, *known.get(name, [])[:2]]})
+    )
+    if name == LAST and (folder / LAST).exists():
+        (folder / LAST).replace(folder / BEFORE)
+    write_atomic(folder / name, content)
 
 
 def load_checkpoint(run_dir: Path, name: str) -> dict[str, Any] | None:
-    """The saved state; None if there is none yet."""
-    path = run_dir / "checkpoints" / name
+    """The saved state, for LAST that of the checkpoint before it where the last is damaged; None if there is none yet.
+
+    CheckpointError where every checkpoint that is there is damaged.
+    """
+    folder = run_dir / "checkpoints"
+    known = [sha256 for sums in _checksums(folder).values() for sha256 in sums]
+    problems: list[str] = []
+    for path in (folder / name, *([folder / BEFORE] if name == LAST else [])):
+        if not path.exists():
+            continue
+        state, problem = _read(path, known)
+        if state is not None:
+            if problems:
+                logger.warning("%s; using %s, the checkpoint before it", problems[0], path)
+            return state
+        problems.append(problem)
+    if problems:
+        raise CheckpointError(
+            f"{'; '.join(problems)}; put a copy in its place, or delete the folder {str(folder)!r} to train from the start"
+        )
+    return None
+
+
+def _read(path: Path, known: list[str]) -> tuple[dict[str, Any] | None, str]:
+    """The state, or None and what is wrong with the file."""
+    content = path.read_bytes()
+    sha256 = hashlib.sha256(content).hexdigest()
+    if known and sha256 not in known:
+        return None, f"checkpoint {path} is damaged or truncated (its sha256 is {sha256})"
+    try:
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001  a file from before checksums: torch raises many kinds
+        return None, f"checkpoint {path} is damaged or truncated ({str(error).splitlines()[0]})"
+    return state, ""
+
+
+def _checksums(folder: Path) -> dict[str, list[str]]:
+    """Of the last files of each name, newest first; empty for a run from before checksums."""
+    path = folder / CHECKSUMS
     if not path.exists():
-        return None
-    return torch.load(path, map_location="cpu", weights_only=True)
+        return {}
+    try:
+        sums = json.loads(path.read_bytes())
+    except ValueError:
+        sums = None
+    if not isinstance(sums, dict) or not all(
+        isinstance(of_name, list) for of_name in sums.values()
+    ):
+        logger.warning("%s is damaged; the checkpoints are read without their checksums", path)
+        return {}
+    return sums
 
 
 class MetricsLog:

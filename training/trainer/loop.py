@@ -41,6 +41,12 @@ class World:
         dist.all_reduce(total)
         return total.tolist()
 
+    def lowest(self, value: Tensor) -> float:
+        """The lowest value of the workers."""
+        if self.size > 1:
+            dist.all_reduce(value, op=dist.ReduceOp.MIN)
+        return float(value)
+
 
 class Task(Protocol):
     """A stage, as the loop uses it. It may also define epoch_order(epoch): the ordered example numbers of an epoch."""
@@ -125,6 +131,8 @@ class _Fit:
         self.optimizer = build_optimizer(self.raw_module, config)
         self.epoch, self.step = 0, 0
         self.best_score = float("-inf")
+        # On the device: a look at each step's loss would make a GPU wait for it.
+        self._first_bad_step = torch.tensor(float("inf"), device=world.device)
         self.steps_per_epoch = len(step_order(task.num_examples, config, epoch=0, world=world))
         self.uses_bf16 = config.precision == "bf16" or (
             config.precision == "auto" and world.device.startswith("cuda")
@@ -209,6 +217,7 @@ class _Fit:
         if config.grad_clip_norm is not None:
             nn.utils.clip_grad_norm_(self.module.parameters(), config.grad_clip_norm)
         self.optimizer.step()
+        self._note_if_not_finite(totals)
         if self.step % config.log_every == 0 or self.step % self.steps_per_epoch == 0:
             self._log_step({name: v for name, v in totals.items() if name != "objective"}, factor)
 
@@ -227,13 +236,20 @@ class _Fit:
             (values.get("objective", values["loss"]) * share).backward()
         return values
 
+    def _note_if_not_finite(self, totals: Mapping[str, Tensor]) -> None:
+        is_finite = torch.isfinite(torch.stack(list(totals.values()))).all()
+        bad_step = torch.where(is_finite, float("inf"), float(self.step))
+        self._first_bad_step = torch.minimum(self._first_bad_step, bad_step)
+
     def _log_step(self, values: Mapping[str, Tensor], factor: float) -> None:
+        first_bad_step = self.world.lowest(self._first_bad_step)
+        if np.isfinite(first_bad_step):  # before the end of an epoch, so before its checkpoint
+            raise FloatingPointError(
+                f"the loss is not finite at step {first_bad_step:.0f}; lower learning_rate or set grad_clip_norm, then run "
+                "the same command with another run folder"
+            )
         sums = self.world.sums([float(value.detach()) for value in values.values()])
         means = {name: s / self.world.size for name, s in zip(values, sums, strict=True)}
-        if not np.isfinite(means["loss"]):
-            raise FloatingPointError(
-                f"the loss is {means['loss']} at step {self.step}; lower learning_rate or set grad_clip_norm"
-            )
         if self.log is not None:
             rate = self.config.learning_rate * factor
             self.log.append(step=self.step, **means, learning_rate=rate)

@@ -126,5 +126,8 @@ def test_triplets_lose_what_has_no_vector(vectors) -> None:
         assert len(part) < NUM_CLIPS
         for triplet in part:
             assert {triplet.query_clip_id, *triplet.target_clip_ids} <= vectors.keys()
-    with pytest.raises(ValueError, match=r"no triplet has the split 'val'; there are \['train'\]"):
+    with pytest.raises(
+        ValueError,
+        match=r"val_split is 'val', and no triplet has that split; it must be one of \['train'\]",
+    ):
         select_triplets(make_triplets("train"), vectors, config())

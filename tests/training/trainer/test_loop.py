@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from training.configs import LoopConfig
-from training.trainer.checkpoint import read_metrics
+from training.trainer.checkpoint import load_checkpoint, read_metrics
 from training.trainer.loop import World, fit, load_trained, step_order
 
 CONFIG = LoopConfig(
@@ -144,8 +144,21 @@ def test_a_task_may_order_its_own_epoch(tmp_path) -> None:
     assert given == [[epoch] * 32 for epoch in range(4)]
 
 
-def test_a_loss_that_is_no_number_stops_the_run(tmp_path) -> None:
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize(("step", "log_every"), [(1, 1), (7, 1), (7, 100)])
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_its_step(
+    tmp_path, value, step, log_every
+) -> None:
+    """Also of a step that is not logged, and before the checkpoint of its epoch."""
     task = ToyTask()
-    task.x[:] = float("nan")
-    with pytest.raises(FloatingPointError, match="step 1"):
-        fit(task, CONFIG, tmp_path)
+    batches = task.batches
+
+    def spoil(epoch, steps):
+        for number, batch in enumerate(batches(epoch, steps), epoch * 4 + 1):
+            yield batch | ({"y": batch["y"] * value} if number == step else {})
+
+    task.batches = spoil
+    with pytest.raises(FloatingPointError, match=f"not finite at step {step};"):
+        fit(task, replace(CONFIG, log_every=log_every), tmp_path)
+    state = load_checkpoint(tmp_path, "last.pt")
+    assert (0 if state is None else state["epoch"]) == (step - 1) // 4

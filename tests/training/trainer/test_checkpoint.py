@@ -1,0 +1,104 @@
+"""Damaged checkpoints: named, and the one before is used with the losses that follow it."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.training.trainer.test_loop import CONFIG, Regression, ToyTask
+from training.trainer.checkpoint import (
+    BEFORE,
+    BEST,
+    CHECKSUMS,
+    LAST,
+    CheckpointError,
+    load_checkpoint,
+    read_metrics,
+    save_checkpoint,
+)
+from training.trainer.loop import fit, load_trained
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "truncated": lambda content: content[: len(content) // 2],
+    "one byte short": lambda content: content[:-1],
+    "empty": lambda _content: b"",
+    "one bit": lambda content: content[:900] + bytes([content[900] ^ 1]) + content[901:],
+    "another file": lambda _content: b"hello",
+}
+
+
+def damage(path: Path, kind: str) -> None:
+    path.write_bytes(DAMAGES[kind](path.read_bytes()))
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
+    tmp_path: Path, caplog, kind: str
+) -> None:
+    fit(ToyTask(), CONFIG, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        fit(ToyTask(dies_at=(3, 1)), CONFIG, tmp_path / "cut")
+    damage(tmp_path / "cut" / "checkpoints" / LAST, kind)
+    state = load_checkpoint(tmp_path / "cut", LAST)
+    assert state is not None
+    assert state["epoch"] == 2
+    assert f"{tmp_path / 'cut' / 'checkpoints' / LAST} is damaged" in caplog.text
+    fit(ToyTask(), CONFIG, tmp_path / "cut")
+    assert read_metrics(tmp_path / "cut") == read_metrics(tmp_path / "whole")
+
+
+def test_without_any_whole_checkpoint_it_says_what_to_do(tmp_path: Path) -> None:
+    fit(ToyTask(), CONFIG, tmp_path)
+    for name in (LAST, BEFORE):
+        damage(tmp_path / "checkpoints" / name, "truncated")
+    with pytest.raises(
+        CheckpointError, match=r"last\.pt is damaged.*before\.pt is damaged.*delete the folder"
+    ):
+        fit(ToyTask(), CONFIG, tmp_path)
+    for path in (tmp_path / "checkpoints").iterdir():
+        path.unlink()
+    fit(ToyTask(), CONFIG, tmp_path)
+
+
+def test_damaged_best_weights_are_not_replaced_by_others(tmp_path: Path) -> None:
+    config = replace(CONFIG, keep="best")
+    fit(ToyTask(scores=(1, 3, 2, 3)), config, tmp_path)
+    damage(tmp_path / "checkpoints" / BEST, "one bit")
+    with pytest.raises(CheckpointError, match=r"best\.pt is damaged"):
+        load_trained(Regression(), tmp_path, keep="best")
+
+
+def test_an_interruption_between_the_files_loses_at_most_one_epoch(
+    tmp_path: Path, monkeypatch
+) -> None:
+    for epoch in (1, 2):
+        save_checkpoint(tmp_path, LAST, {"epoch": epoch})
+    import training.trainer.checkpoint as module
+
+    def stop(path: Path, content: bytes | str) -> None:
+        if Path(path).name == LAST:
+            raise KeyboardInterrupt
+        whole(path, content)
+
+    whole = module.write_atomic
+    monkeypatch.setattr(module, "write_atomic", stop)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(tmp_path, LAST, {"epoch": 3})
+    assert load_checkpoint(tmp_path, LAST) == {"epoch": 2}
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff"])
+def test_damaged_checksums_leave_the_checkpoints_readable(
+    tmp_path: Path, caplog, content: bytes
+) -> None:
+    save_checkpoint(tmp_path, LAST, {"epoch": 1})
+    assert set(json.loads((tmp_path / "checkpoints" / CHECKSUMS).read_text())) == {LAST}
+    (tmp_path / "checkpoints" / CHECKSUMS).write_bytes(content)
+    assert load_checkpoint(tmp_path, LAST) == {"epoch": 1}
+    assert CHECKSUMS in caplog.text
+    (tmp_path / "checkpoints" / CHECKSUMS).unlink()  # as in a run of an earlier version
+    damage(tmp_path / "checkpoints" / LAST, "truncated")
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_checkpoint(tmp_path, LAST)
