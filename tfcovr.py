@@ -304,7 +304,9 @@ def error_line(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.filename and error.strerror:
         what = "does not exist" if error.errno == errno.ENOENT else error.strerror.lower()
         return f"{str(error.filename)!r}: {what}"
-    if isinstance(error, (ValueError, OSError, ImportError, DecodeSetupError)):
+    if isinstance(error, MemoryError):
+        return f"this machine has too little memory: {_first_line(error)}"
+    if isinstance(error, (ValueError, OSError, ImportError, DecodeSetupError, FloatingPointError)):
         return str(error)
     if _is_instance(error, "pymilvus.exceptions", "MilvusException"):
         return (

@@ -120,6 +120,8 @@ def test_version_and_dir(capsys: pytest.CaptureFixture[str]) -> None:
         (OSError(errno.ENOSPC, "No space left on device", "/x/y"), 2, "the disk is full at /x/y"),
         (MilvusException(message="server unavailable"), 2, "see that --milvus-uri is right"),
         (ray.exceptions.NodeDiedError("it died"), 2, "Ray: NodeDiedError"),
+        (FloatingPointError("the loss is not finite at step 7"), 2, "not finite at step 7"),
+        (MemoryError("Unable to allocate 9 TiB"), 2, "too little memory: Unable to allocate 9 TiB"),
     ],
 )
 def test_what_ends_a_command_is_one_line(
