@@ -19,6 +19,7 @@ from encoders.bundle.card import read_card
 from encoders.clips import Clip, write_clips
 from encoders.decoding.decode import decode_clips
 from encoders.media.frame_index import Span
+from encoders.stages.base import span_row
 from encoders.stages.decode_stage import DecodeStage
 from encoders.stages.embed_stage import EmbedStage
 from indexing.ledger.summary import SUMMARY
@@ -53,7 +54,7 @@ def measure_flow(
         place = folder / f"round-{number}"
         cpu_s.append(cpu_seconds_alone(bundle_dir, archives[0], place))
         rates["limit"].append(len(cores) / sum(cpu_s[-1].values()))
-        rates["sequential"].append(_sequential_rate(bundle_dir, clips, place, len(cores)))
+        rates["sequential"].append(sequential_rate(bundle_dir, clips, place, len(cores)))
         rates["flow"].append(_flow_rate(bundle_dir, archives, place / "flow", cores))
         if number == 0:  # one core takes as long as all else together
             rates["one"].append(_flow_rate(bundle_dir, archives, place / "one", cores[:1]))
@@ -115,7 +116,7 @@ def cpu_seconds_alone(bundle_dir: Path, clips: Sequence[Clip], folder: Path) -> 
     return seconds
 
 
-def _sequential_rate(
+def sequential_rate(
     bundle_dir: Path, clips: Sequence[Clip], place: Path, num_threads: int
 ) -> float:
     """Decode a video, embed its clips with all threads, insert in batches: what one would write first."""
@@ -127,10 +128,7 @@ def _sequential_rate(
         waiting: list[Clip] = []
         vectors: list[np.ndarray] = []
         for video in _video_rows(clips):
-            spans = [
-                Span(start_s=start_s, end_s=end_s)
-                for start_s, end_s in zip(video["starts_s"], video["ends_s"], strict=True)
-            ]
+            spans = [Span(**span) for span in video["spans"]]
             decoded = decode_clips(video["video_uri"], spans, card.sampling)
             vectors += list(encoder.embed_clips(decoded.frames_NTHWC))
             waiting += [
@@ -205,8 +203,7 @@ def _video_rows(clips: Sequence[Clip]) -> list[dict[str, Any]]:
         {
             "video_uri": video_uri,
             "clip_ids": [one.clip_id for one in members],
-            "starts_s": [one.start_s for one in members],
-            "ends_s": [one.end_s for one in members],
+            "spans": [span_row(one) for one in members],
         }
         for video_uri, members in by_video.items()
     ]

@@ -48,8 +48,6 @@ class CanaryCheck:
     """The lowest cosine of the canary vectors with those of the bundle."""
     clips_per_s: float
     """Throughput of the encoder where it has a core (or its GPU) to itself."""
-    frames_NTHWC: np.ndarray
-    """The frames of the canary clips."""
 
 
 def synthetic_clips(sampling: SamplingConfig, num_clips: int, *, name: str) -> np.ndarray:
@@ -145,9 +143,7 @@ def check_encoder(
         started = clock_s()
         (embed or backend.embed_clips)(frames_NTHWC)
         seconds = clock_s() - started
-    return CanaryCheck(
-        min_cosine=min_cosine, clips_per_s=NUM_CANARIES / seconds, frames_NTHWC=frames_NTHWC
-    )
+    return CanaryCheck(min_cosine=min_cosine, clips_per_s=NUM_CANARIES / seconds)
 
 
 def _synthetic_clip(digest: np.ndarray, num_frames: int, size: int) -> np.ndarray:
@@ -165,11 +161,3 @@ def _synthetic_clip(digest: np.ndarray, num_frames: int, size: int) -> np.ndarra
         top = (digest[14] * size // 256 + number * (digest[15] % 5 - 2) * size // 16) % size
         frames[number, top : top + side, left : left + side] = digest[16:19].astype(np.uint8)
     return frames
-
-
-CANARY_PREFIX = "canary:"
-
-
-def is_canary(clip_id: str) -> bool:
-    """Clip ids of archives never begin so: `list_archive` refuses them."""
-    return clip_id.startswith(CANARY_PREFIX)

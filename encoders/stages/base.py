@@ -94,6 +94,7 @@ class ClipStage:
         if sampling.frame_size is None:
             raise ValueError("sampling.frame_size is None; a stage needs clips of one size")
         self._sampling = sampling
+        self._frames_shape = (sampling.num_frames, sampling.frame_size, sampling.frame_size, 3)
         self._backend: DecodeBackendKind = backend
         self._device = device
         self._limits = MediaLimits()

@@ -71,13 +71,13 @@ class VectorStage(ClipStage):
             deadline_s=deadline_s,
             memory_limit_bytes=memory_limit_for(device),
             first_request=EncodeRequest(
-                decode=self._request("", ()), encoder=encode, canaries=(0,)
+                decode=self._request("", ()), encoder=encode, is_introduction=True
             ),
         )
         self._encoder.start()
         (first,) = self._encoder.first_replies
         if first.encoding is None:
-            raise DecodeSetupError("the encoder gave a canary no vector")
+            raise DecodeSetupError("the encoder did not say what it is")
         self._first: Encoding = first.encoding
         # A batch may be encoded before the next sign of life comes, on a core that others use too.
         batch_s = encode.batch_size / self._first.embed_ceiling_per_s
@@ -102,20 +102,16 @@ class VectorStage(ClipStage):
         video: str,
         clip_rows: Sequence[dict[str, Any]],
         *,
-        canaries: Sequence[tuple[int, dict[str, Any]]] = (),
         open_again: OpenAgain | None = None,
     ) -> Iterator[dict[str, Any]]:
         """Rows that are ready, of this video and of earlier ones; when it ends, all of the video has been decoded.
 
-        `canaries` are drawn clips (number, row) that share a batch with its clips. `open_again` says where the video lies when a
-        clip that still waited for its batch is lost later; without it, where it lies now.
+        `open_again` says where the video lies when a clip that still waited for its batch is lost later; without it, where it lies
+        now.
         """
         pending = _PendingVideo(
             video=video,
             spans=dict(enumerate(clip_rows)),
-            canaries={
-                len(clip_rows) + i: (number, row) for i, (number, row) in enumerate(canaries)
-            },
             open_again=open_again or (lambda _: video),
         )
         try:
@@ -139,7 +135,6 @@ class VectorStage(ClipStage):
         request = EncodeRequest(
             decode=self._request(pending.video, list(pending.spans.values())),
             encoder=self._encode,
-            canaries=tuple(number for number, _ in pending.canaries.values()),
             ticket=ticket,
             is_last=is_last,
         )
@@ -149,9 +144,9 @@ class VectorStage(ClipStage):
         except DecoderDiedError:
             raise
         except DecodeError as error:
-            for row in pending.rows():
+            for row in pending.spans.values():
                 yield row | self._failed(error, self._backend, 0.0)
-            pending.clear()
+            pending.spans.clear()
         self._forget_done()
 
     def _row(self, ticket: int, reply: EncodedSpan) -> dict[str, Any]:
@@ -160,33 +155,34 @@ class VectorStage(ClipStage):
             span.num_frames_decoded - pending.num_decoded, 0
         )  # spans that failed come early
         pending.num_decoded += num_new
-        return pending.take(span.number) | self._outcome(reply) | {"frames_decoded": num_new}
+        return pending.spans.pop(span.number) | self._outcome(reply) | {"frames_decoded": num_new}
 
     def _forget_done(self) -> None:
-        for ticket in [ticket for ticket, pending in self._pending.items() if pending.is_done]:
+        for ticket in [ticket for ticket, pending in self._pending.items() if not pending.spans]:
             del self._pending[ticket]
 
     def _one_by_one(self, crash: DecodeError) -> Iterator[dict[str, Any]]:
         """What was lost with the process, each clip alone: the one that crashed it crashes again, the others get their vectors."""
-        lost, self._pending = self._pending, {}
-        for pending in lost.values():
+        lost = [pending for pending in self._pending.values() if pending.spans]
+        self._pending = {}
+        for pending in lost:
             num_crashes = 0
             with ExitStack() as opened:
                 try:
-                    video = pending.open_again(opened) if pending.spans else ""
+                    video = pending.open_again(opened)
                 except DecodeError as error:
                     yield from self.failed_rows(list(pending.spans.values()), error, stage="fetch")
-                    pending.spans.clear()
-                    video = ""
-                for alone in pending.each_alone(video):
+                    continue
+                for row in pending.spans.values():
+                    alone = _PendingVideo(video=video, spans={0: row})
                     if num_crashes < MAX_DECODER_CRASHES_PER_VIDEO:
                         try:
                             yield from self._answers(alone, is_last=True)
                         except DecoderDiedError as error:
                             num_crashes, crash = num_crashes + 1, error
                             self._pending.clear()
-                    for row in alone.rows():
-                        yield row | self._failed(crash, self._backend, 0.0)
+                    for lost_row in alone.spans.values():
+                        yield lost_row | self._failed(crash, self._backend, 0.0)
 
     def _outcome(self, reply: EncodedSpan) -> dict[str, Any]:
         span, encoding = reply.span, reply.encoding
@@ -209,36 +205,12 @@ class VectorStage(ClipStage):
 
 @dataclass(kw_only=True, slots=True)
 class _PendingVideo:
-    """Clips of a video that are on their way through the process, by span number; canaries are numbered on after its spans."""
+    """Clips of a video that are on their way through the process, by span number."""
 
     video: str = ""
     spans: dict[int, dict[str, Any]] = field(default_factory=dict)
-    canaries: dict[int, tuple[int, dict[str, Any]]] = field(default_factory=dict)
     open_again: OpenAgain = lambda _: ""
     num_decoded: int = 0
-
-    @property
-    def is_done(self) -> bool:
-        return not self.spans and not self.canaries
-
-    def rows(self) -> list[dict[str, Any]]:
-        return [*self.spans.values(), *(row for _, row in self.canaries.values())]
-
-    def take(self, number: int) -> dict[str, Any]:
-        if number in self.spans:
-            return self.spans.pop(number)
-        return self.canaries.pop(number)[1]
-
-    def clear(self) -> None:
-        self.spans.clear()
-        self.canaries.clear()
-
-    def each_alone(self, video: str) -> "Iterator[_PendingVideo]":
-        """Canaries first: they need no video."""
-        for canary in self.canaries.values():
-            yield _PendingVideo(canaries={0: canary})
-        for row in self.spans.values():
-            yield _PendingVideo(video=video, spans={0: row})
 
 
 def _encoded_columns(encoding: Encoding) -> dict[str, Any]:

@@ -120,7 +120,7 @@ class ClipEncoder:
             self._backend: EncoderBackend = open_backend(
                 options.bundle_dir, options.backend, device=device, num_threads=options.num_threads
             )
-            self._proof = check_encoder(
+            self._canary_check = check_encoder(
                 options.bundle_dir, self._backend, clock_s=self.clock_s, embed=self._embed_canaries
             )
         except Exception as error:
@@ -139,12 +139,13 @@ class ClipEncoder:
         self._waiting.append(_Decoded(span=span, busy_s=busy_s, ticket=ticket))
         return True
 
-    def add_canary(self, number: int, span_number: int, ticket: int, num_decoded: int) -> None:
-        """A canary clip as if it had been decoded."""
-        span = self._transport.with_frames(
-            _canary_span(span_number, num_decoded), self._proof.frames_NTHWC[number]
+    def introduction(self) -> EncodedSpan:
+        """What the encoder is, as the reply for a clip with zeros for a vector."""
+        vector_D = np.zeros(self._backend.card.embedding_dim, np.float32)
+        return EncodedSpan(
+            span=_empty_span(),
+            encoding=self._encoding(vector_D, ticket=0, decode_s=0.0, embed_s=0.0),
         )
-        self.add(span, ticket, 0.0)
 
     def encoded(self, *, is_last: bool) -> Iterator[EncodedSpan | None]:
         """The spans of every full batch with their vectors, of the last one also where it is not full; None before each batch."""
@@ -159,25 +160,30 @@ class ClipEncoder:
         vectors_ND = self._embed([clip.span for clip in clips])
         busy_s = (self.clock_s() - started) / len(clips)
         for clip, vector_D in zip(clips, vectors_ND, strict=True):
-            encoding = Encoding(
-                vector_D=vector_D,
-                ticket=clip.ticket,
-                backend=self._backend.kind,
-                precision=self._backend.precision,
-                decode_busy_s=clip.busy_s,
-                embed_busy_s=busy_s,
-                canary_min_cosine=self._proof.min_cosine,
-                embed_ceiling_per_s=self._proof.clips_per_s,
+            encoding = self._encoding(
+                vector_D, ticket=clip.ticket, decode_s=clip.busy_s, embed_s=busy_s
             )
             span = replace(clip.span, frames_THWC=None, device_frames_THWC=None)
             yield EncodedSpan(span=span, encoding=encoding)
 
+    def _encoding(
+        self, vector_D: np.ndarray, *, ticket: int, decode_s: float, embed_s: float
+    ) -> Encoding:
+        return Encoding(
+            vector_D=vector_D,
+            ticket=ticket,
+            backend=self._backend.kind,
+            precision=self._backend.precision,
+            decode_busy_s=decode_s,
+            embed_busy_s=embed_s,
+            canary_min_cosine=self._canary_check.min_cosine,
+            embed_ceiling_per_s=self._canary_check.clips_per_s,
+        )
+
     def _embed_canaries(self, frames_NTHWC: np.ndarray) -> np.ndarray:
         """[N, D]; the frames go where decoded ones lie."""
         transport = self._transport
-        spans = [
-            transport.with_frames(_canary_span(0, 0), frames_THWC) for frames_THWC in frames_NTHWC
-        ]
+        spans = [transport.with_frames(_empty_span(), frames_THWC) for frames_THWC in frames_NTHWC]
         return transport.embed(self._backend, [transport.frames_of(span) for span in spans])
 
     def _embed(self, spans: Sequence[DecodedSpan]) -> np.ndarray:
@@ -203,15 +209,15 @@ class ClipEncoder:
         return np.concatenate([self._embed(spans[:half]), self._embed(spans[half:])])
 
 
-def _canary_span(number: int, num_decoded: int) -> DecodedSpan:
+def _empty_span() -> DecodedSpan:
     return DecodedSpan(
-        number=number,
+        number=0,
         frames_THWC=None,
         frame_indices_T=None,
         error=None,
         backend_used="pyav",
         fallback_reason=None,
-        num_frames_decoded=num_decoded,
+        num_frames_decoded=0,
     )
 
 
@@ -223,29 +229,26 @@ def _open_encoder(options: EncoderOptions, device: str) -> ClipEncoder:
 def iter_encoded_spans(request: EncodeRequest) -> Iterator[EncodedSpan | None]:
     """Each span with its vector as soon as its batch is full, also those that earlier requests left, or with its error.
 
-    None for a clip that was decoded and waits, and before a batch is encoded. Canaries come after the first clip. A video that
-    fails in the middle raises when all that it gave before has its vectors. Without spans no file is opened.
+    None for a clip that was decoded and waits, and before a batch is encoded. A video that fails in the middle raises when all
+    that it gave before has its vectors. Without spans no file is opened.
     """
     encoder = _open_encoder(request.encoder, request.decode.device)
-    num_spans = len(request.decode.spans)
-    injected_canaries = [(number, num_spans + i) for i, number in enumerate(request.canaries)]
+    if request.is_introduction:
+        yield encoder.introduction()
+        return
     failure: DecodeError | None = None
     spans = encoder.spans(request.decode)
-    started, num_decoded = encoder.clock_s(), 0
+    started = encoder.clock_s()
     while True:
         try:
             span = next(spans, None)
         except DecodeError as error:
             failure, span = error, None
         if span is not None:
-            num_decoded = span.num_frames_decoded
             if not encoder.add(span, request.ticket, encoder.clock_s() - started):
                 yield EncodedSpan(span=span, encoding=None)
                 continue
             yield None
-        for number, span_number in injected_canaries:
-            encoder.add_canary(number, span_number, request.ticket, num_decoded)
-        injected_canaries = []
         is_over = span is None
         is_last = is_over and (request.is_last or failure is not None)
         yield from encoder.encoded(is_last=is_last)

@@ -4,6 +4,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from encoders.decoding.decode import iter_spans
 from encoders.decoding.isolated import IsolatedDecoder, decoder_for
 from encoders.decoding.request import DecodedSpan
@@ -24,7 +26,7 @@ class DecodeStage(ClipStage):
     """One video row in, one row per clip out, in the order in which the clips are ready.
 
     In: video_uri, clip_ids, spans (see `span_row`), and any other columns, which every clip row repeats.
-    Out: clip_id, video_uri, span, frames (uint8 [T, S, S, 3] as bytes, empty with an error),
+    Out: clip_id, video_uri, span, frames (uint8 [T, S, S, 3], zeros with an error),
     decode_backend, decode_busy_s, frames_decoded (by the decoder since the clip before it), frames_used,
     error (the fields of a ClipError, empty = fine; see NO_ERROR).
     """
@@ -40,6 +42,8 @@ class DecodeStage(ClipStage):
     ) -> None:
         super().__init__(sampling=sampling, backend=backend, device=device)
         self._iter_spans = iter_spans
+        # One shape for all rows, so that Arrow holds the column as fixed-shape tensors.
+        self._no_frames_THWC = np.zeros(self._frames_shape, np.uint8)
         self._decoder: IsolatedDecoder | None = None
         if isolate:
             self._decoder = decoder_for(device, deadline_s=deadline_s)
@@ -102,9 +106,9 @@ class DecodeStage(ClipStage):
                 "decoder_crashed", "no frames and no reason came back"
             )
             return self._failed(error, span.backend_used, busy_s)
-        return decoded_columns(span, busy_s) | {"frames": span.frames_THWC.tobytes()}
+        return decoded_columns(span, busy_s) | {"frames": span.frames_THWC}
 
     def _failed(
         self, error: DecodeError, backend: str, busy_s: float, *, stage: str = "decode"
     ) -> dict[str, Any]:
-        return error_columns(error, backend, busy_s, stage=stage) | {"frames": b""}
+        return error_columns(error, backend, busy_s, stage=stage) | {"frames": self._no_frames_THWC}

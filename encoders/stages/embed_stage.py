@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from encoders.bundle.canaries import check_encoder, worker_clock
+from encoders.stages.base import error_of
 
 
 class EmbedStage:
     """Frames in, unit vectors out. One instance per worker, so that weights load once.
 
-    Takes the column `frames` away and adds `embedding` (float32 [N, D], zeros for a row with an error), `embed_backend`,
-    `embed_precision` and `embed_busy_s` (the batch's time, shared evenly by its clips).
+    Takes the column `frames` (uint8 [N, T, S, S, 3]) away and adds `embedding` (float32 [N, D], zeros for a row with an error),
+    `embed_backend`, `embed_precision` and `embed_busy_s` (the batch's time, shared evenly by its clips).
     """
 
     def __init__(
@@ -24,27 +25,25 @@ class EmbedStage:
             Path(bundle_dir), backend, device=device, num_threads=num_threads
         )
         card = self._backend.card
-        size = card.sampling.frame_size
-        if size is None:
+        if card.sampling.frame_size is None:
             raise ValueError(f"{bundle_dir}: frame_size is None; a stage needs clips of one size")
-        self._frames_shape = (card.sampling.num_frames, size, size, 3)
         self._embedding_dim = card.embedding_dim
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         started = time.perf_counter()
-        frames = batch.pop("frames")
-        embedding_ND = np.zeros((len(frames), self._embedding_dim), np.float32)
-        alive = [row for row in range(len(frames)) if len(frames[row])]
-        if alive:
-            frames_NTHWC = np.stack(
-                [np.frombuffer(frames[row], np.uint8).reshape(self._frames_shape) for row in alive]
+        frames_NTHWC = batch.pop("frames")
+        num_clips = len(frames_NTHWC)
+        embedding_ND = np.zeros((num_clips, self._embedding_dim), np.float32)
+        is_ok = np.array([error_of(error) is None for error in batch["error"]], bool)
+        if is_ok.any():
+            embedding_ND[is_ok] = self._backend.embed_clips(
+                frames_NTHWC if is_ok.all() else frames_NTHWC[is_ok]
             )
-            embedding_ND[alive] = self._backend.embed_clips(frames_NTHWC)
         batch["embedding"] = embedding_ND
-        batch["embed_backend"] = np.array([self._backend.kind] * len(frames))
-        batch["embed_precision"] = np.array([self._backend.precision] * len(frames))
-        busy_s = (time.perf_counter() - started) / max(len(frames), 1)
-        batch["embed_busy_s"] = np.full(len(frames), busy_s)
+        batch["embed_backend"] = np.array([self._backend.kind] * num_clips)
+        batch["embed_precision"] = np.array([self._backend.precision] * num_clips)
+        busy_s = (time.perf_counter() - started) / max(num_clips, 1)
+        batch["embed_busy_s"] = np.full(num_clips, busy_s)
         return batch
 
 

@@ -32,8 +32,8 @@ class EncodeRequest:
 
     decode: DecodeRequest
     encoder: EncoderOptions
-    canaries: tuple[int, ...] = ()
-    """Canary clips that are injected into the same batches; their spans are numbered on after those of the video."""
+    is_introduction: bool = False
+    """Ask for one reply that says what the encoder is, with zeros for a vector; nothing is decoded."""
     ticket: int = 0
     """Comes back with every vector of this request, whichever request it comes with."""
     is_last: bool = True
@@ -84,7 +84,6 @@ class VectorCodec:
             | {
                 "decode": self._frames.request_from_dict(values["decode"]),
                 "encoder": EncoderOptions(**values["encoder"]),
-                "canaries": tuple(values["canaries"]),
             }
         )
 

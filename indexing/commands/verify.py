@@ -8,35 +8,35 @@ from indexing.pipeline.config import VerifyConfig as Config
 EXAMPLES = """
   tfcovr verify --bundle runs/demo/stage2/bundle --clips runs/demo/archive/clips.parquet \\
       --milvus-uri runs/demo/milvus --run-dir runs/demo/index
+  tfcovr verify ... --recompute 64
   tfcovr verify ... --repair
 """
 
 
 def run(config: Config) -> int:
     """Print the counts; 0 when every fault is 0 and nothing is unread, otherwise 1."""
-    from indexing.pipeline.verify import (
-        NUM_SHOWN,
-        faults,
-        repair_archive,
-        unread,
-        verify_archive,
-    )
+    from indexing.pipeline.verify import NUM_SHOWN, repair_archive, verify_archive
 
-    found = verify_archive(config)
-    before = unread(found, config.run_dir)  # a repair makes dead letters of them: nothing mended
-    if config.repair and any(faults(found).values()):
-        repaired = ", ".join(f"{len(names)} {kind}" for kind, names in faults(found).items())
+    verification = verify_archive(config)
+    before = verification.unread(config.run_dir)  # a repair makes dead letters of them
+    if config.repair and any(verification.faults().values()):
+        repaired = ", ".join(
+            f"{len(names)} {kind}" for kind, names in verification.faults().items()
+        )
         sys.stderr.write(f"repairing {repaired}\n")
-        repair_archive(config, found)
-        found = verify_archive(config)
-    problems = {one.clip.clip_id: one.problem for one in found.unreadable}
-    still = {*before, *unread(found, config.run_dir)}
-    by_kind = faults(found) | {"unread": [clip_id for clip_id in problems if clip_id in still]}
+        repair_archive(config, verification)
+        verification = verify_archive(config)
+    compared = verification.comparison
+    problems = {one.clip.clip_id: one.problem for one in compared.unreadable}
+    still = {*before, *verification.unread(config.run_dir)}
+    by_kind = verification.faults() | {
+        "unread": [clip_id for clip_id in problems if clip_id in still]
+    }
     is_right = not any(by_kind.values())
     counts = {
-        "present": len(found.present),
-        "dead": len(found.dead),
-        "unreadable": len(found.unreadable),
+        "present": len(compared.present),
+        "dead": len(compared.dead),
+        "unreadable": len(compared.unreadable),
         **{kind: len(names) for kind, names in by_kind.items()},
     }
     if config.json:
@@ -47,8 +47,10 @@ def run(config: Config) -> int:
         if names:
             more = " ..." if len(names) > NUM_SHOWN else ""
             sys.stdout.write(f"{kind}: {', '.join(names[:NUM_SHOWN])}{more}\n")
-    if any(faults(found).values()):
-        sys.stdout.write("mend it with the same command and --repair\n")
+    if verification.recomputed:
+        sys.stdout.write(f"{verification.recomputed.line()}\n")
+    if any(verification.faults().values()):
+        sys.stdout.write("repair it with the same command and --repair\n")
     if by_kind["unread"]:
         sys.stdout.write(
             f"unread: {problems[by_kind['unread'][0]]}\nverify again when the videos can be read; `tfcovr index` makes those "

@@ -31,6 +31,11 @@ class StageSpeed:
 
 SUMMARY = "index_summary.json"
 _WARM_SHARE = 0.2
+_CEILING_COLUMNS = {
+    "fetch": "fetch_ceiling_bytes_per_s",
+    "decode": "decode_ceiling_per_s",
+    "embed": "embed_ceiling_per_s",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +64,8 @@ class IndexSummary:
     """Clips without a row and without a reason: rows that went while the run went on. The same command brings them."""
     refreshed: int
     """Of the skipped: rows whose label, attributes or file name were brought up to date."""
+    recomputed: str
+    """How the vectors of a sample of the written clips compare with vectors of the same clips computed again; "" without one."""
     deleted: int
     """Rows of former content or spans (and with --prune of clips that the archive lost)."""
     rows_in_collection: int
@@ -119,6 +126,8 @@ class IndexSummary:
             )
             if self.speed_of_light:
                 lines.append(self.speed_of_light)
+        if self.recomputed:
+            lines.append(self.recomputed)
         for reason, count in self.decode_fallbacks.items():
             lines.append(f"decoded by another decoder than asked for ({count} clips): {reason}")
         for reason, count in self.dead_by_reason.items():
@@ -152,7 +161,8 @@ class Tally:
     frames_used: int = 0
     fetch_bytes: float = 0.0
     canary_min_cosine: float | None = None
-    _ceilings: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    _ceiling_sums: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    _num_ceilings: Counter[str] = field(default_factory=Counter)
     _started_s: float = field(default_factory=lambda: time.perf_counter())
     _first: tuple[float, int] | None = None
     _last_s: float = 0.0
@@ -170,11 +180,18 @@ class Tally:
         return (self.written - self._first[1]) / warm_s
 
     def ceilings_per_s(self) -> dict[str, float]:
-        """Clips per second of one worker; a fetch worker is measured in bytes, and clips have as many as these had."""
-        known = {name: sum(found) / len(found) for name, found in self._ceilings.items() if found}
-        if self.fetch_bytes > 0 and "fetch" in known:
-            known["fetch"] *= (self.written + self.dead) / self.fetch_bytes
-        return known
+        """Clips per second of one worker; a fetch worker is measured in bytes, and clips have as many as these had.
+
+        A writer's is what it wrote over the time that it spent on writing.
+        """
+        ceilings = {
+            name: self._ceiling_sums[name] / num for name, num in self._num_ceilings.items() if num
+        }
+        if self.fetch_bytes > 0 and "fetch" in ceilings:
+            ceilings["fetch"] *= (self.written + self.dead) / self.fetch_bytes
+        if self.busy_s["write"] > 0:
+            ceilings["write"] = (self.written + self.dead) / self.busy_s["write"]
+        return ceilings
 
     def add(self, batch: Mapping[str, np.ndarray]) -> None:
         """One batch that came out of the write stage."""
@@ -185,8 +202,9 @@ class Tally:
         self._first = self._first or (self._last_s, self.written)
         for name in ("fetch", "decode", "embed", "write"):
             self.busy_s[name] += float(batch[f"{name}_busy_s"].sum())
-            unit = "bytes_per_s" if name == "fetch" else "per_s"
-            self._ceilings[name] += [x for x in batch[f"{name}_ceiling_{unit}"].tolist() if x]
+        for name, column in _CEILING_COLUMNS.items():
+            self._ceiling_sums[name] += float(batch[column].sum())
+            self._num_ceilings[name] += int(np.count_nonzero(batch[column]))
         self.fetch_bytes += float(batch["fetch_bytes"].sum())
         self.frames_decoded += int(batch["frames_decoded"].sum())
         self.frames_used += int(batch["frames_used"].sum())

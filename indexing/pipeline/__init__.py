@@ -1,7 +1,7 @@
 """An archive into Milvus: plan, fetch, decode, embed, write, verify.
 
-Read in this order: config, workers, shards, fetch_stage, decode_stage, write_stage, canary_rows, stages, stream,
-index_archive, throughput, verify.
+Read in this order: config, workers, shards, fetch_stage, decode_stage, write_stage, stages, stream,
+recompute, index_archive, throughput, verify.
 """
 
 __all__ = ["config", "index_archive", "verify"]

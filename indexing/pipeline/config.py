@@ -48,8 +48,12 @@ class IndexConfig:
     """Reasons of dead letters whose clips are tried again with their content unchanged; all = any reason."""
     prune: bool = False
     """Delete rows of clips that the archive does not have any more."""
+    recompute: int | None = None
+    """Clips of the run that are decoded and embedded again at its end and compared with their vectors in Milvus; None = 16 or one in
+    a thousand, whichever is more, at most 256. 0 = none."""
 
     def __post_init__(self) -> None:
+        require_recompute(self.recompute)
         if self.batch_size < 0:
             raise ValueError(
                 f"batch_size is {self.batch_size}; it must be at least 1, or 0 = choose"
@@ -86,8 +90,19 @@ class VerifyConfig:
     """Read every byte of every video, also of those whose size and time have not changed."""
     repair: bool = False
     """Index what is missing and delete what is duplicate, stale or orphaned; then verify again."""
+    recompute: int = 0
+    """Also decode and embed so many clips again, chosen at random, and compare them with their vectors in Milvus."""
     json: bool = False
     """Print the counts as JSON."""
+
+    def __post_init__(self) -> None:
+        require_recompute(self.recompute)
+
+
+def require_recompute(recompute: int | None) -> None:
+    """ValueError below 0."""
+    if recompute is not None and recompute < 0:
+        raise ValueError(f"recompute is {recompute}; it must be at least 0")
 
 
 def write_config(config: IndexConfig) -> None:

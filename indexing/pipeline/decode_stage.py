@@ -1,31 +1,27 @@
-"""The decode stage of an archive: fetched videos from the cache, canaries among the clips, and how fast one worker can be."""
+"""The decode stage of an archive: fetched videos from the cache, and how fast one worker can be."""
 
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
-from itertools import chain, islice
 from typing import Any
 
-from encoders.bundle.canaries import make_canaries
-from encoders.clips import Clip
 from encoders.media.container import path_of
 from encoders.media.errors import DecodeError, DecodeSetupError
 from encoders.media.sampling import SamplingConfig
-from encoders.stages.base import NO_ERROR, ClipStage, clip_rows_of, error_of, span_row
+from encoders.stages.base import ClipStage, clip_rows_of, error_of
 from encoders.stages.decode_embed_stage import VectorStage
 from encoders.stages.decode_stage import DecodeStage
-from indexing.pipeline.canary_rows import canary_number
 from indexing.sources.content import hash_file
 from indexing.sources.fetch_cache import FetchCache, FetchOptions, stamp_of_row
 from indexing.sources.uris import is_remote
 
 _PROBE_SPANS = 4
-_PLAN_COLUMNS = ("fetch_uri", "size_bytes", "mtime_ns", "planned_on", "version", "canaries")
+_PLAN_COLUMNS = ("fetch_uri", "size_bytes", "mtime_ns", "planned_on", "version")
 
 
 class _ArchiveStage(ClipStage):
-    """For rows of `make_shards` and `add_canaries`.
+    """For rows of `make_shards`.
 
     Adds `decode_ceiling_per_s`: clips per second of this worker with a core (or its GPU) to itself, measured in the first
     moments of its life, 0 = not known.
@@ -73,19 +69,12 @@ class _ArchiveStage(ClipStage):
 
 
 class ArchiveDecodeStage(_ArchiveStage, DecodeStage):
-    """DecodeStage for rows of `make_shards` and `add_canaries`; adds `decode_ceiling_per_s`, see above."""
-
-    def __init__(self, *, sampling: SamplingConfig, **others: Any) -> None:
-        super().__init__(sampling=sampling, **others)
-        self._canary_frames = make_canaries(sampling)
+    """DecodeStage for rows of `make_shards`; adds `decode_ceiling_per_s`, see above."""
 
     def __call__(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        plain = _without_plan(row)
+        clip_rows = clip_rows_of(_without_plan(row))
         with ExitStack() as opened:
-            clips = self._clips_of_row(row, clip_rows_of(plain), opened)
-            first = list(islice(clips, 1))  # canaries travel in the middle of a block
-            canaries = (self._canary_row(clip_id, plain) for clip_id in row["canaries"])
-            yield from self._with_ceiling(chain(first, canaries, clips))
+            yield from self._with_ceiling(self._clips_of_row(row, clip_rows, opened))
 
     def _clips_of_row(
         self, row: dict[str, Any], clip_rows: Sequence[dict[str, Any]], opened: ExitStack
@@ -98,22 +87,11 @@ class ArchiveDecodeStage(_ArchiveStage, DecodeStage):
         yield from self._measure(video, clip_rows)
         yield from self.clips(video, clip_rows)
 
-    def _canary_row(self, clip_id: str, plain: dict[str, Any]) -> dict[str, Any]:
-        return _canary_clip(clip_id, plain) | {
-            "frames": self._canary_frames[canary_number(clip_id)].tobytes(),
-            "decode_backend": "drawn",
-            "decode_fallback_reason": "",
-            "decode_busy_s": 0.0,
-            "frames_decoded": 0,
-            "frames_used": 0,
-            "error": NO_ERROR,
-        }
-
 
 class ArchiveVectorStage(_ArchiveStage, VectorStage):
     """The decode and the embed stage in one, where both use one device, for rows of several videos at once.
 
-    Their clips share batches, canaries among them.
+    Their clips share batches.
     """
 
     def __call__(self, videos: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -122,19 +100,16 @@ class ArchiveVectorStage(_ArchiveStage, VectorStage):
         yield from self._with_ceiling(self.flush())
 
     def _rows_ready(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        plain = _without_plan(row)
-        clip_rows = clip_rows_of(plain)
-        canaries = [(canary_number(name), _canary_clip(name, plain)) for name in row["canaries"]]
+        clip_rows = clip_rows_of(_without_plan(row))
         with ExitStack() as opened:
             try:
                 video = self._open(row, opened)
             except DecodeError as error:
                 yield from self.failed_rows(clip_rows, error, stage="fetch")
-                yield from self.clips("", [], canaries=canaries)
                 return
             yield from self._measure(video, clip_rows)
             again = partial(self._open, row)
-            yield from self.clips(video, clip_rows, canaries=canaries, open_again=again)
+            yield from self.clips(video, clip_rows, open_again=again)
 
 
 def _require_planned(row: dict[str, Any]) -> None:
@@ -166,10 +141,3 @@ def _without_plan(row: dict[str, Any]) -> dict[str, Any]:
         plain[name] = row.get(name, 0.0) / num_clips
     plain["fetch_ceiling_bytes_per_s"] = row.get("fetch_ceiling_bytes_per_s", 0.0)
     return plain
-
-
-def _canary_clip(clip_id: str, plain: dict[str, Any]) -> dict[str, Any]:
-    """A canary as a clip of this video, nothing decoded yet."""
-    span = span_row(Clip(clip_id=clip_id, video_uri=clip_id))
-    (clip,) = clip_rows_of(plain | {"clip_ids": [clip_id], "spans": [span]})
-    return clip

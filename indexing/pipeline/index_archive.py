@@ -1,6 +1,7 @@
 """Indexes an archive into Milvus: plan, decode, embed, write, ledger; resumable after any interruption.
 
-A row is in Milvus before its ledger line is written, and an old row goes only after the new one is in.
+A row is in Milvus before its ledger line is written, and an old row goes only after the new one is in. A run ends with a sample of
+its clips computed again: PENDING lists the clips of a run whose vectors have not been compared yet.
 """
 
 import time
@@ -17,13 +18,21 @@ from cluster.ray_session import RaySession, ray_session
 from cluster.storage import require_shared
 from encoders.bundle.canaries import read_canaries
 from encoders.bundle.card import BundleCard, read_card
+from encoders.clips import read_clips, write_clips
 from indexing.ledger.ledger import Ledger, Outcome, write_dead_letters
 from indexing.ledger.outcomes import checked_reasons, dead_letters_of, dead_to_retry
 from indexing.ledger.planned_clip import PlannedClip, plan_clips
 from indexing.ledger.reconcile import Comparison, compare
 from indexing.ledger.summary import IndexSummary, Tally, find_bottleneck, stage_times, write_summary
-from indexing.pipeline.canary_rows import RowMixUpError
 from indexing.pipeline.config import IndexConfig, write_config
+from indexing.pipeline.recompute import (
+    Recomputed,
+    VectorMismatchError,
+    mismatch_text,
+    recompute_clips,
+    sample_clips,
+)
+from indexing.pipeline.stages import vector_options
 from indexing.pipeline.stream import Flow
 from indexing.pipeline.throughput import (
     advise,
@@ -41,6 +50,8 @@ from indexing.store.collection import ClipCollection, open_collection
 from indexing.store.endpoint import is_lite
 from indexing.store.rows import require_storable, row_digest
 from indexing.store.vector_index import ensure_index
+
+PENDING = "pending.parquet"
 
 
 def index_archive(config: IndexConfig, *, console: Console | None = None) -> IndexSummary:
@@ -93,12 +104,16 @@ class _IndexRun:
         self._is_lite = is_lite(config.milvus_uri)
         self._index = ""
         self._fetch_uris: Mapping[str, str] = {}
+        self._clips_path = config.run_dir / PENDING
 
     def run(self, planned: Sequence[PlannedClip], fetch_uris: Mapping[str, str]) -> IndexSummary:
         self._fetch_uris = fetch_uris
         # Ray starts its processes by fork, which is not safe once gRPC has threads: Ray first, then Milvus.
         session = None
-        if any(not one.problem and one.clip_key not in self._ledger.outcomes for one in planned):
+        unchecked_ids = self._unchecked_ids()
+        if unchecked_ids or any(
+            not one.problem and one.clip_key not in self._ledger.outcomes for one in planned
+        ):
             session = self._open_session()
         self._collection = self._open_collection()
         finish_earlier_import(self._collection, self._config.run_dir)
@@ -108,13 +123,18 @@ class _IndexRun:
         num_refreshed = self._refresh(found.present)
         again = dead_to_retry(found.dead, self._ledger, self._config.retry)
         pending = [*found.missing, *again]
-        tally, seconds, workers = Tally(), 0.0, None
-        if pending:
+        unchecked = [one for one in found.present if one.clip.clip_id in unchecked_ids]
+        tally, seconds, workers, recomputed = Tally(), 0.0, None, None
+        if pending or unchecked:
             session = session or self._open_session()
             workers = choose_workers(self._config.workers, session, is_lite=self._is_lite)
-            started = time.perf_counter()
-            self._stream(pending, found, workers, tally)
-            seconds = time.perf_counter() - started
+            write_clips(self._clips_path, [one.clip for one in (*unchecked, *pending)])
+            if pending:
+                started = time.perf_counter()
+                unchecked += self._stream(pending, found, workers, tally)
+                seconds = time.perf_counter() - started
+            recomputed = self._recompute(unchecked, workers)
+        self._clips_path.unlink(missing_ok=True)
         if self._config.prune:
             self._delete(list(found.orphaned))
         if pending or num_refreshed or self._num_deleted:
@@ -123,7 +143,9 @@ class _IndexRun:
         with self._console.status("building the index of the collection"):
             self._index = ensure_index(self._collection, self._config.index, is_lite=self._is_lite)
         summary = replace(
-            self._summarise(planned, tally, seconds, workers), refreshed=num_refreshed
+            self._summarise(planned, tally, seconds, workers),
+            refreshed=num_refreshed,
+            recomputed=recomputed.line() if recomputed else "",
         )
         write_dead_letters(self._config.run_dir, summary.dead_letters)
         write_summary(self._config.run_dir, summary)
@@ -159,27 +181,59 @@ class _IndexRun:
         found: Comparison,
         workers: Workers,
         tally: Tally,
-    ) -> None:
+    ) -> list[PlannedClip]:
+        """The clips that were written."""
         flow = Flow(
-            config=self._config,
-            card=self._card,
+            options=vector_options(self._config, self._card),
             workers=workers,
             collection=self._collection,
             fetch_uris=self._fetch_uris,
+            run_dir=self._config.run_dir,
+            bulk_import=self._config.bulk_import,
         )
-        streamed: list[str] = []
+        by_key = {one.clip_key: one for one in pending}
+        written: list[PlannedClip] = []
         with progress_bar("indexing", len(pending), console=self._console) as update:
-            try:
-                for batch, outcomes in flow.stream(pending):
-                    self._ledger.record(outcomes)
-                    self._delete_stale(found, [one.clip_id for one in outcomes])
-                    streamed += [one.clip_key for one in outcomes]
-                    tally.add(batch)
-                    update(len(streamed))
-            except RowMixUpError:
-                self._ledger.forget(streamed)
-                self._ledger.compact()
-                raise
+            for batch, outcomes in flow.stream(pending, self._clips_path):
+                self._ledger.record(outcomes)
+                self._delete_stale(found, [one.clip_id for one in outcomes])
+                written += [by_key[one.clip_key] for one in outcomes if one.error is None]
+                tally.add(batch)
+                update(tally.written + tally.dead)
+        return written
+
+    def _unchecked_ids(self) -> set[str]:
+        """Clips of a run that ended before a sample of its vectors was compared."""
+        return (
+            {clip.clip_id for clip in read_clips(self._clips_path)}
+            if self._clips_path.exists()
+            else set()
+        )
+
+    def _recompute(self, written: Sequence[PlannedClip], workers: Workers) -> Recomputed | None:
+        """A sample of these clips; VectorMismatchError after the rows of all of them have been deleted."""
+        sample = sample_clips(written, self._config.recompute)
+        if not sample:
+            return None
+        self._collection.check(encoder_id=self._card.encoder_id)  # loads it in a restarted server
+        self._collection.flush()
+        with self._console.status(f"computing {len(sample)} of {len(written)} clips again"):
+            recomputed = recompute_clips(
+                sample,
+                self._collection,
+                vector_options(self._config, self._card),
+                workers,
+                fetch_uris=self._fetch_uris,
+            )
+        if recomputed.wrong:
+            self._delete([one.clip_key for one in written])
+            self._ledger.compact()
+            self._clips_path.unlink()
+            raise VectorMismatchError(
+                f"{mismatch_text(recomputed.wrong)}. The rows of all {len(written)} clips of this run have been deleted; find out "
+                "what mixes up or damages vectors, then run the same command again"
+            )
+        return recomputed
 
     def _refresh(self, present: Sequence[PlannedClip]) -> int:
         """Rows whose label, attributes or file name changed, or that no ledger line describes."""
@@ -241,6 +295,7 @@ class _IndexRun:
             skipped=max(len(found.present) - tally.written, 0),
             missing=len(found.missing),
             refreshed=0,
+            recomputed="",
             deleted=self._num_deleted,
             rows_in_collection=self._collection.count(),
             index=self._index,

@@ -1,20 +1,25 @@
 """Verifies that a collection holds exactly the rows of its archive, and repairs it; status 0 only when nothing is wrong."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cluster.ray_session import ray_session
 from encoders.bundle.card import read_card
 from indexing.ledger.ledger import DEAD_LETTERS, Ledger, read_dead_letters
 from indexing.ledger.planned_clip import plan_clips
 from indexing.ledger.reconcile import Comparison, compare
 from indexing.pipeline.config import CONFIG, IndexConfig, VerifyConfig, read_config
 from indexing.pipeline.index_archive import index_archive
+from indexing.pipeline.recompute import Recomputed, recompute_clips, sample_clips
+from indexing.pipeline.stages import vector_options
+from indexing.pipeline.workers import choose_workers
 from indexing.sources.archive import list_archive
 from indexing.sources.content import read_contents
 from indexing.store.collection import ClipCollection, open_collection
-from indexing.store.endpoint import require_archive
+from indexing.store.endpoint import is_lite, require_archive
 from indexing.store.filter_expression import quoted
 from indexing.store.rows import require_storable
 
@@ -22,7 +27,34 @@ NUM_SHOWN = 5
 _PAGE = 256
 
 
-def verify_archive(config: VerifyConfig) -> Comparison:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verification:
+    """What a collection has and what it should have."""
+
+    comparison: Comparison
+    recomputed: Recomputed | None
+    """A sample of the vectors beside vectors computed again; None = not asked for."""
+
+    def faults(self) -> dict[str, list[str]]:
+        """Clip ids (keys where they say more) by kind of fault."""
+        compared = self.comparison
+        return {
+            "missing": [one.clip.clip_id for one in compared.missing],
+            "duplicate": list(compared.duplicate),
+            "stale": sorted(compared.stale),
+            "orphaned": sorted(set(compared.orphaned.values())),
+            "wrong": sorted(self.recomputed.wrong) if self.recomputed else [],
+        }
+
+    def unread(self, run_dir: Path) -> list[str]:
+        """Clip ids whose video cannot be read now, and nothing says why: whether their rows are right cannot be told."""
+        letters = read_dead_letters(run_dir) if (run_dir / DEAD_LETTERS).exists() else []
+        explained = {letter.clip_id for letter in letters}
+        clip_ids = (one.clip.clip_id for one in self.comparison.unreadable)
+        return [clip_id for clip_id in clip_ids if clip_id not in explained]
+
+
+def verify_archive(config: VerifyConfig) -> Verification:
     """Reads only; raises when the collection is missing or of another encoder."""
     require_archive(config.milvus_uri)
     card = read_card(config.bundle)
@@ -34,12 +66,26 @@ def verify_archive(config: VerifyConfig) -> Comparison:
     uris = (clip.video_uri for clip in archive.clips)
     contents = read_contents(uris, known, fetch_uris=archive.fetch_uris)
     planned = plan_clips(archive.clips, contents, encoder_id=card.encoder_id)
-    with open_collection(config.milvus_uri, config.collection) as collection:
+    with ExitStack() as stack:
+        # Ray starts its processes by fork, which is not safe once gRPC has threads: Ray first, then Milvus.
+        session = stack.enter_context(ray_session()) if config.recompute else None
+        collection = stack.enter_context(open_collection(config.milvus_uri, config.collection))
         collection.check(encoder_id=card.encoder_id)
         stored = {row["clip_key"]: row["clip_id"] for row in collection.rows()}
         doubled = _doubled_keys(collection, list(stored))
-    rows = [*stored.items(), *((key, stored[key]) for key in doubled)]
-    return compare(planned, rows, dead_keys=ledger.dead_keys())
+        rows = [*stored.items(), *((key, stored[key]) for key in doubled)]
+        comparison = compare(planned, rows, dead_keys=ledger.dead_keys())
+        if session is None:
+            return Verification(comparison=comparison, recomputed=None)
+        index = _index_config(config)
+        recomputed = recompute_clips(
+            sample_clips(comparison.present, config.recompute),
+            collection,
+            vector_options(index, card),
+            choose_workers(index.workers, session, is_lite=is_lite(config.milvus_uri)),
+            fetch_uris=archive.fetch_uris,
+        )
+        return Verification(comparison=comparison, recomputed=recomputed)
 
 
 def _doubled_keys(collection: ClipCollection, clip_keys: Sequence[str]) -> list[str]:
@@ -55,45 +101,34 @@ def _doubled_keys(collection: ClipCollection, clip_keys: Sequence[str]) -> list[
     return [key for key in suspects if num_rows([key]) > 1]
 
 
-def repair_archive(config: VerifyConfig, found: Comparison) -> None:
-    """Mends exactly what is wrong. Killed in between, it or `tfcovr index` goes on from there.
+def repair_archive(config: VerifyConfig, verification: Verification) -> None:
+    """Repairs exactly what is wrong; resumable, by itself or by `tfcovr index`.
 
-    A key with several rows loses all of them and is indexed again: which of them is right cannot be known. Those of a video
-    that cannot be read now stay until it can.
+    A key with several rows, or with a wrong vector, loses its rows and is indexed again. Those of a video that cannot be read now
+    stay until it can.
     """
     card = read_card(config.bundle)
-    unreadable = {one.clip.clip_id for one in found.unreadable}
-    if again := [key for key, clip_id in found.duplicate.items() if clip_id not in unreadable]:
+    compared, wrong = verification.comparison, verification.faults()["wrong"]
+    unreadable = {one.clip.clip_id for one in compared.unreadable}
+    again = [key for key, clip_id in compared.duplicate.items() if clip_id not in unreadable]
+    again += [one.clip_key for one in compared.present if one.clip.clip_id in set(wrong)]
+    if again:
         with open_collection(config.milvus_uri, config.collection) as collection:
             collection.check(encoder_id=card.encoder_id)
             collection.delete(again)
             collection.flush()
-    what: dict[str, Any] = {
+    index_archive(replace(_index_config(config), prune=True))
+
+
+def _index_config(config: VerifyConfig) -> IndexConfig:
+    """The settings of the archive's last run, for this bundle and these places."""
+    places: dict[str, Any] = {
         "bundle": config.bundle,
         "clips": config.clips,
         "milvus_uri": config.milvus_uri,
         "run_dir": config.run_dir,
         "collection": config.collection,
-        "prune": True,
-        "bulk_import": "",  # for first loads; what is mended is little
+        "bulk_import": "",  # for first loads; a repair is small
     }
     has_run = (config.run_dir / CONFIG).exists()
-    index_archive(replace(read_config(config.run_dir), **what) if has_run else IndexConfig(**what))
-
-
-def unread(found: Comparison, run_dir: Path) -> list[str]:
-    """Clip ids whose video cannot be read now, and nothing says why: whether their rows are right cannot be told."""
-    letters = read_dead_letters(run_dir) if (run_dir / DEAD_LETTERS).exists() else []
-    explained = {letter.clip_id for letter in letters}
-    clip_ids = (one.clip.clip_id for one in found.unreadable)
-    return [clip_id for clip_id in clip_ids if clip_id not in explained]
-
-
-def faults(found: Comparison) -> dict[str, list[str]]:
-    """Clip ids (keys where they say more) by kind of fault."""
-    return {
-        "missing": [one.clip.clip_id for one in found.missing],
-        "duplicate": list(found.duplicate),
-        "stale": sorted(found.stale),
-        "orphaned": sorted(set(found.orphaned.values())),
-    }
+    return replace(read_config(config.run_dir), **places) if has_run else IndexConfig(**places)

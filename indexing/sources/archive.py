@@ -8,7 +8,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from cluster.retry import retry
-from encoders.bundle.canaries import is_canary
 from encoders.clips import Clip, read_clips
 from indexing.sources.remote import SourceError, SourceGoneError, list_remote, read_remote
 from indexing.sources.uris import is_remote, name_of, naming_uri, public_uri
@@ -47,11 +46,6 @@ def list_archive(source: str | Path) -> Archive:
         clips = _list_remote(text) if is_remote(text) else list_clips(text)
     except SourceGoneError as error:
         raise ValueError(str(error)) from None
-    for clip in clips:
-        if is_canary(clip.clip_id):
-            raise ValueError(
-                f"clip_id {clip.clip_id!r} begins as the ids of canaries; choose another"
-            )
     _require_own_names(clips)
     remote = {
         public_uri(clip.video_uri): clip.video_uri for clip in clips if is_remote(clip.video_uri)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from encoders.stages.base import error_of
 from encoders.video_encoder.base import normalize_pixels
 from encoders.video_encoder.config import Preprocessing
 
@@ -81,18 +82,15 @@ class ClipLike:
 class FrameAverageStage:
     """A dataflow stage: frames to unit vectors (float32 bytes, empty for a row with an error); weights load once per worker."""
 
-    def __init__(self, *, model: str, num_frames: int, device: str) -> None:
+    def __init__(self, *, model: str, device: str) -> None:
         self._model = ClipLike(model, device=device)
-        size = self._model.image_size
-        self._shape = (1, num_frames, size, size, 3)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        frames = batch.pop("frames")
-        vectors = np.full(len(frames), b"", object)
-        for row in range(len(frames)):
-            if len(frames[row]):
-                pixels = np.frombuffer(frames[row], np.uint8).reshape(self._shape).copy()
-                vectors[row] = self._model.embed_clips(pixels)[0].tobytes()
+        frames_NTHWC = batch.pop("frames")
+        vectors = np.full(len(frames_NTHWC), b"", object)
+        for row, error in enumerate(batch["error"]):
+            if error_of(error) is None:
+                vectors[row] = self._model.embed_clips(frames_NTHWC[[row]])[0].tobytes()
         batch["vector"] = vectors
         return batch
 

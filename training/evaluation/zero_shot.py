@@ -99,7 +99,6 @@ def _average_frames(
         stage=FrameAverageStage,
         stage_arguments={
             "model": config.model,
-            "num_frames": config.num_frames,
             "device": device,
         },
         num_workers=config.num_workers,

@@ -21,7 +21,7 @@ from cluster.progress import progress_bar
 from cluster.storage import write_atomic
 from encoders.clips import Clip
 from encoders.media.sampling import Resize, SamplingConfig, sampling_to_dict
-from encoders.stages.base import DeadLetter, split_rows
+from encoders.stages.base import DeadLetter, error_of, split_rows
 from encoders.video_encoder.config import (
     VideoEncoderConfig,
     video_config_from_dict,
@@ -77,30 +77,27 @@ class FrameVectors:
 class FrameVectorStage:
     """Frames in, frame vectors out, as a stage of a flow."""
 
-    def __init__(
-        self, *, config: dict[str, Any], weights_path: str, num_positions: int, device: str
-    ) -> None:
+    def __init__(self, *, config: dict[str, Any], weights_path: str, device: str) -> None:
         encoder: Any = build_video_encoder(video_config_from_dict(config)).eval().to(device)
         encoder.image.load_state_dict(safetensors.torch.load_file(weights_path))
         self._encoder, self._device = encoder, device.split(":")[0]
         # They are kept in bf16 anyway; a CPU without the instructions would be slower in it.
         has_bf16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
         self._in_bf16 = device != "cpu" or has_bf16()
-        self._shape = (num_positions, encoder.config.image_size, encoder.config.image_size, 3)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        frames = batch.pop("frames")
+        frames_NMHWC = batch.pop("frames")
         for name in ("vectors", "flipped"):
-            batch[name] = np.full(len(frames), b"", object)
-        for row in range(len(frames)):
-            if len(frames[row]):
-                plain, flipped = self._vectors(np.frombuffer(frames[row], np.uint8))
+            batch[name] = np.full(len(frames_NMHWC), b"", object)
+        for row, error in enumerate(batch["error"]):
+            if error_of(error) is None:
+                plain, flipped = self._vectors(frames_NMHWC[row])
                 batch["vectors"][row], batch["flipped"][row] = plain, flipped
         return batch
 
-    def _vectors(self, frames: np.ndarray) -> tuple[bytes, bytes]:
-        frames_MHWC = torch.from_numpy(frames.reshape(self._shape).copy()).to(self._device)
-        both_2MHWC = torch.stack([frames_MHWC, frames_MHWC.flip(2)])
+    def _vectors(self, frames_MHWC: np.ndarray) -> tuple[bytes, bytes]:
+        plain_MHWC = torch.from_numpy(frames_MHWC).to(self._device)
+        both_2MHWC = torch.stack([plain_MHWC, plain_MHWC.flip(2)])
         with torch.inference_mode(), torch.autocast(self._device, torch.bfloat16, self._in_bf16):
             vectors_2MF = self._encoder.frame_vectors(both_2MHWC)
         halves = vectors_2MF.float().cpu().to(torch.bfloat16).view(torch.int16).numpy()
@@ -129,7 +126,6 @@ def keep_frame_vectors(
         stage_arguments={
             "config": video_config_to_dict(source.config),
             "weights_path": source.weights_path,
-            "num_positions": source.num_positions,
             "device": source.device,
         },
         batch_size=8,

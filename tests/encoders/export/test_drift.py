@@ -17,6 +17,7 @@ from encoders.export.drift import Probe, ProbeQuery, measure_drift
 from encoders.export.drift_probe import synthetic_probe
 from encoders.export.precision import reduce_precision
 from encoders.files import hash_file
+from encoders.stages.base import NO_ERROR
 
 NAMES = ("video.onnx", "query.onnx")
 
@@ -82,9 +83,8 @@ def test_an_indexing_worker_takes_the_half_graph_and_refuses_the_damaged_one(
     from encoders.stages.embed_stage import CheckedEmbedStage
 
     stage = CheckedEmbedStage(bundle_dir=str(half_bundle), backend="onnx")
-    frames = np.empty(1, object)
-    frames[0] = synthetic_clips(read_card(half_bundle).sampling, 1, name="one").tobytes()
-    out = stage({"clip_id": np.array(["a"]), "frames": frames})
+    frames = synthetic_clips(read_card(half_bundle).sampling, 1, name="one")
+    out = stage({"clip_id": np.array(["a"]), "frames": frames, "error": np.array([NO_ERROR])})
     assert 0.999 < out["canary_min_cosine"][0] < 1 - 1e-12
     with pytest.raises(BundleMismatchError, match="canary clips come back with cosine"):
         CheckedEmbedStage(bundle_dir=str(damaged_bundle), backend="onnx")

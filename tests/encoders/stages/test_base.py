@@ -18,6 +18,7 @@ from encoders.stages.decode_stage import DecodeStage
 from encoders.stages.embed_stage import EmbedStage
 
 SAMPLING = SamplingConfig(num_frames=4, frame_size=16)
+ERROR = {"stage": "decode", "reason": "too_short", "detail": "1 frame"}
 
 
 def reason_of(row) -> str:
@@ -46,10 +47,11 @@ def test_one_row_per_clip_with_its_frames_or_its_reason(make_video):
     error = ClipError(**dead["error"])
     assert (error.stage, error.reason) == ("decode", "span_outside_video")
     assert error.detail
-    assert dead["frames"] == b""
+    assert dead["frames"].shape == (4, 16, 16, 3)
+    assert not dead["frames"].any()
     for clip_id, start_s, end_s in (("late", 3, 4), ("early", 0, 1), ("open", 1, None)):
         direct = decode_clips(video, [Span(start_s=start_s, end_s=end_s)], SAMPLING)
-        assert rows[clip_id]["frames"] == direct.frames_NTHWC[0].tobytes()
+        np.testing.assert_array_equal(rows[clip_id]["frames"], direct.frames_NTHWC[0])
         assert error_of(rows[clip_id]["error"]) is None
         assert rows[clip_id]["decode_backend"] == "pyav"
         assert rows[clip_id]["decode_busy_s"] > 0
@@ -100,7 +102,7 @@ def test_a_crash_costs_no_neighbour(crashing_stage, make_video):
         "e": "",
     }
     direct = decode_clips(video, [Span(start_s=3, end_s=4)], SAMPLING)
-    assert rows["e"]["frames"] == direct.frames_NTHWC[0].tobytes()
+    np.testing.assert_array_equal(rows["e"]["frames"], direct.frames_NTHWC[0])
 
 
 def test_a_clip_that_came_before_its_decoder_died_is_alive_and_comes_once(
@@ -170,9 +172,9 @@ def mean_backend(monkeypatch):
 def test_dead_rows_get_zeros_and_cost_no_embedding(mean_backend):
     rng = np.random.default_rng(0)
     clips = rng.integers(0, 256, (2, 4, 16, 16, 3), np.uint8)
-    frames = np.empty(3, object)
-    frames[:] = [clips[0].tobytes(), b"", clips[1].tobytes()]
-    batch = {"clip_id": np.array(["a", "dead", "b"]), "frames": frames}
+    frames = np.stack([clips[0], np.zeros_like(clips[0]), clips[1]])
+    errors = np.array([NO_ERROR, ERROR, NO_ERROR])
+    batch = {"clip_id": np.array(["a", "dead", "b"]), "frames": frames, "error": errors}
     out = EmbedStage(bundle_dir="anywhere")(batch)
     assert "frames" not in out
     assert out["clip_id"].tolist() == ["a", "dead", "b"]
@@ -184,9 +186,8 @@ def test_dead_rows_get_zeros_and_cost_no_embedding(mean_backend):
 
 
 def test_a_batch_of_the_dead_alone(mean_backend):
-    frames = np.empty(2, object)
-    frames[:] = [b"", b""]
-    out = EmbedStage(bundle_dir="anywhere")({"frames": frames})
+    frames, errors = np.zeros((2, 4, 16, 16, 3), np.uint8), np.array([ERROR, ERROR])
+    out = EmbedStage(bundle_dir="anywhere")({"frames": frames, "error": errors})
     assert out["embedding"].shape == (2, 4)
 
 

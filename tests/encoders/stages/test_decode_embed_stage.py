@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from encoders.backends.registry import open_backend
-from encoders.bundle.canaries import read_canaries
 from encoders.bundle.card import read_card
 from encoders.decoding.request import DecodeRequest
 from encoders.media.errors import DecodeError, DecodeSetupError
@@ -38,19 +37,9 @@ def video_row(video, clips) -> dict:
     }
 
 
-def rider(number: int) -> tuple[int, dict]:
-    row = {
-        "video_uri": "",
-        "clip_id": f"canary-{number}",
-        "span": {"start_s": 0.0, "end_s": 1.0},
-        "shard": 7,
-    }
-    return number, row
-
-
-def rows_with(stage, row, canaries) -> dict[str, dict]:
-    """All rows of a video with canaries among its clips, and of what waited before it."""
-    clips = stage.clips(row["video_uri"], clip_rows_of(row), canaries=canaries)
+def all_rows(stage, row) -> dict[str, dict]:
+    """All rows of a video, and of what waited before it."""
+    clips = stage.clips(row["video_uri"], clip_rows_of(row))
     return {one["clip_id"]: one for one in chain(clips, stage.flush())}
 
 
@@ -83,13 +72,12 @@ def test_the_rows_are_those_of_two_stages(
         pytest.importorskip("nvidia.dali", reason="the extra `dali` is not installed")
     video = make_video(f"{decode}.mp4", num_frames=100, **spec)
     stage = make_stage(decode=decode, batch_size=batch_size, backend=backend)
-    rows = rows_with(stage, video_row(video, CLIPS), [rider(3), rider(5)])
+    rows = all_rows(stage, video_row(video, CLIPS))
     two = DecodeStage(sampling=read_card(exported_video_bundle).sampling, backend=decode)
     expected = {row["clip_id"]: row for row in two(video_row(video, CLIPS))}
-    assert rows.keys() == expected.keys() | {"canary-3", "canary-5"}
+    assert rows.keys() == expected.keys()
     assert len({tuple(sorted(row)) for row in rows.values()}) == 1
     encoder = open_backend(exported_video_bundle, "torch")
-    shape = (1, encoder.card.sampling.num_frames, 16, 16, 3)
     for clip_id, one in expected.items():
         row = rows[clip_id]
         assert (reason_of(row), row["decode_backend"]) == (
@@ -103,17 +91,12 @@ def test_the_rows_are_those_of_two_stages(
         assert (row["embed_backend"], row["embed_precision"]) == (backend, "float32")
         assert row["embed_ceiling_per_s"] > 0
         assert row["canary_min_cosine"] > 0.999
-        vector = encoder.embed_clips(np.frombuffer(one["frames"], np.uint8).reshape(shape))[0]
+        vector = encoder.embed_clips(one["frames"][None])[0]
         np.testing.assert_allclose(row["embedding"], vector, atol=1e-5)
     assert sum(row["frames_decoded"] for row in rows.values()) == sum(
         row["frames_decoded"] for row in expected.values()
     )
     assert stage.busy_clock_s() > 0
-    _, canaries_ND = read_canaries(exported_video_bundle)
-    for number in (3, 5):
-        np.testing.assert_allclose(
-            rows[f"canary-{number}"]["embedding"], canaries_ND[number], atol=1e-5
-        )
     (again,) = stage([video_row(video, CLIPS[:1])])
     assert again["clip_id"] == "late"
 
@@ -229,14 +212,13 @@ def test_a_fault_costs_no_neighbour(
     clips = [("a", 0, 1), ("b", 1, 2), ("c", 2, 3), ("d", 3, 4)]
     before = list(stage.clips(str(good), clip_rows_of(video_row(good, [("before", 1, 2)]))))
     assert before == []
-    rows = rows_with(stage, video_row(bad, clips), [rider(0)])
+    rows = all_rows(stage, video_row(bad, clips))
     assert {name: reason_of(row) for name, row in rows.items()} == {
         "before": "",
         "a": "",
         "b": "",
         "c": reason,
         "d": "" if is_next_alive else reason,
-        "canary-0": "",
     }
     assert all(row["frames_decoded"] >= 0 for row in rows.values())
     clean = {row["clip_id"]: row for row in stage([video_row(good, clips)])}
@@ -264,12 +246,11 @@ def test_a_clip_that_waited_when_its_process_died_is_decoded_again(
         return str(moved)
 
     clip = clip_rows_of(video_row(first, [("waiting", 1, 2)]))
-    assert list(stage.clips(str(first), clip, canaries=[rider(2)], open_again=open_again)) == []
+    assert list(stage.clips(str(first), clip, open_again=open_again)) == []
     first.unlink()
-    rows = rows_with(stage, video_row(bad, [("c", 2, 3)]), [])
+    rows = all_rows(stage, video_row(bad, [("c", 2, 3)]))
     assert {name: reason_of(row) for name, row in rows.items()} == {
         "waiting": "fetch_failed" if is_gone else "",
-        "canary-2": "",
         "c": "decoder_crashed",
     }
     assert rows["waiting"]["error"]["stage"] == ("fetch" if is_gone else "")
@@ -283,14 +264,13 @@ def test_an_encoder_without_memory_costs_a_batch_and_no_clip(
     video = make_video("good.mp4", num_frames=100)
     (tmp_path / "planted.py").write_text(textwrap.dedent(NO_MEMORY))
     stage = make_faulty_stage()
-    rows = rows_with(stage, video_row(video, [("a", 0, 1), ("b", 1, 2)]), [rider(0)])
+    rows = all_rows(stage, video_row(video, [("a", 0, 1), ("b", 1, 2)]))
     assert {name: reason_of(row) for name, row in rows.items()} == {
         "a": "",
         "b": "",
-        "canary-0": "",
     }
     large = video_row(shutil.copy(video, tmp_path / "LARGE.mp4"), [("c", 0, 1), ("d", 1, 2)])
-    rows = rows_with(stage, large, [])
+    rows = all_rows(stage, large)
     assert {reason_of(row) for row in rows.values()} == {"limit_exceeded"}
     assert "one clip alone: Failed to allocate" in rows["c"]["error"]["detail"]
 
@@ -304,11 +284,10 @@ def test_a_video_whose_every_clip_kills_is_given_up(tmp_path, make_faulty_stage,
     assert {reason_of(one) for one in rows} == {"decoder_crashed"}
 
 
-def test_a_file_that_is_no_video_costs_no_canary(tmp_path, make_stage):
+def test_each_clip_of_a_file_that_is_not_a_video_fails(tmp_path, make_stage):
     (tmp_path / "text.mp4").write_text("no video at all, however long the text is")
-    found = rows_with(make_stage(), video_row(tmp_path / "text.mp4", CLIPS[:2]), [rider(1)])
+    found = all_rows(make_stage(), video_row(tmp_path / "text.mp4", CLIPS[:2]))
     assert sorted((row["clip_id"], reason_of(row)) for row in found.values()) == [
-        ("canary-1", ""),
         ("late", "container_not_allowed"),
         ("outside", "container_not_allowed"),
     ]

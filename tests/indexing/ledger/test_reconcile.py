@@ -1,7 +1,7 @@
 from encoders.clips import Clip
 from indexing.ledger.planned_clip import PlannedClip
 from indexing.ledger.reconcile import compare
-from indexing.pipeline.verify import faults
+from indexing.pipeline.verify import Verification
 
 
 def planned(clip_id: str, key: str, problem: str = "") -> PlannedClip:
@@ -27,10 +27,12 @@ def test_every_clip_and_every_row_has_one_verdict() -> None:
     assert found.stale == {"changed": ("k-old", "k-older"), "dead": ("k-dead-old",)}
     assert found.orphaned == {"k-nobody": "nobody"}
     assert found.duplicate == {"k-twice": "twice"}
-    assert faults(found) == {
+    assert Verification(comparison=found, recomputed=None).faults() == {
         "missing": ["lost", "changed"],
         "duplicate": ["k-twice"],
         "stale": ["changed", "dead"],
         "orphaned": ["nobody"],
+        "wrong": [],
     }
-    assert not any(faults(compare(wanted[:1], stored[:1], dead_keys=())).values())
+    compared = compare(wanted[:1], stored[:1], dead_keys=())
+    assert not any(Verification(comparison=compared, recomputed=None).faults().values())

@@ -8,7 +8,7 @@ import pytest
 from encoders.clips import Clip, write_clips
 from encoders.stages.base import NO_ERROR
 from indexing.pipeline import write_stage
-from indexing.pipeline.write_stage import WriteStage, WriteTarget
+from indexing.pipeline.write_stage import WriteStage
 from indexing.store.rows import clip_key, collection_row, row_digest
 
 DIM = 4
@@ -40,8 +40,8 @@ def stage(tmp_path: Path, monkeypatch) -> WriteStage:
     monkeypatch.setattr(Rows, "stored", {})
     monkeypatch.setattr(write_stage, "ClipCollection", Rows)
     return WriteStage(
-        target=WriteTarget(address="", collection="clips", canary_collection="canaries"), clips_path=str(tmp_path / "clips.parquet"), encoder_id="e", canaries_ND=np.eye(8, DIM, dtype=np.float32),
-    )  # fmt: skip
+        address="", collection="clips", clips_path=str(tmp_path / "clips.parquet"), encoder_id="e"
+    )
 
 
 def batch(clip_ids: list[str], vectors_ND: np.ndarray, dead: tuple[str, ...] = ()) -> dict:
@@ -63,7 +63,6 @@ def test_the_living_are_written_under_their_keys_and_the_dead_only_counted(stage
     assert (row["clip_key"], row["end_s"], row["label"]) == (key, 1.5, "5253b")
     assert row["attributes"] == {"twists": "1.5"}
     assert row["embedding"] == [1.0, 0.0, 0.0, 0.0]
-    assert Rows.stored["canaries"] == {}  # the probe's rows are gone again
     stage(batch(["a", "b"], np.eye(2, DIM, dtype=np.float32)))
     assert len(Rows.stored["clips"]) == 2
     assert Rows.stored["clips"][out["clip_key"][1]]["end_s"] == -1.0

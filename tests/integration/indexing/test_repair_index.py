@@ -17,11 +17,12 @@ from encoders.clips import Clip, write_clips
 from encoders.stages.base import ClipError
 from encoders.stages.embed_stage import CheckedEmbedStage
 from indexing.ledger.ledger import DEAD_LETTERS, Ledger, Outcome
+from indexing.pipeline import index_archive as index_module
 from indexing.pipeline import stream
-from indexing.pipeline.canary_rows import RowMixUpError
 from indexing.pipeline.config import IndexConfig, read_config
 from indexing.pipeline.decode_stage import ArchiveVectorStage
-from indexing.pipeline.index_archive import index_archive
+from indexing.pipeline.index_archive import PENDING, index_archive
+from indexing.pipeline.recompute import VectorMismatchError
 from indexing.pipeline.workers import WorkerOptions
 from indexing.sources.content import hash_file
 from indexing.sources.fetch_cache import FetchOptions
@@ -148,8 +149,8 @@ def test_rows_that_go_while_a_run_goes_on_are_told_at_its_end(config, monkeypatc
     lost = sorted(before)[:2]
     real = stream.Flow.stream
 
-    def losing(self, pending):
-        yield from real(self, pending)
+    def losing(self, pending, clips_path):
+        yield from real(self, pending, clips_path)
         self.collection.delete(lost)
 
     with open_collection(config.milvus_uri, config.collection) as collection:
@@ -268,53 +269,121 @@ def test_dead_letters_are_tried_again_from_where_their_videos_are_now(
 
 
 class MixedUpEmbedStage(CheckedEmbedStage):
-    """Gives every row the vector of the row before it."""
+    """Gives every row the vector of the row before it, the first one of each worker that of the last of its batch."""
+
+    _last_D: np.ndarray | None = None
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         batch = super().__call__(batch)
-        return batch | {"embedding": np.roll(batch["embedding"], 1, axis=0)}
+        shifted_ND = np.roll(batch["embedding"], 1, axis=0)
+        if self._last_D is not None:
+            shifted_ND[0] = self._last_D
+        self._last_D = batch["embedding"][-1]
+        return batch | {"embedding": shifted_ND}
 
 
 class MixedUpVectorStage(ArchiveVectorStage):
     """The same where decoding and encoding are one stage."""
 
+    _last_D: np.ndarray | None = None
+
     def __call__(self, videos: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        rows = list(super().__call__(videos))
-        for row, before in zip(rows, [rows[-1], *rows], strict=False):
-            yield row | {"embedding": before["embedding"]}
+        for row in super().__call__(videos):
+            last_D, self._last_D = self._last_D, row["embedding"]
+            yield row if last_D is None else row | {"embedding": last_D}
+
+
+class SwappedVideosStage(ArchiveVectorStage):
+    """Decodes the first two videos in each other's place."""
+
+    def clips(self, video: str, clip_rows: Any, **others: Any) -> Iterator[dict[str, Any]]:
+        path = Path(video)
+        other = {"0.mp4": "1.mp4", "1.mp4": "0.mp4"}.get(path.name, path.name)
+        return super().clips(str(path.with_name(other)), clip_rows, **others)
+
+
+def planted(monkeypatch, factories: dict[str, type]) -> list[str]:
+    """Put other stages into the next run, though not into its recomputation; the names of those that were."""
+    names: list[str] = []
+    vector_stages = stream.vector_stages
+
+    def with_factories(*arguments, **keywords):
+        stages = vector_stages(*arguments, **keywords)
+        names.extend(stage.name for stage in stages if stage.name in factories)
+        return [replace(one, factory=factories.get(one.name, one.factory)) for one in stages]
+
+    monkeypatch.setattr(stream, "vector_stages", with_factories)
+    return names
 
 
 @pytest.mark.parametrize(
-    ("share_device", "mixing"),
+    ("share_device", "factories", "num_wrong"),
     [
-        ("on", {"decode_embed": MixedUpVectorStage}),
-        ("off", {"embed": MixedUpEmbedStage}),
+        ("on", {"decode_embed": MixedUpVectorStage}, 3),
+        ("off", {"embed": MixedUpEmbedStage}, 3),
+        ("on", {"decode_embed": SwappedVideosStage}, 2),
     ],
 )
-def test_a_mix_up_of_rows_ends_the_run_and_leaves_nothing(
-    config, tmp_path, monkeypatch, share_device, mixing
+def test_mixed_up_vectors_end_the_run_with_the_clips_named_and_leave_nothing(
+    config, tmp_path, monkeypatch, share_device, factories, num_wrong
 ) -> None:
-    mixed: list[str] = []
-
-    def mixed_up(*arguments, **keywords):
-        stages = flow_stages(*arguments, **keywords)
-        mixed.extend(one.name for one in stages if one.name in mixing)
-        return [replace(one, factory=mixing.get(one.name, one.factory)) for one in stages]
-
-    flow_stages = stream.index_stages
-    monkeypatch.setattr(stream, "index_stages", mixed_up)
     other = replace(
         config,
         run_dir=tmp_path / "run",
         milvus_uri=str(tmp_path / "milvus"),
         workers=WorkerOptions(share_device=share_device),
-        batch_size=8,  # canaries among other rows
+        batch_size=8,
     )
-    with pytest.raises(RowMixUpError, match="rows were mixed up"):
+    names = planted(monkeypatch, factories)
+    with pytest.raises(VectorMismatchError, match="stored vectors are not those of their") as error:
         index_archive(other)
-    assert mixed == list(mixing)
+    assert names == list(factories)
+    named = {f"{n}.mp4" for n in range(NUM_VIDEOS) if f"{n}.mp4 (" in str(error.value)}
+    assert len(named) >= num_wrong  # a worker's first row has its own vector
+    assert num_wrong > 2 or named == {"0.mp4", "1.mp4"}
     assert vectors(other) == {}
     monkeypatch.undo()
-    assert index_archive(other).written == NUM_VIDEOS
+    summary = index_archive(other)
+    assert summary.written == NUM_VIDEOS
+    assert summary.recomputed.startswith(f"recomputed {NUM_VIDEOS} clips: lowest cosine")
     same = vectors(config)
     assert all(np.abs(vector - same[key]).max() < 1e-5 for key, vector in vectors(other).items())
+
+
+def test_a_run_that_ended_before_its_vectors_were_compared_is_compared_by_the_next(
+    config, tmp_path, monkeypatch
+) -> None:
+    other = replace(config, run_dir=tmp_path / "run", milvus_uri=str(tmp_path / "milvus"))
+
+    def interrupt(*_arguments, **_keywords):
+        raise KeyboardInterrupt
+
+    planted(monkeypatch, {"decode_embed": SwappedVideosStage})
+    monkeypatch.setattr(index_module, "recompute_clips", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        index_archive(other)
+    assert len(vectors(other)) == NUM_VIDEOS
+    assert (other.run_dir / PENDING).exists()
+    monkeypatch.undo()
+    with pytest.raises(VectorMismatchError, match=r"2 stored vectors .* 0\.mp4 .*1\.mp4"):
+        index_archive(other)
+    assert vectors(other) == {}
+    assert index_archive(other).written == NUM_VIDEOS
+    assert not (other.run_dir / PENDING).exists()
+
+
+def test_a_damaged_vector_is_named_by_verify_and_made_again_by_its_repair(config, capsys) -> None:
+    before = vectors(config)
+    with open_collection(config.milvus_uri, config.collection) as collection:
+        collection.check(encoder_id=read_card(config.bundle).encoder_id)
+        (row,) = collection.rows_of_clips(["3.mp4"])
+        collection.upsert([row | {"embedding": list(np.roll(row["embedding"], 1))}])
+        collection.flush()
+    assert run_verify(config) == 0  # keys alone do not tell
+    capsys.readouterr()
+    assert run_verify(config, "--recompute", "100") == 1
+    assert json.loads(capsys.readouterr().out)["clips"]["wrong"] == ["3.mp4"]
+    assert run_verify(config, "--recompute", "100", "--repair") == 0
+    after = vectors(config)
+    assert after.keys() == before.keys()
+    assert max(float(np.abs(after[key] - before[key]).max()) for key in before) < 1e-5

@@ -16,7 +16,7 @@ from encoders.bundle.card import read_card
 from encoders.clips import read_clips, write_clips
 from indexing.ledger.ledger import DEAD_LETTERS, read_dead_letters
 from indexing.pipeline.config import CONFIG, VerifyConfig
-from indexing.pipeline.verify import faults, verify_archive
+from indexing.pipeline.verify import verify_archive
 from indexing.store.collection import open_collection
 from tests.support.faults.fault import CHILD, MOMENTS, NUM_CLIPS, NUM_VIDEOS, Fault, FaultResult
 from tests.support.faults.places import MilvusProcess, MilvusServer, Proxy, RayCluster
@@ -55,7 +55,7 @@ def _judge(
     is_hung: bool,
     expected: dict[str, np.ndarray],
 ) -> FaultResult:
-    found = verify_archive(
+    verification = verify_archive(
         VerifyConfig(
             bundle=trial.bundle_dir,
             clips=str(trial.clips),
@@ -63,7 +63,8 @@ def _judge(
             run_dir=trial.run_dir,
         )
     )
-    counts = {kind: len(names) for kind, names in faults(found).items()}
+    compared = verification.comparison
+    counts = {kind: len(names) for kind, names in verification.faults().items()}
     with open_collection(trial.uri, "clips") as collection:
         collection.check(encoder_id=read_card(trial.bundle_dir).encoder_id)
         rows = list(collection.rows(("clip_id", "embedding")))
@@ -78,7 +79,7 @@ def _judge(
         num_runs=num_runs,
         struck=struck,
         is_hung=is_hung,
-        lost=counts["missing"] + len(found.dead) + len(found.unreadable),
+        lost=counts["missing"] + len(compared.dead) + len(compared.unreadable),
         doubled=counts["duplicate"] + num_rows - len({row["clip_id"] for row in rows}),
         stale=counts["stale"] + counts["orphaned"],
         wrong_vectors=wrong,

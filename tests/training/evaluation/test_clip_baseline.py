@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, CLIPConfig, CLIPModel, CLIPTokenizer
 
+from encoders.stages.base import NO_ERROR
 from training.evaluation.clip_baseline import ClipLike, FrameAverageStage, image_size_of
 
 MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.25, 0.3]
@@ -53,10 +54,10 @@ def test_a_clip_is_the_mean_of_its_frames_and_a_text_is_itself(tmp_path):
         expected.append(mean / np.linalg.norm(mean))
     np.testing.assert_allclose(model.embed_clips(frames_NTHWC), expected, atol=1e-5)
 
-    stage = FrameAverageStage(model=str(tmp_path), num_frames=3, device="cpu")
-    rows = np.empty(3, object)
-    rows[:] = [frames_NTHWC[0].tobytes(), b"", frames_NTHWC[1].tobytes()]
-    vectors_out = stage({"frames": rows})["vector"]
+    stage = FrameAverageStage(model=str(tmp_path), device="cpu")
+    rows = np.stack([frames_NTHWC[0], np.zeros_like(frames_NTHWC[0]), frames_NTHWC[1]])
+    error = {"stage": "decode", "reason": "too_short", "detail": ""}
+    vectors_out = stage({"frames": rows, "error": np.array([NO_ERROR, error, NO_ERROR])})["vector"]
     assert vectors_out[1] == b""
     np.testing.assert_allclose(np.frombuffer(vectors_out[2], np.float32), expected[1], atol=1e-5)
 

@@ -1,0 +1,121 @@
+"""Recomputes the vectors of sampled clips with fresh workers and compares them with those that Milvus holds.
+
+This catches vectors that were stored under another clip's name, or that changed afterwards, in the archive's own rows.
+"""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from cluster.dataflow import stream_dataflow
+from encoders.stages.base import ClipError, error_of
+from indexing.ledger.planned_clip import PlannedClip
+from indexing.pipeline.shards import make_shards
+from indexing.pipeline.stages import VectorOptions, vector_stages
+from indexing.pipeline.workers import Workers
+from indexing.store.collection import ClipCollection
+
+MIN_COSINE = 0.999
+"""Between two computations of one clip; reduced precision and other batches stay above."""
+_FEWEST, _MOST, _ONE_IN = 16, 256, 1000
+# More workers than that cost more to start than they save.
+_CLIPS_PER_WORKER = 64
+_NUM_NAMED = 20
+
+
+class VectorMismatchError(ValueError):
+    """Milvus holds a vector that is not that of its clip."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recomputed:
+    """How stored vectors compare with vectors of the same clips computed again."""
+
+    num_compared: int
+    min_cosine: float | None
+    """None = nothing could be compared."""
+    wrong: Mapping[str, float]
+    """Clip id -> cosine, where it is below MIN_COSINE."""
+    failed: Mapping[str, ClipError]
+    """Clips that could not be computed again."""
+
+    def line(self) -> str:
+        """For people."""
+        if self.wrong:
+            return mismatch_text(self.wrong)
+        line = f"recomputed {self.num_compared} clips"
+        if self.min_cosine is not None:
+            line += f": lowest cosine with their stored vectors {self.min_cosine:.6f}"
+        if self.failed:
+            clip_id, error = next(iter(self.failed.items()))
+            line += f"; {len(self.failed)} could not be computed again ({clip_id}: {error.reason}: {error.detail})"
+        return line
+
+
+def sample_size(num_clips: int) -> int:
+    """Clips that are recomputed by default: 16 or one in a thousand, whichever is more, at most 256."""
+    return min(num_clips, max(_FEWEST, min(num_clips // _ONE_IN, _MOST)))
+
+
+def sample_clips(clips: Sequence[PlannedClip], num_clips: int | None) -> list[PlannedClip]:
+    """At random; None = `sample_size`."""
+    size = sample_size(len(clips)) if num_clips is None else min(num_clips, len(clips))
+    return random.sample(clips, size)
+
+
+def recompute_clips(
+    clips: Sequence[PlannedClip],
+    collection: ClipCollection,
+    options: VectorOptions,
+    workers: Workers,
+    *,
+    fetch_uris: Mapping[str, str],
+) -> Recomputed:
+    """Needs a connected Ray. A clip without a row is left out: comparing keys finds it."""
+    stored = {
+        row["clip_id"]: np.asarray(row["embedding"], np.float32)
+        for row in collection.rows_of_keys([one.clip_key for one in clips])
+    }
+    clips = [one for one in clips if one.clip.clip_id in stored]
+    if not clips:
+        return Recomputed(num_compared=0, min_cosine=None, wrong={}, failed={})
+    num_workers = -(-len(clips) // _CLIPS_PER_WORKER)
+    few = replace(
+        workers,
+        num_decode=min(workers.num_decode, num_workers),
+        num_embed=min(workers.num_embed, num_workers),
+    )
+    shards = make_shards(clips, fetch_uris, num_workers=few.num_decode)
+    cosines: dict[str, float] = {}
+    failed: dict[str, ClipError] = {}
+    for batch in stream_dataflow(shards, vector_stages(options, few, shards=shards)):
+        for clip_id, error, vector_D in zip(
+            map(str, batch["clip_id"]), map(error_of, batch["error"]), batch["embedding"], strict=True
+        ):  # fmt: skip
+            if error is None:
+                cosines[clip_id] = _cosine(vector_D, stored[clip_id])
+            else:
+                failed[clip_id] = error
+    return Recomputed(
+        num_compared=len(cosines),
+        min_cosine=min(cosines.values(), default=None),
+        wrong={clip_id: cosine for clip_id, cosine in cosines.items() if not cosine >= MIN_COSINE},
+        failed=failed,
+    )
+
+
+def mismatch_text(wrong: Mapping[str, float]) -> str:
+    """Names the clips."""
+    named = [f"{clip_id} ({cosine:.4f})" for clip_id, cosine in sorted(wrong.items())]
+    more = f" and {len(named) - _NUM_NAMED} more" if len(named) > _NUM_NAMED else ""
+    return (
+        f"{len(named)} stored vectors are not those of their clips (cosine with the clip computed again, at least {MIN_COSINE} is "
+        f"needed): {', '.join(named[:_NUM_NAMED])}{more}"
+    )
+
+
+def _cosine(vector_D: np.ndarray, other_D: np.ndarray) -> float:
+    length = float(np.linalg.norm(vector_D) * np.linalg.norm(other_D))
+    return float(vector_D @ other_D) / length if length else 0.0

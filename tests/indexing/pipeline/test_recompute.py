@@ -1,0 +1,46 @@
+import pytest
+
+from encoders.clips import Clip
+from encoders.stages.base import ClipError
+from indexing.ledger.planned_clip import PlannedClip
+from indexing.pipeline.config import VerifyConfig
+from indexing.pipeline.recompute import Recomputed, mismatch_text, sample_clips, sample_size
+
+
+@pytest.mark.parametrize(
+    ("num_clips", "size"),
+    [(0, 0), (3, 3), (16, 16), (900, 16), (20_000, 20), (255_000, 255), (10_000_000, 256)],
+)
+def test_the_default_sample_grows_with_the_run_up_to_a_limit(num_clips: int, size: int) -> None:
+    assert sample_size(num_clips) == size
+
+
+def test_a_sample_is_drawn_from_the_whole_run_and_never_larger_than_it() -> None:
+    clips = [
+        PlannedClip(clip=Clip(clip_id=f"{n}", video_uri="v"), clip_key=f"k{n}", content_hash="h")
+        for n in range(40)
+    ]
+    assert sample_clips(clips, 0) == []
+    assert sorted(sample_clips(clips, 100), key=clips.index) == clips
+    drawn = {one.clip_key for _ in range(200) for one in sample_clips(clips, 5)}
+    assert len(drawn) == 40
+
+
+def test_the_line_names_what_is_wrong_or_could_not_be_computed() -> None:
+    failed = {"c": ClipError(stage="fetch", reason="fetch_failed", detail="not there")}
+    right = Recomputed(num_compared=3, min_cosine=0.99991, wrong={}, failed=failed)
+    assert right.line() == (
+        "recomputed 3 clips: lowest cosine with their stored vectors 0.999910; 1 could not be computed again (c: fetch_failed: not "
+        "there)"
+    )
+    wrong = {f"clip-{n:02}": 0.5 for n in range(25)}
+    line = Recomputed(num_compared=30, min_cosine=0.5, wrong=wrong, failed={}).line()
+    assert line == mismatch_text(wrong)
+    assert line.startswith("25 stored vectors")
+    assert "clip-00 (0.5000)" in line
+    assert line.endswith("and 5 more")
+
+
+def test_a_negative_number_of_clips_is_refused(tmp_path) -> None:
+    with pytest.raises(ValueError, match="recompute is -1"):
+        VerifyConfig(bundle=tmp_path, clips="c", milvus_uri="m", run_dir=tmp_path, recompute=-1)
