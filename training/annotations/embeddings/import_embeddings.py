@@ -27,6 +27,8 @@ from training.annotations.embeddings.pickled_tensors import (
 from training.vectors.tables import write_dead_letters
 
 _ROWS_PER_GROUP = 4096
+_BYTES_PER_GROUP = 1 << 26
+_MAX_WIDTH = 1 << 16
 _MAX_FILE_BYTES = 1 << 28
 _SCHEMA = pa.schema(
     [
@@ -102,12 +104,17 @@ class _VectorFile:
             raise ValueError(
                 f"the vector is {len(vector_D)} wide; those before it are {self.width} wide"
             )
+        if len(vector_D) > _MAX_WIDTH:
+            raise ValueError(f"the vector is {len(vector_D)} wide; at most {_MAX_WIDTH} are read")
         self.width = len(vector_D)
         self.names.append(name)
         self.vectors.append(vector_D)
         self.row_by_name[name] = self.num_rows
         self.num_rows += 1
-        if len(self.names) == _ROWS_PER_GROUP:
+        if (
+            len(self.names) == _ROWS_PER_GROUP
+            or len(self.names) * vector_D.nbytes >= _BYTES_PER_GROUP
+        ):
             self.flush()
 
     def flush(self) -> None:

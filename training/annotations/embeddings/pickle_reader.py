@@ -3,7 +3,13 @@
 A pickle is a program for a stack machine. This machine executes only opcodes that build plain data, and
 never resolves a name: a global becomes a builder from the reader's own table of exact (module, name)
 pairs, or the pickle is refused. Lengths are checked against the size of the file before anything is
-allocated, and byte strings stay views of the file.
+allocated, byte strings stay views of the file, and what a pickle can make of few bytes is limited.
+
+It is not a subclass of `pickle.Unpickler` whose `find_class` answers from that table, because that one cannot be
+made safe from outside (Python 3.11): a tuple nested 1,000,000 deep as the key of a dict, 1 MB of pickle, ends the
+process with a segmentation fault when it is hashed; one PUT opcode of index 2**31 - 1 asks for 32 GiB; BYTEARRAY8
+allocates any declared length before it looks for the bytes. None of these can be caught in a subclass, and a dict
+is handed over only when it is whole, so that memory would hold a file of released embeddings at once.
 """
 
 import reprlib
@@ -19,6 +25,11 @@ _MAX_INT_BYTES = 16
 _MAX_MEMO = 20_000_000
 _MAX_LINE = 1_000
 _MAX_KEY_PARTS = 16
+_MAX_STACK = 1_000_000
+_MAX_MARKS = 10_000
+_MAX_CONTAINERS = 20_000_000
+# Beyond what a file can hold twice, as the text and as the bytes of one string (protocol 2).
+_FREE_ARGUMENT_BYTES = 4096
 
 
 class PickleRefusedError(ValueError):
@@ -45,6 +56,8 @@ class PickleReader:
         self._stack: list[Any] = []
         self._marks: list[int] = []
         self._memo: list[object] = []
+        self._num_containers = 0
+        self._argument_bytes = 0
         self._on_item: Callable[[object, object], None] | None = None
 
     @property
@@ -55,6 +68,7 @@ class PickleReader:
     def load(self, on_item: Callable[[object, object], None] | None = None) -> object:
         """The value of the next pickle. With `on_item`, items of an outermost dict are passed to it one by one and not kept."""
         self._stack, self._marks, self._memo = [], [], []
+        self._num_containers = 0
         self._on_item = on_item
         view, stack = self._view, self._stack
         while True:
@@ -73,6 +87,8 @@ class PickleReader:
                 operation(self)
             except IndexError as error:
                 raise self._error("the pickle takes values from an empty stack") from error
+            if len(stack) > _MAX_STACK:
+                raise self._error(f"the pickle stacks more than {_MAX_STACK} values")
 
     def _error(self, what: str) -> ValueError:
         return ValueError(f"{self._source}: byte {self.position}: {what}")
@@ -157,10 +173,37 @@ class PickleReader:
         arguments, builder = self._stack.pop(), self._stack.pop()
         if not isinstance(arguments, tuple) or not callable(builder):
             raise self._error("a call of something that is not an allowed global")
+        self._count_arguments(arguments)
+        self._count_container()
         try:
             self._stack.append(builder(*arguments))
         except TypeError as error:
             raise self._error(f"an allowed global has wrong arguments: {error}") from error
+
+    def _count_container(self) -> None:
+        """A container of 48 to 72 bytes costs a pickle one byte."""
+        self._num_containers += 1
+        if self._num_containers > _MAX_CONTAINERS:
+            raise self._error(f"the pickle makes more than {_MAX_CONTAINERS} containers")
+
+    def _count_arguments(self, arguments: tuple[object, ...]) -> None:
+        """One long string of the memo may be passed again and again, and each time be copied."""
+        self._argument_bytes += sum(
+            len(argument)
+            for argument in arguments
+            if isinstance(argument, (str, bytes, memoryview))
+        )
+        if self._argument_bytes > 2 * len(self._view) + _FREE_ARGUMENT_BYTES:
+            raise self._error("allowed globals are called with more bytes than the file holds")
+
+    def _mark(self) -> None:
+        if len(self._marks) == _MAX_MARKS:
+            raise self._error(f"the pickle has more than {_MAX_MARKS} open marks")
+        self._marks.append(len(self._stack))
+
+    def _push(self, container: list[Any] | dict[Any, Any] | tuple[Any, ...]) -> None:
+        self._count_container()
+        self._stack.append(container)
 
     def _build(self) -> None:
         state, target = self._stack.pop(), self._stack[-1]
@@ -197,7 +240,7 @@ class PickleReader:
             raise self._error("a tuple takes more values than the stack has")
         values = tuple(stack[-length:])
         del stack[-length:]
-        stack.append(values)
+        self._push(values)
 
     def _get(self, index: int) -> None:
         if index >= len(self._memo):
@@ -234,7 +277,7 @@ _I32, _F64 = struct.Struct("<i"), struct.Struct(">d")
 _BY_OPCODE: dict[int, Callable[[PickleReader], object]] = {
     0x80: lambda r: r._protocol(),
     0x95: lambda r: r._take(8),  # FRAME: only a hint for buffered readers
-    0x28: lambda r: r._marks.append(len(r._stack)),
+    0x28: lambda r: r._mark(),
     0x30: lambda r: r._stack.pop(),
     0x32: lambda r: r._stack.append(r._stack[-1]),
     0x4E: lambda r: r._stack.append(None),
@@ -257,11 +300,11 @@ _BY_OPCODE: dict[int, Callable[[PickleReader], object]] = {
     0x85: lambda r: r._tuple(1),
     0x86: lambda r: r._tuple(2),
     0x87: lambda r: r._tuple(3),
-    0x74: lambda r: r._stack.append(tuple(r._pop_mark())),
-    0x5D: lambda r: r._stack.append([]),
+    0x74: lambda r: r._push(tuple(r._pop_mark())),
+    0x5D: lambda r: r._push([]),
     0x61: lambda r: r._append([r._stack.pop()]),
     0x65: lambda r: r._append(r._pop_mark()),
-    0x7D: lambda r: r._stack.append({}),
+    0x7D: lambda r: r._push({}),
     0x73: lambda r: r._set_items([r._stack.pop(-2), r._stack.pop()]),
     0x75: lambda r: r._set_items(r._pop_mark()),
     0x71: lambda r: r._put(r._byte()),

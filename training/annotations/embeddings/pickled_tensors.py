@@ -76,6 +76,11 @@ class PickledTensor:
                 f"a tensor of size {self.size}, stride {self.stride} from {self.offset} on does not lie in its storage "
                 f"of {len(numbers)} numbers"
             )
+        # A stride of 0 would show few numbers as many, each a copy in memory.
+        if math.prod(self.size) > len(numbers):
+            raise ValueError(
+                f"a tensor of size {self.size} has more numbers than its storage, which holds {len(numbers)}"
+            )
         width = numbers.itemsize
         strided = np.lib.stride_tricks.as_strided(
             numbers[self.offset :], self.size, [step * width for step in self.stride]
@@ -265,6 +270,8 @@ def _read_zip(content: bytes, source: str) -> object:
                     f"{source}: a zip with {len(pickles)} data.pkl; torch.save writes 1"
                 )
             root = pickles[0].removesuffix("data.pkl")
+            if sum(item.file_size for item in archive.infolist()) > len(content):
+                raise ValueError(f"{source}: the parts of the zip are larger than the zip")
             if any(item.compress_type != zipfile.ZIP_STORED for item in archive.infolist()):
                 raise ValueError(
                     f"{source}: a compressed zip; torch.save stores without compression"

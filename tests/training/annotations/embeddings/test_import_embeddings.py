@@ -4,6 +4,7 @@ import io
 import os
 import pickle  # noqa: TID251
 import random
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from tfcovr import run_command
+from training.annotations.embeddings import import_embeddings as import_embeddings_module
 from training.annotations.embeddings.import_embeddings import (
     ImportEmbeddingsConfig,
     import_embeddings,
@@ -185,6 +187,39 @@ def test_a_tensor_that_leaves_its_storage_is_refused(offset, size, stride):
     tensor.offset, tensor.size, tensor.stride = offset, size, stride
     with pytest.raises(ValueError, match="does not lie in its storage"):
         tensor.array()
+
+
+def test_few_bytes_do_not_become_many_vectors(tmp_path, monkeypatch):
+    """A stride of 0, one storage under many names, and parts of a zip that overlap."""
+    expanded = read_tensor_file(torch_save(ONE), source="x.pth")
+    expanded.size, expanded.stride = (1 << 22, 4), (0, 1)
+    with pytest.raises(ValueError, match="more numbers than its storage, which holds 8"):
+        vector_of(expanded)
+    (tmp_path / "emb.pkl").write_bytes(pickle.dumps({"a": torch.ones((1 << 16) + 1)}))
+    with pytest.raises(ValueError, match="65537 wide; at most 65536 are read"):
+        convert(tmp_path / "emb.pkl")
+    monkeypatch.setattr(import_embeddings_module, "_BYTES_PER_GROUP", 1 << 20)
+    shared = torch.ones(1 << 12)
+    (tmp_path / "emb.pkl").write_bytes(pickle.dumps({f"{n}": shared for n in range(2000)}))
+    tracemalloc.start()
+    try:
+        convert(tmp_path / "emb.pkl")
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20  # at once they would be 33 MB
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_zip_whose_parts_overlap_is_refused():
+    content = bytearray(torch_save(ONE))
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        number = len(archive.infolist())
+    # Every entry of the directory claims the size of the whole file.
+    place = content.find(b"PK\x01\x02")
+    for _ in range(number):
+        content[place + 20 : place + 28] = len(content).to_bytes(4, "little") * 2
+        place = content.find(b"PK\x01\x02", place + 1)
+    with pytest.raises(ValueError, match="larger than the zip"):
+        read_tensor_file(bytes(content), source="x.pth")
 
 
 def test_bad_vectors_can_be_listed_instead_of_ending_the_run(tmp_path):

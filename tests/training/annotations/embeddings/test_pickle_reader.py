@@ -5,9 +5,11 @@ import collections
 import os
 import pickle  # noqa: TID251
 import struct
+import tracemalloc
 
 import pytest
 
+from training.annotations.embeddings import pickle_reader
 from training.annotations.embeddings.pickle_reader import (
     PickleReader,
     PickleRefusedError,
@@ -132,6 +134,8 @@ BROKEN = {
     "no utf-8": (b"\x80\x04\x8c\x01\xff.", "not UTF-8"),
     "endless name": (b"\x80\x02c" + b"x" * 5000, "does not end"),
     "empty": (b"", "ends inside"),
+    "open marks": (b"\x80\x02" + b"(" * 20_000 + b".", "more than 10000 open marks"),
+    "a high stack": (b"\x80\x02" + b"N" * 1_000_002 + b".", "stacks more than 1000000 values"),
 }
 
 
@@ -141,3 +145,49 @@ def test_broken_pickles_end_in_one_clear_error(name):
     with pytest.raises(ValueError, match=message) as error:
         load(content)
     assert str(error.value).startswith("file.pkl: byte ")
+
+
+ENCODE = b"c_codecs\nencode\n"
+
+
+def test_one_string_is_not_copied_again_and_again():
+    """Of 1 MB in the file, calls would make 1 MB each."""
+    text = b"X" + struct.pack("<I", 1 << 20) + b"x" * (1 << 20)
+    content = (
+        b"\x80\x02("
+        + ENCODE
+        + b"q\x00"
+        + text
+        + b"q\x01\x85R"
+        + b"h\x00h\x01\x85R" * 10_000
+        + b"t."
+    )
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="more bytes than the file holds"):
+            load(content, builders={("_codecs", "encode"): latin1_bytes})
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "made", [b"]" * 60, b"}" * 60, b"N" + b"\x85" * 60, b"(t" * 60], ids=["lists", "dicts", "nested tuples", "tuples"]
+)  # fmt: skip
+def test_containers_of_one_byte_are_counted(monkeypatch, made):
+    monkeypatch.setattr(pickle_reader, "_MAX_CONTAINERS", 50)
+    with pytest.raises(ValueError, match="more than 50 containers"):
+        load(b"\x80\x02" + made + b".")
+    for _ in range(3):  # counted anew in each pickle
+        reader = PickleReader(pickle.dumps([[]] * 40) * 3, source="file.pkl", builders={})
+        reader.load()
+
+
+def test_a_deep_tuple_that_would_crash_the_standard_unpickler_is_an_error():
+    content = b"\x80\x02})" + b"\x85" * 200_000 + b"Ns."
+    with pytest.raises(ValueError, match="a dict key is"):
+        load(content)
+    nested = (
+        b"\x80\x02)" + b"\x85" * 200_000 + b"."
+    )  # as a value it is data, and goes without recursion
+    assert len(load(nested)) == 1
