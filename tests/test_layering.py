@@ -33,6 +33,8 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "tensorrt": ("encoders/backends/tensorrt_library.py",),
     "tensorrt_rtx_bindings": ("encoders/backends/tensorrt_library.py",),
     "av": (
+        "encoders/media/packets.py",
+        "encoders/decoding/frames/converter.py",
         "encoders/decoding/pyav_video.py",
         "encoders/decoding/trim.py",
         "benchmarks/dives/video.py",

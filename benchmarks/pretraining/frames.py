@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmarks.dives.rendering.pose import render_clip
 from cluster.progress import progress_bar
-from encoders.decoding.pixels import resize_frame
+from encoders.decoding.frames.pixels import resize_frame
 from training.annotations.labels.dive_numbers import DIVE_CLASSES, parse_dive_number
 
 DIFFICULTIES = ("open", "full")

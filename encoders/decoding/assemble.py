@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from encoders.decoding.pixels import OutBufferFor, no_buffer, resize_frame
+from encoders.decoding.frames.pixels import OutBufferFor, no_buffer, resize_frame
 from encoders.decoding.request import DecodedSpan, DecodeRequest
 from encoders.media.container import DecodeBackendKind
 from encoders.media.errors import DecodeError

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from encoders.decoding.pixels import OutBufferFor, no_buffer, orient_frame, turn_and_mirrors
+from encoders.decoding.frames.pixels import OutBufferFor, no_buffer, orient_frame, turn_and_mirrors
 from encoders.decoding.pyav_video import PyavVideo
 from encoders.media.container import DecodeBackendKind
 from encoders.media.errors import DecodeSetupError
@@ -29,6 +29,7 @@ except ImportError as error:
 
 CPU_CODECS = frozenset({"vp8", "vp9", "mjpeg"})
 GPU_CODECS = CPU_CODECS | {"h264", "hevc", "av1", "mpeg4"}
+_CONTAINERS = ("mov", "matroska")
 # Decoded frames that DALI holds at once; each further run reads the file's packet table again.
 _RUN_BYTES = 256 << 20
 # One pipeline per process: two threads that feed it would take each other's frames, or wait for ever.
@@ -165,6 +166,10 @@ def _why_not(video: PyavVideo, device_id: int | None) -> str | None:
     if index.codec not in codecs:
         where = "on a CPU" if device_id is None else "on a GPU"
         return f"dali does not decode {index.codec} {where}"
+    if video.container_format not in _CONTAINERS:
+        return "dali opens MP4/MOV and Matroska/WebM only"
+    if index.decoded is not None:
+        return "the file's packets do not tell which frames it shows, and when"
     if index.num_frames != index.num_packets:
         return "the file has packets that are not shown, which dali counts as frames"
     if index.is_truncated:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from encoders.decoding.assemble import HostCanvas, assemble
-from encoders.decoding.pixels import resize_frame
+from encoders.decoding.frames.pixels import resize_frame
 from encoders.decoding.request import (
     DecodedSpan,
     DecodeRequest,

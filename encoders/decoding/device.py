@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from encoders.decoding.assemble import assemble
-from encoders.decoding.bicubic import FRACTION_BITS, bicubic_weights
-from encoders.decoding.pixels import resize_frame
+from encoders.decoding.frames.bicubic import FRACTION_BITS, bicubic_weights
+from encoders.decoding.frames.pixels import resize_frame
 from encoders.decoding.request import DecodedSpan, DecodeRequest
 from encoders.media.container import local_path
 from encoders.media.sampling import Resize, SamplingConfig

@@ -1,6 +1,15 @@
-"""Media files before any frame is decoded: containers, limits, frame index, sampling.
+"""Media files before any frame is decoded: containers, limits, packets, frame index, sampling.
 
-Read in this order: errors, container, bitstream, frame_index, sampling.
+Read in this order: errors, container, bitstream, nal_headers, picture_headers, packet_table, frame_index, packets, sampling.
 """
 
-__all__ = ["bitstream", "container", "errors", "frame_index", "sampling"]
+__all__ = [
+    "bitstream",
+    "container",
+    "errors",
+    "frame_index",
+    "packet_table",
+    "packets",
+    "picture_headers",
+    "sampling",
+]

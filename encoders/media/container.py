@@ -14,16 +14,27 @@ from encoders.media.bitstream import boxes_end
 from encoders.media.errors import DecodeError
 
 DecodeBackendKind = Literal["pyav", "dali"]
-# The name is FFmpeg's demuxer. No playlists (hls, dash, concat), no image sequences, nothing that opens a second file; no AVI
-# either, whose frames carry no presentation times.
-ContainerFormat = Literal["mov", "matroska"]
+# The name is FFmpeg's demuxer. No playlists (hls, dash, concat), no image sequences, nothing that opens a second file.
+ContainerFormat = Literal["mov", "matroska", "mpegts", "mpeg", "avi", "mxf", "flv", "asf"]
+CONTAINER_NAMES = "MP4/MOV, Matroska/WebM, MPEG-TS, MPEG-PS, AVI, MXF, FLV and ASF/WMV"
 # Names of FFmpeg's decoders, software only.
 ALLOWED_DECODERS = (
     *("h264", "hevc", "vp8", "vp9", "libvpx", "libvpx-vp9", "av1", "libdav1d", "libaom-av1"),
-    *("mpeg4", "mpeg2video", "mpeg1video", "mjpeg"),
-)
+    *("mpeg4", "mpeg2video", "mpeg1video", "mjpeg", "h263", "h263p", "flv", "vp6", "vp6f"),
+    *("msmpeg4v1", "msmpeg4v2", "msmpeg4", "wmv1", "wmv2", "wmv3", "vc1"),
+    *("prores", "dnxhd", "dvvideo", "ffv1", "huffyuv", "ffvhuff", "utvideo", "png", "qtrle", "rawvideo"),
+)  # fmt: skip
+HOW_TO_CONVERT = "convert it: ffmpeg -i FILE -c:v libx264 -crf 16 -fps_mode passthrough FILE.mp4"
 _FIRST_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp", b"moof"}
 _EBML_ID, _SEGMENT_ID = 0x1A45DFA3, 0x18538067
+_MAGIC: dict[ContainerFormat, bytes] = {
+    "mpeg": b"\0\0\1\xba",
+    "flv": b"FLV\1",
+    "asf": bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"),
+    "mxf": bytes.fromhex("060e2b34020501010d010201"),
+}
+# Recordings begin amid a packet; so many that begin with 0x47 are no accident.
+_HEAD_BYTES, _NUM_SYNC_BYTES = 2048, 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +89,7 @@ def open_options(limits: MediaLimits) -> dict[str, str]:
     """What FFmpeg is told while it opens a file, for what it does before anybody can check its findings."""
     return {
         "codec_whitelist": ",".join(ALLOWED_DECODERS),
-        "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm",
+        "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,mpeg,avi,mxf,flv,asf",
         "protocol_whitelist": "none",
         "enable_drefs": "0",
         "max_streams": str(limits.max_streams + 1),
@@ -99,17 +110,34 @@ def sniff_container(file: BinaryIO) -> tuple[ContainerFormat, bool]:
     file.seek(0, 2)
     num_bytes = file.tell()
     file.seek(0)
-    head = file.read(16)
+    head = file.read(_HEAD_BYTES)
     file.seek(0)
     if head[4:8] in _FIRST_BOXES:
         return "mov", boxes_end(file, num_bytes) > num_bytes
     if int.from_bytes(head[:4], "big") == _EBML_ID:
         return "matroska", _segment_end(file, num_bytes) > num_bytes
+    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        return "avi", int.from_bytes(head[4:8], "little") + 8 > num_bytes
+    for container_format, magic in _MAGIC.items():
+        if head.startswith(magic):
+            return container_format, False
+    if _is_transport_stream(head):
+        return "mpegts", False
     raise DecodeError(
         # Not the bytes themselves: the file may be one that its reader was not meant to see.
         "container_not_allowed",
-        "its first bytes are those of no container that is allowed: MP4/MOV, Matroska/WebM",
+        f"its first bytes are those of no container that is read ({CONTAINER_NAMES}); {HOW_TO_CONVERT}",
     )
+
+
+def _is_transport_stream(head: bytes) -> bool:
+    """Whether packets of 188 bytes (also with 4 bytes of time in front, or 16 of error correction behind) begin somewhere near the start."""
+    for packet_bytes in (188, 192, 204):
+        count = min(_NUM_SYNC_BYTES, len(head) // packet_bytes)
+        for start in range(min(packet_bytes, len(head))):
+            if count > 2 and head[start::packet_bytes][:count] == b"\x47" * count:
+                return True
+    return False
 
 
 def _path_of_uri(uri: str) -> Path:

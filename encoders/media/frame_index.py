@@ -15,10 +15,9 @@ import numpy as np
 
 from encoders.media.container import MediaLimits
 from encoders.media.errors import DecodeError
+from encoders.media.packet_table import NO_TIME, DecodedStart, PacketTable
 from encoders.media.sampling import sample_positions
 
-# pts, dts, is keyframe, is shown
-PacketRow = tuple[int, int, bool, bool]
 # Packets; fewer are decoded in the time of a seek, which empties the decoder too.
 _MIN_FRAMES_TO_SEEK = 16
 # Seconds, and usual steps from frame to frame, by which a cut-off file's times may not jump: behind it they are no times.
@@ -53,24 +52,48 @@ class FrameIndex:
     width: int
     height: int
     is_truncated: bool
+    decoded: DecodedStart | None = None
+    """Frames of the first packets as the decoder gave them, where the packets do not tell."""
+    has_gaps: bool = False
+    """Parts of a broadcast are lost: the decoder makes up what they showed, from whatever it decoded before."""
+    places_P2: np.ndarray | None = None
+    """Offset and size of each packet in the file."""
 
     @cached_property
     def shown_positions(self) -> np.ndarray:
         """Position of each shown frame, in display order."""
         shown = np.flatnonzero(self.is_shown_P)
-        return shown[np.argsort(self.pts_P[shown], kind="stable")]
+        if self.decoded is None:
+            return shown[np.argsort(self.pts_P[shown], kind="stable")]
+        shown = shown[shown >= self.decoded.num_packets]
+        shown = shown[np.argsort(self.pts_P[shown], kind="stable")]
+        return np.concatenate([self.decoded.positions, shown])
 
     @cached_property
     def shown_pts(self) -> np.ndarray:
-        return self.pts_P[self.shown_positions]
+        """Ascending."""
+        if self.decoded is None:
+            return self.pts_P[self.shown_positions]
+        behind = self.pts_P[self.shown_positions[len(self.decoded.positions) :]]
+        return np.maximum.accumulate(np.concatenate([self.decoded.pts, behind]))
 
     @cached_property
-    def number_of_pts(self) -> dict[int | None, int]:  # a frame without a time has no number
-        return {int(pts): number for number, pts in enumerate(self.shown_pts)}
+    def numbers_of_position(self) -> dict[int | None, list[int]]:
+        """The frames that come of each packet that shows any; nearly always one."""
+        numbers: dict[int | None, list[int]] = {}
+        for number, position in enumerate(self.shown_positions.tolist()):
+            numbers.setdefault(position, []).append(number)
+        return numbers
 
     @cached_property
-    def position_of_pts(self) -> dict[int, int]:
-        return {int(pts): position for position, pts in reversed(list(enumerate(self.pts_P)))}
+    def _ranks(self) -> np.ndarray:
+        """How many frames are shown before the picture of each packet."""
+        ranks = np.searchsorted(self.shown_pts, self.pts_P, side="left")
+        if self.decoded is not None:  # no frame of theirs = no place to start
+            ranks[: self.decoded.num_packets] = self.num_frames
+        positions, numbers = self.shown_positions[::-1], np.arange(self.num_frames)[::-1]
+        ranks[positions] = numbers
+        return ranks
 
     @cached_property
     def _keyframe_positions(self) -> np.ndarray:
@@ -102,6 +125,11 @@ class FrameIndex:
         return len(self.pts_P)
 
     @property
+    def num_decoded(self) -> int:
+        """Frames at the start that the decoder was asked for; it shows them, whatever it says of them."""
+        return 0 if self.decoded is None else len(self.decoded.positions)
+
+    @property
     def num_frames(self) -> int:
         return len(self.shown_positions)
 
@@ -114,7 +142,7 @@ class FrameIndex:
         # How many keyframes lie before each frame in the file; 0 counts as the first one below.
         last = np.searchsorted(keys, self.shown_positions, side="right") - 1
         late = np.flatnonzero(last >= 0)
-        while len(late := late[self.pts_P[keys[last[late]]] > self.shown_pts[late]]):
+        while len(late := late[self._ranks[keys[last[late]]] > late]):
             last[late] -= 1
             late = late[last[late] >= 0]
         return np.where(last >= 0, keys[last], 0).tolist()
@@ -125,6 +153,13 @@ class FrameIndex:
         keys = np.append(self._keyframe_positions, self.num_packets)
         positions = np.append(np.arange(self.num_packets), -1)
         return keys[np.searchsorted(keys[:-1], positions, side="right")].tolist()
+
+    def position_of_place(self, offset: int | None, size: int) -> int | None:
+        """The packet with these bytes of the file; None where it is none, or one of several."""
+        if self.places_P2 is None or offset is None:
+            return None
+        positions = np.flatnonzero((self.places_P2 == (offset, size)).all(1))
+        return int(positions[0]) if len(positions) == 1 else None
 
     def start_position(self, number: int) -> int:
         """Where decoding must start for this frame: the last keyframe both before it in the file and not shown after it.
@@ -150,25 +185,28 @@ class FrameIndex:
 
 
 def index_of_packets(
-    rows: Sequence[PacketRow],
+    table: PacketTable,
     *,
     time_base: Fraction,
     codec: str,
     size: tuple[int, int],
-    is_truncated: bool,
+    decoded: DecodedStart | None = None,
 ) -> FrameIndex:
     """The index of packets in decoding order; size is (width, height)."""
-    pts, dts, is_keyframe, is_shown = zip(*rows, strict=True) if rows else ((),) * 4
+    pts, dts = table.pts, table.dts
     return FrameIndex(
-        pts_P=np.array(pts, np.int64),
-        dts_P=np.array(dts, np.int64),
-        is_keyframe_P=np.array(is_keyframe, bool),
-        is_shown_P=np.array(is_shown, bool),
+        pts_P=np.where(pts == NO_TIME, dts, pts),
+        dts_P=np.where(dts == NO_TIME, pts, dts),
+        is_keyframe_P=table.is_keyframe,
+        is_shown_P=table.is_shown,
         time_base=time_base,
         codec=codec,
         width=size[0],
         height=size[1],
-        is_truncated=is_truncated,
+        is_truncated=table.is_truncated,
+        decoded=decoded,
+        has_gaps=table.has_gaps,
+        places_P2=table.places,
     )
 
 
@@ -241,7 +279,7 @@ class VideoIndex(NamedTuple):
 
     frames: FrameIndex
     has_false_keyframes: bool
-    """See `keyframes.is_clean_start`."""
+    """See picture_headers.Picture."""
 
 
 class _Read(NamedTuple):

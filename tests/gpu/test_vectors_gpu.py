@@ -11,7 +11,7 @@ from benchmarks.gpu.backends import save_random_bundle
 from encoders.backends.registry import open_backend
 from encoders.decoding.decode import decode_clips
 from encoders.decoding.device import resize_tensor
-from encoders.decoding.pixels import resize_frame
+from encoders.decoding.frames.pixels import resize_frame
 from encoders.export.config import ExportConfig
 from encoders.export.onnx_export import export_onnx
 from encoders.export.parity import cosines

@@ -14,6 +14,7 @@ from encoders.decoding.isolated import IsolatedDecoder
 from encoders.decoding.request import DecodeRequest
 from encoders.media.container import MediaLimits
 from encoders.media.frame_index import FrameIndex, Span, index_of_packets
+from encoders.media.packet_table import PacketRow, PacketTable
 from encoders.media.sampling import SamplingConfig
 
 pytest.importorskip("nvidia.dali", reason="the extra `dali` is not installed")
@@ -163,11 +164,10 @@ def test_threads_take_turns_and_get_their_own_frames(make_video):
 def index(codec: str = "h264", size: tuple[int, int] = (1280, 720), num: int = 1000) -> FrameIndex:
     """A keyframe every ten packets."""
     return index_of_packets(
-        [(n, n, n % 10 == 0, True) for n in range(num)],
+        PacketTable([PacketRow(n, n, 1, n % 10 == 0, True, n, n, 1) for n in range(num)]),
         time_base=Fraction(1, 25),
         codec=codec,
         size=size,
-        is_truncated=False,
     )
 
 

@@ -5,11 +5,11 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from encoders.decoding import pyav_video
 from encoders.decoding.decode import decode_clips, iter_timeline
 from encoders.decoding.isolated import IsolatedTimeline
 from encoders.decoding.pyav_video import PyavVideo
 from encoders.decoding.request import TimelineRequest
+from encoders.media import packets
 from encoders.media.container import MediaLimits
 from encoders.media.errors import DecodeError
 from encoders.media.frame_index import Span, forget_index
@@ -77,7 +77,7 @@ def test_the_frames_are_the_ones_asked_for(make_video, numbers_in, monkeypatch, 
     # Packets kept from reading the index; sought again, as in a large file; and sought where nobody has read them before, for some
     # containers learn to seek while they are read.
     for kept_bytes, is_read in ((1 << 20, True), (0, True), (0, False)):
-        monkeypatch.setattr(pyav_video, "_KEPT_BYTES", kept_bytes)
+        monkeypatch.setattr(packets, "_KEPT_BYTES", kept_bytes)
         if is_read:
             forget_index()
         clips = decode_clips(video, spans, sampling)
@@ -171,8 +171,8 @@ def test_neighbouring_keyframes_are_read_through(make_video):
     path = make_video("gop_12.mp4", **KINDS["gop_12.mp4"])
     with closing(PyavVideo(path, MediaLimits())) as video:
         seeks = []
-        seek = video._packets_from
-        video._packets_from = lambda start: seeks.append(start) or seek(start)
+        seek = video._reader.packets_from
+        video._reader.packets_from = lambda start, index: seeks.append(start) or seek(start, index)
         assert len(list(video.read_frames([2, 14, 26, 110]))) == 4
     assert seeks == [0, 108]
 
@@ -222,9 +222,9 @@ def test_a_truncated_file_gives_the_clips_before_the_cut(tmp_path, make_video, n
 def test_damaged_packets_cost_only_the_clips_that_need_them(tmp_path, make_video, numbers_in):
     source = make_video("gop_1.mp4", **KINDS["gop_1.mp4"])
     with closing(PyavVideo(source, MediaLimits())) as video:
-        packets = [(packet.pos, packet.size) for packet in video._packets_from(0)]
+        places = video.index.places_P2.tolist()
     data = bytearray(source.read_bytes())
-    for position, size in packets[50:60]:
+    for position, size in places[50:60]:
         data[position : position + size] = bytes(size)
     path = tmp_path / "damaged.mp4"
     path.write_bytes(data)

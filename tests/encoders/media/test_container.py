@@ -104,8 +104,9 @@ def test_too_many_streams(tmp_path, make_video):
 
 
 def test_a_codec_outside_the_list(make_video):
-    path = make_video("ffv1.mkv", codec="ffv1")
-    assert reason_for(path) == "codec_unsupported"
+    path = make_video("cinepak.avi", codec="cinepak", pix_fmt="rgb24", num_frames=3)
+    with pytest.raises(DecodeError, match=r"codec_unsupported: codec cinepak .*ffmpeg -i FILE"):
+        decode_clips(path, WHOLE, SAMPLING)
 
 
 def hls_playlist(*uris: str) -> str:
@@ -183,7 +184,7 @@ def test_a_playlist_past_the_first_check_still_opens_nothing(tmp_path, listener,
     path.write_text(hls_playlist(f"http://127.0.0.1:{port}/a.ts"))
     for name in ("mov", "matroska", "hls"):
         monkeypatch.setattr(
-            "encoders.decoding.pyav_video.sniff_container", lambda file, name=name: (name, False)
+            "encoders.media.packets.sniff_container", lambda file, name=name: (name, False)
         )
         assert reason_for(path) in ("corrupt_container", "no_video_stream")
     assert count_connections() == 0

@@ -25,7 +25,7 @@ def resize_frame(frame_HWC: np.ndarray, frame_size: int | None) -> np.ndarray:
     frame_HWC = np.ascontiguousarray(frame_HWC)
     if frame_size is None or (height, width) == (frame_size, frame_size):
         return frame_HWC
-    from encoders.decoding.bicubic import resize_bicubic
+    from encoders.decoding.frames.bicubic import resize_bicubic
 
     return resize_bicubic(frame_HWC, frame_size, frame_size)
 

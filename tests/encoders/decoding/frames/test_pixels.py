@@ -9,7 +9,7 @@ from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 
 from encoders.decoding.assemble import HostCanvas
 from encoders.decoding.decode import decode_clips
-from encoders.decoding.pixels import orient_frame, resize_frame
+from encoders.decoding.frames.pixels import orient_frame, resize_frame
 from encoders.decoding.pyav_video import FrameConverter
 from encoders.media.frame_index import Span
 from encoders.media.sampling import SamplingConfig

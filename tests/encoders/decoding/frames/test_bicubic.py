@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from encoders.decoding import bicubic
-from encoders.decoding.bicubic import resize_bicubic
+from encoders.decoding.frames import bicubic
+from encoders.decoding.frames.bicubic import resize_bicubic
 
 _SOURCE = Path(bicubic.__file__)
 
@@ -54,15 +54,15 @@ def test_a_landscape_frame_comes_out_as_one_call_of_pillow_makes_it():
 
 def test_where_no_folder_can_be_written_it_is_compiled_in_the_process(tmp_path: Path):
     """As in a container with a read-only file system: the machine code cannot be kept."""
-    source = tmp_path / "encoders" / "decoding"
+    source = tmp_path / "encoders" / "decoding" / "frames"
     source.mkdir(parents=True)
-    (source.parent / "__init__.py").touch()
-    (source / "__init__.py").touch()
+    for folder in (source, source.parent, source.parent.parent):
+        (folder / "__init__.py").touch()
     (source / "bicubic.py").write_text(_SOURCE.read_text())
     script = (
         "from numba.core import caching\n"
         "caching.CacheImpl._locator_classes = []\n"
-        "import numpy, encoders.decoding.bicubic as made\n"
+        "import numpy, encoders.decoding.frames.bicubic as made\n"
         "print(made.__file__, made.resize_bicubic(numpy.full((8, 8, 3), 7, 'uint8'), 4, 4).max())\n"
     )
     done = subprocess.run(

@@ -1,0 +1,163 @@
+"""The packets of a video stream as a table, and how far from its start the decoder must be asked what it shows and when.
+
+Most containers say enough: each packet that shows a picture has a time of its own, and the times ascend in the order in which the
+codec shows its pictures. Where they do not (times that are missing, doubled or made up, a recording that begins in the middle of a
+group of pictures), the frames are those that the decoder gives, in its order.
+"""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+
+NO_TIME = -(1 << 63)
+"""FFmpeg's number for a time that is not told."""
+# As FFmpeg's command: a jump of more seconds forwards, or backwards, is a new beginning of the clock and no pause.
+_FORWARDS_S, _BACKWARDS_S = 10.0, 0.1
+
+
+class PacketRow(NamedTuple):
+    """One packet, as the container and the headers of its picture have it."""
+
+    pts: int | None
+    dts: int | None
+    duration: int
+    is_keyframe: bool
+    """Whether decoding may start here."""
+    is_shown: bool
+    order: int | None
+    """See picture_headers.Picture."""
+    offset: int
+    """Of its bytes in the file; with the size it tells which packet a seek has come to."""
+    size: int
+
+
+class DecodedStart(NamedTuple):
+    """The frames that the decoder gave for the first packets of a video, in its order."""
+
+    num_packets: int
+    positions: np.ndarray
+    """Of the packets whose pictures they are."""
+    pts: np.ndarray
+    """Ascending."""
+
+
+class PacketTable:
+    """The columns of all packets, in decoding order."""
+
+    def __init__(
+        self,
+        rows: Sequence[PacketRow],
+        *,
+        has_false_keyframes: bool = False,
+        has_gaps: bool = False,
+        is_truncated: bool = False,
+    ) -> None:
+        """For the reader to say: keyframes that are none (see picture_headers), lost parts of a broadcast, an end that is missing."""
+        columns = list(zip(*rows, strict=True)) if rows else [()] * len(PacketRow._fields)
+        pts, dts, duration, is_keyframe, is_shown, order, offset, size = columns
+        self.pts, self.dts = _times(pts), _times(dts)
+        self.duration = np.array(duration, np.int64)
+        self.is_keyframe = np.array(is_keyframe, bool)
+        self.is_shown = np.array(is_shown, bool)
+        self.has_order = np.array([value is not None for value in order], bool)
+        self.order = np.array([value or 0 for value in order], np.int64)
+        self.places = np.array([offset, size], np.int64).T
+        self.has_false_keyframes = has_false_keyframes
+        self.has_gaps, self.is_truncated = has_gaps, is_truncated
+
+    def __len__(self) -> int:
+        return len(self.pts)
+
+    def join_clocks(self, time_base: Fraction) -> None:
+        """Lets times go on where they jump: a broadcast's clock begins anew with every splice and every lost signal."""
+        known = np.flatnonzero(self.dts != NO_TIME)
+        if len(known) < 2:
+            return
+        dts = self.dts[known].astype(np.float64)
+        steps = np.diff(dts)
+        expected = np.maximum(self.duration[known][:-1].astype(np.float64), 0)
+        jumps = np.flatnonzero(
+            (np.abs(steps - expected) > _FORWARDS_S / time_base)
+            | (steps < -_BACKWARDS_S / float(time_base))
+        )
+        shift = np.zeros(len(self), np.int64)
+        usual = int(np.median(steps)) if len(steps) else 0
+        for jump in jumps.tolist():
+            step = int(expected[jump]) or usual
+            shift[known[jump + 1] :] += step - int(steps[jump])
+        self.pts = np.where(self.pts == NO_TIME, NO_TIME, self.pts + shift)
+        self.dts = np.where(self.dts == NO_TIME, NO_TIME, self.dts + shift)
+
+    def num_to_decode(self) -> int:
+        """Packets at the start, up to a keyframe, whose frames only the decoder can tell; 0 = the table tells all."""
+        is_odd = np.zeros(len(self), bool)
+        shown = np.flatnonzero(self.is_shown)
+        is_odd[shown[self.pts[shown] == NO_TIME]] = True
+        timed = shown[self.pts[shown] != NO_TIME]
+        by_time = timed[np.argsort(self.pts[timed], kind="stable")]
+        is_doubled = np.diff(self.pts[by_time]) == 0
+        is_odd[by_time[:-1][is_doubled]] = is_odd[by_time[1:][is_doubled]] = True
+        by_time = by_time[self.has_order[by_time]]
+        by_order = np.sort(by_time)
+        by_order = by_order[np.argsort(self.order[by_order], kind="stable")]
+        contradict = by_time != by_order
+        is_odd[by_time[contradict]] = is_odd[by_order[contradict]] = True
+        is_odd[self._leading()] = True
+        odd = np.flatnonzero(is_odd)
+        if not len(odd):
+            return 0
+        after = np.flatnonzero(self.is_keyframe[odd[-1] + 1 :])
+        return int(odd[-1] + 1 + after[0]) if len(after) else len(self)
+
+    def _leading(self) -> np.ndarray:
+        """Packets before the first keyframe, and those behind it that are shown before it: what they refer to is not there."""
+        keyframes = np.flatnonzero(self.is_keyframe)[:2]
+        if not len(keyframes):
+            return np.arange(min(len(self), 1))
+        first = int(keyframes[0])
+        group = np.arange(first + 1, keyframes[1] if len(keyframes) > 1 else len(self))
+        group = group[self.is_shown[group]]
+        is_before = self.pts[group] < self.pts[first]
+        return np.concatenate([np.arange(first), group[is_before & self.is_shown[first]]])
+
+    def start_decoded(
+        self, num_packets: int, frames: Sequence[tuple[int, int | None]]
+    ) -> DecodedStart:
+        """`frames` that the decoder gave for the first `num_packets`, in its order: (position of its packet, dts when it came)."""
+        positions = np.array([position for position, _ in frames], np.int64)
+        rest = self.pts[num_packets:][self.is_shown[num_packets:]]
+        rest = rest[rest != NO_TIME]
+        pts, dts = self.pts[positions], _times([dts for _, dts in frames])
+        # As FFmpeg: where more times of showing fall than times of decoding, those are made up and these hold.
+        is_by_pts = (pts != NO_TIME).sum() * 2 > len(pts) and _num_falling(pts) <= _num_falling(dts)
+        times = np.sort(_filled(pts if is_by_pts else dts))
+        if not is_by_pts and len(times) and len(rest):  # dts are earlier by the decoder's delay
+            step = int(np.median(np.diff(times))) if len(times) > 1 else 0
+            times = times + (int(rest.min()) - step - int(times[-1]))
+        return DecodedStart(num_packets, positions, times)
+
+
+def _times(values: Sequence[int | None]) -> np.ndarray:
+    return np.array([NO_TIME if value is None else value for value in values], np.int64)
+
+
+def _num_falling(times: np.ndarray) -> int:
+    known = times[times != NO_TIME]
+    return int((known[1:] <= known[:-1]).sum())
+
+
+def _filled(times: np.ndarray) -> np.ndarray:
+    """Times that are not told lie evenly between their neighbours, or go on at the usual step."""
+    known = np.flatnonzero(times != NO_TIME)
+    if len(known) == len(times):
+        return times
+    if not len(known):
+        return np.arange(len(times))
+    steps = np.diff(times[known].astype(np.float64)) / np.diff(known)
+    step = float(np.median(steps)) if len(steps) else 1.0
+    places = np.arange(len(times))
+    filled = np.interp(places, known, times[known].astype(np.float64))
+    filled += np.minimum(places - known[0], 0) * step + np.maximum(places - known[-1], 0) * step
+    return np.where(times == NO_TIME, np.round(filled), times).astype(np.int64)
