@@ -142,8 +142,8 @@ _PUBLIC: dict[str, str] = {
     "load_bundle": "encoders.bundle.folder",
     "open_backend": "encoders.backends.registry",
     "SearchClient": "indexing.search.client",
-    "MilvusDatasink": "indexing.store.datasink",
-    "open_datasink": "indexing.store.datasink",
+    "MilvusDatasink": "indexing.store.transfer.datasink",
+    "open_datasink": "indexing.store.transfer.datasink",
 }
 __all__ = ["COMMANDS", "Command", "main", "parse", "run_command", *_PUBLIC]
 

@@ -23,7 +23,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "ray": (
         "cluster/",
         "training/trainer/ray_launch.py",
-        "indexing/store/datasink.py",
+        "indexing/store/transfer/datasink.py",
         "indexing/pipeline/",
         "indexing/serving/deploy.py",
     ),

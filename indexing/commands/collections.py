@@ -81,6 +81,8 @@ class PromoteConfig(_Place):
     bundle: Path
     """Bundle that will ask it; another encoder than the collection's is refused."""
     alias: str = "live"
+    expected: str | None = None
+    """Promote only while the alias names this collection ("" = none); left out, what it names when the command begins."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,7 +145,9 @@ def promote(config: PromoteConfig) -> int:
 
     encoder_id = read_card(config.bundle).encoder_id
     with open_catalog(config.milvus_uri) as catalog:
-        swap = catalog.promote(config.alias, config.collection, encoder_id=encoder_id)
+        swap = catalog.promote(
+            config.alias, config.collection, encoder_id=encoder_id, expected=config.expected
+        )
     _print(config, asdict(swap), swap_text(swap))
     return 0
 
@@ -160,8 +164,11 @@ def rollback(config: RollbackConfig) -> int:
 
 def copy(config: CopyConfig) -> int:
     """One copy; progress goes to stderr."""
-    from indexing.store.copy_collection import CopyPlan, copy_collection  # Ray, for this one alone
     from indexing.store.endpoint import require_archive
+    from indexing.store.transfer.copy_collection import (  # Ray, for this one alone
+        CopyPlan,
+        copy_collection,
+    )
 
     plan = CopyPlan(
         milvus_uri=config.milvus_uri,

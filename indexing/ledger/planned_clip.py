@@ -1,9 +1,10 @@
 """Planned clips: each clip of an archive with its content hash and its key in Milvus."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from encoders.clips import Clip
+from indexing.ledger.archives import ArchiveRows
 from indexing.sources.content import Content, FileStamp
 from indexing.store.rows import clip_key
 
@@ -20,11 +21,17 @@ class PlannedClip:
 
 
 def plan_clips(
-    clips: Sequence[Clip], contents: Mapping[str, Content], *, encoder_id: str
+    clips: Sequence[Clip],
+    contents: Mapping[str, Content],
+    *,
+    encoder_id: str,
+    archive: ArchiveRows | None = None,
 ) -> list[PlannedClip]:
-    """Every clip with the key that it must have in the collection."""
+    """Every clip with the id and the key that it must have in the collection; None = the only archive, without a name."""
+    archive = archive or ArchiveRows()
     planned = []
-    for clip in clips:
+    for given in clips:
+        clip = replace(given, clip_id=archive.stored_id(given.clip_id))
         content = contents[clip.video_uri]
         key = clip_key(encoder_id, clip.clip_id, content.content_hash, clip.start_s, clip.end_s)
         planned.append(

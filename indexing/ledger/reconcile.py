@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from indexing.ledger.archives import ArchiveRows
 from indexing.ledger.planned_clip import PlannedClip
 
 
@@ -31,9 +32,11 @@ def compare(
     stored: Iterable[tuple[str, str]],
     *,
     dead_keys: Collection[str],
+    archive: ArchiveRows | None = None,
 ) -> Comparison:
-    """`stored` is (clip_key, clip_id) of every row."""
-    rows = list(stored)
+    """`stored` is (clip_key, clip_id) of every row; rows of other archives than the planned one are passed over."""
+    archive = archive or ArchiveRows()
+    rows = [(key, clip_id) for key, clip_id in stored if archive.owns(clip_id)]
     counts = Counter(key for key, _clip_id in rows)
     planned_by_id = {one.clip.clip_id: one for one in planned}
     present, missing, dead, unreadable = [], [], [], []

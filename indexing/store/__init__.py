@@ -1,7 +1,7 @@
 """The Milvus collection: schema, rows, writes, index, aliases. The only sub-package that imports pymilvus.
 
-Read in this order: client, endpoint, schema, filter_expression, rows, collection, vector_index, datasink, bulk_import,
-aliases, copy_collection, dev_server.
+Read in this order: client, endpoint, lease, schema, filter_expression, rows, collection, vector_index, bulk_import, aliases,
+transfer, dev_server.
 """
 
 __all__ = [
@@ -9,11 +9,12 @@ __all__ = [
     "bulk_import",
     "client",
     "collection",
-    "copy_collection",
     "dev_server",
     "endpoint",
     "filter_expression",
+    "lease",
     "rows",
     "schema",
+    "transfer",
     "vector_index",
 ]

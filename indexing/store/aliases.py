@@ -15,9 +15,11 @@ from indexing.sources.uris import public_uri
 from indexing.store.client import connect
 from indexing.store.collection import EncoderMismatchError, encoder_of, open_collection
 from indexing.store.endpoint import place_of, require_archive, serve_milvus
+from indexing.store.lease import Protected, hold_lease, is_lease
 
 _PREVIOUS = "tfcovr.previous."
 _TIMEOUT_S = 60.0
+_WAIT_S = 30.0
 _SAME_COSINE = 0.999
 
 
@@ -53,8 +55,9 @@ class Catalog:
         self._client: Any = connect(address)  # its stubs mix with the async ones
 
     def names(self) -> list[str]:
-        """The names of all collections, sorted."""
-        return sorted(self._client.list_collections(timeout=_TIMEOUT_S))
+        """The names of all collections with rows, sorted."""
+        names = self._client.list_collections(timeout=_TIMEOUT_S)
+        return sorted(name for name in names if not is_lease(name))
 
     def aliases_of(self, name: str) -> list[str]:
         """The aliases that name a collection now."""
@@ -85,8 +88,14 @@ class Catalog:
             },
         )
 
-    def promote(self, alias: str, name: str, *, encoder_id: str | None = None) -> Swap:
-        """Point an alias to a collection, after checking that it is not empty, holds vectors of this encoder and finds its own clips."""
+    def promote(
+        self, alias: str, name: str, *, encoder_id: str | None = None, expected: str | None = None
+    ) -> Swap:
+        """Point an alias to a collection, after checking that it is not empty, holds vectors of this encoder and finds its own clips.
+
+        `expected` is the collection that the alias must name until then ("" = none); None = whatever it names when this begins.
+        """
+        name = self.target(name) or name  # of a collection whose index was swapped
         target = self.stored(name)
         if not target.encoder_id:
             raise ValueError(f"collection {name!r} was not made by `tfcovr index`")
@@ -99,17 +108,18 @@ class Catalog:
             raise ValueError(
                 f"{alias!r} is a collection and cannot be an alias; choose another --alias, such as 'live'"
             )
+        before = self.target(alias) if expected is None else expected or None
         self._check_finds_itself(target)
-        before = self.target(alias)
-        if before == name:
-            return Swap(alias=alias, before=before, after=name)
-        if before is None:
-            self._client.create_alias(name, alias, timeout=_TIMEOUT_S)
-        else:
-            self._remember(
-                name, alias, before
-            )  # written first: after a crash in between the alias is unchanged
-            self._client.alter_alias(name, alias, timeout=_TIMEOUT_S)
+        with self._changing(alias, expected=before):
+            if before == name:
+                return Swap(alias=alias, before=before, after=name)
+            if before is None:
+                self._client.create_alias(name, alias, timeout=_TIMEOUT_S)
+            else:
+                self._remember(
+                    name, alias, before
+                )  # written first: after a crash in between the alias is unchanged
+                self._client.alter_alias(name, alias, timeout=_TIMEOUT_S)
         return Swap(alias=alias, before=before, after=name)
 
     def rollback(self, alias: str) -> Swap:
@@ -124,16 +134,31 @@ class Catalog:
             raise ValueError(
                 f"alias {alias!r} names {now!r} and named nothing before it; there is nothing to go back to"
             )
+        before = self.target(before) or before
         if before not in self.names():
             raise ValueError(
                 f"alias {alias!r} named {before!r} before {now!r}, and that collection is no longer there"
             )
         self._check_finds_itself(self.stored(before))
-        self._client.alter_alias(before, alias, timeout=_TIMEOUT_S)
-        self._remember(
-            now, alias, ""
-        )  # so that a second rollback goes further back instead of undoing the first
+        with self._changing(alias, expected=now):
+            self._client.alter_alias(before, alias, timeout=_TIMEOUT_S)
+            self._remember(
+                now, alias, ""
+            )  # so that a second rollback goes further back instead of undoing the first
         return Swap(alias=alias, before=now, after=before)
+
+    @contextmanager
+    def _changing(self, alias: str, *, expected: str | None) -> Iterator[None]:
+        """Compare and swap: no other process changes the alias meanwhile, and ValueError where one did before."""
+        protected = Protected(whole=f"alias {alias}", busy=f"alias {alias!r} is being changed")
+        with hold_lease(self.address, protected, wait_s=_WAIT_S):
+            now = self.target(alias)
+            if now != expected:
+                raise ValueError(
+                    f"alias {alias!r} names {now or 'nothing'!r} and was expected to name {expected or 'nothing'!r}: another process "
+                    "changed it; look at `tfcovr collections list`, then run the same command again"
+                )
+            yield
 
     def close(self) -> None:
         """Close the connection."""

@@ -2,17 +2,20 @@
 
 import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from pymilvus import MilvusClient
+from pymilvus.exceptions import MilvusException
 
 from indexing.store.client import CallOptions, call_milvus, connect
 from indexing.store.endpoint import place_of, serve_milvus
 from indexing.store.filter_expression import VideoSpan, quoted
+from indexing.store.lease import is_lease
 from indexing.store.schema import (
     ROW_FIELDS,
     VectorDtype,
@@ -25,8 +28,15 @@ from indexing.store.schema import (
 logger = logging.getLogger(__name__)
 
 _ENCODER_ID = "tfcovr.encoder_id"
+ARCHIVE = "tfcovr.archive."
+"""Beginning of the properties that record the source of each archive of the collection, by its name."""
+STANDS_FOR = "tfcovr.stands_for"
+"""Property of a whole copy: the name that it is about to take over; see transfer.index_swap."""
 _TIMEOUT_S = 60.0
 _PAGE = 4096
+_NOT_FOUND = 100
+"""Milvus's error code for a collection that does not exist."""
+_SWAP_S = 2.0
 
 
 class EncoderMismatchError(ValueError):
@@ -58,17 +68,37 @@ class ClipCollection:
         return self._read(self._client.has_collection)
 
     def create_or_check(
-        self, *, encoder_id: str, embedding_dim: int, vector_dtype: VectorDtype = "float32"
+        self,
+        *,
+        encoder_id: str,
+        embedding_dim: int,
+        vector_dtype: VectorDtype = "float32",
+        index_type: str = "FLAT",
     ) -> None:
-        """Create the collection for this encoder, or check that the existing one has this encoder and vector type."""
-        if not self.exists():
-            self._create(encoder_id, embedding_dim, vector_dtype)
+        """Create the collection for this encoder, or check that the existing one has this encoder and vector type.
+
+        `index_type` is that of a new collection.
+        """
+        if not self.exists() and not self._take_name_back():
+            self._create(encoder_id, embedding_dim, vector_dtype, index_type)
         self.check(encoder_id=encoder_id)
         if vector_dtype != self.vector_dtype:
             raise ValueError(
                 f"vector_dtype is {vector_dtype!r}, and collection {self.name!r} holds {self.vector_dtype} vectors; "
                 "give that, or another --collection"
             )
+
+    def _take_name_back(self) -> bool:
+        """Whether a copy of the collection was to take its name over when a swap of its index was interrupted; now it does."""
+        names = call_milvus(lambda: self._client.list_collections(timeout=_TIMEOUT_S))
+        for name in names:
+            if is_lease(name):
+                continue
+            described: Any = self._client.describe_collection(name, timeout=_TIMEOUT_S)
+            if dict(described.get("properties") or {}).get(STANDS_FOR) == self.name:
+                self._client.create_alias(name, self.name, timeout=_TIMEOUT_S)
+                return True
+        return False
 
     def check(self, *, encoder_id: str) -> None:
         """Refuse a collection that is missing or holds vectors of another encoder."""
@@ -88,14 +118,16 @@ class ClipCollection:
         self.vector_dtype = vector_dtype_of(described)
         call_milvus(lambda: self._client.load_collection(self.name, timeout=_TIMEOUT_S))
 
-    def _create(self, encoder_id: str, embedding_dim: int, vector_dtype: VectorDtype) -> None:
+    def _create(
+        self, encoder_id: str, embedding_dim: int, vector_dtype: VectorDtype, index_type: str
+    ) -> None:
         create_collection(
             self._client,
             self.name,
-            description=f"{_ENCODER_ID}={encoder_id}",
             properties={_ENCODER_ID: encoder_id},
             embedding_dim=embedding_dim,
             vector_dtype=vector_dtype,
+            index_type=index_type,
         )
 
     @cached_property
@@ -105,6 +137,18 @@ class ClipCollection:
 
     def _describe(self) -> dict[str, Any]:
         return call_milvus(lambda: self._client.describe_collection(self.name, timeout=_TIMEOUT_S))
+
+    def properties(self) -> dict[str, str]:
+        """What is recorded with the collection beside its rows."""
+        return dict(self._describe().get("properties") or {})
+
+    def set_properties(self, properties: Mapping[str, str]) -> None:
+        """Record these; other ones stay."""
+        call_milvus(
+            lambda: self._client.alter_collection_properties(
+                self.name, dict(properties), timeout=_TIMEOUT_S
+            )
+        )
 
     def drop(self) -> None:
         """Drop the collection with all its rows; does nothing where it does not exist."""
@@ -219,6 +263,16 @@ class ClipCollection:
         """Number of rows that match the condition, duplicates of a key included."""
         return int(self.some_rows(["count(*)"], condition=condition)[0]["count(*)"])
 
+    def schema_of_copy(self) -> dict[str, Any]:
+        """Arguments of `create_or_check` for a collection that takes the rows of this one."""
+        described = self._describe()
+        dims = [field["params"].get("dim") for field in described["fields"]]
+        return {
+            "encoder_id": encoder_of(described),
+            "embedding_dim": int(next(dim for dim in dims if dim)),
+            "vector_dtype": vector_dtype_of(described),
+        }
+
     def replace_index(self, index_type: str, params: dict[str, Any]) -> None:
         """Drop the vector index and start building another; call `load` when it is built."""
         index = self._client.prepare_index_params()
@@ -249,7 +303,15 @@ class ClipCollection:
 
     def _read(self, call: Callable[..., Any], **what: Any) -> Any:
         options = what | self._call_options.read_options()
-        return call_milvus(lambda: call(self.name, **options), self._call_options.attempts)
+        give_up = time.monotonic() + _SWAP_S
+        while True:
+            try:
+                return call_milvus(lambda: call(self.name, **options), self._call_options.attempts)
+            except MilvusException as error:
+                # While the index is swapped, the name stands for nothing for some milliseconds.
+                if error.code != _NOT_FOUND or time.monotonic() > give_up:
+                    raise
+            time.sleep(0.05)
 
     def close(self) -> None:
         """Close the connection."""

@@ -47,6 +47,12 @@ def is_lite(uri: str) -> bool:
     return "://" not in uri
 
 
+def serves_lite(address: str) -> bool:
+    """Whether this process serves a Milvus Lite folder at the address."""
+    with _lite_lock:
+        return any(server.address == address for server in _lite_servers.values())
+
+
 def require_archive(uri: str) -> None:
     """ValueError where a Milvus Lite folder does not exist: opening it would create an empty one."""
     if is_lite(uri) and not Path(uri).is_dir():

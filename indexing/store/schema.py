@@ -10,7 +10,7 @@ from pymilvus import DataType, MilvusClient
 from pymilvus.exceptions import MilvusException
 
 from indexing.store.client import call_milvus
-from indexing.store.vector_index import VectorDtype
+from indexing.store.vector_index import VectorDtype, index_params
 
 _FIELD_TYPES: dict[VectorDtype, DataType] = {
     "float32": DataType.FLOAT_VECTOR,
@@ -39,14 +39,15 @@ def create_collection(
     client: MilvusClient,
     name: str,
     *,
-    description: str,
     properties: dict[str, str],
     embedding_dim: int,
     vector_dtype: VectorDtype,
+    index_type: str = "FLAT",
 ) -> None:
-    """Create an empty collection with exact search. ValueError where the server does not support this vector type."""
+    """Create an empty collection; its properties are its description too, for older servers. ValueError where the server does not support this vector type."""
     if vector_dtype != "float32":
         _require_working(client, vector_dtype)
+    description = " ".join(f"{name}={value}" for name, value in properties.items())
     schema = client.create_schema(
         auto_id=False, enable_dynamic_field=False, description=description
     )
@@ -58,7 +59,7 @@ def create_collection(
     schema.add_field("attributes", DataType.JSON)
     schema.add_field("embedding", _FIELD_TYPES[vector_dtype], dim=embedding_dim)
     index = client.prepare_index_params()
-    index.add_index("embedding", index_type="FLAT", metric_type="COSINE")
+    index.add_index("embedding", **index_params(index_type))
     index.add_index("clip_id", index_type=_text_index(client))  # query clips are looked up by it
     call_milvus(
         lambda: client.create_collection(

@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from indexing.store.collection import ClipCollection
@@ -30,18 +30,18 @@ class HnswIndex:
 def build_index(
     collection: "ClipCollection", index: HnswIndex | None, *, wait: bool = True
 ) -> None:
-    """Replace the index (None = FLAT); the collection can be searched again when it is built."""
+    """Replace the index (None = FLAT). The collection cannot be searched until it is built: for collections that nobody uses yet."""
     if index is None:
         collection.replace_index("FLAT", {})
     else:
         params = {"M": index.m, "efConstruction": index.ef_construction}
         collection.replace_index("HNSW", params)
     if wait:
-        _wait_until_built(collection)
+        wait_until_built(collection)
         collection.load()
 
 
-def _wait_until_built(collection: "ClipCollection") -> None:
+def wait_until_built(collection: "ClipCollection") -> None:
     """TimeoutError where the server makes no progress for a while: an index that failed is never completed."""
     most, since_s = -1, time.monotonic()
     while True:
@@ -58,17 +58,19 @@ def _wait_until_built(collection: "ClipCollection") -> None:
         time.sleep(1)
 
 
-def choose_index(choice: IndexChoice, num_rows: int, *, is_lite: bool) -> Literal["FLAT", "HNSW"]:
-    """The index type for a number of rows. `auto` is exact while that is fast, and always for Milvus Lite, which would rebuild the graph
-    at every start."""
+def choose_index(
+    choice: IndexChoice, num_rows: int, *, is_lite: bool, current: str = ""
+) -> Literal["FLAT", "HNSW"]:
+    """The index type for a number of rows. `auto` is exact while that is fast, keeps a graph that is there (`current`), and is always
+    exact for Milvus Lite, which would rebuild the graph at every start."""
     if choice == "auto":
-        return "HNSW" if num_rows > _EXACT_UP_TO and not is_lite else "FLAT"
+        is_large = num_rows > _EXACT_UP_TO or current == "HNSW"
+        return "HNSW" if is_large and not is_lite else "FLAT"
     return "HNSW" if choice == "hnsw" else "FLAT"
 
 
-def ensure_index(collection: "ClipCollection", choice: IndexChoice, *, is_lite: bool) -> str:
-    """Rebuild the index where the collection has another than it should; returns the index type."""
-    index_type = choose_index(choice, collection.count(), is_lite=is_lite)
-    if index_type != collection.index_type():
-        build_index(collection, HnswIndex() if index_type == "HNSW" else None)
-    return index_type
+def index_params(index_type: str) -> dict[str, Any]:
+    """What `add_index` takes for an index type."""
+    graph = HnswIndex()
+    params = {"M": graph.m, "efConstruction": graph.ef_construction} if index_type == "HNSW" else {}
+    return {"index_type": index_type, "metric_type": "COSINE", "params": params}

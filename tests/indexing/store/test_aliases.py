@@ -1,6 +1,7 @@
 """On Milvus Lite and on a Milvus server."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 
 import numpy as np
@@ -75,6 +76,45 @@ def test_promoting_twice_forgets_nothing(catalog: Catalog, alias: str) -> None:
     catalog.promote(alias, "new")
     assert catalog.promote(alias, "new") == Swap(alias=alias, before="new", after="new")
     assert catalog.rollback(alias).after == "old"
+
+
+def test_a_promotion_that_another_process_overtook_changes_nothing(
+    catalog: Catalog, alias: str, monkeypatch
+) -> None:
+    catalog.promote(alias, "old")
+    check = catalog._check_finds_itself
+
+    def overtaken(stored) -> None:
+        monkeypatch.setattr(catalog, "_check_finds_itself", check)
+        Catalog(catalog.address).promote(alias, "third")
+        check(stored)
+
+    for change in (lambda: catalog.promote(alias, "new"), lambda: catalog.rollback(alias)):
+        monkeypatch.setattr(catalog, "_check_finds_itself", overtaken)
+        with pytest.raises(
+            ValueError, match=f"'{alias}' names 'third' and was expected to name '(old|new)'"
+        ):
+            change()  # fmt: skip
+        assert catalog.target(alias) == "third"
+        assert catalog.promote(alias, "new", expected="third").before == "third"
+    with pytest.raises(ValueError, match="was expected to name 'nothing'"):
+        catalog.promote(alias, "old", expected="")
+
+
+def test_of_two_promotions_at_once_one_is_refused_or_follows_the_other(catalog, alias) -> None:
+    catalog.promote(alias, "old")
+
+    def promote(name: str) -> Swap | None:
+        try:
+            return Catalog(catalog.address).promote(alias, name)
+        except ValueError:
+            return None
+
+    with ThreadPoolExecutor(2) as pool:
+        swaps = [swap for swap in pool.map(promote, ("new", "third")) if swap]
+    assert catalog.target(alias) in {swap.after for swap in swaps}
+    named = [alias_target for swap in swaps for alias_target in (swap.before, swap.after)]
+    assert len(swaps) == 1 or len(set(named)) == 3  # one after the other, none forgotten
 
 
 def test_what_nobody_should_ask_is_not_promoted(catalog: Catalog, alias: str) -> None:

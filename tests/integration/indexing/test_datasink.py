@@ -11,9 +11,9 @@ import ray
 
 from cluster.ray_session import ray_session
 from indexing.store.collection import EncoderMismatchError, open_collection
-from indexing.store.datasink import open_datasink
 from indexing.store.rows import clip_key
 from indexing.store.schema import TO_THE_END
+from indexing.store.transfer.datasink import open_datasink
 
 DIM, NUM_ROWS = 8, 40
 ENCODER = {"encoder_id": "encoder", "embedding_dim": DIM}

@@ -107,6 +107,7 @@ def open_datasink(
     encoder_id: str,
     embedding_dim: int,
     vector_dtype: VectorDtype = "float32",
+    index_type: str = "FLAT",
 ) -> Iterator[MilvusDatasink]:
     """A sink to a collection that is made where there is none; a Milvus Lite folder is served to Ray's tasks meanwhile.
 
@@ -115,7 +116,10 @@ def open_datasink(
     with serve_milvus(milvus_uri) as address:
         with closing(ClipCollection(address, collection)) as opened:
             opened.create_or_check(
-                encoder_id=encoder_id, embedding_dim=embedding_dim, vector_dtype=vector_dtype
+                encoder_id=encoder_id,
+                embedding_dim=embedding_dim,
+                vector_dtype=vector_dtype,
+                index_type=index_type,
             )
         yield MilvusDatasink(address, collection, encoder_id=encoder_id)
 

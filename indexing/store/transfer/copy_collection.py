@@ -19,11 +19,12 @@ from cluster.storage import require_shared
 from indexing.sources.uris import public_uri
 from indexing.store.aliases import StoredCollection, open_catalog
 from indexing.store.client import MilvusBusyError
-from indexing.store.collection import ClipCollection, open_collection
-from indexing.store.datasink import MilvusDatasink, open_datasink
+from indexing.store.collection import ARCHIVE, ClipCollection, open_collection
 from indexing.store.endpoint import is_lite
 from indexing.store.schema import ROW_FIELDS, VectorDtype
-from indexing.store.vector_index import IndexChoice, ensure_index
+from indexing.store.transfer.datasink import MilvusDatasink, open_datasink
+from indexing.store.transfer.index_swap import ensure_index
+from indexing.store.vector_index import IndexChoice, choose_index
 
 _BATCH_ROWS = 512
 
@@ -80,14 +81,19 @@ def copy_collection(plan: CopyPlan, *, console: Console | None = None) -> CopyRe
                 vector_dtype=(
                     source.vector_dtype if plan.vector_dtype == "same" else plan.vector_dtype
                 ),
+                index_type=choose_index(
+                    plan.index, source.count(), is_lite=is_lite(plan.to_milvus_uri)
+                ),
             )
             with sink as opened, open_collection(plan.to_milvus_uri, to_name) as target:
+                archives = _archives(source, target)
                 to_lite = is_lite(plan.to_milvus_uri)
                 num_writers = 1 if to_lite else max(int(session.num_cpus), 1)
                 moved = _Copying(
                     source, target, opened, num_writers, console or Console(quiet=True)
                 )
                 num_rows, num_copied, num_extra = moved.run()
+                target.set_properties(archives)
                 index = ensure_index(target, plan.index, is_lite=to_lite)
     return CopyReport(
         collection=stored.name,
@@ -137,6 +143,19 @@ class _Copying:
                 "run the same command again"
             )
         return len(expected), len(keys), len(after.keys() - expected.keys())
+
+
+def _archives(source: ClipCollection, target: ClipCollection) -> dict[str, str]:
+    """The properties that record the archives of the source. ValueError where the target holds another archive of the same name."""
+    there = target.properties()
+    archives = {k: v for k, v in source.properties().items() if k.startswith(ARCHIVE)}
+    for key, place in archives.items():
+        if there.get(key, place) != place:
+            raise ValueError(
+                f"archive {key.removeprefix(ARCHIVE)!r} of {source.name!r} is {place!r}, and that of {target.name!r} is "
+                f"{there[key]!r}; give another --to-collection"
+            )
+    return archives
 
 
 def _place(uri: str) -> str:

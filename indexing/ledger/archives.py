@@ -1,0 +1,168 @@
+"""Archives of a collection: each owns the rows whose clip ids carry its name, and a run touches no other rows.
+
+The first archive of a collection has no name, so that its clip ids are those of its clips.parquet or its paths; the ids of every
+other one begin with `NAME:`. The collection records the source of each archive in its properties. Keys of rows are made of these
+ids: rows that were written before archives had names belong to the archive without a name, under the keys that they have.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from indexing.sources.uris import is_remote, name_of
+from indexing.store.collection import ARCHIVE, ClipCollection
+from indexing.store.filter_expression import quoted
+from indexing.store.lease import Protected, hold_lease
+
+_SEPARATOR = ":"
+_WAIT_S = 30.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArchiveRequest:
+    """What a command says of its archive, and what its run folder knows."""
+
+    source: str
+    """Absolute path or public URI of the clips."""
+    name: str | None = None
+    """Name that the user gave; "" = the archive without a name, None = choose."""
+    is_moved: bool = False
+    """The user says that the archive is the recorded one, although its source is another."""
+    recorded: tuple[str, str] | None = None
+    """(name, source) of the run folder's last run into this collection."""
+
+    def __post_init__(self) -> None:
+        if self.name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", self.name):
+            raise ValueError(
+                f"archive is {self.name!r}; it must be 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArchiveRows:
+    """The rows of one archive in a collection."""
+
+    name: str = ""
+    others: frozenset[str] = frozenset()
+    """Names of the other archives of the collection."""
+
+    def stored_id(self, clip_id: str) -> str:
+        """The id under which a clip of this archive is stored. ValueError where it would be one of another archive's."""
+        stored = f"{self.name}{_SEPARATOR}{clip_id}" if self.name else clip_id
+        if not self.owns(stored):
+            raise ValueError(
+                f"clip {clip_id!r} would be taken for one of archive {stored.partition(_SEPARATOR)[0]!r}, which the collection "
+                "holds too; give --archive NAME"
+            )
+        return stored
+
+    def owns(self, clip_id: str) -> bool:
+        """Whether a row with this clip id is one of this archive's."""
+        name, separator, _ = clip_id.partition(_SEPARATOR)
+        if self.name:
+            return bool(separator) and name == self.name
+        return not (separator and name in self.others)
+
+    def condition(self) -> str:
+        """A Milvus condition that all rows of this archive meet, and for an archive without a name those of others too."""
+        return _begins_with(self.name) if self.name else ""
+
+
+def open_archive(collection: ClipCollection, request: ArchiveRequest) -> ArchiveRows:
+    """The rows of the requested archive, which the collection records from now on.
+
+    ValueError where they may be the rows of another archive.
+    """
+    protected = Protected(
+        whole=f"archives of {collection.name}",
+        busy=f"the list of archives of collection {collection.name!r} is being changed",
+    )
+    with hold_lease(collection.address, protected, wait_s=_WAIT_S):
+        rows, sources = _find(collection, request)
+        if sources.get(rows.name) != request.source:
+            collection.set_properties({f"{ARCHIVE}{rows.name}": request.source})
+    return rows
+
+
+def find_archive(collection: ClipCollection, request: ArchiveRequest) -> ArchiveRows:
+    """As `open_archive`, for commands that only read."""
+    return _find(collection, request)[0]
+
+
+def _find(
+    collection: ClipCollection, request: ArchiveRequest
+) -> tuple[ArchiveRows, dict[str, str]]:
+    sources = sources_of(collection.properties())
+    has_rows = bool(collection.some_rows(["clip_key"], limit=1))
+    name = choose_archive(request, sources, has_rows=has_rows)
+    if name and name not in sources and collection.count(condition=_begins_with(name)):
+        if request.name is not None:
+            raise ValueError(
+                f"archive is {name!r}, and collection {collection.name!r} holds clips of another archive whose ids begin with "
+                f"{name + _SEPARATOR!r}; give another --archive"
+            )
+        name = f"{name}-{_digest(request.source)}"
+    return ArchiveRows(name=name, others=frozenset(sources) - {name, ""}), sources
+
+
+def sources_of(properties: Mapping[str, str]) -> dict[str, str]:
+    """Name -> source of the archives that the properties of a collection record."""
+    return {
+        key.removeprefix(ARCHIVE): source
+        for key, source in properties.items()
+        if key.startswith(ARCHIVE)
+    }
+
+
+def choose_archive(request: ArchiveRequest, sources: Mapping[str, str], *, has_rows: bool) -> str:
+    """The name of the requested archive. ValueError where it cannot be told from another archive."""
+    recorded_name, recorded_source = request.recorded or (None, None)
+    name = request.name
+    if name is None and recorded_name is not None:
+        is_same = recorded_source == request.source or request.is_moved
+        name = recorded_name if is_same else None
+    if name is None:
+        name = next((known for known, s in sources.items() if s == request.source), None)
+    if name is None and recorded_name is not None:
+        raise ValueError(
+            f"clips is {request.source!r}, and the run folder is that of {recorded_source!r}; give another archive a run folder of "
+            "its own, or --moved where it is the same archive in another place"
+        )
+    if name is None and not sources:
+        if has_rows:
+            raise ValueError(
+                "the collection holds rows and no record of their archive (an earlier version wrote them); give --archive '' "
+                "where they are of this archive, or --archive NAME to keep this one apart"
+            )
+        name = ""
+    if name is None:
+        name = _default_name(request.source, sources)
+    earlier = sources.get(name, recorded_source if name == recorded_name else None)
+    if earlier not in (None, request.source) and not request.is_moved:
+        raise ValueError(
+            f"archive {name!r} of the collection is {earlier!r}, and clips is {request.source!r}; give another --archive, or "
+            "--moved where it is the same archive in another place"
+        )
+    return name
+
+
+def _default_name(source: str, taken: Mapping[str, str]) -> str:
+    """After the folder or table of the archive."""
+    path = name_of(source) if is_remote(source) else PurePosixPath(source)
+    parts = [part for part in path.parts if not re.search(r"[*?\[]", part)]
+    is_table = path.suffix == ".parquet"
+    if is_table and path.stem == "clips" and len(parts) > 1:
+        parts = parts[:-1]
+    last = parts[-1].removesuffix(".parquet") if parts else ""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip("-._")[:48] or "archive"
+    return f"{name}-{_digest(source)}" if name in taken else name
+
+
+def _begins_with(name: str) -> str:
+    return f"clip_id like {quoted(name + _SEPARATOR + '%')}"
+
+
+def _digest(source: str) -> str:
+    return hashlib.sha256(source.encode()).hexdigest()[:6]
