@@ -49,7 +49,7 @@ from indexing.store.bulk_import import finish_earlier_import
 from indexing.store.collection import ClipCollection, open_collection
 from indexing.store.endpoint import is_lite
 from indexing.store.rows import require_storable, row_digest
-from indexing.store.vector_index import ensure_index
+from indexing.store.transfer.index_swap import ensure_index
 
 PENDING = "pending.parquet"
 
