@@ -269,17 +269,18 @@ def test_dead_letters_are_tried_again_from_where_their_videos_are_now(
 
 
 class MixedUpEmbedStage(CheckedEmbedStage):
-    """Gives every row the vector of the row before it, the first one of each worker that of the last of its batch."""
+    """Gives every row the vector of the row before it."""
 
     _last_D: np.ndarray | None = None
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         batch = super().__call__(batch)
-        shifted_ND = np.roll(batch["embedding"], 1, axis=0)
-        if self._last_D is not None:
-            shifted_ND[0] = self._last_D
-        self._last_D = batch["embedding"][-1]
-        return batch | {"embedding": shifted_ND}
+        mixed_ND = batch["embedding"].copy()
+        for i, (vector_D, error) in enumerate(zip(batch["embedding"], batch["error"], strict=True)):
+            if not error["reason"]:
+                mixed_ND[i] = vector_D if self._last_D is None else self._last_D
+                self._last_D = vector_D
+        return batch | {"embedding": mixed_ND}
 
 
 class MixedUpVectorStage(ArchiveVectorStage):
@@ -289,6 +290,9 @@ class MixedUpVectorStage(ArchiveVectorStage):
 
     def __call__(self, videos: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         for row in super().__call__(videos):
+            if row["error"]["reason"]:
+                yield row
+                continue
             last_D, self._last_D = self._last_D, row["embedding"]
             yield row if last_D is None else row | {"embedding": last_D}
 
