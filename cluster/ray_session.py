@@ -10,6 +10,7 @@ from typing import Any
 
 import psutil
 import ray
+from ray._private import ray_constants
 
 from cluster.network import require_listener
 from cluster.processes import reap_orphans, track_child_processes
@@ -90,6 +91,7 @@ def _check_answers(address: str) -> None:
 def _local_ray(num_cpus: int | None) -> Iterator[None]:
     """Ray on this machine; all of its processes have ended when the block ends."""
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # keeps C++ log lines off the terminal
+    _listen_on_loopback()
     earlier = set(psutil.Process().children())
     retry(lambda: _start_local(num_cpus, earlier), on=(RayStartError,), first_wait_s=2.0)
     servers = set(psutil.Process().children()) - earlier
@@ -106,6 +108,15 @@ def _local_ray(num_cpus: int | None) -> Iterator[None]:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(alive, timeout=_SHUTDOWN_S)
+
+
+def _listen_on_loopback() -> None:
+    """Keep a local Ray off the network. By default its processes listen on every address, and its metrics ask for no token.
+
+    Ray has a switch for it, meant for laptops with a firewall that asks; it has been read already where Ray was imported.
+    """
+    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"  # for the processes that Ray starts
+    ray_constants.ENABLE_RAY_CLUSTER = False
 
 
 def _start_local(num_cpus: int | None, earlier: set[psutil.Process]) -> None:

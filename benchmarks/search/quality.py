@@ -157,7 +157,7 @@ def served(client: SearchClient) -> Iterator[str]:
     from indexing.serving.app import AppConfig, create_app
     from indexing.serving.batching import BatcherConfig
     from indexing.serving.clip_urls import UrlPolicy
-    from indexing.serving.middleware import Limits
+    from indexing.serving.guard.limits import Limits
 
     limits = Limits(token=TOKEN, requests_per_s=1e6, burst=10**6)
     urls = UrlPolicy(hosts=ALLOWED_HOSTS)

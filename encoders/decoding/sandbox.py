@@ -123,6 +123,12 @@ class Sandbox(Generic[RequestT, ReplyT]):
             kind = DecoderDiedError if header["kind"] == "fatal" else DecodeError
             raise kind(header["reason"], header["detail"])
 
+    def interrupt(self) -> None:
+        """End the child from any thread: the request that runs ends with DecoderDiedError, and the next one gets a new child."""
+        child = self._child
+        if child is not None:
+            child.interrupt()
+
     def cpu_s(self) -> float:
         """CPU-seconds of the thread that decodes, since its process started; 0 where none runs."""
         return 0.0 if self._child is None else self._child.cpu_s()
@@ -175,6 +181,9 @@ class SandboxProcess:
             return int(Path(f"/proc/{self._process.pid}/schedstat").read_text().split()[0]) / 1e9
         except (FileNotFoundError, ProcessLookupError):
             return 0.0
+
+    def interrupt(self) -> None:
+        self._process.kill()  # only the signal: the descriptors belong to the thread that reads them
 
     def send(self, message: dict[str, Any]) -> None:
         line = memoryview(json.dumps(message).encode() + b"\n")

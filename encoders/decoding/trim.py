@@ -10,7 +10,9 @@ import resource
 import signal
 import subprocess
 import sys
-from contextlib import closing
+import time
+from collections.abc import Callable
+from contextlib import closing, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -23,36 +25,60 @@ from encoders.media.frame_index import FrameIndex, Span, frames_in_span
 MAX_SPAN_S = 120.0
 _TICKS_PER_S = 90_000
 _REFUSED = 3
+_POLL_S = 0.2
+_NICENESS = 10
 _SOURCE_ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def trim_video(
-    video: Path, *, start_s: float, end_s: float | None, out: Path, deadline_s: float = 30.0
+    video: Path,
+    *,
+    start_s: float,
+    end_s: float | None,
+    out: Path,
+    deadline_s: float = 30.0,
+    is_cancelled: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Write frames with start_s <= time < end_s to `out`. DecodeError where the file or the time does not allow it."""
+    """Write frames with start_s <= time < end_s to `out`. DecodeError where the file, the time or `is_cancelled` does not allow it."""
     if end_s is not None:
         _check_length(end_s - start_s)
+    try:
+        Span(start_s=start_s, end_s=end_s)
+    except ValueError as error:
+        raise DecodeError("span_outside_video", str(error)) from error
     command = [sys.executable, "-P", "-m", "encoders.decoding.trim", "--video", str(video)]
     command += [f"--start-s={start_s!r}", "--out", str(out), f"--deadline-s={deadline_s!r}"]
     command += [] if end_s is None else [f"--end-s={end_s!r}"]
     paths = [str(_SOURCE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    try:
-        done = subprocess.run(
-            command,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=deadline_s,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise DecodeError("decode_timeout", f"trimming took more than {deadline_s:g} s") from None
-    last = "".join(done.stderr.decode(errors="replace").strip().splitlines()[-1:])
+    with subprocess.Popen(
+        command,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    ) as child:
+        try:
+            stderr = _wait(child, deadline_s, is_cancelled)
+        finally:
+            child.kill()
+    last = "".join(stderr.decode(errors="replace").strip().splitlines()[-1:])
     reason, _, detail = last.partition(": ")
-    if done.returncode == _REFUSED and reason in get_args(DecodeReason):
+    if child.returncode == _REFUSED and reason in get_args(DecodeReason):
         raise DecodeError(cast(DecodeReason, reason), detail)
-    if done.returncode != 0:
-        raise DecodeError("decoder_crashed", last or f"status {done.returncode}")
+    if child.returncode != 0:
+        raise DecodeError("decoder_crashed", last or f"status {child.returncode}")
+
+
+def _wait(
+    child: "subprocess.Popen[bytes]", deadline_s: float, is_cancelled: Callable[[], bool]
+) -> bytes:
+    """What the child wrote to stderr once it has ended."""
+    give_up_s = time.monotonic() + deadline_s
+    while time.monotonic() < give_up_s and not is_cancelled():
+        with suppress(subprocess.TimeoutExpired):
+            return child.communicate(timeout=_POLL_S)[1]
+    detail = "was cancelled" if is_cancelled() else f"took more than {deadline_s:g} s"
+    raise DecodeError("decode_timeout", f"trimming {detail}")
 
 
 def _write_span(video: Path, span: Span, out: Path) -> None:
@@ -115,6 +141,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--deadline-s", type=float, required=True)
     arguments = parser.parse_args()
+    os.nice(_NICENESS)  # the encoder takes all cores; queries come first
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     limit = DEFAULT_MEMORY_LIMIT_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

@@ -12,6 +12,7 @@ from indexing.serving.config import ServeConfig as Config
 EXAMPLES = """
   tfcovr serve --bundle runs/demo/stage2/bundle --milvus-uri runs/demo/milvus
   tfcovr serve --bundle BUNDLE --milvus-uri http://HOST:19530 --host 0.0.0.0 --clip-hosts media.example.org
+  tfcovr serve --bundle BUNDLE --milvus-uri http://HOST:19530 --allowed-hosts clips.example.org --trusted-proxies 127.0.0.1
 """
 
 
@@ -22,8 +23,7 @@ def chosen_token(config: Config) -> str:
             raise ValueError("token and no_token exclude each other")
         return ""
     given = config.token or os.environ.get("TFCOVR_TOKEN", "")
-    is_loopback = config.host in ("127.0.0.1", "localhost", "::1")
-    return given or ("" if is_loopback else secrets.token_urlsafe(24))
+    return given or ("" if config.listens_on_loopback else secrets.token_urlsafe(24))
 
 
 def run(config: Config) -> int:
@@ -38,6 +38,7 @@ def run(config: Config) -> int:
         start_service,
         stop_service,
     )
+    from indexing.serving.guard.connections import ray_serve_environment
     from indexing.store.collection import open_collection
     from indexing.store.endpoint import is_lite, require_archive, serve_milvus
 
@@ -50,7 +51,8 @@ def run(config: Config) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     is_direct = config.replicas == 1 and not os.environ.get("RAY_ADDRESS")
-    os.environ |= ONE_LOOP | (direct_ingress(config.port) if is_direct else {})
+    os.environ |= ONE_LOOP | ray_serve_environment(config.connection_limits)
+    os.environ |= direct_ingress(config.port) if is_direct else {}
     with ExitStack() as stack:
         session = stack.enter_context(ray_session())
         if is_lite(config.milvus_uri) and session.num_nodes > 1:

@@ -38,6 +38,7 @@ from indexing.search.types import (
     ComposedQuery,
     Hit,
     SearchResult,
+    UploadedVideo,
     clip_place_of_row,
     parse_file,
 )
@@ -145,7 +146,7 @@ class SearchClient:
     def search(
         self,
         *,
-        clip: str | bytes | ClipPlace = "",
+        clip: str | bytes | UploadedVideo | ClipPlace = "",
         edit: str | Sequence[str] = (),
         **how: Any,
     ) -> SearchResult:
@@ -257,7 +258,7 @@ class SearchClient:
         )
 
     def _find(
-        self, clip: str | bytes | ClipPlace, cached: Mapping[str, Candidate]
+        self, clip: str | bytes | UploadedVideo | ClipPlace, cached: Mapping[str, Candidate]
     ) -> tuple[ClipPlace, np.ndarray | None]:
         if isinstance(clip, bytes):
             if not clip:
@@ -265,9 +266,11 @@ class SearchClient:
             with tempfile.NamedTemporaryFile(suffix=".video") as file:
                 file.write(clip)
                 file.flush()
-                place = ClipPlace(clip_id="", video_uri=file.name, start_s=0.0, end_s=None)
-                vector_D = self.embed(place, name="the uploaded video")
-            return ClipPlace(clip_id="", video_uri="", start_s=0.0, end_s=None), vector_D
+                return self._find(UploadedVideo(path=Path(file.name)), cached)
+        if isinstance(clip, UploadedVideo):
+            place = ClipPlace(clip_id="", video_uri=str(clip.path), start_s=0.0, end_s=None)
+            vector_D = self.embed(place, name="the uploaded video")
+            return replace(place, video_uri=""), vector_D
         candidate = cached.get(_clip_id(clip))
         if candidate is not None:
             return candidate.place, candidate.vector_D
@@ -284,6 +287,20 @@ class SearchClient:
                 else f"no clip {clip!r} in collection {self.collection.name!r}"
             )
         return place, self.embed(place, name=clip)
+
+    def start_decoder(self) -> None:
+        """Start the process that decodes query clips, where none runs."""
+        with self._decode_lock:
+            self._decoder.start()
+
+    def interrupt_decoder(self) -> None:
+        """End the process that decodes a query clip, from another thread; that query fails, and the next gets a new process."""
+        self._decoder.interrupt()
+
+    def close_decoder(self) -> None:
+        """Stop the process that decodes query clips; the next query clip that is a file starts another."""
+        with self._decode_lock:
+            self._decoder.close()
 
     def embed(self, place: ClipPlace, *, name: str) -> np.ndarray:
         """The vector of a span of a file; ValueError with the reason where the file cannot be decoded."""
@@ -304,9 +321,9 @@ class SearchClient:
         return self._encoder.embed_clips(decoded.frames_NTHWC)[0]
 
 
-def _clip_id(clip: str | bytes | ClipPlace) -> str:
+def _clip_id(clip: str | bytes | UploadedVideo | ClipPlace) -> str:
     """The clip id of a query clip, or "" where it cannot be one."""
-    if isinstance(clip, bytes):
+    if isinstance(clip, bytes | UploadedVideo):
         return ""
     return clip if isinstance(clip, str) else clip.clip_id
 

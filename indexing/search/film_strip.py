@@ -67,25 +67,36 @@ def film_strip(
     if decoder is None:
         with IsolatedDecoder(deadline_s=DECODE_DEADLINE_S) as own_decoder:
             return film_strip(place, style, own_decoder)
+    try:
+        return decoded_strip(place, style, decoder)
+    except DecodeError as error:
+        return failed_strip(error, style)
+
+
+def decoded_strip(place: ClipPlace, style: FilmStripStyle, decoder: IsolatedDecoder) -> Image.Image:
+    """The frames of a clip side by side; DecodeError where it cannot be decoded or its row has a span that cannot be."""
+    try:
+        span = Span(start_s=place.start_s, end_s=place.end_s)
+    except ValueError as error:
+        raise DecodeError("span_outside_video", str(error)) from error
     request = DecodeRequest(
         video=place.video_uri,
-        spans=(Span(start_s=place.start_s, end_s=place.end_s),),
+        spans=(span,),
         sampling=SamplingConfig(num_frames=style.num_frames, frame_size=style.frame_size),
     )
-    try:
-        decoded = decoder.decode(request)
-        problem = decoded.errors[0]
-    except DecodeError as error:
-        problem = error
-    else:
-        if problem is None:
-            frames_THWC = decoded.frames_NTHWC[0].copy()
-            frames_THWC[:-1, :, -_GAP:] = _PAPER
-            return Image.fromarray(np.concatenate(list(frames_THWC), axis=1))
-    strip = Image.new(
-        "RGB", (style.num_frames * style.frame_size, style.frame_size), (206, 208, 212)
-    )
-    ImageDraw.Draw(strip).text((8, 8), str(problem)[:120], fill=_INK, font=_font(style))
+    decoded = decoder.decode(request)
+    if decoded.errors[0] is not None:
+        raise decoded.errors[0]
+    frames_THWC = decoded.frames_NTHWC[0].copy()
+    frames_THWC[:-1, :, -_GAP:] = _PAPER
+    return Image.fromarray(np.concatenate(list(frames_THWC), axis=1))
+
+
+def failed_strip(error: DecodeError, style: FilmStripStyle) -> Image.Image:
+    """A grey strip with the reason."""
+    size = (style.num_frames * style.frame_size, style.frame_size)
+    strip = Image.new("RGB", size, (206, 208, 212))
+    ImageDraw.Draw(strip).text((8, 8), str(error)[:120], fill=_INK, font=_font(style))
     return strip
 
 

@@ -98,10 +98,17 @@ class FilterFields:
                 values = ", ".join(self.attributes[name])
                 raise ValueError(f"no value of {name!r} lies in {low} to {high}; it has {values}")
         if isinstance(value, int | float) and not isinstance(value, bool):
-            value = f"{value:g}"
+            value = _number_text(name, value)
         # Not `in`: Milvus Lite does not support it for a key of a JSON field.
         key = f"attributes[{quoted(name)}]"
         return any_of([f"{key} == {literal}" for literal in _literals(name, value)])
+
+
+def _number_text(name: str, value: float) -> str:
+    """A number as it stands in the attributes of clips: 2 and 2.0 are "2"."""
+    if not math.isfinite(value if isinstance(value, float) else 0) or abs(value) >= 2**63:
+        raise ValueError(f"filter {name!r} is not a number that fits in 64 bits")
+    return str(int(value)) if value == int(value) else repr(value)
 
 
 def _is_range(value: Sequence[Any]) -> bool:
@@ -135,7 +142,9 @@ def _range(name: str, value: Any) -> tuple[float, float]:
             -math.inf if low is None else float(low + 0),
             math.inf if high is None else float(high + 0),
         )
-    except (TypeError, OverflowError):
+    except OverflowError:
+        raise ValueError(f"filter {name!r} has a number that does not fit in 64 bits") from None
+    except TypeError:
         raise ValueError(
             f"filter {name!r} is {value!r}; it must be a number or (low, high), None for an open end"
         ) from None

@@ -90,14 +90,21 @@ class SearchResult:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class UploadedVideo:
+    """A video of a client in a temporary file, which whoever made it deletes; no answer names the file."""
+
+    path: Path
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ComposedQuery:
     """A query clip and how the answers should differ from it.
 
-    `clip` is a clip id of the archive, FILE or FILE@START-END, the bytes of a video, an earlier hit, or "" for a query by text
-    alone.
+    `clip` is a clip id of the archive, FILE or FILE@START-END, the bytes of a video or a file that holds them, an earlier hit, or ""
+    for a query by text alone.
     """
 
-    clip: str | bytes | ClipPlace = ""
+    clip: str | bytes | UploadedVideo | ClipPlace = ""
     edits: tuple[str, ...] = ()
     """Edit texts, applied one after the other."""
     keep: str = ""

@@ -1,28 +1,37 @@
 """The service as a FastAPI app: queries, clips, their media, the page. Independent of Ray; `deploy.py` starts it."""
 
-import json
+import tempfile
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from anyio import to_thread
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from fastapi.staticfiles import StaticFiles
-from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from encoders.media.container import MediaLimits
 from indexing.search.client import SearchClient
+from indexing.search.types import UploadedVideo
 from indexing.serving.batching import BatcherConfig
-from indexing.serving.clip_routes import PROBLEMS, State, add_clips, milvus_errors_as_503
+from indexing.serving.clip_routes import (
+    PROBLEMS,
+    State,
+    add_clips,
+    add_clips_by_path,
+    client_of,
+    milvus_errors_as_503,
+)
 from indexing.serving.clip_urls import ClipUrls, UrlPolicy
-from indexing.serving.middleware import Guard, Limits
-from indexing.serving.problems import ProblemError, problem_body
+from indexing.serving.guard.limits import Limits
+from indexing.serving.guard.middleware import HEALTH_PATH, Guard
+from indexing.serving.guard.problems import MEDIA_TYPE, ProblemError, problem_json
 from indexing.serving.schemas import SearchRequest, SearchResponse, search_response
+from indexing.serving.uploads import QueryReader
 
 WEB_DIR = Path(__file__).resolve().parent / "web"
 UPLOAD_LIMITS = MediaLimits(
@@ -48,12 +57,15 @@ def create_app(open_client: Callable[[], SearchClient], config: AppConfig | None
     """The app behind its guard; `open_client` runs when the service starts."""
     config = config or AppConfig()
     state = State(open_client, config.batching)
+    reader = QueryReader(max_json_bytes=config.limits.max_json_bytes)
+    urls = ClipUrls(config.urls)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await to_thread.run_sync(state.start)
         yield
-        await to_thread.run_sync(state.stop)
+        for end in (reader.close, urls.close, state.stop):
+            await to_thread.run_sync(end)
 
     app = FastAPI(
         title="tfcovr",
@@ -65,8 +77,9 @@ def create_app(open_client: Callable[[], SearchClient], config: AppConfig | None
         openapi_url="/v1/openapi.json",
     )
     _add_problems(app)
-    _add_queries(app, state, ClipUrls(config.urls))
+    _add_queries(app, state, reader, urls)
     add_clips(app, state)
+    add_clips_by_path(app, state)
     _add_health(app, state)
     app.mount("/web", StaticFiles(directory=WEB_DIR, follow_symlink=False), name="web")
     return Guard(app, config.limits)
@@ -74,9 +87,8 @@ def create_app(open_client: Callable[[], SearchClient], config: AppConfig | None
 
 def _add_problems(app: FastAPI) -> None:
     def refuse(request: Request, status: int, detail: str, headers: dict | None = None) -> Response:
-        body = problem_body(status, detail, request.state.request_id)
-        kind = "application/problem+json"
-        return JSONResponse(body, status, headers=headers, media_type=kind)
+        body = problem_json(status, detail, request.state.request_id)
+        return Response(body, status, headers, MEDIA_TYPE)
 
     @app.exception_handler(ProblemError)
     async def _problem(request: Request, problem: ProblemError) -> Response:
@@ -84,14 +96,20 @@ def _add_problems(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> Response:
-        return refuse(request, 422, _first_errors(error.errors()))
+        parts = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()[:3]]
+        return refuse(request, 422, "; ".join(parts)[:1000])
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> Response:
         return refuse(request, error.status_code, str(error.detail), dict(error.headers or {}))
 
+    @app.exception_handler(Exception)
+    async def _unexpected(request: Request, _error: Exception) -> Response:
+        # Starlette sends this and raises the error again, for the guard's log.
+        return refuse(request, 500, "internal error of the service; see its log")
 
-def _add_queries(app: FastAPI, state: State, urls: ClipUrls) -> None:
+
+def _add_queries(app: FastAPI, state: State, reader: QueryReader, urls: ClipUrls) -> None:
     schema = SearchRequest.model_json_schema()
     multipart = {
         "type": "object",
@@ -115,44 +133,24 @@ def _add_queries(app: FastAPI, state: State, urls: ClipUrls) -> None:
     @app.post("/v1/search", response_model=SearchResponse, **described)
     async def search(request: Request) -> Response:
         """Search for clips like the query clip, changed as the edits say. The query clip may be an uploaded video."""
-        body, upload = await _read_search(request)
-        if body.clip_url and upload is None:
-            upload = await urls.fetch(body.clip_url)
-        try:
-            query = body.query(upload)
-        except ValueError as error:
-            raise ProblemError(422, str(error)) from error
-        result = await state.batcher.search(query)
+        client = client_of(request)
+        with ExitStack() as files:
+            body, upload = await reader.read(request, files)
+            if body.clip_url and upload is None:
+                file = files.enter_context(tempfile.NamedTemporaryFile(suffix=".video"))
+                await urls.fetch(body.clip_url, cast("BinaryIO", file), client=client)
+                upload = UploadedVideo(path=Path(file.name))
+            try:
+                query = body.query(upload)
+            except ValueError as error:
+                raise ProblemError(422, str(error)) from error
+            result = await state.batcher.search(query, client=client)
         answer = search_response(result, request.state.request_id)  # checked once, here
         return Response(answer.model_dump_json(), media_type="application/json")
 
 
-async def _read_search(request: Request) -> tuple[SearchRequest, bytes | None]:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    upload: bytes | None = None
-    if kind == "application/json":
-        text: bytes | str = await request.body()
-    elif kind == "multipart/form-data":
-        async with request.form(max_files=1, max_fields=4, max_part_size=65_536) as form:
-            given = form.get("query", "{}")
-            video = form.get("video")
-            if not isinstance(given, str) or isinstance(video, str):
-                raise ProblemError(422, "`query` must be JSON text and `video` a file")
-            text = given
-            upload = None if video is None else await video.read()
-    else:
-        raise ProblemError(415, "send application/json or multipart/form-data")
-    try:
-        parsed = SearchRequest.model_validate(json.loads(text))
-    except ValidationError as error:
-        raise ProblemError(422, _first_errors(error.errors())) from error
-    except (ValueError, RecursionError) as error:
-        raise ProblemError(400, "the query is not JSON") from error
-    return parsed, upload
-
-
 def _add_health(app: FastAPI, state: State) -> None:
-    @app.get("/healthz", tags=["health"])
+    @app.get(HEALTH_PATH, tags=["health"])
     async def healthz() -> dict[str, str]:
         """Whether the process answers."""
         return {"status": "ok"}
@@ -178,8 +176,3 @@ def _add_health(app: FastAPI, state: State) -> None:
     def page() -> Response:
         data = (WEB_DIR / "index.html").read_bytes()
         return Response(data, 200, {"content-security-policy": _CSP}, "text/html; charset=utf-8")
-
-
-def _first_errors(errors: Any) -> str:
-    parts = [f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in list(errors)[:3]]
-    return "; ".join(parts)

@@ -12,11 +12,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from indexing.search.client import SearchClient
-from indexing.search.types import ComposedQuery, SearchResult
+from indexing.search.types import ComposedQuery, SearchResult, UploadedVideo
+from indexing.serving.guard.problems import ProblemError
 from indexing.serving.metrics import Quality
-from indexing.serving.problems import ProblemError
+from indexing.serving.work_queue import FairQueue, StopSignal, WorkQueue
 from indexing.store.client import MilvusBusyError
 
 
@@ -30,6 +32,8 @@ class BatcherConfig:
     """Maximum number of batches in flight: one is encoded while another waits for Milvus."""
     max_waiting: int = 256
     """Maximum number of queued queries; one more is refused at once."""
+    upload_deadline_s: float = 30.0
+    """Maximum time in which the query clip of an upload is decoded and searched."""
     backoff_s: float = 1.0
     """Seconds for which queries are refused at once after Milvus did not answer; then the next one tries again."""
     sample_share: float = 0.02
@@ -41,6 +45,8 @@ class BatcherConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.backoff_s < 0:
             raise ValueError(f"backoff_s is {self.backoff_s}; it must be at least 0")
+        if self.upload_deadline_s <= 0:
+            raise ValueError(f"upload_deadline_s is {self.upload_deadline_s}; it must be above 0")
         if not 0 <= self.sample_share <= 1:
             raise ValueError(f"sample_share is {self.sample_share}; it must lie in [0, 1]")
 
@@ -65,11 +71,13 @@ class QueryBatcher:
 
     def __init__(self, client: SearchClient, config: BatcherConfig) -> None:
         self.client, self.config, self.quality = client, config, Quality()
-        self._queue: asyncio.Queue[tuple[ComposedQuery, asyncio.Future[SearchResult]]] = (
-            asyncio.Queue(config.max_waiting)
+        self._queue: FairQueue[tuple[ComposedQuery, asyncio.Future[SearchResult]]] = FairQueue(
+            config.max_waiting, config.max_waiting
         )
         self._threads = ThreadPoolExecutor(config.max_batches, "search")
-        self._uploads = ThreadPoolExecutor(1, "upload")
+        self._uploads: WorkQueue[SearchResult] = WorkQueue(
+            "the query clip", deadline_s=config.upload_deadline_s
+        )
         self._sampler = ThreadPoolExecutor(1, "sampler")
         self._workers: list[asyncio.Task[None]] = []
         # Held while a batch is collected and encoded, but not while Milvus is searched; see `_work`.
@@ -87,16 +95,20 @@ class QueryBatcher:
         if self.config.sample_share > 0 and not self.client.snapshot.is_exact:
             self.client.snapshot.read_gallery()
 
-    async def search(self, query: ComposedQuery) -> SearchResult:
-        """Answer a query together with those that wait at the same time; ProblemError 503 where the queue is full."""
+    async def search(self, query: ComposedQuery, *, client: str = "") -> SearchResult:
+        """Answer a query together with those that wait at the same time; ProblemError 503 where the queue is full.
+
+        Clients, named by their addresses, take turns.
+        """
         start_s = time.perf_counter()
         try:
-            if isinstance(query.clip, bytes):  # decoding is slow and must not hold up the batches
-                loop = asyncio.get_running_loop()
-                call = loop.run_in_executor(self._uploads, self.client.search_many, [query])
-                result = (await call)[0]
+            if isinstance(
+                query.clip, bytes | UploadedVideo
+            ):  # decoding must not hold up the batches
+                upload = partial(self._search_upload, query)
+                result = await self._uploads.run(object(), upload, client=client)
             else:
-                result = await self._enqueue(query)
+                result = await self._enqueue(query, client)
         except ValueError as error:
             self.quality.failed(422)
             raise ProblemError(422, str(error)) from error
@@ -110,19 +122,27 @@ class QueryBatcher:
         self._maybe_sample(query, result)
         return result
 
-    async def _enqueue(self, query: ComposedQuery) -> SearchResult:
+    def _search_upload(self, query: ComposedQuery, stop: StopSignal) -> SearchResult:
+        self.client.start_decoder()
+        try:
+            with stop.calling(self.client.interrupt_decoder):
+                return self.client.search_many([query])[0]
+        finally:
+            if stop.is_set():  # the process may have been ended after its last reply
+                self.client.close_decoder()
+
+    async def _enqueue(self, query: ComposedQuery, client: str) -> SearchResult:
         loop = asyncio.get_running_loop()
         self._workers = [worker for worker in self._workers if not worker.done()]
         while len(self._workers) < self.config.max_batches:
             self._workers.append(loop.create_task(self._work()))
         answer: asyncio.Future[SearchResult] = loop.create_future()
+        item = (query, answer)
+        self._queue.put(client, item)
         try:
-            self._queue.put_nowait((query, answer))
-        except asyncio.QueueFull:
-            raise ProblemError(
-                503, "too many queries are waiting; try again", {"retry-after": "1"}
-            ) from None
-        return await answer
+            return await answer
+        finally:
+            self._queue.discard(client, item)
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
@@ -135,10 +155,8 @@ class QueryBatcher:
             await self._encoder.acquire()
             batch = [await self._queue.get()]
             await asyncio.sleep(0)  # lets requests that were already read join the batch
-            while not self._queue.empty() and len(batch) < self.config.max_batch:
-                batch.append(self._queue.get_nowait())
-            # A future that is done was cancelled: its client has disconnected.
-            batch = [(query, future) for query, future in batch if not future.done()]
+            while len(self._queue) and len(batch) < self.config.max_batch:
+                batch.append(self._queue.pop())
             free = _CallOnce(lambda: loop.call_soon_threadsafe(self._encoder.release))
             queries = [query for query, _ in batch]
             answers = await loop.run_in_executor(self._threads, self._answer, queries, free)
@@ -199,6 +217,7 @@ class QueryBatcher:
         """Stop the threads and close the connection to Milvus."""
         for worker in self._workers:
             worker.cancel()
-        for pool in (self._threads, self._uploads, self._sampler):
+        self._uploads.close()
+        for pool in (self._threads, self._sampler):
             pool.shutdown(wait=True, cancel_futures=True)
         self.client.close()

@@ -2,23 +2,31 @@
 
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-from fastapi import FastAPI, Header, Query
+from anyio import to_thread
+from fastapi import FastAPI, Header, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
 from indexing.search.client import SearchClient
 from indexing.search.types import ClipPlace
 from indexing.serving.batching import BatcherConfig, QueryBatcher
+from indexing.serving.guard.problems import ProblemError
 from indexing.serving.media import Media, checked_path, media_type, parse_range, read_range
-from indexing.serving.problems import ProblemError
 from indexing.serving.schemas import ClipBody, Problem, clip_body
 from indexing.store.client import MilvusBusyError
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "content": {"application/problem+json": {}}}
-    for status in (400, 401, 404, 413, 422, 429, 503)
+    for status in (400, 401, 403, 404, 408, 413, 415, 416, 422, 429, 500, 503, 504)
 }
+
+
+_ID: str = Query(alias="id", min_length=1, max_length=4096, description="clip id")
+_TRIM: bool = Query(False, description="exactly the clip's span, as an MP4")
+_RANGE: str | None = Header(None, alias="range", max_length=256)
+_MEDIA_HEADERS = {"accept-ranges": "bytes", "cache-control": "private, max-age=3600"}
 
 
 class State:
@@ -28,6 +36,7 @@ class State:
         self._open_client, self._config = open_client, config
         self.media = Media()
         self._batcher: QueryBatcher | None = None
+        self._names: list[str] | None = None
 
     @property
     def batcher(self) -> QueryBatcher:
@@ -42,6 +51,13 @@ class State:
         batcher.warm_up()
         self._batcher = batcher
 
+    def names_and_rows(self) -> tuple[list[str], list[dict[str, Any]]]:
+        """What the rows of the snapshot are found by, in lower case, and the rows."""
+        rows = self.batcher.client.snapshot.rows
+        if self._names is None:
+            self._names = [f"{row['label']} {row['clip_id']}".lower() for row in rows]
+        return self._names, rows
+
     def stop(self) -> None:
         """Close the media and the client."""
         self.media.close()
@@ -49,9 +65,12 @@ class State:
             self._batcher.close()
             self._batcher = None
 
-    def place(self, clip_id: str) -> ClipPlace:
+    async def place(self, clip_id: str) -> ClipPlace:
         """A clip of the collection, or 404."""
-        place = milvus_errors_as_503(lambda: self.batcher.client.place_of(clip_id))
+        place = None
+        if "\0" not in clip_id:
+            find = partial(self.batcher.client.place_of, clip_id)
+            place = await to_thread.run_sync(milvus_errors_as_503, find)
         if place is None:
             raise ProblemError(404, "the collection has no such clip")
         return place
@@ -77,9 +96,9 @@ def add_clips(app: FastAPI, state: State) -> None:
         ),
     ) -> list[ClipBody]:
         """A random selection of clips, or of those whose label or id contains a text."""
-        rows = milvus_errors_as_503(lambda: state.batcher.client.snapshot.rows)
+        names, rows = milvus_errors_as_503(state.names_and_rows)
         needle = label.lower()
-        matching = [row for row in rows if needle in f"{row['label']} {row['clip_id']}".lower()]
+        matching = [row for name, row in zip(names, rows, strict=True) if needle in name]
         selected = random.Random(seed).sample(matching, min(limit, len(matching)))
         places = [
             ClipPlace(
@@ -95,39 +114,22 @@ def add_clips(app: FastAPI, state: State) -> None:
         ]
         return [ClipBody(**clip_body(place)) for place in places]
 
-    @app.get("/v1/clips/{clip_id:path}/media", responses=PROBLEMS, tags=["clips"])
-    def media(
-        clip_id: str,
-        trim: bool = Query(False, description="exactly the clip's span, as an MP4"),
-        range_header: str | None = Header(None, alias="range", max_length=256),
+    @app.get("/v1/clip", responses=PROBLEMS, tags=["clips"])
+    async def clip(clip_id: str = _ID) -> ClipBody:
+        """A clip with its label, attributes and media URLs."""
+        return await _clip(state, clip_id)
+
+    @app.get("/v1/clip/media", responses=PROBLEMS, tags=["clips"])
+    async def media(
+        request: Request, clip_id: str = _ID, trim: bool = _TRIM, range_header: str | None = _RANGE
     ) -> Response:
         """The video of a clip; range requests are supported."""
-        place = state.place(clip_id)
-        headers = {"accept-ranges": "bytes", "cache-control": "private, max-age=3600"}
-        if trim:
-            data = state.media.trimmed_mp4(place)
-            span = parse_range(range_header, len(data))
-            first, last = span or (0, len(data) - 1)
-            headers |= _range_headers(span, len(data))
-            return Response(data[first : last + 1], 206 if span else 200, headers, "video/mp4")
-        path = checked_path(place)
-        size = path.stat().st_size
-        span = parse_range(range_header, size)
-        first, last = span or (0, size - 1)
-        headers |= _range_headers(span, size) | {"content-length": str(last - first + 1)}
-        chunks = read_range(path, first, last)
-        return StreamingResponse(chunks, 206 if span else 200, headers, media_type(path))
+        return await _media(state, request, clip_id, trim, range_header)
 
-    @app.get("/v1/clips/{clip_id:path}/strip.jpg", responses=PROBLEMS, tags=["clips"])
-    def strip(clip_id: str) -> Response:
+    @app.get("/v1/clip/strip.jpg", responses=PROBLEMS, tags=["clips"])
+    async def strip(request: Request, clip_id: str = _ID) -> Response:
         """Frames of the clip side by side."""
-        data = state.media.strip_jpeg(state.place(clip_id))
-        return Response(data, 200, {"cache-control": "private, max-age=3600"}, "image/jpeg")
-
-    @app.get("/v1/clips/{clip_id:path}", responses=PROBLEMS, tags=["clips"])
-    def clip(clip_id: str) -> ClipBody:
-        """A clip with its label, attributes and media URLs."""
-        return ClipBody(**clip_body(state.place(clip_id)))
+        return await _strip(state, request, clip_id)
 
     @app.get("/v1/collections", responses=PROBLEMS, tags=["clips"])
     def collections() -> dict[str, Any]:
@@ -156,6 +158,84 @@ def add_clips(app: FastAPI, state: State) -> None:
                 }
             ]
         }
+
+
+def add_clips_by_path(app: FastAPI, state: State) -> None:
+    """Add the routes that name a clip in their path, for ids that can stand there.
+
+    A slash of an id is encoded in a path, so that the path as it was sent tells an id that ends in "/media" from the media of a clip.
+    """
+
+    @app.get("/v1/clips/{clip_id:path}/media", responses=PROBLEMS, tags=["clips"])
+    async def media_by_path(
+        request: Request, clip_id: str, trim: bool = _TRIM, range_header: str | None = _RANGE
+    ) -> Response:
+        """As /v1/clip/media."""
+        if not _is_sent_as(request, "/media"):
+            return await _by_path(f"{clip_id}/media")
+        return await _media(state, request, clip_id, trim, range_header)
+
+    @app.get("/v1/clips/{clip_id:path}/strip.jpg", responses=PROBLEMS, tags=["clips"])
+    async def strip_by_path(request: Request, clip_id: str) -> Response:
+        """As /v1/clip/strip.jpg."""
+        if not _is_sent_as(request, "/strip.jpg"):
+            return await _by_path(f"{clip_id}/strip.jpg")
+        return await _strip(state, request, clip_id)
+
+    @app.get("/v1/clips/{clip_id:path}", responses=PROBLEMS, tags=["clips"])
+    async def clip_by_path(clip_id: str) -> ClipBody:
+        """As /v1/clip."""
+        return await _clip(state, clip_id)
+
+    async def _by_path(clip_id: str) -> Response:
+        body = await _clip(state, clip_id)
+        return Response(body.model_dump_json(), media_type="application/json")
+
+
+async def _clip(state: State, clip_id: str) -> ClipBody:
+    return ClipBody(**clip_body(await state.place(clip_id)))
+
+
+async def _media(
+    state: State, request: Request, clip_id: str, trim: bool, range_header: str | None
+) -> Response:
+    place = await state.place(clip_id)
+    if trim:
+        data = await state.media.trimmed_mp4(place, client=client_of(request))
+        return _trimmed(data, range_header)
+    return await to_thread.run_sync(_whole_video, place, range_header)
+
+
+async def _strip(state: State, request: Request, clip_id: str) -> Response:
+    data = await state.media.strip_jpeg(await state.place(clip_id), client=client_of(request))
+    return Response(data, 200, {"cache-control": "private, max-age=3600"}, "image/jpeg")
+
+
+def client_of(request: Request) -> str:
+    """The address that a request comes from."""
+    return request.client.host if request.client else ""
+
+
+def _is_sent_as(request: Request, suffix: str) -> bool:
+    return request.scope["raw_path"].endswith(suffix.encode())
+
+
+def _trimmed(data: bytes, range_header: str | None) -> Response:
+    span = parse_range(range_header, len(data))
+    first, last = span or (0, len(data) - 1)
+    headers = _MEDIA_HEADERS | _range_headers(span, len(data))
+    return Response(data[first : last + 1], 206 if span else 200, headers, "video/mp4")
+
+
+def _whole_video(place: ClipPlace, range_header: str | None) -> Response:
+    path = checked_path(place)
+    size = path.stat().st_size
+    span = parse_range(range_header, size)
+    first, last = span or (0, size - 1)
+    headers = _MEDIA_HEADERS | _range_headers(span, size)
+    headers["content-length"] = str(last - first + 1)
+    chunks = read_range(path, first, last)
+    return StreamingResponse(chunks, 206 if span else 200, headers, media_type(path))
 
 
 def _range_headers(span: tuple[int, int] | None, size: int) -> dict[str, str]:

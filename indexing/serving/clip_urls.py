@@ -12,11 +12,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import BinaryIO
 from urllib.parse import urljoin, urlsplit
 
-from anyio import to_thread
-
-from indexing.serving.problems import ProblemError
+from indexing.serving.guard.problems import ProblemError
+from indexing.serving.work_queue import StopSignal, WorkQueue
 
 _CHUNK_BYTES = 1 << 16
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -72,16 +72,18 @@ class _Target:
         return f"{self.scheme}://{self.host}:{self.port}{self.path}"
 
 
-def fetch_url(url: str, policy: UrlPolicy, *, resolve: Resolve | None = None) -> bytes:
-    """Fetch the bytes behind a URL; UrlRefusedError with the reason where that fails."""
+def fetch_url(
+    url: str, policy: UrlPolicy, out: BinaryIO, *, resolve: Resolve | None = None
+) -> None:
+    """Write the bytes behind a URL to `out`; UrlRefusedError with the reason where that fails."""
     give_up_s = time.monotonic() + policy.deadline_s
     target = checked_target(url, policy)
     for _ in range(policy.max_redirects + 1):
         address = _checked_address(target, policy, resolve or _resolve)
-        answer = _request(target, address, policy, give_up_s)
-        if isinstance(answer, bytes):
-            return answer
-        following = checked_target(urljoin(target.url, answer), policy)
+        location = _request(target, address, policy, give_up_s, out)
+        if location is None:
+            return
+        following = checked_target(urljoin(target.url, location), policy)
         is_weaker = (target.scheme, following.scheme) == ("https", "http")
         if following.host != target.host or is_weaker:
             raise UrlRefusedError("the URL redirects to another host or to plain http")
@@ -147,8 +149,10 @@ def _checked_address(target: _Target, policy: UrlPolicy, resolve: Resolve) -> st
     return addresses[0]
 
 
-def _request(target: _Target, address: str, policy: UrlPolicy, give_up_s: float) -> bytes | str:
-    """The body, or where the server redirects to."""
+def _request(
+    target: _Target, address: str, policy: UrlPolicy, give_up_s: float, out: BinaryIO
+) -> str | None:
+    """Write the body; or where the server redirects to."""
     left_s = max(give_up_s - time.monotonic(), 0.001)
     connection = _connection(target, address, left_s)
     watchdog = threading.Timer(
@@ -168,7 +172,8 @@ def _request(target: _Target, address: str, policy: UrlPolicy, give_up_s: float)
             raise UrlRefusedError("the URL was answered with a compressed body")
         if (answer.length or 0) > policy.max_bytes:
             raise _too_large(policy)
-        return _read(answer, policy, give_up_s)
+        _read(answer, policy, give_up_s, out)
+        return None
     except (OSError, http.client.HTTPException, AttributeError) as error:
         # AttributeError: http.client loses its socket when the watchdog closes it between two reads.
         if time.monotonic() >= give_up_s:
@@ -179,10 +184,12 @@ def _request(target: _Target, address: str, policy: UrlPolicy, give_up_s: float)
         connection.close()
 
 
-def _read(answer: http.client.HTTPResponse, policy: UrlPolicy, give_up_s: float) -> bytes:
-    expected, parts, num_bytes = answer.length, [], 0
+def _read(
+    answer: http.client.HTTPResponse, policy: UrlPolicy, give_up_s: float, out: BinaryIO
+) -> None:
+    expected, num_bytes = answer.length, 0
     while part := answer.read1(_CHUNK_BYTES):
-        parts.append(part)
+        out.write(part)
         num_bytes += len(part)
         if num_bytes > policy.max_bytes:
             raise _too_large(policy)
@@ -194,7 +201,7 @@ def _read(answer: http.client.HTTPResponse, policy: UrlPolicy, give_up_s: float)
         raise TimeoutError
     if expected is not None and num_bytes < expected:
         raise http.client.IncompleteRead(b"", expected - num_bytes)
-    return b"".join(parts)
+    out.flush()
 
 
 def _connection(target: _Target, address: str, timeout_s: float) -> http.client.HTTPConnection:
@@ -246,6 +253,7 @@ def _is_port(text: str) -> bool:
 
 
 _MAX_FETCHES = 4
+_MAX_FETCHES_PER_CLIENT = 2
 
 
 class ClipUrls:
@@ -253,15 +261,25 @@ class ClipUrls:
 
     def __init__(self, policy: UrlPolicy) -> None:
         self._policy = policy
-        self._slots = threading.BoundedSemaphore(_MAX_FETCHES)
+        self._queue: WorkQueue[None] = WorkQueue(
+            "the fetch of clip_url",
+            deadline_s=2 * policy.deadline_s,
+            max_waiting=_MAX_FETCHES,
+            max_per_client=_MAX_FETCHES_PER_CLIENT,
+            num_threads=_MAX_FETCHES,
+        )
 
-    async def fetch(self, url: str) -> bytes:
-        """Fetch a video; ProblemError 422 where that fails, 503 where too many are being fetched."""
-        if not self._slots.acquire(blocking=False):
-            raise ProblemError(503, "too many URLs are being fetched", {"retry-after": "2"})
-        try:
-            return await to_thread.run_sync(fetch_url, url, self._policy)
-        except UrlRefusedError as error:
-            raise ProblemError(422, str(error)) from error
-        finally:
-            self._slots.release()
+    async def fetch(self, url: str, out: BinaryIO, *, client: str = "") -> None:
+        """Write a video to `out`; ProblemError 422 where that fails, 503 where too many are being fetched."""
+
+        def fetch(_stop: StopSignal) -> None:
+            try:
+                fetch_url(url, self._policy, out)
+            except UrlRefusedError as error:
+                raise ProblemError(422, str(error)) from error
+
+        await self._queue.run(object(), fetch, client=client)
+
+    def close(self) -> None:
+        """End the threads; fetches that run have a deadline."""
+        self._queue.close()

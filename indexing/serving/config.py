@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from indexing.serving.clip_urls import UrlPolicy
+    from indexing.serving.guard.limits import ConnectionLimits
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,8 +41,18 @@ class ServeConfig:
     """Maximum sustained request rate of one client address."""
     max_in_flight: int = 256
     """Maximum number of requests in progress or waiting in one replica; one more is refused at once with 503."""
+    max_in_flight_per_client: int | None = None
+    """Maximum number of requests of one client address in progress or waiting; one more is refused at once with 429. None = a quarter of max_in_flight."""
     max_body_mb: int = 64
     """Maximum size of an upload in MiB."""
+    max_uploads_mb: int = 256
+    """Maximum size of all uploads in progress together, in MiB; one client address may take half of it."""
+    max_json_kb: int = 256
+    """Maximum size of a query without its video, in KiB."""
+    allowed_hosts: tuple[str, ...] = ()
+    """HOST or HOST:PORT by which clients may name the service. None = the names of loopback where it listens there without a token, else any name."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses or networks of proxies whose X-Forwarded-For names the client; none = no such header is believed."""
     clip_hosts: tuple[str, ...] = ()
     """HOST or HOST:PORT from which a query may load its clip by URL (`clip_url`); none = URLs are disabled."""
     clip_hosts_private: bool = False
@@ -53,9 +64,44 @@ class ServeConfig:
                 f"port is {self.port} (1 to 65535), replicas {self.replicas} and threads_per_replica "
                 f"{self.threads_per_replica} (at least 1)"
             )
+        for name in (
+            "max_in_flight",
+            "max_body_mb",
+            "max_uploads_mb",
+            "max_json_kb",
+            "requests_per_s",
+        ):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
+        if not 0 < self.client_places <= self.max_in_flight:
+            raise ValueError(
+                f"max_in_flight_per_client is {self.client_places}; it must be 1 to max_in_flight ({self.max_in_flight})"
+            )
+        for host in self.allowed_hosts:
+            if not host or host != host.lower() or any(char in host for char in "/@*, "):
+                raise ValueError(
+                    f"allowed_hosts has {host!r}; each must be HOST or HOST:PORT, in lower case, without scheme, path or wildcard"
+                )
         if not self.token.isascii() or any(char.isspace() for char in self.token):
             raise ValueError("token must be ASCII without spaces")
-        _ = self.url_policy
+        _ = self.url_policy, self.connection_limits
+
+    @property
+    def client_places(self) -> int:
+        """The number of requests in progress that one client address may have."""
+        return self.max_in_flight_per_client or max(self.max_in_flight // 4, 1)
+
+    @property
+    def listens_on_loopback(self) -> bool:
+        """Whether only this machine reaches the service."""
+        return self.host in ("127.0.0.1", "localhost", "::1")
+
+    @property
+    def connection_limits(self) -> "ConnectionLimits":
+        """The limits of connections that follow from these options."""
+        from indexing.serving.guard.limits import ConnectionLimits
+
+        return ConnectionLimits(trusted_proxies=self.trusted_proxies)
 
     @property
     def url_policy(self) -> "UrlPolicy":

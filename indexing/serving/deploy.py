@@ -10,9 +10,11 @@ from encoders.bundle.card import BundleCard
 from indexing.serving.batching import BatcherConfig
 from indexing.serving.clip_urls import UrlPolicy
 from indexing.serving.config import ServeConfig
-from indexing.serving.middleware import Limits
+from indexing.serving.guard.access import LOOPBACK_HOSTS
+from indexing.serving.guard.limits import Limits
 
 APP_NAME = "tfcovr"
+_KEEP_ALIVE_S = 30
 # Fewer thread switches per request. Safe because the app never blocks the event loop that it shares with Ray: the encoder and Milvus
 # run in threads of their own.
 ONE_LOOP = {
@@ -89,12 +91,23 @@ def app_settings(config: ServeConfig, card: BundleCard, *, token: str) -> dict[s
         "urls": asdict(config.url_policy),
         "limits": {
             "token": token,
+            "allowed_hosts": allowed_hosts(config, token=token),
+            "max_json_bytes": config.max_json_kb << 10,
             "max_body_bytes": config.max_body_mb << 20,
+            "max_upload_bytes": config.max_uploads_mb << 20,
             "requests_per_s": config.requests_per_s,
             "burst": max(200, int(config.requests_per_s)),
             "max_in_flight": config.max_in_flight,
+            "max_in_flight_per_client": config.client_places,
         },
     }
+
+
+def allowed_hosts(config: ServeConfig, *, token: str) -> tuple[str, ...]:
+    """The names that a Host header may hold: without a token, a page that a browser reaches by another name must not be answered."""
+    if config.allowed_hosts or token or not config.listens_on_loopback:
+        return config.allowed_hosts
+    return LOOPBACK_HOSTS
 
 
 def start_service(settings: dict[str, Any], *, host: str, proxy_port: int, replicas: int) -> None:
@@ -108,7 +121,9 @@ def start_service(settings: dict[str, Any], *, host: str, proxy_port: int, repli
 
     quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
     serve.start(
-        http_options=HTTPOptions(host=host, port=proxy_port, request_timeout_s=90),
+        http_options=HTTPOptions(
+            host=host, port=proxy_port, request_timeout_s=90, keep_alive_timeout_s=_KEEP_ALIVE_S
+        ),
         logging_config=quiet,
     )
     deployment = serve.deployment(

@@ -11,64 +11,92 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from threading import Lock
 
-from cachetools import LRUCache
+from cachetools import LRUCache, TTLCache
+from PIL import Image
 
 from encoders.decoding.isolated import IsolatedDecoder
 from encoders.decoding.trim import trim_video
 from encoders.media.container import open_local, sniff_container
 from encoders.media.errors import DecodeError
-from indexing.search.film_strip import FilmStripStyle, film_strip
+from indexing.search.film_strip import FilmStripStyle, decoded_strip, failed_strip
 from indexing.search.types import ClipPlace
-from indexing.serving.problems import ProblemError
+from indexing.serving.guard.problems import ProblemError
+from indexing.serving.work_queue import StopSignal, WorkQueue
 
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _CHUNK = 1 << 18
 _MAX_KEPT_BYTES = 128 << 20
+_MAX_FAILED = 1000
+_REMEMBER_FAILURE_S = 60.0
 _TYPES = {"mov": "video/mp4", "matroska": "video/webm"}
 
 
 class Media:
-    """Film strips and trimmed spans of clips, with an LRU cache of bounded size."""
+    """Film strips and trimmed spans of clips, each with a queue of its own, and an LRU cache of bounded size."""
 
     def __init__(self, *, deadline_s: float = 30.0, max_kept_bytes: int = _MAX_KEPT_BYTES) -> None:
         self._decoder = IsolatedDecoder(deadline_s=deadline_s)
-        self._deadline_s = deadline_s
-        self._lock = Lock()
+        self._deadline_s, self._max_bytes = deadline_s, max_kept_bytes // 2
+        # One thread each: drawing and trimming cannot take all cores from the queries.
+        self._strips: WorkQueue[bytes] = WorkQueue("the film strip", deadline_s=deadline_s)
+        self._trims: WorkQueue[bytes] = WorkQueue("trimming", deadline_s=deadline_s)
         self._cache: LRUCache[tuple[str, str], bytes] = LRUCache(max_kept_bytes, getsizeof=len)
+        self._failed: TTLCache[tuple[str, str], bytes] = TTLCache(_MAX_FAILED, _REMEMBER_FAILURE_S)
 
-    def strip_jpeg(self, place: ClipPlace) -> bytes:
-        """Frames side by side."""
-        checked_path(place)
-        return self._once(("strip", _key(place)), lambda: self._draw_strip(place))
+    async def strip_jpeg(self, place: ClipPlace, *, client: str = "") -> bytes:
+        """Frames side by side; a grey strip with the reason where they cannot be decoded."""
+        key = ("strip", _key(place))
+        return await self._once(self._strips, key, partial(self._draw_strip, place), client)
 
-    def trimmed_mp4(self, place: ClipPlace) -> bytes:
+    async def trimmed_mp4(self, place: ClipPlace, *, client: str = "") -> bytes:
         """The frames of the span as an MP4."""
-        path = checked_path(place)
-        return self._once(("trim", _key(place)), lambda: self._trim(path, place))
+        key = ("trim", _key(place))
+        return await self._once(self._trims, key, partial(self._trim, place), client)
 
     def close(self) -> None:
-        """Stop the decoding process."""
+        """Stop the queues and the decoding process."""
+        for queue in (self._strips, self._trims):
+            queue.close()
         self._decoder.close()
 
-    def _once(self, key: tuple[str, str], make: Callable[[], bytes]) -> bytes:
-        # The lock is held while `make` runs: decoding one clip at a time cannot take all cores from the queries.
-        with self._lock:
-            data = self._cache.get(key)
-            if data is None:
-                data = make()
-                with suppress(ValueError):  # larger than the whole cache: served, not cached
-                    self._cache[key] = data
-            return data
+    async def _once(
+        self,
+        queue: WorkQueue[bytes],
+        key: tuple[str, str],
+        make: Callable[[StopSignal], bytes],
+        client: str,
+    ) -> bytes:
+        cached = self._cache.get(key) or self._failed.get(key)
+        if cached is not None:
+            return cached
+        data = await queue.run(key, make, client=client)
+        if key not in self._failed:
+            with suppress(ValueError):  # larger than the whole cache: served, not cached
+                self._cache[key] = data
+        return data
 
-    def _draw_strip(self, place: ClipPlace) -> bytes:
-        buffer = io.BytesIO()
-        film_strip(place, FilmStripStyle(), self._decoder).save(buffer, format="JPEG", quality=85)
-        return buffer.getvalue()
+    def _draw_strip(self, place: ClipPlace, stop: StopSignal) -> bytes:
+        checked_path(place)
+        style = FilmStripStyle()
+        self._decoder.start()
+        try:
+            with stop.calling(self._decoder.interrupt):
+                return _as_jpeg(decoded_strip(place, style, self._decoder))
+        except DecodeError as error:
+            if stop.is_set():
+                raise
+            data = _as_jpeg(failed_strip(error, style))
+        finally:
+            if stop.is_set():  # the process may have been ended after its last reply
+                self._decoder.close()
+        self._failed["strip", _key(place)] = data
+        return data
 
-    def _trim(self, path: Path, place: ClipPlace) -> bytes:
+    def _trim(self, place: ClipPlace, stop: StopSignal) -> bytes:
+        path = checked_path(place)
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "span.mp4"
             try:
@@ -78,10 +106,22 @@ class Media:
                     end_s=place.end_s,
                     out=out,
                     deadline_s=self._deadline_s,
+                    is_cancelled=stop.is_set,
                 )
             except DecodeError as error:
                 raise ProblemError(422, f"clip {place.clip_id!r}: {error.reason}") from error
+            size = out.stat().st_size
+            if size > self._max_bytes:
+                raise ProblemError(
+                    422, f"the span has {size} bytes; at most {self._max_bytes} are given out"
+                )
             return out.read_bytes()
+
+
+def _as_jpeg(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format="JPEG", quality=85)
+    return buffer.getvalue()
 
 
 def checked_path(place: ClipPlace) -> Path:

@@ -1,16 +1,30 @@
 """JSON schemas of the service's requests and answers."""
 
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from indexing.search.filters import MAX_FILTERS, filter_json_schemas
-from indexing.search.types import MAX_EDITS, MAX_TEXT, ClipPlace, ComposedQuery, Hit, SearchResult
+from indexing.search.filters import MAX_FILTERS, MAX_VALUES, filter_json_schemas
+from indexing.search.filters import MAX_TEXT as MAX_FILTER_TEXT
+from indexing.search.types import (
+    MAX_EDITS,
+    MAX_TEXT,
+    ClipPlace,
+    ComposedQuery,
+    Hit,
+    SearchResult,
+    UploadedVideo,
+)
 
 _Number = int | float
-_FilterValue = str | _Number | list[str | _Number | None]
+_Text = Annotated[str, Field(max_length=MAX_FILTER_TEXT)]
+_FilterValue = (
+    _Text
+    | _Number
+    | Annotated[list[_Text | _Number | None], Field(max_length=MAX_VALUES, fail_fast=True)]
+)
 _EXAMPLE = {
     "clip": "test-103b-0000",
     "edits": ["with one more twist"],
@@ -66,8 +80,8 @@ class SearchRequest(BaseModel):
             raise ValueError("must be a finite number")
         return value
 
-    def query(self, upload: bytes | None = None) -> ComposedQuery:
-        """The query for SearchClient; `upload`, which also holds the bytes behind `clip_url`, takes precedence over the clip id."""
+    def query(self, upload: UploadedVideo | None = None) -> ComposedQuery:
+        """The query for SearchClient; `upload`, which also holds the video behind `clip_url`, takes precedence over the clip id."""
         values: dict[str, Any] = self.model_dump(exclude={"clip_url"})
         if self.clip and self.clip_url:
             raise ValueError("clip and clip_url exclude each other")
@@ -83,8 +97,8 @@ class ClipBody(BaseModel):
     clip_id: str
     label: str | None
     split: str | None
-    start_s: float
-    end_s: float | None
+    start_s: float | None = Field(description="null = the row has no valid time")
+    end_s: float | None = Field(description="null = to the end of the video")
     attributes: dict[str, str]
     media_url: str | None = Field(description="the whole video; range requests")
     trimmed_url: str | None = Field(description="exactly the span")
@@ -138,18 +152,24 @@ class Problem(BaseModel):
 
 def clip_body(place: ClipPlace) -> dict[str, Any]:
     """The fields of ClipBody; an uploaded clip has no URLs."""
-    base = f"/v1/clips/{quote(place.clip_id, safe='')}" if place.clip_id else None
+    # In a query string, an id may hold any text: also "/media", "..", and line ends.
+    query = f"?id={quote(place.clip_id, safe='')}" if place.clip_id else None
     return {
         "clip_id": place.clip_id,
         "label": place.label,
         "split": place.split,
-        "start_s": place.start_s,
-        "end_s": place.end_s,
+        "start_s": _finite_or_none(place.start_s),
+        "end_s": _finite_or_none(place.end_s),
         "attributes": dict(place.attributes),
-        "media_url": base and f"{base}/media",
-        "trimmed_url": base and f"{base}/media?trim=true",
-        "strip_url": base and f"{base}/strip.jpg",
+        "media_url": query and f"/v1/clip/media{query}",
+        "trimmed_url": query and f"/v1/clip/media{query}&trim=true",
+        "strip_url": query and f"/v1/clip/strip.jpg{query}",
     }
+
+
+def _finite_or_none(seconds: float | None) -> float | None:
+    """JSON has no infinity and no NaN, which a row may have."""
+    return seconds if seconds is not None and math.isfinite(seconds) else None
 
 
 def hit_body(hit: Hit) -> HitBody:

@@ -9,10 +9,16 @@ from encoders.bundle.card import read_card
 from indexing.store.collection import open_collection
 
 NUM_CLIPS = 12
+ODD_IDS = (
+    "slash/media", "slash/strip.jpg", "a/../b", "..", "cr\r\nlf", "q?x=1&id=2#f", " %2F+ ", "media", "\u202e\u00e4",
+)  # fmt: skip
 
 
-def write_served_archive(folder: Path, bundle_dir: Path) -> np.ndarray:
-    """Videos and a collection `clips` in folder/milvus; two of the clips name a file that must not be served."""
+def write_served_archive(folder: Path, bundle_dir: Path, *, odd_rows: bool = False) -> np.ndarray:
+    """Videos and a collection `clips` in folder/milvus; two of the clips name a file that must not be served.
+
+    With `odd_rows`, further clips have odd ids or spans, and the opposite of the vector of clip/4.
+    """
     rng = np.random.default_rng(3)
     for number in range(2):
         frames = rng.integers(0, 255, (30, 64, 64, 3), np.uint8)
@@ -31,6 +37,11 @@ def write_served_archive(folder: Path, bundle_dir: Path) -> np.ndarray:
         }
         for i in range(NUM_CLIPS)
     ]  # fmt: skip
+    if odd_rows:
+        odd = rows[0] | {"embedding": (-vectors[4]).tolist()}
+        rows += [odd | {"clip_key": f"odd{i}", "clip_id": name} for i, name in enumerate(ODD_IDS)]
+        for i, (start_s, end_s) in enumerate(((-5.0, 1.0), (1.0, 0.5))):
+            rows.append(odd | {"clip_key": f"bad{i}", "clip_id": f"bad-{i}", "start_s": start_s, "end_s": end_s})  # fmt: skip
     with open_collection(str(folder / "milvus"), "clips") as collection:
         collection.create_or_check(encoder_id=card.encoder_id, embedding_dim=card.embedding_dim)
         collection.upsert(rows)

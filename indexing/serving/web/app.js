@@ -116,7 +116,7 @@ function submit() {
 }
 
 async function random() {
-  try { const [clip] = await get(`/v1/clips?limit=1&seed=${Math.floor(Math.random() * 1e6)}`); if (clip) pick(await get(`/v1/clips/${encodeURIComponent(clip.clip_id)}`)); } catch (error) { fail(error); }
+  try { const [clip] = await get(`/v1/clips?limit=1&seed=${Math.floor(Math.random() * 1e6)}`); if (clip) pick(await get(`/v1/clip?id=${encodeURIComponent(clip.clip_id)}`)); } catch (error) { fail(error); }
 }
 
 let waiting = 0;
@@ -127,7 +127,7 @@ function find() {
   waiting = setTimeout(async () => {
     try {
       const clips = await get(`/v1/clips?limit=12&label=${encodeURIComponent(text)}`);
-      const choose = async (clip) => { try { pick(await get(`/v1/clips/${encodeURIComponent(clip.clip_id)}`)); } catch (error) { fail(error); } };
+      const choose = async (clip) => { try { pick(await get(`/v1/clip?id=${encodeURIComponent(clip.clip_id)}`)); } catch (error) { fail(error); } };
       $("found").replaceChildren(...clips.map((clip) => el("button", { type: "button", onclick: () => choose(clip) }, el("img", { src: clip.strip_url, alt: `frames of ${clip.clip_id}`, loading: "lazy" }), clip.clip_id)));
       if (!clips.length) say(`No clip has \u201c${text}\u201d in its label or id.`);
     } catch (error) { fail(error); }
@@ -151,7 +151,7 @@ async function restore() {
   $("strength").value = whole.strength; $("strength-out").textContent = Number(whole.strength).toFixed(1);
   $("by-video").checked = whole.group_by_video; $("near").checked = whole.group_above < 1;
   for (const select of $("filters").querySelectorAll("select")) select.value = whole.filters[select.name] || "";
-  if (whole.clip) { try { state.clip = await get(`/v1/clips/${encodeURIComponent(whole.clip)}`); } catch (error) { fail(error); return; } }
+  if (whole.clip) { try { state.clip = await get(`/v1/clip?id=${encodeURIComponent(whole.clip)}`); } catch (error) { fail(error); return; } }
   showQuery();
   if (whole.clip || whole.edits.length) await ask({ push: false }); else await random();
 }

@@ -1,9 +1,11 @@
 """A trimmed span holds just the frames that the span stands for, read back by their pictures."""
 
+import time
 from pathlib import Path
 
 import av
 import numpy as np
+import psutil
 import pytest
 
 from encoders.decoding import trim
@@ -55,6 +57,15 @@ def test_an_open_span_may_not_be_longer_than_a_closed_one(make_video, tmp_path, 
     with pytest.raises(DecodeError, match="limit_exceeded"):
         trim._write_span(video, Span(start_s=0, end_s=None), tmp_path / "out.mp4")
     assert not (tmp_path / "out.mp4").exists()
+
+
+def test_a_trim_that_is_not_wanted_any_more_ends_at_once(make_video, tmp_path):
+    video = make_video("video.mp4")
+    start_s = time.monotonic()
+    with pytest.raises(DecodeError, match="was cancelled"):
+        trim_video(video, start_s=0, end_s=1, out=tmp_path / "out.mp4", is_cancelled=lambda: True)
+    assert time.monotonic() - start_s < 1
+    assert not psutil.Process().children()
 
 
 def test_what_is_no_video_is_refused_with_its_reason(make_video, numbers_in, tmp_path):

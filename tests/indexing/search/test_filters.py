@@ -16,6 +16,24 @@ def test_values_become_literals_and_names_come_from_a_table() -> None:
     assert FIELDS.compile(None).condition == ""
 
 
+@pytest.mark.parametrize(
+    ("value", "text"), [(2, "2"), (2.0, "2"), (0.1, "0.1"), (12345678, "12345678"), (-0.0, "0"), (1e15, "1000000000000000")]
+)  # fmt: skip
+def test_a_number_is_written_as_attributes_are(value: float, text: str) -> None:
+    assert FIELDS.compile({"twists": value}).condition == f'(attributes["twists"] == "{text}")'
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400), 2**63, float("inf"), float("nan"), (0, 10**400), (10**400, None)])  # fmt: skip
+@pytest.mark.parametrize("name", ["twists", "start_s", "duration_s"])
+def test_a_number_that_does_not_fit_is_the_fault_of_the_filter(name: str, value: object) -> None:
+    try:
+        FIELDS.compile({name: value})
+    except ValueError as error:
+        assert name in str(error)
+    else:
+        assert name != "twists"  # 2**63 and infinity are bounds like others
+
+
 @pytest.mark.parametrize("value", ['a" or "" == "', 'a\\" or 1 == 1 or "', "a\\", '"]'])
 def test_no_value_ends_its_literal(value: str) -> None:
     """Read back by a reader of its own: the literal holds the value, and nothing follows it."""

@@ -8,7 +8,7 @@ import pytest
 
 from indexing.search.types import ClipPlace, ComposedQuery, SearchResult
 from indexing.serving.batching import BatcherConfig, QueryBatcher
-from indexing.serving.problems import ProblemError
+from indexing.serving.guard.problems import ProblemError
 from indexing.store.client import MilvusBusyError
 
 

@@ -1,6 +1,7 @@
 """Against a local HTTP server that does what it is asked to."""
 
 import asyncio
+import io
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from indexing.serving.clip_urls import (
     fetch_url,
     is_public,
 )
-from indexing.serving.problems import ProblemError
+from indexing.serving.guard.problems import ProblemError
 
 BODY = bytes(range(256)) * 40
 
@@ -102,7 +103,9 @@ def policy(port: int) -> UrlPolicy:
 
 
 def fetch(path: str, port: int, policy: UrlPolicy, addresses: tuple[str, ...] = ("127.0.0.1",)):
-    return fetch_url(f"http://media.test:{port}/{path}", policy, resolve=lambda *_: addresses)
+    out = io.BytesIO()
+    fetch_url(f"http://media.test:{port}/{path}", policy, out, resolve=lambda *_: addresses)
+    return out.getvalue()
 
 
 def test_an_allowed_host_is_spoken_to_by_its_name(server, port, policy) -> None:
@@ -203,26 +206,38 @@ def test_a_host_that_is_no_host_is_named(host: str) -> None:
 
 def test_a_refusal_is_the_fault_of_the_request() -> None:
     with pytest.raises(ProblemError, match="are disabled") as refused:
-        asyncio.run(ClipUrls(UrlPolicy()).fetch("http://media.test/a.mp4"))
+        asyncio.run(ClipUrls(UrlPolicy()).fetch("http://media.test/a.mp4", io.BytesIO()))
     assert refused.value.status == 422
 
 
 def test_more_than_a_few_at_once_are_refused_and_room_comes_back(monkeypatch) -> None:
     gate = threading.Event()
 
-    def slow(_url: str, _policy: UrlPolicy) -> bytes:
+    def slow(_url: str, _policy: UrlPolicy, out: io.BytesIO) -> None:
         assert gate.wait(5)
-        return b"video"
+        out.write(b"video")
 
     monkeypatch.setattr(clip_urls, "fetch_url", slow)
     urls = ClipUrls(UrlPolicy(hosts=("media.test",)))
 
-    async def ask() -> list[object]:
-        tasks = [asyncio.ensure_future(urls.fetch("u")) for _ in range(6)]
+    async def fetch(client: str) -> bytes | int:
+        out = io.BytesIO()
+        try:
+            await urls.fetch("u", out, client=client)
+        except ProblemError as problem:
+            return problem.status
+        return out.getvalue()
+
+    async def ask() -> list[bytes | int]:
+        tasks = [asyncio.ensure_future(fetch("a")) for _ in range(8)]
+        await asyncio.sleep(0.05)
+        tasks.append(asyncio.ensure_future(fetch("b")))  # another client still has a place
         await asyncio.sleep(0.05)
         gate.set()
-        return [*await asyncio.gather(*tasks, return_exceptions=True), await urls.fetch("u")]
+        return [*await asyncio.gather(*tasks), await fetch("a")]
 
     answers = asyncio.run(ask())
-    assert answers.count(b"video") == 5
-    assert [one.status for one in answers if isinstance(one, ProblemError)] == [503, 503]
+    urls.close()
+    assert answers[:8].count(b"video") == 6
+    assert answers[:8].count(503) == 2
+    assert answers[8:] == [b"video", b"video"]

@@ -41,6 +41,6 @@ def test_an_answer_names_where_to_play_it_and_no_path_of_the_machine() -> None:
     assert "secret" not in text
     assert "upload" not in text
     body = search_response(result, "id-1")
-    assert body.hits[0].trimmed_url == "/v1/clips/a%2Fb%20c/media?trim=true"
+    assert body.hits[0].trimmed_url == "/v1/clip/media?id=a%2Fb%20c&trim=true"
     assert body.hits[0].predicted[0].text == "twists 1 -> 2 (0.50)"
     assert body.query.media_url is None

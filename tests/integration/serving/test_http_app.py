@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,10 +17,17 @@ from indexing.search.client import SearchClient, SearchOptions
 from indexing.serving.app import UPLOAD_LIMITS, AppConfig, create_app
 from indexing.serving.batching import BatcherConfig
 from indexing.serving.clip_urls import UrlPolicy
-from indexing.serving.middleware import Limits
+from indexing.serving.guard.limits import Limits
+from tests.support.served_archive import ODD_IDS, write_served_archive
 
 TOKEN = "right-token"
 AUTHORIZED = {"authorization": f"Bearer {TOKEN}"}
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory, tiny_bundle) -> tuple[Path, np.ndarray]:
+    folder = tmp_path_factory.mktemp("odd_archive")
+    return folder, write_served_archive(folder, tiny_bundle, odd_rows=True)
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +107,58 @@ def test_media_by_range_and_by_span(client, archive) -> None:
     trimmed = client.get(f"{path}?trim=true", headers=AUTHORIZED)
     assert trimmed.content[4:8] == b"ftyp"
     assert client.get("/v1/clips/clip%2F1/strip.jpg", headers=AUTHORIZED).content[:2] == b"\xff\xd8"
+
+
+@pytest.mark.parametrize("clip_id", ODD_IDS)
+def test_an_id_of_any_text_is_reachable_and_named_in_its_urls(client, clip_id: str) -> None:
+    found = client.get("/v1/clip", params={"id": clip_id}, headers=AUTHORIZED)
+    assert (found.status_code, found.json()["clip_id"]) == (200, clip_id)
+    for url in ("media_url", "strip_url"):
+        reply = client.get(found.json()[url], headers=AUTHORIZED)
+        assert (reply.status_code, reply.headers["content-type"]) == (200, {"media_url": "video/mp4", "strip_url": "image/jpeg"}[url])  # fmt: skip
+    asked = client.post("/v1/search", json={"clip": clip_id, "limit": 1}, headers=AUTHORIZED)
+    assert asked.json()["query"]["clip_id"] == clip_id
+
+
+def test_an_id_that_ends_like_a_route_is_told_from_it_in_a_path_too(client) -> None:
+    assert client.get("/v1/clips/slash%2Fmedia", headers=AUTHORIZED).json()["clip_id"] == "slash/media"  # fmt: skip
+    assert client.get("/v1/clips/slash%2Fstrip.jpg", headers=AUTHORIZED).json()["clip_id"] == "slash/strip.jpg"  # fmt: skip
+    assert client.get("/v1/clips/slash%2Fmedia/media", headers=AUTHORIZED).content[4:8] == b"ftyp"
+
+
+@pytest.mark.parametrize("clip_id", ["bad-0", "bad-1"])
+def test_a_row_with_a_span_that_cannot_be_is_shown_and_never_an_error(client, clip_id: str) -> None:
+    urls = client.get("/v1/clip", params={"id": clip_id}, headers=AUTHORIZED).json()
+    assert client.get(urls["strip_url"], headers=AUTHORIZED).content[:2] == b"\xff\xd8"
+    trimmed = client.get(urls["trimmed_url"], headers=AUTHORIZED)
+    assert (trimmed.status_code, trimmed.headers["content-type"]) == (422, "application/problem+json")  # fmt: skip
+
+
+def test_an_unexpected_error_is_a_problem_too(client, monkeypatch) -> None:
+    def broken(*_: object) -> None:
+        raise KeyError("a secret detail")
+
+    monkeypatch.setattr(SearchClient, "place_of", broken)
+    reply = client.get("/v1/clip", params={"id": "x"}, headers=AUTHORIZED)
+    assert (reply.status_code, reply.headers["content-type"]) == (500, "application/problem+json")
+    assert "secret" not in reply.text
+    assert reply.json()["request_id"] == reply.headers["x-request-id"]
+
+
+def test_an_unknown_part_of_a_form_is_named(client) -> None:
+    files = {"clip": ("a.mp4", io.BytesIO(b"x"))}
+    reply = client.post("/v1/search", files=files, headers=AUTHORIZED)
+    assert (reply.status_code, "'clip'" in reply.json()["detail"]) == (422, True)
+    assert "`video`" in reply.json()["detail"]
+
+
+def test_an_upload_leaves_no_file_behind(client, archive, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for content in ((archive[0] / "1.mp4").read_bytes(), b"no video"):
+        files = {"video": ("a.mp4", io.BytesIO(content))}
+        status = client.post("/v1/search", files=files, headers=AUTHORIZED).status_code
+        assert status in (200, 422)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("clip", ["clip%2F10", "clip%2F11", "none"])
