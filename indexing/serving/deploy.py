@@ -71,6 +71,21 @@ def build_app(settings: dict[str, Any]) -> Any:
     return create_app(open_client, config)
 
 
+def _keep_replica_on_loopback() -> None:
+    """In a Ray that listens on loopback, bind the replica's gRPC server there too: Ray Serve binds it to every address."""
+    import ray
+    from ray.serve._private import replica
+
+    if ray.util.get_node_ip_address() != "127.0.0.1":
+        return
+    add_port = replica.add_port_to_grpc_server
+
+    def add_loopback_port(server: Any, address: str) -> int:
+        return add_port(server, address.replace("[::]", "127.0.0.1"))
+
+    replica.add_port_to_grpc_server = add_loopback_port
+
+
 def app_settings(config: ServeConfig, card: BundleCard, *, token: str) -> dict[str, Any]:
     """The settings of a replica, without the address of Milvus, as plain values."""
     from dataclasses import asdict
@@ -117,6 +132,7 @@ def start_service(settings: dict[str, Any], *, host: str, proxy_port: int, repli
     from ray.serve.schema import LoggingConfig
 
     def build() -> Any:
+        _keep_replica_on_loopback()
         return build_app(settings)
 
     quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)

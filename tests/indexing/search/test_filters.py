@@ -24,14 +24,16 @@ def test_a_number_is_written_as_attributes_are(value: float, text: str) -> None:
 
 
 @pytest.mark.parametrize("value", [10**400, -(10**400), 2**63, float("inf"), float("nan"), (0, 10**400), (10**400, None)])  # fmt: skip
-@pytest.mark.parametrize("name", ["twists", "start_s", "duration_s"])
-def test_a_number_that_does_not_fit_is_the_fault_of_the_filter(name: str, value: object) -> None:
-    try:
+def test_a_number_that_does_not_fit_is_the_fault_of_the_filter(value: object) -> None:
+    with pytest.raises(ValueError, match="twists"):
+        FIELDS.compile({"twists": value})
+
+
+@pytest.mark.parametrize("name", ["start_s", "duration_s"])
+@pytest.mark.parametrize("value", [10**400, (0, 10**400), float("nan")])
+def test_a_bound_that_does_not_fit_is_the_fault_of_the_filter(name: str, value: object) -> None:
+    with pytest.raises(ValueError, match=name):
         FIELDS.compile({name: value})
-    except ValueError as error:
-        assert name in str(error)
-    else:
-        assert name != "twists"  # 2**63 and infinity are bounds like others
 
 
 @pytest.mark.parametrize("value", ['a" or "" == "', 'a\\" or 1 == 1 or "', "a\\", '"]'])
