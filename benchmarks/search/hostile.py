@@ -5,7 +5,7 @@ the secret that lies beside the archive.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,9 +45,9 @@ def has_succeeded(request: Hostile, reply: Reply) -> bool:
     return reply.status >= 500 and reply.status not in (503, 504)
 
 
-def try_all(send: Callable[[Hostile], Reply], *, clip_id: str) -> dict[str, int]:
+def try_all(send: Callable[[Hostile], Reply], requests: Iterable[Hostile]) -> dict[str, int]:
     """Name of each attack that succeeded -> its status; {} is what is wanted."""
-    replies = ((request, send(request)) for request in hostile_requests(clip_id))
+    replies = ((request, send(request)) for request in requests)
     return {
         request.name: reply.status for request, reply in replies if has_succeeded(request, reply)
     }
@@ -61,6 +61,9 @@ def hostile_requests(clip_id: str) -> Iterator[Hostile]:
     yield from _urls(clip_id)
     yield from _uploads()
     yield from _tokens(clip_id)
+    yield from _ids()
+    yield from _pages(clip_id)
+    yield from _headers(clip_id)
 
 
 def _paths() -> Iterator[Hostile]:
@@ -171,3 +174,67 @@ def _tokens(clip_id: str) -> Iterator[Hostile]:
     yield Hostile(name="token-cookie", path="/metrics", headers=cookie, has_token=False)
     yield Hostile(name="token-query", path=f"/v1/clips/{clip_id}?token=secret", has_token=False)
     yield Hostile(name="token-media", path=f"/v1/clips/{clip_id}/media", has_token=False)
+
+
+def _ids() -> Iterator[Hostile]:
+    """Ids in the query string, where any text may stand."""
+    for number, text in enumerate((
+        "..%2f..%2fetc%2fpasswd", "%2fetc%2fpasswd", "file:%2f%2f%2fetc%2fpasswd", "%00", "%0d%0aset-cookie:a=b", "%ff%fe", "a" * 5000, "",
+        "x%22%20or%20clip_id%20!=%20%22", "x%5c%22%20or%201==1", "%22%5d%20or%201==1%20or%20clip_id%20in%20%5b%22", "%u0041", "%ed%a0%80", "%F0%9F",
+    )):  # fmt: skip
+        for path in ("/v1/clip", "/v1/clip/media", "/v1/clip/strip.jpg"):
+            yield Hostile(name=f"id-{number}-{path[9:]}", path=f"{path}?id={text}")
+    for number, query in enumerate(("", "?clip_id=x", "?id=x&id=y", "?id[]=x", "?ID=x")):
+        yield Hostile(name=f"id-query-{number}", path=f"/v1/clip{query}")
+
+
+def _pages(clip_id: str) -> Iterator[Hostile]:
+    """What a page of another site makes a browser send, and a name that was rebound to the service (DNS rebinding)."""
+    for number, host in enumerate((
+        "evil.example", "evil.example:8000", "127.0.0.1.evil.example", "localhost.evil.example", "127.0.0.1@evil.example", "evil.example#127.0.0.1",
+        "127.1", "0.0.0.0", "2130706433", "[::]", "127.0.0.1:80:80", "127.0.0.1, evil.example", "xn--e1afmkfd", "localhost.", "127.0.0.1%00.evil.example",
+    )):  # fmt: skip
+        for path in ("/", "/v1/collections", f"/v1/clip?id={clip_id}"):
+            yield Hostile(name=f"host-{number}-{path[:8]}", path=path, headers={"host": host})
+    query = b'{"edits": ["in tuck"]}'
+    for number, origin in enumerate((
+        "http://evil.example", "https://evil.example:443", "null", "file://", "http://127.0.0.1:1", "http://localhost:3000", "http://[", "chrome-extension://a",
+        "http://127.0.0.1@evil.example", "http://evil.example\\@127.0.0.1", "ftp://127.0.0.1", "http://",
+    )):  # fmt: skip
+        headers = _JSON | {"origin": origin}
+        yield Hostile(name=f"origin-{number}", path="/v1/search", method="POST", headers=headers, body=query)  # fmt: skip
+    for number, mode in enumerate(("no-cors", "cors", "navigate", "websocket", "")):
+        headers = _JSON | {"sec-fetch-site": "cross-site", "sec-fetch-mode": mode}
+        yield Hostile(name=f"fetch-{number}", path="/v1/search", method="POST", headers=headers, body=query)  # fmt: skip
+        if mode != "navigate":
+            path = f"/v1/clip/media?id={clip_id}&trim=true"
+            yield Hostile(name=f"fetch-media-{number}", path=path, headers=headers)
+
+
+def _headers(clip_id: str) -> Iterator[Hostile]:
+    """Headers that a server before the app may read, and routes of that server."""
+    path = f"/v1/clip?id={clip_id}"
+    for number, (name, value) in enumerate((
+        ("x-request-id", "\xff\xfe"), ("x-request-id", "a" * 10_000), ("x-request-timeout-seconds", "-1"), ("x-request-timeout-seconds", "\xff"),
+        ("x-request-disconnect-disabled", "?1"), ("serve_multiplexed_model_id", "\xff"), ("traceparent", "\xff"), ("x-session-id", "\xff"),
+        ("x-forwarded-host", "evil.example"), ("x-forwarded-proto", "\xff"), ("forwarded", "for=evil"), ("x-original-url", "/-/routes"),
+        ("x-http-method-override", "DELETE"), ("accept", "\xff"), ("cookie", "\xff" * 100), ("if-none-match", "\xff"), ("accept-encoding", "\xff;q=a"),
+    )):  # fmt: skip
+        yield Hostile(name=f"header-{number}", path=path, headers={name: value}, may_answer=True)
+    for number, path in enumerate(
+        (
+            "/-/routes",
+            "/-/healthz",
+            "/-/",
+            "/-/routes/",
+            "/docs",
+            "/redoc",
+            "/openapi.json",
+            "/v1",
+            "/web/",
+            "//v1/collections",
+        )
+    ):
+        yield Hostile(name=f"route-{number}", path=path, has_token=False)
+    for number, method in enumerate(("PUT", "PATCH", "DELETE", "TRACE", "PROPFIND")):
+        yield Hostile(name=f"method-{number}", path="/v1/search", method=method)

@@ -17,7 +17,8 @@ from urllib.parse import quote
 
 import numpy as np
 
-from benchmarks.search.hostile import ALLOWED_HOSTS, Hostile, Reply, hostile_requests, try_all
+from benchmarks.search.hostile import ALLOWED_HOSTS, Hostile, Reply, try_all
+from benchmarks.search.hostile_bodies import all_hostile
 from benchmarks.search.service import TOKEN
 from cluster.network import free_port
 from encoders.metrics import mean_average_precision_at_k
@@ -53,8 +54,9 @@ def measure_quality(
         with served(client) as address:
             found |= served_map_gap(client, drawn, address)
             clip_id = quote(drawn[0].query_clip_id, safe="")
-            succeeded = try_all(lambda request: send_hostile(address, request), clip_id=clip_id)
-            found["hostile_tried"] = len(list(hostile_requests(clip_id)))
+            requests = all_hostile(clip_id)
+            succeeded = try_all(lambda request: send_hostile(address, request), requests)
+            found["hostile_tried"] = len(requests)
             found["hostile_succeeded"] = len(succeeded)
     return found
 
@@ -157,14 +159,18 @@ def served(client: SearchClient) -> Iterator[str]:
     from indexing.serving.app import AppConfig, create_app
     from indexing.serving.batching import BatcherConfig
     from indexing.serving.clip_urls import UrlPolicy
+    from indexing.serving.guard.access import LOOPBACK_HOSTS
+    from indexing.serving.guard.connections import LimitedProtocol
     from indexing.serving.guard.limits import Limits
 
-    limits = Limits(token=TOKEN, requests_per_s=1e6, burst=10**6)
+    limits = Limits(token=TOKEN, allowed_hosts=LOOPBACK_HOSTS, requests_per_s=1e6, burst=10**6)
     urls = UrlPolicy(hosts=ALLOWED_HOSTS)
     config = AppConfig(limits=limits, batching=BatcherConfig(sample_share=0.0), urls=urls)
     port = free_port()
     server = uvicorn.Server(
-        uvicorn.Config(create_app(lambda: client, config), port=port, log_level="error")
+        uvicorn.Config(
+            create_app(lambda: client, config), port=port, http=LimitedProtocol, log_level="error"
+        )
     )
     thread = threading.Thread(target=server.run)
     thread.start()
