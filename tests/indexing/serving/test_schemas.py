@@ -1,7 +1,9 @@
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
-from indexing.search.types import Change, ClipPlace, Hit, SearchResult
+from indexing.search.types import Change, ClipPlace, Hit, SearchResult, UploadedVideo
 from indexing.serving.schemas import SearchRequest, search_response
 
 
@@ -12,15 +14,19 @@ def test_a_request_becomes_the_query_that_python_would_make() -> None:
     query = asked.query()
     assert (query.clip, query.edits, query.liked) == ("a", ("in tuck",), ("b",))
     assert dict(query.filters) == {"duration_s": [1, None]}
-    assert asked.query(b"bytes of a video").clip == b"bytes of a video"
+    assert asked.query(UploadedVideo(path=Path("a.video"))).clip == UploadedVideo(
+        path=Path("a.video")
+    )
 
 
 def test_a_clip_and_a_url_exclude_each_other() -> None:
     asked = SearchRequest.model_validate({"clip": "a", "clip_url": "http://media.test/a.mp4"})
     with pytest.raises(ValueError, match="clip and clip_url exclude each other"):
-        asked.query(b"what the URL led to")
+        asked.query(UploadedVideo(path=Path("b.video")))
     alone = SearchRequest.model_validate({"clip_url": "http://media.test/a.mp4"})
-    assert alone.query(b"what the URL led to").clip == b"what the URL led to"
+    assert alone.query(UploadedVideo(path=Path("b.video"))).clip == UploadedVideo(
+        path=Path("b.video")
+    )
 
 
 @pytest.mark.parametrize(
