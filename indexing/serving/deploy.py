@@ -15,6 +15,7 @@ from indexing.serving.guard.limits import Limits
 
 APP_NAME = "tfcovr"
 _KEEP_ALIVE_S = 30
+_ADD_GRPC_PORT = "add_port_to_grpc_server"
 # Fewer thread switches per request. Safe because the app never blocks the event loop that it shares with Ray: the encoder and Milvus
 # run in threads of their own.
 ONE_LOOP = {
@@ -78,12 +79,12 @@ def _keep_replica_on_loopback() -> None:
 
     if ray.util.get_node_ip_address() != "127.0.0.1":
         return
-    add_port = replica.add_port_to_grpc_server
+    add_port = getattr(replica, _ADD_GRPC_PORT)
 
     def add_loopback_port(server: Any, address: str) -> int:
         return add_port(server, address.replace("[::]", "127.0.0.1"))
 
-    replica.add_port_to_grpc_server = add_loopback_port
+    setattr(replica, _ADD_GRPC_PORT, add_loopback_port)
 
 
 def app_settings(config: ServeConfig, card: BundleCard, *, token: str) -> dict[str, Any]:
