@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from benchmarks.doctor.network import ray_ports_beyond_loopback
 from benchmarks.doctor.packages import EXTRAS, ONNX_GPU_LINE, Extra, pip_line
 from benchmarks.harness.registry import benchmarks_that_need
 from cluster.machine import Machine
@@ -27,6 +28,7 @@ from cluster.tables import text_table
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 _CODEC_PROBE_S = 120
+_MAX_PORTS = 20
 # Of a core, in the load average of one minute.
 _MAX_QUIET_LOAD = 0.25
 
@@ -65,6 +67,7 @@ def examine(machine: Machine, *, with_codecs: bool) -> list[Finding]:
     """Everything that is known of this machine, required things first in each group."""
     findings = [*_machine_findings(machine), *_package_findings(machine)]
     findings += _onnx_findings(bool(machine.gpus))
+    findings.append(_network_finding())
     if with_codecs:
         findings += _codec_findings(bool(machine.gpus))
     return findings + _benchmark_findings(machine)
@@ -177,6 +180,17 @@ def _onnx_findings(has_gpu: bool) -> list[Finding]:
         fix = ONNX_GPU_LINE if has_gpu else f"on a GPU machine: {ONNX_GPU_LINE}"
         findings.append(_absent("backends", "ONNX CUDA", "no CUDA provider", fix))
     return findings
+
+
+def _network_finding() -> Finding:
+    ports = ray_ports_beyond_loopback()
+    if not ports:
+        return _present("network", "Ray", "no process of Ray listens beyond loopback")
+    detail = f"{len(ports)} ports are open to other machines: " + "; ".join(
+        port.text() for port in ports[:_MAX_PORTS]
+    )
+    fix = "a firewall, or `ray stop` and a Ray that the commands start themselves: docs/operations.md, Ports of Ray"
+    return _absent("network", "Ray", detail, fix)
 
 
 def _codec_findings(has_gpu: bool) -> list[Finding]:
