@@ -52,7 +52,7 @@ def describe_export(bundle_dir: Path) -> str:
     """How close the ONNX graphs are to torch."""
     onnx = read_json(bundle_dir / "card.json")["onnx"]
     return (
-        f"video.onnx and query.onnx, cosine with torch at least {onnx['min_cosine']:.6f} "
+        f"video.onnx, text.onnx and fusion.onnx, cosine with torch at least {onnx['min_cosine']:.6f} "
         f"on {onnx['num_clips']} clips"
     )
 

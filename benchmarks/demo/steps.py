@@ -133,7 +133,7 @@ def plan_steps(
             weight=22,
             title="export to ONNX",
             command=tfcovr_command("export", "--bundle", bundle, "--clips", clips),
-            outputs=(bundle / "video.onnx", bundle / "query.onnx"),
+            outputs=(bundle / "video.onnx", bundle / "text.onnx", bundle / "fusion.onnx"),
             made=lambda: describe_export(bundle),
         ),
         Step(

@@ -1,6 +1,6 @@
 """The interface of encoder backends: frames and texts in, unit vectors out.
 
-N clips or queries, T frames, H W pixels, C channels, D clip vector.
+N clips or queries, T frames, H W pixels, C channels, D clip vector, E text vector.
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+VIDEO_GRAPH = "video.onnx"
+TEXT_GRAPH = "text.onnx"
+FUSION_GRAPH = "fusion.onnx"
 BackendKind = Literal["torch", "onnx", "tensorrt"]
 """What an open backend is; `open_backend` also takes `auto`, resolved where the encoder runs."""
 
@@ -36,9 +39,18 @@ class EncoderBackend(Protocol):
         """uint8 frames on the backend's device -> unit clip vectors [N, D] float32 there, nothing through the host's memory."""
         ...
 
+    def encode_texts(self, edit_texts: Sequence[str]) -> np.ndarray:
+        """Edit texts -> text vectors [N, E] float32; ValueError where the bundle has no fusion."""
+        ...
+
+    def fuse(self, clip_vectors_ND: np.ndarray, text_vectors_NE: np.ndarray) -> np.ndarray:
+        """Unit clip vectors and text vectors, both float32 -> unit query vectors [N, D] float32."""
+        ...
+
     def embed_queries(self, clip_vectors_ND: np.ndarray, edit_texts: Sequence[str]) -> np.ndarray:
         """Unit clip vectors and edit texts -> unit query vectors [N, D] float32."""
-        ...
+        vectors_ND = check_queries(self.card, clip_vectors_ND, edit_texts)
+        return self.fuse(vectors_ND, self.encode_texts(edit_texts))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,14 +82,24 @@ def check_clip_frames(card: BundleCard, frames_NTHWC: "np.ndarray | Tensor") -> 
         )
 
 
-def check_queries(
-    card: BundleCard, clip_vectors_ND: np.ndarray, edit_texts: Sequence[str]
-) -> np.ndarray:
-    """The clip vectors as float32; ValueError where they do not fit the card or the texts."""
+def graph_names(card: BundleCard) -> tuple[str, ...]:
+    """The ONNX files that an export writes into the bundle of a card."""
+    return (VIDEO_GRAPH,) if card.fusion is None else (VIDEO_GRAPH, TEXT_GRAPH, FUSION_GRAPH)
+
+
+def check_composes(card: BundleCard) -> None:
+    """ValueError for a bundle without text encoder and fusion."""
     if card.fusion is None:
         raise ValueError(
             f"bundle {card.bundle_id} has no text encoder and fusion; train stage 2 to ask composed queries"
         )
+
+
+def check_queries(
+    card: BundleCard, clip_vectors_ND: np.ndarray, edit_texts: Sequence[str]
+) -> np.ndarray:
+    """The clip vectors as float32; ValueError where they do not fit the card or the texts."""
+    check_composes(card)
     wanted = (len(edit_texts), card.embedding_dim)
     if clip_vectors_ND.shape != wanted:
         raise ValueError(

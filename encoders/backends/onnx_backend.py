@@ -1,16 +1,26 @@
 """Run an exported encoder with ONNX Runtime, on CPU or CUDA.
 
-N clips or queries, T frames, H W pixels, C channels, D clip vector, L tokens.
+N clips or queries, T frames, H W pixels, C channels, D clip vector, E text vector, L tokens.
 """
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
 
-from encoders.backends.base import BackendSettings, check_clip_frames, check_queries
+from encoders.backends.base import (
+    FUSION_GRAPH,
+    TEXT_GRAPH,
+    VIDEO_GRAPH,
+    BackendSettings,
+    EncoderBackend,
+    check_clip_frames,
+    check_composes,
+    graph_names,
+)
 from encoders.bundle.card import BundleCard, check_file, read_card
 from encoders.bundle.checks import BundleMismatchError, naming_file
 
@@ -20,8 +30,6 @@ if TYPE_CHECKING:
 
     from encoders.query_encoder.text_encoder import Tokenizer
 
-VIDEO_GRAPH = "video.onnx"
-QUERY_GRAPH = "query.onnx"
 # Clips of one call on a CPU: with 8, what passes from layer to layer leaves the cores' caches, and a clip costs up to a fifth more.
 _CPU_CLIPS = 2
 
@@ -85,8 +93,31 @@ def _tensors(message: Any) -> "Iterator[onnx.TensorProto]":
                 yield from _tensors(part)
 
 
-class OnnxBackend:
-    """A bundle's exported graphs. The query graph opens with the first query: indexing never needs it."""
+class QueryGraphs:
+    """The text graph with its tokenizer, and the fusion graph."""
+
+    def __init__(
+        self,
+        text: onnxruntime.InferenceSession,
+        fusion: onnxruntime.InferenceSession,
+        tokenizer: "Tokenizer",
+    ) -> None:
+        self._text, self._fusion, self._tokenizer = text, fusion, tokenizer
+
+    def encode_texts(self, edit_texts: Sequence[str]) -> np.ndarray:
+        """Edit texts -> text vectors [N, E]."""
+        tokens_NL, mask_NL = self._tokenizer.tokenize(edit_texts)
+        inputs = {"input_ids": tokens_NL.numpy(), "attention_mask": mask_NL.numpy()}
+        return np.asarray(self._text.run(["text_vector"], inputs)[0])
+
+    def fuse(self, clip_vectors_ND: np.ndarray, text_vectors_NE: np.ndarray) -> np.ndarray:
+        """Unit clip vectors and text vectors -> unit query vectors [N, D]."""
+        inputs = {"clip_vector": clip_vectors_ND, "text_vector": text_vectors_NE}
+        return np.asarray(self._fusion.run(["query_vector"], inputs)[0])
+
+
+class OnnxBackend(EncoderBackend):
+    """A bundle's exported graphs. Text and fusion open with the first query: indexing never needs them."""
 
     kind = "onnx"
     precision = "float32"
@@ -94,9 +125,15 @@ class OnnxBackend:
     def __init__(self, settings: BackendSettings) -> None:
         self._settings = settings
         self.card: BundleCard = read_card(settings.bundle_dir)
+        missing = [name for name in graph_names(self.card) if name not in self.card.files]
+        if missing:
+            folder = settings.bundle_dir
+            raise BundleMismatchError(
+                f"{folder} has no {' and no '.join(missing)}; write what is missing with: tfcovr export --bundle {folder}"
+            )
         self._video = self._open(VIDEO_GRAPH)
-        self._query: onnxruntime.InferenceSession | None = None
-        self._tokenizer: Tokenizer | None = None
+        self._queries: QueryGraphs | None = None
+        self._opening = Lock()
 
     def embed_clips(self, frames_NTHWC: np.ndarray) -> np.ndarray:
         """uint8 frames -> unit clip vectors [N, D] float32."""
@@ -137,25 +174,16 @@ class OnnxBackend:
             bind(name, kind, number, dtype, tuple(tensor.shape), tensor.data_ptr())
         self._video.run_with_iobinding(binding)
 
-    def embed_queries(self, clip_vectors_ND: np.ndarray, edit_texts: Sequence[str]) -> np.ndarray:
-        """Unit clip vectors and edit texts -> unit query vectors [N, D] float32."""
-        vectors_ND = check_queries(self.card, clip_vectors_ND, edit_texts)
-        session, tokenizer = self._open_query()
-        tokens_NL, mask_NL = tokenizer.tokenize(edit_texts)
-        inputs = {
-            "clip_vector": vectors_ND,
-            "input_ids": tokens_NL.numpy(),
-            "attention_mask": mask_NL.numpy(),
-        }
-        return np.asarray(session.run(["query_vector"], inputs)[0])
+    def encode_texts(self, edit_texts: Sequence[str]) -> np.ndarray:
+        """Edit texts -> text vectors [N, E] float32."""
+        return self._open_queries().encode_texts(edit_texts)
+
+    def fuse(self, clip_vectors_ND: np.ndarray, text_vectors_NE: np.ndarray) -> np.ndarray:
+        """Unit clip vectors and text vectors -> unit query vectors [N, D] float32."""
+        return self._open_queries().fuse(clip_vectors_ND, text_vectors_NE)
 
     def _open(self, name: str) -> onnxruntime.InferenceSession:
-        folder = self._settings.bundle_dir
-        if name not in self.card.files:
-            raise BundleMismatchError(
-                f"{folder} has no {name}; write it with: tfcovr export --bundle {folder}"
-            )
-        path = check_file(folder, self.card, name)
+        path = check_file(self._settings.bundle_dir, self.card, name)
         read_graph(path)
         session = open_session(
             path, device=self._settings.device, num_threads=self._settings.num_threads
@@ -163,28 +191,32 @@ class OnnxBackend:
         _check_signature(session, path, self.card)
         return session
 
-    def _open_query(self) -> "tuple[onnxruntime.InferenceSession, Tokenizer]":
-        if self._query is None or self._tokenizer is None:
-            from encoders.query_encoder.text_encoder import tokenizer_from_json
+    def _open_queries(self) -> QueryGraphs:
+        check_composes(self.card)
+        with self._opening:  # requests come from several threads; the graphs are opened once
+            if self._queries is None:
+                from encoders.query_encoder.text_encoder import tokenizer_from_json
 
-            if self.card.text is None:
-                raise BundleMismatchError(f"{self._settings.bundle_dir} has no text encoder")
-            path = check_file(self._settings.bundle_dir, self.card, "tokenizer.json")
-            with naming_file(path):
-                self._tokenizer = tokenizer_from_json(path.read_text(), self.card.text)
-            self._query = self._open(QUERY_GRAPH)
-        return self._query, self._tokenizer
+                assert self.card.text is not None
+                path = check_file(self._settings.bundle_dir, self.card, "tokenizer.json")
+                with naming_file(path):
+                    tokenizer = tokenizer_from_json(path.read_text(), self.card.text)
+                text, fusion = self._open(TEXT_GRAPH), self._open(FUSION_GRAPH)
+                self._queries = QueryGraphs(text, fusion, tokenizer)
+            return self._queries
 
 
 def _check_signature(session: onnxruntime.InferenceSession, path: Path, card: BundleCard) -> None:
-    """BundleMismatchError for a graph whose inputs and output are not those of the card's encoder."""
-    size, width = card.sampling.frame_size, card.embedding_dim
-    clip, tokens = ("float", (None, width)), ("int64", (None, None))
+    """BundleMismatchError for a graph whose inputs and output are not those of the card's encoder; None = a free length."""
+    size = card.sampling.frame_size
+    clip, tokens = ("float", (None, card.embedding_dim)), ("int64", (None, None))
+    text = ("float", (None, None if card.fusion is None else card.fusion.text_dim))
     frames = ("uint8", (None, card.sampling.num_frames, size, size, 3))
     expected = {
         VIDEO_GRAPH: {"frames": frames, "clip_vector": clip},
-        QUERY_GRAPH: {"clip_vector": clip, "input_ids": tokens, "attention_mask": tokens, "query_vector": clip},
-    }[path.name]  # fmt: skip
+        TEXT_GRAPH: {"input_ids": tokens, "attention_mask": tokens, "text_vector": text},
+        FUSION_GRAPH: {"clip_vector": clip, "text_vector": text, "query_vector": clip},
+    }[path.name]
     nodes = {node.name: node for node in (*session.get_inputs(), *session.get_outputs())}
     with naming_file(path):
         if set(nodes) != set(expected):
@@ -194,7 +226,7 @@ def _check_signature(session: onnxruntime.InferenceSession, path: Path, card: Bu
         for name, (dtype, shape) in expected.items():
             node = nodes[name]
             is_same = len(node.shape) == len(shape) and all(
-                length is None or have == length
+                not isinstance(have, int) if length is None else have == length
                 for have, length in zip(node.shape, shape, strict=True)
             )
             if node.type != f"tensor({dtype})" or not is_same:

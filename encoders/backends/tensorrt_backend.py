@@ -1,6 +1,6 @@
 """Run a bundle's TensorRT engines: device memory is torch's, and a batch size that comes again runs as one CUDA graph.
 
-N clips or queries, T frames, H W pixels, C channels, D clip vector, L tokens.
+N clips or queries, T frames, H W pixels, C channels, D clip vector, E text vector, L tokens.
 """
 
 import logging
@@ -15,7 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from encoders.backends.base import BackendSettings, check_clip_frames, check_queries
+from encoders.backends.base import (
+    FUSION_GRAPH,
+    TEXT_GRAPH,
+    VIDEO_GRAPH,
+    BackendSettings,
+    EncoderBackend,
+    check_clip_frames,
+    check_composes,
+)
 from encoders.backends.tensorrt_library import MODULES, import_library, local_target
 from encoders.bundle.card import BundleCard, BundleMismatchError, read_card
 from encoders.bundle.engine_records import DriftLimits, EngineRecord, check_drift, find_engines
@@ -144,8 +152,10 @@ class Engine:
         return _DTYPES[self._engine.get_tensor_dtype(name).name]
 
 
-class EngineEncoder:
+class EngineEncoder(EncoderBackend):
     """The engines of one record as an encoder; larger batches than the engine's go through in parts."""
+
+    kind = "tensorrt"
 
     def __init__(
         self,
@@ -158,6 +168,7 @@ class EngineEncoder:
     ) -> None:
         library = import_library(record.target.library)
         self.card, self._record, self._device = card, record, device
+        self.precision = _PRECISIONS[record.precision]
         self._engines = {name: Engine(library, plan, device=device) for name, plan in plans.items()}
         self._tokenizer: Tokenizer | None = None
         if card.text is not None:
@@ -174,31 +185,44 @@ class EngineEncoder:
         """uint8 frames, on the device or not -> unit clip vectors [N, D] float32 on the device."""
         check_clip_frames(self.card, frames_NTHWC)
         parts = frames_NTHWC.split(self._record.max_batch_size)
-        return torch.cat([self._engines["video.onnx"].run({"frames": part}) for part in parts])
+        return torch.cat([self._engines[VIDEO_GRAPH].run({"frames": part}) for part in parts])
 
     def embed_clips(self, frames_NTHWC: np.ndarray) -> np.ndarray:
         """uint8 frames -> unit clip vectors [N, D] float32."""
         frames = torch.from_numpy(np.require(frames_NTHWC, requirements=["C", "W"]))
         return self.embed_tensor(frames).cpu().numpy()
 
-    def embed_queries(self, clip_vectors_ND: np.ndarray, edit_texts: Sequence[str]) -> np.ndarray:
-        """Unit clip vectors and edit texts -> unit query vectors [N, D] float32."""
-        vectors = torch.tensor(check_queries(self.card, clip_vectors_ND, edit_texts))
+    def encode_texts(self, edit_texts: Sequence[str]) -> np.ndarray:
+        """Edit texts -> text vectors [N, E] float32."""
+        check_composes(self.card)
         assert self._tokenizer is not None
         tokens_NL, mask_NL = self._tokenizer.tokenize(edit_texts)
-        inputs = {"clip_vector": vectors, "input_ids": tokens_NL, "attention_mask": mask_NL}
+        return self._run_in_parts(
+            TEXT_GRAPH, {"input_ids": tokens_NL, "attention_mask": mask_NL}, len(tokens_NL)
+        )
+
+    def fuse(self, clip_vectors_ND: np.ndarray, text_vectors_NE: np.ndarray) -> np.ndarray:
+        """Unit clip vectors and text vectors -> unit query vectors [N, D] float32."""
+        check_composes(self.card)
+        inputs = {
+            "clip_vector": torch.tensor(clip_vectors_ND),
+            "text_vector": torch.tensor(text_vectors_NE),
+        }
+        return self._run_in_parts(FUSION_GRAPH, inputs, len(clip_vectors_ND))
+
+    def _run_in_parts(
+        self, graph: str, inputs: Mapping[str, Tensor], num_queries: int
+    ) -> np.ndarray:
         size = self._record.max_batch_size
         parts = [
-            self._engines["query.onnx"].run({name: it[n : n + size] for name, it in inputs.items()})
-            for n in range(0, len(vectors), size)
+            self._engines[graph].run({name: it[n : n + size] for name, it in inputs.items()})
+            for n in range(0, num_queries, size)
         ]
         return torch.cat(parts).cpu().numpy()
 
 
 class TensorrtBackend(EngineEncoder):
     """The bundle's engine for the GPU of this machine; refused where its drift was not run or is too large."""
-
-    kind = "tensorrt"
 
     def __init__(self, settings: BackendSettings) -> None:
         if settings.device == "cpu":
@@ -207,7 +231,6 @@ class TensorrtBackend(EngineEncoder):
         record = find_record(card, settings.bundle_dir, device=settings.device)
         plans = read_plans(settings.bundle_dir, record)
         super().__init__(settings.bundle_dir, card, record, plans, device=settings.device)
-        self.precision = _PRECISIONS[record.precision]
 
 
 def has_engine(card: BundleCard, *, device: str) -> bool:

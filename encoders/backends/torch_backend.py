@@ -1,6 +1,6 @@
 """Run an encoder with torch: the reference that other backends are measured by.
 
-N clips or queries, T frames, H W pixels, C channels, D clip vector.
+N clips or queries, T frames, H W pixels, C channels, D clip vector, E text vector.
 """
 
 from collections.abc import Sequence
@@ -8,11 +8,16 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from encoders.backends.base import BackendSettings, check_clip_frames, check_queries
+from encoders.backends.base import (
+    BackendSettings,
+    EncoderBackend,
+    check_clip_frames,
+    check_composes,
+)
 from encoders.bundle.folder import Bundle, load_bundle
 
 
-class TorchBackend:
+class TorchBackend(EncoderBackend):
     """A bundle's weights in torch, float32."""
 
     kind = "torch"
@@ -47,7 +52,19 @@ class TorchBackend:
         return self._bundle.video(frames_NTHWC)
 
     @torch.inference_mode()
-    def embed_queries(self, clip_vectors_ND: np.ndarray, edit_texts: Sequence[str]) -> np.ndarray:
-        """Unit clip vectors and edit texts -> unit query vectors [N, D] float32."""
-        vectors = torch.tensor(check_queries(self.card, clip_vectors_ND, edit_texts))
-        return self._bundle.encode_queries(vectors.to(self._device), edit_texts).cpu().numpy()
+    def encode_texts(self, edit_texts: Sequence[str]) -> np.ndarray:
+        """Edit texts -> text vectors [N, E] float32."""
+        check_composes(self.card)
+        assert self._bundle.text is not None
+        return self._bundle.text.encode(edit_texts).cpu().numpy()
+
+    @torch.inference_mode()
+    def fuse(self, clip_vectors_ND: np.ndarray, text_vectors_NE: np.ndarray) -> np.ndarray:
+        """Unit clip vectors and text vectors -> unit query vectors [N, D] float32."""
+        check_composes(self.card)
+        assert self._bundle.fusion is not None
+        # tensor() copies: torch takes no read-only memory.
+        clips_ND, texts_NE = (
+            torch.tensor(part, device=self._device) for part in (clip_vectors_ND, text_vectors_NE)
+        )
+        return self._bundle.fusion(clips_ND, texts_NE).cpu().numpy()

@@ -1,8 +1,10 @@
 """ONNX export of a bundle: checked against torch clip by clip, and added only if both agree.
 
 `video.onnx`: frames uint8 [N, T, H, W, 3] -> clip_vector [N, D], unit length.
-`query.onnx`: clip_vector [N, D], input_ids and attention_mask int64 [N, L] -> query_vector [N, D], unit length; the text encoder
-is inside. N and L are free. N clips, T frames, H W pixels, D clip vector, L tokens.
+`text.onnx`: input_ids and attention_mask int64 [N, L] -> text_vector [N, E].
+`fusion.onnx`: clip_vector [N, D], text_vector [N, E] -> query_vector [N, D], unit length.
+N and L are free. Text and fusion are two graphs, so that a text is encoded once for any number of clips.
+N clips, T frames, H W pixels, D clip vector, E text vector, L tokens.
 """
 
 import logging
@@ -19,9 +21,16 @@ import onnx
 import onnxruntime
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from encoders.backends.base import BackendSettings
-from encoders.backends.onnx_backend import QUERY_GRAPH, VIDEO_GRAPH, open_session
+from encoders.backends.base import (
+    FUSION_GRAPH,
+    TEXT_GRAPH,
+    VIDEO_GRAPH,
+    BackendSettings,
+    graph_names,
+)
+from encoders.backends.onnx_backend import QueryGraphs, open_session
 from encoders.backends.torch_backend import TorchBackend
 from encoders.bundle.canaries import CANARY_FILE, make_canaries, synthetic_clips, write_canaries
 from encoders.bundle.card import (
@@ -42,7 +51,9 @@ from encoders.media.sampling import SamplingConfig
 from encoders.query_encoder.fusion import Fusion
 from encoders.query_encoder.text_encoder import TextEncoder, Tokenizer
 
-_OUTPUTS = {VIDEO_GRAPH: "clip_vector", QUERY_GRAPH: "query_vector"}
+_OUTPUTS = {VIDEO_GRAPH: "clip_vector", TEXT_GRAPH: "text_vector", FUSION_GRAPH: "query_vector"}
+# Of bundles that were exported before: text and fusion in one graph.
+_OLD_GRAPH = "query.onnx"
 
 
 class ExportError(ValueError):
@@ -56,7 +67,7 @@ def export_onnx(config: ExportConfig, *, frames_NTHWC: np.ndarray | None = None)
     """
     folder = config.bundle
     card = read_card(folder)
-    if card.onnx is not None and not config.again:
+    if card.onnx is not None and set(graph_names(card)) <= set(card.files) and not config.again:
         for name in card.files:
             check_file(folder, card, name)
         return card.onnx
@@ -86,33 +97,29 @@ def export_onnx(config: ExportConfig, *, frames_NTHWC: np.ndarray | None = None)
 
 
 def write_graphs(bundle: Bundle, folder: Path) -> None:
-    """video.onnx, and query.onnx where the bundle has a fusion; no external data files."""
+    """The graphs of `graph_names`; no external data files."""
     sampling, clips = bundle.card.sampling, torch.export.Dim("clips", min=1)
     frames = torch.from_numpy(synthetic_clips(sampling, 2, name="export"))
-    _write_graph(
-        _Unit(bundle.video), {"frames": frames}, {"frames": {0: clips}}, folder / VIDEO_GRAPH
-    )
+    video = {"frames": frames}
+    _write_graph(_Unit(bundle.video), video, {"frames": {0: clips}}, folder / VIDEO_GRAPH)
     if bundle.text is None or bundle.fusion is None:
         return
-    counts = bundle.text.config.num_count_columns
-    tokens = torch.export.Dim("tokens", min=counts + 1, max=counts + bundle.text.config.max_tokens)
+    config, texts = bundle.text.config, torch.export.Dim("texts", min=1)
+    counts = config.num_count_columns
+    tokens = torch.export.Dim("tokens", min=counts + 1, max=counts + config.max_tokens)
     tokens_NL, mask_NL = bundle.text.tokenizer.tokenize(sample_edit_texts(4)[2:])
-    _write_graph(
-        _Query(bundle.text, bundle.fusion),
-        {
-            "clip_vector": torch.nn.functional.normalize(
-                torch.ones(2, bundle.card.embedding_dim), dim=-1
-            ),
-            "input_ids": tokens_NL,
-            "attention_mask": mask_NL,
-        },
-        {
-            "clip_vector": {0: clips},
-            "input_ids": {0: clips, 1: tokens},
-            "attention_mask": {0: clips, 1: tokens},
-        },
-        folder / QUERY_GRAPH,
-    )
+    read = {"input_ids": tokens_NL, "attention_mask": mask_NL}
+    free = {name: {0: texts, 1: tokens} for name in read}
+    _write_graph(_Text(bundle.text), read, free, folder / TEXT_GRAPH)
+    write_fusion(bundle.fusion, folder / FUSION_GRAPH)
+
+
+def write_fusion(fusion: Fusion, path: Path) -> None:
+    """The graph of any fusion: (clip_vector [N, D], text_vector [N, E]) -> query_vector [N, D]."""
+    widths = {"clip_vector": fusion.config.video_dim, "text_vector": fusion.config.text_dim}
+    unit = {name: F.normalize(torch.ones(2, width), dim=-1) for name, width in widths.items()}
+    queries = torch.export.Dim("queries", min=1)
+    _write_graph(_Fusion(fusion), unit, {name: {0: queries} for name in unit}, path)
 
 
 class _Unit(nn.Module):
@@ -126,41 +133,47 @@ class _Unit(nn.Module):
         return self.video(frames)
 
 
-class _Query(nn.Module):
-    """Clip vector and tokens to unit query vectors, with the graph's names."""
+class _Text(nn.Module):
+    """Tokens to text vectors, with the graph's names."""
 
-    def __init__(self, text: TextEncoder, fusion: Fusion) -> None:
+    def __init__(self, text: TextEncoder) -> None:
         super().__init__()
-        self.text, self.fusion = text, fusion
+        self.text = text
 
-    def forward(self, clip_vector: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        return self.fusion(clip_vector, self.text(input_ids, attention_mask))
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return self.text(input_ids, attention_mask)
+
+
+class _Fusion(nn.Module):
+    """Clip vectors and text vectors to unit query vectors, with the graph's names."""
+
+    def __init__(self, fusion: Fusion) -> None:
+        super().__init__()
+        self.fusion = fusion
+
+    def forward(self, clip_vector: Tensor, text_vector: Tensor) -> Tensor:
+        return self.fusion(clip_vector, text_vector)
 
 
 class _Graphs:
     """Exported graphs that are not in a bundle yet."""
 
     def __init__(self, folder: Path, tokenizer: Tokenizer | None) -> None:
-        threads = torch.get_num_threads()
-        self._video = open_session(folder / VIDEO_GRAPH, num_threads=threads)
-        self._query = (
-            None if tokenizer is None else open_session(folder / QUERY_GRAPH, num_threads=threads)
-        )
-        self._tokenizer = tokenizer
+        def open_graph(name: str) -> onnxruntime.InferenceSession:
+            return open_session(folder / name, num_threads=torch.get_num_threads())
+
+        self._video = open_graph(VIDEO_GRAPH)
+        self._queries: QueryGraphs | None = None
+        if tokenizer is not None:
+            text, fusion = open_graph(TEXT_GRAPH), open_graph(FUSION_GRAPH)
+            self._queries = QueryGraphs(text, fusion, tokenizer)
 
     def embed_clips(self, frames_NTHWC: np.ndarray) -> np.ndarray:
         return np.asarray(self._video.run(["clip_vector"], {"frames": frames_NTHWC})[0])
 
     def embed_queries(self, clip_vectors_ND: np.ndarray, edit_texts: Sequence[str]) -> np.ndarray:
-        if self._query is None or self._tokenizer is None:
-            raise ValueError("this bundle has no query graph")
-        tokens_NL, mask_NL = self._tokenizer.tokenize(edit_texts)
-        inputs = {
-            "clip_vector": clip_vectors_ND,
-            "input_ids": tokens_NL.numpy(),
-            "attention_mask": mask_NL.numpy(),
-        }
-        return np.asarray(self._query.run(["query_vector"], inputs)[0])
+        assert self._queries is not None
+        return self._queries.fuse(clip_vectors_ND, self._queries.encode_texts(edit_texts))
 
 
 def _write_graph(
@@ -241,12 +254,12 @@ def _describe(parity: ParityReport, clips_from: str, folder: Path) -> OnnxReport
 
 def _add_files(folder: Path, temporary: Path, card: BundleCard) -> None:
     """Move the new files in; the card that names them is written last, so that a kill leaves a bundle without ONNX."""
-    names = (VIDEO_GRAPH, QUERY_GRAPH, CANARY_FILE)
-    kept = {name: value for name, value in card.files.items() if name not in names}
+    names = (*graph_names(card), CANARY_FILE)
+    kept = {name: value for name, value in card.files.items() if name not in (*names, _OLD_GRAPH)}
     write_card(folder, with_bundle_id(replace(card, files=kept, onnx=None, canaries=None)))
     added: dict[str, str] = {}
     for name in names:
-        if (temporary / name).exists():
-            added[name] = hash_file(temporary / name)
-            (temporary / name).replace(folder / name)
+        added[name] = hash_file(temporary / name)
+        (temporary / name).replace(folder / name)
+    (folder / _OLD_GRAPH).unlink(missing_ok=True)
     write_card(folder, with_bundle_id(replace(card, files=kept | added)))

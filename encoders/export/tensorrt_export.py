@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from encoders.backends.onnx_backend import QUERY_GRAPH, VIDEO_GRAPH, read_graph
+from encoders.backends.base import FUSION_GRAPH, VIDEO_GRAPH, graph_names
+from encoders.backends.onnx_backend import read_graph
 from encoders.backends.registry import open_backend
 from encoders.backends.tensorrt_library import MODULES, import_library, local_target
 from encoders.bundle.card import BundleCard, BundleMismatchError, check_file, read_card, write_card
@@ -74,11 +75,14 @@ def engine_shapes(card: BundleCard, graph_file: str, max_batch_size: int) -> Sha
         frame = (card.sampling.num_frames, size, size, 3)
         return {"frames": tuple((batch, *frame) for batch in batches)}  # pyright: ignore[reportReturnType]
     assert card.text is not None
+    assert card.fusion is not None
+    if graph_file == FUSION_GRAPH:
+        widths = {"clip_vector": card.fusion.video_dim, "text_vector": card.fusion.text_dim}
+        return {name: tuple((batch, width) for batch in batches) for name, width in widths.items()}  # pyright: ignore[reportReturnType]
     counts, most = card.text.num_count_columns, card.text.max_tokens
     tokens = (counts + 1, counts + max(most // 2, 1), counts + most)
     pairs = tuple(zip(batches, tokens, strict=True))
-    vectors = tuple((batch, card.embedding_dim) for batch in batches)
-    return {"clip_vector": vectors, "input_ids": pairs, "attention_mask": pairs}  # pyright: ignore[reportReturnType]
+    return {"input_ids": pairs, "attention_mask": pairs}  # pyright: ignore[reportReturnType]
 
 
 def build_engine(
@@ -199,11 +203,12 @@ def _target(options: EngineOptions) -> EngineTarget:
 
 
 def _graph_files(bundle_dir: Path, card: BundleCard) -> dict[str, str]:
-    if VIDEO_GRAPH not in card.files:
+    names = graph_names(card)
+    missing = [name for name in names if name not in card.files]
+    if missing:
         raise BundleMismatchError(
-            f"{bundle_dir} has no {VIDEO_GRAPH}; write it with: tfcovr export --bundle {bundle_dir}"
+            f"{bundle_dir} has no {missing[0]}; write it with: tfcovr export --bundle {bundle_dir}"
         )
-    names = [name for name in (VIDEO_GRAPH, QUERY_GRAPH) if name in card.files]
     for name in names:
         check_file(bundle_dir, card, name)
     return {name: card.files[name] for name in names}

@@ -120,9 +120,10 @@ class SearchClient:
             )
             self.clip_cache = ClipCache(self.collection)
             self.collection.check(encoder_id=self.card.encoder_id)
-            threads = self.options.num_threads
-            self._encoder = open_backend(bundle_dir, self.options.backend, num_threads=threads)
-            self.query_encoder = QueryEncoder(bundle_dir, self._encoder, num_threads=threads)
+            self._encoder = open_backend(
+                bundle_dir, self.options.backend, num_threads=self.options.num_threads
+            )
+            self.query_encoder = QueryEncoder(self._encoder)
             self.snapshot = CollectionSnapshot(self.collection, Path(bundle_dir), self.card)
             deadline_s = self.options.decode_deadline_s
             self._decoder = opening.enter_context(IsolatedDecoder(deadline_s=deadline_s))

@@ -118,7 +118,7 @@ def tamperings() -> list[Any]:
         file = f"{name}.safetensors"
         for kind, change in TENSORS.items():
             cases.append((file, kind, lambda path, change=change: change_tensors(path, change)))
-    for name in ("video.onnx", "query.onnx"):
+    for name in ("video.onnx", "text.onnx", "fusion.onnx"):
         for kind, change in GRAPHS.items():
             cases.append((name, kind, lambda path, change=change: change_graph(path, change)))
     for name in ("text_config.json", "tokenizer.json"):
@@ -128,7 +128,7 @@ def tamperings() -> list[Any]:
                 "bert",
             ):  # a BERT, with other weights than text.safetensors
                 cases.append((name, kind, lambda path, value=value: path.write_text(json.dumps(value))))  # fmt: skip
-    for name in [*(f"{name}.safetensors" for name in WEIGHTS), "video.onnx", "query.onnx", "text_config.json", "tokenizer.json"]:  # fmt: skip
+    for name in [*(f"{name}.safetensors" for name in WEIGHTS), "video.onnx", "text.onnx", "fusion.onnx", "text_config.json", "tokenizer.json"]:  # fmt: skip
         for kind, content in BYTES.items():
             cases.append((name, kind, lambda path, change=content: path.write_bytes(change(path.read_bytes()))))  # fmt: skip
     return [pytest.param(*case, id=f"{case[0]}: {case[1]}") for case in cases]
@@ -165,7 +165,7 @@ def test_a_pickle_is_not_run(tiny_bundle: Path, tmp_path: Path, name: str) -> No
     assert not (tmp_path / "was_run").exists()
 
 
-@pytest.mark.parametrize("name", ["video.safetensors", "text.safetensors", "fusion.safetensors", "text_config.json", "tokenizer.json", "canaries.safetensors", "video.onnx", "query.onnx"])  # fmt: skip
+@pytest.mark.parametrize("name", ["video.safetensors", "text.safetensors", "fusion.safetensors", "text_config.json", "tokenizer.json", "canaries.safetensors", "video.onnx", "text.onnx", "fusion.onnx"])  # fmt: skip
 def test_a_file_that_the_card_does_not_name_is_not_opened(
     tiny_bundle: Path, tmp_path: Path, name: str
 ) -> None:

@@ -19,7 +19,7 @@ from encoders.export.precision import reduce_precision
 from encoders.files import hash_file
 from encoders.stages.base import NO_ERROR
 
-NAMES = ("video.onnx", "query.onnx")
+NAMES = ("video.onnx", "text.onnx", "fusion.onnx")
 
 
 def change_graphs(bundle, folder, change):

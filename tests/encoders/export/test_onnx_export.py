@@ -2,27 +2,32 @@
 
 import shutil
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import onnx
 import pytest
 import torch
 
+from encoders.backends.onnx_backend import open_session
 from encoders.backends.registry import open_backend
 from encoders.bundle.canaries import synthetic_clips
-from encoders.bundle.card import BundleMismatchError, read_card
+from encoders.bundle.card import BundleMismatchError, read_card, with_bundle_id, write_card
 from encoders.bundle.folder import load_bundle, save_bundle
 from encoders.clips import Clip, write_clips
 from encoders.commands.export import Config as ExportCommand
 from encoders.commands.export import run_export
 from encoders.export.config import ExportConfig
-from encoders.export.onnx_export import ExportError, export_onnx
+from encoders.export.onnx_export import ExportError, export_onnx, write_fusion
+from encoders.files import hash_file
+from encoders.query_encoder.config import FusionInputs, FusionKind
 from encoders.query_encoder.fusion import build_fusion
 from encoders.query_encoder.text_encoder import TextEncoder, tokenizer_from_json
 from encoders.video_encoder.aim import AimEncoder
 from tfcovr import run_command
 
-ADDED = {"video.onnx", "query.onnx", "canaries.safetensors"}
+GRAPHS = ("video.onnx", "text.onnx", "fusion.onnx")
+ADDED = {*GRAPHS, "canaries.safetensors"}
 
 
 @pytest.fixture
@@ -61,7 +66,7 @@ def test_an_export_adds_its_files_and_keeps_the_encoder_id(bundle_copy, tiny_par
 
 
 def test_the_graphs_carry_their_weights_inside(exported_bundle):
-    for name in ("video.onnx", "query.onnx"):
+    for name in GRAPHS:
         graph = onnx.load(exported_bundle / name, load_external_data=False).graph
         assert all(not tensor.external_data for tensor in graph.initializer)
 
@@ -81,8 +86,8 @@ def test_a_second_export_does_no_work_but_notices_changed_files(bundle_copy):
     before = {path: path.stat().st_mtime_ns for path in bundle_copy.iterdir()}
     assert export_onnx(ExportConfig(bundle=bundle_copy)) == read_card(bundle_copy).onnx
     assert before == {path: path.stat().st_mtime_ns for path in bundle_copy.iterdir()}
-    (bundle_copy / "query.onnx").write_bytes(b"torn")
-    with pytest.raises(BundleMismatchError, match=r"query\.onnx has sha256"):
+    (bundle_copy / "fusion.onnx").write_bytes(b"truncated")
+    with pytest.raises(BundleMismatchError, match=r"fusion\.onnx has sha256"):
         export_onnx(ExportConfig(bundle=bundle_copy))
 
 
@@ -105,7 +110,7 @@ def test_the_command_checks_on_clips_of_the_archive(tiny_parts, make_video, tmp_
     card = read_card(folder)
     assert card.onnx is not None
     assert card.onnx.min_cosine_queries is None
-    assert "query.onnx" not in card.files
+    assert not {"text.onnx", "fusion.onnx"} & set(card.files)
 
 
 def test_attention_over_frames_and_counts_export_and_only_the_first_changes_the_encoder_id(
@@ -151,6 +156,50 @@ def test_attention_over_frames_and_counts_export_and_only_the_first_changes_the_
     )
     np.testing.assert_allclose(found, expected.detach(), atol=2e-6)
     assert len({tuple(row) for row in found.round(5).tolist()}) == 4
+
+
+def test_text_and_fusion_are_two_graphs_with_named_ends(exported_bundle):
+    ends = {}
+    for name in GRAPHS[1:]:
+        graph = onnx.load(exported_bundle / name).graph
+        ends[name] = [[value.name for value in part] for part in (graph.input, graph.output)]
+    assert ends == {
+        "text.onnx": [["input_ids", "attention_mask"], ["text_vector"]],
+        "fusion.onnx": [["clip_vector", "text_vector"], ["query_vector"]],
+    }
+
+
+@pytest.mark.parametrize("kind", get_args(FusionKind))
+@pytest.mark.parametrize("inputs", get_args(FusionInputs))
+def test_every_fusion_keeps_both_inputs_also_where_it_reads_one(tiny_parts, tmp_path, kind, inputs):
+    fusion = build_fusion(replace(tiny_parts["fusion"].config, kind=kind, inputs=inputs)).eval()
+    write_fusion(fusion, tmp_path / "fusion.onnx")
+    session = open_session(tmp_path / "fusion.onnx")
+    rng = np.random.default_rng(0)
+    for num_queries in (1, 5):
+        pair = [rng.standard_normal((num_queries, width)).astype(np.float32) for width in (12, 8)]
+        vectors = session.run(["query_vector"], {"clip_vector": pair[0], "text_vector": pair[1]})[0]
+        expected = fusion(*map(torch.from_numpy, pair)).detach().numpy()
+        np.testing.assert_allclose(vectors, expected, atol=2e-6)
+
+
+def test_a_bundle_of_an_earlier_export_is_refused_until_it_is_exported_again(bundle_copy):
+    card = read_card(bundle_copy)
+    files = {name: value for name, value in card.files.items() if name not in GRAPHS[1:]}
+    for name in GRAPHS[1:]:
+        (bundle_copy / name).unlink()
+    (bundle_copy / "query.onnx").write_bytes(b"text and fusion in one graph")
+    files["query.onnx"] = hash_file(bundle_copy / "query.onnx")
+    write_card(bundle_copy, with_bundle_id(replace(card, files=files)))
+    command = f"tfcovr export --bundle {bundle_copy}"
+    with pytest.raises(BundleMismatchError, match=f"no text.onnx and no fusion.onnx.*{command}"):
+        open_backend(bundle_copy, "onnx")
+    assert run_command("export", ["--bundle", str(bundle_copy), "--num-clips", "3"]) == 0
+    after = read_card(bundle_copy)
+    assert set(after.files) == set(card.files)
+    assert after.encoder_id == card.encoder_id
+    assert not (bundle_copy / "query.onnx").exists()
+    assert open_backend(bundle_copy, "onnx").encode_texts(["in tuck"]).shape == (1, 8)
 
 
 def test_frames_of_the_caller_go_first(exported_video_bundle):

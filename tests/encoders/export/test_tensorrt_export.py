@@ -43,9 +43,9 @@ def probe(exported_bundle):
 
 @needs_rtx
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_both_graphs_parse_and_build_ahead_of_time(exported_bundle, precision):
+def test_the_graphs_parse_and_build_ahead_of_time(exported_bundle, precision):
     library, card = import_library("tensorrt-rtx"), read_card(exported_bundle)
-    for name in ("video.onnx", "query.onnx"):
+    for name in ("video.onnx", "text.onnx", "fusion.onnx"):
         graph = reduce_precision(onnx.load(exported_bundle / name), precision)
         plan = build_engine(
             library,
@@ -83,7 +83,9 @@ def test_an_engine_built_ahead_of_time_is_listed_as_not_run_and_changes_no_id(bu
     assert (card.bundle_id, card.encoder_id) == (before.bundle_id, before.encoder_id)
     (record,) = card.engines
     assert record.drift is None
-    assert record.graphs == {name: card.files[name] for name in ("video.onnx", "query.onnx")}
+    assert record.graphs == {
+        name: card.files[name] for name in ("video.onnx", "text.onnx", "fusion.onnx")
+    }
     assert {path.name for path in bundle_copy.glob("*.engine")} == set(record.files)
     assert replace(card, engines=()) == before
 
@@ -104,10 +106,13 @@ def test_the_same_target_and_precision_replaces_and_another_precision_joins(
 def test_shapes_hold_every_batch_and_every_text(exported_bundle, exported_video_bundle):
     card = read_card(exported_bundle)
     assert card.text is not None
-    shapes = engine_shapes(card, "query.onnx", 64)
+    shapes = engine_shapes(card, "text.onnx", 64)
     assert shapes["input_ids"][0] == (1, 1)
     assert shapes["input_ids"][2] == shapes["attention_mask"][2] == (64, card.text.max_tokens)
-    assert shapes["clip_vector"][2] == (64, card.embedding_dim)
+    assert engine_shapes(card, "fusion.onnx", 64) == {
+        "clip_vector": ((1, 12), (32, 12), (64, 12)),
+        "text_vector": ((1, 8), (32, 8), (64, 8)),
+    }
     assert engine_shapes(card, "video.onnx", 1)["frames"] == ((1, 3, 16, 16, 3),) * 3
     assert set(engine_shapes(read_card(exported_video_bundle), "video.onnx", 8)) == {"frames"}
 
