@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from cluster.retry import retry
 from encoders.clips import Clip, read_clips
 from indexing.sources.remote import SourceError, SourceGoneError, list_remote, read_remote
-from indexing.sources.uris import is_remote, name_of, naming_uri, public_uri
+from indexing.sources.uris import NAMING_PARAMETERS, is_remote, name_of, public_uri, unsigned_uri
 
 VIDEO_SUFFIXES = frozenset(
     {
@@ -142,9 +142,10 @@ def _require_own_names(clips: Iterable[Clip]) -> None:
     named: dict[str, str] = {}
     for uri, clip_id in {clip.video_uri: clip.clip_id for clip in clips}.items():
         if is_remote(uri):
-            public, naming = public_uri(uri), naming_uri(uri)
-            if named.setdefault(public, naming) != naming:
+            public, unsigned = public_uri(uri), unsigned_uri(uri)
+            if named.setdefault(public, unsigned) != unsigned:
                 raise ValueError(
-                    f"clip {clip_id!r}: another clip's video differs from {public!r} only in parameters that look like parts "
-                    "of a signature and are not stored; give each video a URI of its own without them"
+                    f"clip {clip_id!r}: another clip's video differs from {public!r} only in parameters of the query that are "
+                    "not stored, since they may be secrets; give each video a path of its own, or name it by one of the "
+                    f"parameters {', '.join(NAMING_PARAMETERS)}"
                 )

@@ -6,23 +6,25 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 from urllib.parse import unquote_plus, urlsplit, urlunsplit
 
-# Whatever else the query has: these are no file's name.
-_SECRET_NAME = re.compile(
+# Parameters that name a file, in any case and with any of "-_." between their words. No other parameter of a query is stored or
+# shown: a list of secrets is never complete.
+NAMING_PARAMETERS = (
+    *("asset", "assetid", "clip", "clipid", "file", "fileid", "filename", "generation", "id"),
+    *("media", "mediaid", "name", "object", "objectid", "part", "path", "v", "version"),
+    *("versionid", "video", "videoid"),
+)
+# A value with one of these may be a URI with a query of its own, or user info.
+_NESTED = re.compile(r"://|[?&;@#]")
+# Parameters of signatures and credentials. They only tell whether two URIs that are stored as one may be one file.
+_SIGNATURE_NAME = re.compile(
     r"signature|token|secret|passw|credential|authoriz|hmac|jwt|bearer|accessid"
     r"|(access|api|subscription|pair)[-_.]?key|key[-_.]?pair"
     r"|(^|[-_.])(sig|sign|pass|passphrase|pwd|cred|creds|auth|ticket|session|sessionid)$"
     r"|^x-(amz|goog|oss|cos|obs)-|^hdn(ea|ts)|^q-|^sk(oid|tid|t|e|s|v)$",
     re.IGNORECASE,
 )
-# Parts of a signature where the query is signed; by themselves anything.
-_SIGNED_NAME = re.compile(
-    r"^(e|exp|expir\w*|until|ttl|validto|md5|hash|h|s|st|se|sp|sv|sr|spr|ss|srt|verify|policy)$",
-    re.IGNORECASE,
-)
 _EXPIRY_NAME = re.compile(r"^(e|exp|expir\w*|until|ttl|validto)$", re.IGNORECASE)
 _UNIX_TIME = re.compile(r"\d{9,}")
-_KEY_NAME = re.compile(r"^(key|code)$", re.IGNORECASE)
-_KEY_VALUE = re.compile(r"[\w+/=-]{16,}")  # no dot: `key=dives/a.mp4` names a file
 
 
 class _Parameter(NamedTuple):
@@ -32,40 +34,33 @@ class _Parameter(NamedTuple):
 
 
 def public_query(query: str) -> str:
-    """The query without what is, or belongs to, a credential or a signature."""
-    parameters = _parameters(query)
-    is_signed = any(_is_secret(one) for one in parameters)
-    return _joined(
-        query,
-        parameters,
-        [one for one in parameters if not (_is_secret(one) or (is_signed and _SIGNED_NAME.match(one.name)))],
-    )  # fmt: skip
-
-
-def naming_query(query: str) -> str:
-    """The query without what is beyond doubt none of the file's name: two that differ here may name two files."""
-    parameters = _parameters(query)
-    return _joined(query, parameters, [one for one in parameters if not _is_secret(one)])
+    """The parameters that name a file, in their order; everything else is left out."""
+    return "&".join(one.text for one in _parameters(query) if _names_file(one))
 
 
 def _parameters(query: str) -> list[_Parameter]:
-    found = []
+    parameters = []
     for text in re.split("[&;]", query):
         name, _, value = text.partition("=")
-        found.append(_Parameter(text, unquote_plus(name), unquote_plus(value)))
-    return found
+        parameters.append(_Parameter(text, unquote_plus(name), _unquoted(value)))
+    return parameters
 
 
-def _is_secret(one: _Parameter) -> bool:
-    return bool(
-        _SECRET_NAME.search(one.name)
-        or (_EXPIRY_NAME.match(one.name) and _UNIX_TIME.fullmatch(one.value))
-        or (_KEY_NAME.match(one.name) and _KEY_VALUE.fullmatch(one.value))
-    )
+def _unquoted(value: str) -> str:
+    """Decoded until nothing changes: a value may be a URI that was quoted twice."""
+    while (decoded := unquote_plus(value)) != value:
+        value = decoded
+    return value
 
 
-def _joined(query: str, parameters: list[_Parameter], kept: list[_Parameter]) -> str:
-    return query if len(kept) == len(parameters) else "&".join(one.text for one in kept)
+def _names_file(parameter: _Parameter) -> bool:
+    name = re.sub("[-_.]", "", parameter.name).lower()
+    return name in NAMING_PARAMETERS and not _NESTED.search(parameter.value)
+
+
+def _is_signature(parameter: _Parameter) -> bool:
+    is_expiry = _EXPIRY_NAME.match(parameter.name) and _UNIX_TIME.fullmatch(parameter.value)
+    return bool(_SIGNATURE_NAME.search(parameter.name) or is_expiry)
 
 
 OBJECT_SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss")
@@ -84,13 +79,16 @@ def is_remote(uri: str) -> bool:
 
 
 def public_uri(uri: str) -> str:
-    """Without user info, fragment, and what of the query is a signature or secret; the rest of it may name the file."""
+    """Without user info and fragment, and with those parameters of the query alone that name a file (NAMING_PARAMETERS)."""
     return _without(uri, public_query)
 
 
-def naming_uri(uri: str) -> str:
-    """As `public_uri`, with parameters that belong to a signature in some places and name the file in others."""
-    return _without(uri, naming_query)
+def unsigned_uri(uri: str) -> str:
+    """Without user info, fragment, and parameters of signatures: two URIs that differ here may be two files. Never stored or shown."""
+    return _without(
+        uri,
+        lambda query: "&".join(one.text for one in _parameters(query) if not _is_signature(one)),
+    )
 
 
 def _without(uri: str, shortened: Callable[[str], str]) -> str:
@@ -103,9 +101,9 @@ def _without(uri: str, shortened: Callable[[str], str]) -> str:
 
 def without_secrets(text: str) -> str:
     """An error text with every URI in it made public, also where it names only the path and query of one."""
-    text = _URI_IN_TEXT.sub(lambda found: public_uri(found.group()), text)
+    text = _URI_IN_TEXT.sub(lambda match: public_uri(match.group()), text)
     return _QUERY_IN_TEXT.sub(
-        lambda found: f"?{kept}" if (kept := public_query(found.group(1))) else "", text
+        lambda match: f"?{kept}" if (kept := public_query(match.group(1))) else "", text
     )
 
 
