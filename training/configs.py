@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
+from encoders.decoding.backends import DecodeChoice, check_decode_choice
 from encoders.media.sampling import Resize
 from encoders.video_encoder.config import VideoEncoderConfig
 
@@ -103,8 +104,8 @@ class Stage1Config:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     num_cached_positions: int = 48
     """Frames per clip whose vectors are cached, for an encoder with a frozen image part."""
-    decode_backend: Literal["auto", "pyav", "dali"] = "auto"
-    """Decode backend; auto = dali on a GPU where it is installed, pyav elsewhere."""
+    decode_backend: DecodeChoice = "auto"
+    """Decode backend; auto = one that uses the GPU, such as dali, where there is one and it is installed, otherwise pyav."""
     resize: Resize = "pillow_bicubic"
     """Resize method, recorded in the bundle's card; the default is that of the paper's release, swscale_area decodes large frames up to 1.7 times as fast."""
     num_decode_threads: int = 2
@@ -128,6 +129,7 @@ class Stage1Config:
         )
         weight = self.attribute_weight
         _require(weight >= 0, "attribute_weight", weight, "at least 0")
+        check_decode_choice(self.decode_backend)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

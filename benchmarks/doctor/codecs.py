@@ -4,64 +4,64 @@ The decoders' libraries are loaded for real; one that cannot be loaded is a find
 """
 
 import argparse
-import importlib
 import json
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.doctor.packages import pip_line
+from encoders.decoding.backends import DECODE_BACKENDS, DEFAULT_DECODE_BACKEND, DeviceKind
 
-# What the dive archive and the tests can be written with.
 _WRITERS = ("libx264", "libvpx-vp9", "libsvtav1", "mjpeg")
-# Decoder's file -> its name in the report, and what installs it.
-_FILES = {
-    "encoders.decoding.pyav_video": ("PyAV", ""),
-    "encoders.decoding.dali_video": ("DALI", "dali"),
-}
 
 
 def find_codecs(*, has_gpu: bool) -> list[dict[str, Any]]:
-    """One line for each decoder: what it decodes on which device, or why it does not load."""
+    """One line for each decode backend and kind of device: what it decodes there, or why it does not load."""
     rows = []
-    for module, (name, extra) in _FILES.items():
+    for name, backend in DECODE_BACKENDS.items():
         try:
-            decoder = importlib.import_module(module)
+            rows += [_codec_row(name, kind, has_gpu=has_gpu) for kind in backend.device_kinds]
         except (ImportError, OSError) as error:
             text = str(error).splitlines()[0]
-            rows.append({"name": name, "is_ok": False, "detail": text, "fix": pip_line(extra)})
-            continue
-        rows += _pyav_rows(decoder) if name == "PyAV" else _dali_rows(decoder, has_gpu=has_gpu)
+            fix = pip_line(backend.extra)
+            rows.append({"name": backend.label, "is_ok": False, "detail": text, "fix": fix})
+        if name == DEFAULT_DECODE_BACKEND:
+            rows += _writer_rows()
     return rows
 
 
-def _pyav_rows(decoder: Any) -> list[dict[str, Any]]:
-    from encoders.media.container import ALLOWED_DECODERS
+def _codec_row(name: str, kind: DeviceKind, *, has_gpu: bool) -> dict[str, Any]:
+    backend = DECODE_BACKENDS[name]
+    codecs = sorted(backend.list_codecs(kind))
+    detail = ", ".join(codecs)
+    if name == DEFAULT_DECODE_BACKEND:  # it alone is always there, and h264 is what archives hold
+        return {"name": f"{backend.label} decodes", "is_ok": "h264" in codecs, "detail": detail}
+    default = DECODE_BACKENDS[DEFAULT_DECODE_BACKEND].label
+    if kind == "cpu":
+        detail = f"{detail}; all else goes to {default}"
+        return {"name": f"{backend.label} on the CPU", "is_ok": bool(codecs), "detail": detail}
+    return {
+        "name": f"{backend.label} on a GPU",
+        "is_ok": has_gpu,
+        "detail": detail if has_gpu else f"needs a GPU, then: {detail}",
+        "fix": "" if has_gpu else "decoding runs on the CPU",
+    }
 
-    built_in = set(decoder.av.codecs_available)
-    decoders = sorted(built_in & set(ALLOWED_DECODERS))
-    writers = [name for name in _WRITERS if name in built_in]
+
+def _writer_rows() -> list[dict[str, Any]]:
+    """What the dive archive and the tests can be written with."""
+    try:
+        from encoders.decoding import pyav_video
+    except (ImportError, OSError):
+        return []
+    writers = [name for name in _WRITERS if name in pyav_video.av.codecs_available]
     return [
-        {"name": "PyAV decodes", "is_ok": "h264" in decoders, "detail": ", ".join(decoders)},
         {
             "name": "PyAV writes",
             "is_ok": "libx264" in writers,
             "detail": ", ".join(writers) or "nothing",
             "fix": "pip install --force-reinstall av (its wheel brings libx264)",
-        },
-    ]
-
-
-def _dali_rows(decoder: Any, *, has_gpu: bool) -> list[dict[str, Any]]:
-    on_cpu, on_gpu = (", ".join(sorted(c)) for c in (decoder.CPU_CODECS, decoder.GPU_CODECS))
-    return [
-        {"name": "DALI on the CPU", "is_ok": True, "detail": f"{on_cpu}; all else goes to PyAV"},
-        {
-            "name": "DALI on NVDEC",
-            "is_ok": has_gpu,
-            "detail": on_gpu if has_gpu else f"needs a GPU, then: {on_gpu}",
-            "fix": "" if has_gpu else "decoding runs on the CPU",
-        },
+        }
     ]
 
 

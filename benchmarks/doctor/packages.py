@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from encoders.decoding.backends import DECODE_BACKENDS
+
 # onnxruntime and onnxruntime-gpu are one module: the plain install brings the first, only the second may stay.
 ONNX_GPU_LINE = (
     "pip install -c constraints.txt -e '.[gpu]' && pip uninstall -y onnxruntime onnxruntime-gpu "
@@ -26,11 +28,15 @@ class Extra:
 
 
 EXTRAS = (
-    Extra(
-        name="DALI",
-        distributions=("nvidia-dali-cuda130", "nvidia-dali-cuda120"),
-        purpose="decoding on GPUs",
-        extra="dali",
+    *(
+        Extra(
+            name=backend.label,
+            distributions=backend.distributions,
+            purpose="decoding on GPUs" if "cuda" in backend.device_kinds else "decoding",
+            extra=backend.extra,
+        )
+        for backend in DECODE_BACKENDS.values()
+        if backend.extra
     ),
     Extra(
         name="TensorRT",

@@ -4,42 +4,17 @@ Letters: T frames, H W pixels, C = 3 (RGB).
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
-from encoders.decoding.frames.pixels import OutBufferFor, no_buffer, resize_frame
+from encoders.decoding.backends import FrameSource
+from encoders.decoding.frames.pixels import resize_frame
 from encoders.decoding.request import DecodedSpan, DecodeRequest
-from encoders.media.container import DecodeBackendKind
 from encoders.media.errors import DecodeError
-from encoders.media.frame_index import FrameIndex, plan_spans
-
-
-class FrameSource(Protocol):
-    """What a backend is: an open video that gives its frames by number."""
-
-    @property
-    def index(self) -> FrameIndex: ...
-    @property
-    def backend_used(self) -> DecodeBackendKind: ...
-    @property
-    def fallback_reason(self) -> str | None: ...
-    @property
-    def num_frames_decoded(self) -> int: ...
-    @property
-    def last_error(self) -> str: ...
-
-    def read_frames(
-        self, numbers: Iterable[int], out_buffer_for: OutBufferFor = no_buffer
-    ) -> Iterator[tuple[int, Any]]:
-        """(number, RGB frame as shown [H, W, 3]) in any order; None for a frame that cannot be decoded.
-
-        An array, or a tensor where the source keeps its frames on a device. With resize "swscale_area" of the size that is wanted,
-        otherwise of the video's own size. It may be the array that `out_buffer_for` gave for the number, filled.
-        """
-        ...
+from encoders.media.frame_index import plan_spans
 
 
 class Canvas(Protocol):

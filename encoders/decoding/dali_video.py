@@ -15,7 +15,6 @@ import torch
 
 from encoders.decoding.frames.pixels import OutBufferFor, no_buffer, orient_frame, turn_and_mirrors
 from encoders.decoding.pyav_video import PyavVideo
-from encoders.media.container import DecodeBackendKind
 from encoders.media.errors import DecodeSetupError
 from encoders.media.frame_index import FrameIndex
 
@@ -56,7 +55,7 @@ class DaliVideo:
         return self._video.index
 
     @property
-    def backend_used(self) -> DecodeBackendKind:
+    def backend_used(self) -> str:
         return "dali" if self.fallback_reason is None else "pyav"
 
     @property

@@ -1,9 +1,9 @@
-"""Spans of one video to blocks of frames, through one of two backends that return the same frames.
+"""Spans of one video to blocks of frames, through one of the decode backends, which return the same frames.
 
 Letters: N spans, T frames, H W pixels, C = 3 (RGB).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from encoders.decoding.assemble import HostCanvas, assemble
+from encoders.decoding.backends import DecodeBackendKind, decode_backend
 from encoders.decoding.frames.pixels import resize_frame
 from encoders.decoding.request import (
     DecodedSpan,
@@ -18,7 +19,7 @@ from encoders.decoding.request import (
     TimelineBlock,
     TimelineRequest,
 )
-from encoders.media.container import DecodeBackendKind, MediaLimits, local_path
+from encoders.media.container import MediaLimits, local_path
 from encoders.media.errors import DecodeError, DecodeReason
 from encoders.media.frame_index import Span
 from encoders.media.sampling import SamplingConfig
@@ -98,29 +99,13 @@ def collect_spans(request: DecodeRequest, spans: Iterator[DecodedSpan]) -> Decod
 
 def iter_spans(request: DecodeRequest) -> Iterator[DecodedSpan]:
     """Each span as soon as its last frame is decoded: memory holds the spans that overlap, not the whole video."""
-    yield from _BACKENDS[request.backend](local_path(request.video), request)
-
-
-def _iter_pyav(path: Path, request: DecodeRequest) -> Iterator[DecodedSpan]:
     from encoders.decoding.pyav_video import PyavVideo  # av only where it decodes
 
+    backend = decode_backend(request.backend)
+    path = local_path(request.video)
     with closing(PyavVideo(path, request.limits, request.sampling)) as video:
-        yield from assemble(request, video, HostCanvas(frame_size=request.sampling.frame_size))
-
-
-def _iter_dali(path: Path, request: DecodeRequest) -> Iterator[DecodedSpan]:
-    from encoders.decoding.dali_video import DaliVideo  # dali only where it decodes
-    from encoders.decoding.pyav_video import PyavVideo
-
-    with closing(PyavVideo(path, request.limits, request.sampling)) as video:
-        source = DaliVideo(video, request.device)
+        source = backend.open_source(video, request.device, False)
         yield from assemble(request, source, HostCanvas(frame_size=request.sampling.frame_size))
-
-
-_BACKENDS: dict[DecodeBackendKind, Callable[[Path, DecodeRequest], Iterator[DecodedSpan]]] = {
-    "dali": _iter_dali,
-    "pyav": _iter_pyav,
-}
 
 
 def iter_timeline(request: TimelineRequest) -> Iterator[TimelineBlock]:

@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 
 from encoders.decoding.assemble import assemble
+from encoders.decoding.backends import decode_backend
 from encoders.decoding.frames.bicubic import FRACTION_BITS, bicubic_weights
 from encoders.decoding.frames.pixels import resize_frame
 from encoders.decoding.request import DecodedSpan, DecodeRequest
 from encoders.media.container import local_path
 from encoders.media.sampling import Resize, SamplingConfig
 
-# Matrices that are kept; an archive may hold a file of every size.
+# Bounded: an archive may contain arbitrarily many frame sizes.
 _MAX_SIZES = 64
 
 
@@ -73,28 +74,24 @@ class DeviceCanvas:
     has_buffers: bool = False
 
     def resized(self, frame_HWC: "np.ndarray | Tensor") -> Tensor:
-        """See decode_spans.Canvas."""
+        """See Canvas."""
         size = self.sampling.frame_size
         if isinstance(frame_HWC, np.ndarray):
             return torch.from_numpy(np.ascontiguousarray(resize_frame(frame_HWC, size)))
         return frame_HWC if size is None else resize_tensor(frame_HWC, size, self.sampling.resize)
 
     def empty(self, shape: tuple[int, ...]) -> Tensor:
-        """See decode_spans.Canvas."""
+        """See Canvas."""
         return torch.empty(shape, dtype=torch.uint8, device=self.device)
 
 
 def iter_device_spans(request: DecodeRequest) -> Iterator[DecodedSpan]:
     """As `iter_spans`, with `device_frames_THWC` on `request.device` instead of `frames_THWC`."""
-    from encoders.decoding.pyav_video import PyavVideo  # av and dali only where they decode
+    from encoders.decoding.pyav_video import PyavVideo  # av only where it decodes
 
     canvas = DeviceCanvas(sampling=request.sampling, device=torch.device(request.device))
+    backend = decode_backend(request.backend)
     path = local_path(request.video)
     with closing(PyavVideo(path, request.limits, request.sampling)) as video:
-        if request.backend == "pyav":
-            yield from assemble(request, video, canvas)
-            return
-        from encoders.decoding.dali_video import DaliVideo
-
-        source = DaliVideo(video, request.device, keeps_on_device=True)
+        source = backend.open_source(video, request.device, True)
         yield from assemble(request, source, canvas)

@@ -15,7 +15,7 @@ from encoders.decoding.request import (
     TimelineCodec,
     TimelineRequest,
 )
-from encoders.decoding.sandbox import (
+from encoders.decoding.sandbox.process import (
     DEFAULT_DEADLINE_S,
     DEFAULT_MEMORY_LIMIT_BYTES,
     Sandbox,

@@ -8,7 +8,7 @@ import numpy as np
 
 from encoders.decoding.frames.converter import FrameConverter, display_matrix
 from encoders.decoding.frames.pixels import DisplayMatrix, OutBufferFor, no_buffer
-from encoders.media.container import DecodeBackendKind, MediaLimits
+from encoders.media.container import MediaLimits
 from encoders.media.errors import DecodeError
 from encoders.media.frame_index import VideoIndex, index_of_file, index_of_packets
 from encoders.media.packet_table import DecodedStart, PacketTable
@@ -29,7 +29,7 @@ _MAX_LATE = 32
 class PyavVideo:
     """An open video: its frame index, then its frames. Every error about the file is a DecodeError."""
 
-    backend_used: DecodeBackendKind = "pyav"
+    backend_used: str = "pyav"
     fallback_reason: str | None = None
 
     def __init__(

@@ -4,11 +4,12 @@ Letters: T frames, H W pixels, C = 3 (RGB).
 """
 
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from encoders.media.container import DecodeBackendKind, MediaLimits
+from encoders.decoding.backends import decode_backend
+from encoders.media.container import MediaLimits
 from encoders.media.errors import DecodeError
 from encoders.media.frame_index import Span
 from encoders.media.sampling import Resize, SamplingConfig
@@ -24,17 +25,16 @@ class DecodeRequest:
     video: str
     spans: tuple[Span, ...]
     sampling: SamplingConfig
-    backend: DecodeBackendKind = "pyav"
+    backend: str = "pyav"
+    """Name of a backend of `encoders.decoding.backends`."""
     limits: MediaLimits = field(default_factory=MediaLimits)
     device: str = "cpu"
-    """Where the dali backend decodes: `cpu` or `cuda`."""
+    """Where a backend that can use a GPU decodes: `cpu`, `cuda` or `cuda:N`."""
     jitter_seed: int | None = None
     """None = the middle frame of each interval; a number = a random one (training)."""
 
     def __post_init__(self) -> None:
-        if self.backend not in get_args(DecodeBackendKind):
-            allowed = ", ".join(get_args(DecodeBackendKind))
-            raise ValueError(f"backend is {self.backend!r}; choose one of {allowed}")
+        decode_backend(self.backend)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +46,7 @@ class DecodedSpan:
     frames_THWC: np.ndarray | None
     frame_indices_T: np.ndarray | None
     error: DecodeError | None
-    backend_used: DecodeBackendKind
+    backend_used: str
     fallback_reason: str | None
     num_frames_decoded: int
     """Frames that came out of the decoder for the whole video so far."""

@@ -17,7 +17,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from encoders.decoding.sandbox import DEFAULT_MEMORY_LIMIT_BYTES
+from encoders.decoding.sandbox.process import DEFAULT_MEMORY_LIMIT_BYTES
 from encoders.media.container import MediaLimits
 from encoders.media.errors import DecodeError, DecodeReason
 from encoders.media.frame_index import FrameIndex, Span, frames_in_span

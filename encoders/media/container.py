@@ -13,7 +13,6 @@ from urllib.parse import unquote, urlsplit
 from encoders.media.bitstream import boxes_end
 from encoders.media.errors import DecodeError
 
-DecodeBackendKind = Literal["pyav", "dali"]
 # The name is FFmpeg's demuxer. No playlists (hls, dash, concat), no image sequences, nothing that opens a second file.
 ContainerFormat = Literal["mov", "matroska", "mpegts", "mpeg", "avi", "mxf", "flv", "asf"]
 CONTAINER_NAMES = "MP4/MOV, Matroska/WebM, MPEG-TS, MPEG-PS, AVI, MXF, FLV and ASF/WMV"

@@ -12,7 +12,7 @@ import numpy as np
 
 from encoders.clips import Clip
 from encoders.decoding.request import DecodedSpan, DecodeRequest
-from encoders.media.container import DecodeBackendKind, MediaLimits
+from encoders.media.container import MediaLimits
 from encoders.media.errors import DecodeError
 from encoders.media.frame_index import Span
 from encoders.media.sampling import SamplingConfig
@@ -88,14 +88,12 @@ def split_rows(
 class ClipStage:
     """What the stages that decode have in common: rows of a video's clips in, the same rows with their outcomes out."""
 
-    def __init__(
-        self, *, sampling: SamplingConfig, backend: DecodeBackendKind, device: str = "cpu"
-    ) -> None:
+    def __init__(self, *, sampling: SamplingConfig, backend: str, device: str = "cpu") -> None:
         if sampling.frame_size is None:
             raise ValueError("sampling.frame_size is None; a stage needs clips of one size")
         self._sampling = sampling
         self._frames_shape = (sampling.num_frames, sampling.frame_size, sampling.frame_size, 3)
-        self._backend: DecodeBackendKind = backend
+        self._backend = backend
         self._device = device
         self._limits = MediaLimits()
 

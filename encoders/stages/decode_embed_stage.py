@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from encoders.decoding.sandbox import (
+from encoders.decoding.sandbox.process import (
     DEFAULT_DEADLINE_S,
     DecoderDiedError,
     Sandbox,
     memory_limit_for,
 )
-from encoders.media.container import DecodeBackendKind
 from encoders.media.errors import DecodeError, DecodeSetupError
 from encoders.media.sampling import SamplingConfig
 from encoders.stages.base import (
@@ -56,7 +55,7 @@ class VectorStage(ClipStage):
         *,
         sampling: SamplingConfig,
         encode: EncoderOptions,
-        backend: DecodeBackendKind = "pyav",
+        backend: str = "pyav",
         deadline_s: float = DEFAULT_DEADLINE_S,
         device: str = "cpu",
     ) -> None:

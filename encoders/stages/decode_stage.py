@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from encoders.decoding.backends import decode_backend
 from encoders.decoding.decode import iter_spans
 from encoders.decoding.isolated import IsolatedDecoder, decoder_for
 from encoders.decoding.request import DecodedSpan
-from encoders.decoding.sandbox import DEFAULT_DEADLINE_S, DecoderDiedError
-from encoders.media.container import DecodeBackendKind
+from encoders.decoding.sandbox.process import DEFAULT_DEADLINE_S, DecoderDiedError
 from encoders.media.errors import DecodeError
 from encoders.media.sampling import SamplingConfig
 from encoders.stages.base import (
@@ -35,7 +35,7 @@ class DecodeStage(ClipStage):
         self,
         *,
         sampling: SamplingConfig,
-        backend: DecodeBackendKind = "pyav",
+        backend: str = "pyav",
         isolate: bool = True,
         deadline_s: float = DEFAULT_DEADLINE_S,
         device: str = "cpu",
@@ -96,7 +96,7 @@ class DecodeStage(ClipStage):
 
     def busy_clock_s(self) -> float:
         """CPU-seconds, its child's included; seconds where it uses a GPU or more threads."""
-        if self._device != "cpu" or self._backend == "dali":
+        if self._device != "cpu" or decode_backend(self._backend).has_own_threads:
             return time.perf_counter()
         return time.process_time() + (0.0 if self._decoder is None else self._decoder.cpu_s())
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from encoders.decoding.backends import DECODE_BACKENDS
 from indexing.ledger.summary import StageSpeed
 from indexing.pipeline.workers import Workers
 
@@ -44,8 +45,11 @@ def advise(bottleneck: str, workers: Workers, *, num_cpus: float, is_lite: bool)
     cpus_taken += workers.num_embed * workers.cpus_per_embed
     has_spare_cpu = cpus_taken + 1 <= num_cpus
     if bottleneck == "decode":
-        if on_gpu and workers.decode_backend == "pyav":
-            return "--workers.decode dali"
+        on_gpus = [
+            name for name, backend in DECODE_BACKENDS.items() if "cuda" in backend.device_kinds
+        ]
+        if on_gpu and workers.decode_device == "cpu" and on_gpus:
+            return f"--workers.decode {on_gpus[0]}"
         if has_spare_cpu:
             return f"--workers.num-decode-workers {workers.num_decode + 1}"
     if bottleneck == "embed":

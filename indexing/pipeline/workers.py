@@ -2,15 +2,19 @@
 
 import math
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
+from encoders.decoding.backends import (
+    DecodeChoice,
+    check_decode_choice,
+    choose_decode_backend,
+    decode_backend,
+)
 from encoders.media.sampling import SamplingConfig
 
 if TYPE_CHECKING:
     from cluster.ray_session import RaySession
 
-DecodeChoice = Literal["auto", "pyav", "dali"]
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 ShareChoice = Literal["auto", "on", "off"]
 # One of a GPU's workers decodes while the kernels of the other run.
@@ -35,7 +39,7 @@ class Workers:
     cpus_per_embed: float
     gpus_per_decode: float
     gpus_per_embed: float
-    decode_backend: Literal["pyav", "dali"]
+    decode_backend: str
     decode_device: Literal["cpu", "cuda"]
     embed_device: Literal["cpu", "cuda"]
     is_shared: bool = False
@@ -56,7 +60,7 @@ class WorkerOptions:
     """What a person may set; 0 workers = choose."""
 
     decode: DecodeChoice = "auto"
-    """auto = dali where there are GPUs and DALI is installed, otherwise pyav."""
+    """What decodes videos; auto = one that uses the GPUs, such as dali, where there are any and it is installed, otherwise pyav."""
     device: DeviceChoice = "auto"
     """Where vectors are made; auto = cuda where there are GPUs."""
     num_decode_workers: int = 0
@@ -67,9 +71,8 @@ class WorkerOptions:
     num_write_workers: int = 0
     """More than one needs a Milvus server; Milvus Lite takes one writer."""
 
-
-def _has_dali() -> bool:
-    return find_spec("nvidia") is not None and find_spec("nvidia.dali") is not None
+    def __post_init__(self) -> None:
+        check_decode_choice(self.decode)
 
 
 def choose_workers(options: WorkerOptions, session: "RaySession", *, is_lite: bool) -> Workers:
@@ -83,10 +86,10 @@ def choose_workers(options: WorkerOptions, session: "RaySession", *, is_lite: bo
             "server (http://HOST:19530) any number"
         )
     on_gpu = num_gpus > 0 and options.device != "cpu"
-    decode = options.decode
-    if decode == "auto":
-        decode = "dali" if on_gpu and _has_dali() else "pyav"
-    decode_on_gpu = on_gpu and decode == "dali"
+    embed_device = "cuda" if on_gpu else "cpu"
+    decode = choose_decode_backend(options.decode, embed_device)
+    decode_device = decode_backend(decode).device_kind_for(embed_device)
+    decode_on_gpu = decode_device == "cuda"
     cpus = max(session.num_cpus, 1.0)
     wished = {options.num_decode_workers, options.num_embed_workers} - {0}
     if options.share_device == "on" and len(wished) > 1:
@@ -121,8 +124,8 @@ def choose_workers(options: WorkerOptions, session: "RaySession", *, is_lite: bo
         gpus_per_decode=gpu_share if decode_on_gpu else 0.0,
         gpus_per_embed=gpu_share,
         decode_backend=decode,
-        decode_device="cuda" if decode_on_gpu else "cpu",
-        embed_device="cuda" if on_gpu else "cpu",
+        decode_device=decode_device,
+        embed_device=embed_device,
         is_shared=is_shared,
     )
     if not is_shared:

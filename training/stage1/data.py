@@ -26,7 +26,6 @@ from encoders.clips import Clip
 from encoders.decoding.decode import DecodedClips
 from encoders.decoding.isolated import IsolatedDecoder, decoder_for
 from encoders.decoding.request import DecodeRequest
-from encoders.media.container import DecodeBackendKind
 from encoders.media.errors import DecodeError
 from encoders.media.frame_index import Span
 from encoders.media.sampling import Resize, SamplingConfig, sample_positions
@@ -113,7 +112,7 @@ class DecodedSource:
         clips: Sequence[Clip],
         settings: ExampleSettings,
         *,
-        backend: DecodeBackendKind,
+        backend: str,
         device: str,
         new_decoder: Callable[[str], IsolatedDecoder] = decoder_for,
     ) -> None:
@@ -121,7 +120,7 @@ class DecodedSource:
         self._new_decoder = new_decoder
         self._idle: SimpleQueue[IsolatedDecoder] = SimpleQueue()
         self._settings, self._device = settings, device
-        self._backend: DecodeBackendKind = backend
+        self._backend = backend
         self.frames_read: dict[tuple[int | None, str], list[int]] = {}
         self.failures: dict[str, DecodeError] = {}
         self.backends_used: set[str] = set()

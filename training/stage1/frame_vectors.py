@@ -20,6 +20,7 @@ from torch import Tensor
 from cluster.progress import progress_bar
 from cluster.storage import write_atomic
 from encoders.clips import Clip
+from encoders.decoding.backends import decode_backend
 from encoders.media.sampling import Resize, SamplingConfig, sampling_to_dict
 from encoders.stages.base import DeadLetter, error_of, split_rows
 from encoders.video_encoder.config import (
@@ -118,9 +119,7 @@ def keep_frame_vectors(
         decode_arguments={
             "sampling": source.sampling,
             "backend": source.decode_backend,
-            "device": "cuda"
-            if source.decode_backend == "dali" and source.device != "cpu"
-            else "cpu",
+            "device": decode_backend(source.decode_backend).device_kind_for(source.device),
         },
         stage=FrameVectorStage,
         stage_arguments={

@@ -3,7 +3,6 @@
 N clips, K classes, D width of the features.
 """
 
-import importlib.util
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from cluster.storage import write_atomic
 from encoders.bundle.importer import open_weights
 from encoders.clips import Clip, read_clips
-from encoders.media.container import DecodeBackendKind
+from encoders.decoding.backends import choose_decode_backend, decode_backend
 from encoders.video_encoder.aim import AimEncoder
 from encoders.video_encoder.base import VideoEncoder
 from encoders.video_encoder.config import VideoEncoderConfig
@@ -182,8 +181,8 @@ class Stage1Factory(TaskFactory):
                 vectors = read_frame_vectors(part, source, Path(self.frame_vectors_dir))
                 sources[name] = CachedFeatureSource(part, vectors, settings)
             else:
-                backend = decode_backend(config, world.device)
-                device = "cuda" if backend == "dali" and world.device != "cpu" else "cpu"
+                backend = choose_decode_backend(config.decode_backend, world.device)
+                device = decode_backend(backend).device_kind_for(world.device)
                 sources[name] = DecodedSource(part, settings, backend=backend, device=device)
         worker_dir = Path(self.run_dir) / "workers" / str(world.rank)
         return Stage1Task(module, sources, classes, config, worker_dir)
@@ -199,7 +198,7 @@ class Stage1Factory(TaskFactory):
             weights_path=str(path),
             num_positions=self.config.num_cached_positions,
             resize=self.config.resize,
-            decode_backend=decode_backend(self.config, device),
+            decode_backend=choose_decode_backend(self.config.decode_backend, device),
             device=device,
         )
 
@@ -207,14 +206,6 @@ class Stage1Factory(TaskFactory):
 def has_frozen_image_part(config: VideoEncoderConfig) -> bool:
     """Whether frame vectors can be computed once and cached."""
     return config.kind == "frame_temporal"
-
-
-def decode_backend(config: Stage1Config, device: str) -> DecodeBackendKind:
-    """The configured backend; auto = dali on a GPU where it is installed, pyav elsewhere."""
-    if config.decode_backend != "auto":
-        return config.decode_backend
-    has_dali = device != "cpu" and importlib.util.find_spec("nvidia") is not None
-    return "dali" if has_dali and importlib.util.find_spec("nvidia.dali") else "pyav"
 
 
 def build_encoder(config: Stage1Config) -> VideoEncoder:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from cluster.progress import progress_bar
 from encoders.bundle.card import read_card
 from encoders.clips import Clip, read_clips
+from encoders.decoding.backends import DecodeBackendKind, decode_backend
 from encoders.stages.embed_stage import EmbedStage
 from training.configs import LaunchSettings
 from training.vectors.outcomes import join_parts, parts_folder, read_fingerprints, write_part
@@ -33,11 +34,15 @@ class VectorsConfig:
     out: Path
     """vectors.parquet, written here."""
     backend: Literal["torch", "onnx"] = "torch"
-    decode_backend: Literal["pyav", "dali"] = "pyav"
+    decode_backend: DecodeBackendKind = "pyav"
+    """What decodes the clips."""
     device: str = "cpu"
     splits: tuple[str, ...] = ()
     """Only these splits; none = all clips."""
     launch: LaunchSettings = field(default_factory=LaunchSettings)
+
+    def __post_init__(self) -> None:
+        decode_backend(self.decode_backend)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,9 +97,7 @@ def _compute_parts(
         decode_arguments={
             "sampling": sampling,
             "backend": config.decode_backend,
-            "device": "cuda"
-            if config.decode_backend == "dali" and config.device != "cpu"
-            else "cpu",
+            "device": decode_backend(config.decode_backend).device_kind_for(config.device),
         },
         stage=EmbedStage,
         stage_arguments={

@@ -3,15 +3,17 @@ import io
 import json
 import re
 import tomllib
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
-from benchmarks.doctor import codecs, report
+from benchmarks.doctor import report
 from benchmarks.doctor.codecs import find_codecs
 from benchmarks.doctor.packages import pip_line
 from benchmarks.doctor.report import Finding, as_table, examine
 from cluster.machine import Gpu, Machine
+from encoders.decoding.backends import DECODE_BACKENDS
 from tfcovr import run_command
 
 
@@ -94,11 +96,15 @@ def test_the_table_shows_brackets_of_extras_as_they_are_typed(width: int) -> Non
 
 
 def test_a_decoder_that_does_not_load_is_a_line_with_its_cure(monkeypatch) -> None:
-    monkeypatch.setitem(codecs._FILES, "encoders.no_such_decoder", ("DALI", "dali"))
-    monkeypatch.delitem(codecs._FILES, "encoders.decoding.dali_video")
+    def list_codecs(kind):
+        raise ImportError("no_such_decoder is missing\nand more")
+
+    broken = replace(DECODE_BACKENDS["dali"], list_codecs=list_codecs)
+    monkeypatch.setitem(DECODE_BACKENDS, "dali", broken)
     decodes, writes, broken = find_codecs(has_gpu=False)
     assert decodes["is_ok"]
     assert "h264" in decodes["detail"]
     assert "libx264" in writes["detail"]
-    assert not broken["is_ok"]
+    assert (broken["name"], broken["is_ok"]) == ("DALI", False)
+    assert broken["detail"] == "no_such_decoder is missing"
     assert broken["fix"] == "pip install -c constraints.txt -e '.[dali]'"

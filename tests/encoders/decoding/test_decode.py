@@ -259,7 +259,9 @@ def test_bytes_of_noise_never_raise_anything_else(tmp_path, make_video):
 def test_bad_arguments_are_named(make_video):
     path = make_video("gop_12.mp4", **KINDS["gop_12.mp4"])
     sampling = SamplingConfig(num_frames=3, frame_size=16)
-    with pytest.raises(ValueError, match="backend is 'decord'; choose one of pyav, dali"):
+    with pytest.raises(
+        ValueError, match="decode backend is 'decord'; it must be one of pyav, dali"
+    ):
         decode_clips(path, [Span(start_s=0, end_s=1)], sampling, backend="decord")
     with pytest.raises(ValueError, match=r"span is \[2, 1\)"):
         Span(start_s=2, end_s=1)

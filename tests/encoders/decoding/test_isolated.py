@@ -217,7 +217,7 @@ def test_every_clip_comes_with_its_frames_or_its_reason(
         Clip(clip_id="outside", video_uri=good, start_s=90, end_s=91),
         Clip(clip_id="good", video_uri=good, start_s=0.4, end_s=0.6),
     ]
-    monkeypatch.setattr(decode, "_BACKENDS", {})  # nothing can be decoded in this process
+    monkeypatch.setattr(decode, "decode_backend", None)  # nothing can be decoded in this process
     found = list(iter_clip_frames(clips, SamplingConfig(num_frames=5, frame_size=None)))
     assert [clip.clip_id for clip, _ in found] == ["bad", "outside", "good"]
     reasons = [error.reason for _, error in found[:2] if isinstance(error, DecodeError)]

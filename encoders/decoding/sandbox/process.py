@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Generic, Self
 
-from encoders.decoding.sandbox_worker import (
+from encoders.decoding.sandbox.worker import (
     HEADER_LENGTH,
     Codec,
     ReplyT,
@@ -33,7 +33,7 @@ _START_TIMEOUT_S = 120.0
 _FIRST_TIMEOUT_S = 900.0
 
 _PIPE_BYTES = 1 << 20
-_SOURCE_ROOT = Path(__file__).resolve().parent.parent.parent
+_SOURCE_ROOT = Path(__file__).resolve().parents[3]
 
 
 class DecoderDiedError(DecodeError):
@@ -150,7 +150,7 @@ class SandboxProcess:
             reply_read, fcntl.F_SETPIPE_SZ, _PIPE_BYTES
         )  # a clip in two writes, not in thirty
         paths = [str(_SOURCE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        command = [sys.executable, "-P", "-m", "encoders.decoding.sandbox_worker"]
+        command = [sys.executable, "-P", "-m", "encoders.decoding.sandbox.worker"]
         command += ["--function", function, "--parent-pid", str(os.getpid())]
         command += ["--codec", f"{type(codec).__module__}:{type(codec).__qualname__}"]
         command += ["--request-fd", str(request_read), "--reply-fd", str(reply_write)]
