@@ -252,14 +252,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = f"; did you mean {near[0]!r}?" if near else ""
         sys.stderr.write(f"error: no command {name!r}{hint}\n\n{help_text()}\n")
         return 2
+    is_terminated = threading.Event()
     try:
-        with _sigterm_ends_the_command():
+        with _sigterm_ends_the_command(is_terminated):
             return run_command(name, rest)
     except KeyboardInterrupt:
+        if is_terminated.is_set():
+            sys.stderr.write(f"terminated; {_RESUME}\n")
+            return 128 + signal.SIGTERM
         sys.stderr.write(f"interrupted; {_RESUME}\n")
         return 128 + signal.SIGINT
     except SystemExit as error:
-        # Ray replaces our handler by one that exits with the number of the signal.
+        # Ray has a handler of its own while it starts, which exits with the number of the signal.
         if error.code not in (signal.SIGTERM, 128 + signal.SIGTERM):
             raise
         sys.stderr.write(f"terminated; {_RESUME}\n")
@@ -273,7 +277,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 @contextmanager
-def _sigterm_ends_the_command() -> Iterator[None]:
+def _sigterm_ends_the_command(is_terminated: threading.Event) -> Iterator[None]:
     """SIGTERM unwinds the stack as Ctrl-C does, so that locks, servers and child processes are cleaned up."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set handlers
@@ -282,7 +286,8 @@ def _sigterm_ends_the_command() -> Iterator[None]:
 
     def end(number: int, _frame: FrameType | None) -> None:
         if os.getpid() == pid:
-            raise SystemExit(128 + number)
+            is_terminated.set()
+            raise KeyboardInterrupt  # not SystemExit, of which Ray's blocking calls change the status
         signal.signal(number, signal.SIG_DFL)  # a forked child ends as it would without us
         os.kill(os.getpid(), number)
 

@@ -1,6 +1,6 @@
 """Infrastructure: Ray, storage, retry, processes and the hardware of this machine; independent of models, video and Milvus.
 
-Read in this order: machine, network, loopback, storage, retry, processes, progress, tables, ray_session, dataflow.
+Read in this order: machine, network, loopback, storage, retry, processes, progress, tables, ray_watch, ray_session, dataflow.
 """
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "processes",
     "progress",
     "ray_session",
+    "ray_watch",
     "retry",
     "storage",
     "tables",

@@ -2,6 +2,10 @@
 
 import logging
 import os
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -18,7 +22,7 @@ from cluster.retry import retry
 
 logger = logging.getLogger(__name__)
 _LOCAL_OBJECT_STORE_BYTES = 1 << 30
-_SHUTDOWN_S = 10.0
+_SHUTDOWN_S = 5.0
 _QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
 
 
@@ -65,7 +69,7 @@ def ray_session(
             else:
                 _check_answers(target)
                 stack.callback(ray.shutdown)
-                with _no_native_stderr():
+                with _no_native_stderr(), _own_sigterm_handler():
                     ray.init(address=target, **_QUIET)
         resources = ray.cluster_resources()
         yield RaySession(
@@ -95,9 +99,11 @@ def _local_ray(num_cpus: int | None) -> Iterator[None]:
     earlier = set(psutil.Process().children())
     retry(lambda: _start_local(num_cpus, earlier), on=(RayStartError,), first_wait_s=2.0)
     servers = set(psutil.Process().children()) - earlier
+    watcher = _start_watcher(servers)
     try:
         yield
     finally:
+        watcher.communicate(b".")  # what ends now ends on purpose
         processes = set(servers)
         for server in servers:
             with suppress(psutil.NoSuchProcess):
@@ -119,9 +125,29 @@ def _listen_on_loopback() -> None:
     ray_constants.ENABLE_RAY_CLUSTER = False
 
 
+def _start_watcher(servers: set[psutil.Process]) -> "subprocess.Popen[bytes]":
+    """The process that says so where one of the servers dies on which the driver's life depends."""
+    pids = [str(s.pid) for s in servers if s.is_running() and s.name() in ("raylet", "gcs_server")]
+    return subprocess.Popen(
+        [sys.executable, "-S", str(Path(__file__).with_name("ray_watch.py")), *pids],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is for the driver
+    )
+
+
+@contextmanager
+def _own_sigterm_handler() -> Iterator[None]:
+    """Keep the handler of SIGTERM that the program has set: Ray's own drains for minutes, and its C++ part dumps a stack."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if callable(before) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
+
+
 def _start_local(num_cpus: int | None, earlier: set[psutil.Process]) -> None:
     try:
-        with _no_native_stderr():
+        with _no_native_stderr(), _own_sigterm_handler():
             ray.init(
                 address="local",
                 num_cpus=num_cpus,

@@ -13,11 +13,11 @@ EXAMPLES = """
 
 
 def run(config: Config) -> int:
-    """Index and print the summary; progress goes to stderr. Status 1 where clips are missing all the same."""
+    """Index and print the summary; progress goes to stderr. Status 1 where clips are missing all the same, or not one could be used."""
     from rich.console import Console
 
     from indexing.pipeline.index_archive import index_archive
 
     summary = index_archive(config, console=Console(stderr=True))
     sys.stdout.write("\n".join(summary.lines()) + "\n")
-    return 1 if summary.missing else 0
+    return summary.status

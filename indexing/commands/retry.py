@@ -46,4 +46,4 @@ def run(config: Config) -> int:
     )
     summary = index_archive(again, console=Console(stderr=True))
     sys.stdout.write("\n".join(summary.lines()) + "\n")
-    return 1 if summary.missing else 0
+    return summary.status

@@ -29,6 +29,8 @@ def run(config: Config) -> int:
     compared = verification.comparison
     problems = {one.clip.clip_id: one.problem for one in compared.unreadable}
     still = {*before, *verification.unread(config.run_dir)}
+    if not (compared.present or compared.missing or compared.dead):
+        still |= problems.keys()  # no dead letter explains that not one video can be read
     by_kind = verification.faults() | {
         "unread": [clip_id for clip_id in problems if clip_id in still]
     }

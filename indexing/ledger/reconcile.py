@@ -25,6 +25,18 @@ class Comparison:
     """Key -> clip id of rows whose clip the archive does not have."""
     duplicate: Mapping[str, str]
     """Key -> clip id of keys that more than one row has."""
+    num_rows: int
+    """Of the archive, by key."""
+
+    def require_few_orphans(self, max_share: float) -> None:
+        """ValueError where the rows of clips that the archive does not have are more than a share of its rows."""
+        num_orphans = len(self.orphaned)
+        if num_orphans > max_share * self.num_rows:
+            raise ValueError(
+                f"{num_orphans} of {self.num_rows} rows ({num_orphans / self.num_rows:.0%}) are of clips that --clips does not list, "
+                f"first {min(self.orphaned.values())!r}; at most {max_share:.0%} are deleted: see that the list is whole, or raise "
+                "--max-delete-share"
+            )
 
 
 def compare(
@@ -65,4 +77,5 @@ def compare(
         stale={clip_id: tuple(keys) for clip_id, keys in stale.items()},
         orphaned=orphaned,
         duplicate={key: clip_id for key, clip_id in sorted(set(rows)) if counts[key] > 1},
+        num_rows=len(counts),
     )

@@ -103,6 +103,15 @@ class IndexSummary:
     def __post_init__(self) -> None:
         object.__setattr__(self, "milvus_uri", public_uri(self.milvus_uri))
 
+    @property
+    def status(self) -> int:
+        """Exit status of the command: 1 where clips are missing all the same, or where not one could be used."""
+        return 1 if self.missing or self._is_all_dead else 0
+
+    @property
+    def _is_all_dead(self) -> bool:
+        return self.dead == self.clips_in > 0
+
     def lines(self) -> list[str]:
         """For people."""
         where = f"collection {self.collection!r} at {self.milvus_uri}"
@@ -132,6 +141,10 @@ class IndexSummary:
             lines.append(f"decoded by another decoder than asked for ({count} clips): {reason}")
         for reason, count in self.dead_by_reason.items():
             lines.append(f"dead: {count} x {reason}")
+        if self._is_all_dead:
+            lines.append(
+                "not one clip could be used: see dead_letters.parquet, and that the videos are where --clips says"
+            )
         if self.missing:
             lines.append(
                 f"missing: {self.missing} clips have no row and no reason why; run the same command again"

@@ -13,6 +13,7 @@ from indexing.store.endpoint import is_lite
 from indexing.store.vector_index import IndexChoice, VectorDtype
 
 CONFIG = "index_config.json"
+_MAX_DELETE_SHARE = 0.2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,12 +49,15 @@ class IndexConfig:
     """Reasons of dead letters whose clips are tried again with their content unchanged; all = any reason."""
     prune: bool = False
     """Delete rows of clips that the archive does not have any more."""
+    max_delete_share: float = _MAX_DELETE_SHARE
+    """Refuse to prune more than this share of the archive's rows, as a list of clips that was cut off would; 1 = prune any number."""
     recompute: int | None = None
     """Clips of the run that are decoded and embedded again at its end and compared with their vectors in Milvus; None = 16 or one in
     a thousand, whichever is more, at most 256. 0 = none."""
 
     def __post_init__(self) -> None:
         require_recompute(self.recompute)
+        _require_share(self.max_delete_share)
         if self.batch_size < 0:
             raise ValueError(
                 f"batch_size is {self.batch_size}; it must be at least 1, or 0 = choose"
@@ -90,6 +94,8 @@ class VerifyConfig:
     """Read every byte of every video, also of those whose size and time have not changed."""
     repair: bool = False
     """Index what is missing and delete what is duplicate, stale or orphaned; then verify again."""
+    max_delete_share: float = _MAX_DELETE_SHARE
+    """Refuse a repair that would delete orphaned rows beyond this share of the archive's rows; 1 = delete any number."""
     recompute: int = 0
     """Also decode and embed so many clips again, chosen at random, and compare them with their vectors in Milvus."""
     json: bool = False
@@ -97,6 +103,12 @@ class VerifyConfig:
 
     def __post_init__(self) -> None:
         require_recompute(self.recompute)
+        _require_share(self.max_delete_share)
+
+
+def _require_share(share: float) -> None:
+    if not 0 <= share <= 1:
+        raise ValueError(f"max_delete_share is {share}; it must be from 0 to 1")
 
 
 def require_recompute(recompute: int | None) -> None:
@@ -116,6 +128,7 @@ def write_config(config: IndexConfig) -> None:
         bulk_import=public_uri(_absolute(config.bulk_import)) if config.bulk_import else "",
         retry=(),
         prune=False,
+        max_delete_share=_MAX_DELETE_SHARE,
     )
     write_atomic(config.run_dir / CONFIG, json.dumps(asdict(kept), indent=2, default=str) + "\n")
 
@@ -125,7 +138,12 @@ def read_config(run_dir: Path) -> IndexConfig:
     path = run_dir / CONFIG
     if not path.exists():
         raise ValueError(f"{path} is not there; give the --run-dir of an earlier `tfcovr index`")
-    values = json.loads(path.read_text())
+    try:
+        values = dict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{path} is damaged ({error}); run `tfcovr index` of this archive again, which writes it anew"
+        ) from error
     if strange := set(values) ^ {field.name for field in fields(IndexConfig)}:
         raise ValueError(
             f"{path} was written by another version: it lacks or adds {', '.join(sorted(strange))}; "

@@ -4,6 +4,7 @@ A row is in Milvus before its ledger line is written, and an old row goes only a
 its clips computed again: PENDING lists the clips of a run whose vectors have not been compared yet.
 """
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -51,6 +52,7 @@ from indexing.store.endpoint import is_lite
 from indexing.store.rows import require_storable, row_digest
 from indexing.store.transfer.index_swap import ensure_index
 
+logger = logging.getLogger(__name__)
 PENDING = "pending.parquet"
 
 
@@ -110,7 +112,7 @@ class _IndexRun:
         self._fetch_uris = fetch_uris
         # Ray starts its processes by fork, which is not safe once gRPC has threads: Ray first, then Milvus.
         session = None
-        unchecked_ids = self._unchecked_ids()
+        unchecked_ids = self._unchecked_ids(planned)
         if unchecked_ids or any(
             not one.problem and one.clip_key not in self._ledger.outcomes for one in planned
         ):
@@ -119,6 +121,8 @@ class _IndexRun:
         finish_earlier_import(self._collection, self._config.run_dir)
         self._collection.flush()  # Milvus Lite lists rows ten times faster afterwards
         found = self._compare(planned)
+        if self._config.prune:
+            found.require_few_orphans(self._config.max_delete_share)
         self._delete_stale(found, [one.clip.clip_id for one in (*found.present, *found.dead)])
         num_refreshed = self._refresh(found.present)
         again = dead_to_retry(found.dead, self._ledger, self._config.retry)
@@ -137,7 +141,7 @@ class _IndexRun:
         self._clips_path.unlink(missing_ok=True)
         if self._config.prune:
             self._delete(list(found.orphaned))
-        if pending or num_refreshed or self._num_deleted:
+        if pending or num_refreshed or self._num_deleted or self._ledger.num_damaged:
             self._collection.flush()
             self._ledger.compact()
         with self._console.status("building the index of the collection"):
@@ -202,13 +206,15 @@ class _IndexRun:
                 update(tally.written + tally.dead)
         return written
 
-    def _unchecked_ids(self) -> set[str]:
-        """Clips of a run that ended before a sample of its vectors was compared."""
-        return (
-            {clip.clip_id for clip in read_clips(self._clips_path)}
-            if self._clips_path.exists()
-            else set()
-        )
+    def _unchecked_ids(self, planned: Sequence[PlannedClip]) -> set[str]:
+        """Clips of a run that ended before a sample of its vectors was compared; any clip where their list is damaged."""
+        if not self._clips_path.exists():
+            return set()
+        try:
+            return {clip.clip_id for clip in read_clips(self._clips_path)}
+        except ValueError as error:
+            logger.warning("%s; passed over, a sample of all clips is computed again", error)
+            return {one.clip.clip_id for one in planned}
 
     def _recompute(self, written: Sequence[PlannedClip], workers: Workers) -> Recomputed | None:
         """A sample of these clips; VectorMismatchError after the rows of all of them have been deleted."""

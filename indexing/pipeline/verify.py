@@ -8,7 +8,7 @@ from typing import Any
 
 from cluster.ray_session import ray_session
 from encoders.bundle.card import read_card
-from indexing.ledger.ledger import DEAD_LETTERS, Ledger, read_dead_letters
+from indexing.ledger.ledger import Ledger, read_dead_letters
 from indexing.ledger.planned_clip import plan_clips
 from indexing.ledger.reconcile import Comparison, compare
 from indexing.pipeline.config import CONFIG, IndexConfig, VerifyConfig, read_config
@@ -48,8 +48,7 @@ class Verification:
 
     def unread(self, run_dir: Path) -> list[str]:
         """Clip ids whose video cannot be read now, and nothing says why: whether their rows are right cannot be told."""
-        letters = read_dead_letters(run_dir) if (run_dir / DEAD_LETTERS).exists() else []
-        explained = {letter.clip_id for letter in letters}
+        explained = {letter.clip_id for letter in read_dead_letters(run_dir)}
         clip_ids = (one.clip.clip_id for one in self.comparison.unreadable)
         return [clip_id for clip_id in clip_ids if clip_id not in explained]
 
@@ -109,6 +108,7 @@ def repair_archive(config: VerifyConfig, verification: Verification) -> None:
     """
     card = read_card(config.bundle)
     compared, wrong = verification.comparison, verification.faults()["wrong"]
+    compared.require_few_orphans(config.max_delete_share)
     unreadable = {one.clip.clip_id for one in compared.unreadable}
     again = [key for key, clip_id in compared.duplicate.items() if clip_id not in unreadable]
     again += [one.clip_key for one in compared.present if one.clip.clip_id in set(wrong)]
@@ -117,7 +117,8 @@ def repair_archive(config: VerifyConfig, verification: Verification) -> None:
             collection.check(encoder_id=card.encoder_id)
             collection.delete(again)
             collection.flush()
-    index_archive(replace(_index_config(config), prune=True))
+    index = replace(_index_config(config), prune=True, max_delete_share=config.max_delete_share)
+    index_archive(index)
 
 
 def _index_config(config: VerifyConfig) -> IndexConfig:

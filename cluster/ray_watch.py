@@ -1,0 +1,44 @@
+"""A process beside a driver that says on stderr when Ray has died: Ray ends the driver itself then, without a word and without Python.
+
+Run with the pids of Ray's servers. Its stdin is a pipe of the driver: a byte says that Ray is shut down on purpose, and its end
+without one that the driver is gone.
+"""
+
+import os
+import select
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+_STDIN = 0
+# A driver that Ray has not ended by then waits for a server that is gone.
+_DRIVER_ENDS_S = 10.0
+
+
+def watch(pids: list[int], driver_pid: int) -> None:
+    """Wait for the end of a server or of the driver; say so where it was a server's."""
+    poll = select.poll()
+    poll.register(_STDIN, select.POLLIN | select.POLLHUP)
+    names: dict[int, str] = {}
+    for pid in pids:
+        with suppress(ProcessLookupError, FileNotFoundError):
+            name = Path(f"/proc/{pid}/comm").read_text().strip()
+            descriptor = os.pidfd_open(pid)
+            names[descriptor] = f"{name}, process {pid}"
+            poll.register(descriptor, select.POLLIN)
+    ready = {descriptor for descriptor, _event in poll.poll()}
+    if _STDIN in ready and os.read(_STDIN, 1):
+        return
+    if dead := [names[descriptor] for descriptor in names if descriptor in ready]:
+        line = f"error: Ray died ({dead[0]}); see that the machine has memory left, then rerun the same command to resume\n"
+        with suppress(OSError):
+            os.write(2, line.encode())
+        poll = select.poll()
+        poll.register(_STDIN, select.POLLIN | select.POLLHUP)
+        if not poll.poll(_DRIVER_ENDS_S * 1000):
+            os.kill(driver_pid, signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    watch([int(pid) for pid in sys.argv[1:]], os.getppid())

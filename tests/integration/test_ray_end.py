@@ -1,0 +1,74 @@
+"""SIGTERM to a command that runs Ray, and the death of Ray under one: one line, and no process left."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = """
+import ray, time, tfcovr
+from cluster.ray_session import ray_session
+
+def run(name, arguments):
+    with ray_session(num_cpus=1):
+        waiting = ray.remote(lambda: time.sleep(300)).remote()
+        print("ready", flush=True)
+        ray.get(waiting)
+
+tfcovr.run_command = run
+raise SystemExit(tfcovr.main(["index"]))
+"""
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    with (tmp_path / "stderr").open("w") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-c", COMMAND],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            start_new_session=True,
+        )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    yield process
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def wait_for_all(command: subprocess.Popen[str], family: list[psutil.Process]) -> None:
+    command.wait(timeout=60)
+    _gone, alive = psutil.wait_procs(family, timeout=20)
+    assert [p.name() for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_command_and_its_ray(command, tmp_path: Path, number: int) -> None:
+    family = psutil.Process(command.pid).children(recursive=True)
+    assert {"raylet", "gcs_server"} <= {process.name() for process in family}
+    command.send_signal(number)
+    wait_for_all(command, family)
+    assert command.returncode == 128 + number
+    (line,) = (tmp_path / "stderr").read_text().splitlines()
+    assert line.endswith("rerun the same command to resume")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["raylet", "gcs_server"])
+def test_the_death_of_ray_is_told(command, tmp_path: Path, name: str) -> None:
+    family = psutil.Process(command.pid).children(recursive=True)
+    (server,) = [process for process in family if process.name() == name]
+    server.kill()
+    wait_for_all(command, family)
+    assert command.returncode != 0
+    line = (tmp_path / "stderr").read_text().splitlines()[0]
+    assert line.startswith(f"error: Ray died ({name}, process {server.pid});")
