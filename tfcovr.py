@@ -306,6 +306,10 @@ def error_line(error: BaseException) -> str | None:
     # A library that is not imported cannot have raised; importing it here would take a second.
     if _is_instance(error, "ray.exceptions", "RayTaskError"):
         return error_line(getattr(error, "cause", None) or Exception())
+    if isinstance(error, Exception) and os.strerror(errno.ENOSPC) in str(
+        error
+    ):  # as Milvus Lite says it
+        return f"the disk is full: {_first_line(error)}; free some space and {_RESUME}"
     if isinstance(error, OSError) and error.filename and error.strerror:
         what = "does not exist" if error.errno == errno.ENOENT else error.strerror.lower()
         return f"{str(error.filename)!r}: {what}"

@@ -118,6 +118,7 @@ def test_version_and_dir(capsys: pytest.CaptureFixture[str]) -> None:
         (KeyboardInterrupt(), 130, "interrupted; rerun the same command to resume"),
         (SystemExit(143), 143, "terminated; rerun the same command to resume"),
         (OSError(errno.ENOSPC, "No space left on device", "/x/y"), 2, "the disk is full at /x/y"),
+        (MilvusException(message="[Errno 28] No space left on device"), 2, "the disk is full: "),
         (MilvusException(message="server unavailable"), 2, "see that --milvus-uri is right"),
         (ray.exceptions.NodeDiedError("it died"), 2, "Ray: NodeDiedError"),
         (FloatingPointError("the loss is not finite at step 7"), 2, "not finite at step 7"),

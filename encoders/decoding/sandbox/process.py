@@ -6,6 +6,7 @@ nothing of a large parent.
 
 import fcntl
 import json
+import logging
 import os
 import select
 import signal
@@ -28,7 +29,10 @@ from encoders.media.errors import DecodeError, DecodeSetupError
 
 DEFAULT_MEMORY_LIMIT_BYTES = 4 << 30
 DEFAULT_DEADLINE_S = 120.0
+logger = logging.getLogger(__name__)
 _START_TIMEOUT_S = 120.0
+# Before another start of a child that was killed while it started.
+_PAUSES_S = (1.0, 4.0)
 # A large encoder on a slow core embeds its canaries meanwhile.
 _FIRST_TIMEOUT_S = 900.0
 
@@ -87,9 +91,22 @@ class Sandbox(Generic[RequestT, ReplyT]):
         yield from self._ask(request, self.deadline_s, self._memory_limit_bytes)
 
     def start(self) -> None:
-        """Start the child where none runs."""
+        """Start the child where none runs; again after a pause where something killed it meanwhile, as a machine without memory does."""
         if self._child is not None:
             return
+        for pause_s in _PAUSES_S:
+            try:
+                self._start_child()
+            except DecodeSetupError as error:
+                if signal.SIGKILL.name not in str(error):
+                    raise
+                logger.warning("%s; starting it again in %g s", error, pause_s)
+                time.sleep(pause_s)
+            else:
+                return
+        self._start_child()
+
+    def _start_child(self) -> None:
         self._child = SandboxProcess(self._function, self._codec)
         if self._first_request is not None:
             try:

@@ -16,6 +16,7 @@ from encoders.decoding import decode
 from encoders.decoding.decode import decode_clips, iter_spans
 from encoders.decoding.isolated import IsolatedDecoder, iter_clip_frames
 from encoders.decoding.request import DecodeRequest
+from encoders.decoding.sandbox import process
 from encoders.media.errors import DecodeError, DecodeSetupError
 from encoders.media.frame_index import Span
 from encoders.media.sampling import SamplingConfig
@@ -123,6 +124,30 @@ def test_a_broken_setup_is_raised_at_once(decoder):
     dying = IsolatedDecoder(deadline_s=1, decode_function="dies_at_import:f")
     with pytest.raises(DecodeSetupError, match=r"cannot start: decoder_crashed: .* exit status 4"):
         list(dying.iter_spans(request("good")))
+
+
+@pytest.mark.parametrize("num_kills", [1, 5])
+def test_a_child_that_is_killed_at_its_start_is_started_again(
+    decoder, tmp_path, monkeypatch, num_kills
+):
+    """As by the kernel where memory is short for a moment; for good, it is a broken setup."""
+    (tmp_path / "killed_at_start.py").write_text(
+        "import os, pathlib, signal\n"
+        f"starts = pathlib.Path({str(tmp_path / 'starts')!r})\n"
+        "with starts.open('a') as file:\n"
+        "    file.write('x')\n"
+        f"if len(starts.read_text()) <= {num_kills}:\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "from planted import faulty\n"
+    )
+    monkeypatch.setattr(process, "_PAUSES_S", (0.0, 0.0))
+    with IsolatedDecoder(deadline_s=5, decode_function="killed_at_start:faulty") as killed:
+        if num_kills == 1:
+            assert [span.number for span in killed.iter_spans(request("good"))] == [0]
+        else:
+            with pytest.raises(DecodeSetupError, match=r"cannot start: decoder_crashed: .*SIGKILL"):
+                list(killed.iter_spans(request("good")))
+    assert len((tmp_path / "starts").read_text()) == min(num_kills + 1, 3)
 
 
 def test_what_the_first_request_loads_is_beside_the_memory_limit(tmp_path, monkeypatch):
