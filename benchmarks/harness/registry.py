@@ -52,6 +52,11 @@ BENCHMARKS: dict[str, Benchmark] = {
         parts=("setup", "speed", "load", "outage", "quality"),
         needs="a quiet machine",
     ),
+    "trust-service": Benchmark(
+        module="benchmarks.search.trust",
+        measures="hostile requests and floods: what they get, and what a second client notices",
+        needs="a quiet machine",
+    ),
     "fidelity": Benchmark(
         module="benchmarks.fidelity.run",
         measures="how near to the paper's equations, formats and scale, in one record",

@@ -129,6 +129,7 @@ class _Scene:
         options = [
             *("--bundle", str(self._bundle_dir), "--milvus-uri", self._archive[0], "--collection", COLLECTION),
             *("--ef", str(self._runner.figures["ef"]), "--threads-per-replica", str(self._config.threads)),
+            *("--max-in-flight-per-client", "256"),  # all clients have one address here
         ]  # fmt: skip
         say("service")
         log_path = self._config.work_dir / "service.log"

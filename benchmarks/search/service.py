@@ -94,10 +94,12 @@ class Service:
 
 
 @contextmanager
-def running_service(options: Sequence[str], *, log_path: Path) -> Iterator[Service]:
+def running_service(
+    options: Sequence[str], *, log_path: Path, requests_per_s: float | str = "1e6"
+) -> Iterator[Service]:
     """`tfcovr serve` with these options, once it is ready; ended with all of its processes."""
     port = free_port()
-    command = [sys.executable, "-m", "tfcovr", "serve", "--port", str(port), "--token", TOKEN, "--requests-per-s", "1e6", *options]  # fmt: skip
+    command = [sys.executable, "-m", "tfcovr", "serve", "--port", str(port), "--token", TOKEN, "--requests-per-s", str(requests_per_s), *options]  # fmt: skip
     paths = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     with log_path.open("ab") as log:

@@ -27,8 +27,9 @@ from indexing.serving.clip_routes import (
     milvus_errors_as_503,
 )
 from indexing.serving.clip_urls import ClipUrls, UrlPolicy
+from indexing.serving.guard.access import HEALTH_PATH
 from indexing.serving.guard.limits import Limits
-from indexing.serving.guard.middleware import HEALTH_PATH, Guard
+from indexing.serving.guard.middleware import Guard
 from indexing.serving.guard.problems import MEDIA_TYPE, ProblemError, problem_json
 from indexing.serving.schemas import SearchRequest, SearchResponse, search_response
 from indexing.serving.uploads import QueryReader

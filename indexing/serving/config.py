@@ -92,6 +92,11 @@ class ServeConfig:
         return self.max_in_flight_per_client or max(self.max_in_flight // 4, 1)
 
     @property
+    def burst(self) -> int:
+        """The number of requests that one client address may send at once."""
+        return max(200, int(self.requests_per_s))
+
+    @property
     def listens_on_loopback(self) -> bool:
         """Whether only this machine reaches the service."""
         return self.host in ("127.0.0.1", "localhost", "::1")
@@ -101,7 +106,11 @@ class ServeConfig:
         """The limits of connections that follow from these options."""
         from indexing.serving.guard.limits import ConnectionLimits
 
-        return ConnectionLimits(trusted_proxies=self.trusted_proxies)
+        return ConnectionLimits(
+            requests_per_s=self.requests_per_s,
+            burst=self.burst,
+            trusted_proxies=self.trusted_proxies,
+        )
 
     @property
     def url_policy(self) -> "UrlPolicy":

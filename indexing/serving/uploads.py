@@ -30,6 +30,8 @@ _MAX_PART_HEADER = 4096
 _MAX_PARTS = 2
 _MAX_KEYS = 64
 _MAX_DEPTH = 6
+_MARKS = (b",", b":", b"[", b"{")
+_MAX_MARKS = 20_000
 _MAX_ERRORS = 3
 _FORM = "a form has the JSON `query` and the file `video`, each at most once"
 
@@ -98,8 +100,14 @@ class QueryReader:
 def parse_query(text: bytes) -> SearchRequest:
     """A query from its JSON; ProblemError 400 where it is not JSON, 422 where it is not a query.
 
-    Numbers and sizes are checked before pydantic reads them: it would make an error of every item of a long list.
+    Items are counted before the JSON is read, which no other thread can interrupt; numbers and sizes are checked before pydantic
+    reads them, which would make an error of every item of a long list.
     """
+    num_items = sum(text.count(mark) for mark in _MARKS)
+    if num_items > _MAX_MARKS:
+        raise ProblemError(
+            422, f"the query has {num_items} items; at most {_MAX_MARKS} are allowed"
+        )
     try:
         value = json.loads(text, parse_int=_parse_int, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:

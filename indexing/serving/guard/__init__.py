@@ -1,6 +1,6 @@
 """Everything between a socket and the app: connections, limits, access, refusals.
 
-Read in this order: problems, limits, access, middleware, connections.
+Read in this order: problems, limits, rates, access, middleware, connections.
 """
 
 __all__ = ["access", "connections", "limits", "middleware", "problems"]

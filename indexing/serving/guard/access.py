@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 from indexing.serving.guard.limits import Limits
 from indexing.serving.guard.problems import ProblemError
 
+HEALTH_PATH = "/healthz"
+"""Passes before every check and count."""
 _OPEN_PATHS = ("/readyz", "/", "/web/")
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 

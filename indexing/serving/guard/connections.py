@@ -18,8 +18,10 @@ from uvicorn.config import HTTP_PROTOCOLS, Config
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from indexing.serving.guard.access import HEALTH_PATH
 from indexing.serving.guard.limits import ConnectionLimits
 from indexing.serving.guard.problems import MEDIA_TYPE, TITLES, problem_json
+from indexing.serving.guard.rates import TOO_MANY, RateLimit
 
 _CHECK_S = 1.0
 _CLOSING_S = 5.0
@@ -159,28 +161,40 @@ class LimitedProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
-class OnlyHeadersOfTheApp:
-    """ASGI middleware in front of Ray Serve: Ray's own routes and the headers that only Ray reads do not get there."""
+class RayFront:
+    """ASGI middleware in front of Ray Serve: refuses Ray's own routes and clients over their rate, and drops what only Ray reads."""
 
-    def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
+    def __init__(self, app: Callable[..., Awaitable[None]], limits: ConnectionLimits) -> None:
         self._app = app
+        self._rate = RateLimit(limits.requests_per_s, limits.burst)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
-        """Pass a request on, or refuse it as not found."""
+        """Pass a request on, or refuse it."""
         if scope["type"] != "http":
             return  # the protocol knows no other
         request_ids = [value for name, value in scope["headers"] if name == _REQUEST_ID]
+        is_usable = bool(request_ids) and _is_plain(request_ids[0])
+        request_id = request_ids[0] if is_usable else os.urandom(16).hex().encode()
         scope["headers"] = [pair for pair in scope["headers"] if pair[0] in _HEADERS_OF_THE_APP]
-        request_id = request_ids[0] if request_ids and _is_plain(request_ids[0]) else os.urandom(16).hex().encode()  # fmt: skip
         scope["headers"].append((_REQUEST_ID, request_id))
-        if scope["path"].startswith("/-/"):
-            body = problem_json(404, "Not Found", request_id.decode())
-            headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]  # fmt: skip
-            headers.append((_REQUEST_ID, request_id))
-            await send({"type": "http.response.start", "status": 404, "headers": headers})
-            await send({"type": "http.response.body", "body": body})
-            return
-        await self._app(scope, receive, send)
+        is_counted = scope["path"] != HEALTH_PATH
+        if is_counted and self._rate.is_exceeded((scope.get("client") or ("", 0))[0]):
+            await _refuse(send, 429, TOO_MANY, request_id, [(b"retry-after", b"1")])
+        elif scope["path"].startswith("/-/"):
+            await _refuse(send, 404, "Not Found", request_id, [])
+        else:
+            await self._app(scope, receive, send)
+
+
+async def _refuse(
+    send: Any, status: int, detail: str, request_id: bytes, headers: list[tuple[bytes, bytes]]
+) -> None:
+    body = problem_json(status, detail, request_id.decode())
+    length = str(len(body)).encode()
+    own = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", length)]
+    own += [(_REQUEST_ID, request_id), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": own})
+    await send({"type": "http.response.body", "body": body})
 
 
 def _is_plain(value: bytes) -> bool:
@@ -218,5 +232,6 @@ def ray_serve_middlewares() -> list[Middleware]:
     """Called by Ray Serve in a process that is about to start an HTTP server: the limits, and what stands in front of Ray."""
     values = json.loads(os.environ[_LIMITS_VARIABLE])
     values["trusted_proxies"] = tuple(values["trusted_proxies"])
-    use_connection_limits(ConnectionLimits(**values))
-    return [Middleware(OnlyHeadersOfTheApp)]
+    limits = ConnectionLimits(**values)
+    use_connection_limits(limits)
+    return [Middleware(RayFront, limits=limits)]

@@ -65,8 +65,12 @@ class ConnectionLimits:
     """Maximum time for which a client reads nothing while a response waits for it."""
     max_connections: int = 2048
     """Maximum number of open connections."""
-    max_connections_per_client: int = 256
+    max_connections_per_client: int = 512
     """Maximum number of open connections of one client address that is not a trusted proxy."""
+    requests_per_s: float = 50.0
+    """As of `Limits`: checked before Ray Serve sees a request."""
+    burst: int = 200
+    """As of `Limits`."""
     trusted_proxies: tuple[str, ...] = ()
     """Addresses or networks of proxies whose X-Forwarded-For is believed; none = no such header is."""
 

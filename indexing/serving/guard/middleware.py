@@ -14,11 +14,10 @@ from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Any
 
-from cachetools import LRUCache
-
-from indexing.serving.guard.access import Headers, body_length, check_sender, check_url
+from indexing.serving.guard.access import HEALTH_PATH, Headers, body_length, check_sender, check_url
 from indexing.serving.guard.limits import Limits
 from indexing.serving.guard.problems import MEDIA_TYPE, ProblemError, problem_json
+from indexing.serving.guard.rates import TOO_MANY, RateLimit
 
 logger = logging.getLogger(__name__)
 _Message = MutableMapping[str, Any]
@@ -26,9 +25,7 @@ _Receive = Callable[[], Awaitable[_Message]]
 _Send = Callable[[_Message], Awaitable[None]]
 _App = Callable[[_Message, _Receive, _Send], Awaitable[None]]
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_MAX_CLIENTS = 10_000
 _READER_CHECK_S = 1.0
-HEALTH_PATH = "/healthz"
 _SECURITY_HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -41,7 +38,7 @@ class Guard:
 
     def __init__(self, app: _App, limits: Limits) -> None:
         self._app, self._limits = app, limits
-        self._rates: LRUCache[str, tuple[float, float]] = LRUCache(_MAX_CLIENTS)
+        self._rate = RateLimit(limits.requests_per_s, limits.burst)
         self._places = _Shares(limits.max_in_flight, limits.max_in_flight_per_client)
         self._upload_bytes = _Shares(limits.max_upload_bytes, max(limits.max_upload_bytes // 2, 1))
 
@@ -72,7 +69,8 @@ class Guard:
     ) -> None:
         limits, client = self._limits, (scope.get("client") or ("", 0))[0]
         check_url(scope, limits)
-        self._check_rate(client)
+        if self._rate.is_exceeded(client):
+            raise ProblemError(429, TOO_MANY, {"retry-after": "1"})
         check_sender(scope, headers, limits)
         announced, allowed = body_length(headers, limits)
         with self._places.taken(client) as take_place:
@@ -116,15 +114,6 @@ class Guard:
             task.add_done_callback(_retrieve)
         if body.problem is not None and not answer.started.is_set():
             raise body.problem
-
-    def _check_rate(self, client: str) -> None:
-        """Token bucket per client address."""
-        limits, now_s = self._limits, time.monotonic()
-        left, then_s = self._rates.get(client, (float(limits.burst), now_s))
-        left = min(left + (now_s - then_s) * limits.requests_per_s, float(limits.burst))
-        self._rates[client] = (max(left - 1, 0.0), now_s)
-        if left < 1:
-            raise ProblemError(429, "too many requests from this address", {"retry-after": "1"})
 
 
 def _retrieve(task: "asyncio.Future[None]") -> None:

@@ -122,13 +122,13 @@ def test_a_body_that_is_no_query_is_refused_in_milliseconds(text: str) -> None:
         parse_query(text.encode())
     assert refused.value.status == 422
     assert len(refused.value.detail) <= 1000
-    assert time.process_time() - start_s < 0.25
+    assert time.process_time() - start_s < (0.02 if len(text) > 150_000 else 0.25)
 
 
 @pytest.mark.parametrize(
     ("text", "status"),
     [
-        ("[" * 100_000, 400), ('{"clip":"a","strength":NaN}', 400), ('{"clip":"a","strength":-Infinity}', 400), ("\x80", 400), ("", 400),
+        ("[" * 100_000, 422), ("[" * 10_000, 400), ('{"clip":"a","strength":NaN}', 400), ('{"clip":"a","strength":-Infinity}', 400), ("\x80", 400), ("", 400),
         ('{"clip":"a","limit":1' + "0" * 400 + "}", 422), ('{"clip":"a","filters":{"twists":1' + "0" * 400 + "}}", 422),
         ('{"clip":"a","filters":{"twists":9223372036854775808}}', 422), ('{"clip":"a","limit":' + "9" * 5000 + "}", 422),
         ('{"clip":"a","strength":1e999}', 422), ('{"clip":"a","limit":1e999}', 422), ("null", 422), ("[]", 422), ('"x"', 422),

@@ -14,7 +14,7 @@ import uvicorn
 
 from cluster.network import free_port
 from indexing.serving.guard import connections
-from indexing.serving.guard.connections import LimitedProtocol, OnlyHeadersOfTheApp
+from indexing.serving.guard.connections import LimitedProtocol, RayFront
 from indexing.serving.guard.limits import ConnectionLimits
 
 LARGE = 32 << 20
@@ -179,13 +179,21 @@ def test_only_a_named_proxy_names_the_client() -> None:
 
 def test_what_only_ray_reads_does_not_get_there() -> None:
     odd = b"x-request-id: \xff\xfe\r\nx-request-timeout-seconds: \xff\r\nx-request-disconnect-disabled: ?1\r\ntraceparent: \xff\r\n"
-    with served(OnlyHeadersOfTheApp(echo)) as port:
+    with served(RayFront(echo, ConnectionLimits())) as port:
         status, body = reply(connect(port, GET + odd + b"accept: a\r\n\r\n"))
         assert status == 200
         assert json.loads(body[body.index(b"{") : body.rindex(b"}") + 1])["headers"] == ["host", "accept", "x-request-id"]  # fmt: skip
         for path in (b"/-/routes", b"/-/healthz"):
             status, body = reply(connect(port, GET.replace(b"/ ", path + b" ") + b"\r\n"))
             assert (status, b'"status": 404' in body) == (404, True)
+
+
+def test_a_client_over_its_rate_does_not_get_there_and_health_does() -> None:
+    limits = ConnectionLimits(requests_per_s=0.001, burst=2)
+    with served(RayFront(echo, limits)) as port:
+        assert [reply(connect(port, GET + b"\r\n"))[0] for _ in range(3)] == [200, 200, 429]
+        assert reply(connect(port, GET + b"\r\n", "127.0.0.2"))[0] == 200
+        assert reply(connect(port, GET.replace(b"/ ", b"/healthz ") + b"\r\n"))[0] == 200
 
 
 def test_ray_serve_is_given_the_limits(monkeypatch) -> None:
@@ -195,7 +203,7 @@ def test_ray_serve_is_given_the_limits(monkeypatch) -> None:
     monkeypatch.setattr(os, "environ", {**os.environ, **connections.ray_serve_environment(given)})
     assert os.environ["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"].endswith(":ray_serve_middlewares")  # fmt: skip
     (middleware,) = connections.ray_serve_middlewares()
-    assert middleware.cls is OnlyHeadersOfTheApp
+    assert middleware.cls is RayFront
     config = uvicorn.Config(echo)
     config.load()
     assert config.http_protocol_class is LimitedProtocol
