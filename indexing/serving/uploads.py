@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -122,7 +123,12 @@ def parse_query(text: bytes) -> SearchRequest:
 def first_errors(error: ValidationError) -> str:
     """The first errors of a validation, as one text."""
     errors = error.errors(include_url=False, include_context=False, include_input=False)
-    parts = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in errors[:_MAX_ERRORS]]
+    parts = []
+    for one in errors[:_MAX_ERRORS]:
+        name = ".".join(map(str, one["loc"]))[:100]
+        near = get_close_matches(name, SearchRequest.model_fields, 1)
+        hint = f"; did you mean {near[0]!r}?" if one["type"] == "extra_forbidden" and near else ""
+        parts.append(f"{name}: {one['msg']}{hint}")
     return "; ".join(parts)[:1000]
 
 

@@ -36,7 +36,7 @@ async function answer(response) {
   const body = await response.json().catch(() => ({}));
   if (!response.ok) {
     if (response.status === 401) throw new Error("This service asks for a token: open the link that `tfcovr serve` printed.");
-    throw new Error(`${body.detail || response.statusText} (${body.request_id || response.status})`);
+    throw new Error(body.request_id ? `${body.detail} (request ${body.request_id})` : `${response.status} ${response.statusText}`);
   }
   return body;
 }

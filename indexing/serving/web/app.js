@@ -36,7 +36,10 @@ function suggest() {
     }
   }
   const step = Math.max(1, Math.ceil(phrases.length / 10));
-  const shown = ["with one more twist", ...phrases.filter((_, i) => i % step === 0)].slice(0, 10);
+  const counted = Object.entries(state.collection.attributes).find(([name, values]) => /s$/.test(name) && values.length > 1 && values.every((value) => /^\d/.test(value)));
+  const more = counted ? [`with one more ${counted[0].replaceAll("_", " ").replace(/s$/, "")}`] : [];
+  const shown = [...more, ...phrases.filter((_, i) => i % step === 0)].slice(0, 10);
+  $("edit").placeholder = shown.at(-1) || "what should be different";
   $("suggestions").replaceChildren(...shown.map((text) => el("button", { type: "button", textContent: text, onclick: () => { $("edit").value = text; submit(); } })));
 }
 
@@ -71,6 +74,7 @@ async function ask({ push = true } = {}) {
   const turn = ++state.turn;
   if (push) remember(query);
   $("hits").setAttribute("aria-busy", "true");
+  say(state.file ? `Uploading ${state.file.name} ...` : "Searching ...");
   const started = performance.now();
   try {
     const result = await search(query, state.file);
@@ -78,26 +82,36 @@ async function ask({ push = true } = {}) {
     const took = `${(performance.now() - started).toFixed(0)} ms`;
     const what = result.edit_text || "most similar clips";
     if (result.has_match === false) say(`Nothing in the archive seems to match \u201c${what}\u201d. The nearest clips:`, "doubt");
+    else if (!result.hits.length) noAnswers(query);
     else say(`${result.hits.length} answers for \u201c${what}\u201d in ${took}`);
     showHits(result.hits);
   } catch (error) { if (turn === state.turn) { showHits([]); fail(error); } }
   finally { $("hits").removeAttribute("aria-busy"); }
 }
 
+function noAnswers(query) {
+  say("No clip matches.");
+  if (!Object.keys(query.filters).length) return;
+  say("No clip passes the filters. ");
+  $("message").append(el("button", { type: "button", textContent: "clear filters", onclick: () => { for (const field of $("filters").querySelectorAll("select, input")) field.value = ""; ask(); } }));
+}
+
 function showHits(hits) {
+  const focused = document.activeElement?.closest?.(".hit")?.dataset.clip;
   forget($("hits"));
   const on = {
     chain: (hit) => { pick(hit); $("edit").focus(); scrollTo({ top: 0, behavior: "smooth" }); },
     thumb: (hit, sign) => { state.thumbs.get(hit.clip_id) === sign ? state.thumbs.delete(hit.clip_id) : state.thumbs.set(hit.clip_id, sign); ask({ push: false }); },
   };
   $("hits").replaceChildren(...hits.map((hit, i) => hitCard(hit, i + 1, state.thumbs, on)));
+  if (focused) $("hits").querySelector(`[data-clip="${CSS.escape(focused)}"]`)?.focus();
 }
 
 function pick(clip) {
   Object.assign(state, { clip, file: null, edits: [], thumbs: new Map() });
   $("found").replaceChildren();
   showQuery();
-  ask();
+  return ask();
 }
 
 function take(file) {
@@ -116,7 +130,7 @@ function submit() {
 }
 
 async function random() {
-  try { const [clip] = await get(`/v1/clips?limit=1&seed=${Math.floor(Math.random() * 1e6)}`); if (clip) pick(await get(`/v1/clip?id=${encodeURIComponent(clip.clip_id)}`)); } catch (error) { fail(error); }
+  try { const [clip] = await get(`/v1/clips?limit=1&seed=${Math.floor(Math.random() * 1e6)}`); if (clip) await pick(await get(`/v1/clip?id=${encodeURIComponent(clip.clip_id)}`)); } catch (error) { fail(error); }
 }
 
 let waiting = 0;
@@ -143,8 +157,8 @@ function drawFilters() {
 }
 
 async function restore() {
-  let query = {};
-  try { query = JSON.parse(new URLSearchParams(location.search).get("q") || "{}"); } catch { say("This link is damaged.", "bad"); }
+  let query = {}, isDamaged = false;
+  try { query = JSON.parse(new URLSearchParams(location.search).get("q") || "{}"); } catch { isDamaged = true; }
   const whole = { ...DEFAULTS, ...query };
   Object.assign(state, { file: null, clip: null, edits: [...whole.edits].map(String), thumbs: new Map() });
   $("keep").value = whole.keep; $("exclude").value = whole.exclude; $("limit").value = whole.limit;
@@ -154,6 +168,7 @@ async function restore() {
   if (whole.clip) { try { state.clip = await get(`/v1/clip?id=${encodeURIComponent(whole.clip)}`); } catch (error) { fail(error); return; } }
   showQuery();
   if (whole.clip || whole.edits.length) await ask({ push: false }); else await random();
+  if (isDamaged) say("This link is damaged; here is a random clip.", "bad");
 }
 
 async function showQuality() {

@@ -27,11 +27,11 @@ export function phrase(name, value) {
 }
 
 export function clipPlayer(clip) {
-  return player(clip.media_url, { start_s: clip.start_s, end_s: clip.end_s, poster: "", label: `${clip.clip_id}: ${describe(clip)}` });
+  return player(clip.media_url, { start_s: clip.start_s ?? 0, end_s: clip.end_s, poster: "", label: `${clip.clip_id}: ${describe(clip)}` });
 }
 
 export function hitCard(hit, rank, thumbs, on) {
-  const span = hit.end_s === null ? "" : ` ${hit.start_s.toFixed(2)}-${hit.end_s.toFixed(2)} s`;
+  const span = hit.end_s === null || hit.start_s === null ? "" : ` ${hit.start_s.toFixed(2)}-${hit.end_s.toFixed(2)} s`;
   const total = Math.max(Math.abs(hit.from_clip) + Math.abs(hit.from_edit), 1e-6);
   const part = (value) => `${(100 * Math.max(value, 0)) / Math.max(total, 1)}%`;
   const bar = el("div", { className: "bar", role: "img", "aria-label": `from the clip ${hit.from_clip.toFixed(2)}, from the edit ${hit.from_edit.toFixed(2)}`, title: `from the clip ${hit.from_clip.toFixed(3)}, from the edit ${hit.from_edit.toFixed(3)}` });
