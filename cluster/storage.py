@@ -40,10 +40,11 @@ def write_atomic(path: str | Path, content: bytes | str) -> None:
 
 
 @contextlib.contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary file of the same folder; it is synced and renamed to `path` after a success, else removed.
+def atomic_path(path: str | Path, *, is_durable: bool = True) -> Iterator[Path]:
+    """Yield a temporary file of the same folder, `.NAME.*.tmp`; after a success it is renamed to `path`, else removed.
 
-    A reader sees the old or the new content, never a part. For files that are too large for `write_atomic`.
+    A reader sees the old or the new content, never a part. For files that are too large for `write_atomic`. `is_durable`: it is
+    synced first, so that it survives a crash of the machine; a cache need not be.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,13 +53,15 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        _sync(temporary)
+        if is_durable:
+            _sync(temporary)
         # mkstemp makes the file private to its owner; a new file gets what open() would give it.
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    _sync(path.parent)  # the rename itself is durable only once the folder is synced
+    if is_durable:
+        _sync(path.parent)  # the rename itself is durable only once the folder is synced
 
 
 def _sync(path: Path) -> None:

@@ -10,12 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from encoders.files import read_table
+from encoders.files import atomic_file, read_table
 
 CLIPS_SCHEMA = pa.schema(
     [
@@ -102,15 +101,8 @@ def write_clips(path: str | Path, clips: Sequence[Clip]) -> None:
         }
         for clip in clips
     ]
-    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            pq.write_table(pa.Table.from_pylist(rows, schema=CLIPS_SCHEMA), file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_file(path) as temporary:
+        pq.write_table(pa.Table.from_pylist(rows, schema=CLIPS_SCHEMA), temporary)
 
 
 def _checked_table(path: Path) -> pa.Table:

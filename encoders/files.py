@@ -1,11 +1,21 @@
-"""Parquet tables, with the file's name in every error, and file hashes."""
+"""Files: Parquet tables, dataclasses from JSON, atomic writes and hashes; errors name the file or the field."""
 
 import hashlib
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
 from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+T = TypeVar("T")
+_MAX_SHOWN = 80
 
 
 def read_table(path: str | Path, columns: Sequence[str] | None = None) -> pa.Table:
@@ -34,3 +44,127 @@ def hash_file(path: Path) -> str:
     """sha256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary file beside `path`; after a success it is synced and renamed to `path`, else removed."""
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(
+                file.fileno()
+            )  # else the name could survive a crash of the machine, and the content not
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def from_dict(kind: type[T], values: Any, name: str, *, is_complete: bool = False) -> T:
+    """A dataclass from what JSON has of it (the inverse of `asdict`), with all dataclasses within it.
+
+    ValueError for an unknown or missing key and for a value of another type, with `name` and the field. `is_complete` also misses
+    keys whose field has a default.
+    """
+    known = {field.name: field for field in fields(kind)}  # pyright: ignore[reportArgumentType]
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{name} is {_shown(values)}; it must be an object with {sorted(known)}")
+    required = {
+        key
+        for key, field in known.items()
+        if is_complete or (field.default is MISSING and field.default_factory is MISSING)
+    }
+    if (unknown := sorted(set(values) - set(known))) or not required <= set(values):
+        missing = sorted(required - set(values))
+        raise ValueError(f"{name} has unknown keys {unknown} and lacks {missing}")
+    hints = _type_hints(kind)
+    return kind(
+        **{key: read_value(hints[key], value, f"{name}.{key}") for key, value in values.items()}
+    )
+
+
+@cache
+def _type_hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def read_value(hint: Any, value: Any, name: str) -> Any:
+    """A value of a type annotation from what JSON has of it; see `from_dict`."""
+    if get_origin(hint) in (Union, UnionType):
+        return _read_union(get_args(hint), value, name)
+    if get_origin(hint) is Literal:
+        options = get_args(hint)
+        if any(value == option and type(value) is type(option) for option in options):
+            return value
+        allowed = ", ".join(map(repr, options))
+        raise ValueError(f"{name} is {_shown(value)}; it must be one of {allowed}")
+    if is_dataclass(hint):
+        return from_dict(hint, value, name)  # pyright: ignore[reportArgumentType]
+    if get_origin(hint) in (tuple, Mapping):
+        return _read_items(hint, value, name)
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    if hint is Any or (hint in (int, float, str, bool) and _is_scalar(value, hint)):
+        return value
+    raise _wrong_type(hint, value, name)
+
+
+def _read_items(hint: Any, value: Any, name: str) -> Any:
+    arguments = get_args(hint)
+    if get_origin(hint) is Mapping:
+        if not isinstance(value, Mapping):
+            raise _wrong_type(hint, value, name)
+        key_hint, item_hint = arguments
+        return {
+            read_value(key_hint, key, name): read_value(item_hint, item, f"{name}.{key}")
+            for key, item in value.items()
+        }
+    hints = arguments
+    if isinstance(value, (list, tuple)) and arguments[-1] is ...:
+        hints = arguments[:1] * len(value)
+    if not isinstance(value, (list, tuple)) or len(hints) != len(value):
+        raise _wrong_type(hint, value, name)
+    return tuple(
+        read_value(item_hint, item, f"{name}[{i}]")
+        for i, (item_hint, item) in enumerate(zip(hints, value, strict=True))
+    )
+
+
+def _read_union(options: Sequence[Any], value: Any, name: str) -> Any:
+    """The option that fits. Dataclasses that have a field `kind` are told apart by it."""
+    if value is None and NoneType in options:
+        return None
+    options = [option for option in options if option is not NoneType]
+    if len(options) > 1 and all(is_dataclass(option) for option in options):
+        kinds = {_kind_of(option): option for option in options}
+        kind = value.get("kind") if isinstance(value, Mapping) else None
+        if not isinstance(kind, str) or kind not in kinds:
+            allowed = ", ".join(map(repr, sorted(kinds)))
+            raise ValueError(f"{name} has the kind {_shown(kind)}; it must be one of {allowed}")
+        return read_value(kinds[kind], value, name)
+    for option in options[:-1]:
+        try:
+            return read_value(option, value, name)
+        except ValueError:
+            continue
+    return read_value(options[-1], value, name)
+
+
+def _kind_of(option: Any) -> Any:
+    return next(field.default for field in fields(option) if field.name == "kind")
+
+
+def _is_scalar(value: Any, hint: type) -> bool:
+    if isinstance(value, bool):
+        return hint is bool
+    return isinstance(value, (int, float) if hint is float else hint)
+
+
+def _wrong_type(hint: Any, value: Any, name: str) -> ValueError:
+    shown = hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)
+    return ValueError(f"{name} is {_shown(value)}; it must be of type {shown}")
+
+
+def _shown(value: Any) -> str:
+    return repr(value)[:_MAX_SHOWN]

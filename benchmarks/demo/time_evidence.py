@@ -21,11 +21,12 @@ from torch import Tensor
 from cluster.storage import write_atomic
 from encoders.bundle.folder import Bundle, load_bundle
 from encoders.clips import Clip, read_clips
+from encoders.files import from_dict
 from encoders.media.sampling import sample_positions
 from encoders.metrics import bootstrap_interval
-from encoders.video_encoder.config import FrameTemporalConfig, video_config_from_dict
+from encoders.video_encoder.config import FrameTemporalConfig
 from encoders.video_encoder.frame_temporal import FrameTemporalEncoder
-from training.configs import AugmentConfig, LaunchSettings, LoopConfig, Stage1Config
+from training.configs import LaunchSettings, Stage1Config
 from training.stage1.frame_vectors import FrameVectors, keep_frame_vectors, read_frame_vectors
 from training.stage1.task import Stage1Factory
 from training.stage1.train import Stage1Inputs, train_stage1
@@ -156,18 +157,11 @@ def read_stage1_config(run_dir: Path) -> Stage1Config:
     found = json.loads(path.read_text())
     if found.get("stage") != "stage1":
         raise ValueError(f"{path} is of {found.get('stage')!r}, not of stage1")
-    values = found["config"]
-    encoder = video_config_from_dict(values.pop("encoder"))
-    if not isinstance(encoder, FrameTemporalConfig):
-        raise ValueError(f"{path}: the controls need a frame_temporal encoder, not {encoder.kind}")
-    loop = values.pop("loop")
-    return Stage1Config(
-        encoder=encoder,
-        loop=LoopConfig(**{**loop, "betas": tuple(loop["betas"])}),
-        augment=AugmentConfig(**values.pop("augment")),
-        attributes=tuple(values.pop("attributes")),
-        **values,
-    )
+    config = from_dict(Stage1Config, found["config"], str(path))
+    if not isinstance(config.encoder, FrameTemporalConfig):
+        kind = config.encoder.kind
+        raise ValueError(f"{path}: the controls need a frame_temporal encoder, not {kind}")
+    return config
 
 
 def with_temporal(config: Stage1Config, temporal: Any) -> Stage1Config:

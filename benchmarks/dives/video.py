@@ -1,6 +1,5 @@
 """How frames become a real video file: H.264 in MP4 or VP9 in WebM, written whole or not at all."""
 
-import os
 import platform
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import av
 import numpy as np
 
 from benchmarks.dives.motion.execution import FPS
+from cluster.storage import atomic_path
 
 Codec = Literal["h264", "vp9"]
 
@@ -56,28 +56,24 @@ def write_video(path: Path, chunks_THWC: Iterable[np.ndarray], *, codec: str) ->
     The file appears under its name only when it is complete. Same frames, same bytes.
     """
     chosen = find_format(codec)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")  # no video to any reader
     num_frames = 0
-    try:
-        with av.open(
-            str(temporary), "w", format=chosen.container, options={"fflags": "+bitexact"}
-        ) as container:
-            stream: Any = None
-            for chunk_THWC in chunks_THWC:
-                if stream is None:
-                    stream = _open_stream(container, chosen, chunk_THWC.shape[2:0:-1])
-                for frame_HWC in chunk_THWC:
-                    frame = av.VideoFrame.from_ndarray(frame_HWC, format="rgb24")
-                    frame.pts, frame.time_base = num_frames, Fraction(1, FPS)
-                    container.mux(stream.encode(frame))
-                    num_frames += 1
+    options = {"fflags": "+bitexact"}
+    with (
+        atomic_path(path) as temporary,
+        av.open(str(temporary), "w", format=chosen.container, options=options) as container,
+    ):
+        stream: Any = None
+        for chunk_THWC in chunks_THWC:
             if stream is None:
-                raise ValueError(f"{path}: there is no frame to write")
-            container.mux(stream.encode())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+                stream = _open_stream(container, chosen, chunk_THWC.shape[2:0:-1])
+            for frame_HWC in chunk_THWC:
+                frame = av.VideoFrame.from_ndarray(frame_HWC, format="rgb24")
+                frame.pts, frame.time_base = num_frames, Fraction(1, FPS)
+                container.mux(stream.encode(frame))
+                num_frames += 1
+        if stream is None:
+            raise ValueError(f"{path}: there is no frame to write")
+        container.mux(stream.encode())
     return num_frames
 
 

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from benchmarks.harness.record import REPOSITORY, plain_value
 from cluster.processes import reap_orphans, track_child_processes
 from cluster.storage import write_atomic
+from encoders.files import from_dict
 
 RECORDS = "parts.json"
 Requirement = Callable[[], str | None]
@@ -151,7 +152,10 @@ class PartRunner:
     def _read(self) -> dict[str, PartRecord]:
         if not self._path.exists():
             return {}
-        return {row["name"]: PartRecord(**row) for row in json.loads(self._path.read_text())}
+        return {
+            row["name"]: from_dict(PartRecord, row, str(self._path))
+            for row in json.loads(self._path.read_text())
+        }
 
     def _write(self, record: PartRecord) -> None:
         rows = [asdict(row) for row in (self._read() | {record.name: record}).values()]

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from encoders.files import from_dict
+
 THRESHOLDS_PATH = Path(__file__).resolve().parent.parent / "thresholds.toml"
 Unit = Literal["percent", "points", "times", "cosine", "ms", "s", "GB", "count", "clips/s", "error"]
 State = Literal["pass", "fail", "not measured"]
@@ -75,8 +77,9 @@ class Verdict:
 def read_bars(path: Path = THRESHOLDS_PATH) -> list[Bar]:
     """All bars of a thresholds file, in its order."""
     try:
-        return [Bar(**row) for row in tomllib.loads(path.read_text())["bar"]]
-    except (tomllib.TOMLDecodeError, TypeError, KeyError) as error:
+        rows = tomllib.loads(path.read_text())["bar"]
+        return [from_dict(Bar, row, f"bar {number}") for number, row in enumerate(rows, 1)]
+    except (ValueError, KeyError) as error:
         raise ValueError(f"{path}: {error}") from error
 
 

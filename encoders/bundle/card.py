@@ -3,27 +3,25 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from encoders.bundle.checks import BundleMismatchError, check_fields, naming_file
-from encoders.bundle.engine_records import EngineRecord, engine_from_dict
-from encoders.files import hash_file
+from encoders.bundle.checks import BundleMismatchError, naming_file
+from encoders.bundle.engine_records import EngineRecord
+from encoders.files import atomic_file, from_dict, hash_file
 from encoders.media.sampling import SamplingConfig, sampling_to_dict
 from encoders.query_encoder.config import (
     FusionConfig,
     TextConfig,
-    fusion_config_from_dict,
     fusion_config_to_dict,
     text_config_to_dict,
 )
 from encoders.video_encoder.config import (
     Preprocessing,
     VideoEncoderConfig,
-    video_config_from_dict,
     video_config_to_dict,
 )
 
@@ -137,43 +135,18 @@ def card_to_dict(card: BundleCard) -> dict[str, Any]:
 
 def card_from_dict(values: Mapping[str, Any]) -> BundleCard:
     """ValueError for keys that are unknown, missing or of the wrong shape."""
-    known = {item.name for item in fields(BundleCard)}
-    values = {"engines": [], **values}
-    if set(values) != known:
-        raise ValueError(
-            f"a card has the keys {sorted(known)}; unknown: {sorted(set(values) - known)}, missing: {sorted(known - set(values))}"
-        )
-    try:
-        engines = tuple(engine_from_dict(it) for it in values["engines"])
-        names = [*values["files"], *(name for engine in engines for name in engine.files)]
-        nested = [name for name in names if Path(name).name != name]
-        if nested:
-            raise ValueError(
-                f"files must lie in the bundle's own folder; the card names {nested[0]!r}"
-            )
-        return BundleCard(
-            **{
-                **values,
-                "sampling": SamplingConfig(**values["sampling"]),
-                "preprocessing": Preprocessing(**values["preprocessing"]),
-                "video": video_config_from_dict(values["video"]),
-                "text": _optional(values["text"], lambda it: TextConfig(**it)),
-                "fusion": _optional(values["fusion"], fusion_config_from_dict),
-                "labels": _optional(values["labels"], tuple),
-                "onnx": _optional(values["onnx"], lambda it: OnnxReport(**it)),
-                "canaries": _optional(values["canaries"], lambda it: CanaryRecord(**it)),
-                "engines": engines,
-            }
-        )
-    except (TypeError, KeyError) as error:
-        raise ValueError(str(error)) from error
+    card = from_dict(BundleCard, {"engines": [], **values}, "card", is_complete=True)
+    names = [*card.files, *(name for engine in card.engines for name in engine.files)]
+    nested = [name for name in names if Path(name).name != name]
+    if nested:
+        raise ValueError(f"files must lie in the bundle's own folder; the card names {nested[0]!r}")
+    return card
 
 
 def write_card(folder: Path, card: BundleCard) -> None:
-    """Written whole or not at all: to a temporary file, which is then renamed."""
-    temporary = folder / f".{CARD_NAME}.tmp"
-    temporary.write_text(json.dumps(card_to_dict(card), indent=1) + "\n")
-    temporary.replace(folder / CARD_NAME)
+    """Written whole or not at all."""
+    with atomic_file(folder / CARD_NAME) as temporary:
+        temporary.write_text(json.dumps(card_to_dict(card), indent=1) + "\n")
 
 
 def read_card(folder: str | Path) -> BundleCard:
@@ -192,7 +165,6 @@ def read_card(folder: str | Path) -> BundleCard:
         )
     with naming_file(path):
         card = card_from_dict(values)
-        check_fields(card, "card")
         bundle_id = with_bundle_id(card).bundle_id
     if bundle_id != card.bundle_id:
         raise BundleMismatchError(
@@ -222,10 +194,6 @@ def check_file(folder: Path, card: BundleCard, name: str) -> Path:
 def hash_frames(frames: np.ndarray) -> str:
     """sha256 of the pixels and their shape."""
     return hashlib.sha256(repr(frames.shape).encode() + frames.tobytes()).hexdigest()
-
-
-def _optional(value: Any, read: Any) -> Any:
-    return None if value is None else read(value)
 
 
 def _hash_json(values: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ An engine belongs to one GPU model, one TensorRT version and one pair of graphs;
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 
 class DriftError(ValueError):
@@ -149,12 +149,3 @@ def find_engines(
         and all(files.get(name) == sha256 for name, sha256 in engine.graphs.items())
     ]
     return sorted(fitting, key=lambda engine: order.index(engine.precision))
-
-
-def engine_from_dict(values: Mapping[str, Any]) -> EngineRecord:
-    """The inverse of `asdict`; TypeError for unknown or missing keys."""
-    drifts = {
-        name: None if values[name] is None else DriftReport(**values[name])
-        for name in ("drift", "onnx_drift")
-    }
-    return EngineRecord(**{**values, **drifts, "target": EngineTarget(**values["target"])})

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from encoders.decoding.backends import decode_backend
+from encoders.files import from_dict
 from encoders.media.container import MediaLimits
 from encoders.media.errors import DecodeError
 from encoders.media.frame_index import Span
@@ -89,14 +90,7 @@ class FrameCodec:
         return asdict(request)
 
     def request_from_dict(self, values: dict[str, Any]) -> DecodeRequest:
-        return DecodeRequest(
-            **values
-            | {
-                "spans": tuple(Span(**span) for span in values["spans"]),
-                "sampling": SamplingConfig(**values["sampling"]),
-                "limits": MediaLimits(**values["limits"]),
-            }
-        )
+        return from_dict(DecodeRequest, values, "request")
 
     def reply_to_message(self, reply: DecodedSpan) -> tuple[dict[str, Any], memoryview | bytes]:
         frames, indices, error = reply.frames_THWC, reply.frame_indices_T, reply.error
@@ -130,7 +124,7 @@ class TimelineCodec:
         return asdict(request)
 
     def request_from_dict(self, values: dict[str, Any]) -> TimelineRequest:
-        return TimelineRequest(limits=MediaLimits(**values.pop("limits")), **values)
+        return from_dict(TimelineRequest, values, "request")
 
     def reply_to_message(self, reply: TimelineBlock) -> tuple[dict[str, Any], memoryview | bytes]:
         header = {

@@ -28,7 +28,7 @@ from encoders.bundle.engine_records import (
 )
 from encoders.export.drift import Probe, measure_drift
 from encoders.export.precision import REDUCED, Precision, Reduced, reduce_precision
-from encoders.files import hash_file
+from encoders.files import atomic_file, hash_file
 
 logger = logging.getLogger(__name__)
 
@@ -250,9 +250,8 @@ def _add(bundle_dir: Path, record: EngineRecord, plans: Mapping[str, bytes]) -> 
 
 
 def _replace_file(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def _set_capability(library: Any, config: Any, name: str) -> None:

@@ -1,9 +1,10 @@
 """Configs of the text encoder and the fusion of a bundle, as a card describes them; no torch here."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
+from encoders.files import from_dict
 from encoders.query_encoder.numbers import KINDS
 
 Pooling = Literal["mean", "cls", "own"]
@@ -95,10 +96,4 @@ def fusion_config_to_dict(config: FusionConfig) -> dict[str, Any]:
 
 def fusion_config_from_dict(values: Mapping[str, Any]) -> FusionConfig:
     """The config that a card describes; ValueError for an unknown or missing key."""
-    unknown = sorted(set(values) - {field.name for field in fields(FusionConfig)})
-    if unknown:
-        raise ValueError(f"a fusion has no {', '.join(map(repr, unknown))}")
-    try:
-        return FusionConfig(**values)
-    except TypeError as error:
-        raise ValueError(f"not a fusion: {error}") from error
+    return from_dict(FusionConfig, values, "fusion")

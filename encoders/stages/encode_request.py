@@ -7,6 +7,7 @@ import numpy as np
 
 from encoders.bundle.card import BundleMismatchError
 from encoders.decoding.request import DecodedSpan, DecodeRequest, FrameCodec
+from encoders.files import from_dict
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,13 +80,7 @@ class VectorCodec:
         return asdict(request)
 
     def request_from_dict(self, values: dict[str, Any]) -> EncodeRequest:
-        return EncodeRequest(
-            **values
-            | {
-                "decode": self._frames.request_from_dict(values["decode"]),
-                "encoder": EncoderOptions(**values["encoder"]),
-            }
-        )
+        return from_dict(EncodeRequest, values, "request")
 
     def reply_to_message(self, reply: EncodedSpan) -> tuple[dict[str, Any], memoryview | bytes]:
         span, _ = self._frames.reply_to_message(reply.span)

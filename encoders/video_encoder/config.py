@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
+from encoders.files import read_value
+
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 _OMIT_DEFAULT = {"omit_default": True}
@@ -148,8 +150,6 @@ class FrameTemporalConfig:
     `mean` trains on all T frames, `single` on one random frame of them."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.image, dict):
-            object.__setattr__(self, "image", PoseImageConfig(**self.image))
         if min(self.num_frames, self.depth, self.num_heads) < 1:
             raise ValueError(
                 f"num_frames {self.num_frames}, depth {self.depth}, num_heads {self.num_heads}: each must be at least 1"
@@ -183,11 +183,6 @@ class FrameTemporalConfig:
 
 VideoEncoderConfig = AimConfig | FrameTemporalConfig
 
-_KINDS: dict[str, type[VideoEncoderConfig]] = {
-    "aim": AimConfig,
-    "frame_temporal": FrameTemporalConfig,
-}
-
 
 def video_config_to_dict(config: VideoEncoderConfig) -> dict[str, Any]:
     """What the card keeps; JSON types only, `video_config_from_dict` is its inverse."""
@@ -199,25 +194,9 @@ def video_config_to_dict(config: VideoEncoderConfig) -> dict[str, Any]:
     return _plain({name: value for name, value in asdict(config).items() if name not in omitted})
 
 
-def video_config_from_dict(values: Mapping[str, Any]) -> VideoEncoderConfig:
+def video_config_from_dict(values: Any) -> VideoEncoderConfig:
     """The config that a card describes; ValueError for an unknown kind or key."""
-    config_class = _kind(values.get("kind"))
-    known = {field.name for field in fields(config_class)}
-    unknown = sorted(set(values) - known)
-    if unknown:
-        raise ValueError(
-            f"a {values['kind']!r} encoder has no {', '.join(map(repr, unknown))}; it has {sorted(known)}"
-        )
-    try:
-        return config_class(**values)
-    except TypeError as error:
-        raise ValueError(f"not a {values['kind']!r} encoder: {error}") from error
-
-
-def _kind(name: Any) -> type[VideoEncoderConfig]:
-    if name not in _KINDS:
-        raise ValueError(f"video encoder kind {name!r} is unknown; choose one of {sorted(_KINDS)}")
-    return _KINDS[name]
+    return read_value(VideoEncoderConfig, values, "encoder")
 
 
 def _plain(value: Any) -> Any:

@@ -3,9 +3,10 @@
 import json
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from cluster.storage import write_atomic
+from encoders.files import from_dict
 from indexing.pipeline.workers import WorkerOptions
 from indexing.sources.fetch_cache import FetchOptions
 from indexing.sources.uris import public_uri
@@ -149,22 +150,7 @@ def read_config(run_dir: Path) -> IndexConfig:
             f"{path} was written by another version: it lacks or adds {', '.join(sorted(strange))}; "
             "run `tfcovr index` of this archive again, which does only what is missing and writes it anew"
         )
-    return IndexConfig(
-        **values
-        | {
-            "bundle": Path(values["bundle"]),
-            "run_dir": run_dir,
-            "workers": WorkerOptions(**values["workers"]),
-            "fetch": _fetch_options(values["fetch"]),
-            "retry": tuple(values["retry"]),
-        }
-    )
-
-
-def _fetch_options(values: dict[str, Any]) -> FetchOptions:
-    cache_dir = values["cache_dir"]
-    options: dict[str, Any] = values | {"cache_dir": Path(cache_dir) if cache_dir else None}
-    return FetchOptions(**options)
+    return from_dict(IndexConfig, values | {"run_dir": str(run_dir)}, str(path))
 
 
 def _absolute(place: str) -> str:

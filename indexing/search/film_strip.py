@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from cluster.storage import atomic_path
 from encoders.decoding.isolated import IsolatedDecoder
 from encoders.decoding.request import DecodeRequest
 from encoders.media.errors import DecodeError
@@ -52,12 +53,9 @@ def draw_film_strips(
     for row in rows:
         image.paste(row, (_MARGIN, top))
         top += row.height + _MARGIN
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    image.save(temporary, format="PNG")
-    temporary.replace(path)
-    return path
+    with atomic_path(path) as temporary:
+        image.save(temporary, format="PNG")
+    return Path(path)
 
 
 def film_strip(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from encoders.files import from_dict
 from indexing.search.types import Hit
 
 MIN_PRECISION = 0.9
@@ -66,8 +67,8 @@ class Verdicts:
 def read_threshold(path: Path, *, encoder_id: str, bundle_id: str) -> AbstainThreshold:
     """ValueError for a file of another bundle."""
     try:
-        threshold = AbstainThreshold(**json.loads(path.read_text()))
-    except (TypeError, ValueError) as error:
+        threshold = from_dict(AbstainThreshold, json.loads(path.read_text()), "it")
+    except ValueError as error:
         raise ValueError(
             f"{path} is not a threshold file of `tfcovr calibrate`: {error}"
         ) from error

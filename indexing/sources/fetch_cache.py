@@ -16,15 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from cluster.retry import retry
+from cluster.storage import atomic_path
 from encoders.media.errors import DecodeError
 from indexing.sources.remote import RemoteStamp, SourceError, SourceGoneError, read_remote
 from indexing.sources.uris import public_uri
 
 _ATTEMPTS = 5
 CEILING_S = 3.0
-_TORN = ".fetch-"
+_PARTIAL = re.compile(r"\.[0-9a-f]{32}\..*\.tmp")
 # The folder may be one in which other things lie.
-_OWN_NAME = re.compile(rf"[0-9a-f]{{32}}|{re.escape(_TORN)}.*")
+_OWN_NAME = re.compile(rf"[0-9a-f]{{32}}|{_PARTIAL.pattern}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,7 +90,7 @@ class FetchCache:
         return waiting + num_bytes <= self._capacity_bytes
 
     def fetch(self, uri: str, content_hash: str, stamp: RemoteStamp) -> None:
-        """Bring the file here, going on after breaks; it appears under its name only when it is whole."""
+        """Bring the file here, with retries that resume; it appears under its name only when it is whole."""
         if stamp.size_bytes > self._max_bytes:
             raise DecodeError(
                 "limit_exceeded",
@@ -98,17 +99,14 @@ class FetchCache:
         if stamp.size_bytes == 0:
             raise DecodeError("empty_file", f"{public_uri(uri)} has 0 bytes")
         self._make_room(stamp.size_bytes)
-        descriptor, temporary = tempfile.mkstemp(dir=self._folder, prefix=_TORN)
+        path = self._path(uri, content_hash)
         try:
-            with os.fdopen(descriptor, "wb") as file:
+            with atomic_path(path, is_durable=False) as temporary, temporary.open("wb") as file:
                 retry(lambda: _copy(uri, file, stamp), on=(SourceError,), attempts=_ATTEMPTS)
                 if file.tell() != stamp.size_bytes:
                     raise SourceGoneError(f"{file.tell()} of {stamp.size_bytes} bytes came")
-            Path(temporary).replace(self._path(uri, content_hash))
         except (SourceError, SourceGoneError) as error:
             raise DecodeError("fetch_failed", str(error)) from error
-        finally:
-            Path(temporary).unlink(missing_ok=True)
 
     def _path(self, uri: str, content_hash: str) -> Path:
         # With the URI: two servers may give the same ETag to different files.
@@ -133,8 +131,8 @@ class FetchCache:
         for path, status in sorted(files, key=lambda one: _age_rank(*one)):
             if excess <= 0:
                 return
-            is_torn = path.name.startswith(_TORN)
-            if is_torn and time.time() - status.st_mtime < 3600:
+            is_partial = _PARTIAL.fullmatch(path.name) is not None
+            if is_partial and time.time() - status.st_mtime < 3600:
                 continue  # another worker may be writing it
             with suppress(FileNotFoundError), path.open("rb") as file:
                 try:

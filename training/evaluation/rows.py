@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from encoders.bundle.folder import TEXT_ARCHITECTURE, TEXT_WEIGHTS, TOKENIZER, Bundle, load_bundle
-from training.configs import LaunchSettings, LoopConfig, RowName, Stage2Config
+from encoders.files import from_dict
+from training.configs import LaunchSettings, RowName, Stage2Config
 from training.evaluation.problem import RetrievalProblem
 from training.stage2.train import Stage2Inputs, train_stage2
 from training.trainer.run_folder import BUNDLE, CONFIG, RESULT, hash_file
@@ -137,9 +138,7 @@ def read_stage2_config(run_dir: Path) -> Stage2Config:
     described = json.loads(path.read_text())
     if described.get("stage") != "stage2":
         raise ValueError(f"{path}: stage is {described.get('stage')!r}; it must be 'stage2'")
-    values = described["config"]
     try:
-        loop = LoopConfig(**{**values["loop"], "betas": tuple(values["loop"]["betas"])})
-        return Stage2Config(**{**values, "loop": loop})
-    except TypeError as error:
+        return from_dict(Stage2Config, described["config"], "config")
+    except ValueError as error:
         raise ValueError(f"{path} is from another version ({error})") from error

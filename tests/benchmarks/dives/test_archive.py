@@ -112,7 +112,7 @@ def test_a_second_run_renders_nothing_and_a_lost_clip_comes_back_the_same(tmp_pa
     write_archive(tmp_path, SMALL, num_workers=1, quiet=True)
     assert lost.read_bytes() == before[lost][1]
     assert all(path.stat().st_mtime_ns == before[path][0] for path in videos[1:])
-    assert not list(tmp_path.rglob("*.partial"))
+    assert not list(tmp_path.rglob("*.tmp"))
 
 
 def test_a_folder_with_another_archive_is_refused(tmp_path: Path) -> None:

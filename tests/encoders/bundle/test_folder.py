@@ -146,7 +146,7 @@ def test_a_card_that_describes_another_encoder_is_refused(parts, tmp_path, chang
         (lambda card: card.update(embedding_dim=13), "changed by hand"),
         (lambda card: card.update(colour="blue"), "'colour'"),
         (lambda card: card.pop("labels"), "'labels'"),
-        (lambda card: card["video"].update(kind="gru"), "'gru' is unknown"),
+        (lambda card: card["video"].update(kind="gru"), "card.video has the kind 'gru'"),
         (lambda card: card["sampling"].update(stride=2), "stride"),
         (lambda card: card["files"].update({"../other": "00"}), "own folder"),
     ],

@@ -109,5 +109,5 @@ def test_the_card_round_trip_refuses_what_it_does_not_know():
         fusion_config_from_dict(values | {"hiden_dim": 3})
     with pytest.raises(ValueError, match="video_dim"):
         fusion_config_from_dict({"kind": "mean", "text_dim": 3})
-    with pytest.raises(ValueError, match="'sum' is unknown"):
+    with pytest.raises(ValueError, match=r"fusion\.kind is 'sum'; it must be one of 'combiner'"):
         fusion_config_from_dict(values | {"kind": "sum"})
