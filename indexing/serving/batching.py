@@ -28,6 +28,8 @@ class BatcherConfig:
 
     max_batch: int = 16
     """Maximum number of queries in a batch."""
+    batch_s: float = 0.3
+    """Time that a batch should take; it holds fewer queries where recent ones were slow."""
     max_batches: int = 2
     """Maximum number of batches in flight: one is encoded while another waits for Milvus."""
     max_waiting: int = 256
@@ -45,10 +47,15 @@ class BatcherConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.backoff_s < 0:
             raise ValueError(f"backoff_s is {self.backoff_s}; it must be at least 0")
+        if self.batch_s <= 0:
+            raise ValueError(f"batch_s is {self.batch_s}; it must be above 0")
         if self.upload_deadline_s <= 0:
             raise ValueError(f"upload_deadline_s is {self.upload_deadline_s}; it must be above 0")
         if not 0 <= self.sample_share <= 1:
             raise ValueError(f"sample_share is {self.sample_share}; it must lie in [0, 1]")
+
+
+_SMOOTHING = 0.3
 
 
 class _CallOnce:
@@ -83,6 +90,8 @@ class QueryBatcher:
         # Held while a batch is collected and encoded, but not while Milvus is searched; see `_work`.
         self._encoder = asyncio.Lock()
         self._is_sampling = False
+        self._query_s = 0.0
+        """Recent time of a query in its batch, smoothed."""
         self._backoff_until_s = 0.0
         self._random = random.Random(0)
 
@@ -155,11 +164,14 @@ class QueryBatcher:
             await self._encoder.acquire()
             batch = [await self._queue.get()]
             await asyncio.sleep(0)  # lets requests that were already read join the batch
-            while len(self._queue) and len(batch) < self.config.max_batch:
+            while len(self._queue) and len(batch) < self._batch_size():
                 batch.append(self._queue.pop())
             free = _CallOnce(lambda: loop.call_soon_threadsafe(self._encoder.release))
             queries = [query for query, _ in batch]
+            start_s = time.perf_counter()
             answers = await loop.run_in_executor(self._threads, self._answer, queries, free)
+            each_s = (time.perf_counter() - start_s) / len(batch)
+            self._query_s += _SMOOTHING * (each_s - self._query_s)
             for (_query, future), answer in zip(batch, answers, strict=True):
                 if future.done():
                     continue
@@ -167,6 +179,12 @@ class QueryBatcher:
                     future.set_exception(answer)
                 else:
                     future.set_result(answer)
+
+    def _batch_size(self) -> int:
+        """As many queries as take `batch_s` together, so that expensive ones of one client hold up another for so long at most."""
+        return min(
+            max(int(self.config.batch_s / max(self._query_s, 1e-6)), 1), self.config.max_batch
+        )
 
     def _answer(
         self, queries: list[ComposedQuery], free_encoder: Callable[[], object]

@@ -4,6 +4,7 @@ uvicorn has no time limit for headers, bodies and clients that do not read, and 
 starts uvicorn itself, in a replica or in its proxy, and calls `ray_serve_middlewares` there before it does.
 """
 
+import asyncio
 import json
 import os
 import resource
@@ -40,6 +41,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     limits: ClassVar[ConnectionLimits] = ConnectionLimits()
     _num_by_client: ClassVar[Counter[str]] = Counter()
+    connection_rate: ClassVar[RateLimit] = RateLimit(100.0, 800)
+    """Of new connections; beyond it they are closed before anything is read from them."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -59,7 +62,9 @@ class LimitedProtocol(HttpToolsProtocol):
         self._watch = self.loop.call_later(_CHECK_S, self._check)
         of_client = self._num_by_client[self._host]
         is_proxy = self.limits.is_trusted_proxy(self._host)
-        if len(self.connections) > self.limits.max_connections:
+        if not is_proxy and self.connection_rate.is_exceeded(self._host):
+            transport.abort()
+        elif len(self.connections) > self.limits.max_connections:
             self._refuse(503, "the service has too many connections")
         elif of_client > self.limits.max_connections_per_client and not is_proxy:
             self._refuse(429, "this address has too many connections")
@@ -177,8 +182,9 @@ class RayFront:
         request_id = request_ids[0] if is_usable else os.urandom(16).hex().encode()
         scope["headers"] = [pair for pair in scope["headers"] if pair[0] in _HEADERS_OF_THE_APP]
         scope["headers"].append((_REQUEST_ID, request_id))
-        is_counted = scope["path"] != HEALTH_PATH
-        if is_counted and self._rate.is_exceeded((scope.get("client") or ("", 0))[0]):
+        client = (scope.get("client") or ("", 0))[0]
+        if scope["path"] != HEALTH_PATH and self._rate.is_exceeded(client):
+            await asyncio.sleep(self._rate.refusal_delay_s(client))
             await _refuse(send, 429, TOO_MANY, request_id, [(b"retry-after", b"1")])
         elif scope["path"].startswith("/-/"):
             await _refuse(send, 404, "Not Found", request_id, [])
@@ -217,6 +223,8 @@ def use_connection_limits(limits: ConnectionLimits) -> None:
     LimitedProtocol.limits = replace(
         limits, max_connections=min(limits.max_connections, num_files // 2)
     )
+    # One request on each connection is usual, and a burst of requests opens no more connections than it has requests.
+    LimitedProtocol.connection_rate = RateLimit(2 * limits.requests_per_s, 4 * limits.burst)
     HTTP_PROTOCOLS["auto"] = f"{__name__}:LimitedProtocol"
 
 

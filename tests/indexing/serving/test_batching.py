@@ -106,6 +106,26 @@ def test_the_next_batch_is_encoded_while_one_waits_for_milvus(max_batches, while
     assert answers == ["0", "1", "2", "3", "4"]
 
 
+def test_slow_queries_are_answered_in_small_batches() -> None:
+    client = CountingClient()
+    answer = client.search_many
+
+    def slow(queries, **how) -> list[SearchResult]:
+        time.sleep(0.05 * len(queries))
+        return answer(queries, **how)
+
+    client.search_many = slow  # type: ignore[method-assign]
+
+    async def run() -> None:
+        batcher = batcher_over(client, max_batch=16, batch_s=0.1, max_batches=1)
+        await asyncio.gather(*(outcome(batcher, str(n)) for n in range(60)))
+        batcher.close()
+
+    asyncio.run(run())
+    assert len(client.batches[0]) == 16
+    assert all(len(batch) <= 3 for batch in client.batches[5:])
+
+
 def test_a_wrong_query_costs_no_other() -> None:
     client = CountingClient()
 
@@ -153,7 +173,14 @@ def test_one_too_many_in_line_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "config", [{"max_batch": 0}, {"max_batches": 0}, {"max_waiting": 0}, {"sample_share": 2.0}]
+    "config",
+    [
+        {"max_batch": 0},
+        {"max_batches": 0},
+        {"max_waiting": 0},
+        {"sample_share": 2.0},
+        {"batch_s": 0},
+    ],
 )
 def test_configs_that_make_no_sense_are_refused(config) -> None:
     with pytest.raises(ValueError, match="must"):

@@ -148,6 +148,8 @@ def test_only_the_first_errors_are_named() -> None:
 
 
 def test_a_misspelled_field_is_named_with_the_one_that_was_meant() -> None:
-    with pytest.raises(ProblemError, match=r"edit: Extra inputs .* did you mean 'edits'") as refused:
+    with pytest.raises(
+        ProblemError, match=r"edit: Extra inputs .* did you mean 'edits'"
+    ) as refused:
         parse_query(b'{"edit": ["in tuck"]}')
     assert refused.value.status == 422

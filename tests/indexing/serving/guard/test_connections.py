@@ -16,6 +16,7 @@ from cluster.network import free_port
 from indexing.serving.guard import connections
 from indexing.serving.guard.connections import LimitedProtocol, RayFront
 from indexing.serving.guard.limits import ConnectionLimits
+from indexing.serving.guard.rates import RateLimit
 
 LARGE = 32 << 20
 
@@ -39,9 +40,12 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
 
 
 @contextmanager
-def served(app: Any = echo, **limits: Any) -> Iterator[int]:
+def served(
+    app: Any = echo, *, connection_rate: RateLimit | None = None, **limits: Any
+) -> Iterator[int]:
     """The port of a server that has these limits."""
-    protocol = type("Protocol", (LimitedProtocol,), {"limits": ConnectionLimits(**limits)})
+    of_class = {"limits": ConnectionLimits(**limits), "connection_rate": connection_rate or RateLimit(1e6, 10**6)}  # fmt: skip
+    protocol = type("Protocol", (LimitedProtocol,), of_class)
     port = free_port()
     config = uvicorn.Config(app, port=port, http=protocol, lifespan="off", log_level="critical")
     server = uvicorn.Server(config)
@@ -166,6 +170,15 @@ def test_a_client_has_a_number_of_connections_and_another_has_its_own() -> None:
     assert not +LimitedProtocol._num_by_client
 
 
+def test_a_client_that_connects_on_and_on_is_cut_before_it_is_read() -> None:
+    with served(connection_rate=RateLimit(0.001, 2)) as port:
+        statuses = [reply(connect(port, GET + b"\r\n"))[0] for _ in range(3)]
+        assert statuses == [200, 200, 0]
+        assert reply(connect(port, GET + b"\r\n", "127.0.0.2"))[0] == 200
+    with served(connection_rate=RateLimit(0.001, 1), trusted_proxies=("127.0.0.1",)) as port:
+        assert [reply(connect(port, GET + b"\r\n"))[0] for _ in range(3)] == [200] * 3
+
+
 def test_only_a_named_proxy_names_the_client() -> None:
     request = GET + b"x-forwarded-for: 203.0.113.7, 10.0.0.1\r\n\r\n"
     with served() as port:
@@ -198,6 +211,7 @@ def test_a_client_over_its_rate_does_not_get_there_and_health_does() -> None:
 
 def test_ray_serve_is_given_the_limits(monkeypatch) -> None:
     monkeypatch.setattr(LimitedProtocol, "limits", ConnectionLimits())
+    monkeypatch.setattr(LimitedProtocol, "connection_rate", LimitedProtocol.connection_rate)
     monkeypatch.setitem(connections.HTTP_PROTOCOLS, "auto", connections.HTTP_PROTOCOLS["auto"])
     given = ConnectionLimits(header_timeout_s=3, max_connections=10, trusted_proxies=("10.0.0.1",))
     monkeypatch.setattr(os, "environ", {**os.environ, **connections.ray_serve_environment(given)})
