@@ -70,6 +70,11 @@ class PyavVideo:
         return self._codec_context.pix_fmt or ""
 
     @property
+    def header_texts(self) -> dict[str, str]:
+        """What the header says in words, by lower-case names such as timecode."""
+        return self._reader.header_texts
+
+    @property
     def num_video_streams(self) -> int:
         return self._reader.num_video_streams
 

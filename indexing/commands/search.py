@@ -22,6 +22,7 @@ EXAMPLES = """
   tfcovr search ... --clip new_video.mp4@12.0-15.5 --edit 'in tuck position' --json
   tfcovr search ... --clip dive-000017 --edit 'with one more twist' --exclude pike \\
       --filter split=test --filter duration_s=1..6
+  tfcovr search ... --clip dive-000017 --edit 'with 2.5 twists' --export reel.fcpxml --export reel.edl
 """
 
 
@@ -62,6 +63,9 @@ class Config:
     """Print JSON instead of a table."""
     sheet: Path | None = None
     """Draw query and answers as film strips into this PNG."""
+    export: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
+    """Also write the answers as a list of cuts for an editing program, in the format that the name says: .otio, .edl, .fcpxml, .xml
+    (Premiere), .vtt or .llc (LosslessCut); may be repeated."""
 
 
 def parse_filters(texts: Sequence[str]) -> dict[str, Any]:
@@ -120,6 +124,11 @@ def answer_table(result: "SearchResult") -> "Table":
 
 def run(config: Config) -> int:
     """Print the answers."""
+    if config.export:
+        from indexing.handoff.export import require_format
+
+        for path in config.export:
+            require_format(path)
     how: dict[str, Any] = {
         name: getattr(config, name)
         for name in (
@@ -139,6 +148,11 @@ def run(config: Config) -> int:
         from indexing.search.film_strip import draw_film_strips
 
         draw_film_strips(result, config.sheet)
+    if config.export:
+        from indexing.handoff.cuts import picks_of_result
+        from indexing.handoff.export import export_picks
+
+        export_picks(picks_of_result(result), config.export)
     if config.json:
         sys.stdout.write(json.dumps(asdict(result), ensure_ascii=False) + "\n")
         return 0
@@ -147,4 +161,6 @@ def run(config: Config) -> int:
     Console().print(answer_table(result))
     if config.sheet is not None:
         sys.stdout.write(f"film strips: {config.sheet}\n")
+    if config.export:
+        sys.stdout.write(f"cuts: {', '.join(map(str, config.export))}\n")
     return 0

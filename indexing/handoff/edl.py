@@ -1,0 +1,51 @@
+"""CMX 3600 edit decision lists: one event per cut, timecodes of source and reel."""
+
+import re
+from collections.abc import Sequence
+
+from indexing.handoff.cuts import Cut, common_timing, sources_of, timing_of
+from indexing.handoff.source import Source
+from indexing.handoff.timecode import timecode_of
+
+_MAX_EVENTS = 999
+_MAX_REEL = 8
+_FIRST_HOUR_S = 3600
+
+
+def write_edl(cuts: Sequence[Cut], title: str) -> str:
+    """The list as text. ValueError for more than 999 cuts, several frame rates or a variable one."""
+    if len(cuts) > _MAX_EVENTS:
+        raise ValueError(
+            f"there are {len(cuts)} spans; an EDL has at most {_MAX_EVENTS}, other formats have no limit"
+        )
+    rate, is_drop_frame = common_timing(cuts)
+    reels = reel_names(sources_of(cuts))
+    lines = [f"TITLE: {title}", f"FCM: {'DROP FRAME' if is_drop_frame else 'NON-DROP FRAME'}", ""]
+    place = _FIRST_HOUR_S * round(rate)
+    if is_drop_frame:  # the frame that is called 01:00:00;00
+        place -= 54 * (2 if round(rate) == 30 else 4)
+    for number, cut in enumerate(cuts, start=1):
+        first = timing_of(cut.source).first_frame
+        frames = (
+            first + cut.frames.start, first + cut.frames.stop, place, place + len(cut.frames),
+        )  # fmt: skip
+        codes = " ".join(timecode_of(one, rate, is_drop_frame=is_drop_frame) for one in frames)
+        lines.append(f"{number:03}  {reels[cut.source.path]:<8} V     C        {codes}")
+        lines.append(f"* FROM CLIP NAME: {cut.source.path.name}")
+        lines.append(f"* COMMENT: {cut.name}")
+        place += len(cut.frames)
+    return "\n".join(lines) + "\n"
+
+
+def reel_names(sources: Sequence[Source]) -> dict[object, str]:
+    """Path -> reel, at most eight letters and digits, each another one."""
+    names: dict[object, str] = {}
+    for source in sources:
+        text = source.times.reel or source.path.stem
+        plain = re.sub(r"[^A-Z0-9_]", "", text.upper())[:_MAX_REEL] or "REEL"
+        name, number = plain, 1
+        while name in names.values():
+            number += 1
+            name = f"{plain[: _MAX_REEL - len(str(number))]}{number}"
+        names[source.path] = name
+    return names
