@@ -1,6 +1,6 @@
 """Decoding in a killable child process: a crash or a hang inside a codec costs one video, not the worker."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -71,7 +71,7 @@ class IsolatedTimeline(Sandbox[TimelineRequest, TimelineBlock]):
         function = "encoders.decoding.decode:iter_timeline"
         super().__init__(function, TimelineCodec(), deadline_s=deadline_s)
 
-    def iter_blocks(self, request: TimelineRequest) -> Iterator[TimelineBlock]:
+    def iter_blocks(self, request: TimelineRequest) -> Generator[TimelineBlock]:
         """See Sandbox.iter_replies."""
         return self.iter_replies(request)
 

@@ -4,11 +4,12 @@ A media file is hostile until decoded: only these checks look at it before FFmpe
 the file.
 """
 
+import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from encoders.media.bitstream import boxes_end
 from encoders.media.errors import DecodeError
@@ -16,6 +17,11 @@ from encoders.media.errors import DecodeError
 # The name is FFmpeg's demuxer. No playlists (hls, dash, concat), no image sequences, nothing that opens a second file.
 ContainerFormat = Literal["mov", "matroska", "mpegts", "mpeg", "avi", "mxf", "flv", "asf"]
 CONTAINER_NAMES = "MP4/MOV, Matroska/WebM, MPEG-TS, MPEG-PS, AVI, MXF, FLV and ASF/WMV"
+VIDEO_SUFFIXES = (
+    *(".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".mxf", ".flv", ".f4v", ".wmv", ".asf"),
+    *(".ts", ".m2ts", ".mts", ".m2t", ".mpg", ".mpeg", ".vob"),
+)  # fmt: skip
+"""Files with these names are listed as videos, in lower or upper case; where a name has several, the first."""
 # Names of FFmpeg's decoders, software only.
 ALLOWED_DECODERS = (
     *("h264", "hevc", "vp8", "vp9", "libvpx", "libvpx-vp9", "av1", "libdav1d", "libaom-av1"),
@@ -38,18 +44,20 @@ _HEAD_BYTES, _NUM_SYNC_BYTES = 2048, 8
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MediaLimits:
-    """What a file may ask of us; checked before its first frame is decoded."""
+    """What a media file may ask for; checked before its first frame is decoded."""
 
     max_pixels: int = 8192 * 4320
     """Width times height of one frame."""
     max_streams: int = 32
-    max_duration_s: float = 6 * 3600.0
-    """How far after a video's first frame a span may reach: one wrong time at a file's end costs no span before it."""
+    """Number of streams in a file."""
+    max_duration_s: float = 26 * 3600.0
+    """Seconds after a video's first frame at which a clip may end; the default holds the recording of a whole day."""
     max_frame_rate: float = 300.0
-    max_frames: int = 6 * 3600 * 120
-    """Packets of a video, whatever their times; what is known of each takes some 400 bytes."""
+    """Frames per second, by the times of the frames and not by the rate in the file's header."""
+    max_frames: int = 26 * 3600 * 60
+    """Number of frames of a video; the table of a video takes some 400 bytes for each."""
     min_frames_per_clip: int = 2
-    """One frame shows no motion: such a clip is `too_short` instead of a still repeated T times."""
+    """Number of frames that a clip must have: one frame shows no motion, and its clip fails as too_short."""
 
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
@@ -61,7 +69,8 @@ class MediaLimits:
         for name, value in found.items():
             if value > getattr(self, name):
                 raise DecodeError(
-                    "limit_exceeded", f"{name} is {getattr(self, name)}; the file has {value:g}"
+                    "limit_exceeded",
+                    f"{name} is {getattr(self, name):g}; the file has {value:g} (option --limits.{name.replace('_', '-')})",
                 )
 
 
@@ -143,7 +152,7 @@ def _path_of_uri(uri: str) -> Path:
     parts = urlsplit(uri)
     if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
         raise DecodeError("fetch_failed", f"{uri}: only local paths and file:// are read here")
-    return Path(unquote(parts.path))
+    return Path(os.fsdecode(unquote_to_bytes(parts.path)))
 
 
 def _segment_end(file: BinaryIO, num_bytes: int) -> int:

@@ -252,7 +252,7 @@ def plan_span(
     if len(frames) < limits.min_frames_per_clip:
         raise DecodeError(
             "too_short",
-            f"{len(frames)} frame(s) in the span; a clip needs at least {limits.min_frames_per_clip}",
+            f"{len(frames)} frame(s) in the span; min_frames_per_clip is {limits.min_frames_per_clip} (option --limits.min-frames-per-clip)",
         )
     return frames.start + sample_positions(len(frames), num_frames, rng=rng)
 

@@ -88,14 +88,21 @@ def split_rows(
 class ClipStage:
     """What the stages that decode have in common: rows of a video's clips in, the same rows with their outcomes out."""
 
-    def __init__(self, *, sampling: SamplingConfig, backend: str, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        *,
+        sampling: SamplingConfig,
+        backend: str,
+        device: str = "cpu",
+        limits: MediaLimits | None = None,
+    ) -> None:
         if sampling.frame_size is None:
             raise ValueError("sampling.frame_size is None; a stage needs clips of one size")
         self._sampling = sampling
         self._frames_shape = (sampling.num_frames, sampling.frame_size, sampling.frame_size, 3)
         self._backend = backend
         self._device = device
-        self._limits = MediaLimits()
+        self._limits = limits or MediaLimits()
 
     def clips(self, video: str, clip_rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """The rows that are ready; `video` is where it lies on this machine.

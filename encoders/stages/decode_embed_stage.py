@@ -17,6 +17,7 @@ from encoders.decoding.sandbox.process import (
     Sandbox,
     memory_limit_for,
 )
+from encoders.media.container import MediaLimits
 from encoders.media.errors import DecodeError, DecodeSetupError
 from encoders.media.sampling import SamplingConfig
 from encoders.stages.base import (
@@ -58,8 +59,9 @@ class VectorStage(ClipStage):
         backend: str = "pyav",
         deadline_s: float = DEFAULT_DEADLINE_S,
         device: str = "cpu",
+        limits: MediaLimits | None = None,
     ) -> None:
-        super().__init__(sampling=sampling, backend=backend, device=device)
+        super().__init__(sampling=sampling, backend=backend, device=device, limits=limits)
         self._encode = encode
         self._tickets = count(1)
         self._pending: dict[int, _PendingVideo] = {}

@@ -11,6 +11,7 @@ from encoders.decoding.decode import iter_spans
 from encoders.decoding.isolated import IsolatedDecoder, decoder_for
 from encoders.decoding.request import DecodedSpan
 from encoders.decoding.sandbox.process import DEFAULT_DEADLINE_S, DecoderDiedError
+from encoders.media.container import MediaLimits
 from encoders.media.errors import DecodeError
 from encoders.media.sampling import SamplingConfig
 from encoders.stages.base import (
@@ -39,8 +40,9 @@ class DecodeStage(ClipStage):
         isolate: bool = True,
         deadline_s: float = DEFAULT_DEADLINE_S,
         device: str = "cpu",
+        limits: MediaLimits | None = None,
     ) -> None:
-        super().__init__(sampling=sampling, backend=backend, device=device)
+        super().__init__(sampling=sampling, backend=backend, device=device, limits=limits)
         self._iter_spans = iter_spans
         # One shape for all rows, so that Arrow holds the column as fixed-shape tensors.
         self._no_frames_THWC = np.zeros(self._frames_shape, np.uint8)

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from queue import SimpleQueue
@@ -13,6 +13,7 @@ import numpy as np
 
 from encoders.decoding.isolated import IsolatedTimeline
 from encoders.decoding.request import TimelineBlock, TimelineRequest
+from encoders.media.container import MediaLimits
 from encoders.media.errors import DecodeError
 from indexing.clipping.shots import ShotSettings, find_cuts
 from indexing.sources.content import Content, FileStamp
@@ -22,6 +23,9 @@ from indexing.sources.uris import is_remote
 
 _FRAME_SIZE = 64
 _FRAMES_PER_BLOCK = 256
+# Videos that were cut by another rule are cut again.
+_RULE_OF_WINDOWS = 2
+_ROUNDING_S = 1e-3
 Seconds = tuple[float, float]
 """Start and end of a clip."""
 
@@ -33,7 +37,8 @@ class CutSettings:
     by: Literal["windows", "shots"] = "windows"
     """windows: of one length, every so many seconds; shots: from one cut of the broadcast to the next."""
     length_s: float = 4.0
-    """Of a window; a longer shot is cut into equal clips of at most this length."""
+    """Seconds of a window; the last one takes what is left of the video, and is between half and one and a half as long. A longer
+    shot is cut into equal clips of at most this length."""
     every_s: float | None = None
     """From the start of a window to that of the next; None = the length, so that windows do not overlap."""
     shots: ShotSettings = field(default_factory=ShotSettings)
@@ -51,18 +56,23 @@ class CutSettings:
     @property
     def key(self) -> str:
         """Changes with everything that decides where a video is cut."""
-        return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:16]
+        settings = asdict(self) | {"windows": _RULE_OF_WINDOWS}
+        return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
 
 
 def windows(end_s: float, *, length_s: float, every_s: float) -> list[Seconds]:
-    """Of a video of so many seconds. The last window ends with the video, and so overlaps with the one before where it must."""
+    """Of a video of so many seconds. What the last whole window leaves is a window of its own, or joins that one where it is short."""
     if end_s <= length_s:
         return [(0.0, end_s)]
     count = int((end_s - length_s) / every_s + 1e-9) + 1
-    found = [(k * every_s, k * every_s + length_s) for k in range(count)]
-    if end_s - found[-1][1] > 1e-3:
-        found.append((end_s - length_s, end_s))
-    return found
+    whole = [(k * every_s, k * every_s + length_s) for k in range(count)]
+    last_start_s, last_end_s = whole[-1]
+    if end_s - last_end_s <= _ROUNDING_S:
+        return whole
+    is_worth_its_own = min(end_s - count * every_s, (end_s - last_end_s) * length_s / every_s)
+    if is_worth_its_own >= length_s / 2 - _ROUNDING_S:
+        return [*whole, (count * every_s, end_s)]
+    return [*whole[:-1], (last_start_s, end_s)]
 
 
 def pieces(cuts_s: Sequence[float], end_s: float, *, length_s: float) -> list[Seconds]:
@@ -90,8 +100,10 @@ class Cutter:
         deadline_s: float,
         fetch_uris: Mapping[str, str],
         fetch: FetchOptions,
+        limits: MediaLimits | None = None,
     ) -> None:
         self._settings, self._fetch_uris = settings, fetch_uris
+        self._limits = limits or MediaLimits()
         self._cache = FetchCache(fetch) if fetch_uris else None
         self._decoders = [IsolatedTimeline(deadline_s=deadline_s) for _ in range(num_workers)]
         self._idle: SimpleQueue[IsolatedTimeline] = SimpleQueue()
@@ -134,24 +146,26 @@ class Cutter:
             frames_per_block=_FRAMES_PER_BLOCK,
             frame_size=_FRAME_SIZE,
             resize="swscale_area",
+            limits=self._limits,
         )
         decoder = self._idle.get()
         try:
-            blocks = decoder.iter_blocks(request)
-            end_s = float(next(blocks).times_s[-1])
-            if not end_s:
-                raise DecodeError("too_short", "it has one frame")
-            if by_shots:
-                cuts_s = find_cuts(_shown(blocks), settings.shots)
-                return pieces(cuts_s, end_s, length_s=settings.length_s)
-            list(blocks)  # the child is in step again when it has said its last word
-            every_s = settings.every_s or settings.length_s
-            return windows(end_s, length_s=settings.length_s, every_s=every_s)
+            # Closed before another thread takes the decoder: closing it amid a reply ends its process.
+            with closing(decoder.iter_blocks(request)) as blocks:
+                end_s = float(next(blocks).times_s[-1])
+                if not end_s:
+                    raise DecodeError("too_short", "it has one frame")
+                if by_shots:
+                    cuts_s = find_cuts(_shown(blocks), settings.shots)
+                    return pieces(cuts_s, end_s, length_s=settings.length_s)
+                list(blocks)  # the child is in step again when it has said its last word
+                every_s = settings.every_s or settings.length_s
+                return windows(end_s, length_s=settings.length_s, every_s=every_s)
         finally:
             self._idle.put(decoder)
 
 
-def _shown(blocks: Iterator[TimelineBlock]) -> Iterator[tuple[float, np.ndarray]]:
+def _shown(blocks: Iterable[TimelineBlock]) -> Iterator[tuple[float, np.ndarray]]:
     """(second, frame) of blocks with frames."""
     for block in blocks:
         if block.frames_THWC is not None:

@@ -17,6 +17,7 @@ from rich.console import Console
 from cluster.progress import progress_bar
 from cluster.storage import write_atomic
 from encoders.clips import Clip, write_clips
+from encoders.media.container import MediaLimits
 from indexing.clipping.cut_video import CutSettings, Cutter, Seconds
 from indexing.sources.archive import list_archive
 from indexing.sources.content import Content, FileStamp, read_contents
@@ -37,6 +38,8 @@ class SplitConfig:
     """Videos that are read at once."""
     decode_deadline_s: float = 120.0
     """A video of which nothing comes for so long is left out (decode_timeout)."""
+    limits: MediaLimits = field(default_factory=MediaLimits)
+    """Limits of the media files; a video beyond one is left out and listed with it."""
     cache_dir: Path | None = None
     """Where remote videos are kept while they are read; None = a folder of this user in the system's temporary folder."""
 
@@ -74,6 +77,7 @@ def split_videos(config: SplitConfig, *, console: Console | None = None) -> Spli
         deadline_s=config.decode_deadline_s,
         fetch_uris=archive.fetch_uris,
         fetch=FetchOptions(cache_dir=config.cache_dir),
+        limits=config.limits,
     )
     with cutter, ThreadPoolExecutor(config.num_workers) as pool:
         running = {pool.submit(cutter.cut, uri, contents[uri]): uri for uri in todo}

@@ -13,7 +13,7 @@ EXAMPLES = """
 
 
 def run(config: Config) -> int:
-    """Index and print the summary; progress goes to stderr. Status 1 where clips are missing all the same, or not one could be used."""
+    """Index and print the summary; progress goes to stderr. Status 1 where clips have no vector, dead or missing."""
     from rich.console import Console
 
     from indexing.pipeline.index_archive import index_archive

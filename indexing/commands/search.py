@@ -3,11 +3,13 @@
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
+
+from encoders.media.container import MediaLimits
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -59,6 +61,8 @@ class Config:
     collection: str = "clips"
     backend: Literal["onnx", "torch"] = "onnx"
     """What runs the encoder."""
+    limits: MediaLimits = field(default_factory=MediaLimits)
+    """Limits of a query clip that is a file."""
     json: bool = False
     """Print JSON instead of a table."""
     sheet: Path | None = None
@@ -82,6 +86,7 @@ def open_client(
     *,
     backend: Literal["onnx", "torch"] = "onnx",
     threshold: Path | None = None,
+    limits: MediaLimits | None = None,
 ) -> "SearchClient":
     """A client with the threshold of a file."""
     from encoders.bundle.card import read_card
@@ -93,7 +98,7 @@ def open_client(
     if threshold is not None:
         ids = {"encoder_id": card.encoder_id, "bundle_id": card.bundle_id}
         fitted = read_threshold(threshold, **ids)
-    options = SearchOptions(backend=backend, threshold=fitted)
+    options = SearchOptions(backend=backend, threshold=fitted, limits=limits or MediaLimits())
     return SearchClient(milvus_uri, collection, bundle_dir, options=options)
 
 
@@ -141,6 +146,7 @@ def run(config: Config) -> int:
         config.collection,
         backend=config.backend,
         threshold=config.threshold,
+        limits=config.limits,
     ) as client:
         filters = parse_filters(config.filter)
         result = client.search(clip=config.clip, edit=config.edit, filters=filters, **how)

@@ -14,7 +14,7 @@ EXAMPLES = """
 
 
 def run(config: Config) -> int:
-    """Cut, and say how many clips there are; progress goes to stderr."""
+    """Cut, and say how many clips there are; progress goes to stderr. Status 1 where videos were left out."""
     from rich.console import Console
 
     summary = split_videos(config, console=Console(stderr=True))
@@ -25,4 +25,4 @@ def run(config: Config) -> int:
     if summary.problems:
         path = config.out.with_suffix(".problems.txt")
         sys.stdout.write(f"  {len(summary.problems)} videos cannot be cut: see {path}\n")
-    return 0
+    return 1 if summary.problems else 0

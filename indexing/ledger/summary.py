@@ -105,8 +105,8 @@ class IndexSummary:
 
     @property
     def status(self) -> int:
-        """Exit status of the command: 1 where clips are missing all the same, or where not one could be used."""
-        return 1 if self.missing or self._is_all_dead else 0
+        """Exit status of the command: 1 where a clip has no row, dead or missing."""
+        return 1 if self.missing or self.dead else 0
 
     @property
     def _is_all_dead(self) -> bool:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from cluster.storage import write_atomic
 from encoders.files import from_dict
+from encoders.media.container import MediaLimits
 from indexing.pipeline.workers import WorkerOptions
 from indexing.sources.fetch_cache import FetchOptions
 from indexing.sources.uris import public_uri
@@ -44,6 +45,8 @@ class IndexConfig:
     16 MiB where other workers decode."""
     decode_deadline_s: float = 120.0
     """A video that takes longer becomes a dead letter (decode_timeout)."""
+    limits: MediaLimits = field(default_factory=MediaLimits)
+    """Limits of the media files; a video beyond one becomes a dead letter (limit_exceeded) that names it."""
     workers: WorkerOptions = field(default_factory=WorkerOptions)
     fetch: FetchOptions = field(default_factory=FetchOptions)
     retry: tuple[str, ...] = ()

@@ -6,6 +6,7 @@ from typing import Any
 
 from cluster.dataflow import Stage
 from encoders.bundle.card import BundleCard
+from encoders.media.container import MediaLimits
 from encoders.stages.embed_stage import CheckedEmbedStage
 from encoders.stages.encode_request import EncoderOptions
 from indexing.pipeline.config import IndexConfig
@@ -27,6 +28,7 @@ class VectorOptions:
     batch_size: int
     """Clips that are embedded at once; 0 = choose."""
     decode_deadline_s: float
+    limits: MediaLimits
     fetch: FetchOptions
 
     def clips_per_batch(self, workers: Workers, shards: Sequence[Mapping[str, Any]]) -> int:
@@ -42,6 +44,7 @@ def vector_options(config: IndexConfig, card: BundleCard) -> VectorOptions:
         backend=config.backend,
         batch_size=config.batch_size,
         decode_deadline_s=config.decode_deadline_s,
+        limits=config.limits,
         fetch=config.fetch,
     )
 
@@ -68,6 +71,7 @@ def vector_stages(
             "backend": workers.decode_backend,
             "device": workers.decode_device,
             "deadline_s": options.decode_deadline_s,
+            "limits": options.limits,
             "fetch": options.fetch,
         },
         kind="rows",

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from indexing.sources.archive import VIDEO_SUFFIXES
+from encoders.media.container import VIDEO_SUFFIXES
 from indexing.store.schema import TO_THE_END
 
 MAX_LIMIT = 1000

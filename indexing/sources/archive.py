@@ -1,33 +1,21 @@
 """Lists the clips of an archive: a clips.parquet, or a file, folder or glob of videos, local or remote."""
 
 import glob
+import logging
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from cluster.retry import retry
 from encoders.clips import Clip, read_clips
+from encoders.media.container import VIDEO_SUFFIXES
 from indexing.sources.remote import SourceError, SourceGoneError, list_remote, read_remote
 from indexing.sources.uris import NAMING_PARAMETERS, is_remote, name_of, public_uri, unsigned_uri
 
-VIDEO_SUFFIXES = frozenset(
-    {
-        ".mp4",
-        ".m4v",
-        ".mov",
-        ".mkv",
-        ".webm",
-        ".avi",
-        ".mpg",
-        ".mpeg",
-        ".ts",
-        ".mts",
-        ".wmv",
-        ".flv",
-    }
-)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,10 +50,15 @@ def list_clips(source: str | Path) -> list[Clip]:
         return read_clips(path)
     if path.is_dir():
         base = path
-        files = [one for one in path.rglob("*") if one.suffix.lower() in VIDEO_SUFFIXES]
+        files = [file for file in _files_below(path) if file.suffix.lower() in VIDEO_SUFFIXES]
     elif glob.has_magic(text):
         base = Path(*_parts_before_magic(path))
-        files = list(base.glob(str(path.relative_to(base))))
+        pattern = path.relative_to(base).parts
+        if "**" in pattern:
+            below = _files_below(base)
+            files = [file for file in below if _fits(file.relative_to(base).parts, pattern)]
+        else:
+            files = list(base.glob("/".join(pattern)))
     elif path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
         base, files = path.parent, [path]
     else:
@@ -73,13 +66,49 @@ def list_clips(source: str | Path) -> list[Clip]:
             f"{text!r} has no clips; give a clips.parquet, a video file, a folder of videos "
             "or a glob such as 'videos/**/*.mp4'"
         )
-    files = sorted(one for one in files if one.is_file())
+    files = sorted(file for file in files if file.is_file())
     if not files:
-        raise ValueError(f"{text!r} has no video files ({', '.join(sorted(VIDEO_SUFFIXES))})")
+        raise ValueError(f"{text!r} has no video files ({', '.join(VIDEO_SUFFIXES)})")
     return [
-        Clip(clip_id=one.relative_to(base).as_posix(), video_uri=str(one.resolve()))
-        for one in files
+        Clip(clip_id=_escaped(file.relative_to(base).as_posix()), video_uri=_uri_of(file.resolve()))
+        for file in files
     ]
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Every file below a folder. Links to folders are followed, each folder once: loops end, and real folders come before links."""
+    seen: set[tuple[int, int]] = set()
+    folders, links = [folder], deque[Path]()
+    while folders or links:
+        current = folders.pop() if folders else links.popleft()
+        try:
+            status = current.stat()
+            entries = sorted(current.iterdir())
+        except OSError as error:
+            logger.warning("%s is left out: %s", _escaped(str(current)), error.strerror)
+            continue
+        if (status.st_dev, status.st_ino) in seen:
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        for entry in entries:
+            if not entry.is_dir():
+                yield entry
+            elif entry.is_symlink():
+                links.append(entry)
+            else:
+                folders.append(entry)
+
+
+def _uri_of(path: Path) -> str:
+    """The path; where its bytes are not UTF-8, which neither Arrow nor Milvus stores, a file:// URI with these bytes escaped."""
+    return str(path) if _escaped(str(path)) == str(path) else path.as_uri()
+
+
+def _escaped(name: str) -> str:
+    """Bytes that are not UTF-8 as %XX; Python has them as lone surrogates."""
+    return "".join(
+        f"%{ord(char) - 0xDC00:02X}" if 0xDC80 <= ord(char) <= 0xDCFF else char for char in name
+    )
 
 
 def _list_remote(uri: str) -> list[Clip]:
@@ -97,9 +126,7 @@ def _list_remote(uri: str) -> list[Clip]:
         files = [one for one in files if _fits(name_of(one).parts, path.parts)]
     files = [one for one in files if name_of(one).suffix.lower() in VIDEO_SUFFIXES]
     if not files:
-        raise ValueError(
-            f"{public_uri(uri)!r} has no video files ({', '.join(sorted(VIDEO_SUFFIXES))})"
-        )
+        raise ValueError(f"{public_uri(uri)!r} has no video files ({', '.join(VIDEO_SUFFIXES)})")
     root = name_of(base)
     return [Clip(clip_id=str(name_of(one).relative_to(root)), video_uri=one) for one in files]
 

@@ -25,7 +25,7 @@ def __getattr__(name: str) -> Any:
 
 
 def run(config: ImportOptions) -> int:
-    """Import, and say what was read, what is missing and what was left out."""
+    """Import, and say what was read, what is missing and what was left out. Status 1 where rows or clips were left out."""
     report = import_annotations(config)
     splits = ", ".join(f"{split or 'no split'} {num}" for split, num in report.num_by_split.items())
     sys.stdout.write(
@@ -42,4 +42,4 @@ def run(config: ImportOptions) -> int:
     ):  # fmt: skip
         if count:
             sys.stdout.write(f"  {count} {what}\n")
-    return 0
+    return 1 if report.num_bad_rows or report.num_clips_left_out else 0

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, Generic, Self
 
@@ -82,7 +82,7 @@ class Sandbox(Generic[RequestT, ReplyT]):
             self._child.kill()
             self._child = None
 
-    def iter_replies(self, request: RequestT) -> Iterator[ReplyT]:
+    def iter_replies(self, request: RequestT) -> Generator[ReplyT]:
         """Replies that arrived before an error are good; the error then stands for the rest of the video.
 
         DecoderDiedError where the decoder, not the file, failed: other spans of the video may still decode.

@@ -1,11 +1,14 @@
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from encoders.clips import Clip, write_clips
+from encoders.media.container import local_path
 from indexing.sources import archive as archive_module
 from indexing.sources.archive import list_archive, list_clips
+from indexing.sources.content import read_contents
 
 CLIP = Clip(clip_id="one", video_uri="/v/1.mp4", start_s=1.0, end_s=2.0)
 
@@ -30,6 +33,36 @@ def test_a_folder_a_glob_and_a_file_become_one_clip_per_video(tmp_path: Path) ->
     for wrong in ("nowhere", "deep/notes.txt", "deep/*.avi"):
         with pytest.raises(ValueError, match="video"):
             list_clips(tmp_path / wrong)
+
+
+def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "deep" / "far.mp4").touch()
+    archive = tmp_path / "archive"
+    (archive / "own").mkdir(parents=True)
+    (archive / "own" / "near.mp4").touch()
+    (archive / "a").symlink_to(archive / "own")  # listed under its own name only
+    (archive / "b").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "back").symlink_to(archive)
+    (tmp_path / "elsewhere" / "loop").symlink_to(tmp_path / "elsewhere")
+    assert [clip.clip_id for clip in list_clips(archive)] == ["b/deep/far.mp4", "own/near.mp4"]
+    assert [clip.clip_id for clip in list_clips(f"{archive}/**/*.mp4")] == [
+        "b/deep/far.mp4",
+        "own/near.mp4",
+    ]
+
+
+def test_a_name_that_is_not_utf_8_is_escaped_and_opens(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/caf\xe9.mp4"
+    with open(path, "wb") as file:  # noqa: PTH123 - bytes
+        file.write(b"x")
+    (tmp_path / "good.mp4").touch()
+    escaped, good = list_clips(tmp_path)
+    assert (escaped.clip_id, good.clip_id) == ("caf%E9.mp4", "good.mp4")
+    assert local_path(escaped.video_uri).read_bytes() == b"x"
+    write_clips(tmp_path / "clips.parquet", [escaped, good])
+    assert list_clips(tmp_path / "clips.parquet") == [escaped, good]
+    assert next(iter(read_contents([escaped.video_uri], {}).values())).content_hash
 
 
 def test_remote_clips_show_no_secret(tmp_path: Path) -> None:

@@ -182,6 +182,10 @@ class _Trial:
             self.last_status = driver.wait(_RUN_LIMIT_S)
         except subprocess.TimeoutExpired:
             return False
+        if (
+            self.last_status == 1 and self.has_unfetched()
+        ):  # ended well, and says that clips were left out
+            self.last_status = 0
         return True
 
     def _wait_for_moment(self, driver: subprocess.Popen) -> bool:

@@ -124,14 +124,18 @@ def read_element_spans(path: Path, problems: Problems) -> dict[str, ElementSpan]
     """Element id -> span, of all events that have elements."""
     spans: dict[str, ElementSpan] = {}
     for video, events in _object(_read_json(path), path, "the file").items():
-        for event_key, event in _object(events, path, video).items():
+        if not isinstance(events, dict):
             with problems.of_row():
-                spans |= _spans_of_event(path, video, event_key, event)
+                _object(events, path, video)
+            continue
+        for event_key, event in events.items():
+            with problems.of_row():
+                spans |= _spans_of_event(path, video, event_key, event, problems)
     return spans
 
 
 def _spans_of_event(
-    path: Path, video: str, event_key: str, event: object
+    path: Path, video: str, event_key: str, event: object, problems: Problems
 ) -> dict[str, ElementSpan]:
     place = f"{video}/{event_key}"
     if len(video) != 11 or not _EVENT_KEY.fullmatch(event_key):
@@ -147,15 +151,16 @@ def _spans_of_event(
     if fields.get("segments") is None:
         return spans
     for key, element in _object(fields["segments"], path, f"{place}/segments").items():
-        if not _ELEMENT_KEY.fullmatch(key):
-            raise ValueError(
-                f"{path}: {place}: an element is named {key!r}; it must be like A_0003_0005"
+        with problems.of_row():
+            if not _ELEMENT_KEY.fullmatch(key):
+                raise ValueError(
+                    f"{path}: {place}: an element is named {key!r}; it must be like A_0003_0005"
+                )
+            stamps = _object(element, path, f"{place}/{key}").get("timestamps")
+            start_s, end_s = _span(stamps, path, f"{place}/{key}")
+            spans[f"{video}_{event_key}_{key}"] = ElementSpan(
+                event_start_s=event_start_s, start_s=start_s, end_s=end_s, event=number
             )
-        stamps = _object(element, path, f"{place}/{key}").get("timestamps")
-        start_s, end_s = _span(stamps, path, f"{place}/{key}")
-        spans[f"{video}_{event_key}_{key}"] = ElementSpan(
-            event_start_s=event_start_s, start_s=start_s, end_s=end_s, event=number
-        )
     return spans
 
 

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-_ENDINGS = (".mp4", ".mov", ".mkv", ".webm")
+from encoders.media.container import VIDEO_SUFFIXES
 
 
 class VideoFolder:
@@ -20,9 +20,9 @@ class VideoFolder:
             return
         with os.scandir(folder) as entries:
             files = sorted(entry.name for entry in entries)
-        for ending in reversed(_ENDINGS):
-            matches = [name for name in files if name.endswith(ending)]
-            self._file_by_name |= {name.removesuffix(ending): name for name in matches}
+        for suffix in reversed(VIDEO_SUFFIXES):
+            matches = [name for name in files if name.lower().endswith(suffix)]
+            self._file_by_name |= {name[: -len(suffix)]: name for name in matches}
 
     def uri(self, name: str, *, needed_by: str) -> str:
         """The absolute path of a video below the folder."""
@@ -31,5 +31,5 @@ class VideoFolder:
         file = self._file_by_name.get(name)
         if file is None:
             self.missing.setdefault(name, []).append(needed_by)
-            file = name + _ENDINGS[0]
+            file = name + VIDEO_SUFFIXES[0]
         return str(self._folder / file)
