@@ -1,6 +1,6 @@
 """Infrastructure: Ray, storage, retry, processes and the hardware of this machine; independent of models, video and Milvus.
 
-Read in this order: machine, network, loopback, storage, retry, processes, progress, tables, ray_watch, ray_session, dataflow.
+Read in this order: machine, network, loopback, storage, retry, periodic, processes, progress, tables, ray_watch, ray_session, dataflow.
 """
 
 __all__ = [
@@ -8,6 +8,7 @@ __all__ = [
     "loopback",
     "machine",
     "network",
+    "periodic",
     "processes",
     "progress",
     "ray_session",

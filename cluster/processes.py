@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import socket
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import psutil
 
+from cluster.periodic import repeated
 from cluster.storage import write_atomic
 
 logger = logging.getLogger(__name__)
@@ -189,31 +189,27 @@ def track_child_processes(run_dir: str | Path, *, interval_s: float = 0.5) -> It
     """
     run_dir = Path(run_dir)
     own = _write_record(run_dir, DRIVER, os.getpid())
-    stop = threading.Event()
     before = psutil.Process().children(recursive=True)
+    seen: set[psutil.Process] = set()
+    beaten_s = 0.0
 
-    def watch() -> None:
-        seen: set[psutil.Process] = set()
-        beaten_s = 0.0
-        while not stop.wait(interval_s):
-            if own is not None and time.monotonic() - beaten_s > _BEAT_S:
-                beaten_s = time.monotonic()
-                with suppress(OSError):
-                    os.utime(own)
-            alive = psutil.Process().children(recursive=True)
-            for process in _not_below(before, alive):
-                if process not in seen:
-                    with suppress(psutil.NoSuchProcess):
-                        _write_record(run_dir, process.name(), process.pid)
-            seen = set(alive)
+    def record_new_children() -> None:
+        nonlocal seen, beaten_s
+        if own is not None and time.monotonic() - beaten_s > _BEAT_S:
+            beaten_s = time.monotonic()
+            with suppress(OSError):
+                os.utime(own)
+        running = psutil.Process().children(recursive=True)
+        for process in _not_below(before, running):
+            if process not in seen:
+                with suppress(psutil.NoSuchProcess):
+                    _write_record(run_dir, process.name(), process.pid)
+        seen = set(running)
 
-    thread = threading.Thread(target=watch, name="track-child-processes", daemon=True)
-    thread.start()
     try:
-        yield
+        with repeated(record_new_children, every_s=interval_s, name="track-child-processes"):
+            yield
     finally:
-        stop.set()
-        thread.join()
         for path in (run_dir / _FOLDER).glob("*.json"):
             record = ProcessRecord(**json.loads(path.read_text()))
             if record.pid == os.getpid() or not is_running(record):

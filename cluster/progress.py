@@ -1,6 +1,5 @@
 """The one progress bar: of work that reports its steps, or of work that has to be polled."""
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Protocol
@@ -14,6 +13,8 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from cluster.periodic import repeated
 
 _POLL_S = 1.0
 
@@ -69,21 +70,10 @@ def progress_bar(
 def _polling(
     poll: Callable[[], tuple[int, str]], update: UpdateBar, errors: tuple[type[Exception], ...]
 ) -> Iterator[None]:
-    stop = threading.Event()
-
     def poll_once() -> None:
         with suppress(*errors):
             update(*poll())
 
-    def watch() -> None:
-        while not stop.wait(_POLL_S):
-            poll_once()
-
-    thread = threading.Thread(target=watch, name="progress-poll", daemon=True)
-    thread.start()
-    try:
+    with repeated(poll_once, every_s=_POLL_S, name="progress-poll"):
         yield
-    finally:
-        stop.set()
-        thread.join()
     poll_once()  # the last note; only after a success, since a failed service may answer late

@@ -1,8 +1,8 @@
 """Train by recipe: `python training/run.py --recipe NAME ...`, alone or through `ray job submit --working-dir . -- ...`.
 
 Stage 1 recipes need --clips, stage 2 recipes --triplets, --init and --clips (or --vectors), or --data: a folder of released files.
-Every value of a recipe is an option, and an option beats the recipe. Killed anywhere, the same command goes on; done, it does
-nothing.
+Every value of a recipe is an option, and an option beats the recipe. Resumable: rerun the same command after an interruption; a
+finished run is not repeated.
 """
 
 import argparse
@@ -92,14 +92,14 @@ class Stage1Run(_Run):
         from training.stage1.task import class_names, select_clips
 
         clips = select_clips(read_clips(self.clips), self.config)["train"]
-        found = dry_run(
+        cost = dry_run(
             self.config,
             num_clips=len(clips),
             num_classes=len(class_names(clips, self.config)["label"]),
             num_workers=self.num_workers,
             estimate=self.gpu,
         )
-        return describe(found)
+        return describe(cost)
 
 
 @dataclass(frozen=True, kw_only=True)

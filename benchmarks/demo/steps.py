@@ -30,6 +30,9 @@ CLASSES = (
 )  # fmt: skip
 
 
+_ON_RAY = ("stage1", "stage2", "index")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DemoPlan:
     """The size of a demo; everything else is in the recipes."""
@@ -74,119 +77,55 @@ def plan_steps(
     index_flags = (
         "--bundle", bundle, "--clips", clips, "--milvus-uri", milvus, "--run-dir", index,
     )  # fmt: skip
+    recipes = {stage: f"demo_{stage}{plan.recipe_suffix}" for stage in ("actions", "fusion")}
+    steps = (
+        ("dives", 103, "render an archive of dives",
+         tfcovr_command("dives", clips.parent, *_archive_flags(plan)),
+         (clips,), lambda: describe_archive(clips)),
+        ("triplets", 1, "write composed queries",
+         tfcovr_command("triplets", "--clips", clips, "--out", triplets, "--num-triplets", str(plan.num_triplets)),
+         (triplets,), lambda: describe_triplets(triplets)),
+        ("stage1", 157, "stage 1: learn to tell the dives apart",
+         tfcovr_command("train", "--recipe", recipes["actions"], "--clips", clips, "--run-dir", stage1),
+         (stage1 / "bundle" / "card.json",), lambda: describe_training(stage1)),
+        ("vectors", 44, "embed all clips for stage 2 and for exact search",
+         tfcovr_command("vectors", "--clips", clips, "--bundle", stage1 / "bundle", "--out", vectors),
+         (vectors,), lambda: describe_vectors(vectors)),
+        ("stage2", 55, "stage 2: learn to compose clip and sentence",
+         tfcovr_command("train", "--recipe", recipes["fusion"], "--vectors", vectors, "--triplets", triplets,
+                        "--init", stage1 / "bundle", "--run-dir", stage2),
+         (bundle / "card.json",), lambda: describe_training(stage2)),
+        ("export", 22, "export to ONNX",
+         tfcovr_command("export", "--bundle", bundle, "--clips", clips),
+         (bundle / "video.onnx", bundle / "text.onnx", bundle / "fusion.onnx"), lambda: describe_export(bundle)),
+        ("index", 68, "index the archive into Milvus", tfcovr_command("index", *index_flags),
+         (index / "index_summary.json",), lambda: describe_index(index)),
+        ("verify", 3, "verify the collection", tfcovr_command("verify", *index_flags),
+         (), lambda: "missing 0, duplicate 0, stale 0"),
+        ("time_evidence", 97, "does the encoder see time?",
+         _module_command("benchmarks.demo.time_evidence", "--stage1", stage1, "--clips", clips, "--out", evidence),
+         (evidence / "time_evidence.json",), lambda: describe_evidence(evidence)),
+        ("evaluate", 74, "evaluate composed retrieval",
+         tfcovr_command("evaluate", "--stage2", stage2, "--vectors", vectors, "--triplets", triplets,
+                        "--clips", clips, "--run-dir", evaluation),
+         (evaluation / "metrics.json",), lambda: describe_evaluation(evaluation)),
+        ("ask", 9, "ask three questions",
+         _module_command("benchmarks.demo.questions", "--bundle", bundle, "--milvus-uri", milvus,
+                         "--clips", clips, "--triplets", triplets, "--out", run_dir),
+         (run_dir / "answers.json", run_dir / "answers.png"), lambda: describe_answers(run_dir)),
+    )  # fmt: skip
     return [
         Step(
-            name="dives",
-            weight=103,
-            title="render an archive of dives",
-            command=tfcovr_command("dives", clips.parent, *_archive_flags(plan)),
-            outputs=(clips,),
-            made=lambda: describe_archive(clips),
-        ),
-        Step(
-            name="triplets",
-            weight=1,
-            title="write composed queries",
-            command=tfcovr_command(
-                "triplets", "--clips", clips, "--out", triplets,
-                "--num-triplets", str(plan.num_triplets),
-            ),
-            outputs=(triplets,),
-            made=lambda: describe_triplets(triplets),
-        ),
-        Step(
-            name="stage1",
-            weight=157,
-            title="stage 1: learn to tell the dives apart",
-            command=tfcovr_command(
-                "train", "--recipe", f"demo_actions{plan.recipe_suffix}", "--clips", clips,
-                "--run-dir", stage1,
-            ),
-            outputs=(stage1 / "bundle" / "card.json",),
-            made=lambda: describe_training(stage1),
-            variables=ray_variables,
-        ),
-        Step(
-            name="vectors",
-            weight=44,
-            title="embed all clips for stage 2 and for exact search",
-            command=tfcovr_command(
-                "vectors", "--clips", clips, "--bundle", stage1 / "bundle", "--out", vectors
-            ),
-            outputs=(vectors,),
-            made=lambda: describe_vectors(vectors),
-        ),
-        Step(
-            name="stage2",
-            weight=55,
-            title="stage 2: learn to compose clip and sentence",
-            command=tfcovr_command(
-                "train", "--recipe", f"demo_fusion{plan.recipe_suffix}", "--vectors", vectors,
-                "--triplets", triplets, "--init", stage1 / "bundle", "--run-dir", stage2,
-            ),
-            outputs=(bundle / "card.json",),
-            made=lambda: describe_training(stage2),
-            variables=ray_variables,
-        ),
-        Step(
-            name="export",
-            weight=22,
-            title="export to ONNX",
-            command=tfcovr_command("export", "--bundle", bundle, "--clips", clips),
-            outputs=(bundle / "video.onnx", bundle / "text.onnx", bundle / "fusion.onnx"),
-            made=lambda: describe_export(bundle),
-        ),
-        Step(
-            name="index",
-            weight=68,
-            title="index the archive into Milvus",
-            command=tfcovr_command("index", *index_flags),
-            outputs=(index / "index_summary.json",),
-            made=lambda: describe_index(index),
-            variables=ray_variables,
-        ),
-        Step(
-            name="verify",
-            weight=3,
-            title="verify the collection",
-            command=tfcovr_command("verify", *index_flags),
-            outputs=(),
-            made=lambda: "missing 0, duplicate 0, stale 0",
-        ),
-        Step(
-            name="time_evidence",
-            weight=97,
-            title="does the encoder see time?",
-            command=_module_command(
-                "benchmarks.demo.time_evidence", "--stage1", stage1, "--clips", clips,
-                "--out", evidence,
-            ),
-            outputs=(evidence / "time_evidence.json",),
-            made=lambda: describe_evidence(evidence),
-        ),
-        Step(
-            name="evaluate",
-            weight=74,
-            title="evaluate composed retrieval",
-            command=tfcovr_command(
-                "evaluate", "--stage2", stage2, "--vectors", vectors,
-                "--triplets", triplets, "--clips", clips, "--run-dir", evaluation,
-            ),
-            outputs=(evaluation / "metrics.json",),
-            made=lambda: describe_evaluation(evaluation),
-        ),
-        Step(
-            name="ask",
-            weight=9,
-            title="ask three questions",
-            command=_module_command(
-                "benchmarks.demo.questions", "--bundle", bundle, "--milvus-uri", milvus,
-                "--clips", clips, "--triplets", triplets, "--out", run_dir,
-            ),
-            outputs=(run_dir / "answers.json", run_dir / "answers.png"),
-            made=lambda: describe_answers(run_dir),
-        ),
-    ]  # fmt: skip
+            name=name,
+            weight=seconds,
+            title=title,
+            command=command,
+            outputs=outputs,
+            made=made,
+            variables=ray_variables if name in _ON_RAY else dict,
+        )
+        for name, seconds, title, command, outputs, made in steps
+    ]
 
 
 def _module_command(module: str, *arguments: str | Path) -> tuple[str, ...]:

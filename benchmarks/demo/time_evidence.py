@@ -78,8 +78,8 @@ def right_given_family(
     for family in families:
         columns = torch.tensor([test.labels.index(label) for label in family])
         rows = torch.isin(test.targets, columns)
-        found = columns[logits_NK[rows][:, columns].argmax(dim=1)]
-        right.append((found == test.targets[rows]).numpy())
+        predicted = columns[logits_NK[rows][:, columns].argmax(dim=1)]
+        right.append((predicted == test.targets[rows]).numpy())
     return np.concatenate(right).astype(float)
 
 
@@ -87,7 +87,9 @@ def classify(bundle: Bundle, vectors_NTF: Tensor) -> Tensor:
     """Logits [N, K] from frame vectors."""
     encoder = cast(FrameTemporalEncoder, bundle.video)
     if bundle.head is None:
-        raise ValueError(f"bundle {bundle.folder} has no classification head; it is no stage 1 run")
+        raise ValueError(
+            f"bundle {bundle.folder} has no classification head; it is not a stage 1 run"
+        )
     with torch.inference_mode():
         parts = [bundle.head(encoder.pool(part)) for part in vectors_NTF.float().split(64)]
     return torch.cat(parts)
@@ -153,11 +155,11 @@ def read_stage1_config(run_dir: Path) -> Stage1Config:
     """The config of a stage 1 run, from its folder."""
     path = run_dir / "config.json"
     if not path.is_file():
-        raise ValueError(f"{path} is missing; {run_dir} is no run of `tfcovr train`")
-    found = json.loads(path.read_text())
-    if found.get("stage") != "stage1":
-        raise ValueError(f"{path} is of {found.get('stage')!r}, not of stage1")
-    config = from_dict(Stage1Config, found["config"], str(path))
+        raise ValueError(f"{path} is missing; {run_dir} is not a run folder of `tfcovr train`")
+    run_config = json.loads(path.read_text())
+    if run_config.get("stage") != "stage1":
+        raise ValueError(f"{path} is of {run_config.get('stage')!r}, not of stage1")
+    config = from_dict(Stage1Config, run_config["config"], str(path))
     if not isinstance(config.encoder, FrameTemporalConfig):
         kind = config.encoder.kind
         raise ValueError(f"{path}: the controls need a frame_temporal encoder, not {kind}")

@@ -72,7 +72,7 @@ def write_video(path: Path, chunks_THWC: Iterable[np.ndarray], *, codec: str) ->
                 container.mux(stream.encode(frame))
                 num_frames += 1
         if stream is None:
-            raise ValueError(f"{path}: there is no frame to write")
+            raise ValueError(f"{path}: frames are empty; at least one is needed")
         container.mux(stream.encode())
     return num_frames
 

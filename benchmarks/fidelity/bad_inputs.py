@@ -150,7 +150,7 @@ BAD_INPUTS: tuple[BadInput, ...] = (
     ("FineDiving: a dive number that is none", _dives(fields={"action_type": "999Z"})),
     ("FineDiving: no action type", _dives(fields={"difficulty": 3.2})),
     ("FineDiving: a dive that is not annotated", _dives(("FINA_r1", 99))),
-    ("FineDiving: a split entry that is no dive", _dives("FINA_r1")),
+    ("FineDiving: a split entry that is not a dive", _dives("FINA_r1")),
     ("FineDiving: frames that run backwards", _dives(fields={"action_type": "107B", "start_frame": 80, "end_frame": 9}, frames_per_s=25.0)),
     ("TF-CoVR train: a column is missing", _train("query_video,target_video,label1,label2", "v1,v2,107b,207c")),
     ("TF-CoVR train: a row of four columns", _train(good.TRAIN_HEADER, "v1,v2,107b,207c")),
@@ -162,16 +162,16 @@ BAD_INPUTS: tuple[BadInput, ...] = (
     ("TF-CoVR train: the query as its own target", _train(good.TRAIN_HEADER, good.train_row(target_video="v1"))),
     ("TF-CoVR train: one video with two labels", _train(good.TRAIN_HEADER, good.train_row(), good.train_row(label1="12"))),
     ("TF-CoVR test: targets without the row's own", _test(good.test_row(target_videos_ids="\"['v3']\""))),
-    ("TF-CoVR test: targets that are no list", _test(good.test_row(target_videos_ids="v2"))),
+    ("TF-CoVR test: targets that are not a list", _test(good.test_row(target_videos_ids="v2"))),
     ("TF-CoVR test: a query id twice", _test(good.test_row(), good.test_row())),
     ("TF-CoVR stage 1: a class index where a key must be", _stage1("video_file,label", "v1.mp4,24")),
     ("TF-CoVR stage 1: an empty file", _stage1("")),
-    ("Table: a start that is no number", _table("video_uri,start_s", "a.mp4,early")),
+    ("Table: a start that is not a number", _table("video_uri,start_s", "a.mp4,early")),
     ("Table: a clip that ends before it starts", _table("video_uri,start_s,end_s", "a.mp4,5,2")),
     ("Table: a misspelt column", _table("video_uri,lable", "a.mp4,107b")),
     ("Table: a clip id twice", _table("video_uri,clip_id", "a.mp4,x", "b.mp4,x")),
     ("Table: a quote without end", _table("video_uri", '"a.mp4')),
-    ("Frames: a file that is no JPEG", _frames),
+    ("Frames: a file that is not a JPEG", _frames),
     ("Embeddings: a pickle that runs a command", _stream({"v1": good.Calls(os.system, "true")})),
     ("Embeddings: a pickle that evaluates text", _stream({"v1": good.Calls(builtins.eval, "1")})),
     ("Embeddings: a command inside of a storage", _stream({"v1": good.Calls(torch.storage._load_from_bytes, _bytes_of_evil())})),
@@ -211,8 +211,8 @@ def try_bad_input(name: str, attempt: Callable[[Path], object]) -> TriedInput:
         try:
             attempt(Path(folder))
         except ValueError as error:
-            said = str(error).replace(f"{folder}/", "")
-            return TriedInput(name=name, error=said, is_clear=len(said) > 10)
+            message = str(error).replace(f"{folder}/", "")
+            return TriedInput(name=name, error=message, is_clear=len(message) > 10)
         except Exception as error:  # noqa: BLE001 - the table must tell of it
             return TriedInput(name=name, error=repr(error), is_clear=False)
     return TriedInput(name=name, error="it was accepted", is_clear=False)

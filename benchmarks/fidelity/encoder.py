@@ -43,9 +43,9 @@ def aim_max_abs_error(shapes: Sequence[AimConfig] = AIM_SHAPES) -> float:
         encoder = random_encoder(config, seed=seed)
         frames = random_frames(config, seed=seed)
         with torch.no_grad():
-            found = encoder.features(frames)
+            features = encoder.features(frames)
             expected = [encode_by_loops(clip, encoder.state_dict(), config) for clip in frames]
-        errors.append(float((found - torch.stack(expected)).abs().max()))
+        errors.append(float((features - torch.stack(expected)).abs().max()))
     return max(errors)
 
 
@@ -63,9 +63,9 @@ def clip_max_abs_error(shapes: Sequence[AimConfig] = CLIP_SHAPES) -> float:
         pixels_BHWC = (frames.flatten(0, 1).double() / 255 - mean) / std
         with torch.no_grad():
             per_frame_BD = clip(pixel_values=pixels_BHWC.permute(0, 3, 1, 2)).pooler_output
-            found = encoder.features(frames)
+            features = encoder.features(frames)
         expected = per_frame_BD.unflatten(0, (len(frames), config.num_frames)).mean(dim=1)
-        errors.append(float((found - expected).abs().max()))
+        errors.append(float((features - expected).abs().max()))
     return max(errors)
 
 

@@ -67,10 +67,10 @@ def collect(source: Source) -> dict[str, float]:
         raise ValueError(
             f"{source.module}.{source.function} is missing; it gives {', '.join(source.keys)}"
         ) from error
-    found = _figures(function(), source)
+    measured = _figures(function(), source)
     figures: dict[str, float] = {}
     for key, name in zip(source.keys, source.fields or source.keys, strict=True):
-        value = found.get(name)
+        value = measured.get(name)
         value = value.median if isinstance(value, Samples) else value
         if not isinstance(value, Real) or not math.isfinite(value):
             raise ValueError(f"{source.module} gives no figure for {key}: {value!r}")
@@ -78,18 +78,18 @@ def collect(source: Source) -> dict[str, float]:
     return figures
 
 
-def _figures(found: Any, source: Source) -> Mapping[str, Any]:
+def _figures(measured: Any, source: Source) -> Mapping[str, Any]:
     """Of a mapping, a dataclass, a number, or a list of tries that must all have ended well."""
-    if isinstance(found, list):
-        unclear = [tried.name for tried in found if not tried.is_clear]
+    if isinstance(measured, list):
+        unclear = [tried.name for tried in measured if not tried.is_clear]
         if unclear:
             raise ValueError(f"{source.module}: {len(unclear)} tries failed, first: {unclear[:3]}")
-        return {source.keys[0]: len(found)}
-    if isinstance(found, Real):
-        return {source.keys[0]: found}
-    if is_dataclass(found):
-        return {field.name: getattr(found, field.name) for field in fields(found)}
-    return found
+        return {source.keys[0]: len(measured)}
+    if isinstance(measured, Real):
+        return {source.keys[0]: measured}
+    if is_dataclass(measured):
+        return {field.name: getattr(measured, field.name) for field in fields(measured)}
+    return measured
 
 
 def _ceiling(figures: Mapping[str, float]) -> Ceiling | None:

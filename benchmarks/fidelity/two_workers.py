@@ -17,16 +17,14 @@ from torch.multiprocessing.spawn import spawn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from encoders.query_encoder.config import FusionConfig
-from encoders.query_encoder.fusion import build_fusion
+from benchmarks.harness.composer import ComposerWidths, untrained_composer
 from training.configs import LoopConfig, Stage2Config
-from training.stage2.task import QueryComposer
 
 _NUM_WORKERS = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TwoWorkerSize:
+class TwoWorkerSize(ComposerWidths):
     """How large the compared batch is; the widths are small because the arithmetic does not depend on them."""
 
     num_queries: int = 32
@@ -48,17 +46,7 @@ class BothSides(nn.Module):
             num_epochs=1, batch_size=size.num_queries, learning_rate=1.0, weight_decay=0
         )
         config = Stage2Config(loop=loop, dropout=0.0, mask_same_label=size.mask_same_label)
-        fusion = build_fusion(
-            FusionConfig(
-                kind="combiner",
-                video_dim=size.video_dim,
-                text_dim=size.text_dim,
-                projection_dim=size.projection_dim,
-                hidden_dim=size.hidden_dim,
-                dropout=0.0,
-            )
-        )
-        self.composer = QueryComposer(fusion, None, config)
+        self.composer = untrained_composer(size, config)
         self.target_in = nn.Linear(size.video_dim, size.video_dim)
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -97,8 +85,8 @@ def _work(rank: int, size: TwoWorkerSize, folder: str) -> None:
     )
     try:
         batch = {name: rows[rank::_NUM_WORKERS] for name, rows in _batch(size).items()}
-        found = _loss_and_gradients(DistributedDataParallel(_module(size)), batch)
-        safetensors.torch.save_file(found, Path(folder) / f"{rank}.safetensors")
+        tensors = _loss_and_gradients(DistributedDataParallel(_module(size)), batch)
+        safetensors.torch.save_file(tensors, Path(folder) / f"{rank}.safetensors")
     finally:
         dist.destroy_process_group()
 
@@ -135,5 +123,5 @@ def _batch(size: TwoWorkerSize) -> dict[str, Tensor]:
     }
 
 
-def _distance(one: Tensor, other: Tensor) -> float:
-    return float((one - other).abs().max())
+def _distance(first: Tensor, second: Tensor) -> float:
+    return float((first - second).abs().max())

@@ -201,5 +201,5 @@ def run_gpu_tests() -> Measurement:
 
 def count_tests(line: str) -> dict[str, int]:
     """`3 passed, 1 skipped in 2.0s` -> {"passed": 3, "skipped": 1}."""
-    found = re.findall(r"(\d+) (passed|failed|skipped|errors?)", line)
-    return {word.removesuffix("s") if word == "errors" else word: int(n) for n, word in found}
+    counts = re.findall(r"(\d+) (passed|failed|skipped|errors?)", line)
+    return {word.removesuffix("s") if word == "errors" else word: int(n) for n, word in counts}

@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ import torch
 from benchmarks.gpu.backends import save_random_bundle
 from benchmarks.gpu.steps import Measurement
 from benchmarks.harness.record import Ceiling
+from benchmarks.harness.steps import index_command
 from encoders.backends.registry import open_backend
 from encoders.bundle.canaries import synthetic_clips
 from encoders.bundle.card import read_card
@@ -149,17 +149,7 @@ def _encode_rate(bundle_dir: Path, backend: str, device: str, *, num_runs: int =
 
 
 def _run_index(bundle_dir: Path, folder: Path, size: str, backend: str, device: str) -> None:
-    """In a process of its own: Ray forks, which is not safe where Milvus has run."""
     place = folder / size
-    command = [
-        sys.executable,
-        "-m",
-        "tfcovr",
-        "index",
-        "--bundle",
-        str(bundle_dir),
-    ]
-    command += ["--clips", str(place / "clips.parquet"), "--milvus-uri", str(place / "milvus")]
-    command += ["--run-dir", str(place / "run"), "--backend", backend]
-    command += ["--workers.device", "cpu" if device == "cpu" else "cuda"]
+    options = ("--backend", backend, "--workers.device", "cpu" if device == "cpu" else "cuda")
+    command = index_command(bundle_dir, place / "clips.parquet", place, *options)
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

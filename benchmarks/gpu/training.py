@@ -16,15 +16,14 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu.steps import Measurement
+from benchmarks.harness.composer import ComposerWidths, untrained_composer
 from benchmarks.harness.record import summarize_samples
 from encoders.clips import Clip
-from encoders.query_encoder.config import FusionConfig
-from encoders.query_encoder.fusion import build_fusion
 from encoders.video_encoder.config import PRESETS, VideoEncoderConfig
 from training.annotations.triplets.table import Triplet
 from training.configs import LoopConfig, Stage1Config, Stage2Config
 from training.stage1.task import Stage1Task, build_classifier
-from training.stage2.task import QueryComposer, Stage2Task
+from training.stage2.task import Stage2Task
 from training.stage2.text_table import TextTable
 from training.trainer.loop import Batch, World, fit
 
@@ -140,16 +139,12 @@ def train_stage1(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Stage2Size:
+class Stage2Size(ComposerWidths):
     """How much stage 2 has to do; the widths and the batch are the paper's."""
 
     num_queries: int = 8192
     batch_size: int = 512
     num_epochs: int = 6
-    video_dim: int = 768
-    text_dim: int = 768
-    projection_dim: int = 3072
-    hidden_dim: int = 6144
     num_labels: int = 64
     learning_rate: float = 1e-4
 
@@ -168,16 +163,7 @@ def train_stage2(device: torch.device, size: Stage2Size | None = None) -> Measur
     )
     config = Stage2Config(loop=loop, projection_dim=size.projection_dim, hidden_dim=size.hidden_dim)
     torch.manual_seed(0)
-    fusion = build_fusion(
-        FusionConfig(
-            kind="combiner",
-            video_dim=size.video_dim,
-            text_dim=size.text_dim,
-            projection_dim=size.projection_dim,
-            hidden_dim=size.hidden_dim,
-        )
-    )
-    module = QueryComposer(fusion, None, config).to(device)
+    module = untrained_composer(size, config).to(device)
     triplets, vectors, texts = _composed_queries(size)
     with tempfile.TemporaryDirectory() as folder:
         run_dir = Path(folder)

@@ -1,6 +1,6 @@
-"""What every benchmark shares: the record, thresholds, resumable parts, timing.
+"""What benchmarks share: the record, thresholds, resumable parts, the registry, timing.
 
-Read in this order: figures, record, thresholds, timing, parts, steps, registry.
+Read in this order: figures, record, thresholds, timing, parts, steps, registry, composer.
 """
 
-__all__ = ["figures", "parts", "record", "registry", "steps", "thresholds", "timing"]
+__all__ = ["composer", "figures", "parts", "record", "registry", "steps", "thresholds", "timing"]

@@ -6,7 +6,7 @@ from typing import Any
 
 
 def as_number(value: object) -> float | None:
-    """Finite numbers only; booleans are no numbers."""
+    """Finite numbers only; a boolean is not a number."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         return None
     return float(value)

@@ -6,7 +6,6 @@ has the key of today (a hash of what the figures depend on) and its outputs exis
 
 import hashlib
 import json
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.harness.record import REPOSITORY, plain_value
+from cluster.periodic import repeated
 from cluster.processes import reap_orphans, track_child_processes
 from cluster.storage import write_atomic
 from encoders.files import from_dict
@@ -127,7 +127,7 @@ class PartRunner:
             return PartRecord(name=part.name, key=key, state=state, seconds=seconds, **rest)
 
         try:
-            with _repeated(lambda: self._write(record("running"))):
+            with _saved(lambda: self._write(record("running"))):
                 text = json.dumps(dict(part.run()), default=plain_value, allow_nan=False)
                 if missing := [str(path) for path in part.outputs if not path.exists()]:
                     raise PartFailedError(f"part {part.name!r} did not make {', '.join(missing)}")
@@ -167,25 +167,19 @@ def _is_finished(part: Part, record: PartRecord) -> bool:
 
 
 @contextmanager
-def _repeated(save: Callable[[], None]) -> Iterator[None]:
+def _saved(save: Callable[[], None]) -> Iterator[None]:
     """Call `save` now, every few seconds and at the end, so that an interrupted attempt keeps the time that it took."""
-    stop = threading.Event()
 
-    def watch() -> None:
-        while not stop.wait(_SAVE_EVERY_S):
-            with suppress(
-                OSError
-            ):  # the part itself, or the end, meets a full disk where it matters
-                save()
+    def save_if_possible() -> None:
+        # The part itself, or the end, meets a full disk where it matters.
+        with suppress(OSError):
+            save()
 
     save()
-    thread = threading.Thread(target=watch, name="save-part-time", daemon=True)
-    thread.start()
     try:
-        yield
+        with repeated(save_if_possible, every_s=_SAVE_EVERY_S, name="save-part-time"):
+            yield
     finally:
-        stop.set()
-        thread.join()
         save()
 
 

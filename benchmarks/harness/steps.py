@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -70,7 +71,7 @@ def _run_step(step: Step, run_dir: Path) -> dict[str, float]:
         record_process(run_dir, step.name, process.pid)
         try:
             while process.poll() is None:
-                peak_bytes = max(peak_bytes, tree_memory_bytes(psutil.Process()))
+                peak_bytes = max(peak_bytes, tree_memory_bytes(os.getpid()))
                 try:
                     process.wait(timeout=_SAMPLE_S)
                 except subprocess.TimeoutExpired:
@@ -98,15 +99,21 @@ def _end(process: subprocess.Popen) -> None:
         process.wait()
 
 
-def tree_memory_bytes(root: psutil.Process) -> int:
-    """Proportional set size of a process and all below it: shared pages count once in the sum."""
+def tree_memory_bytes(pid: int) -> int:
+    """Proportional set size of a process and all below it: shared pages, the object store too, count once in the sum."""
     total = 0
-    for process in [root, *root.children(recursive=True)]:
-        try:
-            total += process.memory_full_info().pss
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
+    with suppress(psutil.NoSuchProcess):
+        root = psutil.Process(pid)
+        for process in (root, *root.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                total += process.memory_full_info().pss
     return total
+
+
+def index_command(bundle_dir: Path, clips: Path, place: Path, *options: str) -> tuple[str, ...]:
+    """`tfcovr index` into Milvus Lite below `place`. Run it in a process of its own: Ray forks, which is not safe where Milvus has run."""
+    where = ("--milvus-uri", place / "milvus", "--run-dir", place / "run")
+    return tfcovr_command("index", "--bundle", bundle_dir, "--clips", clips, *where, *options)
 
 
 def tfcovr_command(*arguments: str | Path) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ TIME_ROWS = {
     "single_frame": ("One frame", "trained and tested on single frames"),
     "mean_of_frames": ("Mean of frames", "no temporal part"),
 }
-# What a group of rows is about; the row's name goes on after the beginning given here.
+# What a group of rows is about; the row's name follows the beginning given here.
 TIME_GROUPS = {
     "count_given_family_somersaults": "Only the somersaults differ: which of its family is it?",
     "count_given_family_twists": "Only the twists differ: which of its family is it?",

@@ -44,8 +44,8 @@ def update_index(
     if speed is not None:
         write_atomic(results / PICTURE, draw_speed(speed["metrics"]))
         written.append(results / PICTURE)
-    found = [newest[name] for name in (_SPEED, _FAULTS, _MUTANTS) if name in newest]
-    block = index_block(found, read_bars() if bars is None else bars)
+    newest_records = [newest[name] for name in (_SPEED, _FAULTS, _MUTANTS) if name in newest]
+    block = index_block(newest_records, read_bars() if bars is None else bars)
     write_atomic(page, replace_between(page, block, begin=BEGIN, end=END))
     return [*written, page]
 
@@ -89,10 +89,12 @@ def _with_pillow(metrics: Mapping[str, Any]) -> list[str]:
     of_libav = metrics.get("decode_dense_of_libav_pillow")
     if None in ratios or of_libav is None:
         return []
-    said = ", ".join(f"{name} {ratio:.2f}" for name, ratio in zip(_PANELS, ratios, strict=True))
+    ratios_text = ", ".join(
+        f"{name} {ratio:.2f}" for name, ratio in zip(_PANELS, ratios, strict=True)
+    )
     return [
         "",
-        f"With the default resize, Pillow's bicubic: {said} times the best peer, and {of_libav:.1%} of what libavcodec alone "
+        f"With the default resize, Pillow's bicubic: {ratios_text} times the best peer, and {of_libav:.1%} of what libavcodec alone "
         "reaches, which resizes nothing.",
     ]
 
@@ -127,14 +129,14 @@ def draw_speed(metrics: Mapping[str, Any]) -> bytes:
 
 def _medians(rates: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, float]:
     """In the order of `names`; a list is one rate per round."""
-    found = {}
+    medians = {}
     for key, name in names.items():
         value = rates.get(key)
         if value:
-            found[name] = (
+            medians[name] = (
                 float(value["median"]) if isinstance(value, Mapping) else float(np.median(value))
             )
-    return found
+    return medians
 
 
 def _colour(name: str) -> str:

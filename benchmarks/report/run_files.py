@@ -92,7 +92,7 @@ def _read(path: Path, missing: Any) -> Any:
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a JSONL file; the last one may be half written by a killed run."""
+    """The whole lines of a JSONL file; the last one may be truncated by an interruption."""
     rows = []
     for line in path.read_text().splitlines() if path.exists() else []:
         try:

@@ -94,7 +94,7 @@ def _flat(rows: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
     """A figure that is several, one for each of what was compared, as several rows."""
     for name, value in rows.items():
         if isinstance(value, Mapping) and "median" not in value:
-            yield from ((f"{name}: {key}", one) for key, one in value.items())
+            yield from ((f"{name}: {key}", entry) for key, entry in value.items())
         else:
             yield name, value
 

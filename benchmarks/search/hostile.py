@@ -17,7 +17,7 @@ _JSON = {"content-type": "application/json"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hostile:
-    """One request; `may_answer` = a 2xx is no success of the attack as long as no secret is in it."""
+    """One request; `may_answer` = a 2xx is not a success of the attack as long as no secret is in it."""
 
     name: str
     path: str
@@ -155,7 +155,7 @@ def _uploads() -> Iterator[Hostile]:
     yield upload("upload-concat", b"ffconcat version 1.0\nfile /etc/passwd\n")
     yield upload("upload-svg", b'<svg><image href="file:///etc/passwd"/></svg>')
     yield upload("upload-box", box + b"ftypisom" + b"\0" * 64)
-    yield upload("upload-torn", b"\0\0\0\x18ftypisom\0\0\0\0isomiso2\0\0\0\x08mdat")
+    yield upload("upload-truncated", b"\0\0\0\x18ftypisom\0\0\0\0isomiso2\0\0\0\x08mdat")
     yield upload("upload-mkv", b"\x1aE\xdf\xa3" + b"\xff" * 256)
     yield upload("upload-boundary", b"x", boundary="yy")
     yield Hostile(name="upload-no-boundary", path="/v1/search", method="POST", headers={"content-type": "multipart/form-data"}, body=b"x")  # fmt: skip

@@ -81,7 +81,7 @@ def _bare(
 ) -> list[dict[str, Any]]:
     """What a program without this package would send, and read; the same ef, freshness and fields of a hit."""
     call_options = client.options.call_options
-    found = client.collection.pymilvus.search(
+    answers = client.collection.pymilvus.search(
         client.collection.name,
         data=[vector_D],
         anns_field="embedding",
@@ -90,7 +90,7 @@ def _bare(
         search_params=call_options.search_params(_LIMIT),
         **call_options.read_options(),
     )
-    return [dict(hit["entity"]) for hit in found[0]]
+    return [dict(hit["entity"]) for hit in answers[0]]
 
 
 def _ms(call: Callable[[], Any]) -> float:

@@ -111,7 +111,7 @@ def at_rate(
     with ThreadPoolExecutor(NUM_SENDERS) as pool:
         running = [pool.submit(run, number) for number in range(NUM_SENDERS)]
         try:
-            while not all(one.done() for one in running):
+            while not all(future.done() for future in running):
                 time.sleep(1)
                 elapsed_s = time.monotonic() - start_s
                 during(elapsed_s)
@@ -119,8 +119,8 @@ def at_rate(
                     memory.append(service.memory_mib())
         finally:
             ended.set()  # also where the run is interrupted
-        for one in running:
-            one.result()
+        for future in running:
+            future.result()
     took_s = time.monotonic() - start_s
     return Load(replies=replies, seconds=took_s, late_s=late_s[0], memory_mib=memory)
 
@@ -154,7 +154,7 @@ def without_milvus(
     num_clients: int = 4,
     away_s: float = 8.0,
 ) -> dict[str, Any]:
-    """Milvus is killed under load and started again; the service is left alone."""
+    """Milvus crashes under load and is started again; the service is left alone."""
     replicas = sorted(process.pid for process in service.replicas())
     ended = threading.Event()
     replies: list[tuple[float, Reply]] = []
@@ -186,8 +186,8 @@ def without_milvus(
                     break
         finally:
             ended.set()
-        for one in running:
-            one.result()
+        for future in running:
+            future.result()
     back = [when for when, reply in replies if when > started_s and reply.status == 200]
     away = Load(replies=[r for when, r in replies if killed_s < when < started_s], seconds=1)
     everything = Load(replies=[reply for _when, reply in replies], seconds=1)

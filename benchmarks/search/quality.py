@@ -32,7 +32,7 @@ def measure_quality(
     bundle_dir: Path, milvus_uri: str, triplets_path: Path, *, num_queries: int, out_dir: Path
 ) -> dict[str, Any]:
     """All figures; the threshold goes into `out_dir`."""
-    test = [one for one in read_triplets(triplets_path) if one.split == "test"]
+    test = [triplet for triplet in read_triplets(triplets_path) if triplet.split == "test"]
     drawn = test[:: max(1, len(test) // num_queries)][:num_queries]
     threshold = calibrate(
         CalibrateConfig(
@@ -43,22 +43,22 @@ def measure_quality(
             num_queries=max(num_queries, 10),
         )
     )
-    found: dict[str, Any] = {
+    figures: dict[str, Any] = {
         "abstain_precision": threshold.precision,
         "abstain_recall": threshold.recall,
     }
     options = SearchOptions(num_threads=1, files=False)
     with SearchClient(milvus_uri, "clips", bundle_dir, options=options) as client:
-        found |= exclude_cut(client, drawn, count=num_queries // 4)
-        found |= attribute_accuracy(client)
+        figures |= exclude_cut(client, drawn, count=num_queries // 4)
+        figures |= attribute_accuracy(client)
         with served(client) as address:
-            found |= served_map_gap(client, drawn, address)
+            figures |= served_map_gap(client, drawn, address)
             clip_id = quote(drawn[0].query_clip_id, safe="")
             requests = all_hostile(clip_id)
             succeeded = try_all(lambda request: send_hostile(address, request), requests)
-            found["hostile_tried"] = len(requests)
-            found["hostile_succeeded"] = len(succeeded)
-    return found
+            figures["hostile_tried"] = len(requests)
+            figures["hostile_succeeded"] = len(succeeded)
+    return figures
 
 
 def attribute_accuracy(client: SearchClient) -> dict[str, float]:
@@ -69,8 +69,8 @@ def attribute_accuracy(client: SearchClient) -> dict[str, float]:
     rows = [row for row in client.collection.rows(("split", "label", "attributes", "embedding")) if row["split"] == "test"]  # fmt: skip
     predicted = reader.predict(np.array([row["embedding"] for row in rows], np.float32))
     right = [
-        found[name][0] == str(row["attributes"][name])
-        for row, found in zip(rows, predicted, strict=True)
+        values[name][0] == str(row["attributes"][name])
+        for row, values in zip(rows, predicted, strict=True)
         for name in reader.names
         if name in (row["attributes"] or {})
     ]

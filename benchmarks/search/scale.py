@@ -1,6 +1,6 @@
 """An archive of 200,000 clip vectors in a Milvus server: a seeded mixture, an index tuned against exact search, and a bundle to ask it with.
 
-Everything is kept in the work folder and made once: what a killed run has inserted stays, and the index is not built again.
+Everything is kept in the work folder and made once: what an interrupted run has inserted stays, and the index is not built again.
 N vectors, D = 768 their width, Q queries.
 """
 
@@ -175,8 +175,8 @@ def tuned_ef(
     wanted = [{clip_id(n) for n in exact_ids(vectors_ND, query_D, limit=10)} for query_D in queries_QD]  # fmt: skip
     recall = 0.0
     for ef in EF_CHOICES:
-        found = ask(queries_QD, ef)
-        recall = float(np.mean([len(w & set(f[:10])) / 10 for w, f in zip(wanted, found, strict=True)]))  # fmt: skip
+        answers = ask(queries_QD, ef)
+        recall = float(np.mean([len(w & set(f[:10])) / 10 for w, f in zip(wanted, answers, strict=True)]))  # fmt: skip
         say(f"ef {ef}: recall@10 {recall:.4f}")
         if recall >= min_recall:
             return ef, recall

@@ -81,12 +81,12 @@ class Service:
 
     def replicas(self) -> list[psutil.Process]:
         """The processes that answer."""
-        found = []
+        replicas = []
         for process in self.process.children(recursive=True):
             with suppress(psutil.Error):
                 if "ServeReplica" in " ".join(process.cmdline()):
-                    found.append(process)
-        return found
+                    replicas.append(process)
+        return replicas
 
     def memory_mib(self) -> float:
         """Resident, of the replicas."""
@@ -116,9 +116,9 @@ def running_service(
         if family:
             started.terminate()
         _gone, alive = psutil.wait_procs(family, timeout=_STOP_TIMEOUT_S)
-        for one in alive:
+        for process in alive:
             with suppress(psutil.NoSuchProcess):
-                one.kill()
+                process.kill()
         started.wait()
 
 

@@ -23,8 +23,8 @@ _FRAMES = ("{}", "show {}", "the same {}", "the same dive {}", "show the same {}
 _JOINTS = (", ", " and ")
 _PAIRS = [
     pair
-    for one, other in itertools.permutations(_CHANGES, 2)
-    for pair in itertools.product(one, other)
+    for first, second in itertools.permutations(_CHANGES, 2)
+    for pair in itertools.product(first, second)
 ]
 NUM_TEXTS = len(_PAIRS) * len(_FRAMES) * len(_JOINTS)
 _STRIDE = 7919

@@ -1,6 +1,6 @@
 """What stage 2 owes to each of its choices: one run trains every variant on the same vectors and triplets.
 
-Reads the folder of a finished demo: its vectors, triplets, stage 1 bundle and clips. Killed, the same command goes on.
+Reads the folder of a finished demo: its vectors, triplets, stage 1 bundle and clips. Resumable: rerun the same command after an interruption.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Edits of counts where training shows little, with numbers read as digits, as words and as learned counts.
 
 Reads the folder of a finished demo. Every way trains on a part of its triplets and answers edits of counts in the test split that
-the part does not cover: other label pairs, numbers written otherwise, or few examples. Killed, the same command goes on.
+the part does not cover: other label pairs, numbers written otherwise, or few examples. Resumable: rerun the same command after an interruption.
 """
 
 import argparse
@@ -120,10 +120,10 @@ class CountStudy:
             shown = [t for t in read_triplets(inputs.triplets_path) if t.split == "train"]
             figures[f"{condition.name}.num_shown"] = len(shown)
             figures[f"{condition.name}.num_asked"] = len(problem.triplets)
-            for name, found in compare(values, problem.triplets).items():
-                figures[f"{condition.name}.{name}"] = found.value
-                figures[f"{condition.name}.{name}_low"] = found.low
-                figures[f"{condition.name}.{name}_high"] = found.high
+            for name, estimate in compare(values, problem.triplets).items():
+                figures[f"{condition.name}.{name}"] = estimate.value
+                figures[f"{condition.name}.{name}_low"] = estimate.low
+                figures[f"{condition.name}.{name}_high"] = estimate.high
         return figures
 
     def _prepare(self, condition: Condition) -> tuple[Stage2Inputs, RetrievalProblem]:

@@ -1,7 +1,7 @@
 """Whether the demo's encoder sees time for another seed, on the harder archive and without pretraining; AIM beside it.
 
-Renders archives of its own (seeds that no setting was chosen on), trains each variant, and writes one record. Killed, the same
-command goes on. N clips, T frames, H W pixels, C channels, K classes.
+Renders archives of its own (seeds that no setting was chosen on), trains each variant, and writes one record. Resumable:
+rerun the same command after an interruption. N clips, T frames, H W pixels, C channels, K classes.
 """
 
 import argparse
@@ -46,19 +46,19 @@ def variants(aim_start: str | None) -> list[Variant]:
     """The demo's encoder first, then AIM: from image weights of this folder, or from random ones."""
     demo = RECIPES["demo_actions"]()
     assert isinstance(demo, Stage1Config)
-    found = [
+    chosen = [
         Variant(name=f"demo_seed{seed}", config=replace(demo, loop=replace(demo.loop, seed=seed)))
         for seed in (0, 1, 2)
     ]
-    found.append(Variant(name="demo_full", config=demo, difficulty="full"))
-    found.append(
+    chosen.append(Variant(name="demo_full", config=demo, difficulty="full"))
+    chosen.append(
         Variant(name="demo_random_image_part", config=replace(demo, pretrained_image=None))
     )
     aim = RECIPES["demo_actions_aim"]()
     assert isinstance(aim, Stage1Config)
     name = "aim_small" if aim_start else "aim_small_random_image_part"
-    found.append(Variant(name=name, config=replace(aim, pretrained_image=aim_start)))
-    return found
+    chosen.append(Variant(name=name, config=replace(aim, pretrained_image=aim_start)))
+    return chosen
 
 
 def run_variant(variant: Variant, clips_path: Path, run_dir: Path) -> Rows:
@@ -88,8 +88,10 @@ def _measure_aim(config: Stage1Config, clips_path: Path, run_dir: Path) -> Rows:
     def accuracy(frames: Tensor) -> np.ndarray:
         with torch.inference_mode():
             parts = [head(bundle.video.features(part)) for part in frames.split(16)]
-        found = torch.cat(parts).argmax(dim=1)
-        return np.array([labels[k] == c.label for k, c in zip(found.tolist(), clips, strict=True)])
+        predicted = torch.cat(parts).argmax(dim=1)
+        return np.array(
+            [labels[k] == c.label for k, c in zip(predicted.tolist(), clips, strict=True)]
+        )
 
     chance = 1 / len(labels)
     return [
@@ -103,10 +105,12 @@ def _decode(clips: Sequence[Clip], config: Stage1Config) -> Tensor:
     encoder = config.encoder
     sampling = SamplingConfig(num_frames=encoder.num_frames, frame_size=encoder.image_size)
     frames = []
-    for clip, found in iter_clip_frames(clips, sampling):
-        if isinstance(found, DecodeError):
-            raise ValueError(f"clip {clip.clip_id!r} of the rendered archive: {found}") from found
-        frames.append(torch.from_numpy(found))
+    for clip, decoded in iter_clip_frames(clips, sampling):
+        if isinstance(decoded, DecodeError):
+            raise ValueError(
+                f"clip {clip.clip_id!r} of the rendered archive: {decoded}"
+            ) from decoded
+        frames.append(torch.from_numpy(decoded))
     return torch.stack(frames)
 
 

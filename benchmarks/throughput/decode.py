@@ -61,8 +61,8 @@ def measure_decode(
             say(f"decode: {archive.name}, {resize}")
             # The default way to resize is only compared with itself: fewer rounds do.
             rounds = num_rounds if not behind else min(num_rounds, 3)
-            found = _measure_archive(archive, rounds, resize)
-            figures |= {f"{name}{behind}": value for name, value in found.items()}
+            measured = _measure_archive(archive, rounds, resize)
+            figures |= {f"{name}{behind}": value for name, value in measured.items()}
     return figures
 
 
@@ -79,8 +79,10 @@ def _measure_archive(archive: DecodeArchive, num_rounds: int, resize: Resize) ->
             started = time.perf_counter()
             decoded[name] = sum(way(path, plan) for path in archive.videos)
             rates[name].append(archive.num_clips / (time.perf_counter() - started))
-    samples = {name: summarize_samples(found, warmup=1) for name, found in rates.items()}
-    peers = {name: one.median for name, one in samples.items() if name in available_peers()}
+    samples = {
+        name: summarize_samples(clips_per_s, warmup=1) for name, clips_per_s in rates.items()
+    }
+    peers = {name: sample.median for name, sample in samples.items() if name in available_peers()}
     best = max(peers, key=lambda name: peers[name])
     # The machine's own moods touch ways of the same round alike: ratios within rounds, then their median.
     figures: dict[str, object] = {

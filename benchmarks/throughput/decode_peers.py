@@ -133,8 +133,8 @@ _OPTIONAL: dict[str, tuple[str, Decoder]] = {
 
 def missing_peers() -> dict[str, str]:
     """Libraries that a record must compare with -> why they cannot be used here."""
-    found = {name: _why_not(module) for name, (module, _) in _OPTIONAL.items()}
-    return {name: why for name, why in found.items() if why}
+    reasons = {name: _why_not(module) for name, (module, _) in _OPTIONAL.items()}
+    return {name: why for name, why in reasons.items() if why}
 
 
 def available_peers() -> dict[str, Decoder]:

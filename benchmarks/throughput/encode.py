@@ -51,7 +51,7 @@ class EncodeConfig:
     def __post_init__(self) -> None:
         unknown = sorted(set(self.presets) - set(PRESETS))
         if unknown:
-            raise ValueError(f"presets has {unknown}; choose of {sorted(PRESETS)}")
+            raise ValueError(f"presets has {unknown}; choose from {sorted(PRESETS)}")
         if not self.presets or not self.variants or min(self.batch_sizes, default=0) < 1:
             raise ValueError("presets, variants and batch_sizes need at least one entry, from 1 up")
         if self.num_rounds < 1 or self.matrix_size < 1 or self.num_threads < 0:

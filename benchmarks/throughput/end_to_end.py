@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.dives.video import write_video
+from benchmarks.harness.steps import index_command
 from benchmarks.throughput.decode import moving_pictures
 from encoders.backends.registry import open_backend
 from encoders.bundle.card import read_card
@@ -63,7 +63,7 @@ def measure_flow(
     rates["two"] = rates["two"] or rates["flow"]
     return {
         "clips": [len(archive) for archive in archives],
-        "cpu_s_per_clip": {part: _median(one[part] for one in cpu_s) for part in cpu_s[0]},
+        "cpu_s_per_clip": {part: _median(seconds[part] for seconds in cpu_s) for part in cpu_s[0]},
         "clips_per_s": rates,
         "cpu_limit_clips_per_s": _median(rates["limit"]),
         "cpu_efficiency": _ratio(rates["flow"], rates["limit"]),
@@ -158,19 +158,11 @@ def _flow_rate(
 
 
 def _index_seconds(bundle_dir: Path, archive: Path, place: Path, num_workers: int) -> float:
-    """From the start of the workers to the last row. In a process of its own: Ray forks, which is not safe where Milvus has run."""
-    command = [
-        sys.executable,
-        "-m",
-        "tfcovr",
-        "index",
-        "--bundle",
-        str(bundle_dir),
-    ]
-    command += ["--clips", str(archive / "clips.parquet"), "--milvus-uri", str(place / "milvus")]
-    command += ["--run-dir", str(place / "run")]
+    """From the start of the workers to the last row."""
+    options: list[str] = []
     for stage in ("decode", "embed"):  # Ray counts the machine's cores, not those that we may use
-        command += [f"--workers.num-{stage}-workers", str(num_workers)]
+        options += [f"--workers.num-{stage}-workers", str(num_workers)]
+    command = index_command(bundle_dir, archive / "clips.parquet", place, *options)
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return float(json.loads((place / "run" / SUMMARY).read_text())["seconds"])
 
@@ -202,8 +194,8 @@ def _video_rows(clips: Sequence[Clip]) -> list[dict[str, Any]]:
     return [
         {
             "video_uri": video_uri,
-            "clip_ids": [one.clip_id for one in members],
-            "spans": [span_row(one) for one in members],
+            "clip_ids": [clip.clip_id for clip in members],
+            "spans": [span_row(clip) for clip in members],
         }
         for video_uri, members in by_video.items()
     ]

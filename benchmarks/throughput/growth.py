@@ -4,20 +4,19 @@ import importlib.util
 import json
 import shutil
 import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 
 from benchmarks.dives.video import write_video
+from benchmarks.harness.steps import index_command, tree_memory_bytes
 from benchmarks.throughput.decode import moving_pictures
+from cluster.periodic import repeated
 from encoders.clips import Clip, write_clips
 from indexing.ledger.summary import SUMMARY
 from indexing.store.bulk_import import BulkImport, rows_per_part
@@ -68,42 +67,18 @@ def measure_growth(
 
 def index_measured(bundle_dir: Path, place: Path) -> int:
     """Index `place/clips.parquet` into `place`; the peak bytes of the run, the driver and all below it."""
-    command = [
-        sys.executable,
-        "-m",
-        "tfcovr",
-        "index",
-        "--bundle",
-        str(bundle_dir),
-    ]
-    command += ["--clips", str(place / "clips.parquet"), "--milvus-uri", str(place / "milvus")]
-    command += ["--run-dir", str(place / "run")]
+    command = index_command(bundle_dir, place / "clips.parquet", place)
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as driver:
-        peak_bytes, stop = [0], threading.Event()
+        peak_bytes = [0]
 
         def watch() -> None:
-            while not stop.wait(0.5):
-                peak_bytes[0] = max(peak_bytes[0], tree_pss_bytes(driver.pid))
+            peak_bytes[0] = max(peak_bytes[0], tree_memory_bytes(driver.pid))
 
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-        status = driver.wait()
-        stop.set()
-        watcher.join()
+        with repeated(watch, every_s=0.5, name="watch-memory"):
+            status = driver.wait()
     if status:
         raise RuntimeError(f"indexing ended with status {status}: {' '.join(command)}")
     return peak_bytes[0]
-
-
-def tree_pss_bytes(pid: int) -> int:
-    """Proportional set size of a process and all below it: shared pages, the object store too, count once."""
-    total = 0
-    with suppress(psutil.NoSuchProcess):
-        root = psutil.Process(pid)
-        for process in (root, *root.children(recursive=True)):
-            with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                total += process.memory_full_info().pss
-    return total
 
 
 def measure_write(*, scale: float, folder: Path, say: Callable[[str], None]) -> dict[str, object]:
@@ -166,11 +141,11 @@ def _rate(
         taken_s += time.perf_counter() - started
     started = time.perf_counter()
     collection.flush()
-    found = collection.count()
+    num_held = collection.count()
     taken_s += time.perf_counter() - started
-    if found != num_rows:
+    if num_held != num_rows:
         raise ValueError(
-            f"collection {collection.name!r} holds {found} rows after {num_rows} were written"
+            f"collection {collection.name!r} holds {num_held} rows after {num_rows} were written"
         )
     return num_rows / taken_s
 

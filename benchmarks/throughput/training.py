@@ -19,17 +19,16 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.dives.archive import ArchiveConfig, write_archive
+from benchmarks.harness.composer import ComposerWidths, untrained_composer
 from benchmarks.harness.record import Ceiling, Samples, summarize_samples, write_record
 from benchmarks.studies.synthetic_data import LearnableSize, make_learnable_data
 from benchmarks.throughput.data_wait import WatchedTask
 from encoders.clips import read_clips, write_clips
-from encoders.query_encoder.config import FusionConfig
-from encoders.query_encoder.fusion import build_fusion
 from training.configs import LaunchSettings, Stage1Config, Stage2Config
 from training.recipes import RECIPES
 from training.stage1.frame_vectors import keep_frame_vectors
 from training.stage1.task import Stage1Factory, has_frozen_image_part
-from training.stage2.task import QueryComposer, Stage2Task
+from training.stage2.task import Stage2Task
 from training.stage2.text_table import TextTable
 from training.trainer.loop import World, fit
 
@@ -38,7 +37,7 @@ _TINY_CLASSES = ("103b", "105b", "5132d", "5152b")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SpeedSize:
+class SpeedSize(ComposerWidths):
     """How much is measured; widths and batch of stage 2 are the paper's."""
 
     clips_per_class: int = 96
@@ -48,10 +47,6 @@ class SpeedSize:
     aim_steps: int = 5
     stage2_steps: int = 8
     batch_size: int = 512
-    vector_dim: int = 768
-    text_dim: int = 768
-    projection_dim: int = 3072
-    hidden_dim: int = 6144
     warmup: int = 2
     """Steps that are not counted."""
 
@@ -70,7 +65,7 @@ def measure_training(size: SpeedSize = FULL) -> dict[str, object]:
 
 def measure_stage1(size: SpeedSize) -> dict[str, object]:
     """Clips/s and share of waiting of both ways to feed the loop; loader_wait_share is the worse one."""
-    found: dict[str, object] = {}
+    figures: dict[str, object] = {}
     with tempfile.TemporaryDirectory() as folder:
         archive = ArchiveConfig(
             classes=_TINY_CLASSES, clips_per_class=(size.clips_per_class, 1, 0), seed=7
@@ -80,12 +75,12 @@ def measure_stage1(size: SpeedSize) -> dict[str, object]:
         for name, config in _stage1_configs(size).items():
             task = _run_stage1(config, clips_path, Path(folder) / name, max_steps=size.aim_steps)
             clips_per_step = min(config.loop.batch_size, task.num_examples)
-            found[f"{name}_clips_per_s"] = _rates(task, clips_per_step, size.warmup)
+            figures[f"{name}_clips_per_s"] = _rates(task, clips_per_step, size.warmup)
             share = task.wait_share(warmup=size.warmup)
-            found[f"{name}_wait_share"] = share
+            figures[f"{name}_wait_share"] = share
             shares.append(share)
-    found["loader_wait_share"] = max(shares)
-    return found
+    figures["loader_wait_share"] = max(shares)
+    return figures
 
 
 def _stage1_configs(size: SpeedSize) -> dict[str, Stage1Config]:
@@ -198,7 +193,7 @@ def _stage2_task(size: SpeedSize, config: Stage2Config, device: str) -> tuple[St
     """Random text vectors for the texts of made-up triplets: a frozen text encoder's are read from a file as well."""
     num_train = size.batch_size * size.stage2_steps
     # A tenth each of the made triplets is val and test.
-    amounts = LearnableSize(num_triplets=-(-num_train * 10 // 8) + 10, vector_dim=size.vector_dim)
+    amounts = LearnableSize(num_triplets=-(-num_train * 10 // 8) + 10, vector_dim=size.video_dim)
     data = make_learnable_data(amounts)
     unit_ND = F.normalize(torch.from_numpy(data.vectors_ND), dim=-1).numpy()
     vectors = dict(zip(data.clip_ids, unit_ND, strict=True))
@@ -211,17 +206,7 @@ def _stage2_task(size: SpeedSize, config: Stage2Config, device: str) -> tuple[St
         mask_UL=ones,
     )
     torch.manual_seed(0)
-    fusion = build_fusion(
-        FusionConfig(
-            kind="combiner",
-            video_dim=size.vector_dim,
-            text_dim=size.text_dim,
-            projection_dim=size.projection_dim,
-            hidden_dim=size.hidden_dim,
-            dropout=config.dropout,
-        )
-    )
-    module = QueryComposer(fusion, None, config).to(device)
+    module = untrained_composer(size, config).to(device)
     parts = {
         split: [t for t in data.triplets if t.split == split][
             : num_train if split == "train" else 1

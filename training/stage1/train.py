@@ -21,8 +21,8 @@ from training.stage1.task import (
     select_clips,
 )
 from training.trainer.loop import load_trained
-from training.trainer.run_folder import BUNDLE, hash_file, open_run
-from training.trainer.session import TrainingRun, choose_device, complete, scores_of_epoch
+from training.trainer.run_folder import BUNDLE, hash_file
+from training.trainer.session import TrainingRun, choose_device, scores_of_epoch
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,12 +43,11 @@ def train_stage1(
     """Start, resume, or skip a finished run; writes DIR/bundle and returns the content of result.json."""
     loss_of(config)  # told before the run folder is made
     launch = launch or LaunchSettings()
-    run_dir = run_dir.absolute()
     clips = select_clips(read_clips(inputs.clips_path), config)
     classes = class_names(clips["train"], config)
-    key = open_run(
-        run_dir, stage="stage1", config=config, inputs={"clips": hash_file(inputs.clips_path)}
-    )
+    content = {"clips": hash_file(inputs.clips_path)}
+    run = TrainingRun("stage1", config, run_dir, launch, inputs=content)
+    run_dir = run.run_dir
     vectors_dir = (inputs.frame_vectors_dir or run_dir / "frame_vectors").absolute()
     factory = Stage1Factory(
         config=config,
@@ -62,7 +61,7 @@ def train_stage1(
             source = factory.vector_source(choose_device(launch))
             keep_frame_vectors([*clips["train"], *clips["val"]], source, vectors_dir, launch)
 
-    def finish(run_dir: Path) -> Mapping[str, Any]:
+    def finish() -> Mapping[str, Any]:
         module = build_classifier(config, classes)
         epoch = load_trained(module, run_dir, keep=config.loop.keep)
         scores = scores_of_epoch(run_dir, epoch)
@@ -76,7 +75,7 @@ def train_stage1(
             ),
             head=module.head,
             labels=classes["label"],
-            training_info={"stage": 1, "key": key, "epoch": epoch, **scores},
+            training_info={"stage": 1, "key": run.key, "epoch": epoch, **scores},
         )
         return {
             "stage": 1,
@@ -90,18 +89,7 @@ def train_stage1(
             **scores,
         }
 
-    return complete(
-        TrainingRun(
-            title="stage 1",
-            run_dir=run_dir,
-            key=key,
-            loop=config.loop,
-            launch=launch,
-            factory=factory,
-            prepare=prepare,
-            finish=finish,
-        )
-    )
+    return run.complete(factory, prepare=prepare, finish=finish)
 
 
 def _decode_report(run_dir: Path) -> dict[str, Any]:

@@ -25,8 +25,8 @@ from training.stage2.task import (
     vectors_in,
 )
 from training.trainer.loop import load_trained
-from training.trainer.run_folder import BUNDLE, hash_file, open_run
-from training.trainer.session import TrainingRun, choose_device, complete, scores_of_epoch
+from training.trainer.run_folder import BUNDLE, hash_file
+from training.trainer.session import TrainingRun, choose_device, scores_of_epoch
 from training.vectors.compute import VectorsConfig, compute_vectors
 from training.vectors.tables import vector_width
 
@@ -63,9 +63,9 @@ def train_stage2(
     """
     loss_of(config)  # told before the run folder is made
     launch = launch or LaunchSettings()
-    run_dir = run_dir.absolute()
     _check_inputs(config, inputs)
-    key = open_run(run_dir, stage="stage2", config=config, inputs=_identify(inputs))
+    run = TrainingRun("stage2", config, run_dir, launch, inputs=_identify(inputs))
+    run_dir = run.run_dir
     vectors_path = (inputs.vectors_path or vectors_in(run_dir)).absolute()
     factory = Stage2Factory(
         config=config,
@@ -77,13 +77,13 @@ def train_stage2(
         if inputs.vectors_path is None:
             _make_vectors(config, inputs, vectors_path, launch)
 
-    def finish(run_dir: Path) -> Mapping[str, Any]:
+    def finish() -> Mapping[str, Any]:
         module, text, epoch = load_composer(config, run_dir, vectors_path)
         scores = scores_of_epoch(run_dir, epoch)
         if inputs.init_bundle is None:
             write_atomic(run_dir / COMPOSER, safetensors.torch.save(module.state_dict()))
             return {"stage": 2, "bundle": None, "composer": COMPOSER, "epoch": epoch, **scores}
-        info = {"stage": 2, "key": key, "epoch": epoch, **scores}
+        info = {"stage": 2, "key": run.key, "epoch": epoch, **scores}
         made = _save_with_video(run_dir / BUNDLE, inputs.init_bundle, module, text, info)
         return {
             "stage": 2,
@@ -94,18 +94,7 @@ def train_stage2(
             **scores,
         }
 
-    return complete(
-        TrainingRun(
-            title="stage 2",
-            run_dir=run_dir,
-            key=key,
-            loop=config.loop,
-            launch=launch,
-            factory=factory,
-            prepare=prepare,
-            finish=finish,
-        )
-    )
+    return run.complete(factory, prepare=prepare, finish=finish)
 
 
 def load_composer(

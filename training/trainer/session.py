@@ -3,59 +3,72 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from cluster.processes import reap_orphans, track_child_processes
 from cluster.progress import progress_bar
-from training.configs import LaunchSettings, LoopConfig
+from training.configs import LaunchSettings, Stage1Config, Stage2Config
 from training.trainer.checkpoint import read_metrics
 from training.trainer.curves import write_curves
 from training.trainer.loop import TaskFactory, World, fit
-from training.trainer.run_folder import read_result, write_result
+from training.trainer.run_folder import open_run, read_result, write_result
 
 
-@dataclass(frozen=True, kw_only=True)
 class TrainingRun:
-    """One run of either stage, in a run folder that was opened for its key."""
+    """One run of either stage, in a run folder that is opened for its config and inputs."""
 
-    title: str
-    run_dir: Path
-    key: str
-    loop: LoopConfig
-    launch: LaunchSettings
-    factory: TaskFactory
-    prepare: Callable[[], None]
-    """Makes the files that the workers read; it runs in the driver, after the connection to Ray."""
-    finish: Callable[[Path], Mapping[str, Any]]
-    """Turns a run folder with trained weights into a bundle, and returns the entries of result.json."""
+    def __init__(
+        self,
+        stage: Literal["stage1", "stage2"],
+        config: Stage1Config | Stage2Config,
+        run_dir: Path,
+        launch: LaunchSettings,
+        *,
+        inputs: Mapping[str, str],
+    ) -> None:
+        """`inputs` maps the name of an input to a hash or id of its content, as `open_run` takes them."""
+        self.title = stage.replace("stage", "stage ")
+        self.run_dir = run_dir.absolute()
+        self.key = open_run(self.run_dir, stage=stage, config=config, inputs=inputs)
+        self._loop = config.loop
+        self._launch = launch
 
+    def complete(
+        self,
+        factory: TaskFactory,
+        *,
+        prepare: Callable[[], None],
+        finish: Callable[[], Mapping[str, Any]],
+    ) -> dict[str, Any]:
+        """Do what is left of the run, nothing for a finished one; return the content of result.json.
 
-def complete(run: TrainingRun) -> dict[str, Any]:
-    """Do what is left of the run, nothing for a finished one; return the content of result.json."""
-    result = read_result(run.run_dir, run.key)
-    if result is not None:
+        `prepare` makes the files that the workers read, in the driver, after the connection to Ray; `finish` turns the trained
+        weights in the run folder into a bundle and returns entries of result.json.
+        """
+        run_dir, launch, loop = self.run_dir, self._launch, self._loop
+        result = read_result(run_dir, self.key)
+        if result is not None:
+            return result
+        started = time.monotonic()
+        with connected(launch, run_dir):
+            prepare()
+            shown = launch.show_progress
+            with _epoch_progress(self.title, run_dir, loop.num_epochs, shown=shown):
+                if launch.num_workers == 0:
+                    world = World(device=choose_device(launch))
+                    fit(factory.build(world), loop, run_dir, world=world)
+                else:
+                    from training.trainer.ray_launch import fit_with_ray
+
+                    fit_with_ray(factory, loop, run_dir, launch)
+        made = finish()
+        write_curves(run_dir, title=self.title)
+        result = {"key": self.key, **made, "seconds_of_last_start": time.monotonic() - started}
+        write_result(run_dir, result)
         return result
-    started = time.monotonic()
-    with connected(run.launch, run.run_dir):
-        run.prepare()
-        shown = run.launch.show_progress
-        with _epoch_progress(run.title, run.run_dir, run.loop.num_epochs, shown=shown):
-            if run.launch.num_workers == 0:
-                world = World(device=choose_device(run.launch))
-                fit(run.factory.build(world), run.loop, run.run_dir, world=world)
-            else:
-                from training.trainer.ray_launch import fit_with_ray
-
-                fit_with_ray(run.factory, run.loop, run.run_dir, run.launch)
-    made = run.finish(run.run_dir)
-    write_curves(run.run_dir, title=run.title)
-    result = {"key": run.key, **made, "seconds_of_last_start": time.monotonic() - started}
-    write_result(run.run_dir, result)
-    return result
 
 
 def _epoch_progress(

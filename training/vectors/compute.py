@@ -1,6 +1,6 @@
 """clips.parquet + bundle -> vectors.parquet: every clip's vector, through the same two stages as indexing.
 
-Computed in parts, so that a killed run goes on. A clip that fails goes to `<name>.dead.parquet` with its reason.
+Computed in parts: a rerun after an interruption computes what is missing. A clip that fails goes to `<name>.dead.parquet` with its reason.
 """
 
 import os

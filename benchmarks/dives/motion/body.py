@@ -95,35 +95,35 @@ POSES: dict[str, np.ndarray] = {
 
 def rotation_x(angle_T: np.ndarray) -> np.ndarray:
     """[..., 3, 3] turning about x: y towards z."""
-    c, s, zero, one = (
+    c, s, zero, unit = (
         np.cos(angle_T),
         np.sin(angle_T),
         np.zeros_like(angle_T),
         np.ones_like(angle_T),
     )
-    return _matrix((one, zero, zero), (zero, c, -s), (zero, s, c))
+    return _matrix((unit, zero, zero), (zero, c, -s), (zero, s, c))
 
 
 def rotation_y(angle_T: np.ndarray) -> np.ndarray:
     """[..., 3, 3] turning about y: z towards x, so a positive angle bows forward."""
-    c, s, zero, one = (
+    c, s, zero, unit = (
         np.cos(angle_T),
         np.sin(angle_T),
         np.zeros_like(angle_T),
         np.ones_like(angle_T),
     )
-    return _matrix((c, zero, s), (zero, one, zero), (-s, zero, c))
+    return _matrix((c, zero, s), (zero, unit, zero), (-s, zero, c))
 
 
 def rotation_z(angle_T: np.ndarray) -> np.ndarray:
     """[..., 3, 3] turning about z: x towards y."""
-    c, s, zero, one = (
+    c, s, zero, unit = (
         np.cos(angle_T),
         np.sin(angle_T),
         np.zeros_like(angle_T),
         np.ones_like(angle_T),
     )
-    return _matrix((c, -s, zero), (s, c, zero), (zero, zero, one))
+    return _matrix((c, -s, zero), (s, c, zero), (zero, zero, unit))
 
 
 def _matrix(*rows: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:

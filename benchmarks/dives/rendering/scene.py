@@ -1,4 +1,4 @@
-"""How a clip looks: diver, pool, light, camera, splash. Drawn independently of the class, which is no argument here.
+"""Appearance of a clip: diver, pool, light, camera, splash, sampled independently of the class, which is not an argument here.
 
 N capsules, T frames, C = 3 (coordinates or RGB). Colours are float RGB, 0 to 255.
 """

@@ -16,7 +16,7 @@ from encoders.query_encoder.config import FusionConfig
 from encoders.query_encoder.fusion import build_fusion
 
 SMALL = SpeedSize(
-    stage2_steps=3, batch_size=16, vector_dim=24, text_dim=12, projection_dim=20, hidden_dim=28,
+    stage2_steps=3, batch_size=16, video_dim=24, text_dim=12, projection_dim=20, hidden_dim=28,
     warmup=1,
 )  # fmt: skip
 
@@ -26,9 +26,7 @@ def test_the_paper_s_combiner_has_85_million_weights():
     with torch.device("meta"):
         shape = {"projection_dim": size.projection_dim, "hidden_dim": size.hidden_dim}
         fusion = build_fusion(
-            FusionConfig(
-                kind="combiner", video_dim=size.vector_dim, text_dim=size.text_dim, **shape
-            )
+            FusionConfig(kind="combiner", video_dim=size.video_dim, text_dim=size.text_dim, **shape)
         )
     assert sum(p.numel() for p in fusion.parameters()) == pytest.approx(85.5e6, rel=0.01)
 

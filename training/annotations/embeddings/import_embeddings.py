@@ -71,7 +71,9 @@ def import_embeddings(config: ImportEmbeddingsConfig) -> ImportedEmbeddings:
     """ValueError names file and video; PickleRefusedError, even with `skip_bad`, for a pickle with more than data."""
     started = time.perf_counter()
     if not config.source.exists():
-        raise ValueError(f"{config.source}: no such file or folder")
+        raise ValueError(
+            f"{config.source} does not exist; expected a file of pickled dicts or a folder of .pth files"
+        )
     with _open_vector_file(config.out) as writer:
         read = _read_folder if config.source.is_dir() else _read_stream
         bad = read(config.source, writer.add, skip_bad=config.skip_bad)

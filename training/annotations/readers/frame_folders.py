@@ -25,7 +25,7 @@ def pack_missing_videos(
 ) -> int:
     """Pack FRAMES/<name>/<number>/*.jpg into VIDEOS/<name>_<number>.mov if that file is missing; returns how many."""
     if not frames.is_dir():
-        raise ValueError(f"{frames}: no such folder of frames")
+        raise ValueError(f"{frames}: the folder of frames does not exist")
     num_packed = 0
     for folder in sorted(path for path in frames.glob("*/*") if path.is_dir()):
         out = videos / f"{folder.parent.name}_{folder.name}.mov"
