@@ -14,10 +14,14 @@ DIFFS = diffs_by_heading((ROOT / "docs" / "architecture.md").read_text())
 PACKAGES = ("benchmarks", "cluster", "encoders", "indexing", "training")
 CHECKS = {
     "A decode backend": """
+import tomllib
+from pathlib import Path
 from typing import get_args
-from encoders.decoding.decode import _BACKENDS
-from encoders.media.container import DecodeBackendKind
-assert "torchcodec" in _BACKENDS and set(get_args(DecodeBackendKind)) == set(_BACKENDS)
+import encoders
+from encoders.decoding.backends import DECODE_BACKENDS, DecodeBackendKind
+assert "torchcodec" in DECODE_BACKENDS and set(get_args(DecodeBackendKind)) == set(DECODE_BACKENDS)
+project = tomllib.loads(Path(encoders.__file__).parents[1].joinpath("pyproject.toml").read_text())
+assert DECODE_BACKENDS["torchcodec"].extra in project["project"]["optional-dependencies"]
 """,
     "A loss": """
 import torch
@@ -78,7 +82,8 @@ def copy_tree(folder: Path) -> Path:
     ignored = shutil.ignore_patterns("__pycache__", "results", "weights")
     for name in PACKAGES:
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-    shutil.copy(ROOT / "tfcovr.py", folder)
+    for name in ("tfcovr.py", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder)
     return folder
 
 

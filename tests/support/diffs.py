@@ -20,13 +20,17 @@ def apply_diff(root: Path, diff: str) -> None:
         head, _, body = part.partition("\n")
         path = root / head.removeprefix("+++ b/")
         lines = path.read_text().splitlines() if path.exists() else []
+        done: list[str] = []  # what lies before the next hunk
         for hunk in re.split(r"^@@[^\n]*\n", body, flags=re.MULTILINE)[1:]:
-            lines = _apply_hunk(lines, hunk.splitlines(), str(path))
+            changed, lines = _apply_hunk(lines, hunk.splitlines(), str(path))
+            done += changed
+        lines = done + lines
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("\n".join(lines) + "\n")
 
 
-def _apply_hunk(lines: list[str], hunk: list[str], name: str) -> list[str]:
+def _apply_hunk(lines: list[str], hunk: list[str], name: str) -> tuple[list[str], list[str]]:
+    """The lines up to the end of the hunk, changed, and those after it."""
     result: list[str] = []
     position = 0
     added: list[str] = []  # before the first line of context: placed just above it
@@ -48,5 +52,5 @@ def _apply_hunk(lines: list[str], hunk: list[str], name: str) -> list[str]:
             result += [text] if kind == " " else []
             position, has_context = found_at + 1, True
     if not has_context:
-        return [*lines, *added]
-    return [*result, *lines[position:]]
+        return [*lines, *added], []
+    return result, lines[position:]
