@@ -57,6 +57,14 @@ def is_loopback(address: str) -> bool:
     return (mapped or ip).is_loopback
 
 
+def is_loopback_host(host: str) -> bool:
+    """Whether a host of a URL is this machine: localhost or a loopback address; any other name may be any machine."""
+    try:
+        return host == "localhost" or is_loopback(host)
+    except ValueError:
+        return False
+
+
 def _install_filter() -> int:
     """The descriptor on which the kernel reports calls of bind()."""
     machine = platform.machine()

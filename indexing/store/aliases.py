@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
 
 from indexing.sources.uris import public_uri
-from indexing.store.client import connect
+from indexing.store.client import connect, require_fixed_server
 from indexing.store.collection import EncoderMismatchError, encoder_of, open_collection
 from indexing.store.endpoint import place_of, require_archive, serve_milvus
 from indexing.store.lease import Protected, hold_lease, is_lease
@@ -53,6 +54,11 @@ class Catalog:
     def __init__(self, address: str) -> None:
         self.address = address
         self._client: Any = connect(address)  # its stubs mix with the async ones
+
+    @property
+    def pymilvus(self) -> MilvusClient:
+        """The connection itself."""
+        return self._client
 
     def names(self) -> list[str]:
         """The names of all collections with rows, sorted."""
@@ -212,6 +218,7 @@ def open_catalog(uri: str) -> Iterator[Catalog]:
     with serve_milvus(uri) as address:
         catalog = Catalog(address)
         try:
+            require_fixed_server(catalog.pymilvus, address)
             yield catalog
         except MilvusException as error:
             raise OSError(f"Milvus at {public_uri(address)!r}: {error}") from error

@@ -1,18 +1,24 @@
 """Timeout, retry and consistency policies of Milvus calls: an indexing run waits for a server that restarts, a query does not."""
 
+import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import grpc
 from pymilvus import MilvusClient
 from pymilvus.exceptions import ConnectError, MilvusException, MilvusUnavailableException
 
+from cluster.loopback import is_loopback_host
 from cluster.network import require_listener
 from cluster.retry import retry
 from indexing.sources.uris import public_uri, without_secrets
 from indexing.store.endpoint import split_token
 
+ALLOW_OLD = "TFCOVR_ALLOW_OLD_MILVUS"
+"""Environment variable; 1 = use servers whose versions have known holes."""
 _CONNECT_S = 10.0
 _PASSING_RPC = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 # Error codes of a server that starts, loads or stops: no service, no such node, channel, segment or replica yet. pymilvus
@@ -84,6 +90,32 @@ def connect(address: str, attempts: int = 7) -> MilvusClient:
             ) from error
 
     return retry(attempt, on=(MilvusBusyError,), attempts=attempts)
+
+
+def require_fixed_server(client: MilvusClient, address: str) -> None:
+    """ValueError for a server beyond loopback whose version lets anybody in, unless ALLOW_OLD says that it may be used.
+
+    Before these versions, the proxy could be asked without a password (CVE-2025-64513), and so could port 9091 (CVE-2026-26190).
+    """
+    host = urlsplit(address).hostname or ""
+    if is_loopback_host(host) or os.environ.get(ALLOW_OLD) == "1":
+        return
+    version = str(client.get_server_version(timeout=_CONNECT_S))
+    if is_fixed_version(version):
+        return
+    raise ValueError(
+        f"Milvus at {public_uri(address)!r} has version {version}, which others on its network can use without a password "
+        f"(CVE-2025-64513, CVE-2026-26190); upgrade it to 2.5.27, 2.6.10 or later, or set {ALLOW_OLD}=1 to use it all the same"
+    )
+
+
+def is_fixed_version(version: str) -> bool:
+    """Whether a version has no known way around its password; a name that is not a version, as of a hosted service, passes."""
+    matched = re.match(r"v?(\d+)\.(\d+)\.(\d+)", version)
+    if matched is None:
+        return True
+    numbers = tuple(map(int, matched.groups()))
+    return numbers >= (2, 6, 10) or (2, 5, 27) <= numbers < (2, 6, 0)
 
 
 def call_milvus(call: Callable[[], Any], attempts: int = 7) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 from pymilvus import MilvusClient
 from pymilvus.exceptions import MilvusException
 
-from indexing.store.client import CallOptions, call_milvus, connect
+from indexing.store.client import CallOptions, call_milvus, connect, require_fixed_server
 from indexing.store.endpoint import place_of, serve_milvus
 from indexing.store.filter_expression import VideoSpan, quoted
 from indexing.store.lease import is_lease
@@ -326,6 +326,7 @@ def open_collection(
     with serve_milvus(uri) as address:
         collection = ClipCollection(address, name, call_options=call_options)
         try:
+            require_fixed_server(collection.pymilvus, address)
             yield collection
         finally:
             collection.close()

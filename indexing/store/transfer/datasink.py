@@ -16,6 +16,7 @@ from ray.data import Datasink
 from ray.data.block import Block, BlockAccessor
 from ray.data.datasource import WriteResult
 
+from indexing.store.client import require_fixed_server
 from indexing.store.collection import ClipCollection
 from indexing.store.endpoint import serve_milvus
 from indexing.store.rows import checked_vector, clip_key, stored_end_s
@@ -115,6 +116,7 @@ def open_datasink(
     """
     with serve_milvus(milvus_uri) as address:
         with closing(ClipCollection(address, collection)) as opened:
+            require_fixed_server(opened.pymilvus, address)
             opened.create_or_check(
                 encoder_id=encoder_id,
                 embedding_dim=embedding_dim,
