@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_FLAGS ?=
 
-.PHONY: install demo test test-long lint gpu-check
+.PHONY: install demo test test-long lint gpu-check milvus-check
 
 # Two sets of packages in one environment: what the demo and the commands need, and what the tests need besides.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
@@ -35,6 +35,10 @@ test: lint
 # Runs under the machine's own python3 and packages; records go to $OUT or benchmarks/results/.
 gpu-check:
 	$(PYTHON) -m benchmarks.gpu.check
+
+# MILVUS_URI=http://USER:PASSWORD@HOST:19530 or a folder; IMPORT= a folder or s3:// prefix that the server reads itself. Leaves nothing.
+milvus-check: $(VENV)/.installed-base
+	$(BIN)/python -m benchmarks.fidelity.milvus --milvus-uri '$(MILVUS_URI)' --import-folder '$(IMPORT)'
 
 # Hours of seeded faults and mutants; resumable: rerun the same command. LONG_FLAGS=--record writes the figures.
 test-long: install

@@ -144,6 +144,8 @@ class ClipCollection:
 
     def set_properties(self, properties: Mapping[str, str]) -> None:
         """Record these; other ones stay."""
+        if not properties:  # of which Milvus makes an error
+            return
         call_milvus(
             lambda: self._client.alter_collection_properties(
                 self.name, dict(properties), timeout=_TIMEOUT_S
