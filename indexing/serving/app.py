@@ -77,6 +77,7 @@ def create_app(open_client: Callable[[], SearchClient], config: AppConfig | None
         redoc_url=None,
         openapi_url="/v1/openapi.json",
     )
+    _describe_token(app)
     _add_problems(app)
     _add_queries(app, state, reader, urls)
     add_clips(app, state)
@@ -84,6 +85,20 @@ def create_app(open_client: Callable[[], SearchClient], config: AppConfig | None
     _add_health(app, state)
     app.mount("/web", StaticFiles(directory=WEB_DIR, follow_symlink=False), name="web")
     return Guard(app, config.limits)
+
+
+def _describe_token(app: FastAPI) -> None:
+    """Name the bearer token in the OpenAPI document; the guard asks for it, where the service has one."""
+    document = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        described = document()
+        schemes = described.setdefault("components", {}).setdefault("securitySchemes", {})
+        schemes["token"] = {"type": "http", "scheme": "bearer"}
+        described["security"] = [{"token": []}, {}]
+        return described
+
+    app.openapi = openapi
 
 
 def _add_problems(app: FastAPI) -> None:

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -5,6 +6,8 @@ import pytest
 
 from indexing.commands.serve import chosen_token
 from indexing.serving.config import ServeConfig
+from indexing.serving.deploy import allowed_hosts
+from indexing.serving.guard.access import LOOPBACK_HOSTS
 from tfcovr import run_command
 
 CONFIG = ServeConfig(bundle=Path("bundle"), milvus_uri="milvus")
@@ -36,6 +39,33 @@ def test_beyond_loopback_there_is_a_token_unless_it_is_said_that_there_is_none(m
 )  # fmt: skip
 def test_a_setting_that_cannot_be_is_refused(wrong: dict) -> None:
     with pytest.raises(ValueError, match=r"port is|token must|must be HOST"):
+        replace(CONFIG, **wrong)
+
+
+def test_on_loopback_without_a_token_only_its_names_are_answered() -> None:
+    assert allowed_hosts(CONFIG, token="") == LOOPBACK_HOSTS
+    assert allowed_hosts(CONFIG, token="given") == ()
+    assert allowed_hosts(replace(CONFIG, host="0.0.0.0"), token="") == ()
+    named = replace(CONFIG, allowed_hosts=("clips.example.org",))
+    assert allowed_hosts(named, token="") == ("clips.example.org",)
+
+
+def test_a_client_has_a_quarter_of_the_places_unless_it_is_said_otherwise() -> None:
+    assert CONFIG.client_places == 64
+    assert replace(CONFIG, max_in_flight=2).client_places == 1
+    assert replace(CONFIG, max_in_flight_per_client=200).client_places == 200
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"max_json_kb": 0}, "max_json_kb is 0"), ({"max_uploads_mb": -1}, "max_uploads_mb is -1"), ({"max_in_flight_per_client": 257}, "it must be 1 to max_in_flight"),
+        ({"allowed_hosts": ("http://a.test",)}, "allowed_hosts has 'http://a.test'"), ({"allowed_hosts": ("*.a.test",)}, "allowed_hosts"),
+        ({"allowed_hosts": ("A.test",)}, "lower case"), ({"trusted_proxies": ("a.test",)}, "trusted_proxies has 'a.test'"), ({"max_body_mb": 0}, "max_body_mb"),
+    ],
+)  # fmt: skip
+def test_a_limit_that_cannot_be_is_named_with_what_is_allowed(wrong: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
         replace(CONFIG, **wrong)
 
 

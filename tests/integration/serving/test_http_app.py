@@ -176,6 +176,12 @@ def test_links_and_files_that_are_no_video_are_not_found(client, clip: str) -> N
     assert reply.json()["request_id"] == reply.headers["x-request-id"]
 
 
+def test_the_document_names_the_token(client) -> None:
+    document = client.get("/v1/openapi.json", headers=AUTHORIZED).json()
+    assert document["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+    assert "/v1/clip/media" in document["paths"]
+
+
 def test_metrics_hold_the_recall_of_sampled_queries(client) -> None:
     client.post("/v1/search", json={"clip": "clip/2"}, headers=AUTHORIZED)
     text = client.get("/metrics", headers=AUTHORIZED).text
