@@ -29,7 +29,7 @@ _CLIP_DEADLINE_S = 60.0
 
 
 class IsolatedDecoder(Sandbox[DecodeRequest, DecodedSpan]):
-    """`iter_spans` as a method; see Sandbox. `decode_function` ("module:function") is what the child calls."""
+    """`iter_spans` as a method; see Sandbox. `decode_function` ("module:function") is what the child calls; a `niceness` leaves the cores to others."""
 
     def __init__(
         self,
@@ -38,6 +38,7 @@ class IsolatedDecoder(Sandbox[DecodeRequest, DecodedSpan]):
         memory_limit_bytes: int | None = DEFAULT_MEMORY_LIMIT_BYTES,
         decode_function: str = "encoders.decoding.decode:iter_spans",
         first_request: DecodeRequest | None = None,
+        niceness: int = 0,
     ) -> None:
         super().__init__(
             decode_function,
@@ -45,6 +46,7 @@ class IsolatedDecoder(Sandbox[DecodeRequest, DecodedSpan]):
             deadline_s=deadline_s,
             memory_limit_bytes=memory_limit_bytes,
             first_request=first_request,
+            niceness=niceness,
         )
 
     def iter_spans(self, request: DecodeRequest) -> Iterator[DecodedSpan]:

@@ -17,7 +17,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from encoders.decoding.sandbox.process import DEFAULT_MEMORY_LIMIT_BYTES
+from encoders.decoding.sandbox.process import DEFAULT_MEMORY_LIMIT_BYTES, nice_prefix
 from encoders.media.container import MediaLimits
 from encoders.media.errors import DecodeError, DecodeReason
 from encoders.media.frame_index import FrameIndex, Span, frames_in_span
@@ -46,7 +46,9 @@ def trim_video(
         Span(start_s=start_s, end_s=end_s)
     except ValueError as error:
         raise DecodeError("span_outside_video", str(error)) from error
-    command = [sys.executable, "-P", "-m", "encoders.decoding.trim", "--video", str(video)]
+    # The encoder would take all cores; queries come first.
+    command = [*nice_prefix(_NICENESS), sys.executable, "-P", "-m", "encoders.decoding.trim"]
+    command += ["--video", str(video)]
     command += [f"--start-s={start_s!r}", "--out", str(out), f"--deadline-s={deadline_s!r}"]
     command += [] if end_s is None else [f"--end-s={end_s!r}"]
     paths = [str(_SOURCE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -141,7 +143,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--deadline-s", type=float, required=True)
     arguments = parser.parse_args()
-    os.nice(_NICENESS)  # the encoder takes all cores; queries come first
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     limit = DEFAULT_MEMORY_LIMIT_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

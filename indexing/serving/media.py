@@ -30,6 +30,7 @@ _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _CHUNK = 1 << 18
 _MAX_KEPT_BYTES = 128 << 20
 _MAX_FAILED = 1000
+_NICENESS = 10
 _REMEMBER_FAILURE_S = 60.0
 _TYPES = {"mov": "video/mp4", "matroska": "video/webm"}
 
@@ -38,7 +39,7 @@ class Media:
     """Film strips and trimmed spans of clips, each with a queue of its own, and an LRU cache of bounded size."""
 
     def __init__(self, *, deadline_s: float = 30.0, max_kept_bytes: int = _MAX_KEPT_BYTES) -> None:
-        self._decoder = IsolatedDecoder(deadline_s=deadline_s)
+        self._decoder = IsolatedDecoder(deadline_s=deadline_s, niceness=_NICENESS)
         self._deadline_s, self._max_bytes = deadline_s, max_kept_bytes // 2
         # One thread each: drawing and trimming cannot take all cores from the queries.
         self._strips: WorkQueue[bytes] = WorkQueue("the film strip", deadline_s=deadline_s)

@@ -61,13 +61,14 @@ class Sandbox(Generic[RequestT, ReplyT]):
         deadline_s: float,
         memory_limit_bytes: int | None = DEFAULT_MEMORY_LIMIT_BYTES,
         first_request: RequestT | None = None,
+        niceness: int = 0,
     ) -> None:
         if deadline_s <= 0:
             raise ValueError(f"deadline_s is {deadline_s}; it must be above 0")
         self.deadline_s = deadline_s
         self._memory_limit_bytes = memory_limit_bytes or 0
         self._function, self._codec = function, codec
-        self._first_request = first_request
+        self._first_request, self._niceness = first_request, niceness
         self.first_replies: list[ReplyT] = []
         self._child: SandboxProcess | None = None
 
@@ -107,7 +108,7 @@ class Sandbox(Generic[RequestT, ReplyT]):
         self._start_child()
 
     def _start_child(self) -> None:
-        self._child = SandboxProcess(self._function, self._codec)
+        self._child = SandboxProcess(self._function, self._codec, self._niceness)
         if self._first_request is not None:
             try:
                 self.first_replies = list(self._ask(self._first_request, _FIRST_TIMEOUT_S, 0))
@@ -151,6 +152,11 @@ class Sandbox(Generic[RequestT, ReplyT]):
         return 0.0 if self._child is None else self._child.cpu_s()
 
 
+def nice_prefix(niceness: int) -> list[str]:
+    """What goes before a command so that it runs at a lower priority from its first instruction."""
+    return ["nice", "-n", str(niceness)] if niceness else []
+
+
 def memory_limit_for(device: str) -> int | None:
     """The limit that suits where a child decodes, `cpu` or `cuda`."""
     # CUDA and the GPU's pinned memory are private mappings too: no limit that makes sense for them.
@@ -160,14 +166,20 @@ def memory_limit_for(device: str) -> int | None:
 class SandboxProcess:
     """The child process, its two pipes and its end."""
 
-    def __init__(self, function: str, codec: Codec[Any, Any]) -> None:
+    def __init__(self, function: str, codec: Codec[Any, Any], niceness: int) -> None:
         request_read, request_write = os.pipe()
         reply_read, reply_write = os.pipe()
         fcntl.fcntl(
             reply_read, fcntl.F_SETPIPE_SZ, _PIPE_BYTES
         )  # a clip in two writes, not in thirty
         paths = [str(_SOURCE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        command = [sys.executable, "-P", "-m", "encoders.decoding.sandbox.worker"]
+        command = [
+            *nice_prefix(niceness),
+            sys.executable,
+            "-P",
+            "-m",
+            "encoders.decoding.sandbox.worker",
+        ]
         command += ["--function", function, "--parent-pid", str(os.getpid())]
         command += ["--codec", f"{type(codec).__module__}:{type(codec).__qualname__}"]
         command += ["--request-fd", str(request_read), "--reply-fd", str(reply_write)]
