@@ -38,6 +38,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
         "encoders/decoding/pyav_video.py",
         "encoders/decoding/trim.py",
         "benchmarks/dives/video.py",
+        "benchmarks/studies/numbered_video.py",
         "benchmarks/throughput/decode_peers.py",
     ),
 }

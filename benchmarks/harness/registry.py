@@ -77,6 +77,10 @@ BENCHMARKS: dict[str, Benchmark] = {
         module="benchmarks.studies.released_data",
         measures="the paper's stage 2 from files in the released formats to a table",
     ),
+    "handoff": Benchmark(
+        module="benchmarks.studies.handoff",
+        measures="spans exported for editing programs, read back by other parsers and decoded",
+    ),
     "gpu": Benchmark(
         module="benchmarks.gpu.check",
         measures="encoding, training, exports, decoding and indexing on a GPU (`make gpu-check`)",

@@ -40,7 +40,18 @@ def write_numbered_video(
         writer.mux(stream.encode(None))
 
 
-def number_of(luma_HW: np.ndarray) -> int:
+def read_numbered_video(path: Path) -> tuple[list[int], np.ndarray]:
+    """What each frame says of itself, and when it is shown, in seconds after the first [F]; by PyAV's plain decoding alone."""
+    with av.open(str(path)) as container:
+        frames = [
+            (_number_of(frame.to_ndarray(format="gray")), frame.time)
+            for frame in container.decode(video=0)
+        ]
+    times_s = np.array([time for _, time in frames], np.float64)
+    return [number for number, _ in frames], times_s - times_s[0]
+
+
+def _number_of(luma_HW: np.ndarray) -> int:
     """What the picture says."""
     cells = luma_HW.reshape(2 * _CELL, _BITS, _CELL).mean(axis=(0, 2))
     return sum(1 << bit for bit, value in enumerate(cells) if value > 128)
