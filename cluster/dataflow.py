@@ -142,9 +142,9 @@ def _keep_ray_data_off_the_terminal() -> None:
 
 
 class _Step:
-    """Constructs the stage in the worker; an error of the constructor is kept and raised by the first call.
+    """Constructs the stage in the worker; an error of the constructor is raised by the first call.
 
-    Ray reports an error of a constructor as a dead actor, and an error of a call as the error itself.
+    Ray reports an error of a constructor as a crashed actor, and an error of a call as the error itself.
     """
 
     def __init__(self, factory: type, arguments: Mapping[str, Any]) -> None:

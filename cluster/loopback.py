@@ -1,7 +1,7 @@
 """Keeps the listening sockets of a program on loopback, for servers that can be told a port but no address.
 
 A seccomp filter hands every bind() of the program to a thread of its parent, which writes a loopback address over any other one
-before the kernel goes on. It needs Linux 5.5 and no privileges, and the program cannot take it off.
+before the kernel continues. It needs Linux 5.5 and no privileges, and the program cannot take it off.
 """
 
 import ctypes
@@ -130,7 +130,7 @@ def _move_to_loopback(pid: int, address: int, length: int) -> None:
         content = memory.read(min(length, 28))
         (family,) = struct.unpack("=H", content[:2])
         offset, loopback = _ADDRESS_IN.get(family, (0, b""))
-        asked = content[offset : offset + len(loopback)]
-        if loopback and not is_loopback(str(ip_address(asked))):
+        requested = content[offset : offset + len(loopback)]
+        if loopback and not is_loopback(str(ip_address(requested))):
             memory.seek(address + offset)
             memory.write(loopback)

@@ -130,7 +130,7 @@ def reap_orphans(run_dir: str | Path, *, grace_s: float = 5.0) -> list[ProcessRe
     _require_no_driver_elsewhere(run_dir)
     spared = _own_family()
     ended: list[ProcessRecord] = []
-    victims: dict[int, psutil.Process] = {}
+    orphans: dict[int, psutil.Process] = {}
     for record in read_records(run_dir):
         if record.pid in spared or not is_running(record):
             continue
@@ -142,17 +142,17 @@ def reap_orphans(run_dir: str | Path, *, grace_s: float = 5.0) -> list[ProcessRe
             if not is_running(record):
                 continue
             children = process.children(recursive=True)
-            victims |= {p.pid: p for p in [process, *children] if p.pid not in spared}
-    for process in victims.values():
+            orphans |= {p.pid: p for p in [process, *children] if p.pid not in spared}
+    for process in orphans.values():
         with suppress(psutil.NoSuchProcess):
             process.terminate()  # psutil compares the creation time before it signals
-    _gone, stubborn = psutil.wait_procs(list(victims.values()), timeout=grace_s)
+    _gone, stubborn = psutil.wait_procs(list(orphans.values()), timeout=grace_s)
     for process in stubborn:
         with suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(stubborn, timeout=grace_s)
     if ended:
-        logger.warning("ended %d orphaned processes of an earlier run", len(victims))
+        logger.warning("ended %d orphaned processes of an earlier run", len(orphans))
     for path in (Path(run_dir) / _FOLDER).glob("*.json"):
         if not is_running(ProcessRecord(**json.loads(path.read_text()))):
             path.unlink(missing_ok=True)

@@ -82,7 +82,7 @@ def ray_session(
 
 
 def _check_answers(address: str) -> None:
-    """ConnectionError if no server listens: Ray itself retries a dead address for many minutes."""
+    """ConnectionError if no server listens: Ray itself retries an unreachable address for many minutes."""
     try:
         require_listener(address)
     except OSError as error:
@@ -109,11 +109,11 @@ def _local_ray(num_cpus: int | None) -> Iterator[None]:
             with suppress(psutil.NoSuchProcess):
                 processes |= set(server.children(recursive=True))
         ray.shutdown()
-        _gone, alive = psutil.wait_procs(list(processes), timeout=_SHUTDOWN_S)
-        for process in alive:
+        _gone, running = psutil.wait_procs(list(processes), timeout=_SHUTDOWN_S)
+        for process in running:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(alive, timeout=_SHUTDOWN_S)
+        psutil.wait_procs(running, timeout=_SHUTDOWN_S)
 
 
 def _listen_on_loopback() -> None:
@@ -168,12 +168,12 @@ def _start_local(num_cpus: int | None, earlier: set[psutil.Process]) -> None:
 @contextmanager
 def _no_native_stderr() -> Iterator[None]:
     """Hide stderr of Ray's C++ part, which announces there that it will be quiet; Python's errors are exceptions anyway."""
-    kept = os.dup(2)
+    stderr = os.dup(2)
     nothing = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nothing, 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(stderr, 2)
+        os.close(stderr)
         os.close(nothing)

@@ -39,7 +39,7 @@ class Clip:
     start_s: float = 0.0
     """Seconds after the first video frame."""
     end_s: float | None = None
-    """None = to the end of the video."""
+    """Seconds after the first video frame; None = to the end of the video."""
     label: str | None = None
     split: str | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)

@@ -59,7 +59,7 @@ class BackendSettings:
 
     bundle_dir: Path
     device: str = "cpu"
-    """`cpu`, `cuda` or `cuda:N`."""
+    """Device that the encoder runs on: `cpu`, `cuda` or `cuda:N`."""
     num_threads: int | None = None
     """CPU threads; None = what the backend's library takes by itself."""
 

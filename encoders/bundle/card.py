@@ -38,12 +38,12 @@ class OnnxReport:
     """How near ONNX Runtime came to torch when the bundle was exported."""
 
     min_cosine: float
-    """Lowest cosine over clip vectors and, where there is a fusion, query vectors."""
+    """Lowest cosine of any clip vector and, where there is a fusion, of any query vector with that of torch."""
     min_cosine_clips: float
     min_cosine_queries: float | None
     num_clips: int
     clips_from: str
-    """`drawn` or what the caller says of its frames."""
+    """Source of the clips: `synthetic`, the name of a clips.parquet, or what the caller names."""
     opset: int
     torch_version: str
     onnxruntime_version: str

@@ -41,7 +41,7 @@ class DriftLimits:
     """Lowest cosine of any clip or query; the canary check has the same limit."""
     mean_cosine: float = 0.9999
     top_k_overlap: float = 0.9
-    """Neighbours that lie nearer to each other than the rounding may change places at the end of the list."""
+    """Least fraction of shared neighbours: those nearer to each other than the rounding may change places at the end of the list."""
     map_loss: float = 0.01
 
     def __post_init__(self) -> None:

@@ -25,7 +25,7 @@ class ImportConfig:
     temporal_pooling: Literal["mean", "attention"] | None = None
     """`mean` is the paper's, `attention` sees the order of frames. None = as in the source, the mean for CLIP."""
     resize: Resize | None = None
-    """How frames are made to fit. `pillow_bicubic` is CLIP's and the paper's; `swscale_area` decodes large frames up to 1.7 times as
+    """How frames are resized. `pillow_bicubic` is CLIP's and the paper's; `swscale_area` decodes large frames up to 1.7 times as
     fast, for other vectors. None = as in a source bundle, otherwise pillow_bicubic."""
     num_heads: int | None = None
     """Attention heads, which a state dict does not tell. None = width / 64, as in all CLIP models."""

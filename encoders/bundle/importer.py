@@ -41,7 +41,7 @@ class ImportResult:
     card: BundleCard
     head_note: str
     is_unchanged: bool
-    """`out` held this very bundle already."""
+    """Whether `out` held this very bundle already."""
 
 
 def open_weights(source: str | Path) -> SourceWeights:

@@ -26,7 +26,7 @@ class Config(ExportConfig):
     precision: Literal["fp32", "fp16", "bf16"] = "fp16"
     """Of engines; layer norm and softmax are float32 always. ONNX files are float32."""
     max_batch_size: int = 64
-    """Most clips that an engine takes at once."""
+    """Maximum number of clips in one batch of an engine."""
     compute_capability: str | None = None
     """Build ahead of time for it, e.g. SM89 (tensorrt-rtx); the drift is then not run."""
     triplets: Path | None = None

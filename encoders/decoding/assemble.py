@@ -30,7 +30,7 @@ class Canvas(Protocol):
         ...
 
     def empty(self, shape: tuple[int, ...]) -> Any:
-        """Room for uint8 frames."""
+        """Memory for uint8 frames."""
         ...
 
 

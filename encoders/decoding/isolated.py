@@ -1,4 +1,4 @@
-"""Decoding in a killable child process: a crash or a hang inside a codec costs one video, not the worker."""
+"""Decoding in a child process: a crash or a hang inside a codec costs one video, not the worker."""
 
 from collections.abc import Generator, Iterable, Iterator
 from typing import Any

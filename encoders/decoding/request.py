@@ -43,7 +43,7 @@ class DecodedSpan:
     """One span of a request: its frames, or why it has none."""
 
     number: int
-    """Which span of the request."""
+    """Position of the span in the request."""
     frames_THWC: np.ndarray | None
     frame_indices_T: np.ndarray | None
     error: DecodeError | None
@@ -63,7 +63,7 @@ class TimelineRequest:
     reads_frames: bool
     """Whether the frames are decoded too, not only the times of the first and the last."""
     frames_per_block: int = 256
-    """A block has at most this many frames."""
+    """Maximum number of frames in a block."""
     frame_size: int | None = None
     """Frames are resized to a square of this many pixels. None = native size."""
     resize: Resize = "pillow_bicubic"

@@ -1,4 +1,4 @@
-"""A span of a video as an MP4 of its own, exact to the frame: decoded and encoded again, in a process that can be killed.
+"""A span of a video as an MP4 of its own, exact to the frame: decoded and encoded again, in a process with a deadline.
 
 The file is opened, checked and planned as for indexing (`encoders.decoding.pyav_video`), so that the frames are those that a clip stands for.
 """

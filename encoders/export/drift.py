@@ -22,7 +22,7 @@ class ProbeQuery:
     clip: int
     edit_text: str
     targets: tuple[int, ...] = ()
-    """Clips that answer it; empty = unknown."""
+    """Positions of the clips that answer the query; empty = unknown."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,9 +31,9 @@ class Probe:
 
     frames_NTHWC: np.ndarray
     source: str
-    """Where the clips come from."""
+    """Source of the clips, for the card."""
     labels: tuple[str | None, ...] = ()
-    """One for each clip, or none at all."""
+    """Labels of the clips, one for each, or none at all."""
     queries: tuple[ProbeQuery, ...] = ()
 
     def __post_init__(self) -> None:

@@ -22,7 +22,7 @@ def synthetic_probe(sampling: SamplingConfig, num_clips: int, *, with_queries: b
     texts = sample_edit_texts(num_clips) if with_queries else []
     return Probe(
         frames_NTHWC=synthetic_clips(sampling, num_clips, name="drift"),
-        source="drawn",
+        source="synthetic",
         queries=tuple(ProbeQuery(clip=n, edit_text=text) for n, text in enumerate(texts)),
     )
 

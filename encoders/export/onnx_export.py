@@ -211,17 +211,17 @@ def _quiet_exporter() -> Iterator[None]:
 def _frames_to_check(
     config: ExportConfig, sampling: SamplingConfig, frames_NTHWC: np.ndarray | None
 ) -> tuple[np.ndarray, str]:
-    """The clips to compare on, and where they come from; drawn clips fill up what is missing."""
+    """The clips to compare on, and where they come from; synthetic clips make up the number."""
     source = "frames of the caller"
     if frames_NTHWC is None:
-        source = "drawn" if config.clips is None else str(config.clips.name)
+        source = "synthetic" if config.clips is None else str(config.clips.name)
         frames_NTHWC = _read_frames(config, sampling)
-    num_drawn = max(config.num_clips - len(frames_NTHWC), 0)
-    source_text = source if num_drawn == 0 else "drawn"
-    if num_drawn and len(frames_NTHWC):
-        source_text = f"{source} ({len(frames_NTHWC)}) and drawn ({num_drawn})"
-    drawn = synthetic_clips(sampling, num_drawn, name="parity")
-    return np.concatenate([frames_NTHWC, drawn]), source_text
+    num_synthetic = max(config.num_clips - len(frames_NTHWC), 0)
+    source_text = source if num_synthetic == 0 else "synthetic"
+    if num_synthetic and len(frames_NTHWC):
+        source_text = f"{source} ({len(frames_NTHWC)}) and synthetic ({num_synthetic})"
+    synthetic_NTHWC = synthetic_clips(sampling, num_synthetic, name="parity")
+    return np.concatenate([frames_NTHWC, synthetic_NTHWC]), source_text
 
 
 def _read_frames(config: ExportConfig, sampling: SamplingConfig) -> np.ndarray:

@@ -29,7 +29,7 @@ class ParityReport:
     num_clips: int
     min_cosine_clips: float
     min_cosine_queries: float | None
-    """None = the bundle has no fusion."""
+    """Lowest cosine of the query vectors; None = the bundle has no fusion."""
 
     @property
     def min_cosine(self) -> float:

@@ -39,7 +39,7 @@ Shapes = Mapping[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineOptions:
-    """What engines are asked for."""
+    """Options of the engines to build."""
 
     library: Library = "tensorrt"
     precision: Precision = "fp16"
@@ -227,7 +227,7 @@ def _cache_path(bundle_dir: Path, target: EngineTarget) -> Path | None:
 
 
 def _add(bundle_dir: Path, record: EngineRecord, plans: Mapping[str, bytes]) -> EngineRecord:
-    """Engine files first, the card that names them last; engines of older graphs go."""
+    """Engine files first, the card that names them last; engines of older graphs are deleted."""
     files = {}
     for name, plan in plans.items():
         path = bundle_dir / engine_name(name, record.graphs[name], record.target, record.precision)

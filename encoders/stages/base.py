@@ -28,11 +28,11 @@ class ClipError:
     """Why a clip has no vector. Rows hold its fields in the struct column `error`; see NO_ERROR."""
 
     stage: str
-    """The stage that failed."""
+    """Name of the stage that failed."""
     reason: str
-    """A word for programs."""
+    """Reason as one of a fixed set of words, for programs."""
     detail: str
-    """A text for people."""
+    """Cause in a sentence, for people."""
 
 
 def error_of(fields: Mapping[str, str]) -> ClipError | None:

@@ -80,7 +80,7 @@ class VectorStage(ClipStage):
         if first.encoding is None:
             raise DecodeSetupError("the encoder did not say what it is")
         self._first: Encoding = first.encoding
-        # A batch may be encoded before the next sign of life comes, on a core that others use too.
+        # A batch may be encoded before the next message comes, on a core that others use too.
         batch_s = encode.batch_size / self._first.embed_ceiling_per_s
         self._encoder.deadline_s += _SLOWED_BY * batch_s
 

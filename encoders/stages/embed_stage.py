@@ -60,8 +60,8 @@ class CheckedEmbedStage(EmbedStage):
         super().__init__(
             bundle_dir=bundle_dir, backend=backend, device=device, num_threads=num_threads
         )
-        proof = check_encoder(bundle_dir, self._backend, clock_s=worker_clock(device, num_threads))
-        self._min_cosine, self._clips_per_s = proof.min_cosine, proof.clips_per_s
+        check = check_encoder(bundle_dir, self._backend, clock_s=worker_clock(device, num_threads))
+        self._min_cosine, self._clips_per_s = check.min_cosine, check.clips_per_s
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         batch = super().__call__(batch)

@@ -16,11 +16,11 @@ class EncoderOptions:
 
     bundle_dir: str
     backend: str
-    """`auto`, `torch`, `onnx` or `tensorrt`."""
+    """What runs the encoder: `auto`, `torch`, `onnx` or `tensorrt`."""
     num_threads: int | None = None
     """Threads of the encoder on a CPU. None = the encoder's own choice."""
     batch_size: int = 8
-    """Clips that are encoded at once."""
+    """Number of clips that are encoded at once."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -47,13 +47,13 @@ class Encoding:
 
     vector_D: np.ndarray
     ticket: int
-    """The ticket of the request that asked for the clip."""
+    """The ticket of the request that the clip came with."""
     backend: str
     precision: str
     decode_busy_s: float
     """CPU-seconds where one core does it all, seconds elsewhere."""
     embed_busy_s: float
-    """The batch's, shared evenly by its clips."""
+    """Seconds of the batch, shared evenly by its clips."""
     canary_min_cosine: float
     """The smallest cosine of the bundle's canaries with their vectors, when the encoder was opened."""
     embed_ceiling_per_s: float

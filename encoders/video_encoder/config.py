@@ -43,7 +43,7 @@ class AimConfig:
     kind: Literal["aim"] = "aim"
     num_frames: int
     image_size: int
-    """Frames are squares of this many pixels."""
+    """Side of the square frames in pixels."""
     patch_size: int
     width: int
     depth: int
@@ -55,9 +55,9 @@ class AimConfig:
     drop_path: float = 0.2
     """Stochastic depth of the last block; it rises linearly from 0 at the first."""
     num_time_adapters: Literal[1, 2] = field(default=1, metadata=_OMIT_DEFAULT)
-    """2 = one more adapter (`T_Adapter_in`, with its own skip) before the attention over frames."""
+    """Adapters of the attention over frames; 2 = one more (`T_Adapter_in`, with its own skip) before it."""
     temporal_pooling: Literal["mean", "attention"] = field(default="mean", metadata=_OMIT_DEFAULT)
-    """`mean` over frames is the paper's; `attention` sees their order, and starts as the mean."""
+    """How frame vectors become a clip vector: `mean` is the paper's; `attention` sees the order of frames, and starts as the mean."""
     pixel_mean: tuple[float, float, float] = CLIP_MEAN
     pixel_std: tuple[float, float, float] = CLIP_STD
 
@@ -97,7 +97,7 @@ class AimConfig:
 
     @property
     def num_tokens(self) -> int:
-        """Patches of a picture and the class token (L)."""
+        """Patches of a frame and the class token (L)."""
         return (self.image_size // self.patch_size) ** 2 + 1
 
 
@@ -106,9 +106,9 @@ class PoseImageConfig:
     """The shape of the image part."""
 
     image_size: int = 64
-    """Frames are squares of this many pixels."""
+    """Side of the square frames in pixels."""
     conv_widths: tuple[int, ...] = (24, 48, 96, 160)
-    """Channels after each halving of the picture."""
+    """Channels after each halving of the frame's sides."""
     feature_dim: int = 192
     pose_dim: int = 50
     """Numbers per frame that pretraining regresses; they join the features."""

@@ -20,7 +20,7 @@ FRACTION_BITS = 22
 _SUPPORT = 2.0
 # What is transposed at a time stays in the cache of a core.
 _ROWS_AT_ONCE = 64
-# Whose weights are kept; an archive may hold a file of every size.
+# Bounded: an archive may contain arbitrarily many frame sizes.
 _MAX_SIZES = 64
 
 
@@ -79,11 +79,11 @@ def _taps(num_old: int, num_new: int) -> _Taps:
         center = (new + 0.5) * scale
         start = max(int(center - support + 0.5), 0)
         end = min(int(center + support + 0.5), num_old)
-        found = [_bicubic((old - center + 0.5) * (1.0 / stretch)) for old in range(start, end)]
+        kernel = [_bicubic((old - center + 0.5) * (1.0 / stretch)) for old in range(start, end)]
         total = 0.0
-        for weight in found:
+        for weight in kernel:
             total += weight
-        for place, weight in enumerate(found):
+        for place, weight in enumerate(kernel):
             scaled = weight * (1.0 / total) * (1 << FRACTION_BITS)
             weights[new, place] = int(scaled + math.copysign(0.5, scaled))
         first[new], count[new] = start, end - start
@@ -101,7 +101,7 @@ def _bicubic(x: float) -> float:
 
 
 def _compiled(function: Any) -> Any:
-    """Machine code, kept beside the source or in the user's cache folder; where neither can be written, made again per process."""
+    """Machine code, cached beside the source or in the user's cache folder; compiled again per process where neither can be written."""
     try:
         return njit(cache=True)(function)
     except RuntimeError:

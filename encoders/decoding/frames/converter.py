@@ -16,7 +16,7 @@ except ImportError as error:
     raise ImportError("decoding with pyav needs the package 'av': pip install 'av>=14'") from error
 
 # The conversion of DALI on a CPU, bit for bit: FFmpeg's default shortcut is 1 to 2 levels too dark, and DALI, on a GPU too,
-# takes every file for BT.601 whatever it says. Two backends that agree are worth more than the exact hue.
+# takes every file for BT.601 whatever it says. Two backends that agree matter more than the exact hue.
 _EXACT = Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
 _BT_601: dict[str, Any] = {
     "src_colorspace": Colorspace.ITU601,
@@ -86,10 +86,10 @@ def display_matrix(frame: VideoFrame) -> DisplayMatrix | None:
     """How the frame asks to be turned or mirrored."""
     # Not `frame.side_data`: the frame would hold it, it holds the frame, and each frame's memory waited for the cycle collector
     # while the decoder took new memory for the next ones. PyAV's stub leaves its argument out.
-    found = _side_data(frame)
-    if len(found) == 0:  # nearly always, and a search in vain costs more than all else here
+    side_data = _side_data(frame)
+    if len(side_data) == 0:  # nearly always, and a search in vain costs more than all else here
         return None
-    matrix = found.get("DISPLAYMATRIX")
+    matrix = side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return None
     a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()

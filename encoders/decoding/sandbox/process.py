@@ -1,6 +1,6 @@
 """A sandbox runs a named function in a killable child process: a crash or a hang costs one request, not the worker.
 
-The child is kept for the next request and started again after it died. It is a fresh interpreter, not a fork, so it holds
+The child serves the next request too, and is started again after a crash. It is a fresh interpreter, not a fork, so it holds
 nothing of a large parent.
 """
 
@@ -31,7 +31,7 @@ DEFAULT_MEMORY_LIMIT_BYTES = 4 << 30
 DEFAULT_DEADLINE_S = 120.0
 logger = logging.getLogger(__name__)
 _START_TIMEOUT_S = 120.0
-# Before another start of a child that was killed while it started.
+# Before another start of a child that something ended while it started.
 _PAUSES_S = (1.0, 4.0)
 # A large encoder on a slow core embeds its canaries meanwhile.
 _FIRST_TIMEOUT_S = 900.0
@@ -47,9 +47,9 @@ class DecoderDiedError(DecodeError):
 class Sandbox(Generic[RequestT, ReplyT]):
     """A function "module:function" from a request to replies, in a child process with a deadline and a memory limit.
 
-    `deadline_s` is the longest wait for the next sign of life, a reply or a None of the function, so that a long video with many
-    spans is no hang. `memory_limit_bytes` is what a child may take beyond what it holds when `first_request` is answered.
-    `first_request` is asked of every new child before any other, with a deadline of minutes: what it loads for that, it keeps.
+    `deadline_s` is the longest wait for the next message, a reply or a None of the function, so that a long video with many
+    spans does not count as a hang. `memory_limit_bytes` is what a child may take beyond what it holds when `first_request` is answered.
+    `first_request` goes to every new child before any other, with a deadline of minutes: what it loads for that, it keeps.
     `first_replies` are the answer.
     """
 
@@ -92,7 +92,7 @@ class Sandbox(Generic[RequestT, ReplyT]):
         yield from self._ask(request, self.deadline_s, self._memory_limit_bytes)
 
     def start(self) -> None:
-        """Start the child where none runs; again after a pause where something killed it meanwhile, as a machine without memory does."""
+        """Start the child where none runs; again after a pause where something ended it meanwhile, such as the kernel of a machine without memory."""
         if self._child is not None:
             return
         for pause_s in _PAUSES_S:
@@ -223,7 +223,7 @@ class SandboxProcess:
             return  # died while idle; receive() says how
 
     def receive(self, deadline_s: float) -> tuple[dict[str, Any], bytearray]:
-        """The next message; a dead or silent child as one of kind `fatal`."""
+        """The next message; a child that ended or is silent as one of kind `fatal`."""
         give_up = time.monotonic() + deadline_s
         try:
             (length,) = HEADER_LENGTH.unpack(self._read(HEADER_LENGTH.size, give_up))
@@ -232,7 +232,7 @@ class SandboxProcess:
         except TimeoutError:
             reason, detail = "decode_timeout", f"decoder produced no output for {deadline_s:g} s"
         except EOFError:
-            reason, detail = self._cause_of_death()
+            reason, detail = self._exit_reason()
         return {"kind": "fatal", "reason": reason, "detail": detail}, bytearray()
 
     def _read(self, num_bytes: int, give_up: float) -> bytearray:
@@ -249,7 +249,7 @@ class SandboxProcess:
             rest = rest[count:]
         return buffer
 
-    def _cause_of_death(self) -> tuple[str, str]:
+    def _exit_reason(self) -> tuple[str, str]:
         try:
             status = self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:

@@ -72,7 +72,7 @@ def setup_errors_by_name(codec: Codec[Any, Any] | None) -> dict[str, type[Except
 
 
 HEADER_LENGTH = struct.Struct(">I")
-# The alarm is for a child whose parent is gone; a living parent kills first.
+# The alarm is for a child whose parent is gone; a parent that still runs ends it first.
 _ALARM_SLACK_S = 5.0
 _PARENT_CHECK_S = 1.0
 

@@ -29,7 +29,7 @@ class SourceWeights:
     """Weights as a file or model has them, under the encoder's names."""
 
     described: str
-    """What they were read from, for people."""
+    """Description of the source, for error messages."""
     kind: Literal["clip", "aim"]
     """`clip` has only the frozen part; `aim` has the adapters and the temporal embedding too."""
     tensors: Mapping[str, Tensor]
@@ -38,11 +38,11 @@ class SourceWeights:
     head: Mapping[str, Tensor] | None = None
     """`weight` [classes, D] and `bias` of a classification head."""
     labels: tuple[str, ...] | None = None
-    """Of the head, where the source names them."""
+    """Class names of the head, where the source has them."""
     ignored: tuple[str, ...] = ()
     """Tensors that have no place in an AIM encoder."""
     config: AimConfig | None = None
-    """Where the source says it all."""
+    """Config of the encoder, where the source describes it completely."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +51,7 @@ class LoadReport:
 
     matched: tuple[str, ...]
     new: tuple[str, ...]
-    """Not in the source: they stay as they were made."""
+    """Tensors that are not in the source and keep their initial values."""
     resized: tuple[str, ...] = field(default=())
     """Interpolated to another number of frames; they are among `matched` too."""
 

@@ -92,7 +92,7 @@ def test_a_second_export_does_no_work_but_notices_changed_files(bundle_copy):
 
 
 def test_the_command_checks_on_clips_of_the_archive(tiny_parts, make_video, tmp_path, capsys):
-    """A stage 1 bundle: no query graph. Of three clips one is not a video, drawn clips fill up."""
+    """A stage 1 bundle: no query graph. Of three clips one is not a video, synthetic clips make up the number."""
     folder = tmp_path / "bundle"
     save_bundle(folder, video=tiny_parts["video"])
     bad = tmp_path / "bad.mp4"
@@ -106,7 +106,7 @@ def test_the_command_checks_on_clips_of_the_archive(tiny_parts, make_video, tmp_
     write_clips(tmp_path / "clips.parquet", clips)
     flags = ["--bundle", str(folder), "--clips", str(tmp_path / "clips.parquet")]
     assert run_command("export", [*flags, "--num-clips", "4"]) == 0
-    assert "over 4 clips (clips.parquet (2) and drawn (2))" in capsys.readouterr().out
+    assert "over 4 clips (clips.parquet (2) and synthetic (2))" in capsys.readouterr().out
     card = read_card(folder)
     assert card.onnx is not None
     assert card.onnx.min_cosine_queries is None

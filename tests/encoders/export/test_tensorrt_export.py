@@ -38,7 +38,7 @@ def bundle_copy(exported_bundle, tmp_path):
 @pytest.fixture
 def probe(exported_bundle):
     frames = synthetic_clips(read_card(exported_bundle).sampling, 2, name="probe")
-    return Probe(frames_NTHWC=frames, source="drawn")
+    return Probe(frames_NTHWC=frames, source="synthetic")
 
 
 @needs_rtx
