@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_FLAGS ?=
 
-.PHONY: install demo test test-long lint gpu-check milvus-check
+.PHONY: install demo test test-long lint gpu-check milvus-check sbom advisories
 
 # Two sets of packages in one environment: what the demo and the commands need, and what the tests need besides.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
@@ -39,6 +39,10 @@ gpu-check:
 # MILVUS_URI=http://USER:PASSWORD@HOST:19530 or a folder; IMPORT= a folder or s3:// prefix that the server reads itself. Leaves nothing.
 milvus-check: $(VENV)/.installed-base
 	$(BIN)/python -m benchmarks.fidelity.milvus --milvus-uri '$(MILVUS_URI)' --import-folder '$(IMPORT)'
+
+# sbom.cdx.json (CycloneDX) of what is installed; and its advisories at osv.dev, status 3 where that cannot be reached.
+sbom advisories: install
+	$(BIN)/python -m benchmarks.doctor.supply_chain --do $@
 
 # Hours of seeded faults and mutants; resumable: rerun the same command. LONG_FLAGS=--record writes the figures.
 test-long: install
