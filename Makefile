@@ -41,8 +41,11 @@ milvus-check: $(VENV)/.installed-base
 	$(BIN)/python -m benchmarks.fidelity.milvus --milvus-uri '$(MILVUS_URI)' --import-folder '$(IMPORT)'
 
 # sbom.cdx.json (CycloneDX) of what is installed; and its advisories at osv.dev, status 3 where that cannot be reached.
-sbom advisories: install
-	$(BIN)/python -m benchmarks.doctor.supply_chain --do $@
+sbom: install
+	$(BIN)/python -m benchmarks.doctor.supply_chain --do sbom
+
+advisories: install
+	$(BIN)/python -m benchmarks.doctor.supply_chain --do advisories
 
 # Hours of seeded faults and mutants; resumable: rerun the same command. LONG_FLAGS=--record writes the figures.
 test-long: install
