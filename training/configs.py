@@ -139,7 +139,10 @@ class Stage2Config:
     loop: LoopConfig
     inputs: Literal["both", "video", "text"] = "both"
     """Inputs of a query; the other one is zeroed, as in the control rows of the evaluation."""
-    fusion: Literal["combiner", "mean"] = "combiner"
+    fusion: Literal["combiner", "mean", "factored"] = "combiner"
+    """How clip and text become a query; factored = each attribute of the labels is edited on its own, with a Combiner beside it."""
+    num_free_texts: int = 6000
+    """Factored only: number of generated texts whose effect on every attribute is known, as training for the text alone."""
     projection_dim: int = 3072
     hidden_dim: int = 6144
     dropout: float = 0.5
@@ -177,6 +180,7 @@ class Stage2Config:
         for name in ("projection_dim", "hidden_dim", "max_tokens", "max_val_queries"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         _require(self.beta >= 0, "beta", self.beta, "at least 0")
+        _require(self.num_free_texts >= 0, "num_free_texts", self.num_free_texts, "at least 0")
         scale = self.text_learning_rate_scale
         _require(scale >= 0, "text_learning_rate_scale", scale, "at least 0")
         parts = self.loop.num_accumulation_steps

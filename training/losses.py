@@ -42,6 +42,18 @@ def hn_nce(
     return rows + columns
 
 
+def multi_positive_nce(cosine_NN: Tensor, is_same_NN: Tensor, *, temperature: float) -> Tensor:
+    """Cross-entropy in both directions where every column marked the same as the row is a positive, the diagonal always."""
+    is_positive_NN = is_same_NN | torch.eye(
+        len(cosine_NN), dtype=torch.bool, device=cosine_NN.device
+    )
+    similarity_NN = at_least_float32(cosine_NN) / temperature
+    share_NN = is_positive_NN / is_positive_NN.sum(dim=1, keepdim=True)
+    rows = (similarity_NN.log_softmax(dim=1) * share_NN).sum(dim=1)
+    columns = (similarity_NN.log_softmax(dim=0) * share_NN.T).sum(dim=0)
+    return -(rows + columns).mean()
+
+
 def at_least_float32(x: Tensor) -> Tensor:
     """Convert half precision to float32; float64 stays."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -68,6 +68,21 @@ def demo_fusion() -> Stage2Config:
     )
 
 
+def demo_fusion_factored() -> Stage2Config:
+    """Stage 2 of the demo by factors: edits act on attributes, so that label pairs and numbers that no triplet shows are composed too."""
+    recipe = demo_fusion()
+    return replace(
+        recipe,
+        fusion="factored",
+        counts=True,
+        projection_dim=256,
+        hidden_dim=512,
+        loop=replace(
+            recipe.loop, num_epochs=18, batch_size=128, learning_rate=3e-3, num_warmup_steps=100
+        ),
+    )
+
+
 def demo_fusion_tiny() -> Stage2Config:
     """The same steps in seconds, for tests; its scores are meaningless."""
     recipe = demo_fusion()
@@ -134,6 +149,7 @@ RECIPES: dict[str, Callable[[], Stage1Config | Stage2Config]] = {
         demo_actions_tiny,
         demo_actions_aim,
         demo_fusion,
+        demo_fusion_factored,
         demo_fusion_tiny,
         aim_vit_b16_finegd,
         tfcovr_base,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from encoders.query_encoder.config import FusionConfig
 from encoders.query_encoder.fusion import build_fusion
 from training.configs import Stage2Config
-from training.stage2.task import QueryComposer
+from training.stage2.composer import QueryComposer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -67,11 +67,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     ),
     "composition": Benchmark(
         module="benchmarks.studies.composition",
-        measures="what stage 2 owes to its loss, seed, budget and way to read numbers",
-    ),
-    "counts": Benchmark(
-        module="benchmarks.studies.counts",
-        measures="counts as digits, words or learned features, on edits that training did not show",
+        measures="edits that training did not show, of every fusion: label pairs, values, wordings, classes, few triplets",
     ),
     "released-data": Benchmark(
         module="benchmarks.studies.released_data",

@@ -1,108 +1,307 @@
-"""What stage 2 owes to each of its choices: one run trains every variant on the same vectors and triplets.
+"""Edits that training did not show: every fusion on the same vectors, condition by condition, with seeds and paired intervals.
 
-Reads the folder of a finished demo: its vectors, triplets, stage 1 bundle and clips. Resumable: rerun the same command after an interruption.
+Reads the folder of a finished demo; `--unseen-class` and `--full47` name folders of the same form whose stage 1 did not see the held
+out classes, and of all 47 classes at difficulty `full`. What is not given is missing in the record. Resumable: rerun the same command after an
+interruption.
 """
 
 import argparse
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from rich.console import Console
 
 from benchmarks.harness.record import write_record
-from encoders.bundle.folder import load_bundle
+from benchmarks.studies.conditions import (
+    CONDITIONS,
+    FEW,
+    HELD_OUT_CLASSES,
+    HELD_OUT_VALUES,
+    SEEN_PAIRS,
+    UNSEEN_CLASS,
+    Condition,
+    reworded,
+)
+from encoders.bundle.folder import Bundle, load_bundle
 from encoders.clips import read_clips
-from training.annotations.triplets.table import read_triplets
+from encoders.query_encoder.factored import FactoredFusion
+from training.annotations.labels.names import label_attributes
+from training.annotations.triplets.table import Triplet, read_triplets, write_triplets
 from training.configs import LaunchSettings, Stage2Config
+from training.evaluation.intervals import Interval, interval, resampled_means
 from training.evaluation.problem import RetrievalProblem, build_retrieval_problem
 from training.evaluation.rows import QueryEncoder
-from training.evaluation.scores import (
-    HEADLINE,
-    IntervalConfig,
-    ScoredRow,
-    score_row,
-    summarize_rows,
-)
-from training.recipes import RECIPES
+from training.evaluation.scores import HEADLINE, METRICS, IntervalConfig, score_row
+from training.recipes import demo_fusion, demo_fusion_factored
 from training.stage2.train import Stage2Inputs, train_stage2
 from training.trainer.run_folder import BUNDLE
 from training.vectors.tables import read_unit_vectors
 
-_LONGER = 4
+OURS = "factored"
+PAPER = "paper"
+_NUM_STEPS = 1000
+_BATCH_SIZE = 128
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Variant:
-    """The demo's recipe but for `changes`."""
-
-    name: str
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    epochs_factor: int = 1
-    seed: int = 0
-
-    def config(self, recipe: Stage2Config) -> Stage2Config:
-        """The whole config."""
-        num_epochs = recipe.loop.num_epochs * self.epochs_factor
-        loop = replace(recipe.loop, num_epochs=num_epochs, seed=self.seed)
-        return replace(recipe, loop=loop, **self.changes)
+def row_configs() -> dict[str, Stage2Config]:
+    """Row -> recipe. The paper's row has its loss and fusion at the demo's width: every batch neighbour is a negative."""
+    demo, factored = demo_fusion(), demo_fusion_factored()
+    return {
+        PAPER: replace(demo, mask_same_label=False),
+        "combiner": replace(demo, counts=True),
+        OURS: factored,
+        "text_only": replace(factored, inputs="text"),
+        "video_only": replace(factored, inputs="video"),
+    }
 
 
-VARIANTS = (
-    Variant(name="demo"),
-    Variant(name="another_seed", seed=1),
-    Variant(name="every_neighbour_is_a_negative", changes={"mask_same_label": False}),
-    Variant(name="numbers_as_digits", changes={"number_words": False}),
-    Variant(name="counts", changes={"counts": True}),
-    Variant(name="mean", changes={"fusion": "mean"}),
-    Variant(name="longer", epochs_factor=_LONGER),
-    Variant(name="mean_longer", changes={"fusion": "mean"}, epochs_factor=_LONGER),
-)
+@dataclass(frozen=True)
+class Archive:
+    """A finished demo, or a folder of the same form, and where its runs go."""
 
+    folder: Path
+    out_dir: Path
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DemoFiles:
-    """What the study takes from a demo."""
+    @cached_property
+    def triplets(self) -> list[Triplet]:
+        """All of them."""
+        return read_triplets(self.folder / "triplets.parquet")
 
-    run_dir: Path
+    @cached_property
+    def vectors_path(self) -> Path:
+        """A copy: text vectors are kept beside the clip vectors, and the demo's folder stays as it is."""
+        path = self.out_dir / "vectors.parquet"
+        if not path.exists():
+            self.out_dir.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self.folder / "vectors.parquet", path)
+        return path
 
-    def inputs(self) -> Stage2Inputs:
-        """Of every training."""
-        return Stage2Inputs(
-            triplets_path=self.run_dir / "triplets.parquet",
-            init_bundle=self.run_dir / "stage1" / BUNDLE,
-            vectors_path=self.run_dir / "vectors.parquet",
+    def train(self, condition: Condition, row: str, config: Stage2Config) -> Bundle:
+        """The bundle of a row, trained on what the condition shows."""
+        path = self.out_dir / condition.name / "triplets.parquet"
+        kept = condition.triplets(self.triplets)
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_triplets(path, kept)
+        inputs = Stage2Inputs(
+            triplets_path=path,
+            init_bundle=self.folder / "stage1" / BUNDLE,
+            vectors_path=self.vectors_path,
         )
+        num_shown = sum(t.split == "train" for t in kept)
+        run_dir = path.parent / f"{row}_{config.loop.seed}"
+        train_stage2(
+            with_steps(config, num_shown), inputs, run_dir, LaunchSettings(show_progress=False)
+        )
+        return load_bundle(run_dir / BUNDLE)
 
-    def problem(self, split: str) -> RetrievalProblem:
+    def problem(self, triplets: Sequence[Triplet], split: str) -> RetrievalProblem:
         """The queries of a split over all its clips."""
         return build_retrieval_problem(
-            read_triplets(self.run_dir / "triplets.parquet"),
-            read_unit_vectors(self.run_dir / "vectors.parquet"),
+            triplets,
+            read_unit_vectors(self.vectors_path),
             split=split,
-            clips=read_clips(self.run_dir / "archive" / "clips.parquet"),
+            clips=read_clips(self.folder / "archive" / "clips.parquet"),
         )
 
 
-def study(files: DemoFiles, recipe: Stage2Config, out_dir: Path, *, split: str) -> dict[str, Any]:
-    """mAP@50 of every variant with its interval, queries resampled by clip and label pair."""
-    problem = files.problem(split)
-    texts = [triplet.edit_text for triplet in problem.triplets]
-    encode = QueryEncoder()
-    scored: list[ScoredRow] = []
-    for variant in VARIANTS:
-        run_dir = out_dir / variant.name
-        train_stage2(variant.config(recipe), files.inputs(), run_dir, LaunchSettings())
-        queries_ND = encode(load_bundle(run_dir / BUNDLE), problem.clips_ND, texts)
-        scored.append(score_row(variant.name, queries_ND, problem))
-    summary = summarize_rows(scored, problem, IntervalConfig())
-    return {
-        f"{row['name']}{bound}": row[f"{HEADLINE}{bound}"]
-        for row in summary["rows"]
-        for bound in ("", "_low", "_high")
+def with_steps(config: Stage2Config, num_shown: int) -> Stage2Config:
+    """The same number of steps on every number of triplets, one thread, and the last weights."""
+    batch_size = min(_BATCH_SIZE, num_shown)
+    num_epochs = max(1, round(_NUM_STEPS / max(1, num_shown // batch_size)))
+    loop = replace(
+        config.loop,
+        num_epochs=num_epochs,
+        batch_size=batch_size,
+        eval_every=num_epochs,
+        num_threads=1,
+    )
+    return replace(config, loop=loop)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """AP@50 and whether rank 1 has the label of the query clip, per query; means over the seeds."""
+
+    problem: RetrievalProblem
+    values: Mapping[str, np.ndarray]
+    echoes: Mapping[str, np.ndarray]
+
+    def intervals(self) -> dict[str, Interval]:
+        """Each row and our gain over the paper's, paired."""
+        columns = dict(self.values)
+        if {OURS, PAPER} <= columns.keys():
+            columns[f"{OURS}_minus_{PAPER}"] = columns[OURS] - columns[PAPER]
+        drawn, triplets = IntervalConfig(), self.problem.triplets
+        clusters = [
+            [t.query_clip_id for t in triplets],
+            [(t.source_label, t.target_label) for t in triplets],
+        ]
+        values_NV = np.stack(list(columns.values()), axis=1)
+        resampled = resampled_means(
+            values_NV, clusters, num_resamples=drawn.num_resamples, seed=drawn.seed
+        )
+        return {
+            name: interval(float(values_NV[:, n].mean()), resampled[:, n], level=drawn.level)
+            for n, name in enumerate(columns)
+        }
+
+
+class Study:
+    """Trains and asks; text vectors are shared by all rows."""
+
+    def __init__(self, given: argparse.Namespace, rows: Sequence[str]) -> None:
+        self.rows, self.split = rows, given.split
+        self._seeds: dict[str, int] = {row: int(given.num_control_seeds) for row in row_configs()}
+        self._seeds[OURS] = given.num_seeds
+        self._encode = QueryEncoder()
+
+    def answers(
+        self, archive: Archive, condition: Condition, triplets: Sequence[Triplet] | None = None
+    ) -> Answers:
+        """Every row's answers to the queries of a condition, or to `triplets` in their place."""
+        asked = condition.triplets(archive.triplets) if triplets is None else triplets
+        problem = archive.problem(asked, self.split)
+        texts = [t.edit_text for t in problem.triplets]
+        values: dict[str, list[np.ndarray]] = {}
+        echoes: dict[str, list[np.ndarray]] = {}
+        for row in self.rows:
+            for seed in range(self._seeds[row]):
+                config = row_configs()[row]
+                config = replace(config, loop=replace(config.loop, seed=seed))
+                bundle = archive.train(condition, row, config)
+                queries = {row: self._encode(bundle, problem.clips_ND, texts)}
+                if row == OURS:
+                    queries["oracle_factors"] = oracle_queries(bundle, problem.triplets)
+                for name, queries_ND in queries.items():
+                    scored = score_row(name, queries_ND, problem)
+                    column = scored.values_NV[:, METRICS.index(HEADLINE)]
+                    values.setdefault(name, []).append(column)
+                    echoes.setdefault(name, []).append(
+                        _echoes(problem, scored.places_NK[:, 0], archive)
+                    )
+        return Answers(
+            problem=problem,
+            values={name: np.mean(columns, axis=0) for name, columns in values.items()},
+            echoes={name: np.mean(columns, axis=0) for name, columns in echoes.items()},
+        )
+
+
+def _echoes(problem: RetrievalProblem, first_N: np.ndarray, archive: Archive) -> np.ndarray:
+    labels = {c.clip_id: c.label for c in read_clips(archive.folder / "archive" / "clips.parquet")}
+    answered = [labels[problem.gallery_ids[place]] for place in first_N]
+    return np.array(
+        [label == t.source_label for label, t in zip(answered, problem.triplets, strict=True)]
+    )
+
+
+def oracle_queries(bundle: Bundle, triplets: Sequence[Triplet]) -> np.ndarray:
+    """What the decoder makes of the target's true attributes: the best that reading and editing could give."""
+    fusion = bundle.fusion
+    if not isinstance(fusion, FactoredFusion):
+        raise ValueError(f"{bundle.folder} has no factored fusion")
+    slots = []
+    for factor in fusion.config.factors:
+        rows_NK = torch.zeros(len(triplets), len(factor.values))
+        for n, triplet in enumerate(triplets):
+            slot = factor.slot(label_attributes(triplet.target_label or "").get(factor.name))
+            # A value that the factor has no slot for gives the decoder nothing.
+            if slot >= 0:
+                rows_NK[n, slot] = 1
+        slots.append(rows_NK)
+    with torch.inference_mode():
+        return fusion.decode(slots).numpy()
+
+
+def headline(figures: Mapping[str, float]) -> dict[str, float]:
+    """The figures under the names that thresholds and readers use; those that were not measured are left out."""
+    values = [figures.get(f"unseen_values.{n}_{v}.{OURS}") for n, v in HELD_OUT_VALUES]
+    others = [
+        value
+        for name, value in figures.items()
+        if name.startswith("seen_pairs.")
+        and name.count(".") == 1
+        and name.split(".")[1] in (PAPER, "combiner", "text_only", "video_only")
+    ]
+    echoes = [v for name, v in figures.items() if name.endswith(f".{OURS}.echo_at_1")]
+    chosen = {
+        "seen_pairs_map50": figures.get(f"seen_pairs.{OURS}"),
+        "seen_pairs_best_other": max(others, default=None),
+        "unseen_pairs_map50": figures.get(f"unseen_pairs.{OURS}"),
+        "unseen_pairs_low": figures.get(f"unseen_pairs.{OURS}.low"),
+        "few_map50": figures.get(f"few.{OURS}"),
+        "unseen_class_map50": figures.get(f"unseen_class.{OURS}"),
+        "unseen_class_text_only": figures.get("unseen_class.text_only"),
+        "unseen_values_map50": None if None in values else float(np.mean(values)),  # type: ignore[arg-type]
+        "unseen_templates_gap": figures.get("unseen_templates.gap"),
+        "full47_map50": figures.get(f"full47.{OURS}"),
+        "full47_paper_recipe": figures.get(f"full47.{PAPER}"),
+        "echo_at_1": max(echoes, default=None),
     }
+    return {name: value for name, value in chosen.items() if value is not None}
+
+
+def add_figures(figures: dict[str, float], name: str, answers: Answers) -> None:
+    """Flat figures of a condition: the value, its bounds, and the echo of each row."""
+    figures[f"{name}.num_asked"] = len(answers.problem.triplets)
+    for row, measured in answers.intervals().items():
+        figures[f"{name}.{row}"] = measured.value
+        figures[f"{name}.{row}.low"] = measured.low
+        figures[f"{name}.{row}.high"] = measured.high
+    for row, echoes_N in answers.echoes.items():
+        figures[f"{name}.{row}.echo_at_1"] = float(echoes_N.mean())
+
+
+def run(given: argparse.Namespace, console: Console) -> dict[str, float]:
+    """All conditions that have their data."""
+    study = Study(given, given.rows)
+    demo = Archive(given.demo, given.out / "demo")
+    figures: dict[str, float] = {}
+    jobs = [(demo, c, c.name) for c in CONDITIONS]
+    if given.unseen_class is not None:
+        jobs.append(
+            (Archive(given.unseen_class, given.out / "class"), UNSEEN_CLASS, "unseen_class")
+        )
+    if given.full47 is not None:
+        jobs.append((Archive(given.full47, given.out / "full47"), SEEN_PAIRS, "full47"))
+    for archive, condition, name in jobs:
+        if given.only and name.split(".")[0] not in given.only:
+            continue
+        add_figures(figures, name, study.answers(archive, condition))
+        show(console, figures, name, study.rows)
+    if OURS in given.rows and (not given.only or "unseen_templates" in given.only):
+        add_template_figures(figures, demo, given)
+        show(console, figures, "unseen_templates.shown", [OURS])
+        show(console, figures, "unseen_templates.held_out", [OURS])
+    return {**figures, **headline(figures)}
+
+
+def add_template_figures(
+    figures: dict[str, float], demo: Archive, given: argparse.Namespace
+) -> None:
+    """The same edits of seen pairs, phrased from the bank that training drew from and from the one that it did not."""
+    study = Study(given, [OURS])
+    for bank in ("shown", "held_out"):
+        answers = study.answers(demo, SEEN_PAIRS, reworded(demo.triplets, bank))
+        add_figures(figures, f"unseen_templates.{bank}", answers)
+    shown, held_out = (figures[f"unseen_templates.{b}.{OURS}"] for b in ("shown", "held_out"))
+    figures["unseen_templates.gap"] = shown - held_out
+
+
+def show(console: Console, figures: Mapping[str, float], name: str, rows: Sequence[str]) -> None:
+    """One line per row."""
+    for row in [*rows, "oracle_factors", f"{OURS}_minus_{PAPER}"]:
+        key = f"{name}.{row}"
+        if key in figures:
+            low, high = figures[f"{key}.low"], figures[f"{key}.high"]
+            console.print(f"{key}: mAP@50 {figures[key]:.1%} [{low:.1%}, {high:.1%}]")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -113,30 +312,54 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog="example: python -m benchmarks.studies.composition --demo runs/demo --out runs/composition",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    rows = tuple(row_configs())
+    names = sorted({c.name.split(".")[0] for c in CONDITIONS})
+    names += ["unseen_class", "full47", "unseen_templates"]
     parser.add_argument("--demo", type=Path, required=True, help="folder of a finished demo")
+    parser.add_argument(
+        "--unseen-class", type=Path, help="the same without the held out classes in stage 1"
+    )
+    parser.add_argument("--full47", type=Path, help="the same of all 47 classes at difficulty full")
     parser.add_argument("--out", type=Path, required=True)
-    stage2 = [name for name, recipe in RECIPES.items() if isinstance(recipe(), Stage2Config)]
-    parser.add_argument("--recipe", choices=stage2, default="demo_fusion", help="(%(default)s)")
-    parser.add_argument("--split", default="test", help="(%(default)s)")
+    parser.add_argument("--rows", nargs="+", choices=rows, default=list(rows))
+    parser.add_argument("--only", nargs="+", choices=names, help="these conditions; default: all")
+    parser.add_argument("--num-seeds", type=int, default=3, help="of our row (%(default)s)")
+    parser.add_argument(
+        "--num-control-seeds", type=int, default=3, help="of the others (%(default)s)"
+    )
+    parser.add_argument(
+        "--split", choices=("val", "test"), default="test", help="val is for choices (%(default)s)"
+    )
     parser.add_argument("--no-record", action="store_true", help="only print")
     given = parser.parse_args(argv)
-    if not (given.demo / "summary.json").is_file():
-        parser.error(f"--demo {str(given.demo)!r} has no summary.json: no demo has finished there")
-    recipe = RECIPES[given.recipe]()
-    assert isinstance(recipe, Stage2Config)
-    metrics = study(DemoFiles(run_dir=given.demo), recipe, given.out, split=given.split)
+    for flag in ("demo", "unseen_class", "full47"):
+        folder = getattr(given, flag)
+        if folder is not None and not (folder / "vectors.parquet").is_file():
+            parser.error(
+                f"--{flag.replace('_', '-')} {str(folder)!r} has no vectors.parquet: no demo has finished there"
+            )
+    if min(given.num_seeds, given.num_control_seeds) < 1:
+        parser.error(
+            f"--num-seeds is {given.num_seeds} and --num-control-seeds {given.num_control_seeds}; they must be at least 1"
+        )
+    torch.set_num_threads(1)
     console = Console(soft_wrap=True)
-    for variant in VARIANTS:
-        value, low, high = (metrics[variant.name + bound] for bound in ("", "_low", "_high"))
-        console.print(f"{variant.name}: mAP@50 {value:.1%} [{low:.1%}, {high:.1%}]")
+    metrics = run(given, console)
     if not given.no_record:
-        config = {
-            "recipe": given.recipe,
+        config: dict[str, Any] = {
+            "num_seeds": given.num_seeds,
+            "num_control_seeds": given.num_control_seeds,
+            "rows": list(given.rows),
+            "steps": _NUM_STEPS,
+            "batch_size": _BATCH_SIZE,
+            "share_of_pairs_shown": 1 / 3,
+            "share_of_few": 1 / FEW,
+            "held_out_classes": list(HELD_OUT_CLASSES),
+            "held_out_values": ["=".join(pair) for pair in HELD_OUT_VALUES],
+            "not_measured": sorted(set(names) - {n.split(".")[0] for n in metrics}),
             "split": given.split,
-            "epochs": recipe.loop.num_epochs,
-            "epochs_longer": recipe.loop.num_epochs * _LONGER,
         }
-        console.print(str(write_record("composition_study", config=config, metrics=metrics)))
+        console.print(str(write_record("composition", config=config, metrics=metrics)))
     return 0
 
 

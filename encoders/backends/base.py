@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 
 from encoders.bundle.card import BundleCard
+from encoders.query_encoder.composition import FactorComposition
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 VIDEO_GRAPH = "video.onnx"
 TEXT_GRAPH = "text.onnx"
 FUSION_GRAPH = "fusion.onnx"
+FACTOR_GRAPH = "factors.onnx"
 BackendKind = Literal["torch", "onnx", "tensorrt"]
 """What an open backend is; `open_backend` also takes `auto`, resolved where the encoder runs."""
 
@@ -46,6 +48,13 @@ class EncoderBackend(Protocol):
     def fuse(self, clip_vectors_ND: np.ndarray, text_vectors_NE: np.ndarray) -> np.ndarray:
         """Unit clip vectors and text vectors, both float32 -> unit query vectors [N, D] float32."""
         ...
+
+    def compose_factors(
+        self, clip_vectors_ND: np.ndarray, text_vectors_NE: np.ndarray, given_NS: np.ndarray
+    ) -> FactorComposition:
+        """As `fuse`, with what was read of the clip and what is asked; `given_NS` replaces what is read. ValueError without factors."""
+        check_composes(self.card)
+        raise ValueError(f"backend {self.kind!r} of this bundle tells no factors")
 
     def embed_queries(self, clip_vectors_ND: np.ndarray, edit_texts: Sequence[str]) -> np.ndarray:
         """Unit clip vectors and edit texts -> unit query vectors [N, D] float32."""
@@ -83,8 +92,14 @@ def check_clip_frames(card: BundleCard, frames_NTHWC: "np.ndarray | Tensor") -> 
 
 
 def graph_names(card: BundleCard) -> tuple[str, ...]:
-    """The ONNX files that an export writes into the bundle of a card."""
+    """The ONNX files of a card's encoder, each of which an engine can replace."""
     return (VIDEO_GRAPH,) if card.fusion is None else (VIDEO_GRAPH, TEXT_GRAPH, FUSION_GRAPH)
+
+
+def exported_names(card: BundleCard) -> tuple[str, ...]:
+    """The ONNX files of a bundle: `graph_names`, and with factors the graph that tells them, which no engine is built of."""
+    has_factors = card.fusion is not None and card.fusion.factors
+    return (*graph_names(card), FACTOR_GRAPH) if has_factors else graph_names(card)
 
 
 def check_composes(card: BundleCard) -> None:

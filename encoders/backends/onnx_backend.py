@@ -12,6 +12,7 @@ import numpy as np
 import onnxruntime
 
 from encoders.backends.base import (
+    FACTOR_GRAPH,
     FUSION_GRAPH,
     TEXT_GRAPH,
     VIDEO_GRAPH,
@@ -19,10 +20,12 @@ from encoders.backends.base import (
     EncoderBackend,
     check_clip_frames,
     check_composes,
-    graph_names,
+    exported_names,
 )
+from encoders.backends.factor_graph import FACTOR_INPUTS, FACTOR_OUTPUTS, run_factors
 from encoders.bundle.card import BundleCard, check_file, read_card
 from encoders.bundle.checks import BundleMismatchError, naming_file
+from encoders.query_encoder.composition import FactorComposition
 
 if TYPE_CHECKING:
     import onnx
@@ -125,7 +128,7 @@ class OnnxBackend(EncoderBackend):
     def __init__(self, settings: BackendSettings) -> None:
         self._settings = settings
         self.card: BundleCard = read_card(settings.bundle_dir)
-        missing = [name for name in graph_names(self.card) if name not in self.card.files]
+        missing = [name for name in exported_names(self.card) if name not in self.card.files]
         if missing:
             folder = settings.bundle_dir
             raise BundleMismatchError(
@@ -133,6 +136,7 @@ class OnnxBackend(EncoderBackend):
             )
         self._video = self._open(VIDEO_GRAPH)
         self._queries: QueryGraphs | None = None
+        self._factors: onnxruntime.InferenceSession | None = None
         self._opening = Lock()
 
     def embed_clips(self, frames_NTHWC: np.ndarray) -> np.ndarray:
@@ -182,6 +186,17 @@ class OnnxBackend(EncoderBackend):
         """Unit clip vectors and text vectors -> unit query vectors [N, D] float32."""
         return self._open_queries().fuse(clip_vectors_ND, text_vectors_NE)
 
+    def compose_factors(
+        self, clip_vectors_ND: np.ndarray, text_vectors_NE: np.ndarray, given_NS: np.ndarray
+    ) -> FactorComposition:
+        """As `fuse`, with what was read of the clip and what is asked; `given_NS` replaces what is read."""
+        if FACTOR_GRAPH not in exported_names(self.card):
+            return super().compose_factors(clip_vectors_ND, text_vectors_NE, given_NS)
+        with self._opening:
+            if self._factors is None:
+                self._factors = self._open(FACTOR_GRAPH)
+        return run_factors(self._factors, clip_vectors_ND, text_vectors_NE, given_NS)
+
     def _open(self, name: str) -> onnxruntime.InferenceSession:
         path = check_file(self._settings.bundle_dir, self.card, name)
         read_graph(path)
@@ -211,11 +226,18 @@ def _check_signature(session: onnxruntime.InferenceSession, path: Path, card: Bu
     size = card.sampling.frame_size
     clip, tokens = ("float", (None, card.embedding_dim)), ("int64", (None, None))
     text = ("float", (None, None if card.fusion is None else card.fusion.text_dim))
+    factors = () if card.fusion is None else card.fusion.factors
+    slots = ("float", (None, sum(len(factor.values) for factor in factors)))
+    asked = ("float", (None, len(factors)))
     frames = ("uint8", (None, card.sampling.num_frames, size, size, 3))
     expected = {
         VIDEO_GRAPH: {"frames": frames, "clip_vector": clip},
         TEXT_GRAPH: {"input_ids": tokens, "attention_mask": tokens, "text_vector": text},
         FUSION_GRAPH: {"clip_vector": clip, "text_vector": text, "query_vector": clip},
+        FACTOR_GRAPH: {
+            **dict(zip(FACTOR_INPUTS, (clip, text, slots), strict=True)),
+            **dict(zip(FACTOR_OUTPUTS, (clip, slots, slots, asked), strict=True)),
+        },
     }[path.name]
     nodes = {node.name: node for node in (*session.get_inputs(), *session.get_outputs())}
     with naming_file(path):

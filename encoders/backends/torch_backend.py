@@ -15,6 +15,8 @@ from encoders.backends.base import (
     check_composes,
 )
 from encoders.bundle.folder import Bundle, load_bundle
+from encoders.query_encoder.composition import FactorComposition
+from encoders.query_encoder.factored import FactoredFusion
 
 
 class TorchBackend(EncoderBackend):
@@ -68,3 +70,17 @@ class TorchBackend(EncoderBackend):
             torch.tensor(part, device=self._device) for part in (clip_vectors_ND, text_vectors_NE)
         )
         return self._bundle.fusion(clips_ND, texts_NE).cpu().numpy()
+
+    @torch.inference_mode()
+    def compose_factors(
+        self, clip_vectors_ND: np.ndarray, text_vectors_NE: np.ndarray, given_NS: np.ndarray
+    ) -> FactorComposition:
+        """As `fuse`, with what was read of the clip and what is asked; `given_NS` replaces what is read."""
+        fusion = self._bundle.fusion
+        if not isinstance(fusion, FactoredFusion):
+            return super().compose_factors(clip_vectors_ND, text_vectors_NE, given_NS)
+        parts = (
+            torch.tensor(part, device=self._device)
+            for part in (clip_vectors_ND, text_vectors_NE, given_NS)
+        )
+        return FactorComposition(*(part.cpu().numpy() for part in fusion.compose(*parts)))

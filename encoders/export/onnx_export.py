@@ -3,6 +3,7 @@
 `video.onnx`: frames uint8 [N, T, H, W, 3] -> clip_vector [N, D], unit length.
 `text.onnx`: input_ids and attention_mask int64 [N, L] -> text_vector [N, E].
 `fusion.onnx`: clip_vector [N, D], text_vector [N, E] -> query_vector [N, D], unit length.
+`factors.onnx`, of a fusion with factors: see `encoders.backends.factor_graph`.
 N and L are free. Text and fusion are two graphs, so that a text is encoded once for any number of clips.
 N clips, T frames, H W pixels, D clip vector, E text vector, L tokens.
 """
@@ -24,12 +25,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from encoders.backends.base import (
+    FACTOR_GRAPH,
     FUSION_GRAPH,
     TEXT_GRAPH,
     VIDEO_GRAPH,
     BackendSettings,
-    graph_names,
+    exported_names,
 )
+from encoders.backends.factor_graph import FACTOR_INPUTS, FACTOR_OUTPUTS
 from encoders.backends.onnx_backend import QueryGraphs, open_session
 from encoders.backends.torch_backend import TorchBackend
 from encoders.bundle.canaries import CANARY_FILE, make_canaries, synthetic_clips, write_canaries
@@ -48,10 +51,16 @@ from encoders.export.config import ExportConfig
 from encoders.export.parity import ParityReport, compare_backends, sample_edit_texts
 from encoders.files import hash_file
 from encoders.media.sampling import SamplingConfig
+from encoders.query_encoder.factored import FactoredFusion
 from encoders.query_encoder.fusion import Fusion
 from encoders.query_encoder.text_encoder import TextEncoder, Tokenizer
 
-_OUTPUTS = {VIDEO_GRAPH: "clip_vector", TEXT_GRAPH: "text_vector", FUSION_GRAPH: "query_vector"}
+_OUTPUTS = {
+    VIDEO_GRAPH: ("clip_vector",),
+    TEXT_GRAPH: ("text_vector",),
+    FUSION_GRAPH: ("query_vector",),
+    FACTOR_GRAPH: FACTOR_OUTPUTS,
+}
 # Of bundles that were exported before: text and fusion in one graph.
 _OLD_GRAPH = "query.onnx"
 
@@ -67,7 +76,7 @@ def export_onnx(config: ExportConfig, *, frames_NTHWC: np.ndarray | None = None)
     """
     folder = config.bundle
     card = read_card(folder)
-    if card.onnx is not None and set(graph_names(card)) <= set(card.files) and not config.again:
+    if card.onnx is not None and set(exported_names(card)) <= set(card.files) and not config.again:
         for name in card.files:
             check_file(folder, card, name)
         return card.onnx
@@ -97,7 +106,7 @@ def export_onnx(config: ExportConfig, *, frames_NTHWC: np.ndarray | None = None)
 
 
 def write_graphs(bundle: Bundle, folder: Path) -> None:
-    """The graphs of `graph_names`; no external data files."""
+    """The graphs of `exported_names`; no external data files."""
     sampling, clips = bundle.card.sampling, torch.export.Dim("clips", min=1)
     frames = torch.from_numpy(synthetic_clips(sampling, 2, name="export"))
     video = {"frames": frames}
@@ -112,6 +121,8 @@ def write_graphs(bundle: Bundle, folder: Path) -> None:
     free = {name: {0: texts, 1: tokens} for name in read}
     _write_graph(_Text(bundle.text), read, free, folder / TEXT_GRAPH)
     write_fusion(bundle.fusion, folder / FUSION_GRAPH)
+    if isinstance(bundle.fusion, FactoredFusion) and bundle.fusion.sizes:
+        write_factors(bundle.fusion, folder / FACTOR_GRAPH)
 
 
 def write_fusion(fusion: Fusion, path: Path) -> None:
@@ -120,6 +131,17 @@ def write_fusion(fusion: Fusion, path: Path) -> None:
     unit = {name: F.normalize(torch.ones(2, width), dim=-1) for name, width in widths.items()}
     queries = torch.export.Dim("queries", min=1)
     _write_graph(_Fusion(fusion), unit, {name: {0: queries} for name in unit}, path)
+
+
+def write_factors(fusion: FactoredFusion, path: Path) -> None:
+    """The graph that also tells the factors: see `encoders.backends.factor_graph`."""
+    widths = (fusion.config.video_dim, fusion.config.text_dim, sum(fusion.sizes))
+    queries = torch.export.Dim("queries", min=1)
+    inputs = {
+        name: F.normalize(torch.ones(2, width), dim=-1)
+        for name, width in zip(FACTOR_INPUTS, widths, strict=True)
+    }
+    _write_graph(_Factors(fusion), inputs, {name: {0: queries} for name in inputs}, path)
 
 
 class _Unit(nn.Module):
@@ -155,6 +177,19 @@ class _Fusion(nn.Module):
         return self.fusion(clip_vector, text_vector)
 
 
+class _Factors(nn.Module):
+    """Clip vectors, text vectors and given values to a composition, with the graph's names."""
+
+    def __init__(self, fusion: FactoredFusion) -> None:
+        super().__init__()
+        self.fusion = fusion
+
+    def forward(
+        self, clip_vector: Tensor, text_vector: Tensor, given_factors: Tensor
+    ) -> tuple[Tensor, ...]:
+        return tuple(self.fusion.compose(clip_vector, text_vector, given_factors))
+
+
 class _Graphs:
     """Exported graphs that are not in a bundle yet."""
 
@@ -186,7 +221,7 @@ def _write_graph(
             dynamo=True,
             dynamic_shapes=dynamic,
             input_names=list(inputs),
-            output_names=[_OUTPUTS[path.name]],
+            output_names=list(_OUTPUTS[path.name]),
             verbose=False,
         )
         if program is None:
@@ -254,7 +289,7 @@ def _describe(parity: ParityReport, clips_from: str, folder: Path) -> OnnxReport
 
 def _add_files(folder: Path, temporary: Path, card: BundleCard) -> None:
     """Move the new files in; the card that names them is written last, so that a kill leaves a bundle without ONNX."""
-    names = (*graph_names(card), CANARY_FILE)
+    names = (*exported_names(card), CANARY_FILE)
     kept = {name: value for name, value in card.files.items() if name not in (*names, _OLD_GRAPH)}
     write_card(folder, with_bundle_id(replace(card, files=kept, onnx=None, canaries=None)))
     added: dict[str, str] = {}

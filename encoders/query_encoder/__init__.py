@@ -1,6 +1,15 @@
 """A clip vector and an edit text to a query vector: text encoder and fusion.
 
-Read in this order: config, numbers, text_backbones, text_encoder, fusion.
+Read in this order: factors, numbers, config, text_backbones, text_encoder, combiner, factored, fusion.
 """
 
-__all__ = ["config", "fusion", "numbers", "text_backbones", "text_encoder"]
+__all__ = [
+    "combiner",
+    "config",
+    "factored",
+    "factors",
+    "fusion",
+    "numbers",
+    "text_backbones",
+    "text_encoder",
+]

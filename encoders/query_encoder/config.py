@@ -5,10 +5,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from encoders.files import from_dict
+from encoders.query_encoder.factors import Factor, factors_to_list
 from encoders.query_encoder.numbers import KINDS
 
 Pooling = Literal["mean", "cls", "own"]
-FusionKind = Literal["combiner", "mean"]
+FusionKind = Literal["combiner", "mean", "factored"]
 FusionInputs = Literal["both", "video", "text"]
 
 
@@ -75,6 +76,8 @@ class FusionConfig:
     """Combiner only: width of the hidden layers."""
     dropout: float = 0.5
     """Combiner only."""
+    factors: tuple[Factor, ...] = ()
+    """Factored fusion only: what an edit can change. Without factors it is the Combiner."""
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(FusionKind):
@@ -87,11 +90,18 @@ class FusionConfig:
             raise ValueError(f"every width must be at least 1; got {self}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}; it must lie in [0, 1)")
+        if self.factors and self.kind != "factored":
+            names = [factor.name for factor in self.factors]
+            raise ValueError(f"factors are {names}; they must be empty for kind {self.kind!r}")
+        if len({factor.name for factor in self.factors}) != len(self.factors):
+            raise ValueError(f"factors are {self.factors}; their names must differ")
 
 
 def fusion_config_to_dict(config: FusionConfig) -> dict[str, Any]:
-    """What the card keeps."""
-    return asdict(config)
+    """What the card keeps; factors only where there are some, so that the ids of older bundles stay what they are."""
+    values = asdict(config)
+    del values["factors"]
+    return values | ({"factors": factors_to_list(config.factors)} if config.factors else {})
 
 
 def fusion_config_from_dict(values: Mapping[str, Any]) -> FusionConfig:

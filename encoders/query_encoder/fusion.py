@@ -1,77 +1,15 @@
-"""Fusion of a clip vector and a text vector to one query vector: the paper's Combiner, and a plain mean as the baseline.
+"""Fusion of a clip vector and a text vector to one query vector, by kind: the paper's Combiner, factors, and a plain mean as the baseline.
 
 N queries, V width of clip vectors, D width of text vectors.
 """
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from encoders.query_encoder.combiner import Combiner, Fusion
 from encoders.query_encoder.config import FusionConfig
-
-
-class Fusion(nn.Module):
-    """Base: (unit clip vectors [N, V], text vectors [N, D]) -> unit query vectors [N, V]."""
-
-    def __init__(self, config: FusionConfig) -> None:
-        super().__init__()
-        self.config = config
-
-    def fuse(self, video_NV: Tensor, text_NV: Tensor) -> Tensor:
-        """Both inputs at the width of clip vectors -> query vectors, not yet unit length."""
-        raise NotImplementedError(f"{type(self).__name__} must define fuse()")
-
-    def project(self, video_NV: Tensor, text_ND: Tensor) -> tuple[Tensor, Tensor]:
-        """Bring both inputs to one width."""
-        raise NotImplementedError(f"{type(self).__name__} must define project()")
-
-    def forward(self, video_NV: Tensor, text_ND: Tensor) -> Tensor:
-        video_NV, text_NV = self.project(video_NV, text_ND)
-        if self.config.inputs == "text":
-            video_NV = torch.zeros_like(video_NV)
-        if self.config.inputs == "video":
-            text_NV = torch.zeros_like(text_NV)
-        return F.normalize(self.fuse(video_NV, text_NV), dim=-1)
-
-
-class Combiner(Fusion):
-    """CLIP4Cir's Combiner: a learned residual beside a gated mix of the text and the clip vector.
-
-    The text comes in through a linear layer to the width of clip vectors and is made unit length, as in the paper.
-    """
-
-    def __init__(self, config: FusionConfig) -> None:
-        super().__init__(config)
-        width, projected, hidden = config.video_dim, config.projection_dim, config.hidden_dim
-        self.text_in = nn.Linear(config.text_dim, width)
-        self.text_projection = nn.Linear(width, projected)
-        self.video_projection = nn.Linear(width, projected)
-        self.combine = nn.Linear(2 * projected, hidden)
-        self.out = nn.Linear(hidden, width)
-        self.gate_hidden = nn.Linear(2 * projected, hidden)
-        self.gate_out = nn.Linear(hidden, 1)
-
-    def project(self, video_NV: Tensor, text_ND: Tensor) -> tuple[Tensor, Tensor]:
-        """The clip vector as it is, the text at its width and unit length."""
-        return video_NV, F.normalize(self.text_in(text_ND), dim=-1)
-
-    def fuse(self, video_NV: Tensor, text_NV: Tensor) -> Tensor:
-        """Residual + gate * text + (1 - gate) * video."""
-        both = torch.cat(
-            [
-                self._drop(F.relu(self.text_projection(text_NV))),
-                self._drop(F.relu(self.video_projection(video_NV))),
-            ],
-            dim=-1,
-        )
-        residual_NV = self.out(self._drop(F.relu(self.combine(both))))
-        gate_N1 = torch.sigmoid(self.gate_out(self._drop(F.relu(self.gate_hidden(both)))))
-        return residual_NV + gate_N1 * text_NV + (1 - gate_N1) * video_NV
-
-    def _drop(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.config.dropout, training=self.training)
+from encoders.query_encoder.factored import FactoredFusion
 
 
 class MeanFusion(Fusion):
@@ -91,7 +29,11 @@ class MeanFusion(Fusion):
         return (video_NV + text_NV) / 2
 
 
-_FUSIONS: dict[str, type[Fusion]] = {"combiner": Combiner, "mean": MeanFusion}
+_FUSIONS: dict[str, type[Fusion]] = {
+    "combiner": Combiner,
+    "mean": MeanFusion,
+    "factored": FactoredFusion,
+}
 
 # Widths of the Combiner; video_dim and text_dim come from the encoders at hand.
 FUSION_WIDTHS: dict[str, dict[str, Any]] = {

@@ -25,6 +25,7 @@ EXAMPLES = """
   tfcovr search ... --clip dive-000017 --edit 'with one more twist' --exclude pike \\
       --filter split=test --filter duration_s=1..6
   tfcovr search ... --clip dive-000017 --edit 'with 2.5 twists' --export reel.fcpxml --export reel.edl
+  tfcovr search ... --clip dive-000017 --edit 'with one more twist' --source position=pike
 """
 
 
@@ -44,6 +45,8 @@ class Config:
     """An attribute of the query clip ("position") or a text that answers should show."""
     exclude: str = ""
     """A text that answers should not show."""
+    source: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """NAME=VALUE: an attribute of the query clip, such as position=pike, in place of what the encoder reads; may be repeated."""
     strength: float = 1.0
     """0 = the clip alone, 1 = the edit as trained, 2 = twice as far."""
     filter: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
@@ -77,6 +80,17 @@ def parse_filters(texts: Sequence[str]) -> dict[str, Any]:
     from indexing.search.filters import parse_filter
 
     return dict(parse_filter(text) for text in texts)
+
+
+def parse_source(texts: Sequence[str]) -> dict[str, str]:
+    """`position=pike` as SearchClient takes it; ValueError names what is not NAME=VALUE."""
+    source = {}
+    for text in texts:
+        name, sign, value = text.partition("=")
+        if not (name and sign and value):
+            raise ValueError(f"source is {text!r}; it must be NAME=VALUE, such as position=pike")
+        source[name] = value
+    return source
 
 
 def open_client(
@@ -114,7 +128,11 @@ def answer_table(result: "SearchResult") -> "Table":
     )
     rows = []
     for rank, hit in enumerate(result.hits, start=1):
-        changes = "\n".join(change.text() for change in hit.predicted if change.is_change)
+        changes = "\n".join(
+            f"{change.text()}: {change.verdict}"
+            for change in hit.predicted
+            if change.verdict != "kept"
+        )
         cells = (hit.clip_id, hit.label or "", changes, hit.span(), hit.video_uri)
         rows.append((str(rank), f"{hit.score:.4f}", *cells))
     return text_table(
@@ -140,6 +158,7 @@ def run(config: Config) -> int:
             "keep", "exclude", "strength", "limit", "exact", "group_by_video", "group_above",
         )
     }  # fmt: skip
+    how["source"] = parse_source(config.source)
     with open_client(
         config.bundle,
         config.milvus_uri,

@@ -17,8 +17,10 @@ import safetensors.numpy
 from encoders.bundle.card import BundleCard, check_file
 from encoders.bundle.checks import naming_file
 from encoders.bundle.folder import HEAD_WEIGHTS
-from indexing.search.types import Change
+from indexing.search.types import Change, Reading
 
+UNKNOWN = "unknown"
+"""Stands for the value of labels that do not have an attribute."""
 _SCALES = np.geomspace(1.0, 256.0, 49)
 _MIN_PROBABILITY = 0.5
 _NOT_WORDS = re.compile(r"[^a-z0-9.]+")
@@ -51,7 +53,7 @@ class AttributeReader:
         for name in sorted(names):
             values: defaultdict[str, np.ndarray] = defaultdict(lambda: np.zeros(len(labels)))
             for number, label in enumerate(labels):
-                values[attributes.get(label, {}).get(name, "unknown")][number] = 1.0
+                values[attributes.get(label, {}).get(name, UNKNOWN)][number] = 1.0
             self._members[name] = dict(values)
         members_VL = [member_L for values in self._members.values() for member_L in values.values()]
         self._members_LV = np.array(members_VL, np.float64).reshape(-1, len(labels)).T
@@ -98,6 +100,10 @@ class AttributeReader:
                 predicted[number][name] = (values[best], probability)
         return predicted
 
+    def has(self, value: Value) -> bool:
+        """Whether labels have this value."""
+        return value.value in self._members.get(value.name, {})
+
     def probability(self, vectors_ND: np.ndarray, value: Value) -> np.ndarray:
         """The probability that each clip shows this value [N]."""
         return self.label_probabilities(vectors_ND) @ self._members[value.name][value.value]
@@ -114,17 +120,39 @@ class AttributeReader:
         ]
         return np.mean(probabilities, axis=0) if probabilities else np.zeros(len(hits_ND))
 
-    def changes(self, query_D: np.ndarray, hits_ND: np.ndarray) -> list[tuple[Change, ...]]:
-        """Every attribute of the query clip (before) and of each hit (after), changed ones first."""
+    def reading(self, clip_D: np.ndarray, query_D: np.ndarray) -> tuple[Reading, ...]:
+        """What the clip shows, and as asked what the composed query shows in its place.
+
+        It is all there is to know of the edits where the fusion has no factors.
+        """
+        before, after = self.predict(np.stack([clip_D, query_D]))
+        return tuple(
+            Reading(
+                name=name,
+                value=value,
+                probability=probability,
+                asked=after[name][0] if after[name][0] != value else None,
+            )
+            for name, (value, probability) in before.items()
+        )
+
+    def changes(self, reading: Sequence[Reading], hits_ND: np.ndarray) -> list[tuple[Change, ...]]:
+        """Every attribute that was read of the query clip (before) and its value in each hit (after), changed ones first."""
         if not len(hits_ND):
             return []
-        before, *hits = self.predict(np.concatenate([query_D[None], hits_ND]))
         changes = [
             [
-                Change(name=name, before=before[name][0], after=value, probability=probability)
-                for name, (value, probability) in after.items()
+                Change(
+                    name=read.name,
+                    before=read.value or UNKNOWN,
+                    after=after[read.name][0],
+                    probability=after[read.name][1],
+                    asked=read.asked,
+                )
+                for read in reading
+                if read.name in after
             ]
-            for after in hits
+            for after in self.predict(hits_ND)
         ]
         return [
             tuple(sorted(of_hit, key=lambda c: (not c.is_change, c.name))) for of_hit in changes
@@ -137,7 +165,7 @@ class AttributeReader:
         return tuple(
             f"with {value} {name}" if value[:1].isdigit() else value
             for value in others
-            if value not in ("yes", "no", "unknown")
+            if value not in ("yes", "no", UNKNOWN)
         )
 
     def named(self, text: str) -> str | None:
@@ -154,7 +182,7 @@ class AttributeReader:
             for value in members
             if _words(value) <= words
             and (not value[:1].isdigit() or _stems(name) & {word.rstrip("s") for word in words})
-            and value not in ("yes", "no", "unknown")
+            and value not in ("yes", "no", UNKNOWN)
         ]
         return values[0] if len(values) == 1 else None
 

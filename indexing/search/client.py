@@ -24,6 +24,7 @@ from indexing.search.collection_snapshot import DETAIL_FIELDS, MAX_ROWS, Collect
 from indexing.search.composition import (
     QueryVectors,
     compose_all,
+    read_query,
     score_terms,
     with_feedback,
     with_score_terms,
@@ -203,13 +204,16 @@ class SearchClient:
             self.query_encoder,
             self.snapshot,
         )
-        for item, query_D in zip(pending, composed, strict=True):
-            query = item.query
+        for item, of_query in zip(pending, composed, strict=True):
+            query, query_D = item.query, of_query.vector_D
+            assert query_D is not None
+            reading = read_query(query, item.clip_D, of_query, self.snapshot)
             if query.liked or query.disliked:
                 liked, disliked = map(self.clip_cache.vectors, (query.liked, query.disliked))
                 query_D = with_feedback(query_D, liked, disliked)
             terms = score_terms(query, item.clip_D, self.query_encoder, self.snapshot)
-            item.vectors = with_score_terms(query_D, item.clip_D, terms, self.query_encoder)
+            vectors = with_score_terms(query_D, item.clip_D, terms, self.query_encoder)
+            item.vectors = replace(vectors, reading=reading)
 
     def _nearest(self, pending: Sequence[_PendingQuery]) -> list[list[Candidate]]:
         """One call to Milvus per condition, size and kind of search."""
@@ -256,6 +260,7 @@ class SearchClient:
             is_exact=query.exact or self.snapshot.is_exact,
             has_match=threshold.has_match(hits) if threshold and query.edits else None,
             matched_by=item.vectors.matched_by,
+            reading=item.vectors.reading,
         )
 
     def _find(

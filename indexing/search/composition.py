@@ -4,7 +4,7 @@ Q queries, D clip vector, N clips, S sample clips.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from indexing.search.attributes import Value
 from indexing.search.collection_snapshot import CollectionSnapshot
 from indexing.search.query_encoder import QueryEncoder
-from indexing.search.types import ComposedQuery
+from indexing.search.types import ComposedQuery, Reading
 
 VALUE_WEIGHT = 1.0
 """Weight of an attribute probability in the score. A certainly wrong value costs as much as the range of cosines of a query, so clips
@@ -46,6 +46,8 @@ class QueryVectors:
     terms: tuple[ScoreTerm, ...]
     others_ND: np.ndarray
     """The query edited with the alternatives to the excluded value."""
+    reading: tuple[Reading, ...] = ()
+    """The attributes of the query clip and what is asked of them."""
 
     @property
     def matched_by(self) -> Literal["", "attributes", "vector"]:
@@ -96,34 +98,80 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     return (vectors / np.maximum(length, 1e-12)).astype(np.float32)
 
 
+@dataclass(slots=True)
+class Composed:
+    """A query on its way through its edits."""
+
+    vector_D: np.ndarray | None
+    reading: dict[str, Reading] = field(default_factory=dict)
+    """By attribute, where the fusion has factors and there is a clip."""
+
+
 def compose_all(
     queries: Sequence[ComposedQuery],
     clip_vectors: Sequence[np.ndarray | None],
     encoder: QueryEncoder,
     snapshot: CollectionSnapshot,
-) -> list[np.ndarray]:
+) -> list[Composed]:
     """Apply the edits of all queries: the first edit of every query in one batch, then the second ones, and so on."""
-    current: list[np.ndarray | None] = list(clip_vectors)
+    composed = [Composed(vector_D) for vector_D in clip_vectors]
+    given_QS = encoder.given_factors([query.source for query in queries])
     for depth in range(max((len(query.edits) for query in queries), default=0)):
         turn = [number for number, query in enumerate(queries) if len(query.edits) > depth]
-        texts = [queries[number].edits[depth] for number in turn]
-        with_clip = [n for n in range(len(turn)) if current[turn[n]] is not None]
+        with_clip = [n for n in turn if composed[n].vector_D is not None]
         if with_clip:
-            vectors = [vector_D for n in with_clip if (vector_D := current[turn[n]]) is not None]
-            stacked_QD = np.stack(vectors)
-            fused_QD = encoder.compose(stacked_QD, [texts[n] for n in with_clip])
-            for n, vector_D in zip(with_clip, fused_QD, strict=True):
-                current[turn[n]] = vector_D
-        for n in sorted(set(range(len(turn))) - set(with_clip)):
-            current[turn[n]] = text_vector(texts[n], encoder, snapshot)[0]
-    composed = []
-    for query, clip_D, vector_D in zip(queries, clip_vectors, current, strict=True):
-        if vector_D is None:
+            texts = [queries[n].edits[depth] for n in with_clip]
+            # The correction is of the clip: the second edit reads what the first one made.
+            given_NS = given_QS[with_clip] * (depth == 0)
+            _edit([composed[n] for n in with_clip], texts, given_NS, encoder)
+        for n in sorted(set(turn) - set(with_clip)):
+            composed[n].vector_D = text_vector(queries[n].edits[depth], encoder, snapshot)[0]
+    for query, clip_D, of_query in zip(queries, clip_vectors, composed, strict=True):
+        if of_query.vector_D is None:
             raise ValueError("a query needs a clip, an edit text or both")
         if clip_D is not None and query.strength != 1 and query.edits:
-            vector_D = unit(clip_D + query.strength * (vector_D - clip_D))
-        composed.append(vector_D)
+            of_query.vector_D = unit(clip_D + query.strength * (of_query.vector_D - clip_D))
     return composed
+
+
+def _edit(
+    composed: Sequence[Composed],
+    texts: Sequence[str],
+    given_NS: np.ndarray,
+    encoder: QueryEncoder,
+) -> None:
+    """Apply one edit to each query; where the fusion has factors, note what was read and what is asked."""
+    stacked_ND = np.stack([c.vector_D for c in composed if c.vector_D is not None])
+    if not encoder.factors:
+        for of_query, vector_D in zip(composed, encoder.compose(stacked_ND, texts), strict=True):
+            of_query.vector_D = vector_D
+        return
+    edited = encoder.compose_factors(stacked_ND, texts, given_NS)
+    for n, of_query in enumerate(composed):
+        of_query.vector_D = edited.query_ND[n]
+        for read in edited.readings(n, encoder.factors, given_NS[n]):
+            reading = Reading(**asdict(read))
+            first = of_query.reading.get(reading.name, reading)
+            asked = first.asked if reading.asked is None else reading.asked
+            of_query.reading[reading.name] = replace(first, asked=asked)
+
+
+def read_query(
+    query: ComposedQuery,
+    clip_D: np.ndarray | None,
+    composed: Composed,
+    snapshot: CollectionSnapshot,
+) -> tuple[Reading, ...]:
+    """All attributes of the query clip: factors as the fusion read them, the others as the classification head does."""
+    if clip_D is None or composed.vector_D is None or not query.explain:
+        return ()
+    reader, readings = snapshot.reader, dict(composed.reading)
+    if reader is not None:
+        # With factors an edit is known by what it does; without, by the attributes that the composed query shows.
+        shown_D = clip_D if readings else composed.vector_D
+        for reading in reader.reading(clip_D, shown_D):
+            readings.setdefault(reading.name, reading)
+    return tuple(readings[name] for name in sorted(readings))
 
 
 def text_vector(
@@ -154,7 +202,9 @@ def score_terms(
                 raise ValueError(
                     f"{text!r} names an attribute of the query clip, and there is no clip"
                 )
-            value = Value(name=named, value=reader.predict(clip_D[None])[0][named][0])
+            value = Value(name=named, value=query.source.get(named, ""))
+            if not reader.has(value):
+                value = Value(name=named, value=reader.predict(clip_D[None])[0][named][0])
             terms.append(ScoreTerm(sign=sign, direction_D=clip_D, value=value))
             continue
         vector_D, composed_SD = text_vector(text, encoder, snapshot)

@@ -4,13 +4,15 @@ A text is encoded once for any number of clips. N queries, D clip vector, E text
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from cachetools import LRUCache
 
 from encoders.backends.base import EncoderBackend, check_queries
 from encoders.bundle.card import BundleCard
+from encoders.query_encoder.composition import FactorComposition, given_factors
+from encoders.query_encoder.factors import Factor
 
 NUM_CACHED_TEXTS = 10_000
 
@@ -28,6 +30,22 @@ class QueryEncoder:
     def can_compose(self) -> bool:
         """Whether the bundle has a fusion (stage 2)."""
         return self.card.fusion is not None
+
+    @property
+    def factors(self) -> tuple[Factor, ...]:
+        """What an edit can change; empty where the fusion knows no attributes."""
+        return () if self.card.fusion is None else self.card.fusion.factors
+
+    def given_factors(self, given: Sequence[Mapping[str, str]]) -> np.ndarray:
+        """Corrections by attribute as slots [N, S]; ValueError for what no factor has."""
+        return given_factors(self.factors, given)
+
+    def compose_factors(
+        self, clip_vectors_ND: np.ndarray, texts: Sequence[str], given_NS: np.ndarray
+    ) -> FactorComposition:
+        """As `compose`, with what was read of the clips, or given in its place, and what the texts ask for."""
+        vectors_ND = check_queries(self.card, clip_vectors_ND, texts)
+        return self._backend.compose_factors(vectors_ND, self.text_vectors(texts), given_NS)
 
     def text_vectors(self, texts: Sequence[str]) -> np.ndarray:
         """Text vectors [N, E]; each text is encoded once and cached."""

@@ -57,8 +57,8 @@ def choose_hits(
         from_clip_N, from_edit_N = vectors.parts(hits_ND)
     reader = snapshot.reader if vectors.clip_D is not None and query.explain else None
     changes: list = [()] * len(chosen)
-    if reader is not None and vectors.clip_D is not None:
-        changes = list(reader.changes(vectors.clip_D, hits_ND))
+    if reader is not None:
+        changes = list(reader.changes(vectors.reading, hits_ND))
     return tuple(
         Hit(
             **_fields(candidates[i].place),

@@ -16,6 +16,7 @@ from indexing.store.schema import TO_THE_END
 MAX_LIMIT = 1000
 MAX_EDITS = 8
 MAX_TEXT = 1000
+MAX_SOURCE = 64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +36,30 @@ class ClipPlace:
         return f"{self.start_s:.2f}-{'end' if self.end_s is None else f'{self.end_s:.2f}'} s"
 
 
+Verdict = Literal["as asked", "kept", "changed though not asked", "not as asked"]
+MIN_SURE = 0.7
+"""A reading of the query clip below this probability is in doubt."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reading:
+    """One attribute of a query: what the clip shows, and what its edits ask for."""
+
+    name: str
+    value: str
+    """Of the query clip; "" where the attribute is absent."""
+    probability: float
+    asked: str | None = None
+    """The value that the edits ask for; None where they leave the attribute alone."""
+    is_given: bool = False
+    """Whether the user gave the value, with `source`."""
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether the user should confirm or correct the value."""
+        return self.probability < MIN_SURE and not self.is_given
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Change:
     """One attribute of the query clip (before) and of a hit (after), as predicted by the classification head."""
@@ -44,6 +69,15 @@ class Change:
     after: str
     probability: float
     """Predicted probability of `after` for the hit."""
+    asked: str | None = None
+    """The value that the edits ask for; None where they leave the attribute alone."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """How the hit stands to what was asked of this attribute."""
+        if self.asked is not None:
+            return "as asked" if self.after == self.asked else "not as asked"
+        return "changed though not asked" if self.is_change else "kept"
 
     @property
     def is_change(self) -> bool:
@@ -85,6 +119,8 @@ class SearchResult:
     """Whether the best score reaches the threshold; None without a threshold."""
     matched_by: Literal["", "attributes", "vector"] = ""
     """How `keep` and `exclude` were interpreted: as attribute values, or as directions of the vector space."""
+    reading: tuple[Reading, ...] = ()
+    """The attributes of the query clip and what the edits ask of them; empty without a clip, or where nothing reads attributes."""
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     """Milliseconds by stage (decode, text, fuse, milvus, rest) of the call, which may hold several queries."""
 
@@ -113,6 +149,8 @@ class ComposedQuery:
     """A text that the answers should not show."""
     strength: float = 1.0
     """Strength of the edits: 0 = the clip alone, 1 = the composed query, above 1 = extrapolated."""
+    source: Mapping[str, str] = field(default_factory=dict)
+    """Attributes of the query clip as the user knows them ({"position": "pike"}), in place of what the encoder reads."""
     filters: Mapping[str, Any] = field(default_factory=dict)
     limit: int = 10
     exact: bool = False
@@ -141,6 +179,12 @@ class ComposedQuery:
             _check_text(name, getattr(self, name))
         for clip in (*self.liked, *self.disliked, self.clip if isinstance(self.clip, str) else ""):
             _check_text("clip", clip, max_length=4096)
+        _check_number("number of source attributes", len(self.source), 0, MAX_SOURCE)
+        if self.source and not self.clip:
+            raise ValueError(f"source is {dict(self.source)}; it must be empty without a clip")
+        for name, value in self.source.items():
+            _check_text("source", name)
+            _check_text("source", value)
         for edit in self.edits:
             _check_text("edit", edit)
             if not edit.strip():

@@ -10,12 +10,14 @@ from indexing.search.filters import MAX_FILTERS, MAX_VALUES, filter_json_schemas
 from indexing.search.filters import MAX_TEXT as MAX_FILTER_TEXT
 from indexing.search.types import (
     MAX_EDITS,
+    MAX_SOURCE,
     MAX_TEXT,
     ClipPlace,
     ComposedQuery,
     Hit,
     SearchResult,
     UploadedVideo,
+    Verdict,
 )
 
 _Number = int | float
@@ -52,6 +54,12 @@ class SearchRequest(BaseModel):
         default="", max_length=MAX_TEXT, description="text that answers should not show"
     )
     strength: float = Field(default=1.0, ge=0, le=4)
+    source: dict[str, str] = Field(
+        default={},
+        max_length=MAX_SOURCE,
+        description="attributes of the query clip in place of what the encoder reads",
+        examples=[{"position": "pike"}],
+    )
     filters: dict[str, _FilterValue] = Field(
         default={},
         max_length=MAX_FILTERS,
@@ -113,7 +121,20 @@ class ChangeBody(BaseModel):
     after: str
     probability: float
     is_change: bool
+    asked: str | None = Field(description="value that the edits ask for; null = left alone")
+    verdict: Verdict
     text: str
+
+
+class ReadingBody(BaseModel):
+    """An attribute of the query clip; `source` of the next request corrects it."""
+
+    name: str
+    value: str
+    probability: float
+    asked: str | None
+    is_given: bool
+    is_doubtful: bool
 
 
 class HitBody(ClipBody):
@@ -137,6 +158,7 @@ class SearchResponse(BaseModel):
     matched_by: Literal["", "attributes", "vector"]
     backend_used: str
     is_exact: bool
+    reading: list[ReadingBody]
     timings_ms: dict[str, float]
 
 
@@ -181,6 +203,8 @@ def hit_body(hit: Hit) -> HitBody:
             after=change.after,
             probability=change.probability,
             is_change=change.is_change,
+            asked=change.asked,
+            verdict=change.verdict,
             text=change.text(),
         )
         for change in hit.predicted
@@ -206,5 +230,16 @@ def search_response(result: SearchResult, request_id: str) -> SearchResponse:
         matched_by=result.matched_by,
         backend_used=result.backend_used,
         is_exact=result.is_exact,
+        reading=[
+            ReadingBody(
+                name=reading.name,
+                value=reading.value,
+                probability=reading.probability,
+                asked=reading.asked,
+                is_given=reading.is_given,
+                is_doubtful=reading.is_doubtful,
+            )
+            for reading in result.reading
+        ],
         timings_ms=dict(result.timings_ms),
     )

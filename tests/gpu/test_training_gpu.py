@@ -13,7 +13,8 @@ from encoders.video_encoder.config import AimConfig
 from training.annotations.triplets.table import Triplet
 from training.configs import LoopConfig, Stage1Config, Stage2Config
 from training.stage1.task import Stage1Task, build_classifier
-from training.stage2.task import QueryComposer, Stage2Task
+from training.stage2.composer import QueryComposer
+from training.stage2.task import Stage2Task
 from training.stage2.text_table import TextTable
 from training.trainer.checkpoint import read_metrics
 from training.trainer.loop import World, fit

@@ -8,9 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.studies.composition import DemoFiles, study
-from training.recipes import demo_fusion_tiny
-
 ROOT = Path(__file__).resolve().parents[2]
 SUMMARY_KEYS = {
     "seconds_total", "peak_memory_gb", "num_classes", "top1", "top1_shuffled", "top1_single_frame",
@@ -51,18 +48,6 @@ def test_answers_and_report_are_written(run_dir: Path) -> None:
     assert all(answer["hits"] for answer in answers)
     assert (run_dir / "answers.png").stat().st_size > 10_000
     assert "<html" in (run_dir / "report.html").read_text()[:500]
-
-
-def test_the_composition_study_reads_a_demo(run_dir: Path, tmp_path: Path) -> None:
-    files = DemoFiles(run_dir=run_dir)
-    figures = study(files, demo_fusion_tiny(), tmp_path, split="test")
-    rows = json.loads((run_dir / "evaluate" / "metrics.json").read_text())["rows"]
-    composed, mean = (
-        next(row for row in rows if row["name"] == name) for name in ("composed", "mean")
-    )
-    assert figures["demo"] == pytest.approx(composed["map@50"], abs=1e-6)
-    assert figures["mean"] == pytest.approx(mean["map@50"], abs=1e-6)
-    assert figures["demo_low"] <= figures["demo"] <= figures["demo_high"]
 
 
 def test_a_second_run_repeats_nothing(run_dir: Path) -> None:

@@ -9,62 +9,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch import distributed as dist
+from torch import Tensor
 
 from encoders.metrics import average_precision_at_k, rank_gallery
 from encoders.query_encoder.config import FusionConfig
-from encoders.query_encoder.fusion import Fusion, build_fusion
+from encoders.query_encoder.factored import FactoredFusion
+from encoders.query_encoder.factors import Factor
+from encoders.query_encoder.fusion import build_fusion
 from encoders.query_encoder.text_encoder import TextEncoder, open_text_encoder
 from training.annotations.triplets.table import Triplet, read_triplets
 from training.configs import Stage2Config
-from training.losses import at_least_float32, loss_of, same_label_mask
+from training.stage2.composer import QueryComposer
+from training.stage2.factored import FactorBatches, FactoredComposer
+from training.stage2.factors import read_factors
 from training.stage2.text_table import TextTable, read_texts
 from training.trainer.loop import TaskFactory, World
 from training.vectors.tables import read_unit_vectors
 
 _VAL_K = 50
-
-
-class QueryComposer(nn.Module):
-    """The fusion, the text encoder if it is trained, and the loss against the target vectors."""
-
-    def __init__(self, fusion: Fusion, text: TextEncoder | None, config: Stage2Config) -> None:
-        super().__init__()
-        self.fusion, self.text = fusion, text
-        self._config, self._loss = config, loss_of(config)
-        self.learning_rate_scales = {"text.": config.text_learning_rate_scale}
-        self.may_leave_parameters_unused = config.inputs != "both"
-
-    def queries(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Unit query vectors [N, V]."""
-        text_ND = batch["text"] if self.text is None else self.text(batch["tokens"], batch["mask"])
-        return self.fusion(batch["video"], text_ND)
-
-    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        config = self._config
-        # float32 or finer from here on: a contrastive loss sums exp() of values decades apart.
-        query_GV = gather_with_gradient(at_least_float32(self.queries(batch)))
-        target_GV = gather_with_gradient(batch["target"])
-        is_ignored_GG = None
-        if config.mask_same_label:
-            is_ignored_GG = same_label_mask(gather_with_gradient(batch["target_label"]))
-        with torch.autocast(query_GV.device.type, enabled=False):
-            loss = self._loss(query_GV @ target_GV.T, is_ignored_GG, config)
-        # Each worker has the gradient of the whole batch's loss for its own rows only, and DDP averages over workers what
-        # should be summed.
-        num_workers = len(query_GV) // len(batch["video"])
-        return {"loss": loss, "objective": loss * num_workers}
-
-
-def gather_with_gradient(rows: Tensor) -> Tensor:
-    """The rows of all workers, in rank order; gradients flow to this worker's own rows only."""
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return rows
-    gathered = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
-    dist.all_gather(gathered, rows.detach().contiguous())
-    gathered[dist.get_rank()] = rows
-    return torch.cat(gathered)
 
 
 class Stage2Task:
@@ -79,6 +41,7 @@ class Stage2Task:
         vectors: Mapping[str, np.ndarray],
         texts: TextTable,
         config: Stage2Config,
+        factors: FactorBatches | None = None,
     ) -> None:
         self.module, self._texts, self._config = module, texts, config
         self._train, self._val = list(triplets["train"]), list(triplets["val"])
@@ -92,6 +55,7 @@ class Stage2Task:
         number = {label: n for n, label in enumerate(labels)}
         self._labels_N = torch.tensor([number.get(t.target_label or "", -1) for t in self._train])
         self._queries = {"train": self._query_rows(self._train), "val": self._query_rows(self._val)}
+        self._factors = factors
 
     @property
     def num_examples(self) -> int:
@@ -119,13 +83,18 @@ class Stage2Task:
 
     def batches(self, epoch: int, steps: Sequence[np.ndarray]) -> Iterator[dict[str, Tensor]]:
         targets = torch.from_numpy(self.draw_targets(epoch))
-        for step in steps:
+        for place, step in enumerate(steps):
             numbers = torch.from_numpy(step)
-            yield {
+            batch = {
                 **self._inputs("train", numbers),
                 "target": self._vectors_MV[targets[numbers]],
                 "target_label": self._labels_N[numbers],
             }
+            if self._factors is not None:
+                clips = self._queries["train"]["clip"][numbers]
+                drawn = (epoch, place, int(step[0]))
+                batch |= self._factors.rows(numbers, clips, targets[numbers], drawn)
+            yield batch
 
     def evaluate(self, world: World) -> dict[str, tuple[float, float]]:
         """mAP@50 of val queries among the clips that val triplets name; the query's own clip is hidden."""
@@ -159,17 +128,25 @@ class Stage2Factory(TaskFactory):
     config: Stage2Config
     triplets_path: str
     vectors_path: str
+    clips_path: str | None = None
 
     def build(self, world: World) -> Stage2Task:
         vectors = read_unit_vectors(self.vectors_path)
         triplets = select_triplets(read_triplets(self.triplets_path), vectors, self.config)
         text = open_text(self.config).to(world.device)
         width = len(next(iter(vectors.values())))
-        module = build_composer(self.config, text, video_dim=width).to(world.device)
+        clips_path = None if self.clips_path is None else Path(self.clips_path)
+        table = read_factors(self.config, triplets["train"], clips_path)
+        module = build_composer(self.config, text, video_dim=width, factors=table.factors)
+        module.to(world.device)
         edit_texts = sorted({t.edit_text for part in triplets.values() for t in part})
         cache_dir = None if self.config.train_text else Path(self.vectors_path).parent
         texts = read_texts(edit_texts, text, cache_dir=cache_dir)
-        return Stage2Task(module, triplets, vectors, texts, self.config)
+        factors = None
+        if table.factors:
+            train, ids = triplets["train"], sorted(vectors)
+            factors = FactorBatches(table, text, train, ids, self.config, cache_dir=cache_dir)
+        return Stage2Task(module, triplets, vectors, texts, self.config, factors)
 
 
 def open_text(config: Stage2Config) -> TextEncoder:
@@ -183,7 +160,9 @@ def open_text(config: Stage2Config) -> TextEncoder:
     )
 
 
-def build_composer(config: Stage2Config, text: TextEncoder, *, video_dim: int) -> QueryComposer:
+def build_composer(
+    config: Stage2Config, text: TextEncoder, *, video_dim: int, factors: tuple[Factor, ...] = ()
+) -> QueryComposer:
     """The module at the start of training; its random weights depend on the seed alone."""
     torch.manual_seed(config.loop.seed)
     fusion = build_fusion(
@@ -195,8 +174,11 @@ def build_composer(config: Stage2Config, text: TextEncoder, *, video_dim: int) -
             projection_dim=config.projection_dim,
             hidden_dim=config.hidden_dim,
             dropout=config.dropout,
+            factors=factors,
         )
     )
+    if isinstance(fusion, FactoredFusion) and factors:
+        return FactoredComposer(fusion, text if config.train_text else None, config)
     return QueryComposer(fusion, text if config.train_text else None, config)
 
 

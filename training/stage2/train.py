@@ -1,5 +1,6 @@
 """Stage 2 run: a stage 1 bundle, clips and triplets to a bundle that answers composed queries."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,14 @@ from encoders.bundle.card import BundleCard, read_card
 from encoders.bundle.folder import load_bundle, save_bundle
 from encoders.clips import Clip, read_clips
 from encoders.files import read_table
+from encoders.query_encoder.factors import Factor, factors_from_list, factors_to_list
 from encoders.query_encoder.text_encoder import TextEncoder
 from training.annotations.triplets.table import read_triplets
 from training.configs import LaunchSettings, Stage2Config
 from training.losses import loss_of
+from training.stage2.composer import QueryComposer
+from training.stage2.factors import read_factors
 from training.stage2.task import (
-    QueryComposer,
     Stage2Factory,
     build_composer,
     open_text,
@@ -28,9 +31,10 @@ from training.trainer.loop import load_trained
 from training.trainer.run_folder import BUNDLE, hash_file
 from training.trainer.session import TrainingRun, choose_device, scores_of_epoch
 from training.vectors.compute import VectorsConfig, compute_vectors
-from training.vectors.tables import vector_width
+from training.vectors.tables import read_unit_vectors, vector_width
 
 COMPOSER = "composer.safetensors"
+FACTORS = "factors.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +45,7 @@ class Stage2Inputs:
     init_bundle: Path | None = None
     """Bundle with the video encoder, which stays as it is; None = train on given vectors and make no bundle."""
     clips_path: Path | None = None
-    """Clips whose vectors are computed in the run folder; not needed with `vectors_path`."""
+    """Clips whose vectors are computed in the run folder. With `vectors_path` only their attributes are read, for factors."""
     vectors_path: Path | None = None
 
     def __post_init__(self) -> None:
@@ -64,18 +68,21 @@ def train_stage2(
     loss_of(config)  # told before the run folder is made
     launch = launch or LaunchSettings()
     _check_inputs(config, inputs)
-    run = TrainingRun("stage2", config, run_dir, launch, inputs=_identify(inputs))
+    identity = _identify(inputs, reads_attributes=config.fusion == "factored")
+    run = TrainingRun("stage2", config, run_dir, launch, inputs=identity)
     run_dir = run.run_dir
     vectors_path = (inputs.vectors_path or vectors_in(run_dir)).absolute()
     factory = Stage2Factory(
         config=config,
         triplets_path=str(inputs.triplets_path.absolute()),
         vectors_path=str(vectors_path),
+        clips_path=None if inputs.clips_path is None else str(inputs.clips_path.absolute()),
     )
 
     def prepare() -> None:
         if inputs.vectors_path is None:
             _make_vectors(config, inputs, vectors_path, launch)
+        _write_factors(config, inputs, vectors_path, run_dir)
 
     def finish() -> Mapping[str, Any]:
         module, text, epoch = load_composer(config, run_dir, vectors_path)
@@ -102,10 +109,28 @@ def load_composer(
 ) -> tuple[QueryComposer, TextEncoder, int]:
     """The trained module of a run, the text encoder of its queries, and the epoch of the weights."""
     text = open_text(config)
-    module = build_composer(config, text, video_dim=vector_width(vectors_path))
+    width, factors = vector_width(vectors_path), _read_factors(run_dir)
+    module = build_composer(config, text, video_dim=width, factors=factors)
     epoch = load_trained(module, run_dir, keep=config.loop.keep)
     module.eval()
     return module, module.text or text, epoch
+
+
+def _write_factors(
+    config: Stage2Config, inputs: Stage2Inputs, vectors_path: Path, run_dir: Path
+) -> None:
+    """The factors of the run, which its weights have the shape of."""
+    if config.fusion != "factored":
+        return
+    triplets = read_triplets(inputs.triplets_path)
+    chosen = select_triplets(triplets, read_unit_vectors(vectors_path), config)
+    table = read_factors(config, chosen["train"], inputs.clips_path)
+    write_atomic(run_dir / FACTORS, json.dumps(factors_to_list(table.factors), indent=1))
+
+
+def _read_factors(run_dir: Path) -> tuple[Factor, ...]:
+    path = run_dir / FACTORS
+    return factors_from_list(json.loads(path.read_text())) if path.exists() else ()
 
 
 def _save_with_video(
@@ -128,13 +153,16 @@ def _save_with_video(
     return made
 
 
-def _identify(inputs: Stage2Inputs) -> dict[str, str]:
+def _identify(inputs: Stage2Inputs, *, reads_attributes: bool) -> dict[str, str]:
     """Identify the initial bundle by its encoder id: the same stage 1 gives the same vectors."""
     identity = {"triplets": hash_file(inputs.triplets_path)}
     if inputs.init_bundle is not None:
         identity["init_encoder_id"] = read_card(inputs.init_bundle).encoder_id
     if inputs.vectors_path is not None:
-        return identity | {"vectors": hash_file(inputs.vectors_path)}
+        identity["vectors"] = hash_file(inputs.vectors_path)
+        if reads_attributes and inputs.clips_path is not None:
+            identity["clips"] = hash_file(inputs.clips_path)
+        return identity
     assert inputs.clips_path is not None
     return identity | {"clips": hash_file(inputs.clips_path)}
 

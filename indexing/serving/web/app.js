@@ -2,10 +2,10 @@
 
 import { get, search, takeToken } from "/web/api.js";
 import { forget, player, synchronise, togglePause } from "/web/players.js";
-import { clipPlayer, describe, el, hitCard, phrase, qualityPanel } from "/web/view.js";
+import { clipPlayer, describe, el, hitCard, phrase, qualityPanel, readingChips } from "/web/view.js";
 
 const $ = (id) => document.getElementById(id);
-const state = { clip: null, file: null, edits: [], thumbs: new Map(), collection: null, turn: 0 };
+const state = { clip: null, file: null, edits: [], source: {}, thumbs: new Map(), collection: null, turn: 0 };
 
 function say(text, kind = "") { $("message").textContent = text; $("message").className = kind; }
 function fail(error) { say(error.message, "bad"); }
@@ -55,7 +55,7 @@ function question() {
   const thumbs = (sign) => [...state.thumbs].filter(([, value]) => value === sign).map(([id]) => id);
   return {
     clip: state.file ? "" : state.clip?.clip_id || "", edits: state.edits, keep: $("keep").value.trim(), exclude: $("exclude").value.trim(),
-    strength: Number($("strength").value), limit: Number($("limit").value) || 12, filters: filters(), group_by_video: $("by-video").checked,
+    source: state.clip || state.file ? state.source : {}, strength: Number($("strength").value), limit: Number($("limit").value) || 12, filters: filters(), group_by_video: $("by-video").checked,
     group_above: $("near").checked ? 0.98 : 1, liked: thumbs(1), disliked: thumbs(-1),
   };
 }
@@ -65,7 +65,7 @@ function remember(query) {
   const url = state.file ? location.pathname : `${location.pathname}?q=${encodeURIComponent(JSON.stringify(kept))}`;
   if (url !== location.pathname + location.search) history.pushState(null, "", url);
 }
-const DEFAULTS = { clip: "", edits: [], keep: "", exclude: "", strength: 1, limit: 12, filters: {}, group_by_video: false, group_above: 1 };
+const DEFAULTS = { clip: "", edits: [], source: {}, keep: "", exclude: "", strength: 1, limit: 12, filters: {}, group_by_video: false, group_above: 1 };
 
 async function ask({ push = true } = {}) {
   showChain();
@@ -84,6 +84,7 @@ async function ask({ push = true } = {}) {
     if (result.has_match === false) say(`Nothing in the archive seems to match \u201c${what}\u201d. The nearest clips:`, "doubt");
     else if (!result.hits.length) noAnswers(query);
     else say(`${result.hits.length} answers for \u201c${what}\u201d in ${took}`);
+    showReading(result.reading);
     showHits(result.hits);
   } catch (error) { if (turn === state.turn) { showHits([]); fail(error); } }
   finally { $("hits").removeAttribute("aria-busy"); }
@@ -94,6 +95,11 @@ function noAnswers(query) {
   if (!Object.keys(query.filters).length) return;
   say("No clip passes the filters. ");
   $("message").append(el("button", { type: "button", textContent: "clear filters", onclick: () => { for (const field of $("filters").querySelectorAll("select, input")) field.value = ""; ask(); } }));
+}
+
+function showReading(reading) {
+  const correct = (name, value) => { state.source = { ...state.source, [name]: value }; ask(); };
+  $("reading").replaceChildren(...(state.edits.length ? readingChips(reading, state.collection.attributes, { correct }) : []));
 }
 
 function showHits(hits) {
@@ -108,7 +114,7 @@ function showHits(hits) {
 }
 
 function pick(clip) {
-  Object.assign(state, { clip, file: null, edits: [], thumbs: new Map() });
+  Object.assign(state, { clip, file: null, edits: [], source: {}, thumbs: new Map() });
   $("found").replaceChildren();
   showQuery();
   return ask();
@@ -116,7 +122,7 @@ function pick(clip) {
 
 function take(file) {
   if (!file) return;
-  Object.assign(state, { clip: null, file, edits: [], thumbs: new Map() });
+  Object.assign(state, { clip: null, file, edits: [], source: {}, thumbs: new Map() });
   showQuery();
   ask();
 }
@@ -160,7 +166,7 @@ async function restore() {
   let query = {}, isDamaged = false;
   try { query = JSON.parse(new URLSearchParams(location.search).get("q") || "{}"); } catch { isDamaged = true; }
   const whole = { ...DEFAULTS, ...query };
-  Object.assign(state, { file: null, clip: null, edits: [...whole.edits].map(String), thumbs: new Map() });
+  Object.assign(state, { file: null, clip: null, edits: [...whole.edits].map(String), source: { ...whole.source }, thumbs: new Map() });
   $("keep").value = whole.keep; $("exclude").value = whole.exclude; $("limit").value = whole.limit;
   $("strength").value = whole.strength; $("strength-out").textContent = Number(whole.strength).toFixed(1);
   $("by-video").checked = whole.group_by_video; $("near").checked = whole.group_above < 1;

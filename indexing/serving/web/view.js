@@ -37,9 +37,13 @@ export function hitCard(hit, rank, thumbs, on) {
   const bar = el("div", { className: "bar", role: "img", "aria-label": `from the clip ${hit.from_clip.toFixed(2)}, from the edit ${hit.from_edit.toFixed(2)}`, title: `from the clip ${hit.from_clip.toFixed(3)}, from the edit ${hit.from_edit.toFixed(3)}` });
   for (const [tag, value] of [["i", hit.from_clip], ["b", hit.from_edit]]) { const piece = el(tag); piece.style.width = part(value); bar.append(piece); }
   const changes = el("ul", { className: "changes" });
-  const told = hit.predicted.filter((change) => change.is_change);
-  for (const change of told) changes.append(el("li", { className: "changed", textContent: change.text.replaceAll("_", "-").replace("->", "\u2192") }));
-  if (hit.predicted.length && !told.length) changes.append(el("li", { textContent: "same attributes as the query" }));
+  const told = hit.predicted.filter((change) => change.verdict !== "kept");
+  for (const change of told) {
+    const asked = change.verdict === "not as asked" ? `, not ${change.asked}` : "";
+    const text = `${change.text.replaceAll("_", "-").replace("->", "\u2192")}: ${change.verdict}${asked}`;
+    changes.append(el("li", { className: change.verdict === "as asked" ? "asked" : "unasked", textContent: text }));
+  }
+  if (hit.predicted.length && !told.length) changes.append(el("li", { textContent: "all attributes kept" }));
   const thumb = (sign, text, title) => el("button", { type: "button", textContent: text, title, "aria-label": `${title}: ${hit.clip_id}`, "aria-pressed": String(thumbs.get(hit.clip_id) === sign), onclick: () => on.thumb(hit, sign) });
   const more = hit.num_grouped ? `, and ${hit.num_grouped} like it` : "";
   return el("article", { className: "hit", tabIndex: 0, "aria-label": `answer ${rank}: ${hit.label || hit.clip_id}`, "data-clip": hit.clip_id },
@@ -51,6 +55,17 @@ export function hitCard(hit, rank, thumbs, on) {
       el("button", { type: "button", textContent: "edit this", title: "search from this clip", onclick: () => on.chain(hit) }),
       thumb(1, "+", "more like this"), thumb(-1, "\u2212", "less like this"),
       el("a", { className: "button", href: hit.trimmed_url, download: `${hit.clip_id.replaceAll("/", "_")}.mp4`, textContent: "save", title: "download this span as MP4" })));
+}
+
+// What the encoder reads of the query clip. A value can be corrected by hand; one in doubt is marked.
+export function readingChips(reading, values, on) {
+  return reading.map((read) => {
+    const known = [...new Set([read.value, ...(values[read.name] || [])])];
+    const select = el("select", { name: read.name, "aria-label": `${read.name} of the query clip`, onchange: () => on.correct(read.name, select.value) },
+      ...known.map((value) => el("option", { value, textContent: value || "none", selected: value === read.value })));
+    const doubt = read.is_given ? "corrected" : read.is_doubtful ? `in doubt (${(100 * read.probability).toFixed(0)} %): correct it if it is wrong` : "";
+    return el("label", { className: read.is_doubtful ? "doubtful" : "" }, `${read.name.replaceAll("_", "-")} `, select, doubt ? el("span", { className: "quiet", textContent: ` ${doubt}` }) : "");
+  });
 }
 
 export function qualityPanel(quality, collection) {

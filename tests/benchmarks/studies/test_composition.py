@@ -1,28 +1,131 @@
-"""Every variant is the recipe but for what it names, and only recipes of stage 2 are taken."""
-
-from dataclasses import replace
+"""What a condition hides from training is what it asks, texts keep their meaning in other words, and missing figures stay missing."""
 
 import pytest
 
-from benchmarks.studies.composition import VARIANTS, main
-from training.recipes import demo_fusion
+from benchmarks.studies.composition import OURS, headline, main, row_configs, with_steps
+from benchmarks.studies.conditions import (
+    CONDITIONS,
+    HELD_OUT_CLASSES,
+    UNSEEN_CLASS,
+    Condition,
+    edit_operations,
+    reworded,
+)
+from encoders.query_encoder.factors import find_factors
+from training.annotations.labels.names import label_attributes
+from training.annotations.triplets.table import Triplet
+
+LABELS = ("103b", "105b", "107b", "107c", "205b", "205c", "5132d", "5134d", "5152b", "5154b")
+BY_NAME = {condition.name: condition for condition in (*CONDITIONS, UNSEEN_CLASS)}
 
 
-def test_a_variant_changes_what_it_names_and_nothing_else():
-    recipe = demo_fusion()
-    names = [variant.name for variant in VARIANTS]
-    assert len(set(names)) == len(names)
-    for variant in VARIANTS:
-        config = variant.config(recipe)
-        back = replace(config.loop, num_epochs=recipe.loop.num_epochs, seed=recipe.loop.seed)
-        kept = {name: getattr(recipe, name) for name in variant.changes}
-        assert replace(config, loop=back, **kept) == recipe
-        assert (config == recipe) == (variant.name == "demo")
+def triplets() -> list[Triplet]:
+    return [
+        Triplet(
+            query_id=f"{split}-{source}-{n}->{target}",
+            query_clip_id=f"{split}-{source}-{n}",
+            edit_text="as the target",
+            target_clip_ids=(f"{split}-{target}-9",),
+            source_label=source,
+            target_label=target,
+            split=split,
+        )
+        for split in ("train", "val", "test")
+        for source in LABELS
+        for target in LABELS
+        for n in range(3)
+    ]
 
 
-def test_a_recipe_of_stage_1_or_of_no_stage_is_refused(tmp_path, capsys):
-    for recipe in ("demo_actions", "nope"):
-        flags = ["--demo", str(tmp_path), "--out", str(tmp_path), "--recipe", recipe]
-        with pytest.raises(SystemExit):
-            main(flags)
-        assert "demo_fusion" in capsys.readouterr().err
+def parts(condition: Condition) -> dict[str, list[Triplet]]:
+    kept = condition.triplets(triplets())
+    return {split: [t for t in kept if t.split == split] for split in ("train", "val", "test")}
+
+
+def pairs(part: list[Triplet]) -> set[tuple[str | None, str | None]]:
+    return {(t.source_label, t.target_label) for t in part}
+
+
+def test_pairs_that_are_shown_chosen_on_and_asked_are_different_ones():
+    by_split = parts(BY_NAME["unseen_pairs"])
+    shown, chosen, asked = (pairs(by_split[split]) for split in ("train", "val", "test"))
+    assert not shown & chosen
+    assert not shown & asked
+    assert not chosen & asked
+    assert len(shown | chosen | asked) == len(LABELS) ** 2
+    assert 0.2 < len(shown) / len(LABELS) ** 2 < 0.45
+
+
+@pytest.mark.parametrize("name", [name for name in BY_NAME if name.startswith("unseen_values")])
+def test_a_held_out_value_is_never_shown_and_always_asked(name):
+    attribute, value = name.removeprefix("unseen_values.").split("_", 1)
+    by_split = parts(BY_NAME[name])
+    for split in ("train", "val"):
+        labels = {label for pair in pairs(by_split[split]) for label in pair}
+        assert value not in {label_attributes(label or "")[attribute] for label in labels}
+    for source, target in pairs(by_split["test"]):
+        assert label_attributes(target or "")[attribute] == value
+        assert label_attributes(source or "")[attribute] != value
+
+
+def test_held_out_classes_are_asked_as_targets_only():
+    by_split = parts(UNSEEN_CLASS)
+    shown = {label for pair in pairs(by_split["train"]) for label in pair}
+    assert not shown & set(HELD_OUT_CLASSES)
+    assert {target for _, target in pairs(by_split["test"])} == set(HELD_OUT_CLASSES)
+
+
+def test_few_shows_one_triplet_of_sixteen():
+    by_split = parts(BY_NAME["few"])
+    assert 0.02 < len(by_split["train"]) / len(by_split["test"]) < 0.12
+
+
+def test_a_condition_that_leaves_a_split_empty_is_refused():
+    with pytest.raises(
+        ValueError, match="'unseen_pairs': 300 triplets leave nothing for test, val"
+    ):
+        BY_NAME["unseen_pairs"].triplets([t for t in triplets() if t.split == "train"])
+
+
+def test_the_operations_of_an_edit_lead_to_the_target():
+    factors = find_factors(label_attributes(label) for label in LABELS)
+    by_name = {factor.name: factor for factor in factors}
+    for triplet in triplets():
+        reached = dict(label_attributes(triplet.source_label or ""))
+        for operation in edit_operations(triplet, by_name):
+            factor = operation.factor
+            row = operation.truth_KK[factor.slot(reached[factor.name])]
+            reached[factor.name] = factor.values[int(row.argmax())]
+        wanted = label_attributes(triplet.target_label or "")
+        assert {name: reached[name] for name in by_name} == {name: wanted[name] for name in by_name}
+
+
+def test_other_words_are_of_another_bank_and_keep_everything_else():
+    asked = [t for t in triplets() if t.source_label != t.target_label][:40]
+    shown, held_out = reworded(asked, "shown"), reworded(asked, "held_out")
+    assert [t.query_id for t in shown] == [t.query_id for t in held_out]
+    assert not {t.edit_text for t in shown} & {t.edit_text for t in held_out}
+    assert shown == reworded(asked, "shown")
+
+
+def test_all_rows_have_the_same_steps_batch_and_seed():
+    for config in row_configs().values():
+        changed = with_steps(config, 1280)
+        assert (changed.loop.batch_size, changed.loop.num_epochs) == (128, 100)
+        assert with_steps(config, 50).loop.batch_size == 50
+
+
+def test_what_was_not_measured_is_not_in_the_headline():
+    figures = {f"unseen_pairs.{OURS}": 0.9, f"unseen_pairs.{OURS}.low": 0.8}
+    assert headline(figures) == {"unseen_pairs_map50": 0.9, "unseen_pairs_low": 0.8}
+
+
+def test_a_folder_without_vectors_and_no_seed_are_refused(tmp_path, capsys):
+    flags = ["--demo", str(tmp_path), "--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit):
+        main(flags)
+    assert "no demo has finished there" in capsys.readouterr().err
+    (tmp_path / "vectors.parquet").write_bytes(b"")
+    with pytest.raises(SystemExit):
+        main([*flags, "--num-seeds", "0"])
+    assert "at least 1" in capsys.readouterr().err

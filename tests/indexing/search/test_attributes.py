@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from indexing.search.attributes import AttributeReader, Value, attributes_of_labels
+from indexing.search.types import Reading
 
 ATTRIBUTES = {
     "a": {"twists": "0", "position": "pike"},
@@ -26,13 +27,27 @@ def test_marginals_are_sums_over_labels() -> None:
     assert pike == pytest.approx([a + c])
 
 
-def test_changes_are_told_first() -> None:
-    eye = np.eye(3)
-    (changes,) = reader(50.0).changes(eye[0], eye[2:])
-    assert [change.text() for change in changes] == [
+def test_changes_are_told_first_and_set_against_what_was_asked() -> None:
+    eye, one = np.eye(3), reader(50.0)
+    reading = one.reading(eye[0], eye[1])  # a query that asks for tuck
+    assert {r.name: (r.value, r.asked) for r in reading} == {
+        "position": ("pike", "tuck"),
+        "twists": ("0", None),
+    }
+    wrong, right = one.changes(reading, eye[[2, 1]])
+    assert [change.text() for change in wrong] == [
         "twists 0 -> 2.5 (1.00)",
         "position pike (1.00)",
     ]
+    assert [change.verdict for change in wrong] == ["changed though not asked", "not as asked"]
+    assert [(c.name, c.verdict) for c in right] == [("position", "as asked"), ("twists", "kept")]
+    assert one.changes(reading, eye[:0]) == []
+
+
+def test_a_value_that_is_asked_for_and_already_there_is_as_asked() -> None:
+    same = Reading(name="position", value="pike", probability=1.0, asked="pike")
+    ((change,),) = reader(50.0).changes([same], np.eye(3)[:1])
+    assert (change.is_change, change.verdict) == (False, "as asked")
 
 
 def test_the_scale_follows_how_often_the_head_is_right() -> None:

@@ -49,4 +49,5 @@ def test_an_answer_names_where_to_play_it_and_no_path_of_the_machine() -> None:
     body = search_response(result, "id-1")
     assert body.hits[0].trimmed_url == "/v1/clip/media?id=a%2Fb%20c&trim=true"
     assert body.hits[0].predicted[0].text == "twists 1 -> 2 (0.50)"
+    assert body.hits[0].predicted[0].verdict == "changed though not asked"
     assert body.query.media_url is None

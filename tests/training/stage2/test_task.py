@@ -8,7 +8,8 @@ from encoders.query_encoder.fusion import build_fusion
 from training.annotations.triplets.table import Triplet
 from training.configs import LoopConfig, Stage2Config
 from training.losses import LOSSES, Loss, hn_nce
-from training.stage2.task import QueryComposer, Stage2Task, select_triplets
+from training.stage2.composer import QueryComposer
+from training.stage2.task import Stage2Task, select_triplets
 from training.stage2.text_table import TextTable
 from training.trainer.loop import World
 

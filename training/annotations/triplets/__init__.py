@@ -1,6 +1,6 @@
-"""Labelled clips to triplets: pairs, edit texts from templates or an LLM, the gallery.
+"""Labelled clips to triplets: pairs, edit texts from templates or an LLM, free texts with their truth, the gallery.
 
-Read in this order: table, templates, sentence_check, llm, gallery, build.
+Read in this order: table, templates, phrase_bank, free_texts, sentence_check, llm, gallery, build.
 """
 
-__all__ = ["build", "gallery", "llm", "table"]
+__all__ = ["build", "free_texts", "gallery", "llm", "table"]

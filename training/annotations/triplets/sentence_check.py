@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable, Set
 from fractions import Fraction
 
+from encoders.query_encoder.factors import parse_number
 from training.annotations.labels.pairs import AttributeChange, LabelPair
-from training.annotations.triplets.templates import parse_number
 
 MAX_WORDS = 30
 """Longest text that the text encoder was trained on, in words."""

@@ -8,6 +8,7 @@ value) or relative ("with one more twist", "from the opposite take-off": only te
 from collections.abc import Sequence
 from fractions import Fraction
 
+from encoders.query_encoder.factors import parse_number
 from training.annotations.labels.pairs import AttributeChange, LabelPair, stable_hash
 
 _FRAMES = ("{}", "show {}", "the same {}", "the same action {}", "show the same {}", "now {}")
@@ -37,15 +38,6 @@ _SWAPS: dict[tuple[str, frozenset[str]], tuple[str, ...]] = {
         "from the opposite take-off", "taking off the opposite way", "with the opposite take-off",
     ),
 }  # fmt: skip
-
-
-def parse_number(value: str) -> Fraction | None:
-    """`"2.5"` -> 5/2; None if the text is not a plain non-negative decimal number."""
-    whole, _, part = value.partition(".")
-    digits = (whole + part).strip()
-    if not (value.isascii() and digits.isdigit() and whole):
-        return None
-    return Fraction(value)
 
 
 def number_words(number: Fraction) -> str | None:
@@ -86,7 +78,7 @@ def relative_phrases(change: AttributeChange) -> tuple[str, ...]:
     if source is None or target is None or source == target:
         return ()
     step = abs(target - source)
-    singular, plural = _noun_forms(change.name)
+    singular, plural = noun_forms(change.name)
     more = target > source
     word = number_words(step)
     if step == Fraction(1, 2):
@@ -132,7 +124,7 @@ def edit_text(pair: LabelPair, *, choice: int, relative_share: float) -> str:
 
 
 def _counted(number: Fraction, digits: str, name: str) -> tuple[str, ...]:
-    singular, plural = _noun_forms(name)
+    singular, plural = noun_forms(name)
     if number == 0:
         return (f"without {plural}", f"with no {plural}", f"with 0 {plural}")
     word = number_words(number)
@@ -144,7 +136,7 @@ def _counted(number: Fraction, digits: str, name: str) -> tuple[str, ...]:
     return tuple(phrases)
 
 
-def _noun_forms(name: str) -> tuple[str, str]:
+def noun_forms(name: str) -> tuple[str, str]:
     """(singular, plural) of an attribute that counts something: "twists" -> ("twist", "twists")."""
     many = _words(name)
     for prefix in ("num ", "number of "):

@@ -9,7 +9,6 @@ from training.annotations.triplets.templates import (
     absolute_phrases,
     edit_text,
     number_words,
-    parse_number,
     relative_phrases,
 )
 
@@ -67,15 +66,6 @@ def test_a_swap_has_the_same_phrases_in_both_directions(name, first, second):
 def test_a_change_that_is_no_swap_has_no_relative_phrase():
     assert relative_phrases(change("take_off", "forward", "reverse")) == ()
     assert relative_phrases(change("position", "pike", "straight")) == ()
-
-
-@pytest.mark.parametrize(
-    ("text", "number"),
-    [("2.5", Fraction(5, 2)), ("3", Fraction(3)), ("0", Fraction(0)), ("-1", None), ("1/2", None),
-     ("pike", None), ("", None), (".5", None), ("1e3", None), ("\N{SUPERSCRIPT TWO}", None)],
-)  # fmt: skip
-def test_only_plain_decimals_are_numbers(text, number):
-    assert parse_number(text) == number
 
 
 def test_numbers_in_words():

@@ -1,0 +1,190 @@
+"""The factored composer on made vectors whose label pairs training shows in part, and the losses' parts one by one."""
+
+from itertools import product
+from unittest.mock import Mock
+
+import numpy as np
+import pytest
+import torch
+
+from encoders.query_encoder.config import FusionConfig
+from encoders.query_encoder.factored import FactoredFusion
+from encoders.query_encoder.factors import find_factors
+from encoders.query_encoder.fusion import build_fusion
+from training.annotations.labels.pairs import stable_hash
+from training.annotations.triplets.free_texts import FreeText, Operation
+from training.annotations.triplets.table import Triplet
+from training.configs import LoopConfig, Stage2Config
+from training.losses import multi_positive_nce
+from training.stage2.composer import QueryComposer
+from training.stage2.factored import FactorBatches, FactoredComposer
+from training.stage2.factors import FactorTable, read_factors
+from training.stage2.task import Stage2Task
+from training.stage2.text_table import TextTable
+from training.trainer.loop import fit
+
+POSITIONS, COUNTS = ("pike", "tuck", "free"), ("0", "1", "2", "3")
+LABELS = [f"{p} {c}" for p, c in product(POSITIONS, COUNTS)]
+TEXTS = (*POSITIONS, "one more", "one less")
+WIDTH = 32
+
+
+def attributes(label: str) -> dict[str, str]:
+    position, count = label.split()
+    return {"position": position, "twists": count}
+
+
+def edited(label: str, text: str) -> str | None:
+    position, count = label.split()
+    if text in POSITIONS:
+        return f"{text} {count}" if text != position else None
+    other = int(count) + (1 if text == "one more" else -1)
+    return f"{position} {other}" if 0 <= other <= 3 else None
+
+
+def make_vectors() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    parts = {v: rng.normal(size=WIDTH) for v in (*POSITIONS, *COUNTS)}
+    vectors = {}
+    for label, n in product(LABELS, range(6)):
+        position, count = label.split()
+        row = parts[position] + parts[count] + 0.3 * rng.normal(size=WIDTH)
+        vectors[f"{label}/{n}"] = (row / np.linalg.norm(row)).astype(np.float32)
+    return vectors
+
+
+def make_triplets() -> dict[str, list[Triplet]]:
+    """Half of the pairs are shown; val asks the others."""
+    made: dict[str, list[Triplet]] = {"train": [], "val": []}
+    for label, text, n in product(LABELS, TEXTS, range(3)):
+        target = edited(label, text)
+        if target is None:
+            continue
+        split = "train" if stable_hash(label, target) % 2 else "val"
+        first = 0 if split == "train" else 3
+        made[split].append(
+            Triplet(
+                query_id=f"{split} {label} {text} {n}",
+                query_clip_id=f"{label}/{first + n}",
+                edit_text=text,
+                target_clip_ids=tuple(f"{target}/{first + k}" for k in range(3)),
+                source_label=label,
+                target_label=target,
+                split=split,
+            )
+        )
+    return made
+
+
+def make_task(config: Stage2Config) -> Stage2Task:
+    vectors, triplets = make_vectors(), make_triplets()
+    texts = TextTable(
+        number_by_text={text: n for n, text in enumerate(TEXTS)},
+        vectors_UD=torch.eye(len(TEXTS)),
+        tokens_UL=torch.zeros(len(TEXTS), 1, dtype=torch.int64),
+        mask_UL=torch.ones(len(TEXTS), 1, dtype=torch.int64),
+    )
+    known = {clip: attributes(clip.split("/")[0]) for clip in vectors}
+    factors = find_factors(known.values())
+    torch.manual_seed(0)
+    fusion = build_fusion(
+        FusionConfig(
+            kind=config.fusion,
+            video_dim=WIDTH,
+            text_dim=len(TEXTS),
+            projection_dim=32,
+            hidden_dim=32,
+            dropout=0.0,
+            factors=factors if config.fusion == "factored" else (),
+        )
+    )
+    if not isinstance(fusion, FactoredFusion):
+        return Stage2Task(QueryComposer(fusion, None, config), triplets, vectors, texts, config)
+    table = FactorTable(factors=factors, attributes=known, texts=())
+    train, ids = triplets["train"], sorted(vectors)
+    batches = FactorBatches(table, Mock(), train, ids, config, cache_dir=None)
+    module = FactoredComposer(fusion, None, config)
+    return Stage2Task(module, triplets, vectors, texts, config, batches)
+
+
+def trained_score(tmp_path, fusion: str) -> float:
+    loop = LoopConfig(
+        num_epochs=120, batch_size=32, learning_rate=3e-3, weight_decay=0.01, eval_every=120
+    )
+    config = Stage2Config(loop=loop, fusion=fusion, dropout=0.0, mask_same_label=True)  # type: ignore[arg-type]
+    scores: list[dict] = []
+    fit(make_task(config), loop, tmp_path / fusion, on_epoch=scores.append)
+    return scores[-1]["val_map@50"]
+
+
+def test_pairs_that_training_never_shows_are_composed_where_the_combiner_cannot(tmp_path):
+    factored, combiner = (trained_score(tmp_path, kind) for kind in ("factored", "combiner"))
+    assert factored > 0.9
+    assert factored > combiner + 0.1
+
+
+def test_generated_texts_are_supervised_on_every_slot():
+    config = Stage2Config(
+        loop=LoopConfig(num_epochs=1, batch_size=4, learning_rate=1e-3, weight_decay=0),
+        fusion="factored",
+    )
+    task = make_task(config)
+    module = task.module
+    assert isinstance(module, FactoredComposer)
+    module.eval()
+    (batch,) = task.batches(0, [np.arange(4)])
+    assert "free_truth_0" not in batch
+    without = module(batch)["loss"]
+    position, twists = module.fusion.config.factors
+    text = FreeText(
+        text="x", operations=(Operation(factor=position, kind="set_value", value="tuck"),)
+    )
+    truths = [torch.from_numpy(truth)[None] for truth in text.truths((position, twists))]
+    batch |= {"free_text": torch.eye(len(TEXTS))[1:2], "free_truth_0": truths[0], "free_truth_1": truths[1]}  # fmt: skip
+    matrices = module.fusion.edits(batch["free_text"])
+    expected = 0.0
+    for matrix, truth in zip(matrices, truths, strict=True):
+        for row in range(truth.shape[1]):
+            expected -= (
+                float(torch.log(matrix[0, row, int(truth[0, row].argmax())] + 1e-6))
+                / (truth.shape[1])
+            )
+    assert float(module(batch)["loss"] - without) == pytest.approx(expected, rel=1e-4)
+
+
+def test_every_clip_of_a_label_is_a_positive():
+    cosine = torch.tensor([[0.9, 0.8, 0.1], [0.7, 0.9, 0.0], [0.2, 0.1, 0.5]])
+    is_same = torch.tensor([[True, True, False], [True, True, False], [False, False, True]])
+    logits = cosine / 0.5
+    expected = 0.0
+    for row in range(3):
+        positives = [c for c in range(3) if is_same[row, c]]
+        expected -= float(logits[row].log_softmax(0)[positives].mean()) / 3
+        expected -= float(logits[:, row].log_softmax(0)[positives].mean()) / 3
+    assert float(multi_positive_nce(cosine, is_same, temperature=0.5)) == pytest.approx(expected)
+
+
+def test_factors_come_from_label_names_where_clips_have_none_and_from_nothing_else():
+    config = Stage2Config(
+        loop=LoopConfig(num_epochs=1, batch_size=4, learning_rate=1e-3, weight_decay=0),
+        fusion="factored",
+        num_free_texts=20,
+    )
+
+    def triplet(source: str, target: str) -> Triplet:
+        return Triplet(
+            query_id=source, query_clip_id=f"{source}/0", edit_text="x",
+            target_clip_ids=(f"{target}/0",), source_label=source, target_label=target,
+        )  # fmt: skip
+
+    table = read_factors(config, [triplet("107b", "5253b")], None)
+    assert [factor.name for factor in table.factors] == [
+        "somersaults",
+        "take_off",
+        "twists",
+    ]
+    assert len(table.texts) == 20
+    values = table.values(["107b/0", "unknown"])
+    assert table.factors[2].values[values[0, 2]] == "0"
+    assert values[1].tolist() == [-1, -1, -1]
+    assert read_factors(config, [triplet("cooking", "running")], None).factors == ()
