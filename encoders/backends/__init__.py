@@ -5,6 +5,7 @@ Read in this order: base, registry, torch_backend, onnx_backend, tensorrt_backen
 
 __all__ = [
     "base",
+    "factor_graph",
     "onnx_backend",
     "registry",
     "tensorrt_backend",

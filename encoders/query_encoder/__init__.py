@@ -1,10 +1,11 @@
 """A clip vector and an edit text to a query vector: text encoder and fusion.
 
-Read in this order: factors, numbers, config, text_backbones, text_encoder, combiner, factored, fusion.
+Read in this order: factors, numbers, config, text_backbones, text_encoder, combiner, factored, fusion, composition.
 """
 
 __all__ = [
     "combiner",
+    "composition",
     "config",
     "factored",
     "factors",

@@ -150,7 +150,7 @@ def _edit(
     for n, of_query in enumerate(composed):
         of_query.vector_D = edited.query_ND[n]
         for read in edited.readings(n, encoder.factors, given_NS[n]):
-            reading = Reading(**asdict(read))
+            reading = Reading(**asdict(read), is_factor=True)
             first = of_query.reading.get(reading.name, reading)
             asked = first.asked if reading.asked is None else reading.asked
             of_query.reading[reading.name] = replace(first, asked=asked)

@@ -53,6 +53,8 @@ class Reading:
     """The value that the edits ask for; None where they leave the attribute alone."""
     is_given: bool = False
     """Whether the user gave the value, with `source`."""
+    is_factor: bool = False
+    """Whether `source` can correct the value."""
 
     @property
     def is_doubtful(self) -> bool:

@@ -135,6 +135,7 @@ class ReadingBody(BaseModel):
     asked: str | None
     is_given: bool
     is_doubtful: bool
+    is_factor: bool = Field(description="whether `source` can correct it")
 
 
 class HitBody(ClipBody):
@@ -238,6 +239,7 @@ def search_response(result: SearchResult, request_id: str) -> SearchResponse:
                 asked=reading.asked,
                 is_given=reading.is_given,
                 is_doubtful=reading.is_doubtful,
+                is_factor=reading.is_factor,
             )
             for reading in result.reading
         ],

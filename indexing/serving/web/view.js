@@ -59,7 +59,7 @@ export function hitCard(hit, rank, thumbs, on) {
 
 // What the encoder reads of the query clip. A value can be corrected by hand; one in doubt is marked.
 export function readingChips(reading, values, on) {
-  return reading.map((read) => {
+  return reading.filter((read) => read.is_factor).map((read) => {
     const known = [...new Set([read.value, ...(values[read.name] || [])])];
     const select = el("select", { name: read.name, "aria-label": `${read.name} of the query clip`, onchange: () => on.correct(read.name, select.value) },
       ...known.map((value) => el("option", { value, textContent: value || "none", selected: value === read.value })));
