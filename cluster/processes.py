@@ -14,12 +14,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
+from filelock import FileLock, Timeout
 
 from cluster.periodic import repeated
 from cluster.storage import write_atomic
 
 logger = logging.getLogger(__name__)
 _FOLDER = "processes"
+_LOCK = "run.lock"
 DRIVER = "driver"
 # How often a driver touches its record: other machines that share the folder cannot see its process, only the file's time.
 _BEAT_S = 2.0
@@ -214,3 +216,28 @@ def track_child_processes(run_dir: str | Path, *, interval_s: float = 0.5) -> It
             record = ProcessRecord(**json.loads(path.read_text()))
             if record.pid == os.getpid() or not is_running(record):
                 path.unlink(missing_ok=True)
+
+
+@contextmanager
+def own_run_folder(run_dir: str | Path) -> Iterator[None]:
+    """Be the only driver of the run folder while the block runs: end what an earlier run left, and record what this one starts.
+
+    RunFolderBusyError where another driver is there. Of two that start together the lock lets one in; it goes with its process.
+    """
+    run_dir = Path(run_dir)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(run_dir / _LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        drivers = [record for record in read_records(run_dir) if record.name == DRIVER]
+        who = " or ".join(f"process {record.pid} on {record.host}" for record in drivers)
+        raise _busy(run_dir, who or "another process") from None
+    try:
+        reap_orphans(
+            run_dir
+        )  # a driver on another machine, where its file system does not share locks, is found by its heartbeat
+        with track_child_processes(run_dir):
+            yield
+    finally:
+        lock.release()

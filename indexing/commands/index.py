@@ -9,11 +9,13 @@ EXAMPLES = """
       --milvus-uri runs/demo/milvus --run-dir runs/demo/index
   tfcovr index --bundle BUNDLE --clips 'videos/**/*.mp4' --milvus-uri http://HOST:19530 \\
       --collection dives --run-dir runs/dives
+  tfcovr index --bundle BUNDLE --clips /videos/cam2 --milvus-uri http://HOST:19530 \\
+      --collection dives --run-dir runs/cam2 --archive cam2
 """
 
 
 def run(config: Config) -> int:
-    """Index and print the summary; progress goes to stderr. Status 1 where clips have no vector, dead or missing."""
+    """Index and print the summary; progress goes to stderr. Status 1 where clips have no vector, dead or missing, or rows are stale."""
     from rich.console import Console
 
     from indexing.pipeline.index_archive import index_archive

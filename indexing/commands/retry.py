@@ -42,6 +42,7 @@ def run(config: Config) -> int:
         retry=reasons,
         decode_deadline_s=config.decode_deadline_s or earlier.decode_deadline_s,
         clips=config.clips or earlier.clips,
+        moved=bool(config.clips),
         milvus_uri=config.milvus_uri or earlier.milvus_uri,
     )
     summary = index_archive(again, console=Console(stderr=True))

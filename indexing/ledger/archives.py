@@ -128,7 +128,7 @@ def choose_archive(request: ArchiveRequest, sources: Mapping[str, str], *, has_r
     if name is None and recorded_name is not None:
         raise ValueError(
             f"clips is {request.source!r}, and the run folder is that of {recorded_source!r}; give another archive a run folder of "
-            "its own, or --moved where it is the same archive in another place"
+            "its own, or --moved where it is the same archive, elsewhere or listed in another way"
         )
     if name is None and not sources:
         if has_rows:
@@ -143,7 +143,7 @@ def choose_archive(request: ArchiveRequest, sources: Mapping[str, str], *, has_r
     if earlier not in (None, request.source) and not request.is_moved:
         raise ValueError(
             f"archive {name!r} of the collection is {earlier!r}, and clips is {request.source!r}; give another --archive, or "
-            "--moved where it is the same archive in another place"
+            "--moved where it is the same archive, elsewhere or listed in another way"
         )
     return name
 

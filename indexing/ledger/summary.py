@@ -62,6 +62,8 @@ class IndexSummary:
     """Clips that were in the collection already."""
     missing: int
     """Clips without a row and without a reason: rows that went while the run went on. The same command brings them."""
+    stale: int = 0
+    """Rows of former content that appeared while the run went on, as a run writes that was taken for dead. The same command deletes them."""
     refreshed: int
     """Of the skipped: rows whose label, attributes or file name were brought up to date."""
     recomputed: str
@@ -105,8 +107,8 @@ class IndexSummary:
 
     @property
     def status(self) -> int:
-        """Exit status of the command: 1 where a clip has no row, dead or missing."""
-        return 1 if self.missing or self.dead else 0
+        """Exit status of the command: 1 where a clip has no row, dead or missing, or a stale one."""
+        return 1 if self.missing or self.dead or self.stale else 0
 
     @property
     def _is_all_dead(self) -> bool:
@@ -148,6 +150,11 @@ class IndexSummary:
         if self.missing:
             lines.append(
                 f"missing: {self.missing} clips have no row and no reason why; run the same command again"
+            )
+        if self.stale:
+            lines.append(
+                f"stale: {self.stale} rows of former content appeared while the run went on, as a run writes that was taken for dead; "
+                "run the same command again, which deletes them"
             )
         if self.refreshed or self.deleted:
             lines.append(

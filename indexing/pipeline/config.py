@@ -1,13 +1,15 @@
 """What one indexing run is told, and how a later command of the same run folder reads it back."""
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from cluster.storage import write_atomic
 from encoders.files import from_dict
 from encoders.media.container import MediaLimits
+from indexing.ledger.archives import ArchiveRequest
 from indexing.pipeline.workers import WorkerOptions
 from indexing.sources.fetch_cache import FetchOptions
 from indexing.sources.uris import public_uri
@@ -52,9 +54,14 @@ class IndexConfig:
     retry: tuple[str, ...] = ()
     """Reasons of dead letters whose clips are tried again with their content unchanged; all = any reason."""
     prune: bool = False
-    """Delete rows of clips that the archive does not have any more."""
+    """Delete rows of clips that the archive does not have any more; rows of other archives stay."""
     max_delete_share: float = _MAX_DELETE_SHARE
     """Refuse to prune more than this share of the archive's rows, as a list of clips that was cut off would; 1 = prune any number."""
+    archive: str | None = None
+    """Name of the archive among those of the collection: its clip ids begin with NAME: and no other run touches them. None = as the
+    run folder or the collection records it; a new one is named after its folder, the first of a collection not at all ('')."""
+    moved: bool = False
+    """The archive is the recorded one, although its clips are in another place now, or listed in another way."""
     recompute: int | None = None
     """Clips of the run that are decoded and embedded again at its end and compared with their vectors in Milvus; None = 16 or one in
     a thousand, whichever is more, at most 256. 0 = none."""
@@ -94,6 +101,8 @@ class VerifyConfig:
     run_dir: Path
     """Run folder of the indexing, for its dead letters."""
     collection: str = "clips"
+    archive: str | None = None
+    """Name of the archive among those of the collection; None = as the run folder or the collection records it."""
     read_all: bool = False
     """Read every byte of every video, also of those whose size and time have not changed."""
     repair: bool = False
@@ -133,8 +142,27 @@ def write_config(config: IndexConfig) -> None:
         retry=(),
         prune=False,
         max_delete_share=_MAX_DELETE_SHARE,
+        moved=False,
     )
     write_atomic(config.run_dir / CONFIG, json.dumps(asdict(kept), indent=2, default=str) + "\n")
+
+
+def archive_request(config: IndexConfig | VerifyConfig) -> ArchiveRequest:
+    """Which archive a command is about. The run folder counts where its last run wrote into the same collection."""
+    path = config.run_dir / CONFIG
+    recorded: dict[str, Any] = {}
+    if path.exists():
+        with suppress(ValueError):  # a damaged file is as none: the collection knows its archives
+            recorded = json.loads(path.read_text())
+    here = (config.collection, public_uri(_absolute(config.milvus_uri)))
+    is_here = (recorded.get("collection"), recorded.get("milvus_uri")) == here
+    return ArchiveRequest(
+        source=public_uri(_absolute(config.clips)),
+        name=config.archive,
+        is_moved=isinstance(config, IndexConfig) and config.moved,
+        # Run folders of earlier versions record no name: their rows have none.
+        recorded=(recorded.get("archive") or "", recorded["clips"]) if is_here else None,
+    )
 
 
 def read_config(run_dir: Path) -> IndexConfig:

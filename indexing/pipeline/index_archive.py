@@ -7,25 +7,26 @@ its clips computed again: PENDING lists the clips of a run whose vectors have no
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
 from rich.console import Console
 
-from cluster.processes import reap_orphans, track_child_processes
+from cluster.processes import own_run_folder
 from cluster.progress import progress_bar
 from cluster.ray_session import RaySession, ray_session
 from cluster.storage import require_shared
 from encoders.bundle.canaries import read_canaries
 from encoders.bundle.card import BundleCard, read_card
 from encoders.clips import read_clips, write_clips
+from indexing.ledger.archives import ArchiveRequest, ArchiveRows, open_archive
 from indexing.ledger.ledger import Ledger, Outcome, write_dead_letters
 from indexing.ledger.outcomes import checked_reasons, dead_letters_of, dead_to_retry
 from indexing.ledger.planned_clip import PlannedClip, plan_clips
 from indexing.ledger.reconcile import Comparison, compare
 from indexing.ledger.summary import IndexSummary, Tally, find_bottleneck, stage_times, write_summary
-from indexing.pipeline.config import IndexConfig, write_config
+from indexing.pipeline.config import IndexConfig, archive_request, write_config
 from indexing.pipeline.recompute import (
     Recomputed,
     VectorMismatchError,
@@ -49,8 +50,10 @@ from indexing.sources.content import read_contents
 from indexing.store.bulk_import import finish_earlier_import
 from indexing.store.collection import ClipCollection, open_collection
 from indexing.store.endpoint import is_lite
+from indexing.store.lease import Lease
 from indexing.store.rows import require_storable, row_digest
-from indexing.store.transfer.index_swap import ensure_index
+from indexing.store.transfer.index_swap import ensure_index, hold_collection
+from indexing.store.vector_index import choose_index
 
 logger = logging.getLogger(__name__)
 PENDING = "pending.parquet"
@@ -60,15 +63,13 @@ def index_archive(config: IndexConfig, *, console: Console | None = None) -> Ind
     """The whole run. Raises for a broken setup; a clip that fails becomes a dead letter."""
     console = console or Console(quiet=True)
     checked_reasons(config.retry)
-    reap_orphans(config.run_dir)
-    with track_child_processes(config.run_dir):
+    with own_run_folder(config.run_dir):
         card = read_card(config.bundle)
         read_canaries(config.bundle)  # a bundle without them is refused before anything starts
         archive = list_archive(config.clips)
         clips = archive.clips
         for clip in clips:
             require_storable(clip)
-        write_config(config)
         ledger = Ledger(config.run_dir)
         with console.status(f"reading the content of the videos of {len(clips)} clips"):
             contents = read_contents(
@@ -77,16 +78,20 @@ def index_archive(config: IndexConfig, *, console: Console | None = None) -> Ind
                 fetch_uris=archive.fetch_uris,
             )
         ledger.write_contents(contents)
-        planned = plan_clips(clips, contents, encoder_id=card.encoder_id)
+
+        def plan(rows: ArchiveRows) -> list[PlannedClip]:
+            return plan_clips(clips, contents, encoder_id=card.encoder_id, archive=rows)
+
         with ExitStack() as stack:
             run = _IndexRun(config, card, ledger, stack, console)
-            return run.run(planned, archive.fetch_uris)
+            return run.run(plan, archive.fetch_uris)
 
 
 class _IndexRun:
     """One run; what it opens is closed by the stack."""
 
     _collection: ClipCollection
+    _lease: Lease
 
     def __init__(
         self,
@@ -107,9 +112,15 @@ class _IndexRun:
         self._index = ""
         self._fetch_uris: Mapping[str, str] = {}
         self._clips_path = config.run_dir / PENDING
+        self._archive = ArchiveRows()
 
-    def run(self, planned: Sequence[PlannedClip], fetch_uris: Mapping[str, str]) -> IndexSummary:
+    def run(
+        self, plan: Callable[[ArchiveRows], list[PlannedClip]], fetch_uris: Mapping[str, str]
+    ) -> IndexSummary:
         self._fetch_uris = fetch_uris
+        request = archive_request(self._config)
+        recorded_name = request.recorded[0] if request.recorded else ""
+        planned = plan(ArchiveRows(name=recorded_name if request.name is None else request.name))
         # Ray starts its processes by fork, which is not safe once gRPC has threads: Ray first, then Milvus.
         session = None
         unchecked_ids = self._unchecked_ids(planned)
@@ -117,7 +128,8 @@ class _IndexRun:
             not one.problem and one.clip_key not in self._ledger.outcomes for one in planned
         ):
             session = self._open_session()
-        self._collection = self._open_collection()
+        self._collection = self._open_collection(len(planned))
+        planned = plan(self._own_archive(request))
         finish_earlier_import(self._collection, self._config.run_dir)
         self._collection.flush()  # Milvus Lite lists rows ten times faster afterwards
         found = self._compare(planned)
@@ -145,7 +157,9 @@ class _IndexRun:
             self._collection.flush()
             self._ledger.compact()
         with self._console.status("building the index of the collection"):
-            self._index = ensure_index(self._collection, self._config.index, is_lite=self._is_lite)
+            self._index = ensure_index(
+                self._collection, self._config.index, is_lite=self._is_lite, lease=self._lease
+            )
         summary = replace(
             self._summarise(planned, tally, seconds, workers),
             refreshed=num_refreshed,
@@ -165,19 +179,31 @@ class _IndexRun:
             require_shared(uri, num_nodes=session.num_nodes, what=what, needed=needed)
         return session
 
-    def _open_collection(self) -> ClipCollection:
+    def _open_collection(self, num_clips: int) -> ClipCollection:
         opened = open_collection(self._config.milvus_uri, self._config.collection)
         collection = self._stack.enter_context(opened)
         collection.create_or_check(
             encoder_id=self._card.encoder_id,
             embedding_dim=self._card.embedding_dim,
             vector_dtype=self._config.vector_dtype,
+            index_type=choose_index(self._config.index, num_clips, is_lite=self._is_lite),
         )
         return collection
 
+    def _own_archive(self, request: ArchiveRequest) -> ArchiveRows:
+        """The archive as the collection records it, of which this process is the only writer until the run ends."""
+        self._archive = open_archive(self._collection, request)
+        self._lease = self._stack.enter_context(
+            hold_collection(self._collection, self._archive.name, encoder_id=self._card.encoder_id)
+        )
+        write_config(replace(self._config, archive=self._archive.name))
+        return self._archive
+
     def _compare(self, planned: Sequence[PlannedClip]) -> Comparison:
-        stored = [(row["clip_key"], row["clip_id"]) for row in self._collection.rows()]
-        return compare(planned, stored, dead_keys=self._ledger.dead_keys())
+        rows = self._collection.rows(condition=self._archive.condition())
+        stored = [(row["clip_key"], row["clip_id"]) for row in rows]
+        dead_keys = self._ledger.dead_keys()
+        return compare(planned, stored, dead_keys=dead_keys, archive=self._archive)
 
     def _stream(
         self,
@@ -199,6 +225,7 @@ class _IndexRun:
         written: list[PlannedClip] = []
         with progress_bar("indexing", len(pending), console=self._console) as update:
             for batch, outcomes in flow.stream(pending, self._clips_path):
+                self._lease.check()
                 self._ledger.record(outcomes)
                 self._delete_stale(found, [one.clip_id for one in outcomes])
                 written += [by_key[one.clip_key] for one in outcomes if one.error is None]
@@ -268,6 +295,7 @@ class _IndexRun:
         self._delete([key for clip_id in clip_ids for key in found.stale.get(clip_id, ())])
 
     def _delete(self, clip_keys: Sequence[str]) -> None:
+        self._lease.check()
         self._collection.delete(clip_keys)
         self._ledger.forget(clip_keys)
         self._num_deleted += len(clip_keys)
@@ -300,6 +328,9 @@ class _IndexRun:
             dead_by_reason=dict(Counter(letter.error.reason for letter in letters).most_common()),
             skipped=max(len(found.present) - tally.written, 0),
             missing=len(found.missing),
+            stale=sum(
+                len(found.stale.get(one.clip.clip_id, ())) for one in (*found.present, *found.dead)
+            ),
             refreshed=0,
             recomputed="",
             deleted=self._num_deleted,

@@ -8,10 +8,11 @@ from typing import Any
 
 from cluster.ray_session import ray_session
 from encoders.bundle.card import read_card
+from indexing.ledger.archives import find_archive
 from indexing.ledger.ledger import Ledger, read_dead_letters
 from indexing.ledger.planned_clip import plan_clips
 from indexing.ledger.reconcile import Comparison, compare
-from indexing.pipeline.config import CONFIG, IndexConfig, VerifyConfig, read_config
+from indexing.pipeline.config import CONFIG, IndexConfig, VerifyConfig, archive_request, read_config
 from indexing.pipeline.index_archive import index_archive
 from indexing.pipeline.recompute import Recomputed, recompute_clips, sample_clips
 from indexing.pipeline.stages import vector_options
@@ -22,6 +23,7 @@ from indexing.store.collection import ClipCollection, open_collection
 from indexing.store.endpoint import is_lite, require_archive
 from indexing.store.filter_expression import quoted
 from indexing.store.rows import require_storable
+from indexing.store.transfer.index_swap import hold_collection
 
 NUM_SHOWN = 5
 _PAGE = 256
@@ -64,16 +66,17 @@ def verify_archive(config: VerifyConfig) -> Verification:
     known = {} if config.read_all else ledger.read_contents()
     uris = (clip.video_uri for clip in archive.clips)
     contents = read_contents(uris, known, fetch_uris=archive.fetch_uris)
-    planned = plan_clips(archive.clips, contents, encoder_id=card.encoder_id)
     with ExitStack() as stack:
         # Ray starts its processes by fork, which is not safe once gRPC has threads: Ray first, then Milvus.
         session = stack.enter_context(ray_session()) if config.recompute else None
         collection = stack.enter_context(open_collection(config.milvus_uri, config.collection))
         collection.check(encoder_id=card.encoder_id)
+        own = find_archive(collection, archive_request(config))
+        planned = plan_clips(archive.clips, contents, encoder_id=card.encoder_id, archive=own)
         stored = {row["clip_key"]: row["clip_id"] for row in collection.rows()}
         doubled = _doubled_keys(collection, list(stored))
         rows = [*stored.items(), *((key, stored[key]) for key in doubled)]
-        comparison = compare(planned, rows, dead_keys=ledger.dead_keys())
+        comparison = compare(planned, rows, dead_keys=ledger.dead_keys(), archive=own)
         if session is None:
             return Verification(comparison=comparison, recomputed=None)
         index = _index_config(config)
@@ -115,8 +118,10 @@ def repair_archive(config: VerifyConfig, verification: Verification) -> None:
     if again:
         with open_collection(config.milvus_uri, config.collection) as collection:
             collection.check(encoder_id=card.encoder_id)
-            collection.delete(again)
-            collection.flush()
+            own = find_archive(collection, archive_request(config))
+            with hold_collection(collection, own.name, encoder_id=card.encoder_id):
+                collection.delete(again)
+                collection.flush()
     index = replace(_index_config(config), prune=True, max_delete_share=config.max_delete_share)
     index_archive(index)
 
@@ -129,6 +134,7 @@ def _index_config(config: VerifyConfig) -> IndexConfig:
         "milvus_uri": config.milvus_uri,
         "run_dir": config.run_dir,
         "collection": config.collection,
+        "archive": config.archive,
         "bulk_import": "",  # for first loads; a repair is small
     }
     has_run = (config.run_dir / CONFIG).exists()

@@ -8,6 +8,8 @@ import logging
 import re
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -39,6 +41,20 @@ def protected_collection(name: str, archive: str | None = None) -> Protected:
         part=archive,
         busy=f"collection {name!r}{what} is being written",
     )
+
+
+@contextmanager
+def hold_collection(
+    collection: ClipCollection, archive: str, *, encoder_id: str
+) -> Iterator[Lease]:
+    """Be the only writer of the archive in the collection while the block runs; LeaseBusyError where another process is."""
+    while True:
+        name = collection.name
+        with hold_lease(collection.address, protected_collection(name, archive)) as lease:
+            collection.check(encoder_id=encoder_id)
+            if collection.name == name:  # else its index was swapped before it was held
+                yield lease
+                return
 
 
 def ensure_index(

@@ -45,6 +45,9 @@ def test_a_machine_without_the_videos_ends_the_run(row, tmp_path):
     path = tmp_path / "a b.mp4"
     os.utime(path, ns=(0, 0))  # a copy may have a time of its own
     _require_planned(elsewhere)
+    path.write_bytes(b"w" * 100)
+    with pytest.raises(DecodeError, match="changed since it was planned"):
+        _require_planned(elsewhere)  # of the same size, seen from another machine
     path.write_bytes(b"v" * 101)
     with pytest.raises(DecodeSetupError, match=r"has 100 bytes on head-node, .* has 101"):
         _require_planned(elsewhere)

@@ -173,7 +173,7 @@ def test_labels_follow_without_a_new_vector(config, archive, first_run, tmp_path
         write_clips(tmp_path / "clips.parquet", listed)
         return str(tmp_path / "clips.parquet")
 
-    labelled = replace(config, clips=clips("5253b"))
+    labelled = replace(config, clips=clips("5253b"), moved=True)
     assert index_archive(labelled).refreshed == 2
     summary = index_archive(replace(labelled, clips=clips("301c")))
     assert (summary.refreshed, summary.written, summary.seconds) == (2, 0, 0.0)
