@@ -152,8 +152,8 @@ def archive_request(config: IndexConfig | VerifyConfig) -> ArchiveRequest:
     path = config.run_dir / CONFIG
     recorded: dict[str, Any] = {}
     if path.exists():
-        with suppress(ValueError):  # a damaged file is as none: the collection knows its archives
-            recorded = json.loads(path.read_text())
+        with suppress(ValueError, TypeError):  # a damaged file: the collection knows its archives
+            recorded = dict(json.loads(path.read_text()))
     here = (config.collection, public_uri(_absolute(config.milvus_uri)))
     is_here = (recorded.get("collection"), recorded.get("milvus_uri")) == here
     return ArchiveRequest(
@@ -161,7 +161,7 @@ def archive_request(config: IndexConfig | VerifyConfig) -> ArchiveRequest:
         name=config.archive,
         is_moved=isinstance(config, IndexConfig) and config.moved,
         # Run folders of earlier versions record no name: their rows have none.
-        recorded=(recorded.get("archive") or "", recorded["clips"]) if is_here else None,
+        recorded=(recorded.get("archive") or "", str(recorded.get("clips"))) if is_here else None,
     )
 
 
