@@ -6,7 +6,8 @@ it is absolute.
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,21 +63,29 @@ class Clip:
 
 def read_clips(path: str | Path) -> list[Clip]:
     """Clips in file order, each video_uri absolute. ValueError names file, row, column and value."""
+    return [clip for _, clip in read_clip_rows(path, nullcontext)]
+
+
+def read_clip_rows(
+    path: str | Path, of_row: Callable[[], AbstractContextManager[None]]
+) -> Iterator[tuple[int, Clip]]:
+    """(row, clip) in file order, each row read within `of_row()`, which may take its ValueError."""
     path = Path(path)
     table = _checked_table(path)
     folder = path.resolve().parent
-    clips: list[Clip] = []
     row_by_clip_id: dict[str, int] = {}
     for row, values in enumerate(table.to_pylist()):
-        clip = _clip_of_row(values, folder, where=f"{path}: row {row}")
-        if clip.clip_id in row_by_clip_id:
-            first = row_by_clip_id[clip.clip_id]
-            raise ValueError(
-                f"{path}: row {row}: clip_id is {clip.clip_id!r}, as in row {first}; it must be unique"
-            )
-        row_by_clip_id[clip.clip_id] = row
-        clips.append(clip)
-    return clips
+        clip = None
+        with of_row():
+            clip = _clip_of_row(values, folder, where=f"{path}: row {row}")
+            if clip.clip_id in row_by_clip_id:
+                first, clip_id, clip = row_by_clip_id[clip.clip_id], clip.clip_id, None
+                raise ValueError(
+                    f"{path}: row {row}: clip_id is {clip_id!r}, as in row {first}; it must be unique"
+                )
+            row_by_clip_id[clip.clip_id] = row
+        if clip is not None:
+            yield row, clip
 
 
 def write_clips(path: str | Path, clips: Sequence[Clip]) -> None:

@@ -1,6 +1,7 @@
 """Media files before any frame is decoded: containers, limits, packets, frame index, sampling.
 
-Read in this order: errors, container, bitstream, nal_headers, picture_headers, packet_table, frame_index, packets, sampling.
+Read in this order: errors, container, bitstream, nal_headers, picture_headers, packet_table, frame_index, packets, sampling,
+time_forms.
 """
 
 __all__ = [
@@ -12,4 +13,5 @@ __all__ = [
     "packets",
     "picture_headers",
     "sampling",
+    "time_forms",
 ]

@@ -50,7 +50,8 @@ class Config:
     strength: float = 1.0
     """0 = the clip alone, 1 = the edit as trained, 2 = twice as far."""
     filter: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """NAME=VALUE, NAME=A,B or NAME=LOW..HIGH, such as split=test or duration_s=1..6; may be repeated."""
+    """NAME=VALUE or NAME=LOW..HIGH, such as split=test or duration_s=1..6. Repeat it for several filters, or for several values of one,
+    which may also be a JSON list: label=["107b", "5152b"]."""
     limit: int = 10
     """Number of answers."""
     exact: bool = False
@@ -76,10 +77,21 @@ class Config:
 
 
 def parse_filters(texts: Sequence[str]) -> dict[str, Any]:
-    """`split=test`, `label=a,b`, `duration_s=1..6` as SearchClient takes them; ValueError names what is neither."""
+    """`split=test`, `label=["a", "b"]`, `duration_s=1..6` as SearchClient takes them; a name that is repeated has several values."""
     from indexing.search.filters import parse_filter
 
-    return dict(parse_filter(text) for text in texts)
+    filters: dict[str, Any] = {}
+    for name, value in map(parse_filter, texts):
+        if name not in filters:
+            filters[name] = value
+            continue
+        values = [filters[name], value]
+        if any(isinstance(one, tuple | int | float) for one in values):
+            raise ValueError(f"filter {name!r} is given twice; a range or number may be given once")
+        filters[name] = [
+            text for one in values for text in (one if isinstance(one, list) else [one])
+        ]
+    return filters
 
 
 def parse_source(texts: Sequence[str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import cmd
 import dataclasses
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,9 +82,9 @@ class SearchShell(cmd.Cmd):
             self._say(str(error))
 
     def do_filter(self, text: str) -> None:
-        """filter NAME=VALUE ...; filter alone takes all back."""
+        """filter NAME=VALUE ..., quoted where a value has spaces; filter alone takes all back."""
         try:
-            self._change(filters=parse_filters(text.split()))
+            self._change(filters=parse_filters(shlex.split(text)))
         except ValueError as error:
             self._say(str(error))
 

@@ -5,6 +5,7 @@ the parser of the command line are derived from `FILTERS`. A name gets into a co
 of the collection, and a value only as a typed literal.
 """
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -175,8 +176,14 @@ def _number_or_nan(text: str) -> float:
 
 
 def _parse_texts(text: str) -> Any:
-    parts = text.split(",")
-    return parts[0] if len(parts) == 1 else parts
+    """One text, commas and all; several as a JSON list, or by naming the filter again."""
+    if not text.startswith("["):
+        return text
+    try:
+        values = json.loads(text)
+    except ValueError:
+        return text
+    return values if isinstance(values, list) else text
 
 
 def _parse_range(text: str) -> tuple[float | None, float | None]:
@@ -247,10 +254,10 @@ for _filter in (
 
 
 def parse_filter(text: str) -> tuple[str, Any]:
-    """NAME=VALUE, NAME=A,B or NAME=LOW..HIGH as (name, value); a name that is not registered is read as an attribute."""
+    """NAME=VALUE, NAME=["A", "B"] or NAME=LOW..HIGH as (name, value); a name that is not registered is read as an attribute."""
     name, equals, value = text.partition("=")
     if not name or not equals or not value:
-        raise ValueError(f"filter {text!r} must be NAME=VALUE, NAME=A,B or NAME=LOW..HIGH")
+        raise ValueError(f'filter {text!r} must be NAME=VALUE, NAME=["A", "B"] or NAME=LOW..HIGH')
     parse = FILTERS[name].type.parse if name in FILTERS else _parse_any
     try:
         return name, parse(value)

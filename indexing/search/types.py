@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from encoders.media.container import VIDEO_SUFFIXES
+from encoders.media.time_forms import TIME_PATTERN, parse_seconds
 from indexing.store.schema import TO_THE_END
 
 MAX_LIMIT = 1000
@@ -233,17 +234,17 @@ class Candidate:
     """Cosine with the vector that was searched for, as computed by Milvus."""
 
 
-_SPAN = re.compile(r"^(?P<file>.+)@(?P<start>\d+(\.\d+)?)-(?P<end>\d+(\.\d+)?)?$")
+_SPAN = re.compile(rf"^(?P<file>.+)@(?P<start>{TIME_PATTERN})-(?P<end>{TIME_PATTERN})?$")
 
 
 def parse_file(text: str) -> ClipPlace | None:
-    """Parse FILE, FILE@START-END or FILE@START-; None where the file does not exist."""
+    """Parse FILE, FILE@START-END or FILE@START-, times as parse_seconds has them; None where the file does not exist."""
     path, start_s, end_s = Path(text), 0.0, None
     matched = _SPAN.match(text)
     if not path.is_file() and matched:
         path = Path(matched["file"])
-        start_s = float(matched["start"])
-        end_s = None if matched["end"] is None else float(matched["end"])
+        start_s = parse_seconds(matched["start"])
+        end_s = None if matched["end"] is None else parse_seconds(matched["end"])
         if end_s is not None and end_s <= start_s:
             raise ValueError(f"{text!r} ends at {end_s} s, which is not after {start_s} s")
     if not path.is_file():

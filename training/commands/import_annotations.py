@@ -42,4 +42,5 @@ def run(config: ImportOptions) -> int:
     ):  # fmt: skip
         if count:
             sys.stdout.write(f"  {count} {what}\n")
+    sys.stdout.writelines(f"  note: {note}\n" for note in report.notes)
     return 1 if report.num_bad_rows or report.num_clips_left_out else 0

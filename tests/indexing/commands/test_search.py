@@ -8,12 +8,24 @@ from indexing.search.types import ClipPlace, Hit, SearchResult
 
 
 def test_filters_are_values_lists_and_ranges() -> None:
-    assert parse_filters(["split=test", "label=a,b", "duration_s=1..6", "start_s=..2.5"]) == {
+    texts = ["split=test", "label=(VT) round-off, flic-flac", "duration_s=1..6", "start_s=..2.5"]
+    assert parse_filters(texts) == {
         "split": "test",
-        "label": ["a", "b"],
+        "label": "(VT) round-off, flic-flac",
         "duration_s": (1.0, 6.0),
         "start_s": (None, 2.5),
     }
+
+
+def test_several_values_are_a_repeated_filter_or_a_json_list() -> None:
+    assert parse_filters(["label=a, b", "split=x", "label=c"]) == {
+        "label": ["a, b", "c"],
+        "split": "x",
+    }
+    assert parse_filters(['position=["a,b", "c"]', "position=d"]) == {"position": ["a,b", "c", "d"]}
+    assert parse_filters(["label=[a"]) == {"label": "[a"}
+    with pytest.raises(ValueError, match="filter 'start_s' is given twice"):
+        parse_filters(["start_s=1..2", "start_s=3..4"])
 
 
 @pytest.mark.parametrize("text", ["split", "=test", "split=", "duration_s=a..b", ""])

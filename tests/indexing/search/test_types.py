@@ -57,6 +57,10 @@ def test_a_file_may_carry_a_span_and_an_at_sign(tmp_path: Path) -> None:
     assert parsed(plain) == ("a.mp4", 0.0, None)
     assert parsed(f"{plain}@12-15.5") == ("a.mp4", 12.0, 15.5)
     assert parsed(f"{plain}@3.25-") == ("a.mp4", 3.25, None)
+    assert parsed(f"{plain}@.5-1.5") == ("a.mp4", 0.5, 1.5)
+    assert parsed(f"{plain}@0:01-0:02") == ("a.mp4", 1.0, 2.0)
+    assert parsed(f"{plain}@1:02:03.5-") == ("a.mp4", 3723.5, None)
+    assert parsed(f"{plain}@00:00:01,250-00:00:02,500") == ("a.mp4", 1.25, 2.5)
     assert parsed(odd) == ("b@1-2.mp4", 0.0, None)
     assert parsed(f"{odd}@0.5-1") == ("b@1-2.mp4", 0.5, 1.0)
     assert parse_file("dive-000017") is None

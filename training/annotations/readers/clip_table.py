@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from encoders.clips import Clip, read_clips
+from encoders.clips import Clip, read_clip_rows
 from encoders.files import read_table
+from encoders.media.time_forms import parse_seconds
 from training.annotations.labels.names import label_attributes
 from training.annotations.readers.reader import ImportOptions, LabelReader, ReadLabels
 from training.annotations.readers.rows import Problems, Row, read_csv_rows
@@ -22,12 +23,13 @@ _OWN_COLUMNS = ("clip_id", "video_uri", "start_s", "end_s", "label", "split", "a
 def read_clip_table(path: Path, problems: Problems) -> list[Clip]:
     """The clips of a CSV, or of a Parquet file by its ending, in file order; clip ids are unique."""
     if path.suffix == ".parquet":
-        return list(_parquet_clips(path))
+        return list(_parquet_clips(path, problems))
     clips: list[Clip] = []
     line_by_id: dict[str, int] = {}
-    for row in read_csv_rows(path, ("video_uri",)):
+    for row in read_csv_rows(path, ("video_uri",), problems):
+        if not clips:
+            _note_columns(path, list(row.cells), problems)
         with problems.of_row():
-            _check_columns(path, list(row.cells))
             clip = _clip(row)
             first = line_by_id.setdefault(clip.clip_id, row.line)
             if first != row.line:
@@ -77,21 +79,21 @@ def _clip(row: Row) -> Clip:
 def _seconds(row: Row, column: str) -> float | None:
     if not row.cells.get(column, "").strip():
         return None
-    return row.parsed(column, float, "a number of seconds")
+    return row.parsed(column, parse_seconds, "seconds, MM:SS or HH:MM:SS")
 
 
-def _check_columns(path: Path, names: list[str]) -> None:
-    unknown_columns = [n for n in names if n not in _OWN_COLUMNS[:-1] and not n.startswith(_PREFIX)]
+def _note_columns(path: Path, names: list[str], problems: Problems) -> None:
+    unknown_columns = [n for n in names if n not in _OWN_COLUMNS and not n.startswith(_PREFIX)]
     if unknown_columns:
-        raise ValueError(
-            f"{path}: line 1: column {unknown_columns[0]!r}; allowed are {', '.join(_OWN_COLUMNS[:-1])} and {_PREFIX}NAME"
-        )
+        note = f"{path}: columns passed over: {', '.join(unknown_columns)} (an attribute's name begins with {_PREFIX})"
+        problems.notes[:] = dict.fromkeys([*problems.notes, note])
 
 
-def _parquet_clips(path: Path) -> Iterator[Clip]:
+def _parquet_clips(path: Path, problems: Problems) -> Iterator[Clip]:
     table = read_table(path)
+    _note_columns(path, table.column_names, problems)
     columns = {n: table[n].to_pylist() for n in table.column_names if n.startswith(_PREFIX)}
-    for row, clip in enumerate(read_clips(path)):
+    for row, clip in read_clip_rows(path, problems.of_row):
         own = {
             n.removeprefix(_PREFIX): str(v[row]) for n, v in columns.items() if v[row] is not None
         }

@@ -8,7 +8,7 @@ frame_folders packs such a folder into one video, which is what a clip points to
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -59,9 +59,10 @@ def read_finediving(files: FineDivingFiles, videos: VideoFolder, problems: Probl
     clips: list[Clip] = []
     first_path: dict[DiveKey, Path] = {}
     for split, path in files.splits.items():
-        for place, key in enumerate(read_split(path)):
+        for place, entry in enumerate(read_split(path)):
             with problems.of_row():
                 where = f"{path}: entry {place}"
+                key = _key(entry, where)
                 if key in first_path:
                     raise ValueError(
                         f"{where}: {key!r} is in {first_path[key]} too; it must be unique"
@@ -136,12 +137,12 @@ def read_annotations(path: Path, problems: Problems) -> dict[DiveKey, dict[str, 
     return fields_by_key
 
 
-def read_split(path: Path) -> list[DiveKey]:
-    """The keys of a split, in file order."""
+def read_split(path: Path) -> Sequence[object]:
+    """The keys of a split, in file order, not yet checked."""
     value = _read_pickle(path)
     if not isinstance(value, (list, tuple)):
         raise ValueError(f"{path}: it is a {type(value).__name__}; it must be a list of dives")
-    return [_key(key, f"{path}: entry {place}") for place, key in enumerate(value)]
+    return value
 
 
 def _key(key: object, where: str) -> DiveKey:

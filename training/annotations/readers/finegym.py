@@ -215,7 +215,7 @@ def class_names(classes: GymClasses, categories: Path | None) -> dict[int, str]:
     if categories is None:
         names = dict(enumerate(gym99_names())) if classes == "gym99" else {}
     else:
-        for line, text in read_lines(categories):
+        for line, text in read_lines(categories, Problems()):
             match = _CATEGORY.fullmatch(text)
             if match is None or int(match["class"]) >= _NUM_CLASSES[classes]:
                 raise ValueError(
@@ -233,7 +233,7 @@ def read_split(
     path: Path, classes: GymClasses, problems: Problems
 ) -> Iterator[tuple[int, str, int]]:
     """(line, element id, class number) of a split file."""
-    for line, text in read_lines(path):
+    for line, text in read_lines(path, problems):
         with problems.of_row():
             parts = text.split()
             if len(parts) != 2 or not _ELEMENT_ID.fullmatch(parts[0]):

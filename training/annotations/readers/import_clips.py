@@ -65,6 +65,8 @@ class ImportReport:
     num_bad_rows: int
     num_packed: int = 0
     """Number of frame folders that this run packed into videos."""
+    notes: tuple[str, ...] = ()
+    """What was passed over and is no error, such as columns that are not ours."""
 
 
 def import_annotations(config: ImportOptions) -> ImportReport:
@@ -101,6 +103,7 @@ def import_annotations(config: ImportOptions) -> ImportReport:
         num_videos_in_several_splits=read.num_in_several_splits,
         num_bad_rows=len(problems.messages),
         num_packed=read.num_packed,
+        notes=tuple(problems.notes),
     )
     record = {"config": asdict(config), "report": asdict(report)}
     write_atomic(out.with_suffix(".json"), json.dumps(record, indent=1, default=os.fspath))

@@ -2,6 +2,7 @@
 
 import ast
 import csv
+import re
 import reprlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -52,53 +53,90 @@ class Row:
             raise self.error(column, f"{allowed} ({error})") from error
 
 
-def read_csv_rows(path: Path, required: Sequence[str]) -> Iterator[Row]:
-    """The rows of a CSV with a header that has the required columns; other columns are included."""
+def read_csv_rows(path: Path, required: Sequence[str], problems: "Problems") -> Iterator[Row]:
+    """The rows of a CSV with a header that has the required columns; other columns are included, without a name they are not.
+
+    A row that cannot be read costs itself, and a row without any cell filled is none.
+    """
     old_limit = csv.field_size_limit(_MAX_FIELD_CHARS)
-    line = 1
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        # Bytes that are not UTF-8 come as surrogates, so that they cost their row and not the file.
+        with path.open(encoding="utf-8-sig", newline="", errors="surrogateescape") as file:
             reader = csv.reader(file, strict=True)
             header = _header(path, reader, required)
-            for values in reader:
-                line = reader.line_num
-                if not values:
+            while True:
+                try:
+                    values = next(reader)
+                except StopIteration:
+                    return
+                except csv.Error as error:
+                    with problems.of_row():
+                        raise ValueError(
+                            f"{path}: line {reader.line_num}: not CSV: {error}"
+                        ) from error
                     continue
-                if len(values) != len(header):
-                    raise ValueError(
-                        f"{path}: line {line}: {len(values)} columns; the header has {len(header)}: {header}"
-                    )
-                yield Row(path, line, dict(zip(header, values, strict=True)))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: byte {error.start}: not UTF-8: {error.reason}") from error
-    except csv.Error as error:
-        raise ValueError(f"{path}: after line {line}: not CSV: {error}") from error
+                if not any(value.strip() for value in values):
+                    continue
+                line, row = reader.line_num, None
+                with problems.of_row():
+                    row = Row(path, line, _cells(path, line, header, values))
+                if row is not None:
+                    yield row
     finally:
         csv.field_size_limit(old_limit)
 
 
+def _cells(path: Path, line: int, header: Sequence[str], values: list[str]) -> dict[str, str]:
+    if len(values) < len(header) or any(value.strip() for value in values[len(header) :]):
+        raise ValueError(
+            f"{path}: line {line}: {len(values)} columns; the header has {len(header)}: {list(header)}"
+        )
+    _require_utf8(path, line, "".join(values))
+    return {name: value for name, value in zip(header, values, strict=False) if name}
+
+
+def _require_utf8(path: Path, line: int, text: str) -> None:
+    if any(0xDC80 <= ord(char) <= 0xDCFF for char in text):
+        raise ValueError(f"{path}: line {line}: not UTF-8")
+
+
 def _header(path: Path, reader: Any, required: Sequence[str]) -> list[str]:
-    header = [name.strip() for name in next(reader, [])]
+    try:
+        header = [name.strip() for name in next(reader, [])]
+    except csv.Error as error:
+        raise ValueError(f"{path}: line 1: not CSV: {error}") from error
     if not header:
         raise ValueError(f"{path}: line 1: the file is empty; it must begin with a header")
+    _require_utf8(path, 1, "".join(header))
     missing = [name for name in required if name not in header]
     if missing:
         raise ValueError(f"{path}: line 1: column {missing[0]!r} is missing; found {header}")
-    twice = sorted({name for name in header if header.count(name) > 1})
+    twice = sorted({name for name in header if name and header.count(name) > 1})
     if twice:
         raise ValueError(f"{path}: line 1: column {twice[0]!r} occurs twice")
     return header
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+def read_lines(path: Path, problems: "Problems") -> Iterator[tuple[int, str]]:
     """(line number from 1, text) of the lines that are not blank."""
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield number, line.strip()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: byte {error.start}: not UTF-8: {error.reason}") from error
+    with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
+        for number, line in enumerate(file, 1):
+            text = ""
+            with problems.of_row():
+                _require_utf8(path, number, line)
+                text = line.strip()
+            if text:
+                yield number, text
+
+
+_PLAIN_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
+
+
+def plain_number(text: str) -> float:
+    """A decimal number; ValueError for what only Python takes for one, such as 1_0 or digits of other scripts."""
+    if not (text.isascii() and _PLAIN_NUMBER.fullmatch(text)):
+        raise ValueError(f"{text!r} is not a plain decimal number")
+    return float(text)
 
 
 def parse_literal(text: str) -> object:
@@ -134,6 +172,8 @@ class Problems:
 
     skip_bad: bool = False
     messages: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What was passed over and is no error."""
 
     @contextmanager
     def of_row(self) -> Iterator[None]:

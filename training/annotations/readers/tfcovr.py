@@ -14,7 +14,13 @@ from encoders.clips import Clip
 from training.annotations.labels.names import label_attributes, released_labels
 from training.annotations.readers.finegym import class_names
 from training.annotations.readers.reader import ImportOptions, LabelReader, ReadLabels
-from training.annotations.readers.rows import Problems, Row, parse_literal, read_csv_rows
+from training.annotations.readers.rows import (
+    Problems,
+    Row,
+    parse_literal,
+    plain_number,
+    read_csv_rows,
+)
 from training.annotations.readers.video_folder import VideoFolder
 from training.annotations.triplets.table import Triplet
 
@@ -60,11 +66,11 @@ def read_tfcovr(files: TfcovrFiles, videos: VideoFolder, problems: Problems) -> 
     tables = TfcovrTables()
     clips = _Clips(tables, videos, files.names)
     for split, path in files.stage1.items():
-        for row in read_csv_rows(path, _STAGE1_COLUMNS):
+        for row in read_csv_rows(path, _STAGE1_COLUMNS, problems):
             with problems.of_row():
                 clips.add(row, _video_file(row), split, _stage1_label(row, files.stage1_labels))
     if files.train is not None:
-        for row in read_csv_rows(files.train, _TRAIN_COLUMNS):
+        for row in read_csv_rows(files.train, _TRAIN_COLUMNS, problems):
             with problems.of_row():
                 triplet = _train_triplet(row)
                 clips.add(row, triplet.query_clip_id, "train", triplet.source_label)
@@ -80,7 +86,7 @@ def _read_queries(
     path: Path, split: str, tables: TfcovrTables, clips: "_Clips", problems: Problems
 ) -> None:
     line_by_id: dict[str, int] = {}
-    for row in read_csv_rows(path, _EVAL_COLUMNS):
+    for row in read_csv_rows(path, _EVAL_COLUMNS, problems):
         with problems.of_row():
             triplet = _eval_triplet(row, split)
             first = line_by_id.setdefault(triplet.query_id, row.line)
@@ -149,7 +155,7 @@ def _stage1_label(row: Row, numbers: LabelNumbers) -> str:
                 "label", "one of the 306 released label keys (or set stage1_labels to index)"
             )
         return text
-    index = row.parsed("label", int, "a class index from 0 to 305")
+    index = row.parsed("label", plain_number, "a class index from 0 to 305")
     key = next((key for key, number in released_labels().items() if number == index), None)
     if key is None:
         raise row.error("label", "a class index from 0 to 305")

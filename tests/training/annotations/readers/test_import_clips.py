@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -111,6 +112,39 @@ def test_names_come_from_the_given_category_file_and_shared_ones_are_told_apart(
     second = clips[f"{EVENT}_A_0012_0015"]
     assert second.label == "(BB) salto backward tucked #7"
     assert second.attributes["position"] == "tuck"
+
+
+def test_a_bad_element_costs_no_other_of_its_event(tmp_path, finegym):
+    annotation = json.loads((tmp_path / "info.json").read_text())
+    event = annotation[VIDEO][EVENT.removeprefix(f"{VIDEO}_")]
+    event["segments"]["A_0101_0101"] = {"stages": 1, "timestamps": [[101.0, 101.0]]}
+    (tmp_path / "info.json").write_text(json.dumps(annotation))
+    videos = folder_with(tmp_path, f"{EVENT}_A_0003_0009.WEBM")
+    clips, report = run("finegym", tmp_path, videos=videos, skip_bad=True, **finegym)
+    assert sorted(clips) == [f"{EVENT}_A_0003_0009", f"{EVENT}_A_0012_0015"]
+    assert (report["num_bad_rows"], report["num_missing_videos"]) == (1, 1)
+
+
+def test_a_table_with_columns_of_others_and_times_of_people(tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text(
+        ",video_uri,start_s,end_s,reviewer\n0,a.mp4,0:01,00:00:02,x\n\n1,b.mp4,1_0,20,y\n"
+    )
+    clips, report = run("table", tmp_path, table=path, skip_bad=True)
+    assert [(clip.start_s, clip.end_s) for clip in clips.values()] == [(1.0, 2.0)]
+    assert report["num_bad_rows"] == 1
+    assert "columns passed over: reviewer" in report["notes"][0]
+
+
+def test_a_bad_row_of_a_parquet_costs_itself(tmp_path):
+    rows = {
+        "clip_id": ["a", "", "c", "a"],
+        "video_uri": ["a.mp4", "b.mp4", "c.mp4", "d.mp4"],
+        "extra": [1, 2, 3, 4],
+    }
+    pq.write_table(pa.table(rows), tmp_path / "mine.parquet")
+    clips, report = run("table", tmp_path, table=tmp_path / "mine.parquet", skip_bad=True)
+    assert (sorted(clips), report["num_bad_rows"]) == (["a", "c"], 2)
 
 
 def test_gym288_numbers_without_a_source_stay_unnamed(tmp_path, finegym):

@@ -2,7 +2,13 @@
 
 import pytest
 
-from training.annotations.readers.rows import Problems, parse_literal, read_csv_rows, read_lines
+from training.annotations.readers.rows import (
+    Problems,
+    parse_literal,
+    plain_number,
+    read_csv_rows,
+    read_lines,
+)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +41,7 @@ def test_everything_else_is_refused(text, message):
 def rows_of(tmp_path, content):
     path = tmp_path / "rows.csv"
     path.write_bytes(content)
-    return list(read_csv_rows(path, ("a", "b")))
+    return list(read_csv_rows(path, ("a", "b"), Problems()))
 
 
 def test_rows_know_their_lines_over_quoted_line_breaks_and_blank_lines(tmp_path):
@@ -75,7 +81,7 @@ def test_cells_are_checked_by_the_column(tmp_path):
 
 def test_lines_that_are_not_blank_have_their_numbers(tmp_path):
     (tmp_path / "x.txt").write_text(" one \n\n  \ntwo")
-    assert list(read_lines(tmp_path / "x.txt")) == [(1, "one"), (4, "two")]
+    assert list(read_lines(tmp_path / "x.txt", Problems())) == [(1, "one"), (4, "two")]
 
 
 def test_problems_end_the_run_or_are_listed():
@@ -90,3 +96,25 @@ def test_problems_end_the_run_or_are_listed():
     listing = Problems(skip_bad=True)
     read(listing)
     assert listing.messages == ["row 1", "row 3"]
+
+
+def test_a_bad_row_costs_itself_and_blank_rows_and_unnamed_columns_are_nothing(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_bytes(b',a,b\n0,1,2\n1,\xff,3\n , ,\n2,4\n3,"5"x,6\n4,7,8,,\n5,9,10\n')
+    problems = Problems(skip_bad=True)
+    rows = list(read_csv_rows(path, ("a", "b"), problems))
+    assert [row.cells for row in rows] == [
+        {"a": "1", "b": "2"},
+        {"a": "7", "b": "8"},
+        {"a": "9", "b": "10"},
+    ]
+    assert [message.split(": ")[1:3] for message in problems.messages] == [
+        ["line 3", "not UTF-8"], ["line 5", "2 columns; the header has 3"], ["line 6", "not CSV"],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["1_0", "\u0661", "nan", "inf", "0x1", "1 0", ""])
+def test_only_plain_decimals_are_numbers(text):
+    with pytest.raises(ValueError, match="plain decimal"):
+        plain_number(text)
+    assert (plain_number("10"), plain_number("-.5"), plain_number("1e2")) == (10, -0.5, 100)
