@@ -68,6 +68,18 @@ def demo_fusion() -> Stage2Config:
     )
 
 
+def demo_fusion_tiny() -> Stage2Config:
+    """The same steps in seconds, for tests; its scores are meaningless."""
+    recipe = demo_fusion()
+    return replace(
+        recipe,
+        projection_dim=64,
+        hidden_dim=128,
+        max_val_queries=64,
+        loop=replace(recipe.loop, num_epochs=3, batch_size=32, num_warmup_steps=5, eval_every=1),
+    )
+
+
 def demo_fusion_factored() -> Stage2Config:
     """Stage 2 of the demo by factors: edits act on attributes, so that label pairs and numbers that no triplet shows are composed too."""
     recipe = demo_fusion()
@@ -80,18 +92,6 @@ def demo_fusion_factored() -> Stage2Config:
         loop=replace(
             recipe.loop, num_epochs=18, batch_size=128, learning_rate=3e-3, num_warmup_steps=100
         ),
-    )
-
-
-def demo_fusion_tiny() -> Stage2Config:
-    """The same steps in seconds, for tests; its scores are meaningless."""
-    recipe = demo_fusion()
-    return replace(
-        recipe,
-        projection_dim=64,
-        hidden_dim=128,
-        max_val_queries=64,
-        loop=replace(recipe.loop, num_epochs=3, batch_size=32, num_warmup_steps=5, eval_every=1),
     )
 
 
@@ -149,8 +149,8 @@ RECIPES: dict[str, Callable[[], Stage1Config | Stage2Config]] = {
         demo_actions_tiny,
         demo_actions_aim,
         demo_fusion,
-        demo_fusion_factored,
         demo_fusion_tiny,
+        demo_fusion_factored,
         aim_vit_b16_finegd,
         tfcovr_base,
     )
