@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+import tfcovr
+from tests.support.shown_commands import LONG, QUICK, prepare, shown_commands
+
 ROOT = Path(__file__).resolve().parents[2]
 SUMMARY_KEYS = {
     "seconds_total", "peak_memory_gb", "num_classes", "top1", "top1_shuffled", "top1_single_frame",
@@ -57,3 +60,36 @@ def test_a_second_run_repeats_nothing(run_dir: Path) -> None:
     assert shown.count("(finished before)") == len(json.loads(before))
     assert (run_dir / "parts.json").read_text() == before
     assert time.monotonic() - started < 60
+
+
+@pytest.fixture(scope="module")
+def work(run_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    folder = tmp_path_factory.mktemp("docs")
+    return folder, prepare(folder, run_dir)
+
+
+def run_shown(arguments: list[str], work: tuple[Path, str], monkeypatch) -> None:
+    """As typed, but for the clip: the tiny demo has fewer classes. Tables that a command makes get names of their own."""
+    folder, clip_id = work
+    monkeypatch.chdir(folder)
+    words = [clip_id if word == "test-5152b-0003" else word for word in arguments]
+    if "--out" in words and words[0] != "calibrate":
+        place = words.index("--out") + 1
+        words[place] = f"made_{Path(words[place]).name}"
+    assert tfcovr.main(words) == 0, words
+
+
+@pytest.mark.parametrize("arguments", list(shown_commands(QUICK)), ids=" ".join)
+def test_a_command_of_the_pages_runs(arguments: list[str], work, monkeypatch) -> None:
+    run_shown(arguments, work, monkeypatch)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("arguments", list(shown_commands(LONG)), ids=" ".join)
+def test_a_slower_command_of_the_pages_runs(arguments: list[str], work, monkeypatch) -> None:
+    run_shown(arguments, work, monkeypatch)
+
+
+def test_the_pages_show_commands_of_every_verb_that_runs() -> None:
+    shown = [" ".join(arguments) for arguments in shown_commands(QUICK | LONG)]
+    assert all(any(line.startswith(verb) for line in shown) for verb in QUICK | LONG)
