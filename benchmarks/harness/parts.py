@@ -21,6 +21,9 @@ from cluster.storage import write_atomic
 from encoders.files import from_dict
 
 RECORDS = "parts.json"
+RUNNER = "runner"
+"""Folder below the work folder for the records of processes. A part may take the work folder itself for its run folder, and would then
+end what is recorded there, such as a Ray that all parts share."""
 Requirement = Callable[[], str | None]
 """Answers with what is missing, or None."""
 _SAVE_EVERY_S = 5.0
@@ -91,8 +94,8 @@ class PartRunner:
             raise ValueError(f"parts are {names}; each name must be there once")
         work_dir = self._path.parent
         work_dir.mkdir(parents=True, exist_ok=True)
-        reap_orphans(work_dir)
-        with track_child_processes(work_dir):
+        reap_orphans(work_dir / RUNNER)
+        with track_child_processes(work_dir / RUNNER):
             records: list[PartRecord] = []
             for part in parts:
                 head = f"[{len(records) + 1}/{len(parts)}] {part.title or part.name}"

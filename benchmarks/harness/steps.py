@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.harness.parts import Part, PartFailedError
+from benchmarks.harness.parts import RUNNER, Part, PartFailedError
 from cluster.processes import record_process
 
 _SAMPLE_S = 2.0
@@ -68,7 +68,7 @@ def _run_step(step: Step, run_dir: Path) -> dict[str, float]:
             stdin=subprocess.DEVNULL,
             env={**os.environ, **variables},
         )
-        record_process(run_dir, step.name, process.pid)
+        record_process(run_dir / RUNNER, step.name, process.pid)
         try:
             while process.poll() is None:
                 peak_bytes = max(peak_bytes, tree_memory_bytes(os.getpid()))

@@ -196,6 +196,36 @@ def test_a_run_that_is_killed_in_a_part_is_resumed_there(tmp_path: Path) -> None
         os.kill(child, 0)
 
 
+def test_a_part_that_takes_the_work_folder_for_its_own_ends_nothing_of_the_run(tmp_path) -> None:
+    """As a step of the demo does, while the Ray that all steps share is a child of the runner."""
+    code = f"""
+import time
+from cluster.processes import reap_orphans
+ended = reap_orphans({str(tmp_path)!r})
+raise SystemExit(len(ended))
+"""
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as before:
+        shared: list[subprocess.Popen] = []
+
+        def first() -> dict:
+            shared.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]))
+            time.sleep(1.2)  # until it is recorded
+            return {}
+
+        def second() -> dict:
+            return {"status": subprocess.run([sys.executable, "-c", code], check=False).returncode}
+
+        work = runner(tmp_path)
+        try:
+            work.run([Part(name="first", run=first), Part(name="second", run=second)])
+            assert work.figures == {"status": 0}
+            assert [process.poll() for process in (before, *shared)] == [None, None]
+        finally:
+            for process in (before, *shared):
+                process.kill()
+                process.wait()
+
+
 def test_ctrl_c_keeps_the_time_of_the_attempt_and_the_parts_before_it(tmp_path: Path) -> None:
     waits = [KeyboardInterrupt()]
 
