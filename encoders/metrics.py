@@ -122,3 +122,63 @@ def _best(scores_BM: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     for row in np.flatnonzero((scores_BM >= lowest_B1).sum(axis=1) > k):
         places_BK[row] = np.argsort(-scores_BM[row], kind="stable")[:k]
     return places_BK, np.take_along_axis(scores_BM, places_BK, axis=1)
+
+
+RELEASE_KS = (5, 10, 25, 50)
+RECALL_ANY_KS = (1, *RELEASE_KS)
+_OWN_PENALTY = 100.0
+_RELEASE_DEPTH = 50
+_QUERIES_AT_ONCE = 1024
+
+
+def released_values(
+    queries_ND: np.ndarray,
+    gallery_ND: np.ndarray,
+    *,
+    own_ids: Sequence[str],
+    target_ids: Sequence[Sequence[str]],
+) -> dict[str, list[float]]:
+    """`map@k`, `recall@k` and `recall_any@k` of each query as TF-CoVR's evaluator computes them, the last two from 0 up.
+
+    Row n of the gallery is the first target of query n, `own_ids` its own clip; vectors may have any length. The protocol is
+    described in training.evaluation.release_protocol.
+    """
+    entries = np.array([targets[0] for targets in target_ids])
+    values: dict[str, list[float]] = {
+        **{f"{name}@{k}": [] for name in ("map", "recall") for k in RELEASE_KS},
+        **{f"recall_any@{k}": [] for k in RECALL_ANY_KS},
+    }
+    for start in range(0, len(target_ids), _QUERIES_AT_ONCE):
+        block = slice(start, start + _QUERIES_AT_ONCE)
+        scores_BN = _cosines(queries_ND[block], gallery_ND)
+        for own_id, targets, scores_N in zip(
+            own_ids[block], target_ids[block], scores_BN, strict=True
+        ):
+            scores_N[entries == own_id] -= _OWN_PENALTY
+            # Not stable and not by clip, on purpose: ties come in the released order.
+            top = entries[np.argsort(scores_N)[::-1][:_RELEASE_DEPTH]]
+            _add_released(values, top, targets)
+    return values
+
+
+def _cosines(queries_BD: np.ndarray, gallery_ND: np.ndarray) -> np.ndarray:
+    """By the operations of the release, so that what ties there ties here."""
+    import torch
+
+    dtype = np.result_type(queries_BD, gallery_ND, np.float32)
+    queries, gallery = (
+        torch.nn.functional.normalize(torch.from_numpy(vectors.astype(dtype)), dim=-1)
+        for vectors in (queries_BD, gallery_ND)
+    )
+    return (queries @ gallery.T).numpy()
+
+
+def _add_released(values: dict[str, list[float]], top: np.ndarray, targets: Sequence[str]) -> None:
+    is_valid = np.isin(top, targets)
+    precisions = np.cumsum(is_valid) * is_valid / np.arange(1, len(top) + 1)
+    is_own = top == targets[0]
+    for k in RELEASE_KS:
+        values[f"map@{k}"].append(float(precisions[:k].sum() / min(len(targets), k)))
+        values[f"recall@{k}"].append(float(is_own[:k].sum()))
+    for k in RECALL_ANY_KS:
+        values[f"recall_any@{k}"].append(float(is_own[:k].any()))

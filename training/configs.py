@@ -9,7 +9,7 @@ from encoders.decoding.backends import DecodeChoice, check_decode_choice
 from encoders.media.sampling import Resize
 from encoders.video_encoder.config import VideoEncoderConfig
 
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 ClusterKind = Literal["query", "query_clip", "label_pair"]
 RowName = Literal["composed", "video_only", "text_only", "mean", "raw"]
 ALL_ROWS: tuple[RowName, ...] = get_args(RowName)
@@ -31,12 +31,16 @@ class LoopConfig:
     """Number of parts that a worker's examples of a step are split into; their gradients are accumulated."""
     learning_rate: float
     weight_decay: float
-    """Weight decay of AdamW; norms, biases and embeddings have none."""
+    """Weight decay of AdamW."""
+    decay: Literal["matrices", "all"] = "matrices"
+    """Parameters with weight decay: all but norms, biases and embeddings, or all, as in TF-CoVR's code."""
+    schedule: Literal["step", "epoch"] = "step"
+    """Learning rate: half a cosine that falls with every step after the warm-up, or with every epoch, as in TF-CoVR's code."""
     betas: tuple[float, float] = (0.9, 0.999)
     num_warmup_steps: int = 0
     grad_clip_norm: float | None = None
     precision: Precision = "auto"
-    """Precision of the forward pass; auto = bf16 autocast on a GPU, float32 on a CPU."""
+    """Precision of the forward pass; auto = bf16 autocast on a GPU, float32 on a CPU. fp16 scales the loss."""
     seed: int = 0
     log_every: int = 1
     """Write a line to metrics.jsonl every this many steps."""
@@ -53,7 +57,10 @@ class LoopConfig:
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
         _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "at least 0")
-        _require(self.num_warmup_steps >= 0, "num_warmup_steps", self.num_warmup_steps, ">= 0")
+        warmup = self.num_warmup_steps
+        _require(warmup >= 0, "num_warmup_steps", warmup, ">= 0")
+        is_allowed = self.schedule == "step" or warmup == 0
+        _require(is_allowed, "num_warmup_steps", warmup, "0 with schedule 'epoch'")
         clip = self.grad_clip_norm
         _require(clip is None or clip > 0, "grad_clip_norm", clip, "None or above 0")
         _require(all(0 <= beta < 1 for beta in self.betas), "betas", self.betas, "in [0, 1)")
@@ -139,10 +146,12 @@ class Stage2Config:
     loop: LoopConfig
     inputs: Literal["both", "video", "text"] = "both"
     """Inputs of a query; the other one is zeroed, as in the control rows of the evaluation."""
-    fusion: Literal["combiner", "mean", "factored"] = "combiner"
+    fusion: Literal["combiner", "mean", "cross_attention", "factored"] = "combiner"
     """How clip and text become a query; factored = each attribute of the labels is edited on its own, with a Combiner beside it."""
     num_free_texts: int = 6000
     """Factored only: number of generated texts whose effect on every attribute is known, as training for the text alone."""
+    keeps_length: bool = False
+    """Give the fusion clip vectors as long as the encoder made them, as TF-CoVR's code does, instead of unit vectors."""
     projection_dim: int = 3072
     hidden_dim: int = 6144
     dropout: float = 0.5
@@ -168,6 +177,8 @@ class Stage2Config:
     beta: float = 0.5
     mask_same_label: bool = False
     """Do not count a batch neighbour with the same target label as a negative. It is off in the paper's recipe."""
+    val_protocol: Literal["unique", "tfcovr-release"] = "unique"
+    """Protocol of the val score that chooses the best epoch; `tfcovr-release` is that of TF-CoVR's evaluator."""
     max_val_queries: int = 500
     """Maximum number of val queries; a larger split is thinned evenly."""
     train_split: str = "train"

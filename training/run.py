@@ -25,6 +25,7 @@ EXAMPLES = """
   python training/run.py --recipe demo_fusion --clips clips.parquet --triplets triplets.parquet \\
       --init runs/stage1/bundle --run-dir runs/stage2
   python training/run.py --recipe tfcovr_base --data TF-CoVR --run-dir runs/tfcovr
+  python training/run.py --recipe tfcovr_released --data TF-CoVR --run-dir runs/released --skip-bad
   python training/run.py --recipe aim_vit_b16_finegd --clips clips.parquet --run-dir runs/aim --dry-run
   python training/run.py --recipe demo_actions ... --config.loop.num-epochs 5 --config.encoder.depth 2
   python training/run.py --recipe aim_vit_b16_finegd ... --num-workers 8            8 Ray Train workers
@@ -138,18 +139,26 @@ class Stage2DataRun(_Run):
     """Bundle of the encoder that made the embeddings; with it the run makes a bundle that can be searched with."""
     skip_missing: bool = False
     """Leave out clips without an embedding, and list them, instead of stopping."""
+    skip_bad: bool = False
+    """Leave out rows and vectors that cannot be read, and list them, instead of stopping."""
+    embeddings: str | None = None
+    """Name of one of several embeddings of the folder; None = the only one, or the one whose name has "aim" in it."""
     eval_split: str = "test"
     config: Stage2Config
 
     def train(self) -> dict[str, Any]:
-        from training.released_data import train_on_data
+        from training.released_data import DataChoices, train_on_data
 
         return train_on_data(
             self.config,
             self.data,
             self.run_dir,
             init_bundle=self.init,
-            skips_missing=self.skip_missing,
+            choices=DataChoices(
+                embeddings=self.embeddings,
+                skips_missing=self.skip_missing,
+                skips_bad=self.skip_bad,
+            ),
             eval_split=self.eval_split,
             launch=self.launch(),
         )

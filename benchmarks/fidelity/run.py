@@ -32,6 +32,16 @@ SOURCES = (
     Source("benchmarks.fidelity.encoder", "aim_max_abs_error", ("aim_max_abs_error",)),
     Source("benchmarks.fidelity.encoder", "clip_max_abs_error", ("clip_max_abs_error",)),
     Source(
+        "benchmarks.fidelity.release",
+        "measure_losses",
+        ("release_loss_error", "release_grad_error"),
+    ),
+    Source("benchmarks.fidelity.release", "release_eval_error", ("release_eval_error",)),
+    Source("benchmarks.fidelity.release", "raw_combiner_error", ("raw_combiner_error",)),
+    Source(
+        "benchmarks.fidelity.release", "release_text_differences", ("release_text_differences",)
+    ),
+    Source(
         "benchmarks.fidelity.two_workers",
         "measure_two_workers",
         ("two_worker_loss_error", "two_worker_grad_error"),

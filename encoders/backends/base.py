@@ -6,7 +6,7 @@ N clips or queries, T frames, H W pixels, C channels, D clip vector, E text vect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
@@ -25,6 +25,10 @@ BackendKind = Literal["torch", "onnx", "tensorrt"]
 """What an open backend is; `open_backend` also takes `auto`, resolved where the encoder runs."""
 
 
+CLIP_LENGTH = "clip_length"
+"""Output of an exported video graph beside `clip_vector`; graphs of older bundles do not have it."""
+
+
 class EncoderBackend(Protocol):
     """A loaded encoder, ready to run."""
 
@@ -37,8 +41,16 @@ class EncoderBackend(Protocol):
         """uint8 frames -> unit clip vectors [N, D] float32."""
         ...
 
+    def embed_clips_with_length(self, frames_NTHWC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As embed_clips, and the lengths [N] that the vectors had before; 1 where an older graph does not tell them."""
+        return self.embed_clips(frames_NTHWC), np.ones(len(frames_NTHWC), np.float32)
+
     def embed_tensor(self, frames_NTHWC: "Tensor") -> "Tensor":
         """uint8 frames on the backend's device -> unit clip vectors [N, D] float32 there, nothing through the host's memory."""
+        ...
+
+    def embed_tensor_with_length(self, frames_NTHWC: "Tensor") -> "tuple[Tensor, Tensor]":
+        """As embed_tensor, and the lengths [N]."""
         ...
 
     def encode_texts(self, edit_texts: Sequence[str]) -> np.ndarray:
@@ -46,7 +58,7 @@ class EncoderBackend(Protocol):
         ...
 
     def fuse(self, clip_vectors_ND: np.ndarray, text_vectors_NE: np.ndarray) -> np.ndarray:
-        """Unit clip vectors and text vectors, both float32 -> unit query vectors [N, D] float32."""
+        """Clip vectors, as the card's fusion reads them, and text vectors, both float32 -> unit query vectors [N, D] float32."""
         ...
 
     def compose_factors(
@@ -57,7 +69,7 @@ class EncoderBackend(Protocol):
         raise ValueError(f"backend {self.kind!r} of this bundle tells no factors")
 
     def embed_queries(self, clip_vectors_ND: np.ndarray, edit_texts: Sequence[str]) -> np.ndarray:
-        """Unit clip vectors and edit texts -> unit query vectors [N, D] float32."""
+        """Clip vectors, as the card's fusion reads them, and edit texts -> unit query vectors [N, D] float32."""
         vectors_ND = check_queries(self.card, clip_vectors_ND, edit_texts)
         return self.fuse(vectors_ND, self.encode_texts(edit_texts))
 
@@ -78,6 +90,13 @@ class BackendSettings:
             raise ValueError(f"device is {self.device!r}; choose 'cpu', 'cuda' or 'cuda:N'")
         if self.num_threads is not None and self.num_threads < 1:
             raise ValueError(f"num_threads is {self.num_threads}; it must be None or at least 1")
+
+
+def embed_with_length(backend: Any, frames_NTHWC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Unit clip vectors [N, D] and their lengths [N]; 1 of a backend that makes unit vectors alone."""
+    if not hasattr(backend, "embed_clips_with_length"):
+        return backend.embed_clips(frames_NTHWC), np.ones(len(frames_NTHWC), np.float32)
+    return backend.embed_clips_with_length(frames_NTHWC)
 
 
 def check_clip_frames(card: BundleCard, frames_NTHWC: "np.ndarray | Tensor") -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import onnxruntime
 
 from encoders.backends.base import (
+    CLIP_LENGTH,
     FACTOR_GRAPH,
     FUSION_GRAPH,
     TEXT_GRAPH,
@@ -114,7 +115,7 @@ class QueryGraphs:
         return np.asarray(self._text.run(["text_vector"], inputs)[0])
 
     def fuse(self, clip_vectors_ND: np.ndarray, text_vectors_NE: np.ndarray) -> np.ndarray:
-        """Unit clip vectors and text vectors -> unit query vectors [N, D]."""
+        """Clip vectors, as the fusion reads them, and text vectors -> unit query vectors [N, D]."""
         inputs = {"clip_vector": clip_vectors_ND, "text_vector": text_vectors_NE}
         return np.asarray(self._fusion.run(["query_vector"], inputs)[0])
 
@@ -135,35 +136,49 @@ class OnnxBackend(EncoderBackend):
                 f"{folder} has no {' and no '.join(missing)}; write what is missing with: tfcovr export --bundle {folder}"
             )
         self._video = self._open(VIDEO_GRAPH)
+        self._has_length = CLIP_LENGTH in [output.name for output in self._video.get_outputs()]
         self._queries: QueryGraphs | None = None
         self._factors: onnxruntime.InferenceSession | None = None
         self._opening = Lock()
 
     def embed_clips(self, frames_NTHWC: np.ndarray) -> np.ndarray:
         """uint8 frames -> unit clip vectors [N, D] float32."""
+        return self.embed_clips_with_length(frames_NTHWC)[0]
+
+    def embed_clips_with_length(self, frames_NTHWC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 frames -> unit clip vectors [N, D] float32 and the lengths [N] that they had; 1 from an older graph."""
         check_clip_frames(self.card, frames_NTHWC)
         frames_NTHWC = np.ascontiguousarray(frames_NTHWC)
         step = _CPU_CLIPS if self._settings.device == "cpu" else len(frames_NTHWC)
-        parts = (frames_NTHWC[i : i + step] for i in range(0, max(len(frames_NTHWC), 1), step))
-        return np.concatenate(
-            [np.asarray(self._video.run(["clip_vector"], {"frames": part})[0]) for part in parts]
-        )
+        starts = range(0, max(len(frames_NTHWC), 1), step)
+        names = ["clip_vector", CLIP_LENGTH] if self._has_length else ["clip_vector"]
+        parts = [self._video.run(names, {"frames": frames_NTHWC[i : i + step]}) for i in starts]
+        vectors_ND = np.concatenate([np.asarray(part[0]) for part in parts])
+        if not self._has_length:
+            return vectors_ND, np.ones(len(vectors_ND), np.float32)
+        return vectors_ND, np.concatenate([np.asarray(part[1]) for part in parts])
 
     def embed_tensor(self, frames_NTHWC: "Tensor") -> "Tensor":
         """uint8 frames on the session's device -> unit clip vectors [N, D] float32 there."""
+        return self.embed_tensor_with_length(frames_NTHWC)[0]
+
+    def embed_tensor_with_length(self, frames_NTHWC: "Tensor") -> "tuple[Tensor, Tensor]":
+        """uint8 frames on the session's device -> unit clip vectors [N, D] float32 and their lengths [N] there."""
         import torch  # only with tensors
 
         check_clip_frames(self.card, frames_NTHWC)
         frames_NTHWC = frames_NTHWC.contiguous()
-        shape = (len(frames_NTHWC), self.card.embedding_dim)
+        num_clips = len(frames_NTHWC)
+        shape = (num_clips, self.card.embedding_dim)
         vectors_ND = frames_NTHWC.new_empty(shape, dtype=torch.float32)
-        step = _CPU_CLIPS if self._settings.device == "cpu" else max(len(frames_NTHWC), 1)
-        for first in range(0, len(frames_NTHWC), step):
-            end = first + step
-            self._run_bound(frames_NTHWC[first:end], vectors_ND[first:end])
-        return vectors_ND
+        length_N = frames_NTHWC.new_ones(num_clips, dtype=torch.float32)
+        step = _CPU_CLIPS if self._settings.device == "cpu" else max(num_clips, 1)
+        for first in range(0, num_clips, step):
+            part = slice(first, first + step)
+            self._run_bound(frames_NTHWC[part], vectors_ND[part], length_N[part])
+        return vectors_ND, length_N
 
-    def _run_bound(self, frames_NTHWC: "Tensor", vectors_ND: "Tensor") -> None:
+    def _run_bound(self, frames_NTHWC: "Tensor", vectors_ND: "Tensor", length_N: "Tensor") -> None:
         """From memory to memory of the device, without a copy."""
         import torch
 
@@ -171,10 +186,13 @@ class OnnxBackend(EncoderBackend):
         if kind == "cuda":  # ONNX Runtime computes on a stream of its own
             torch.cuda.current_stream(frames_NTHWC.device).synchronize()
         binding = self._video.io_binding()
-        for bind, name, tensor, dtype in (
+        bound = [
             (binding.bind_input, "frames", frames_NTHWC, np.uint8),
             (binding.bind_output, "clip_vector", vectors_ND, np.float32),
-        ):
+        ]
+        if self._has_length:
+            bound.append((binding.bind_output, CLIP_LENGTH, length_N, np.float32))
+        for bind, name, tensor, dtype in bound:
             bind(name, kind, number, dtype, tuple(tensor.shape), tensor.data_ptr())
         self._video.run_with_iobinding(binding)
 
@@ -183,7 +201,7 @@ class OnnxBackend(EncoderBackend):
         return self._open_queries().encode_texts(edit_texts)
 
     def fuse(self, clip_vectors_ND: np.ndarray, text_vectors_NE: np.ndarray) -> np.ndarray:
-        """Unit clip vectors and text vectors -> unit query vectors [N, D] float32."""
+        """Clip vectors, as the fusion reads them, and text vectors -> unit query vectors [N, D] float32."""
         return self._open_queries().fuse(clip_vectors_ND, text_vectors_NE)
 
     def compose_factors(
@@ -240,6 +258,8 @@ def _check_signature(session: onnxruntime.InferenceSession, path: Path, card: Bu
         },
     }[path.name]
     nodes = {node.name: node for node in (*session.get_inputs(), *session.get_outputs())}
+    if path.name == VIDEO_GRAPH and CLIP_LENGTH in nodes:  # graphs of older versions have none
+        expected[CLIP_LENGTH] = ("float", (None,))
     with naming_file(path):
         if set(nodes) != set(expected):
             raise ValueError(

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from encoders.backends.base import (
+    CLIP_LENGTH,
     FUSION_GRAPH,
     TEXT_GRAPH,
     VIDEO_GRAPH,
@@ -49,13 +50,13 @@ class _Shape:
 
     context: Any
     inputs: dict[str, Tensor]
-    output: Tensor
+    outputs: dict[str, Tensor]
     num_runs: int = 0
     graph: torch.cuda.CUDAGraph | None = field(default=None, repr=False)
 
 
 class Engine:
-    """One deserialised engine with one output and its own stream."""
+    """One deserialised engine with its own stream."""
 
     def __init__(self, library: Any, plan: bytes, *, device: str) -> None:
         self._device = torch.device(device)
@@ -74,11 +75,11 @@ class Engine:
             self._engine.get_tensor_mode(name) == library.TensorIOMode.INPUT for name in names
         ]
         self._inputs = [name for name, yes in zip(names, is_input, strict=True) if yes]
-        (self._output,) = [name for name, yes in zip(names, is_input, strict=True) if not yes]
+        self._outputs = [name for name, yes in zip(names, is_input, strict=True) if not yes]
         self._shapes: OrderedDict[tuple[tuple[int, ...], ...], _Shape] = OrderedDict()
 
-    def run(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Host or device tensors in, a new device tensor out; done when the caller's stream gets there."""
+    def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Host or device tensors in, new device tensors out by name; done when the caller's stream gets there."""
         with self._lock, torch.cuda.device(self._device):
             self._stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(self._stream):
@@ -86,10 +87,11 @@ class Engine:
                 for name in self._inputs:
                     shape.inputs[name].copy_(inputs[name], non_blocking=True)
                 self._execute(shape)
-                output = shape.output.clone()
+                outputs = {name: output.clone() for name, output in shape.outputs.items()}
             torch.cuda.current_stream().wait_stream(self._stream)
-            output.record_stream(torch.cuda.current_stream())
-        return output
+            for output in outputs.values():
+                output.record_stream(torch.cuda.current_stream())
+        return outputs
 
     def _prepare(self, inputs: Mapping[str, Tensor]) -> _Shape:
         """The buffers of these shapes; the least recently used are let go."""
@@ -108,11 +110,14 @@ class Engine:
                 name: torch.empty(dims, dtype=self._dtype(name), device=self._device)
                 for name, dims in zip(self._inputs, key, strict=True)
             },
-            output=torch.empty(
-                tuple(context.get_tensor_shape(self._output)),
-                dtype=self._dtype(self._output),
-                device=self._device,
-            ),
+            outputs={
+                name: torch.empty(
+                    tuple(context.get_tensor_shape(name)),
+                    dtype=self._dtype(name),
+                    device=self._device,
+                )
+                for name in self._outputs
+            },
         )
         self._shapes[key] = made
         while len(self._shapes) > _MAX_CUDA_GRAPHS:
@@ -143,7 +148,7 @@ class Engine:
             shape.graph = graph
 
     def _enqueue(self, shape: _Shape) -> None:
-        for name, tensor in (*shape.inputs.items(), (self._output, shape.output)):
+        for name, tensor in (*shape.inputs.items(), *shape.outputs.items()):
             shape.context.set_tensor_address(name, tensor.data_ptr())
         if not shape.context.execute_async_v3(torch.cuda.current_stream().cuda_stream):
             raise RuntimeError("TensorRT could not start the engine")
@@ -183,14 +188,29 @@ class EngineEncoder(EncoderBackend):
 
     def embed_tensor(self, frames_NTHWC: Tensor) -> Tensor:
         """uint8 frames, on the device or not -> unit clip vectors [N, D] float32 on the device."""
+        return self.embed_tensor_with_length(frames_NTHWC)[0]
+
+    def embed_tensor_with_length(self, frames_NTHWC: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 frames, on the device or not -> unit clip vectors [N, D] float32 and their lengths [N] on the device."""
         check_clip_frames(self.card, frames_NTHWC)
-        parts = frames_NTHWC.split(self._record.max_batch_size)
-        return torch.cat([self._engines[VIDEO_GRAPH].run({"frames": part}) for part in parts])
+        engine = self._engines[VIDEO_GRAPH]
+        parts = [
+            engine.run({"frames": part}) for part in frames_NTHWC.split(self._record.max_batch_size)
+        ]
+        unit_ND = torch.cat([part["clip_vector"] for part in parts])
+        if CLIP_LENGTH not in parts[0]:  # an engine of an older graph
+            return unit_ND, unit_ND.new_ones(len(unit_ND))
+        return unit_ND, torch.cat([part[CLIP_LENGTH] for part in parts])
 
     def embed_clips(self, frames_NTHWC: np.ndarray) -> np.ndarray:
         """uint8 frames -> unit clip vectors [N, D] float32."""
+        return self.embed_clips_with_length(frames_NTHWC)[0]
+
+    def embed_clips_with_length(self, frames_NTHWC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 frames -> unit clip vectors [N, D] float32 and the lengths [N] that they had."""
         frames = torch.from_numpy(np.require(frames_NTHWC, requirements=["C", "W"]))
-        return self.embed_tensor(frames).cpu().numpy()
+        unit_ND, length_N = self.embed_tensor_with_length(frames)
+        return unit_ND.cpu().numpy(), length_N.cpu().numpy()
 
     def encode_texts(self, edit_texts: Sequence[str]) -> np.ndarray:
         """Edit texts -> text vectors [N, E] float32."""
@@ -202,7 +222,7 @@ class EngineEncoder(EncoderBackend):
         )
 
     def fuse(self, clip_vectors_ND: np.ndarray, text_vectors_NE: np.ndarray) -> np.ndarray:
-        """Unit clip vectors and text vectors -> unit query vectors [N, D] float32."""
+        """Clip vectors, as the fusion reads them, and text vectors -> unit query vectors [N, D] float32."""
         check_composes(self.card)
         inputs = {
             "clip_vector": torch.tensor(clip_vectors_ND),
@@ -215,8 +235,11 @@ class EngineEncoder(EncoderBackend):
     ) -> np.ndarray:
         size = self._record.max_batch_size
         parts = [
-            self._engines[graph].run({name: it[n : n + size] for name, it in inputs.items()})
-            for n in range(0, num_queries, size)
+            next(iter(self._engines[graph].run(part).values()))
+            for part in (
+                {name: it[n : n + size] for name, it in inputs.items()}
+                for n in range(0, num_queries, size)
+            )
         ]
         return torch.cat(parts).cpu().numpy()
 

@@ -39,19 +39,30 @@ class TorchBackend(EncoderBackend):
         """The loaded parts."""
         return self._bundle
 
-    @torch.inference_mode()
     def embed_clips(self, frames_NTHWC: np.ndarray) -> np.ndarray:
         """uint8 frames -> unit clip vectors [N, D] float32."""
+        return self.embed_clips_with_length(frames_NTHWC)[0]
+
+    def embed_clips_with_length(self, frames_NTHWC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 frames -> unit clip vectors [N, D] float32 and the lengths [N] that they had."""
         frames = np.ascontiguousarray(frames_NTHWC)
         if not frames.flags.writeable:
             frames = frames.copy()  # torch takes no read-only memory
-        return self.embed_tensor(torch.from_numpy(frames).to(self._device)).cpu().numpy()
+        on_device = torch.from_numpy(frames).to(self._device)
+        unit_ND, length_N = self.embed_tensor_with_length(on_device)
+        return unit_ND.cpu().numpy(), length_N.cpu().numpy()
 
-    @torch.inference_mode()
     def embed_tensor(self, frames_NTHWC: torch.Tensor) -> torch.Tensor:
         """uint8 frames on the device -> unit clip vectors [N, D] float32 there."""
+        return self.embed_tensor_with_length(frames_NTHWC)[0]
+
+    @torch.inference_mode()
+    def embed_tensor_with_length(
+        self, frames_NTHWC: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """uint8 frames on the device -> unit clip vectors [N, D] float32 and their lengths [N] there."""
         check_clip_frames(self.card, frames_NTHWC)
-        return self._bundle.video(frames_NTHWC)
+        return self._bundle.video.with_length(frames_NTHWC)
 
     @torch.inference_mode()
     def encode_texts(self, edit_texts: Sequence[str]) -> np.ndarray:
@@ -62,7 +73,7 @@ class TorchBackend(EncoderBackend):
 
     @torch.inference_mode()
     def fuse(self, clip_vectors_ND: np.ndarray, text_vectors_NE: np.ndarray) -> np.ndarray:
-        """Unit clip vectors and text vectors -> unit query vectors [N, D] float32."""
+        """Clip vectors, as the fusion reads them, and text vectors -> unit query vectors [N, D] float32."""
         check_composes(self.card)
         assert self._bundle.fusion is not None
         # tensor() copies: torch takes no read-only memory.

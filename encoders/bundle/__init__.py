@@ -1,6 +1,6 @@
 """The bundle: a folder with one exported encoder, its card, canaries and engine records.
 
-Read in this order: checks, card, folder, canaries, engine_records, import_config, importer.
+Read in this order: checks, card, folder, canaries, engine_records, import_config, stage2_importer, importer.
 """
 
 __all__ = ["canaries", "card", "checks", "engine_records", "folder", "import_config", "importer"]

@@ -57,7 +57,7 @@ class Bundle:
     """Reads `video.features(frames)`, not the unit vectors; outputs are in the order of `card.labels`."""
 
     def encode_queries(self, clip_vectors_ND: Tensor, edit_texts: Sequence[str]) -> Tensor:
-        """Unit clip vectors and edit texts -> unit query vectors [N, D]."""
+        """Clip vectors, unit or as long as the fusion reads them, and edit texts -> unit query vectors [N, D]."""
         if self.text is None or self.fusion is None:
             raise ValueError(
                 f"bundle {self.card.bundle_id} has no text encoder and fusion; train stage 2 to ask composed queries"

@@ -1,5 +1,6 @@
 """Options of the import of published weights; without torch, so that `tfcovr import-weights --help` is quick."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,7 +15,7 @@ class ImportConfig:
 
     source: str
     """One of: a Hugging Face name or folder of a CLIP vision model with QuickGELU (OpenAI's); a file with an OpenAI CLIP, AIM or
-    TF-CoVR state dict (.safetensors, or written by torch.save); the folder of an AIM bundle."""
+    TF-CoVR state dict (.safetensors, or written by torch.save), of TF-CoVR also stage 2; the folder of an AIM bundle."""
     out: Path
     """Folder of the new bundle. One that holds the same bundle already is left as it is."""
     labels: Path | None = None
@@ -29,6 +30,13 @@ class ImportConfig:
     fast, for other vectors. None = as in a source bundle, otherwise pillow_bicubic."""
     num_heads: int | None = None
     """Attention heads, which a state dict does not tell. None = width / 64, as in all CLIP models."""
+    adapter_scale: float | None = None
+    """Weight of AIM's adapter beside the MLP, which a state dict does not tell either. None = 0.5, as for Diving48, Kinetics and
+    TF-CoVR; AIM's configs for Something-Something V2 have 1."""
+    video: Path | None = None
+    """Bundle of the encoder whose vectors a stage 2 checkpoint was trained on; such a checkpoint holds text encoder and fusion alone."""
+    text: str = "Salesforce/blip2-itm-vit-g"
+    """Name or folder of the BLIP-2 that gives a stage 2 checkpoint its tokenizer and the shape of its Q-Former."""
     expect: str | None = None
     """Refuse weights of another shape than this preset's (aim_vit_b16, aim_vit_l14)."""
     seed: int = 0
@@ -43,3 +51,6 @@ class ImportConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
+        scale = self.adapter_scale
+        if scale is not None and not 0 < scale < math.inf:
+            raise ValueError(f"adapter_scale is {scale}; it must be a finite number above 0")

@@ -13,8 +13,10 @@ from encoders.bundle.card import CARD_NAME, BundleCard, check_file, new_encoder_
 from encoders.bundle.checks import naming_file
 from encoders.bundle.folder import HEAD_WEIGHTS, VIDEO_WEIGHTS, save_bundle
 from encoders.bundle.import_config import ImportConfig
+from encoders.bundle.stage2_importer import Stage2Import, import_stage2
 from encoders.files import hash_file
 from encoders.media.sampling import Resize, SamplingConfig
+from encoders.query_encoder.released_weights import is_stage2
 from encoders.video_encoder.aim import AimEncoder
 from encoders.video_encoder.config import AIM_PRESETS, AimConfig
 from encoders.video_encoder.pretrained.aim_weights import (
@@ -24,7 +26,7 @@ from encoders.video_encoder.pretrained.aim_weights import (
     load_weights,
     summarize_names,
 )
-from encoders.video_encoder.pretrained.checkpoint import read_checkpoint
+from encoders.video_encoder.pretrained.checkpoint import read_checkpoint, read_tensors
 from encoders.video_encoder.pretrained.head import read_head
 from encoders.video_encoder.pretrained.huggingface import read_clip_model
 
@@ -63,15 +65,22 @@ def open_weights(source: str | Path) -> SourceWeights:
     return read_clip_model(str(source))
 
 
-def import_weights(config: ImportConfig) -> ImportResult:
+def import_weights(config: ImportConfig) -> ImportResult | Stage2Import:
     """Read, check, build, save. ValueError names what does not fit; then `out` is as it was."""
     _check_out(config)
+    if Path(config.source).is_file():
+        tensors = read_tensors(Path(config.source))
+        if is_stage2(tensors):
+            return import_stage2(config, tensors)
+    if config.video is not None:
+        raise ValueError(f"video is {config.video}; it is for stage 2 checkpoints of TF-CoVR alone")
     source = open_weights(config.source)
     shape = config_of(
         source,
         num_frames=config.num_frames,
         num_heads=config.num_heads,
         temporal_pooling=config.temporal_pooling,
+        adapter_scale=config.adapter_scale,
     )
     _check_expected(config, source, shape)
     torch.manual_seed(config.seed)

@@ -1,6 +1,6 @@
 """ONNX export of a bundle: checked against torch clip by clip, and added only if both agree.
 
-`video.onnx`: frames uint8 [N, T, H, W, 3] -> clip_vector [N, D], unit length.
+`video.onnx`: frames uint8 [N, T, H, W, 3] -> clip_vector [N, D], unit length, and clip_length [N], which the vector had before.
 `text.onnx`: input_ids and attention_mask int64 [N, L] -> text_vector [N, E].
 `fusion.onnx`: clip_vector [N, D], text_vector [N, E] -> query_vector [N, D], unit length.
 `factors.onnx`, of a fusion with factors: see `encoders.backends.factor_graph`.
@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from encoders.backends.base import (
+    CLIP_LENGTH,
     FACTOR_GRAPH,
     FUSION_GRAPH,
     TEXT_GRAPH,
@@ -54,9 +55,10 @@ from encoders.media.sampling import SamplingConfig
 from encoders.query_encoder.factored import FactoredFusion
 from encoders.query_encoder.fusion import Fusion
 from encoders.query_encoder.text_encoder import TextEncoder, Tokenizer
+from encoders.video_encoder.base import VideoEncoder
 
 _OUTPUTS = {
-    VIDEO_GRAPH: ("clip_vector",),
+    VIDEO_GRAPH: ("clip_vector", CLIP_LENGTH),
     TEXT_GRAPH: ("text_vector",),
     FUSION_GRAPH: ("query_vector",),
     FACTOR_GRAPH: FACTOR_OUTPUTS,
@@ -145,14 +147,14 @@ def write_factors(fusion: FactoredFusion, path: Path) -> None:
 
 
 class _Unit(nn.Module):
-    """Frames to unit vectors, with the graph's names."""
+    """Frames to unit vectors and their lengths, with the graph's names."""
 
-    def __init__(self, video: nn.Module) -> None:
+    def __init__(self, video: VideoEncoder) -> None:
         super().__init__()
         self.video = video
 
-    def forward(self, frames: Tensor) -> Tensor:
-        return self.video(frames)
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        return self.video.with_length(frames)
 
 
 class _Text(nn.Module):

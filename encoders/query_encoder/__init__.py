@@ -1,6 +1,6 @@
 """A clip vector and an edit text to a query vector: text encoder and fusion.
 
-Read in this order: factors, numbers, config, text_backbones, text_encoder, combiner, factored, fusion, composition.
+Read in this order: factors, numbers, config, text_backbones, text_encoder, combiner, factored, fusion, composition, released_weights.
 """
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "factors",
     "fusion",
     "numbers",
+    "released_weights",
     "text_backbones",
     "text_encoder",
 ]

@@ -9,7 +9,7 @@ from encoders.query_encoder.factors import Factor, factors_to_list
 from encoders.query_encoder.numbers import KINDS
 
 Pooling = Literal["mean", "cls", "own"]
-FusionKind = Literal["combiner", "mean", "factored"]
+FusionKind = Literal["combiner", "mean", "cross_attention", "factored"]
 FusionInputs = Literal["both", "video", "text"]
 
 
@@ -75,7 +75,11 @@ class FusionConfig:
     hidden_dim: int = 6144
     """Combiner only: width of the hidden layers."""
     dropout: float = 0.5
-    """Combiner only."""
+    """Combiner and cross-attention."""
+    num_heads: int = 4
+    """Cross-attention only."""
+    keeps_length: bool = False
+    """The fusion reads clip vectors with the length that the encoder gave them, as TF-CoVR's code does, not unit vectors."""
     factors: tuple[Factor, ...] = ()
     """Factored fusion only: what an edit can change. Without factors it is the Combiner."""
 
@@ -95,11 +99,24 @@ class FusionConfig:
             raise ValueError(f"factors are {names}; they must be empty for kind {self.kind!r}")
         if len({factor.name for factor in self.factors}) != len(self.factors):
             raise ValueError(f"factors are {self.factors}; their names must differ")
+        if self.keeps_length and self.kind == "factored":
+            raise ValueError("keeps_length is True; it must be False for kind 'factored'")
+        if self.num_heads < 1 or (
+            self.kind == "cross_attention" and self.video_dim % self.num_heads
+        ):
+            raise ValueError(
+                f"num_heads is {self.num_heads}; it must be at least 1 and divide video_dim ({self.video_dim})"
+            )
 
 
 def fusion_config_to_dict(config: FusionConfig) -> dict[str, Any]:
-    """What the card keeps; factors only where there are some, so that the ids of older bundles stay what they are."""
-    values = asdict(config)
+    """What the card keeps; later options only where they are used, so that the ids of older bundles stay what they are."""
+    usual = {"num_heads": 4, "keeps_length": False}
+    values = {
+        name: value
+        for name, value in asdict(config).items()
+        if name not in usual or value != usual[name]
+    }
     del values["factors"]
     return values | ({"factors": factors_to_list(config.factors)} if config.factors else {})
 

@@ -1,15 +1,51 @@
-"""Fusion of a clip vector and a text vector to one query vector, by kind: the paper's Combiner, factors, and a plain mean as the baseline.
+"""Fusion of a clip vector and a text vector to one query vector, by kind: the paper's Combiner, cross-attention, factors, and a mean.
 
 N queries, V width of clip vectors, D width of text vectors.
 """
 
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from encoders.query_encoder.combiner import Combiner, Fusion
 from encoders.query_encoder.config import FusionConfig
 from encoders.query_encoder.factored import FactoredFusion
+
+
+class CrossAttention(Fusion):
+    """TF-CoVR's CrossAttentionCombiner: text and clip vector attend to each other, beside a linear layer of each.
+
+    Either is a sequence of one vector, so that all attention goes to it.
+    """
+
+    def __init__(self, config: FusionConfig) -> None:
+        super().__init__(config)
+        width = config.video_dim
+        self.text_in = nn.Linear(config.text_dim, width)
+        self.text_to_video = nn.MultiheadAttention(
+            width, config.num_heads, dropout=config.dropout, batch_first=True
+        )
+        self.video_to_text = nn.MultiheadAttention(
+            width, config.num_heads, dropout=config.dropout, batch_first=True
+        )
+        self.text_projection = nn.Linear(width, width)
+        self.video_projection = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width)
+        self.out = nn.Linear(width, width)
+
+    def project(self, video_NV: Tensor, text_ND: Tensor) -> tuple[Tensor, Tensor]:
+        """As the Combiner's."""
+        return video_NV, F.normalize(self.text_in(text_ND), dim=-1)
+
+    def fuse(self, video_NV: Tensor, text_NV: Tensor) -> Tensor:
+        """Linear layer of the normed sum: the mean of both attentions and the two projections."""
+        video_N1V, text_N1V = video_NV[:, None], text_NV[:, None]
+        from_video, _ = self.text_to_video(text_N1V, video_N1V, video_N1V, need_weights=False)
+        from_text, _ = self.video_to_text(video_N1V, text_N1V, text_N1V, need_weights=False)
+        mixed_NV = (from_video[:, 0] + from_text[:, 0]) / 2
+        sum_NV = mixed_NV + self.text_projection(text_NV) + self.video_projection(video_NV)
+        return self.out(F.dropout(self.norm(sum_NV), self.config.dropout, training=self.training))
 
 
 class MeanFusion(Fusion):
@@ -33,6 +69,7 @@ _FUSIONS: dict[str, type[Fusion]] = {
     "combiner": Combiner,
     "mean": MeanFusion,
     "factored": FactoredFusion,
+    "cross_attention": CrossAttention,
 }
 
 # Widths of the Combiner; video_dim and text_dim come from the encoders at hand.

@@ -20,6 +20,7 @@ _TENS = ("", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eigh
 _NUMBER = re.compile(r"(?<![\w.])(\d{1,2})(?:\.([05])0*)?(?![\w]|\.\d)")
 _RELEASED_NUMBER = re.compile(r"\b\d+(\.\d+)?\b")
 _RELEASED_MARKS = re.compile(r"[!\"()*#:;~]")
+_SPACES = re.compile(r"\s{2,}")
 
 # A number, or letters and digits that hang together ("5253b", "2.5m").
 _WORD = re.compile(r"[0-9]+(?:\.[0-9]+)?(?![\w.]*\w)|[^\W_]+(?:\.[^\W_]+)*")
@@ -63,16 +64,20 @@ def normalize_text(text: str, *, max_words: int = 30) -> str:
 
 
 def normalize_as_released(text: str, *, max_words: int = 30) -> str:
-    """Exactly as TF-CoVR's code: only 0.5 ... 7.0 become words, and the marks !"()*#:;~ become spaces."""
+    """Exactly as TF-CoVR's code: only 0.5 ... 7.0 become words, and the marks !"()*#:;~ become spaces.
+
+    Words end at a space alone: a tab, a line break or a no-break space between two letters is part of a word.
+    """
 
     def spoken(match: re.Match[str]) -> str:
-        value = Fraction(match[0]) if len(match[0]) < 10 else Fraction(0)
-        if not (Fraction(1, 2) <= value <= 7) or value.denominator > 2:
+        value = float(match[0])
+        if not 0.5 <= value <= 7 or value % 0.5:
             return match[0]
-        return number_to_words(int(value), has_half=value.denominator == 2)
+        return number_to_words(int(value), has_half=value % 1 != 0)
 
     lower = _RELEASED_NUMBER.sub(spoken, text).lower()
-    return " ".join(_RELEASED_MARKS.sub(" ", lower).split()[:max_words])
+    spaced = _SPACES.sub(" ", _RELEASED_MARKS.sub(" ", lower)).rstrip("\n").strip(" ")
+    return " ".join(spaced.split(" ")[:max_words])
 
 
 def count_codes(text: str) -> list[int]:

@@ -45,8 +45,8 @@ OpenAgain = Callable[[ExitStack], str]
 class VectorStage(ClipStage):
     """As DecodeStage, for rows of several videos at once, and its rows have the columns of an embed stage instead of frames.
 
-    Those are embedding (float32 [D], zeros with an error), embed_backend, embed_precision, embed_busy_s, canary_min_cosine and
-    embed_ceiling_per_s. Clips of several videos share batches, so rows come with those of a later video, at the latest by
+    Those are embedding (float32 [D], zeros with an error), vector_length, embed_backend, embed_precision, embed_busy_s,
+    canary_min_cosine and embed_ceiling_per_s. Clips of several videos share batches, so rows come with those of a later video, at the latest by
     `flush`. After a crash or a hang, each clip that was not back is decoded alone. A broken encoder raises what
     `open_backend` and `check_encoder` raise.
     """
@@ -199,7 +199,10 @@ class VectorStage(ClipStage):
         self, error: DecodeError, backend: str, busy_s: float, *, stage: str = "decode"
     ) -> dict[str, Any]:
         nothing = replace(
-            self._first, vector_D=np.zeros_like(self._first.vector_D), embed_busy_s=0.0
+            self._first,
+            vector_D=np.zeros_like(self._first.vector_D),
+            vector_length=0.0,
+            embed_busy_s=0.0,
         )
         return error_columns(error, backend, busy_s, stage=stage) | _encoded_columns(nothing)
 
@@ -217,6 +220,7 @@ class _PendingVideo:
 def _encoded_columns(encoding: Encoding) -> dict[str, Any]:
     return {
         "embedding": encoding.vector_D,
+        "vector_length": encoding.vector_length,
         "embed_backend": encoding.backend,
         "embed_precision": encoding.precision,
         "embed_busy_s": encoding.embed_busy_s,

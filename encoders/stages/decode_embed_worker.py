@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from encoders.backends.base import EncoderBackend
+from encoders.backends.base import EncoderBackend, embed_with_length
 from encoders.backends.registry import open_backend
 from encoders.bundle.canaries import check_encoder, worker_clock
 from encoders.decoding.decode import iter_spans
@@ -58,8 +58,10 @@ class FrameTransport(Protocol):
         """The span with these frames."""
         ...
 
-    def embed(self, backend: EncoderBackend, frames: Sequence[Any]) -> np.ndarray:
-        """Unit vectors [N, D]."""
+    def embed(
+        self, backend: EncoderBackend, frames: Sequence[Any]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Unit vectors [N, D] and the lengths [N] that they had."""
         ...
 
 
@@ -75,8 +77,10 @@ class HostFrames:
     def with_frames(self, span: DecodedSpan, frames_THWC: np.ndarray) -> DecodedSpan:
         return replace(span, frames_THWC=frames_THWC)
 
-    def embed(self, backend: EncoderBackend, frames: Sequence[np.ndarray]) -> np.ndarray:
-        return backend.embed_clips(np.stack(frames))
+    def embed(
+        self, backend: EncoderBackend, frames: Sequence[np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return embed_with_length(backend, np.stack(frames))
 
 
 class DeviceFrames:
@@ -100,11 +104,14 @@ class DeviceFrames:
 
         return replace(span, device_frames_THWC=torch.from_numpy(frames_THWC))
 
-    def embed(self, backend: EncoderBackend, frames: "Sequence[Tensor]") -> np.ndarray:
+    def embed(
+        self, backend: EncoderBackend, frames: "Sequence[Tensor]"
+    ) -> tuple[np.ndarray, np.ndarray]:
         import torch
 
         frames_NTHWC = torch.stack([clip_THWC.to(self._device) for clip_THWC in frames])
-        return backend.embed_tensor(frames_NTHWC).cpu().numpy()
+        unit_ND, length_N = backend.embed_tensor_with_length(frames_NTHWC)
+        return unit_ND.cpu().numpy(), length_N.cpu().numpy()
 
 
 class ClipEncoder:
@@ -144,7 +151,7 @@ class ClipEncoder:
         vector_D = np.zeros(self._backend.card.embedding_dim, np.float32)
         return EncodedSpan(
             span=_empty_span(),
-            encoding=self._encoding(vector_D, ticket=0, decode_s=0.0, embed_s=0.0),
+            encoding=self._encoding((vector_D, 1.0), ticket=0, decode_s=0.0, embed_s=0.0),
         )
 
     def encoded(self, *, is_last: bool) -> Iterator[EncodedSpan | None]:
@@ -157,20 +164,26 @@ class ClipEncoder:
 
     def _encoded(self, clips: Sequence[_Decoded]) -> Iterator[EncodedSpan]:
         started = self.clock_s()
-        vectors_ND = self._embed([clip.span for clip in clips])
+        vectors_ND, length_N = self._embed([clip.span for clip in clips])
         busy_s = (self.clock_s() - started) / len(clips)
-        for clip, vector_D in zip(clips, vectors_ND, strict=True):
+        for clip, vector_D, length in zip(clips, vectors_ND, length_N.tolist(), strict=True):
             encoding = self._encoding(
-                vector_D, ticket=clip.ticket, decode_s=clip.busy_s, embed_s=busy_s
+                (vector_D, length), ticket=clip.ticket, decode_s=clip.busy_s, embed_s=busy_s
             )
             span = replace(clip.span, frames_THWC=None, device_frames_THWC=None)
             yield EncodedSpan(span=span, encoding=encoding)
 
     def _encoding(
-        self, vector_D: np.ndarray, *, ticket: int, decode_s: float, embed_s: float
+        self,
+        vector_and_length: tuple[np.ndarray, float],
+        *,
+        ticket: int,
+        decode_s: float,
+        embed_s: float,
     ) -> Encoding:
         return Encoding(
-            vector_D=vector_D,
+            vector_D=vector_and_length[0],
+            vector_length=vector_and_length[1],
             ticket=ticket,
             backend=self._backend.kind,
             precision=self._backend.precision,
@@ -184,9 +197,9 @@ class ClipEncoder:
         """[N, D]; the frames go where decoded ones lie."""
         transport = self._transport
         spans = [transport.with_frames(_empty_span(), frames_THWC) for frames_THWC in frames_NTHWC]
-        return transport.embed(self._backend, [transport.frames_of(span) for span in spans])
+        return transport.embed(self._backend, [transport.frames_of(span) for span in spans])[0]
 
-    def _embed(self, spans: Sequence[DecodedSpan]) -> np.ndarray:
+    def _embed(self, spans: Sequence[DecodedSpan]) -> tuple[np.ndarray, np.ndarray]:
         try:
             return self._transport.embed(
                 self._backend, [self._transport.frames_of(span) for span in spans]
@@ -201,12 +214,15 @@ class ClipEncoder:
                 raise MemoryError(f"one clip alone: {error}") from error
             return self._embed_in_halves(spans, error)
 
-    def _embed_in_halves(self, spans: Sequence[DecodedSpan], error: Exception) -> np.ndarray:
+    def _embed_in_halves(
+        self, spans: Sequence[DecodedSpan], error: Exception
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Also from now on: a batch that does not fit once will not fit again."""
         half = len(spans) // 2
         self._batch_size = min(self._batch_size, half)
         logger.warning("%d clips at once are too many (%s); now %d", len(spans), error, half)
-        return np.concatenate([self._embed(spans[:half]), self._embed(spans[half:])])
+        vectors, lengths = zip(self._embed(spans[:half]), self._embed(spans[half:]), strict=True)
+        return np.concatenate(vectors), np.concatenate(lengths)
 
 
 def _empty_span() -> DecodedSpan:

@@ -13,14 +13,17 @@ class EmbedStage:
     """Frames in, unit vectors out. One instance per worker, so that weights load once.
 
     Takes the column `frames` (uint8 [N, T, S, S, 3]) away and adds `embedding` (float32 [N, D], zeros for a row with an error),
-    `embed_backend`, `embed_precision` and `embed_busy_s` (the batch's time, shared evenly by its clips).
+    `vector_length` (that it had before), `embed_backend`, `embed_precision` and `embed_busy_s` (the batch's time, shared evenly by
+    its clips).
     """
 
     def __init__(
         self, *, bundle_dir: str, backend: str = "onnx", device: str = "cpu", num_threads: int = 1
     ) -> None:
+        from encoders.backends.base import embed_with_length
         from encoders.backends.registry import open_backend
 
+        self._embed = embed_with_length
         self._backend = open_backend(
             Path(bundle_dir), backend, device=device, num_threads=num_threads
         )
@@ -34,12 +37,14 @@ class EmbedStage:
         frames_NTHWC = batch.pop("frames")
         num_clips = len(frames_NTHWC)
         embedding_ND = np.zeros((num_clips, self._embedding_dim), np.float32)
+        length_N = np.zeros(num_clips, np.float32)
         is_ok = np.array([error_of(error) is None for error in batch["error"]], bool)
         if is_ok.any():
-            embedding_ND[is_ok] = self._backend.embed_clips(
-                frames_NTHWC if is_ok.all() else frames_NTHWC[is_ok]
+            embedding_ND[is_ok], length_N[is_ok] = self._embed(
+                self._backend, frames_NTHWC if is_ok.all() else frames_NTHWC[is_ok]
             )
         batch["embedding"] = embedding_ND
+        batch["vector_length"] = length_N
         batch["embed_backend"] = np.array([self._backend.kind] * num_clips)
         batch["embed_precision"] = np.array([self._backend.precision] * num_clips)
         busy_s = (time.perf_counter() - started) / max(num_clips, 1)

@@ -46,6 +46,8 @@ class Encoding:
     """A clip's unit vector [D] float32, and how it was made."""
 
     vector_D: np.ndarray
+    vector_length: float
+    """The length that the vector had before."""
     ticket: int
     """The ticket of the request that the clip came with."""
     backend: str

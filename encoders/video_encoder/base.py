@@ -51,7 +51,12 @@ class VideoEncoder(nn.Module):
 
     def forward(self, frames_NTHWC: Tensor) -> Tensor:
         """uint8 frames -> unit clip vectors [N, D], float32."""
-        return F.normalize(self.features(frames_NTHWC).float(), dim=-1)
+        return self.with_length(frames_NTHWC)[0]
+
+    def with_length(self, frames_NTHWC: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 frames -> unit clip vectors [N, D] and the lengths [N] that the features had, float32."""
+        features_ND = self.features(frames_NTHWC).float()
+        return F.normalize(features_ND, dim=-1), features_ND.norm(dim=-1)
 
     def check_frames(self, frames_NTHWC: Tensor) -> None:
         """ValueError for frames that this encoder was not made for."""

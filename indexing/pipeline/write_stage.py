@@ -11,6 +11,7 @@ from encoders.stages.base import error_of
 from indexing.ledger.planned_clip import PlannedClip
 from indexing.store.collection import ClipCollection
 from indexing.store.rows import clip_key, collection_row, row_of_batch
+from indexing.store.schema import lengthened
 
 _REFRESH_PAGE = 512
 
@@ -24,7 +25,7 @@ def refresh_rows(collection: ClipCollection, planned: Sequence[PlannedClip]) -> 
                 collection_row(
                     part[row["clip_key"]].clip,
                     key=row["clip_key"],
-                    embedding_D=np.asarray(row["embedding"], np.float32),
+                    embedding_D=lengthened(row["embedding"], row.get("vector_length", 1.0)),
                     backend=row["backend"],
                     precision=row["precision"],
                 )

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from encoders.backends.base import embed_with_length
 from encoders.backends.registry import open_backend
 from encoders.bundle.card import read_card
 from encoders.decoding.isolated import IsolatedDecoder
@@ -81,7 +82,12 @@ class _PendingQuery:
     place: ClipPlace
     clip_D: np.ndarray | None
     row_filter: RowFilter
+    clip_length: float = 1.0
     vectors: QueryVectors | None = None
+
+    def fusion_input(self) -> np.ndarray | None:
+        """The clip vector as long as the encoder made it."""
+        return None if self.clip_D is None else self.clip_D * np.float32(self.clip_length)
 
     def condition(self) -> str:
         place, parts = self.place, [self.row_filter.condition]
@@ -124,7 +130,9 @@ class SearchClient:
             self._encoder = open_backend(
                 bundle_dir, self.options.backend, num_threads=self.options.num_threads
             )
-            self.query_encoder = QueryEncoder(self._encoder)
+            self.query_encoder = QueryEncoder(
+                self._encoder, typical_length=lambda: self.snapshot.typical_length
+            )
             self.snapshot = CollectionSnapshot(self.collection, Path(bundle_dir), self.card)
             deadline_s = self.options.decode_deadline_s
             self._decoder = opening.enter_context(IsolatedDecoder(deadline_s=deadline_s))
@@ -175,9 +183,15 @@ class SearchClient:
             cached = self.clip_cache.find(name for name in names if name)
             for query in queries:
                 row_filter = fields.compile(query.filters) if fields else RowFilter()
-                place, clip_D = self._find(query.clip, cached)
+                place, clip_D, length = self._find(query.clip, cached)
                 pending.append(
-                    _PendingQuery(query=query, place=place, clip_D=clip_D, row_filter=row_filter)
+                    _PendingQuery(
+                        query=query,
+                        place=place,
+                        clip_D=clip_D,
+                        row_filter=row_filter,
+                        clip_length=length,
+                    )
                 )
         with timer.step("text"):
             texts = [edit for query in queries for edit in query.edits]
@@ -203,6 +217,11 @@ class SearchClient:
             [item.clip_D for item in pending],
             self.query_encoder,
             self.snapshot,
+            fusion_inputs=(
+                [item.fusion_input() for item in pending]
+                if self.query_encoder.keeps_length
+                else None
+            ),
         )
         for item, of_query in zip(pending, composed, strict=True):
             query, query_D = item.query, of_query.vector_D
@@ -265,7 +284,8 @@ class SearchClient:
 
     def _find(
         self, clip: str | bytes | UploadedVideo | ClipPlace, cached: Mapping[str, Candidate]
-    ) -> tuple[ClipPlace, np.ndarray | None]:
+    ) -> tuple[ClipPlace, np.ndarray | None, float]:
+        """The clip, its unit vector, and the length that the vector had; None and 1 without a clip."""
         if isinstance(clip, bytes):
             if not clip:
                 raise ValueError("the query clip has 0 bytes")
@@ -275,15 +295,15 @@ class SearchClient:
                 return self._find(UploadedVideo(path=Path(file.name)), cached)
         if isinstance(clip, UploadedVideo):
             place = ClipPlace(clip_id="", video_uri=str(clip.path), start_s=0.0, end_s=None)
-            vector_D = self.embed(place, name="the uploaded video")
-            return replace(place, video_uri=""), vector_D
+            embedded = self._embed(place, name="the uploaded video")
+            return replace(place, video_uri=""), *embedded
         candidate = cached.get(_clip_id(clip))
         if candidate is not None:
-            return candidate.place, candidate.vector_D
+            return candidate.place, candidate.vector_D, candidate.vector_length
         if isinstance(clip, ClipPlace):
-            return clip, self.embed(clip, name=clip.video_uri)
+            return clip, *self._embed(clip, name=clip.video_uri)
         if not clip:
-            return ClipPlace(clip_id="", video_uri="", start_s=0.0, end_s=None), None
+            return ClipPlace(clip_id="", video_uri="", start_s=0.0, end_s=None), None, 1.0
         place = parse_file(clip) if self.options.files else None
         if place is None:
             files = "nor a video file (FILE or FILE@START-END in seconds)"
@@ -292,7 +312,7 @@ class SearchClient:
                 if self.options.files
                 else f"no clip {clip!r} in collection {self.collection.name!r}"
             )
-        return place, self.embed(place, name=clip)
+        return place, *self._embed(place, name=clip)
 
     def start_decoder(self) -> None:
         """Start the process that decodes query clips, where none runs."""
@@ -309,7 +329,11 @@ class SearchClient:
             self._decoder.close()
 
     def embed(self, place: ClipPlace, *, name: str) -> np.ndarray:
-        """The vector of a span of a file; ValueError with the reason where the file cannot be decoded."""
+        """The unit vector of a span of a file; ValueError with the reason where the file cannot be decoded."""
+        return self._embed(place, name=name)[0]
+
+    def _embed(self, place: ClipPlace, *, name: str) -> tuple[np.ndarray, float]:
+        """The unit vector and the length that it had."""
         span = Span(start_s=place.start_s, end_s=place.end_s)
         request = DecodeRequest(
             video=place.video_uri,
@@ -324,7 +348,8 @@ class SearchClient:
                 raise ValueError(f"{name}: {_without_path(error, place)}") from error
         if decoded.errors[0] is not None:
             raise ValueError(f"{name}: {_without_path(decoded.errors[0], place)}")
-        return self._encoder.embed_clips(decoded.frames_NTHWC)[0]
+        vectors_ND, length_N = embed_with_length(self._encoder, decoded.frames_NTHWC)
+        return vectors_ND[0], float(length_N[0])
 
 
 def _clip_id(clip: str | bytes | UploadedVideo | ClipPlace) -> str:

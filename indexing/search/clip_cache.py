@@ -22,7 +22,10 @@ MAX_AGE_S = 60.0
 def candidate_of_row(row: Mapping[str, Any], *, cosine: float = 0.0) -> Candidate:
     """A candidate from a row of the collection, with its vector where the row has one."""
     vector_D = np.asarray(row.get("embedding", ()), np.float32)
-    return Candidate(place=clip_place_of_row(row), vector_D=vector_D, cosine=cosine)
+    length = float(row.get("vector_length", 1.0))
+    return Candidate(
+        place=clip_place_of_row(row), vector_D=vector_D, vector_length=length, cosine=cosine
+    )
 
 
 class ClipCache:

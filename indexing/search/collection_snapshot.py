@@ -72,6 +72,18 @@ class CollectionSnapshot:
         return self._vectors(self.rows[:NUM_SAMPLES])[0]
 
     @cached_property
+    def typical_length(self) -> float:
+        """Mean length of the sample clips' vectors; ValueError for a collection of unit vectors."""
+        stored = self._vectors(self.rows[:NUM_SAMPLES])[1]
+        lengths = [row.get("vector_length", 1.0) for row in stored]
+        if all(length == 1.0 for length in lengths):
+            raise ValueError(
+                f"collection {self._collection.name!r} holds unit vectors, and the fusion of this bundle reads clip vectors as "
+                "long as the encoder made them; index the archive again into another --collection"
+            )
+        return float(np.mean(lengths))
+
+    @cached_property
     def reader(self) -> AttributeReader | None:
         """The classification head, calibrated on the validation clips of the collection, or on all clips where it has none."""
         attributes = attributes_of_labels(self.rows)

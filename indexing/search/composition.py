@@ -112,9 +112,18 @@ def compose_all(
     clip_vectors: Sequence[np.ndarray | None],
     encoder: QueryEncoder,
     snapshot: CollectionSnapshot,
+    *,
+    fusion_inputs: Sequence[np.ndarray | None] | None = None,
 ) -> list[Composed]:
-    """Apply the edits of all queries: the first edit of every query in one batch, then the second ones, and so on."""
-    composed = [Composed(vector_D) for vector_D in clip_vectors]
+    """Apply the edits of all queries: the first edit of every query in one batch, then the second ones, and so on.
+
+    `fusion_inputs` are the clip vectors as long as the encoder made them, where the fusion reads them so.
+    """
+    read = clip_vectors if fusion_inputs is None else fusion_inputs
+    # A query without edits is the unit vector itself.
+    composed = [
+        Composed(read[n] if query.edits else clip_vectors[n]) for n, query in enumerate(queries)
+    ]
     given_QS = encoder.given_factors([query.source for query in queries])
     for depth in range(max((len(query.edits) for query in queries), default=0)):
         turn = [number for number, query in enumerate(queries) if len(query.edits) > depth]

@@ -229,7 +229,9 @@ class Candidate:
 
     place: ClipPlace
     vector_D: np.ndarray
-    """The vector of the clip; empty where the query does not need it."""
+    """The unit vector of the clip; empty where the query does not need it."""
+    vector_length: float = 1.0
+    """The length that the encoder gave the vector; 1 = unknown."""
     cosine: float = 0.0
     """Cosine with the vector that was searched for, as computed by Milvus."""
 

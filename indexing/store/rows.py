@@ -40,7 +40,7 @@ def clip_key(
 def collection_row(
     clip: Clip, *, key: str, embedding_D: np.ndarray, backend: str, precision: str
 ) -> dict[str, Any]:
-    """One clip as Milvus stores it."""
+    """One clip as Milvus stores it; `embedding_D` is as long as the encoder made it."""
     return {
         "clip_key": key,
         "clip_id": clip.clip_id,
@@ -62,11 +62,15 @@ def stored_end_s(end_s: float | None) -> float:
 
 
 def row_of_batch(batch: Mapping[str, np.ndarray], i: int, clip: Clip) -> dict[str, Any]:
-    """What Milvus stores of row `i` of a batch that has its keys. ValueError for a vector of another length than 1."""
+    """What Milvus stores of row `i` of a batch that has its keys. ValueError for a vector of another length than 1.
+
+    With a column `vector_length` the vector is stored as long as it was before.
+    """
+    length = float(batch["vector_length"][i]) if "vector_length" in batch else 1.0
     return collection_row(
         clip,
         key=str(batch["clip_key"][i]),
-        embedding_D=checked_vector(batch["embedding"][i], clip.clip_id),
+        embedding_D=checked_vector(batch["embedding"][i], clip.clip_id) * np.float32(length),
         backend=str(batch["embed_backend"][i]),
         precision=str(batch["embed_precision"][i]),
     )

@@ -1,5 +1,6 @@
 """Schema of a collection of clip vectors; vectors are float32, or float16 in half the memory."""
 
+import math
 import re
 import uuid
 from collections.abc import Mapping
@@ -29,6 +30,8 @@ MOST_BYTES = _TEXT_BYTES | {"attributes": 65_536}
 ROW_FIELDS = ("clip_key", *_TEXT_BYTES, "start_s", "end_s", "attributes")
 TO_THE_END = -1.0
 """`end_s` of a clip that goes to the end of its video (older servers have no null)."""
+UNIT_ERROR = 1e-3
+"""A vector whose length is so near to 1 is a unit vector; float16 rounds by half as much."""
 _TIMEOUT_S = 60.0
 _PROBE_ROWS, _PROBE_DIM = 8, 8
 _PROBE_ERROR = 1e-2
@@ -80,19 +83,40 @@ def vector_dtype_of(described: Mapping[str, Any]) -> VectorDtype:
 
 
 def stored_row(row: Mapping[str, Any], vector_dtype: VectorDtype) -> dict[str, Any]:
-    """A row in the form that pymilvus takes."""
-    if vector_dtype == "float32":
-        return dict(row)
-    return dict(row) | {"embedding": np.asarray(row["embedding"], vector_dtype)}
+    """A row in the form that pymilvus takes; one that was read gets its vector back as long as it was stored."""
+    stored = dict(row)
+    length = stored.pop("vector_length", 1.0)
+    if length != 1.0:
+        stored["embedding"] = lengthened(row["embedding"], length).tolist()
+    if vector_dtype != "float32":
+        stored["embedding"] = np.asarray(stored["embedding"], vector_dtype)
+    return stored
+
+
+def lengthened(unit_D: Any, length: float) -> np.ndarray:
+    """A vector that `plain_row` made unit length, as it was."""
+    return (np.asarray(unit_D, np.float64) * length).astype(np.float32)
 
 
 def plain_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row from pymilvus with its vector as numbers; pymilvus returns float16 vectors as a list of one bytes object."""
+    """A row from pymilvus with its vector as numbers of unit length, and as `vector_length` the stored length where it is another.
+
+    Milvus keeps vectors as long as the encoder made them, which cosines do not see; those of older collections are 1 long.
+    pymilvus returns float16 vectors as a list of one bytes object.
+    """
     match row.get("embedding"):
-        case [bytes() as packed]:
-            return dict(row) | {"embedding": np.frombuffer(packed, np.float16).tolist()}
-        case _:
+        case None:
             return dict(row)
+        case [bytes() as packed]:
+            stored = np.frombuffer(packed, np.float16).tolist()
+        case stored:
+            pass
+    # In float64, in which Python keeps the numbers: a copy that makes them longer again ends with the same bits.
+    vector_D = np.asarray(stored, np.float64)
+    length = math.sqrt(vector_D @ vector_D)
+    if abs(length - 1) < UNIT_ERROR:
+        return dict(row) | {"embedding": stored}
+    return dict(row) | {"embedding": vector_D / max(length, 1e-12), "vector_length": length}
 
 
 def _text_index(client: MilvusClient) -> str:

@@ -5,9 +5,12 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.fidelity.release import measure_losses
 from training.losses import (
     LOSSES,
+    cross_entropy,
     hn_nce,
+    hn_nce_released,
     loss_of,
     same_label_mask,
     smoothed_cross_entropy,
@@ -97,8 +100,39 @@ def test_a_matrix_that_is_not_square_is_refused() -> None:
 
 @pytest.mark.parametrize("recipe", [demo_actions, demo_fusion])
 def test_a_loss_that_the_stage_does_not_have_is_refused_by_name(recipe) -> None:
-    own = recipe().loss
-    (other,) = set(LOSSES) - {own}
+    stage = LOSSES[recipe().loss].stage
+    other = next(name for name, loss in LOSSES.items() if loss.stage != stage)
+    own = ", ".join(sorted(name for name, loss in LOSSES.items() if loss.stage == stage))
     for name in (other, "unheard_of"):
         with pytest.raises(ValueError, match=rf"loss is {name!r}; it must be one of {own}$"):
             loss_of(replace(recipe(), loss=name))
+
+
+def test_the_release_weighs_a_pair_by_the_row_of_its_column() -> None:
+    cosine = torch.tensor([[0.9, 0.1, 0.6], [0.2, 0.8, 0.0], [0.3, 0.5, 0.7]], dtype=torch.float64)
+    assert float(hn_nce_released(cosine)) == pytest.approx(0.346691, abs=1e-6)
+    assert float(hn_nce(cosine)) == pytest.approx(0.176555, abs=1e-6)
+    assert float(hn_nce_released(cosine, beta=0.0)) == pytest.approx(
+        float(hn_nce(cosine, beta=0.0))
+    )
+
+
+def test_losses_and_gradients_are_those_of_the_restated_release() -> None:
+    errors = measure_losses()
+    assert errors["release_loss_error"] < 1e-9
+    assert errors["release_grad_error"] < 1e-9
+
+
+@pytest.mark.parametrize("loss", [hn_nce, hn_nce_released, cross_entropy])
+def test_a_batch_of_one_has_a_loss_and_a_gradient(loss) -> None:
+    cosine = torch.tensor([[0.3]], requires_grad=True)
+    loss(cosine).backward()
+    assert cosine.grad is not None
+    assert torch.isfinite(cosine.grad).all()
+
+
+def test_false_negative_losses_need_to_know_the_labels() -> None:
+    recipe = replace(demo_fusion(), loss="false_negative_attraction")
+    assert loss_of(recipe) is LOSSES["false_negative_attraction"].compute
+    with pytest.raises(ValueError, match="mask_same_label is False"):
+        loss_of(replace(recipe, mask_same_label=False))

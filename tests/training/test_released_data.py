@@ -1,9 +1,13 @@
 """What a folder must hold, said by name; conversion itself is tested with its readers and in test_train_data."""
 
+import csv
+import io
+
 import pytest
+import torch
 
 from benchmarks.studies.synthetic_data import LearnableSize, make_learnable_data, write_released
-from training.released_data import prepare_data
+from training.released_data import DataChoices, prepare_data
 
 SIZE = LearnableSize(num_clips=200, num_triplets=30, num_actions=2, vector_dim=4)
 
@@ -51,3 +55,45 @@ def test_what_is_missing_or_there_twice_is_named(folder, tmp_path, spoil, messag
 def test_no_folder(tmp_path):
     with pytest.raises(ValueError, match="is not a folder"):
         prepare_data(tmp_path / "nowhere", tmp_path / "out")
+
+
+def released_layout(folder, tmp_path):
+    """As the release has it: annotations, a stream for the queries and files for the gallery, another encoder's beside them."""
+    data = tmp_path / "work_dir"
+    for name in ("annotations", "embedding_files", "Embeddings/AIM", "Embeddings/BLIP2"):
+        (data / name).mkdir(parents=True)
+    for split in ("train", "val", "test"):
+        (folder / f"{split}.csv").rename(data / "annotations" / f"{split}_finegd.csv")
+    (folder / "embeddings.pkl").rename(data / "embedding_files" / "aim_embeddings_12f.pkl")
+    (data / "embedding_files" / "blip2_embeddings.pkl").write_bytes(b"not read")
+    for name in ("AIM", "BLIP2"):
+        torch.save(torch.ones(4), data / "Embeddings" / name / "clip_00000.pth")
+    return data
+
+
+def test_the_released_layout_is_taken_and_another_embeddings_by_name(folder, tmp_path):
+    data = released_layout(folder, tmp_path)
+    summary = prepare_data(data, tmp_path / "out").summary
+    assert summary["num_vectors"] == 200
+    assert summary["embeddings"].endswith("aim_embeddings_12f.pkl")
+    choices = DataChoices(embeddings="BLIP2", skips_missing=True)
+    assert prepare_data(data, tmp_path / "blip2", choices).summary["num_vectors"] == 1
+    with pytest.raises(ValueError, match=r"embeddings is 'CLIP'; it must be one of \["):
+        prepare_data(data, tmp_path / "out", DataChoices(embeddings="CLIP"))
+
+
+def test_bad_rows_end_the_run_or_are_listed(folder, tmp_path):
+    path = folder / "test.csv"
+    header, first, *others = path.read_text().splitlines()
+    cells = next(csv.reader([first]))
+    own = header.split(",").index("target_video")
+    cells[own] = "another_clip"  # which the list of targets does not have
+    bad = io.StringIO()
+    csv.writer(bad).writerow(cells)
+    path.write_text("\n".join([header, bad.getvalue().strip(), *others]) + "\n")
+    with pytest.raises(ValueError, match="target_videos_ids is"):
+        prepare_data(folder, tmp_path / "out")
+    files = prepare_data(folder, tmp_path / "out", DataChoices(skips_bad=True))
+    assert files.summary["num_bad_rows"] == 1
+    assert files.summary["num_triplets"]["test"] == len(others)
+    assert "test.csv: line 2" in (tmp_path / "out" / "problems.txt").read_text()

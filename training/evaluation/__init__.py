@@ -10,6 +10,7 @@ __all__ = [
     "intervals",
     "paper_table",
     "problem",
+    "release_protocol",
     "rows",
     "scores",
     "tables",

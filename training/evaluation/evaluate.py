@@ -6,7 +6,7 @@ with the composed row's own recipe, budget and seed, and resumed after an interr
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,14 @@ from training.annotations.labels.pairs import attributes_by_label, label_pairs
 from training.annotations.triplets.table import read_triplets
 from training.configs import EvaluateConfig, LaunchSettings
 from training.evaluation.problem import build_retrieval_problem
-from training.evaluation.release_protocol import release_metrics
+from training.evaluation.release_protocol import RELEASE_NOTE, release_metrics
 from training.evaluation.rows import RowMaker
 from training.evaluation.scores import ScoredRow, finite, score_row, summarize_rows
 from training.evaluation.tables import ROW_TITLES, write_rankings
 from training.trainer.run_folder import BUNDLE
 from training.trainer.session import connected
 from training.vectors.compute import VectorsConfig, compute_vectors
-from training.vectors.tables import read_dead_ids, read_unit_vectors
+from training.vectors.tables import read_dead_ids, read_lengths, read_unit_vectors
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
@@ -40,6 +40,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         clips=clips,
         dead_ids=read_dead_ids(vectors_path),
     )
+    problem = replace(problem, lengths=read_lengths(vectors_path))
     maker = RowMaker(
         stage2_dir=config.stage2,
         vectors_path=vectors_path,
@@ -72,8 +73,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
             "release": {
                 "protocol": "tfcovr-release",
                 "unit": "percent",
-                "note": "one gallery entry per query, duplicates kept and each a hit: where many queries share a "
-                "target, values exceed 100; compare only with numbers of that evaluator on the same rows",
+                "note": RELEASE_NOTE,
                 "rows": release,
             },
             "sources": maker.sources,

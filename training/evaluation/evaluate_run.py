@@ -5,7 +5,7 @@ Needs no video encoder: vectors and triplets are files. N queries.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,11 @@ from cluster.storage import write_atomic
 from training.annotations.triplets.table import read_triplets
 from training.configs import Stage2Config
 from training.evaluation.problem import RetrievalProblem, build_retrieval_problem
-from training.evaluation.release_protocol import release_metrics
+from training.evaluation.release_protocol import RELEASE_NOTE, release_metrics
 from training.evaluation.scores import IntervalConfig, finite, score_row, summarize_rows
 from training.stage2.text_table import read_texts
 from training.stage2.train import load_composer
-from training.vectors.tables import read_dead_ids, read_unit_vectors
+from training.vectors.tables import read_dead_ids, read_lengths, read_unit_vectors
 
 METRICS_FILE = "metrics.json"
 _QUERIES_AT_ONCE = 1024
@@ -42,6 +42,7 @@ def evaluate_run(
         split=split,
         dead_ids=read_dead_ids(vectors_path),
     )
+    problem = replace(problem, lengths=read_lengths(vectors_path))
     queries = {
         "composed": composed_queries(config, problem, run_dir, vectors_path),
         "raw": problem.clips_ND,
@@ -61,7 +62,7 @@ def composed_queries(
     table = read_texts(sorted(set(texts)), text, cache_dir=run_dir / "evaluate")
     assert table.vectors_UD is not None
     numbers_N = torch.tensor([table.number_by_text[edit_text] for edit_text in texts])
-    clips_ND = torch.from_numpy(problem.clips_ND)
+    clips_ND = torch.from_numpy(problem.fusion_clips(keeps_length=config.keeps_length))
     with torch.inference_mode():
         parts = [
             module.fusion(clips_ND[block], table.vectors_UD[numbers_N[block]])
@@ -89,6 +90,7 @@ def measure_rows(
         "release": {
             "protocol": "tfcovr-release",
             "unit": "percent",
+            "note": RELEASE_NOTE,
             "rows": [
                 {"name": name, **release_metrics(problem.triplets, queries_ND, problem.vectors)}
                 for name, queries_ND in queries.items()

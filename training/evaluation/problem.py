@@ -4,13 +4,14 @@ Protocol `unique`: the gallery holds each clip of the split once, and a query's 
 """
 
 from collections.abc import Collection, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 
 from encoders.clips import Clip
 from training.annotations.triplets.table import Triplet
+from training.vectors.tables import with_own_length
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,8 @@ class RetrievalProblem:
     """Number of clips of the split without a vector, which are neither in the gallery nor targets."""
     num_queries_left_out: int = 0
     """Number of queries whose own clip, or whose every target, has no vector."""
+    lengths: Mapping[str, float] = field(default_factory=dict)
+    """The length that a vector had before it was made unit length, by clip id; empty = unknown. Read where a fusion keeps it."""
 
     @cached_property
     def gallery_MD(self) -> np.ndarray:  # noqa: N802 - M gallery clips, D wide
@@ -37,6 +40,13 @@ class RetrievalProblem:
     def clips_ND(self) -> np.ndarray:  # noqa: N802 - N queries, D wide
         """The query clips' own vectors."""
         return np.stack([self.vectors[triplet.query_clip_id] for triplet in self.triplets])
+
+    def fusion_clips(self, *, keeps_length: bool) -> np.ndarray:
+        """The query clips' vectors as a fusion reads them [N, D]."""
+        if not keeps_length:
+            return self.clips_ND
+        ids = [triplet.query_clip_id for triplet in self.triplets]
+        return with_own_length(self.clips_ND, ids, self.lengths)
 
     @cached_property
     def targets(self) -> list[frozenset[int]]:

@@ -93,7 +93,8 @@ class RowMaker:
             "inputs": None if bundle.fusion is None else bundle.fusion.config.inputs,
         }
         texts = [triplet.edit_text for triplet in problem.triplets]
-        return self._encode(bundle, problem.clips_ND, texts)
+        keeps_length = bundle.fusion is not None and bundle.fusion.config.keeps_length
+        return self._encode(bundle, problem.fusion_clips(keeps_length=keeps_length), texts)
 
     def _train_control(self, name: str) -> Path:
         """Train the control, or resume or reuse an earlier run; returns its run folder."""

@@ -34,6 +34,7 @@ _EXAMPLES = """Measure a model that was never trained for the task.
 
 examples:
   python -m training.evaluation.zero_shot --model openai/clip-vit-base-patch16 --clips clips.parquet --triplets triplets.parquet --run-dir runs/clip
+  python -m training.evaluation.zero_shot --model Salesforce/blip2-itm-vit-g --clips clips.parquet --triplets triplets.parquet --run-dir runs/blip2
   python -m training.evaluation.zero_shot --model runs/stage1/bundle --clips clips.parquet --triplets triplets.parquet --run-dir runs/aim
 """
 
@@ -43,7 +44,7 @@ class ZeroShotConfig:
     """Options of `python -m training.evaluation.zero_shot`."""
 
     model: str
-    """Name or folder of a CLIP-like model, or a stage 1 bundle."""
+    """Name or folder of a CLIP-like model or a BLIP-2 for image-text retrieval, or a stage 1 bundle."""
     clips: Path
     """The clips.parquet of the split."""
     triplets: Path

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from encoders.metrics import average_precision_at_k, rank_gallery
+from encoders.metrics import average_precision_at_k, rank_gallery, released_values
 from encoders.query_encoder.config import FusionConfig
 from encoders.query_encoder.factored import FactoredFusion
 from encoders.query_encoder.factors import Factor
@@ -24,7 +24,7 @@ from training.stage2.factored import FactorBatches, FactoredComposer
 from training.stage2.factors import read_factors
 from training.stage2.text_table import TextTable, read_texts
 from training.trainer.loop import TaskFactory, World
-from training.vectors.tables import read_unit_vectors
+from training.vectors.tables import read_lengths, read_unit_vectors, with_own_length
 
 _VAL_K = 50
 
@@ -34,7 +34,7 @@ class Stage2Task:
 
     score_name = f"val_map@{_VAL_K}"
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a run reads, each once
         self,
         module: QueryComposer,
         triplets: Mapping[str, Sequence[Triplet]],
@@ -42,11 +42,18 @@ class Stage2Task:
         texts: TextTable,
         config: Stage2Config,
         factors: FactorBatches | None = None,
+        *,
+        lengths: Mapping[str, float] | None = None,
     ) -> None:
+        """`lengths` by clip id; needed with `keeps_length`."""
         self.module, self._texts, self._config = module, texts, config
         self._train, self._val = list(triplets["train"]), list(triplets["val"])
         ids = sorted(vectors)
-        self._vectors_MV = torch.from_numpy(np.stack([vectors[clip_id] for clip_id in ids]))
+        unit_MV = np.stack([vectors[clip_id] for clip_id in ids])
+        self._vectors_MV = torch.from_numpy(unit_MV)
+        self._inputs_MV = self._vectors_MV
+        if config.keeps_length:
+            self._inputs_MV = torch.from_numpy(with_own_length(unit_MV, ids, lengths or {}))
         self._number_by_id = {clip_id: n for n, clip_id in enumerate(ids)}
         self._targets = [
             np.array([self._number_by_id[clip] for clip in t.target_clip_ids]) for t in self._train
@@ -68,7 +75,7 @@ class Stage2Task:
 
     def _inputs(self, split: str, numbers: Tensor) -> dict[str, Tensor]:
         rows = self._queries[split]
-        video_NV = self._vectors_MV[rows["clip"][numbers]]
+        video_NV = self._inputs_MV[rows["clip"][numbers]]
         return {"video": video_NV, **self._texts.rows(rows["text"][numbers])}
 
     def draw_targets(self, epoch: int) -> np.ndarray:
@@ -97,7 +104,37 @@ class Stage2Task:
             yield batch
 
     def evaluate(self, world: World) -> dict[str, tuple[float, float]]:
-        """mAP@50 of val queries among the clips that val triplets name; the query's own clip is hidden."""
+        """mAP@50 of val queries, by the config's protocol."""
+        if self._config.val_protocol == "tfcovr-release":
+            return {self.score_name: self._evaluate_as_released(world)}
+        return {self.score_name: self._evaluate_unique(world)}
+
+    def _evaluate_as_released(self, world: World) -> tuple[float, float]:
+        """A row's gallery is the first targets of all rows; the first worker computes it, as in the release."""
+        if world.rank > 0:
+            return 0.0, 0.0
+        numbers = np.arange(len(self._val))
+        size = self._config.loop.batch_size
+        parts = [
+            self._val_queries(numbers[start : start + size], world)
+            for start in range(0, len(numbers), size)
+        ]
+        first = [self._number_by_id[triplet.target_clip_ids[0]] for triplet in self._val]
+        values = released_values(
+            np.concatenate(parts),
+            self._vectors_MV[first].numpy(),
+            own_ids=[triplet.query_clip_id for triplet in self._val],
+            target_ids=[triplet.target_clip_ids for triplet in self._val],
+        )[f"map@{_VAL_K}"]
+        return sum(values), len(values)
+
+    def _val_queries(self, numbers: np.ndarray, world: World) -> np.ndarray:
+        inputs = self._inputs("val", torch.from_numpy(numbers))
+        on_device = {name: value.to(world.device) for name, value in inputs.items()}
+        return self.module.queries(on_device).float().cpu().numpy()
+
+    def _evaluate_unique(self, world: World) -> tuple[float, float]:
+        """Among the clips that val triplets name, each once; the query's own clip is hidden."""
         named = {c for t in self._val for c in (t.query_clip_id, *t.target_clip_ids)}
         gallery_ids = sorted(named)
         place = {clip_id: n for n, clip_id in enumerate(gallery_ids)}
@@ -107,9 +144,7 @@ class Stage2Task:
         numbers = np.arange(len(self._val))[world.rank :: world.size]
         for start in range(0, len(numbers), size):
             part = numbers[start : start + size]
-            inputs = self._inputs("val", torch.from_numpy(part))
-            on_device = {name: value.to(world.device) for name, value in inputs.items()}
-            queries_NV = self.module.queries(on_device).float().cpu().numpy()
+            queries_NV = self._val_queries(part, world)
             chosen = [self._val[number] for number in part]
             hidden = [(place[triplet.query_clip_id],) for triplet in chosen]
             places_NK, _scores = rank_gallery(queries_NV, gallery, hidden=hidden, k=_VAL_K)
@@ -118,7 +153,7 @@ class Stage2Task:
                 targets = set(triplet.target_clip_ids)
                 total += average_precision_at_k(ranking, targets, k=_VAL_K)
                 count += 1
-        return {self.score_name: (total, count)}
+        return total, count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +181,8 @@ class Stage2Factory(TaskFactory):
         if table.factors:
             train, ids = triplets["train"], sorted(vectors)
             factors = FactorBatches(table, text, train, ids, self.config, cache_dir=cache_dir)
-        return Stage2Task(module, triplets, vectors, texts, self.config, factors)
+        lengths = read_lengths(self.vectors_path) if self.config.keeps_length else None
+        return Stage2Task(module, triplets, vectors, texts, self.config, factors, lengths=lengths)
 
 
 def open_text(config: Stage2Config) -> TextEncoder:
@@ -175,6 +211,7 @@ def build_composer(
             hidden_dim=config.hidden_dim,
             dropout=config.dropout,
             factors=factors,
+            keeps_length=config.keeps_length,
         )
     )
     if isinstance(fusion, FactoredFusion) and factors:

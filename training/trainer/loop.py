@@ -19,7 +19,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from training.configs import LoopConfig
 from training.trainer.checkpoint import BEST, LAST, MetricsLog, load_checkpoint, save_checkpoint
-from training.trainer.optimizer import build_optimizer, rate_factor, set_learning_rate
+from training.trainer.optimizer import (
+    build_optimizer,
+    epoch_factor,
+    rate_factor,
+    set_learning_rate,
+)
 
 logger = logging.getLogger(__name__)
 Batch = dict[str, Tensor]
@@ -134,8 +139,14 @@ class _Fit:
         # On the device: a look at each step's loss would make a GPU wait for it.
         self._first_bad_step = torch.tensor(float("inf"), device=world.device)
         self.steps_per_epoch = len(step_order(task.num_examples, config, epoch=0, world=world))
-        self.uses_bf16 = config.precision == "bf16" or (
+        is_bf16 = config.precision == "bf16" or (
             config.precision == "auto" and world.device.startswith("cuda")
+        )
+        self.low_dtype = torch.bfloat16 if is_bf16 else torch.float16
+        self.uses_low_dtype = is_bf16 or config.precision == "fp16"
+        # Small gradients vanish in float16 unless the loss is scaled.
+        self.scaler = torch.amp.GradScaler(
+            world.device.split(":")[0], enabled=config.precision == "fp16"
         )
         self._restore()
         self.module = self._distributed()
@@ -148,6 +159,7 @@ class _Fit:
             return
         self.raw_module.load_state_dict(state["module"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state.get("scaler") or {})
         self.epoch, self.step = state["epoch"], state["step"]
         self.best_score = state["best_score"]
         logger.info("resuming after epoch %d, step %d", self.epoch, self.step)
@@ -203,8 +215,12 @@ class _Fit:
         config = self.config
         self.step += 1
         num_steps = self.steps_per_epoch * config.num_epochs
-        factor = rate_factor(
-            self.step, num_warmup_steps=config.num_warmup_steps, num_steps=num_steps
+        factor = (
+            epoch_factor(self.epoch, num_epochs=config.num_epochs)
+            if config.schedule == "epoch"
+            else rate_factor(
+                self.step, num_warmup_steps=config.num_warmup_steps, num_steps=num_steps
+            )
         )
         set_learning_rate(self.optimizer, config.learning_rate * factor)
         self.optimizer.zero_grad(set_to_none=True)
@@ -215,8 +231,10 @@ class _Fit:
             for name, value in self._differentiate(next(batches), part, share, is_last).items():
                 totals[name] = totals.get(name, 0) + value.detach() * share
         if config.grad_clip_norm is not None:
+            self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.module.parameters(), config.grad_clip_norm)
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self._note_if_not_finite(totals)
         if self.step % config.log_every == 0 or self.step % self.steps_per_epoch == 0:
             self._log_step({name: v for name, v in totals.items() if name != "objective"}, factor)
@@ -231,9 +249,10 @@ class _Fit:
         batch = {name: value.to(world.device) for name, value in batch.items()}
         waits = isinstance(self.module, DistributedDataParallel) and not is_last
         with self.module.no_sync() if waits else nullcontext():  # type: ignore[union-attr]
-            with torch.autocast(world.device.split(":")[0], torch.bfloat16, enabled=self.uses_bf16):
+            kind = world.device.split(":")[0]
+            with torch.autocast(kind, self.low_dtype, enabled=self.uses_low_dtype):
                 values: Mapping[str, Tensor] = self.module(batch)
-            (values.get("objective", values["loss"]) * share).backward()
+            self.scaler.scale(values.get("objective", values["loss"]) * share).backward()
         return values
 
     def _note_if_not_finite(self, totals: Mapping[str, Tensor]) -> None:
@@ -274,6 +293,7 @@ class _Fit:
         state = {
             "module": module,
             "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
             "epoch": self.epoch,
             "step": self.step,
             "best_score": self.best_score,

@@ -10,7 +10,7 @@ from training.configs import LoopConfig
 
 
 def build_optimizer(module: nn.Module, config: LoopConfig) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters. No weight decay for norms, biases and embeddings (class, position, time).
+    """AdamW over the trainable parameters. No weight decay for norms, biases and embeddings (class, position, time), unless all have it.
 
     A module may scale the learning rate of some parameters by `learning_rate_scales` (name prefix -> factor). The `no_weight_decay`
     of a video encoder in it, which follows the encoder's paper, replaces the default rule for the whole module.
@@ -22,7 +22,7 @@ def build_optimizer(module: nn.Module, config: LoopConfig) -> torch.optim.AdamW:
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             scale = next((s for prefix, s in scales.items() if name.startswith(prefix)), 1.0)
-            is_decayed = has_weight_decay(name, parameter, no_weight_decay)
+            is_decayed = config.decay == "all" or has_weight_decay(name, parameter, no_weight_decay)
             groups.setdefault((is_decayed, scale), []).append(parameter)
     # Fused: one pass over the weights instead of a dozen, which at the Combiner's 85 M weights takes most of a step's time.
     return torch.optim.AdamW(
@@ -51,6 +51,11 @@ def has_weight_decay(
         return not any(part in name for part in no_weight_decay)
     last = name.rsplit(".", 2)[-2:]
     return parameter.ndim >= 2 and not any("embed" in part or "position" in part for part in last)
+
+
+def epoch_factor(epoch: int, *, num_epochs: int) -> float:
+    """Half a cosine that stands still during an epoch; `epoch` counts from 0."""
+    return 0.5 * (1 + math.cos(math.pi * epoch / num_epochs))
 
 
 def rate_factor(step: int, *, num_warmup_steps: int, num_steps: int) -> float:

@@ -34,6 +34,7 @@ _VECTORS_SCHEMA = pa.schema(
     [
         ("clip_id", pa.string()),
         ("embedding", pa.list_(pa.float32())),
+        ("length", pa.float32()),
         ("fingerprint", pa.string()),
     ]
 )
@@ -50,6 +51,8 @@ class Outcomes:
     clip_ids: Sequence[str] = ()
     """Of the vectors, in their order."""
     vectors_ND: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    length_N: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    """The lengths that the vectors had before; NaN where an earlier version wrote none."""
     dead: Sequence[DeadLetter] = ()
 
 
@@ -65,7 +68,8 @@ def write_part(
     embedded, letters = split_rows(rows)
     columns: dict[str, list[Any]] = {name: [] for name in _PART_SCHEMA.names}
     for row in embedded:
-        _append(columns, str(row["clip_id"]), np.asarray(row["embedding"], np.float32).tolist(), {})
+        vector = np.asarray(row["embedding"], np.float32).tolist()
+        _append(columns, str(row["clip_id"]), vector, {"length": row.get("vector_length")})
     for letter in letters:
         _append(columns, letter.clip_id, None, letter.to_columns())
     columns["fingerprint"] = [fingerprint_by_id[clip_id] for clip_id in columns["clip_id"]]
@@ -77,12 +81,12 @@ def _append(
     columns: dict[str, list[Any]],
     clip_id: str,
     vector: list[float] | None,
-    letter: Mapping[str, str],
+    others: Mapping[str, Any],
 ) -> None:
     columns["clip_id"].append(clip_id)
     columns["embedding"].append(vector)
-    for name in DEAD_LETTER_COLUMNS[1:]:
-        columns[name].append(letter.get(name))
+    for name in ("length", *DEAD_LETTER_COLUMNS[1:]):
+        columns[name].append(others.get(name))
 
 
 def read_fingerprints(path: Path, key: str) -> dict[str, str]:
@@ -100,6 +104,7 @@ def join_parts(out: Path, key: str, wanted: Mapping[str, str]) -> tuple[int, int
     clip_ids = sorted(wanted)
     row_by_id = {clip_id: row for row, clip_id in enumerate(clip_ids)}
     vectors_ND = np.zeros((0, 0), np.float32)
+    length_N = np.full(len(clip_ids), np.nan, np.float32)
     is_embedded_N = np.zeros(len(clip_ids), bool)
     dead: dict[str, DeadLetter] = {}
     for path in (out, *sorted(parts_folder(out).glob("*.parquet"))):
@@ -113,6 +118,7 @@ def join_parts(out: Path, key: str, wanted: Mapping[str, str]) -> tuple[int, int
         if pairs:
             rows, sources = np.array(pairs).T
             vectors_ND[rows] = outcomes.vectors_ND[sources]
+            length_N[rows] = outcomes.length_N[sources]
             is_embedded_N[rows] = True
         dead |= {letter.clip_id: letter for letter in outcomes.dead if letter.clip_id in fresh}
     letters = [letter for clip_id, letter in dead.items() if not is_embedded_N[row_by_id[clip_id]]]
@@ -123,29 +129,32 @@ def join_parts(out: Path, key: str, wanted: Mapping[str, str]) -> tuple[int, int
         )
     if not is_embedded_N.all():
         clip_ids = [clip_ids[row] for row in np.flatnonzero(is_embedded_N)]
-        vectors_ND = vectors_ND[is_embedded_N]
+        vectors_ND, length_N = vectors_ND[is_embedded_N], length_N[is_embedded_N]
     write_dead_letters(out, letters, fingerprint_by_id=wanted)
-    _write_vectors(out, key, clip_ids, vectors_ND, wanted)
+    columns = Outcomes(
+        fingerprint_by_id=wanted, clip_ids=clip_ids, vectors_ND=vectors_ND, length_N=length_N
+    )
+    _write_vectors(out, key, columns)
     shutil.rmtree(parts_folder(out), ignore_errors=True)
     return len(clip_ids), len(letters)
 
 
-def _write_vectors(
-    out: Path,
-    key: str,
-    clip_ids: Sequence[str],
-    vectors_ND: np.ndarray,
-    fingerprint_by_id: Mapping[str, str],
-) -> None:
+def _write_vectors(out: Path, key: str, outcomes: Outcomes) -> None:
     """In row groups; OSError, with the old file and all parts in place, unless the new file reads back as it was written."""
 
     def tables() -> Iterator[pa.Table]:
-        for first in range(0, len(clip_ids), _ROWS_PER_GROUP):
-            ids = clip_ids[first : first + _ROWS_PER_GROUP]
-            prints = [fingerprint_by_id[clip_id] for clip_id in ids]
-            vectors = list_column(vectors_ND[first : first + _ROWS_PER_GROUP])
+        for first in range(0, len(outcomes.clip_ids), _ROWS_PER_GROUP):
+            part = slice(first, first + _ROWS_PER_GROUP)
+            ids = outcomes.clip_ids[part]
+            lengths = pa.array(outcomes.length_N[part], pa.float32(), from_pandas=True)
+            prints = [outcomes.fingerprint_by_id[clip_id] for clip_id in ids]
             yield pa.table(
-                [pa.array(ids, pa.string()), vectors, pa.array(prints, pa.string())],
+                [
+                    pa.array(ids, pa.string()),
+                    list_column(outcomes.vectors_ND[part]),
+                    lengths,
+                    pa.array(prints, pa.string()),
+                ],
                 schema=_VECTORS_SCHEMA,
             )
 
@@ -155,7 +164,7 @@ def _write_vectors(
             for table in tables():
                 writer.write_table(table.replace_schema_metadata(schema.metadata))
         with pq.ParquetFile(temporary) as file:  # with the limits that every reader has
-            is_same = file.num_row_groups == -(-len(clip_ids) // _ROWS_PER_GROUP) and all(
+            is_same = file.num_row_groups == -(-len(outcomes.clip_ids) // _ROWS_PER_GROUP) and all(
                 file.read_row_group(number).equals(table) for number, table in enumerate(tables())
             )
         if not is_same:
@@ -210,6 +219,10 @@ def _outcomes(
     )
     if "embedding" in table.column_names:
         outcomes.vectors_ND = vectors_of_column(table["embedding"])
+        outcomes.length_N = np.full(len(table), np.nan, np.float32)
+        if "length" in table.column_names:
+            lengths = table["length"].to_pylist()
+            outcomes.length_N = np.array([np.nan if v is None else v for v in lengths], np.float32)
     return outcomes
 
 

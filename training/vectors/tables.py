@@ -1,6 +1,7 @@
 """Tables that training writes, whole or not at all; clips that got no vector stand beside vectors.parquet."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +112,46 @@ def list_column(vectors_ND: np.ndarray) -> pa.ListArray:
     """Lists of float32, the form that every reader of vectors takes."""
     offsets = np.arange(0, vectors_ND.size + 1, vectors_ND.shape[1], dtype=np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(vectors_ND.ravel(), pa.float32()))
+
+
+def read_lengths(path: str | Path) -> dict[str, float]:
+    """clip id -> the length that its vector had before it was made unit length; {} for a file that does not tell."""
+    path = Path(path)
+    if "length" not in pq.ParquetFile(path).schema_arrow.names:
+        return {}
+    table = read_table(path, ["clip_id", "length"])
+    return {
+        clip_id: length
+        for clip_id, length in zip(
+            table["clip_id"].to_pylist(), table["length"].to_pylist(), strict=True
+        )
+        if length is not None
+    }
+
+
+def with_own_length(
+    unit_ND: np.ndarray, clip_ids: Sequence[str], lengths: Mapping[str, float]
+) -> np.ndarray:
+    """The vectors as the encoder gave them; ValueError for a clip whose length is not known."""
+    for clip_id in clip_ids:
+        length = lengths.get(clip_id, 0.0)
+        if not 0 < length < math.inf:
+            raise ValueError(
+                f"the vector of clip {clip_id!r} has no length of its own, and keeps_length is on: the fusion reads clip vectors "
+                "as long as the encoder made them; remove the file and make the vectors again (tfcovr vectors, or import-embeddings)"
+            )
+    length_N1 = np.array([[lengths[clip_id]] for clip_id in clip_ids], unit_ND.dtype)
+    return unit_ND * length_N1
+
+
+def iter_tokens(path: str | Path) -> Iterator[tuple[str, np.ndarray]]:
+    """(clip id, float32 [T, D] in order) of the clips that have several vectors; row group by row group."""
+    file = pq.ParquetFile(path)
+    if "tokens" not in file.schema_arrow.names:
+        return
+    width = vector_width(path)
+    for batch in file.iter_batches(columns=["clip_id", "tokens"], batch_size=1024):
+        for clip_id, tokens in zip(batch["clip_id"].to_pylist(), batch["tokens"], strict=True):
+            if tokens.is_valid:
+                values = tokens.values.to_numpy(zero_copy_only=False)
+                yield clip_id, values.astype(np.float32).reshape(-1, width)

@@ -62,18 +62,24 @@ def config_of(
     num_frames: int | None = None,
     num_heads: int | None = None,
     temporal_pooling: Literal["mean", "attention"] | None = None,
+    adapter_scale: float | None = None,
 ) -> AimConfig:
     """The encoder that the source's shapes describe; ValueError where they describe none.
 
     `num_frames` None = as in the source, 12 (the paper's) where it has no frames; `num_heads` None = as declared by the source,
-    heads of width 64 where it says nothing; `temporal_pooling` None = as in the source.
+    heads of width 64 where it says nothing; `temporal_pooling` and `adapter_scale` None = as in the source, 0.5 where it says nothing.
     """
     declared_heads = _declared_heads(source)
     if declared_heads is not None and num_heads not in (None, declared_heads):
         raise ValueError(f"num_heads is {num_heads}; {source.described} declares {declared_heads}")
+    if source.config is not None and adapter_scale not in (None, source.config.adapter_scale):
+        raise ValueError(
+            f"adapter_scale is {adapter_scale}; {source.described} declares {source.config.adapter_scale}"
+        )
     config = source.config or _config_of_shapes(source, num_heads)
     return replace(
         config,
+        adapter_scale=config.adapter_scale if adapter_scale is None else adapter_scale,
         num_frames=config.num_frames if num_frames is None else num_frames,
         temporal_pooling=temporal_pooling or config.temporal_pooling,
     )

@@ -181,7 +181,8 @@ class _ReadStage:
         rows = self._collection.rows_of_keys([str(key) for key in batch["clip_key"]])
         columns = {name: np.array([row[name] for row in rows]) for name in ROW_FIELDS if name != "attributes"}  # fmt: skip
         columns["attributes"] = np.array([json.dumps(row["attributes"]) for row in rows])
-        columns["embedding"] = np.array([row["embedding"] for row in rows], np.float32)
+        columns["embedding"] = np.array([row["embedding"] for row in rows], np.float64)
+        columns["vector_length"] = np.array([row.get("vector_length", 1.0) for row in rows])
         return columns
 
 

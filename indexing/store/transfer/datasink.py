@@ -29,7 +29,7 @@ class MilvusDatasink(Datasink[int]):
     """Rows of clips with their vectors, into a collection that is there.
 
     Columns: `clip_id`, `video_uri`, `embedding` (unit length) and either `clip_key` or `content_hash`, of which the key is made;
-    where they are left out, `start_s` is 0, `end_s` (None or NaN too) the end of the video, `attributes` (a map, or one as JSON)
+    where they are left out, `vector_length` (the vector's before) is 1, `start_s` 0, `end_s` (None or NaN too) the end of the video, `attributes` (a map, or one as JSON)
     and the texts `label`, `split`, `backend` and `precision` empty. Fails with ValueError for a row that is none, before anything
     of its block is written, and with EncoderMismatchError for a collection of another encoder.
     """
@@ -86,7 +86,8 @@ class MilvusDatasink(Datasink[int]):
             "start_s": start_s,
             "end_s": stored_end_s(end_s),
             "attributes": _attributes(values.get("attributes")),
-            "embedding": checked_vector(np.asarray(values["embedding"], np.float32), clip_id).tolist(),
+            "embedding": checked_vector(np.asarray(values["embedding"], np.float64), clip_id).tolist(),
+            "vector_length": float(values.get("vector_length") or 1.0),
         }  # fmt: skip
 
     def _key(

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from encoders.backends.registry import open_backend
-from encoders.bundle.canaries import make_canaries
+from encoders.bundle.canaries import make_canaries, synthetic_clips
 from encoders.bundle.card import BundleMismatchError
-from encoders.bundle.folder import save_bundle
+from encoders.bundle.folder import load_bundle, save_bundle
 
 KINDS = ["torch", "onnx"]
 
@@ -64,3 +64,16 @@ def test_a_gpu_that_is_not_there_is_an_error_and_no_fallback(exported_bundle):
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         with pytest.raises(ValueError, match="'gpu' extra"):
             open_backend(exported_bundle, "onnx", device="cuda:0")
+
+
+@pytest.mark.parametrize("kind", ["torch", "onnx"])
+def test_backends_tell_the_length_that_a_vector_had(exported_bundle, kind):
+    backend = open_backend(exported_bundle, kind)
+    frames = synthetic_clips(backend.card.sampling, 3, name="lengths")
+    vectors, lengths = backend.embed_clips_with_length(frames)
+    with torch.no_grad():
+        features = load_bundle(exported_bundle).video.features(torch.from_numpy(frames)).numpy()
+    np.testing.assert_allclose(vectors * lengths[:, None], features, atol=1e-4)
+    tensor, tensor_lengths = backend.embed_tensor_with_length(torch.from_numpy(frames))
+    np.testing.assert_allclose(tensor.numpy(), vectors, atol=1e-6)
+    np.testing.assert_allclose(tensor_lengths.numpy(), lengths, rtol=1e-5)

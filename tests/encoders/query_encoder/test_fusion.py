@@ -111,3 +111,31 @@ def test_the_card_round_trip_refuses_what_it_does_not_know():
         fusion_config_from_dict({"kind": "mean", "text_dim": 3})
     with pytest.raises(ValueError, match=r"fusion\.kind is 'sum'; it must be one of 'combiner'"):
         fusion_config_from_dict(values | {"kind": "sum"})
+
+
+def test_cross_attention_is_the_released_formula():
+    config = FusionConfig(kind="cross_attention", video_dim=8, text_dim=5, dropout=0.1)
+    torch.manual_seed(0)
+    fusion = build_fusion(config).double().eval()
+    video, text = torch.randn(3, 8).double() * 9, torch.randn(3, 5).double()
+    w = fusion.state_dict()
+
+    def linear(name, x):
+        return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+
+    def attend(name, x):
+        """All attention goes to the one vector: values and output layer."""
+        values = x @ w[f"{name}.in_proj_weight"][16:].T + w[f"{name}.in_proj_bias"][16:]
+        return linear(f"{name}.out_proj", values)
+
+    t = linear("text_in", text)
+    t = t / t.norm(dim=-1, keepdim=True)
+    mixed = (attend("text_to_video", video) + attend("video_to_text", t)) / 2
+    x = mixed + linear("text_projection", t) + linear("video_projection", video)
+    x = (x - x.mean(-1, keepdim=True)) / (x.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt()
+    expected = linear("out", x * w["norm.weight"] + w["norm.bias"])
+    expected = expected / expected.norm(dim=-1, keepdim=True)
+    with torch.no_grad():
+        torch.testing.assert_close(fusion(video, text), expected, atol=1e-12, rtol=1e-12)
+    with pytest.raises(ValueError, match="num_heads is 3"):
+        FusionConfig(kind="cross_attention", video_dim=8, text_dim=5, num_heads=3)

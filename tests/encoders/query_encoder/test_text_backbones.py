@@ -5,53 +5,13 @@ import torch
 from transformers import (
     BertConfig,
     BertModel,
-    BertTokenizer,
-    Blip2Config,
-    Blip2QFormerConfig,
-    Blip2TextModelWithProjection,
-    Blip2VisionConfig,
     CLIPTextConfig,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
-    OPTConfig,
 )
 
 from encoders.query_encoder.text_encoder import build_text_encoder, open_text_encoder
-
-WORDS = ["with", "two", "and", "a", "half", "twist", "##s", "in", "pike", "tuck", "show"]
-TEXTS = ["with 2.5 twists", "in tuck", "show a pike with two and a half twists"]
-
-
-def bert_tokenizer(folder):
-    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
-    (folder / "vocab.txt").write_text("\n".join(tokens) + "\n")
-    return BertTokenizer(str(folder / "vocab.txt")), len(tokens)
-
-
-def save_qformer(folder, *, reads_text=True):
-    folder.mkdir()
-    tokenizer, size = bert_tokenizer(folder)
-    config = Blip2Config(
-        vision_config=Blip2VisionConfig(
-            hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
-        ),
-        qformer_config=Blip2QFormerConfig(
-            vocab_size=size, hidden_size=32, num_hidden_layers=3, num_attention_heads=4,
-            intermediate_size=48, max_position_embeddings=40, encoder_hidden_size=16,
-            use_qformer_text_input=reads_text, cross_attention_frequency=2,
-        ),
-        text_config=OPTConfig(
-            hidden_size=16, num_hidden_layers=1, num_attention_heads=2, ffn_dim=16, vocab_size=20
-        ),
-        image_text_hidden_size=8,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    model = Blip2TextModelWithProjection(config).eval()
-    for parameter in model.parameters():  # norms and biases too: a swapped one must show
-        torch.nn.init.normal_(parameter, std=0.3)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return model
+from tests.support.qformer import TEXTS, bert_tokenizer, save_qformer
 
 
 def save_clip(folder):

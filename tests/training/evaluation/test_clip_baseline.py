@@ -8,6 +8,7 @@ import torch
 from transformers import BertConfig, BertModel, CLIPConfig, CLIPModel, CLIPTokenizer
 
 from encoders.stages.base import NO_ERROR
+from tests.support.qformer import TEXTS, save_blip2
 from training.evaluation.clip_baseline import ClipLike, FrameAverageStage, image_size_of
 
 MEAN, STD = [0.5, 0.4, 0.3], [0.2, 0.25, 0.3]
@@ -94,3 +95,25 @@ def test_weights_that_a_model_lacks_are_not_made_up(tmp_path):
     model.save_pretrained(tmp_path, state_dict=dict(weights))
     with pytest.raises(ValueError, match=r"1 weights are missing, first: .'visual_projection"):
         ClipLike(str(tmp_path))
+
+
+def test_blip_2_embeds_as_its_own_retrieval_head(tmp_path):
+    """With one frame the best image query is the head's own; the mean of the queries is what we take."""
+    reference = save_blip2(tmp_path / "blip2")
+    model = ClipLike(str(tmp_path / "blip2"))
+    frames = np.random.default_rng(0).integers(0, 256, (2, 3, 16, 16, 3), np.uint8)
+    tokens = model._tokenizer(TEXTS, padding=True, return_tensors="pt")
+    pixels = (torch.from_numpy(frames).float() / 255 - torch.tensor([0.48, 0.46, 0.41])) / torch.tensor([0.27, 0.26, 0.28])  # fmt: skip
+    expected = []
+    for clip in pixels:
+        with torch.no_grad():
+            output = reference(
+                pixel_values=clip.permute(0, 3, 1, 2),
+                input_ids=tokens["input_ids"],
+                attention_mask=tokens["attention_mask"],
+            )
+        per_frame = torch.nn.functional.normalize(output.image_embeds.mean(1), dim=-1).mean(0)
+        expected.append(torch.nn.functional.normalize(per_frame, dim=-1))
+    np.testing.assert_allclose(model.embed_clips(frames), torch.stack(expected), atol=1e-5)
+    np.testing.assert_allclose(model.embed_texts(TEXTS), output.text_embeds, atol=1e-5)
+    assert image_size_of(str(tmp_path / "blip2")) == 16

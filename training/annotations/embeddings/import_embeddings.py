@@ -20,9 +20,9 @@ from cluster.storage import atomic_path
 from encoders.stages.base import ClipError, DeadLetter
 from training.annotations.embeddings.pickle_reader import PickleReader, PickleRefusedError
 from training.annotations.embeddings.pickled_tensors import (
+    embedding_of,
     read_tensor_file,
     tensor_builders,
-    vector_of,
 )
 from training.vectors.tables import write_dead_letters
 
@@ -30,11 +30,14 @@ _ROWS_PER_GROUP = 4096
 _BYTES_PER_GROUP = 1 << 26
 _MAX_WIDTH = 1 << 16
 _MAX_FILE_BYTES = 1 << 28
+BAD_VECTOR = "bad_vector"
+"""Reason of a vector that could not be read."""
 _SCHEMA = pa.schema(
     [
         pa.field("clip_id", pa.string()),
         pa.field("embedding", pa.list_(pa.float32())),
         pa.field("length", pa.float32()),
+        pa.field("tokens", pa.list_(pa.float32())),
     ]
 )
 
@@ -50,7 +53,8 @@ class ImportEmbeddingsConfig:
     source: Path
     """A file of pickled dicts, or a folder of .pth files."""
     out: Path
-    """vectors.parquet: `clip_id`, the unit vector as `embedding`, and the `length` that it had."""
+    """vectors.parquet: `clip_id`, the unit vector as `embedding`, the `length` that it had, and as `tokens` the vectors of a clip that
+    has several in order, one after the other; `embedding` is then their mean."""
     skip_bad: bool = False
     """A vector that cannot be read goes to <out>.dead.parquet with its reason, instead of ending the run."""
 
@@ -97,11 +101,15 @@ class _VectorFile:
     writer: pq.ParquetWriter
     names: list[str] = field(default_factory=list)
     vectors: list[np.ndarray] = field(default_factory=list)
+    tokens: list[np.ndarray | None] = field(default_factory=list)
+    num_bytes: int = 0
+    """Of what waits for its row group."""
     row_by_name: dict[str, int] = field(default_factory=dict)
     num_rows: int = 0
     width: int = 0
 
-    def add(self, name: str, vector_D: np.ndarray) -> None:
+    def add(self, name: str, value: object) -> None:
+        vector_D, tokens_TD = embedding_of(value)
         if self.width and len(vector_D) != self.width:
             raise ValueError(
                 f"the vector is {len(vector_D)} wide; those before it are {self.width} wide"
@@ -111,12 +119,11 @@ class _VectorFile:
         self.width = len(vector_D)
         self.names.append(name)
         self.vectors.append(vector_D)
+        self.tokens.append(None if tokens_TD is None else tokens_TD.ravel())
+        self.num_bytes += vector_D.nbytes + (0 if tokens_TD is None else tokens_TD.nbytes)
         self.row_by_name[name] = self.num_rows
         self.num_rows += 1
-        if (
-            len(self.names) == _ROWS_PER_GROUP
-            or len(self.names) * vector_D.nbytes >= _BYTES_PER_GROUP
-        ):
+        if len(self.names) == _ROWS_PER_GROUP or self.num_bytes >= _BYTES_PER_GROUP:
             self.flush()
 
     def flush(self) -> None:
@@ -132,11 +139,12 @@ class _VectorFile:
                     pa.array(self.names, pa.string()),
                     pa.ListArray.from_arrays(pa.array(offsets), pa.array(unit_ND.ravel())),
                     pa.array(length_N.astype(np.float32)),
+                    pa.array(self.tokens, pa.list_(pa.float32())),
                 ],
                 schema=_SCHEMA,
             )
         )
-        self.names, self.vectors = [], []
+        self.names, self.vectors, self.tokens, self.num_bytes = [], [], [], 0
 
 
 @contextmanager
@@ -166,7 +174,7 @@ def _drop_replaced(path: Path, kept_rows: set[int]) -> None:
 
 
 def _read_stream(
-    path: Path, add: Callable[[str, np.ndarray], None], *, skip_bad: bool
+    path: Path, add: Callable[[str, object], None], *, skip_bad: bool
 ) -> list[DeadLetter]:
     bad: list[DeadLetter] = []
 
@@ -174,7 +182,7 @@ def _read_stream(
         if not isinstance(name, str) or not name:
             raise ValueError(f"{path}: a key is {name!r}; it must be a video's name")
         try:
-            add(name, vector_of(value))
+            add(name, value)
         except ValueError as error:
             _bad(bad, name, path, error, skip_bad=skip_bad)
 
@@ -197,7 +205,7 @@ def _read_stream(
 
 
 def _read_folder(
-    folder: Path, add: Callable[[str, np.ndarray], None], *, skip_bad: bool
+    folder: Path, add: Callable[[str, object], None], *, skip_bad: bool
 ) -> list[DeadLetter]:
     bad: list[DeadLetter] = []
     with os.scandir(folder) as entries:
@@ -212,7 +220,7 @@ def _read_folder(
             content = path.read_bytes()
             add(
                 file_name.removesuffix(".pth"),
-                vector_of(read_tensor_file(content, source=str(path))),
+                read_tensor_file(content, source=str(path)),
             )
         except PickleRefusedError:
             raise
@@ -228,6 +236,6 @@ def _bad(bad: list[DeadLetter], name: str, path: Path, error: Exception, *, skip
         DeadLetter(
             clip_id=name,
             video_uri=str(path),
-            error=ClipError(stage="import-embeddings", reason="bad_vector", detail=str(error)),
+            error=ClipError(stage="import-embeddings", reason=BAD_VECTOR, detail=str(error)),
         )
     )

@@ -28,6 +28,8 @@ _MAX_STORAGES = 64
 _PREAMBLE_BYTES = 137
 _STORAGE_DTYPES = {
     "FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2", "BFloat16Storage": "bfloat16",
+    "LongStorage": "<i8", "IntStorage": "<i4", "ShortStorage": "<i2", "CharStorage": "|i1", "ByteStorage": "|u1",
+    "BoolStorage": "|b1",
 }  # fmt: skip
 
 
@@ -40,7 +42,7 @@ class Storage:
     data: Buffer | None = None
 
     def numbers(self) -> np.ndarray:
-        """float16, float32 or float64 [num_elements]; bfloat16 comes as float32."""
+        """The numbers as they are stored [num_elements]; bfloat16 comes as float32."""
         if self.data is None:
             raise ValueError("a tensor's storage is not in the file")
         is_bfloat16 = self.dtype == "bfloat16"
@@ -90,18 +92,31 @@ class PickledTensor:
 
 def vector_of(value: object) -> np.ndarray:
     """The float32 [D] vector of a tensor; leading axes (frames) are averaged, as the released code does."""
+    return embedding_of(value)[0]
+
+
+def embedding_of(value: object) -> tuple[np.ndarray, np.ndarray | None]:
+    """The float32 [D] vector of a tensor, and [T, D] where it has several in order (frames, tokens), of which it is the mean.
+
+    Of [T, Q, D], as BLIP-2's queries of each frame, those of a frame are averaged.
+    """
     if not isinstance(value, PickledTensor):
         raise ValueError(f"it is a {type(value).__name__}; it must be a tensor")
     array = value.array()
     if array.ndim == 0:
         raise ValueError("it is a single number; it must be a vector")
+    tokens_TD = None
     if array.ndim > 1:
+        if len(array) > 1:
+            tokens_TD = array.reshape(len(array), -1, array.shape[-1]).mean(
+                axis=1, dtype=np.float64
+            )
         array = array.reshape(-1, array.shape[-1]).mean(axis=0, dtype=np.float64)
     vector_D = array.astype(np.float32)
     length = float(np.linalg.norm(vector_D))
     if not 0 < length < math.inf:
         raise ValueError(f"the vector's length is {length}; it must be a finite number above 0")
-    return vector_D
+    return vector_D, None if tokens_TD is None else tokens_TD.astype(np.float32)
 
 
 def read_tensor_file(content: bytes, *, source: str) -> object:
@@ -129,6 +144,7 @@ def tensor_builders(source: str) -> dict[tuple[str, str], Builder]:
 
     return {
         ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+        ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
         ("torch.storage", "_load_from_bytes"): load_from_bytes,
         ("collections", "OrderedDict"): _empty_dict,
         ("_codecs", "encode"): latin1_bytes,
@@ -157,6 +173,13 @@ def _rebuild_tensor(
     return PickledTensor(storage=storage, offset=offset, size=size, stride=stride)
 
 
+def _rebuild_parameter(data: object, _requires_grad: object, _hooks: object) -> PickledTensor:
+    """An nn.Parameter is its tensor."""
+    if not isinstance(data, PickledTensor):
+        raise ValueError(f"a parameter's data is a {type(data).__name__}")
+    return data
+
+
 def _are_counts(values: object) -> bool:
     return (
         isinstance(values, tuple)
@@ -181,6 +204,7 @@ def _empty_dict() -> dict[object, object]:
 
 _FILE_BUILDERS: dict[tuple[str, str], Builder] = {
     ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
     ("collections", "OrderedDict"): _empty_dict,
 } | {("torch", name): _StorageClass(dtype=dtype) for name, dtype in _STORAGE_DTYPES.items()}
 

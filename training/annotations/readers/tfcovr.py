@@ -2,7 +2,8 @@
 
 Train rows hold query_video, target_video, label1, label2 and `modification`, the text of a dict
 {label2: {"modification": sentence}}; val and test rows a plain sentence and `target_videos_ids`, the text
-of a list. Both texts are parsed as literals, never evaluated. These names occur in this module only.
+of a list. Both texts are parsed as literals, never evaluated. Sentences stay as they are written, white space and all, because
+the released text splitting depends on it. These names occur in this module only.
 """
 
 from collections.abc import Mapping
@@ -110,7 +111,7 @@ def _train_triplet(row: Row) -> Triplet:
     return Triplet(
         query_id=f"train-{row.line}",
         query_clip_id=query,
-        edit_text=" ".join(sentence.split()),
+        edit_text=sentence,
         target_clip_ids=(video,),
         source_label=source,
         target_label=target,
@@ -119,22 +120,27 @@ def _train_triplet(row: Row) -> Triplet:
 
 
 def _eval_triplet(row: Row, split: str) -> Triplet:
-    """A query of val or test. The row's own target comes first, because the released evaluator relies on it."""
+    """A query of val or test. The released evaluator relies on the own target, which comes first, and on the list's length.
+
+    So a name that is listed twice stays twice.
+    """
     query, own = row.name("query_video"), row.name("target_video")
     listed = row.parsed("target_videos_ids", parse_literal, "the text of a list")
     allowed = f"a list of 1 to {_MAX_TARGETS} names of videos, target_video among them"
-    if not isinstance(listed, list) or not 0 < len(listed) <= _MAX_TARGETS:
+    if not isinstance(listed, list | tuple | set) or not 0 < len(listed) <= _MAX_TARGETS:
         raise row.error("target_videos_ids", allowed)
     is_names = all(isinstance(name, str) and name and "/" not in name for name in listed)
     if not is_names or own not in listed:
         raise row.error("target_videos_ids", allowed)
     if query in listed:
         raise row.error("target_videos_ids", f"without the query video {query!r}")
-    others = [name for name in dict.fromkeys(listed) if name != own]
+    others = sorted(listed) if isinstance(listed, set) else list(listed)
+    others.remove(own)
+    row.text("modification")
     return Triplet(
         query_id=f"{split}-{row.text('query_id')}",
         query_clip_id=query,
-        edit_text=" ".join(row.text("modification").split()),
+        edit_text=row.cells["modification"],
         target_clip_ids=(own, *others),
         split=split,
     )

@@ -32,6 +32,7 @@ class Triplet:
     query_clip_id: str
     edit_text: str
     target_clip_ids: tuple[str, ...]
+    """The valid targets; a released list may name one twice, which only the protocol `tfcovr-release` counts."""
     source_label: str | None = None
     target_label: str | None = None
     split: str | None = None
