@@ -38,8 +38,8 @@ _MAGIC: dict[ContainerFormat, bytes] = {
     "asf": bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"),
     "mxf": bytes.fromhex("060e2b34020501010d010201"),
 }
-# Recordings begin amid a packet; so many that begin with 0x47 are no accident.
-_HEAD_BYTES, _NUM_SYNC_BYTES = 2048, 8
+# Recordings begin amid a packet, or with damaged ones; so many in a row that begin with 0x47 are no accident.
+_HEAD_BYTES, _NUM_SYNC_BYTES = 8192, 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,12 +139,19 @@ def sniff_container(file: BinaryIO) -> tuple[ContainerFormat, bool]:
 
 
 def _is_transport_stream(head: bytes) -> bool:
-    """Whether packets of 188 bytes (also with 4 bytes of time in front, or 16 of error correction behind) begin somewhere near the start."""
+    """Whether packets of 188 bytes (also with 4 bytes of time in front, or 16 of error correction behind) follow each other."""
     for packet_bytes in (188, 192, 204):
         count = min(_NUM_SYNC_BYTES, len(head) // packet_bytes)
-        for start in range(min(packet_bytes, len(head))):
-            if count > 2 and head[start::packet_bytes][:count] == b"\x47" * count:
+        start = head.find(b"\x47") if count > 2 else -1
+        while 0 <= start <= len(head) - (count - 1) * packet_bytes - 1:
+            if (
+                head[start : start + (count - 1) * packet_bytes + 1 : packet_bytes]
+                == b"\x47" * count
+            ):
                 return True
+            start = head.find(b"\x47", start + 1)
+            if start < 0:
+                break
     return False
 
 

@@ -214,7 +214,7 @@ class PacketReader:
     def _demux(self) -> Iterator[Packet]:
         """Packets as the table counts them; a read error ends them."""
         try:
-            for packet in self._container.demux(self._stream):
+            for packet in self._stream_packets():
                 if packet.is_corrupt and self.is_broadcast:
                     self._has_gaps = True
                 elif packet.is_corrupt:
@@ -225,6 +225,16 @@ class PacketReader:
         except READ_ERRORS as error:
             self.has_read_error = True
             self.last_error = str(error)
+
+    def _stream_packets(self) -> Iterator[Packet]:
+        """A broadcast may begin new streams while it is read: PyAV stumbles over their first packet, and goes on when asked again."""
+        for _ in range(self._limits.max_streams):
+            try:
+                yield from self._container.demux(self._stream)
+                return
+            except IndexError:
+                self._has_gaps = True
+        self._limits.check(max_streams=self._limits.max_streams + 1)
 
 
 def _refuse_to_open(url: str, flags: int, options: dict[str, str]) -> NoReturn:

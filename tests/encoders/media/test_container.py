@@ -245,3 +245,11 @@ def test_an_mp4_that_lost_only_its_tags_is_whole():
         assert sniff_container(io.BytesIO(file[:num_bytes])) == ("mov", False)
     for num_bytes in (after_tracks - 1, after_tracks - len(track), len(front) + 10):
         assert sniff_container(io.BytesIO(file[:num_bytes])) == ("mov", True)
+
+
+def test_a_broadcast_that_begins_amid_damaged_packets_is_known():
+    packets = b"".join(b"\x47" + bytes([n]) * 187 for n in range(20))
+    for damaged in (packets[100:], b"\x47\0\0" + packets[50:], b"?" * 700 + packets):
+        assert sniff_container(io.BytesIO(damaged)) == ("mpegts", False)
+    with pytest.raises(DecodeError, match="container_not_allowed"):
+        sniff_container(io.BytesIO(b"GGG" + bytes(4000)))
