@@ -1,10 +1,11 @@
 """Distance of losses, evaluator, Combiner, text splitting and readers from TF-CoVR's released behaviour, in float64.
 
 The reference is `released`, which restates that behaviour in NumPy; the worlds are drawn, with duplicated targets, names that a list
-gives twice, and ties between different clips.
+gives twice, and ties between different clips. `python -m benchmarks.fidelity.release` writes these figures alone.
 """
 
 import csv
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.fidelity import released
+from benchmarks.harness.record import write_record
 from encoders.query_encoder.config import FusionConfig
 from encoders.query_encoder.fusion import build_fusion
 from encoders.query_encoder.numbers import normalize_as_released
@@ -178,3 +180,22 @@ def release_text_differences() -> int:
         normalize_as_released(ours) != released.normalize(text)
         for ours, text in zip(read, texts, strict=True)
     )
+
+
+def main() -> int:
+    """Write the record `fidelity_release`: what of the fidelity record is about the release."""
+    figures = {
+        **measure_losses(),
+        "release_eval_error": release_eval_error(),
+        "raw_combiner_error": raw_combiner_error(),
+        "release_text_differences": float(release_text_differences()),
+    }
+    metrics = {name: float(value) for name, value in figures.items()}
+    sys.stdout.write("".join(f"{name}: {value:.6g}\n" for name, value in metrics.items()))
+    config = {"batches": _SETTINGS, "worlds": _NUM_WORLDS, "texts": _NUM_TEXTS}
+    sys.stdout.write(f"{write_record('fidelity_release', config=config, metrics=metrics)}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
