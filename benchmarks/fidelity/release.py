@@ -4,6 +4,7 @@ The reference is `released`, which restates that behaviour in NumPy; the worlds 
 gives twice, and ties between different clips. `python -m benchmarks.fidelity.release` writes these figures alone.
 """
 
+import argparse
 import csv
 import sys
 import tempfile
@@ -182,8 +183,13 @@ def release_text_differences() -> int:
     )
 
 
-def main() -> int:
-    """Write the record `fidelity_release`: what of the fidelity record is about the release."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line: writes the record `fidelity_release`."""
+    argparse.ArgumentParser(
+        prog="python -m benchmarks.fidelity.release",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args(argv)
     figures = {
         **measure_losses(),
         "release_eval_error": release_eval_error(),

@@ -61,6 +61,10 @@ BENCHMARKS: dict[str, Benchmark] = {
         module="benchmarks.fidelity.run",
         measures="how near to the paper's equations, formats and scale, in one record",
     ),
+    "fidelity-release": Benchmark(
+        module="benchmarks.fidelity.release",
+        measures="losses, evaluator, Combiner and text splitting beside TF-CoVR's released behaviour",
+    ),
     "dives": Benchmark(
         module="benchmarks.studies.dives",
         measures="other seeds, the `full` archive, a random image part, AIM beside the demo's encoder",
