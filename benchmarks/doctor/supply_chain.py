@@ -58,7 +58,7 @@ def bill_of_materials() -> dict[str, Any]:
 
 def find_advisories(purls: Sequence[str], database: str) -> dict[str, list[str]]:
     """purl -> ids of its advisories; requests.RequestException where the database cannot be reached."""
-    found: dict[str, list[str]] = {}
+    advisories: dict[str, list[str]] = {}
     for first in range(0, len(purls), _PER_REQUEST):
         part = purls[first : first + _PER_REQUEST]
         queries = [{"package": {"purl": purl}} for purl in part]
@@ -68,8 +68,8 @@ def find_advisories(purls: Sequence[str], database: str) -> dict[str, list[str]]
         answer.raise_for_status()
         for purl, result in zip(part, answer.json()["results"], strict=True):
             if ids := [advisory["id"] for advisory in result.get("vulns", [])]:
-                found[purl] = ids
-    return found
+                advisories[purl] = ids
+    return advisories
 
 
 def run(config: Config) -> int:
@@ -81,19 +81,20 @@ def run(config: Config) -> int:
         return 0
     purls = [component["purl"] for component in bill["components"]]
     try:
-        found = find_advisories(purls, config.database)
+        advisories = find_advisories(purls, config.database)
     except (requests.RequestException, ValueError, KeyError) as error:
         sys.stdout.write(f"not run: {config.database} does not answer ({type(error).__name__})\n")
         return NOT_RUN
-    for purl, ids in found.items():
+    for purl, ids in advisories.items():
         sys.stdout.write(f"{purl}: {', '.join(ids)}\n")
-    sys.stdout.write(f"{len(found)} of {len(purls)} packages have advisories\n")
-    return 1 if found else 0
+    sys.stdout.write(f"{len(advisories)} of {len(purls)} packages have advisories\n")
+    return 1 if advisories else 0
 
 
 def _component(package: Distribution, kind: str) -> dict[str, Any]:
     metadata = package.metadata
-    license_text = metadata.get("License-Expression") or metadata.get("License") or ""
+    names = (name for name in ("License-Expression", "License") if name in metadata)
+    license_text = next((metadata[name] for name in names), "")
     name = license_text.strip().splitlines()[0][:80] if license_text.strip() else "unknown"
     return {
         "type": kind,

@@ -143,11 +143,11 @@ class _Check:
         with self.collection() as collection:
             for name, (filters, is_wanted) in wanted.items():
                 condition = fields.compile(filters).condition
-                found = {
+                stored = {
                     row["clip_id"] for row in collection.rows(("clip_id",), condition=condition)
                 }
                 expected = {clip.clip_id for clip in self.clips if is_wanted(clip)}
-                _require(found == expected, f"{name}: {len(found)} rows, not {len(expected)}")
+                _require(stored == expected, f"{name}: {len(stored)} rows, not {len(expected)}")
         return f"{len(wanted)} conditions"
 
     def verify(self) -> str:
@@ -157,21 +157,23 @@ class _Check:
             collection.upsert([foreign])
             collection.delete(["key-7"])
             collection.flush()
-            found = compare(
+            comparison = compare(
                 planned, [(r["clip_key"], r["clip_id"]) for r in collection.rows()], dead_keys=()
             )
             _require(
-                [one.clip_key for one in found.missing] == ["key-7"], f"missing: {found.missing}"
+                [planned_clip.clip_key for planned_clip in comparison.missing] == ["key-7"],
+                f"missing: {comparison.missing}",
             )
-            _require(list(found.orphaned) == ["foreign"], f"orphaned: {found.orphaned}")
+            _require(list(comparison.orphaned) == ["foreign"], f"orphaned: {comparison.orphaned}")
             collection.delete(["foreign"])
             collection.upsert([self.rows[7]])
             collection.flush()
-            found = compare(
+            comparison = compare(
                 planned, [(r["clip_key"], r["clip_id"]) for r in collection.rows()], dead_keys=()
             )
         _require(
-            len(found.present) == found.num_rows == _NUM_ROWS, "not every row is present again"
+            len(comparison.present) == comparison.num_rows == _NUM_ROWS,
+            "not every row is present again",
         )
         return "one missing and one foreign row found and repaired"
 

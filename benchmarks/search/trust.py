@@ -185,7 +185,7 @@ def _watched(service: Service, run: Callable[[], object]) -> Watch:
                 connection.request("GET", "/healthz")
                 assert connection.getresponse().read() == b'{"status":"ok"}'
             watch.healthz_s.append(time.perf_counter() - start_s)
-            watch.memory_mib.append(sum(one.memory_info().rss for one in replicas) / 2**20)
+            watch.memory_mib.append(sum(replica.memory_info().rss for replica in replicas) / 2**20)
 
     threads = [threading.Thread(target=work) for work in (search, health)]
     for thread in threads:

@@ -101,10 +101,10 @@ def _children(box: bytes, kind: bytes) -> Iterator[bytes]:
     """The bodies, with their headers, of the boxes of a kind in a box."""
     offset = 8
     while offset + 8 <= len(box):
-        size, found = _box(BytesIO(box), offset)
+        size, box_kind = _box(BytesIO(box), offset)
         if size < 8:
             raise ValueError(f"a box of {size} bytes")
-        if found == kind:
+        if box_kind == kind:
             yield box[offset : offset + size]
         offset += size
 

@@ -64,9 +64,9 @@ class MediaLimits:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
 
-    def check(self, **found: float) -> None:
+    def check(self, **values: float) -> None:
         """Raises where a value is above the limit of the same name: check(max_pixels=width * height)."""
-        for name, value in found.items():
+        for name, value in values.items():
             if value > getattr(self, name):
                 raise DecodeError(
                     "limit_exceeded",

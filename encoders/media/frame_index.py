@@ -304,13 +304,13 @@ def index_of_file(
     """
     status = os.fstat(file.fileno())
     key = _Read(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, limits)
-    found = _last.get(key)
-    if found is None:
-        found = read()
+    video_index = _last.get(key)
+    if video_index is None:
+        video_index = read()
         _last.clear()
-        if not found.frames.is_truncated:
-            _last[key] = found
-    return found
+        if not video_index.frames.is_truncated:
+            _last[key] = video_index
+    return video_index
 
 
 def forget_index() -> None:

@@ -251,5 +251,9 @@ def _first_video(container: InputContainer) -> VideoStream:
     if not streams:
         count = len(container.streams)
         raise DecodeError("no_video_stream", f"{count} stream(s), none of them video")
-    known = (one for one in streams if one.codec_context is not None and one.codec_context.width)
+    known = (
+        stream
+        for stream in streams
+        if stream.codec_context is not None and stream.codec_context.width
+    )
     return next(known, streams[0])

@@ -78,12 +78,12 @@ def windows(end_s: float, *, length_s: float, every_s: float) -> list[Seconds]:
 def pieces(cuts_s: Sequence[float], end_s: float, *, length_s: float) -> list[Seconds]:
     """Shots from cut to cut, those that are too long in equal parts."""
     bounds = [0.0, *cuts_s, end_s]
-    found: list[Seconds] = []
+    windows: list[Seconds] = []
     for start, stop in pairwise(bounds):
         count = max(1, -int(-(stop - start) // length_s))
         step = (stop - start) / count
-        found += [(start + k * step, start + (k + 1) * step) for k in range(count)]
-    return found
+        windows += [(start + k * step, start + (k + 1) * step) for k in range(count)]
+    return windows
 
 
 class Cutter:

@@ -35,10 +35,10 @@ def find_cuts(frames: Iterable[tuple[float, np.ndarray]], settings: ShotSettings
     detector, timecode_of = _detector(settings)
     cuts_s: list[float] = []
     for time_s, frame_HWC in frames:
-        found = detector.process_frame(
+        detected = detector.process_frame(
             timecode_of(time_s), np.ascontiguousarray(frame_HWC[..., ::-1])
         )
-        cuts_s += [float(cut.seconds) for cut in found]
+        cuts_s += [float(cut.seconds) for cut in detected]
     return cuts_s
 
 

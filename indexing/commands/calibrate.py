@@ -56,17 +56,17 @@ def measure(client: Any, triplets: Sequence[dict[str, Any]], *, split: str) -> "
         for with_targets in (True, False):
             queries = [
                 ComposedQuery(
-                    clip=one["query_clip_id"],
-                    edits=(one["edit_text"],),
+                    clip=triplet["query_clip_id"],
+                    edits=(triplet["edit_text"],),
                     limit=1,
                     filters={"split": split}
                     if with_targets
                     else {
                         "split": split,
-                        "label": [label for label in labels if label != one["target_label"]],
+                        "label": [label for label in labels if label != triplet["target_label"]],
                     },
                 )
-                for one in part
+                for triplet in part
             ]
             for result in client.search_many(queries):
                 best[with_targets].append(result.hits[0].score if result.hits else -1.0)

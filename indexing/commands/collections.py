@@ -113,8 +113,8 @@ def show_collections(config: ListConfig) -> int:
     from indexing.store.aliases import open_catalog
 
     with open_catalog(config.milvus_uri) as catalog:
-        found = [catalog.stored(name) for name in catalog.names()]
-    _print(config, [asdict(one) for one in found], collection_table(found))
+        entries = [catalog.stored(name) for name in catalog.names()]
+    _print(config, [asdict(entry) for entry in entries], collection_table(entries))
     return 0
 
 

@@ -27,7 +27,9 @@ def run(config: Config) -> int:
         repair_archive(config, verification)
         verification = verify_archive(config)
     compared = verification.comparison
-    problems = {one.clip.clip_id: one.problem for one in compared.unreadable}
+    problems = {
+        planned_clip.clip.clip_id: planned_clip.problem for planned_clip in compared.unreadable
+    }
     still = {*before, *verification.unread(config.run_dir)}
     if not (compared.present or compared.missing or compared.dead):
         still |= problems.keys()  # no dead letter explains that not one video can be read

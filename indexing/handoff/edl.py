@@ -29,7 +29,7 @@ def write_edl(cuts: Sequence[Cut], title: str) -> str:
         frames = (
             first + cut.frames.start, first + cut.frames.stop, place, place + len(cut.frames),
         )  # fmt: skip
-        codes = " ".join(timecode_of(one, rate, is_drop_frame=is_drop_frame) for one in frames)
+        codes = " ".join(timecode_of(frame, rate, is_drop_frame=is_drop_frame) for frame in frames)
         lines.append(f"{number:03}  {reels[cut.source.path]:<8} V     C        {codes}")
         lines.append(f"* FROM CLIP NAME: {cut.source.path.name}")
         lines.append(f"* COMMENT: {cut.name}")

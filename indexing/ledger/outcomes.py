@@ -33,16 +33,16 @@ def outcomes_of_batch(
     ]
 
 
-def dead_letters_of(found: Comparison, ledger: Ledger) -> list[DeadLetter]:
+def dead_letters_of(comparison: Comparison, ledger: Ledger) -> list[DeadLetter]:
     """All clips of the archive that have no row for a reason, from this run or an earlier one."""
-    letters = [ledger.dead_letter(one.clip_key) for one in found.dead]
+    letters = [ledger.dead_letter(planned_clip.clip_key) for planned_clip in comparison.dead]
     return letters + [
         DeadLetter(
-            clip_id=one.clip.clip_id,
-            video_uri=one.clip.video_uri,
-            error=ClipError(stage="plan", reason="fetch_failed", detail=one.problem),
+            clip_id=planned_clip.clip.clip_id,
+            video_uri=planned_clip.clip.video_uri,
+            error=ClipError(stage="plan", reason="fetch_failed", detail=planned_clip.problem),
         )
-        for one in found.unreadable
+        for planned_clip in comparison.unreadable
     ]
 
 
@@ -61,7 +61,8 @@ def dead_to_retry(
 ) -> list[PlannedClip]:
     """The dead clips whose recorded reason is one of these ("all" = any)."""
     return [
-        one
-        for one in dead
-        if ALL_REASONS in reasons or ledger.dead_letter(one.clip_key).error.reason in reasons
+        planned_clip
+        for planned_clip in dead
+        if ALL_REASONS in reasons
+        or ledger.dead_letter(planned_clip.clip_key).error.reason in reasons
     ]

@@ -50,17 +50,17 @@ def compare(
     archive = archive or ArchiveRows()
     rows = [(key, clip_id) for key, clip_id in stored if archive.owns(clip_id)]
     counts = Counter(key for key, _clip_id in rows)
-    planned_by_id = {one.clip.clip_id: one for one in planned}
+    planned_by_id = {planned_clip.clip.clip_id: planned_clip for planned_clip in planned}
     present, missing, dead, unreadable = [], [], [], []
-    for one in planned:
-        if one.problem:
-            unreadable.append(one)
-        elif one.clip_key in counts:
-            present.append(one)
-        elif one.clip_key in dead_keys:
-            dead.append(one)
+    for planned_clip in planned:
+        if planned_clip.problem:
+            unreadable.append(planned_clip)
+        elif planned_clip.clip_key in counts:
+            present.append(planned_clip)
+        elif planned_clip.clip_key in dead_keys:
+            dead.append(planned_clip)
         else:
-            missing.append(one)
+            missing.append(planned_clip)
     stale: defaultdict[str, list[str]] = defaultdict(list)
     orphaned: dict[str, str] = {}
     for key, clip_id in sorted(set(rows)):

@@ -121,9 +121,9 @@ def _require_planned(row: dict[str, Any]) -> None:
     except OSError:
         status, is_planned = None, False
     if here != row["planned_on"] and not is_planned:
-        found = f"has {status.st_size}" if status else "has no such file"
+        on_this_machine = f"has {status.st_size}" if status else "has no such file"
         raise DecodeSetupError(
-            f"{video} has {row['size_bytes']} bytes on {row['planned_on']}, which plans this run, and {here} {found}; give videos "
+            f"{video} has {row['size_bytes']} bytes on {row['planned_on']}, which plans this run, and {here} {on_this_machine}; give videos "
             "that every node reaches under the same path, or URIs of object storage"
         )
     if status is None:

@@ -73,7 +73,7 @@ def index_archive(config: IndexConfig, *, console: Console | None = None) -> Ind
         ledger = Ledger(config.run_dir)
         with console.status(f"reading the content of the videos of {len(clips)} clips"):
             contents = read_contents(
-                (one.video_uri for one in clips),
+                (clip.video_uri for clip in clips),
                 ledger.read_contents(),
                 fetch_uris=archive.fetch_uris,
             )
@@ -125,34 +125,44 @@ class _IndexRun:
         session = None
         unchecked_ids = self._unchecked_ids(planned)
         if unchecked_ids or any(
-            not one.problem and one.clip_key not in self._ledger.outcomes for one in planned
+            not planned_clip.problem and planned_clip.clip_key not in self._ledger.outcomes
+            for planned_clip in planned
         ):
             session = self._open_session()
         self._collection = self._open_collection(len(planned))
         planned = plan(self._own_archive(request))
         finish_earlier_import(self._collection, self._config.run_dir)
         self._collection.flush()  # Milvus Lite lists rows ten times faster afterwards
-        found = self._compare(planned)
+        comparison = self._compare(planned)
         if self._config.prune:
-            found.require_few_orphans(self._config.max_delete_share)
-        self._delete_stale(found, [one.clip.clip_id for one in (*found.present, *found.dead)])
-        num_refreshed = self._refresh(found.present)
-        again = dead_to_retry(found.dead, self._ledger, self._config.retry)
-        pending = [*found.missing, *again]
-        unchecked = [one for one in found.present if one.clip.clip_id in unchecked_ids]
+            comparison.require_few_orphans(self._config.max_delete_share)
+        self._delete_stale(
+            comparison,
+            [planned_clip.clip.clip_id for planned_clip in (*comparison.present, *comparison.dead)],
+        )
+        num_refreshed = self._refresh(comparison.present)
+        again = dead_to_retry(comparison.dead, self._ledger, self._config.retry)
+        pending = [*comparison.missing, *again]
+        unchecked = [
+            planned_clip
+            for planned_clip in comparison.present
+            if planned_clip.clip.clip_id in unchecked_ids
+        ]
         tally, seconds, workers, recomputed = Tally(), 0.0, None, None
         if pending or unchecked:
             session = session or self._open_session()
             workers = choose_workers(self._config.workers, session, is_lite=self._is_lite)
-            write_clips(self._clips_path, [one.clip for one in (*unchecked, *pending)])
+            write_clips(
+                self._clips_path, [planned_clip.clip for planned_clip in (*unchecked, *pending)]
+            )
             if pending:
                 started = time.perf_counter()
-                unchecked += self._stream(pending, found, workers, tally)
+                unchecked += self._stream(pending, comparison, workers, tally)
                 seconds = time.perf_counter() - started
             recomputed = self._recompute(unchecked, workers)
         self._clips_path.unlink(missing_ok=True)
         if self._config.prune:
-            self._delete(list(found.orphaned))
+            self._delete(list(comparison.orphaned))
         if pending or num_refreshed or self._num_deleted or self._ledger.num_damaged:
             self._collection.flush()
             self._ledger.compact()
@@ -208,7 +218,7 @@ class _IndexRun:
     def _stream(
         self,
         pending: Sequence[PlannedClip],
-        found: Comparison,
+        comparison: Comparison,
         workers: Workers,
         tally: Tally,
     ) -> list[PlannedClip]:
@@ -221,14 +231,16 @@ class _IndexRun:
             run_dir=self._config.run_dir,
             bulk_import=self._config.bulk_import,
         )
-        by_key = {one.clip_key: one for one in pending}
+        by_key = {planned_clip.clip_key: planned_clip for planned_clip in pending}
         written: list[PlannedClip] = []
         with progress_bar("indexing", len(pending), console=self._console) as update:
             for batch, outcomes in flow.stream(pending, self._clips_path):
                 self._lease.check()
                 self._ledger.record(outcomes)
-                self._delete_stale(found, [one.clip_id for one in outcomes])
-                written += [by_key[one.clip_key] for one in outcomes if one.error is None]
+                self._delete_stale(comparison, [outcome.clip_id for outcome in outcomes])
+                written += [
+                    by_key[outcome.clip_key] for outcome in outcomes if outcome.error is None
+                ]
                 tally.add(batch)
                 update(tally.written + tally.dead)
         return written
@@ -241,7 +253,7 @@ class _IndexRun:
             return {clip.clip_id for clip in read_clips(self._clips_path)}
         except ValueError as error:
             logger.warning("%s; passed over, a sample of all clips is computed again", error)
-            return {one.clip.clip_id for one in planned}
+            return {planned_clip.clip.clip_id for planned_clip in planned}
 
     def _recompute(self, written: Sequence[PlannedClip], workers: Workers) -> Recomputed | None:
         """A sample of these clips; VectorMismatchError after the rows of all of them have been deleted."""
@@ -259,7 +271,7 @@ class _IndexRun:
                 fetch_uris=self._fetch_uris,
             )
         if recomputed.wrong:
-            self._delete([one.clip_key for one in written])
+            self._delete([planned_clip.clip_key for planned_clip in written])
             self._ledger.compact()
             self._clips_path.unlink()
             raise VectorMismatchError(
@@ -271,28 +283,28 @@ class _IndexRun:
     def _refresh(self, present: Sequence[PlannedClip]) -> int:
         """Rows whose label, attributes or file name changed, or that no ledger line describes."""
         outdated = [
-            one
-            for one in present
-            if (known := self._ledger.outcomes.get(one.clip_key)) is None
+            planned_clip
+            for planned_clip in present
+            if (known := self._ledger.outcomes.get(planned_clip.clip_key)) is None
             or known.error is not None  # a retry wrote it, and was killed before it said so
-            or known.row_digest != row_digest(one.clip)
+            or known.row_digest != row_digest(planned_clip.clip)
         ]
         refresh_rows(self._collection, outdated)
         self._ledger.record(
             [
                 Outcome(
-                    clip_key=one.clip_key,
-                    clip_id=one.clip.clip_id,
-                    video_uri=one.clip.video_uri,
-                    row_digest=row_digest(one.clip),
+                    clip_key=planned_clip.clip_key,
+                    clip_id=planned_clip.clip.clip_id,
+                    video_uri=planned_clip.clip.video_uri,
+                    row_digest=row_digest(planned_clip.clip),
                 )
-                for one in outdated
+                for planned_clip in outdated
             ]
         )
         return len(outdated)
 
-    def _delete_stale(self, found: Comparison, clip_ids: Sequence[str]) -> None:
-        self._delete([key for clip_id in clip_ids for key in found.stale.get(clip_id, ())])
+    def _delete_stale(self, comparison: Comparison, clip_ids: Sequence[str]) -> None:
+        self._delete([key for clip_id in clip_ids for key in comparison.stale.get(clip_id, ())])
 
     def _delete(self, clip_keys: Sequence[str]) -> None:
         self._lease.check()
@@ -307,8 +319,8 @@ class _IndexRun:
         seconds: float,
         workers: Workers | None,
     ) -> IndexSummary:
-        found = self._compare(planned)
-        letters = dead_letters_of(found, self._ledger)
+        comparison = self._compare(planned)
+        letters = dead_letters_of(comparison, self._ledger)
         num_fetch = self._config.fetch.num_workers if self._fetch_uris else 0
         num_workers = workers.by_stage(num_fetch) if workers else {}
         stages = stage_times(tally.busy_s, num_workers, seconds=seconds)
@@ -326,10 +338,11 @@ class _IndexRun:
             written=tally.written,
             dead=len(letters),
             dead_by_reason=dict(Counter(letter.error.reason for letter in letters).most_common()),
-            skipped=max(len(found.present) - tally.written, 0),
-            missing=len(found.missing),
+            skipped=max(len(comparison.present) - tally.written, 0),
+            missing=len(comparison.missing),
             stale=sum(
-                len(found.stale.get(one.clip.clip_id, ())) for one in (*found.present, *found.dead)
+                len(comparison.stale.get(planned_clip.clip.clip_id, ()))
+                for planned_clip in (*comparison.present, *comparison.dead)
             ),
             refreshed=0,
             recomputed="",

@@ -76,9 +76,9 @@ def recompute_clips(
     """Needs a connected Ray. A clip without a row is left out: comparing keys finds it."""
     stored = {
         row["clip_id"]: np.asarray(row["embedding"], np.float32)
-        for row in collection.rows_of_keys([one.clip_key for one in clips])
+        for row in collection.rows_of_keys([planned_clip.clip_key for planned_clip in clips])
     }
-    clips = [one for one in clips if one.clip.clip_id in stored]
+    clips = [planned_clip for planned_clip in clips if planned_clip.clip.clip_id in stored]
     if not clips:
         return Recomputed(num_compared=0, min_cosine=None, wrong={}, failed={})
     num_workers = -(-len(clips) // _CLIPS_PER_WORKER)

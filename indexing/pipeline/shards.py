@@ -27,12 +27,16 @@ def make_shards(
 
     `fetch_uris` open remote videos; they live in memory only.
     """
-    ordered = sorted(pending, key=lambda one: (one.clip.video_uri, one.clip.start_s))
+    ordered = sorted(
+        pending, key=lambda planned_clip: (planned_clip.clip.video_uri, planned_clip.clip.start_s)
+    )
     fewest, most = _CLIPS_PER_SHARD
     num_clips = min(max(len(ordered) // (_SHARDS_PER_WORKER * num_workers), fewest), most)
     return [
         _shard(part, (fetch_uris or {}).get(video_uri, video_uri))
-        for video_uri, group in groupby(ordered, key=lambda one: one.clip.video_uri)
+        for video_uri, group in groupby(
+            ordered, key=lambda planned_clip: planned_clip.clip.video_uri
+        )
         for part in _parts(list(group), num_clips)
     ]
 
@@ -40,8 +44,8 @@ def make_shards(
 def _parts(members: Sequence[PlannedClip], num_clips: int) -> Iterator[Sequence[PlannedClip]]:
     """Clips of one video by their starts, cut where a part has enough clips and enough seconds."""
     first = 0
-    for i, one in enumerate(members):
-        is_long = one.clip.start_s - members[first].clip.start_s >= _LEAST_SHARD_S
+    for i, planned_clip in enumerate(members):
+        is_long = planned_clip.clip.start_s - members[first].clip.start_s >= _LEAST_SHARD_S
         if (i - first >= num_clips and is_long) or i - first >= _MAX_CLIPS_PER_SHARD:
             yield members[first:i]
             first = i
@@ -58,6 +62,6 @@ def _shard(part: Sequence[PlannedClip], fetch_uri: str) -> dict[str, Any]:
         "mtime_ns": stamp.mtime_ns,
         "planned_on": socket.gethostname(),
         "version": stamp.version,
-        "clip_ids": [one.clip.clip_id for one in part],
-        "spans": [span_row(one.clip) for one in part],
+        "clip_ids": [planned_clip.clip.clip_id for planned_clip in part],
+        "spans": [span_row(planned_clip.clip) for planned_clip in part],
     }

@@ -42,7 +42,7 @@ class Flow:
         self, pending: Sequence[PlannedClip], clips_path: Path
     ) -> Iterator[tuple[dict[str, np.ndarray], list[Outcome]]]:
         """Batches of rows with their outcomes, which are in Milvus by then; `clips_path` is a table of at least these clips."""
-        clip_by_id = {one.clip.clip_id: one.clip for one in pending}
+        clip_by_id = {planned_clip.clip.clip_id: planned_clip.clip for planned_clip in pending}
         shards = make_shards(pending, self.fetch_uris, num_workers=self.workers.num_decode)
         write = write_stage(
             self.options,

@@ -26,8 +26,8 @@ def stage_speeds(
 
 def slowest_stage(speeds: Sequence[StageSpeed]) -> str:
     """The stage with the lowest ceiling; "" where none is known."""
-    known = [one for one in speeds if one.ceiling_per_s]
-    return min(known, key=lambda one: one.ceiling_per_s).name if known else ""
+    known = [speed for speed in speeds if speed.ceiling_per_s]
+    return min(known, key=lambda speed: speed.ceiling_per_s).name if known else ""
 
 
 def advise(bottleneck: str, workers: Workers, *, num_cpus: float, is_lite: bool) -> str:
@@ -71,7 +71,7 @@ def share_of_cores(speeds: Sequence[StageSpeed], workers: Workers, rate_per_s: f
     cores_per_worker = {"decode": workers.cpus_per_decode, "embed": workers.cpus_per_embed}
     if all(cores == 1 for cores in cores_per_worker.values()):
         return 0.0
-    ceilings = [one.ceiling_per_s for one in speeds if one.name in cores_per_worker]
+    ceilings = [speed.ceiling_per_s for speed in speeds if speed.name in cores_per_worker]
     if not all(ceilings):
         return 0.0
     workers_per_core = max(1 / sum(cores_per_worker.values()), 1.0)
@@ -83,17 +83,17 @@ def speed_line(
 ) -> str:
     """For people, one line. `cores`: see `share_of_cores`."""
     parts = [
-        f"{_LABELS.get(one.name, one.name)} {one.share:.0%} of {one.ceiling_per_s:.1f}"
-        if one.ceiling_per_s
-        else f"{_LABELS.get(one.name, one.name)} of unknown ceiling"
-        for one in speeds
+        f"{_LABELS.get(speed.name, speed.name)} {speed.share:.0%} of {speed.ceiling_per_s:.1f}"
+        if speed.ceiling_per_s
+        else f"{_LABELS.get(speed.name, speed.name)} of unknown ceiling"
+        for speed in speeds
     ]
     rate = speeds[0].achieved_per_s if speeds else 0.0
     if cores:
         parts[-1] += (
             f" clips/s, decode and encode together {cores:.0%} of the cores they share, start included"
         )
-    if max((one.share for one in speeds), default=0.0) < _NEAR:
+    if max((speed.share for speed in speeds), default=0.0) < _NEAR:
         moved = "but nothing was near its ceiling: a short run, or a machine that others use"
     else:
         moved = f"moved by {advice}"

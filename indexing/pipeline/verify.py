@@ -41,7 +41,7 @@ class Verification:
         """Clip ids (keys where they say more) by kind of fault."""
         compared = self.comparison
         return {
-            "missing": [one.clip.clip_id for one in compared.missing],
+            "missing": [planned_clip.clip.clip_id for planned_clip in compared.missing],
             "duplicate": list(compared.duplicate),
             "stale": sorted(compared.stale),
             "orphaned": sorted(set(compared.orphaned.values())),
@@ -51,7 +51,7 @@ class Verification:
     def unread(self, run_dir: Path) -> list[str]:
         """Clip ids whose video cannot be read now, and nothing says why: whether their rows are right cannot be told."""
         explained = {letter.clip_id for letter in read_dead_letters(run_dir)}
-        clip_ids = (one.clip.clip_id for one in self.comparison.unreadable)
+        clip_ids = (planned_clip.clip.clip_id for planned_clip in self.comparison.unreadable)
         return [clip_id for clip_id in clip_ids if clip_id not in explained]
 
 
@@ -112,9 +112,13 @@ def repair_archive(config: VerifyConfig, verification: Verification) -> None:
     card = read_card(config.bundle)
     compared, wrong = verification.comparison, verification.faults()["wrong"]
     compared.require_few_orphans(config.max_delete_share)
-    unreadable = {one.clip.clip_id for one in compared.unreadable}
+    unreadable = {planned_clip.clip.clip_id for planned_clip in compared.unreadable}
     again = [key for key, clip_id in compared.duplicate.items() if clip_id not in unreadable]
-    again += [one.clip_key for one in compared.present if one.clip.clip_id in set(wrong)]
+    again += [
+        planned_clip.clip_key
+        for planned_clip in compared.present
+        if planned_clip.clip.clip_id in set(wrong)
+    ]
     if again:
         with open_collection(config.milvus_uri, config.collection) as collection:
             collection.check(encoder_id=card.encoder_id)

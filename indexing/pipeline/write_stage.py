@@ -19,7 +19,10 @@ _REFRESH_PAGE = 512
 def refresh_rows(collection: ClipCollection, planned: Sequence[PlannedClip]) -> None:
     """Bring label, split, attributes and file name of rows up to date; their vectors stay."""
     for first in range(0, len(planned), _REFRESH_PAGE):
-        part = {one.clip_key: one for one in planned[first : first + _REFRESH_PAGE]}
+        part = {
+            planned_clip.clip_key: planned_clip
+            for planned_clip in planned[first : first + _REFRESH_PAGE]
+        }
         collection.upsert(
             [
                 collection_row(

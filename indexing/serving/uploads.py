@@ -124,11 +124,13 @@ def first_errors(error: ValidationError) -> str:
     """The first errors of a validation, as one text."""
     errors = error.errors(include_url=False, include_context=False, include_input=False)
     parts = []
-    for one in errors[:_MAX_ERRORS]:
-        name = ".".join(map(str, one["loc"]))[:100]
+    for problem in errors[:_MAX_ERRORS]:
+        name = ".".join(map(str, problem["loc"]))[:100]
         near = get_close_matches(name, SearchRequest.model_fields, 1)
-        hint = f"; did you mean {near[0]!r}?" if one["type"] == "extra_forbidden" and near else ""
-        parts.append(f"{name}: {one['msg']}{hint}")
+        hint = (
+            f"; did you mean {near[0]!r}?" if problem["type"] == "extra_forbidden" and near else ""
+        )
+        parts.append(f"{name}: {problem['msg']}{hint}")
     return "; ".join(parts)[:1000]
 
 

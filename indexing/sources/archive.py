@@ -123,12 +123,12 @@ def _list_remote(uri: str) -> list[Clip]:
         base = uri[: uri.index(str(path))] + str(plain)
     files = retry(lambda: list_remote(base), on=(SourceError,))
     if base != uri:
-        files = [one for one in files if _fits(name_of(one).parts, path.parts)]
-    files = [one for one in files if name_of(one).suffix.lower() in VIDEO_SUFFIXES]
+        files = [uri for uri in files if _fits(name_of(uri).parts, path.parts)]
+    files = [uri for uri in files if name_of(uri).suffix.lower() in VIDEO_SUFFIXES]
     if not files:
         raise ValueError(f"{public_uri(uri)!r} has no video files ({', '.join(VIDEO_SUFFIXES)})")
     root = name_of(base)
-    return [Clip(clip_id=str(name_of(one).relative_to(root)), video_uri=one) for one in files]
+    return [Clip(clip_id=str(name_of(uri).relative_to(root)), video_uri=uri) for uri in files]
 
 
 def _read_remote_clips(uri: str) -> list[Clip]:

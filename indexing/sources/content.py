@@ -57,8 +57,8 @@ def read_contents(
     uris = sorted(set(video_uris))
     full = dict(fetch_uris or {})
     with ThreadPoolExecutor(max_workers=num_threads) as pool:
-        found = pool.map(lambda uri: _read(uri, full.get(uri) or uri, known.get(uri)), uris)
-        return dict(zip(uris, found, strict=True))
+        contents = pool.map(lambda uri: _read(uri, full.get(uri) or uri, known.get(uri)), uris)
+        return dict(zip(uris, contents, strict=True))
 
 
 def _read(uri: str, fetch_uri: str, known: Content | None) -> Content:

@@ -114,12 +114,12 @@ class FetchCache:
         return self._folder / hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def _files(self) -> list[tuple[Path, os.stat_result]]:
-        found = []
+        entries = []
         for path in self._folder.iterdir():
             if _OWN_NAME.fullmatch(path.name):
                 with suppress(FileNotFoundError):
-                    found.append((path, path.stat()))
-        return found
+                    entries.append((path, path.stat()))
+        return entries
 
     def _mark_used(self, path: Path) -> None:
         path.with_suffix(".used").touch()
@@ -128,7 +128,7 @@ class FetchCache:
         files = self._files()
         excess = sum(status.st_size for _, status in files) + num_bytes - self._capacity_bytes
         # Decoded files first, the one that was used longest ago before the others, then those that have waited longest.
-        for path, status in sorted(files, key=lambda one: _age_rank(*one)):
+        for path, status in sorted(files, key=lambda entry: _age_rank(*entry)):
             if excess <= 0:
                 return
             is_partial = _PARTIAL.fullmatch(path.name) is not None

@@ -58,9 +58,9 @@ def stat_remote(uri: str) -> RemoteStamp:
         return _stat_http(uri)
     filesystem, path = object_storage(uri)
     with _errors(), filesystem.open_input_stream(path) as stream:
-        found = {str(k): str(v) for k, v in _metadata(stream).items()}
+        metadata = {str(k): str(v) for k, v in _metadata(stream).items()}
         info = filesystem.get_file_info(path)
-    version = found.get("VersionId") or found.get("ETag") or str(info.mtime_ns or "")
+    version = metadata.get("VersionId") or metadata.get("ETag") or str(info.mtime_ns or "")
     return RemoteStamp(size_bytes=int(info.size or 0), version=version.strip('"'))
 
 
@@ -91,14 +91,14 @@ def list_remote(uri: str) -> list[str]:
     filesystem, path = object_storage(uri)
     root = uri[: len(uri) - len(path)] if uri.endswith(path) else f"{_scheme(uri)}://"
     with _errors():
-        found = filesystem.get_file_info(pafs.FileSelector(path.rstrip("/"), recursive=True))
-    return sorted(root + one.path for one in found if one.type == pafs.FileType.File)
+        entries = filesystem.get_file_info(pafs.FileSelector(path.rstrip("/"), recursive=True))
+    return sorted(root + entry.path for entry in entries if entry.type == pafs.FileType.File)
 
 
 def _scheme(uri: str) -> str:
     scheme = uri.partition("://")[0].lower()
     if scheme not in (*OBJECT_SCHEMES, *HTTP_SCHEMES):
-        allowed = ", ".join(f"{one}://" for one in (*OBJECT_SCHEMES, *HTTP_SCHEMES))
+        allowed = ", ".join(f"{scheme}://" for scheme in (*OBJECT_SCHEMES, *HTTP_SCHEMES))
         raise SourceGoneError(
             f"{public_uri(uri)}: scheme {scheme!r} is not read; allowed: {allowed}"
         )

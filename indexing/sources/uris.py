@@ -35,7 +35,7 @@ class _Parameter(NamedTuple):
 
 def public_query(query: str) -> str:
     """The parameters that name a file, in their order; everything else is left out."""
-    return "&".join(one.text for one in _parameters(query) if _names_file(one))
+    return "&".join(parameter.text for parameter in _parameters(query) if _names_file(parameter))
 
 
 def _parameters(query: str) -> list[_Parameter]:
@@ -87,7 +87,9 @@ def unsigned_uri(uri: str) -> str:
     """Without user info, fragment, and parameters of signatures: two URIs that differ here may be two files. Never stored or shown."""
     return _without(
         uri,
-        lambda query: "&".join(one.text for one in _parameters(query) if not _is_signature(one)),
+        lambda query: "&".join(
+            parameter.text for parameter in _parameters(query) if not _is_signature(parameter)
+        ),
     )
 
 

@@ -54,7 +54,7 @@ class MilvusDatasink(Datasink[int]):
         with self._open() as collection:
             for block in blocks:
                 values = BlockAccessor.for_block(block).to_arrow().to_pylist()
-                rows = [self._row(one) for one in values]
+                rows = [self._row(value) for value in values]
                 for first in range(0, len(rows), _BATCH_ROWS):
                     collection.upsert(rows[first : first + _BATCH_ROWS])
                 num_written += len(rows)
@@ -127,8 +127,10 @@ def open_datasink(
         yield MilvusDatasink(address, collection, encoder_id=encoder_id)
 
 
-def _attributes(found: Any) -> dict[str, str]:
+def _attributes(attributes: Any) -> dict[str, str]:
     """A map column of Arrow comes as pairs, and a struct column with None for what a row does not have."""
-    if isinstance(found, str):
-        found = json.loads(found)
-    return {str(name): str(value) for name, value in dict(found or {}).items() if value is not None}
+    if isinstance(attributes, str):
+        attributes = json.loads(attributes)
+    return {
+        str(name): str(value) for name, value in dict(attributes or {}).items() if value is not None
+    }

@@ -107,7 +107,10 @@ def _copy_rows(source: ClipCollection, copy: ClipCollection) -> None:
     copy.flush()
     wait_until_built(copy)
     copy.load()
-    keys = [sorted(row["clip_key"] for row in one.rows(["clip_key"])) for one in (source, copy)]
+    keys = [
+        sorted(row["clip_key"] for row in collection.rows(["clip_key"]))
+        for collection in (source, copy)
+    ]
     if sorted(set(keys[0])) != keys[1]:
         raise OSError(
             f"the copy {copy.name!r} of {source.name!r} has {len(keys[1])} of {len(keys[0])} rows; run the same command again"
