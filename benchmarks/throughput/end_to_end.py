@@ -103,7 +103,7 @@ def cpu_seconds_alone(bundle_dir: Path, clips: Sequence[Clip], folder: Path) -> 
     with _cpu_time(seconds, "decode", len(clips)):
         decoded = [row for video in rows_by_video for row in decode(video)]
     batches = [
-        {key: np.array([row[key] for row in part], dtype=object) for key in ("clip_id", "frames")}
+        {key: np.array([row[key] for row in part]) for key in ("clip_id", "frames", "error")}
         for part in (decoded[i : i + 8] for i in range(0, len(decoded), 8))
     ]
     embed({key: column.copy() for key, column in batches[0].items()})

@@ -23,13 +23,14 @@ def test_both_sides_have_gradients_to_compare() -> None:
         "video": unit(torch.randn(6, size.video_dim), dim=-1),
         "text": unit(torch.randn(6, size.text_dim), dim=-1),
         "target": unit(torch.randn(6, size.video_dim), dim=-1),
+        "target_label": torch.arange(6),
     }
     module(batch)["objective"].backward()
     assert all(p.grad.abs().max() > 1e-5 for p in module.parameters() if p.ndim > 1)
 
 
 def test_workers_split_a_batch_as_the_comparison_does() -> None:
-    loop = BothSides(TwoWorkerSize()).composer._config.loop
+    loop = BothSides(TwoWorkerSize()).composer.config.loop
     (whole,) = step_order(loop.batch_size, loop, epoch=0, world=World())
     halves = [
         step_order(loop.batch_size, loop, epoch=0, world=World(rank=rank, size=2))[0]
