@@ -33,7 +33,7 @@ from indexing.store.endpoint import serves_lite
 
 logger = logging.getLogger(__name__)
 _PREFIX = "tfcovr_lease_"
-_BEAT, _HOLDS = "tfcovr.beat", "tfcovr.holds"
+_BEAT, _HOLDS, _PROCESS = "tfcovr.beat", "tfcovr.holds", "tfcovr.process"
 _BEAT_S = 3.0
 _SILENT_S = 4 * _BEAT_S
 """A heartbeat that stands still for so long is that of a dead process."""
@@ -167,8 +167,9 @@ class Lease:
             if call_milvus(lambda: self._client.has_collection(name, timeout=_TIMEOUT_S)):
                 raise
             return None
-        process = json.loads(described["description"])
         properties = dict(described.get("properties") or {})
+        # Milvus Lite keeps properties only, and a server of 2.3 the description only.
+        process = json.loads(properties.get(_PROCESS) or described["description"])
         is_local = process["machine"] == _this_machine()
         is_gone = is_local and not psutil.pid_exists(process["pid"])
         return {
@@ -179,14 +180,18 @@ class Lease:
         }
 
     def _create(self) -> None:
-        process = {"pid": os.getpid(), "host": socket.gethostname(), "machine": _this_machine()}
+        process = json.dumps(
+            {"pid": os.getpid(), "host": socket.gethostname(), "machine": _this_machine()}
+        )
         schema = self._client.create_schema(
-            auto_id=False, enable_dynamic_field=False, description=json.dumps(process)
+            auto_id=False, enable_dynamic_field=False, description=process
         )
         schema.add_field("id", DataType.INT64, is_primary=True)
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=2)
         call_milvus(
-            lambda: self._client.create_collection(self._name, schema=schema, timeout=_TIMEOUT_S)
+            lambda: self._client.create_collection(
+                self._name, schema=schema, properties={_PROCESS: process}, timeout=_TIMEOUT_S
+            )
         )
 
     def _keep(self) -> None:
