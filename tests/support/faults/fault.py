@@ -18,7 +18,7 @@ _WHILE_WORKING = ("start", "early", "middle", "late")
 _WHILE_FETCHING = ("start", "early", "middle")
 """Of these, for kind videos and a fetch worker, the shares are of the videos that were asked for."""
 NUM_VIDEOS, CLIPS_PER_VIDEO = 40, 8
-CHILD = "sandbox_worker"
+CHILD = "sandbox.worker"
 NUM_CLIPS = NUM_VIDEOS * CLIPS_PER_VIDEO
 
 
