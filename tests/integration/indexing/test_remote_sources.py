@@ -256,7 +256,7 @@ def test_remote_videos_are_cut_where_they_are_and_named_without_secrets(server, 
     found = [(clip.clip_id, clip.video_uri) for clip in read_clips(config.out)]
     assert found == [
         ("v.mp4@0.000-2.000", "s3://b/v.mp4"),
-        ("v.mp4@1.000-3.000", "s3://b/v.mp4"),
+        ("v.mp4@2.000-3.000", "s3://b/v.mp4"),
     ]
     num_requests = len(server.requests)
     assert split_videos(config).num_cut_now == 1  # the broken one is tried again
