@@ -6,6 +6,7 @@ The advisories are those of https://osv.dev. Where that cannot be reached the ch
 import json
 import re
 import sys
+import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import Distribution, distribution, distributions
@@ -35,7 +36,10 @@ class Config:
 
 def bill_of_materials() -> dict[str, Any]:
     """CycloneDX 1.6: this program, every installed package with version and license, and who needs whom."""
-    installed = {_name(d.metadata["Name"]): d for d in distributions() if d.metadata["Name"]}
+    # Not all of sys.path: Ray and setuptools add folders of their own copies of packages.
+    places = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+    packages_here = distributions(path=places)
+    installed = {_name(d.metadata["Name"]): d for d in packages_here if d.metadata["Name"]}
     program = installed.pop(_PROGRAM, None) or distribution(_PROGRAM)
     packages = [installed[name] for name in sorted(installed)]
     return {
