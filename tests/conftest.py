@@ -17,8 +17,8 @@ _SLOW = Path(__file__).parent / "integration"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """GPU tests skip where there is no GPU, unless FAIL_WITHOUT_GPU=1 says that there must be one; long ones run with LONG_TESTS=1.
 
-    Tests that start Ray or Milvus are two groups for `pytest -n 2 --dist loadgroup`, a process each: what they wait for does not
-    grow with cores.
+    Tests that start Ray or Milvus are three groups for `pytest -n 2 --dist loadgroup`: what they wait for does not grow with cores.
+    The third is for the process that ends the group of Ray first, which is the shorter one.
     """
     has_gpu = torch.cuda.is_available() or os.environ.get("FAIL_WITHOUT_GPU") == "1"
     for item in items:
@@ -29,8 +29,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         needs_milvus = (
             "milvus_server" in getattr(item, "fixturenames", ()) or "[server" in item.name
         )
-        if needs_milvus or _is_below(item, "indexing", "serving"):
+        if _is_below(item, "indexing"):
             item.add_marker(pytest.mark.xdist_group("milvus"))
+        elif needs_milvus or _is_below(item, "serving"):
+            item.add_marker(pytest.mark.xdist_group("service"))
         elif item.path.is_relative_to(_SLOW):
             item.add_marker(pytest.mark.xdist_group("ray"))
 

@@ -86,10 +86,10 @@ def parse_filters(texts: Sequence[str]) -> dict[str, Any]:
             filters[name] = value
             continue
         values = [filters[name], value]
-        if any(isinstance(one, tuple | int | float) for one in values):
+        if any(isinstance(given, tuple | int | float) for given in values):
             raise ValueError(f"filter {name!r} is given twice; a range or number may be given once")
         filters[name] = [
-            text for one in values for text in (one if isinstance(one, list) else [one])
+            text for given in values for text in (given if isinstance(given, list) else [given])
         ]
     return filters
 
