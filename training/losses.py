@@ -191,26 +191,17 @@ def _stage1_cross_entropy(
     return smoothed_cross_entropy(logits_NK, labels_N, weights_N, smoothing=config.label_smoothing)
 
 
-def _stage2_hn_nce(cosine_NN: Tensor, is_ignored_NN: Tensor | None, config: Stage2Config) -> Tensor:
-    return hn_nce(
-        cosine_NN,
-        temperature=config.temperature,
-        alpha=config.alpha,
-        beta=config.beta,
-        is_ignored_NN=is_ignored_NN,
-    )
+def _stage2_hn_nce(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def compute(cosine_NN: Tensor, is_ignored_NN: Tensor | None, config: Stage2Config) -> Tensor:
+        return loss(
+            cosine_NN,
+            temperature=config.temperature,
+            alpha=config.alpha,
+            beta=config.beta,
+            is_ignored_NN=is_ignored_NN,
+        )
 
-
-def _stage2_hn_nce_released(
-    cosine_NN: Tensor, is_ignored_NN: Tensor | None, config: Stage2Config
-) -> Tensor:
-    return hn_nce_released(
-        cosine_NN,
-        temperature=config.temperature,
-        alpha=config.alpha,
-        beta=config.beta,
-        is_ignored_NN=is_ignored_NN,
-    )
+    return compute
 
 
 def _stage2_cross_entropy(
@@ -244,8 +235,8 @@ class Loss:
 
 LOSSES: dict[str, Loss] = {
     "smoothed_cross_entropy": Loss(stage=1, compute=_stage1_cross_entropy),
-    "hn_nce": Loss(stage=2, compute=_stage2_hn_nce),
-    "hn_nce_released": Loss(stage=2, compute=_stage2_hn_nce_released),
+    "hn_nce": Loss(stage=2, compute=_stage2_hn_nce(hn_nce)),
+    "hn_nce_released": Loss(stage=2, compute=_stage2_hn_nce(hn_nce_released)),
     "cross_entropy": Loss(stage=2, compute=_stage2_cross_entropy),
     "false_negative_elimination": Loss(
         stage=2, compute=_stage2_false_negative("elimination"), needs_label_mask=True

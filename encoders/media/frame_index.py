@@ -211,18 +211,21 @@ def index_of_packets(
 
 
 def frames_in_span(index: FrameIndex, span: Span) -> range:
-    """Numbers of the frames in the span.
+    """Numbers of the frames in the span; see `frames_between`."""
+    return frames_between(index.shown_times_s, float(index.time_base), span)
+
+
+def frames_between(times_s: np.ndarray, tick_s: float, span: Span) -> range:
+    """Numbers of the frames in the span, given when each is shown (ascending [F]) and of what times are whole numbers.
 
     Containers round presentation times to their time base (Matroska: 1 ms), so both bounds are read half a tick early, at most
     half a millisecond: frame i of a 30 fps WebM belongs to a span that starts at i / 30.
     """
-    slack_s = min(float(index.time_base) / 2, 0.0005)
-    first = int(np.searchsorted(index.shown_times_s, span.start_s - slack_s, side="left"))
+    slack_s = min(tick_s / 2, 0.0005)
+    first = int(np.searchsorted(times_s, span.start_s - slack_s, side="left"))
     if span.end_s is None:
-        return range(first, index.num_frames)
-    return range(
-        first, int(np.searchsorted(index.shown_times_s, span.end_s - slack_s, side="left"))
-    )
+        return range(first, len(times_s))
+    return range(first, int(np.searchsorted(times_s, span.end_s - slack_s, side="left")))
 
 
 def plan_span(

@@ -74,17 +74,18 @@ class PacketReader:
         )
         self.codec_context.options = {"max_pixels": str(limits.max_pixels)}
         self.num_video_streams = len(self._container.streams.video)
-        self.header_texts: dict[str, str] = {}
-        """What the header says in words, such as timecode and reel_name; of a name that comes twice, the file's comes first."""
-        for metadata in (
-            self._container.metadata,
-            *(stream.metadata for stream in self._container.streams),
-        ):
-            lower = {name.lower(): text for name, text in metadata.items()}
-            self.header_texts = lower | self.header_texts
         self.time_base = self._stream.time_base or self.codec_context.time_base
         self._position = 0
         self._packets = self._demux()
+
+    @property
+    def header_texts(self) -> dict[str, str]:
+        """What the header says in words, such as timecode and reel_name; of a name that comes twice, the file's comes first."""
+        streams = self._container.streams
+        texts: dict[str, str] = {}
+        for metadata in (self._container.metadata, *(stream.metadata for stream in streams)):
+            texts = {name.lower(): text for name, text in metadata.items()} | texts
+        return texts
 
     @property
     def is_broadcast(self) -> bool:

@@ -1,10 +1,8 @@
 """Configs of the text encoder and the fusion of a bundle, as a card describes them; no torch here."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-from encoders.files import from_dict
 from encoders.query_encoder.factors import Factor, factors_to_list
 from encoders.query_encoder.numbers import KINDS
 
@@ -119,8 +117,3 @@ def fusion_config_to_dict(config: FusionConfig) -> dict[str, Any]:
     }
     del values["factors"]
     return values | ({"factors": factors_to_list(config.factors)} if config.factors else {})
-
-
-def fusion_config_from_dict(values: Mapping[str, Any]) -> FusionConfig:
-    """The config that a card describes; ValueError for an unknown or missing key."""
-    return from_dict(FusionConfig, values, "fusion")

@@ -6,14 +6,11 @@ from fractions import Fraction
 from pathlib import Path
 
 from encoders.media.container import path_of
-from encoders.media.frame_index import Span
+from encoders.media.frame_index import Span, frames_between
 from indexing.handoff.source import Source, read_sources
 from indexing.handoff.timecode import can_drop_frames, frame_of
 from indexing.search.types import ClipPlace, SearchResult
 from indexing.sources.uris import is_remote
-
-# As in frames_in_span: a time that a container has rounded belongs to its frame.
-_SLACK_S = 0.0005
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,15 +143,11 @@ def sources_of(cuts: Iterable[Cut]) -> list[Source]:
 
 def _cut(pick: Pick, source: Source) -> Cut:
     times_s = source.times.times_s
-    slack_s = min(source.times.tick_s / 2, _SLACK_S)
-    first = int((times_s < pick.span.start_s - slack_s).sum())
-    last = len(times_s)
-    if pick.span.end_s is not None:
-        last = int((times_s < pick.span.end_s - slack_s).sum())
-    if first >= last:
+    frames = frames_between(times_s, source.times.tick_s, pick.span)
+    if not frames:
         end = "the end" if pick.span.end_s is None else f"{pick.span.end_s:g}"
         raise ValueError(
             f"{pick.path} has no frame in [{pick.span.start_s:g}, {end}); its last one is at {times_s[-1]:.3f} s"
         )
     name = " ".join("".join(c if c.isprintable() else " " for c in pick.name).split())
-    return Cut(pick=pick, source=source, frames=range(first, last), name=name or "clip")
+    return Cut(pick=pick, source=source, frames=frames, name=name or "clip")

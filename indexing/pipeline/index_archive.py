@@ -120,7 +120,8 @@ class _IndexRun:
         self._fetch_uris = fetch_uris
         request = archive_request(self._config)
         recorded_name = request.recorded[0] if request.recorded else ""
-        planned = plan(ArchiveRows(name=recorded_name if request.name is None else request.name))
+        expected = ArchiveRows(name=recorded_name if request.name is None else request.name)
+        planned = plan(expected)
         # Ray starts its processes by fork, which is not safe once gRPC has threads: Ray first, then Milvus.
         session = None
         unchecked_ids = self._unchecked_ids(planned)
@@ -130,7 +131,8 @@ class _IndexRun:
         ):
             session = self._open_session()
         self._collection = self._open_collection(len(planned))
-        planned = plan(self._own_archive(request))
+        if (archive := self._own_archive(request)) != expected:
+            planned = plan(archive)
         finish_earlier_import(self._collection, self._config.run_dir)
         self._collection.flush()  # Milvus Lite lists rows ten times faster afterwards
         comparison = self._compare(planned)
@@ -261,7 +263,6 @@ class _IndexRun:
         if not sample:
             return None
         self._collection.check(encoder_id=self._card.encoder_id)  # loads it in a restarted server
-        self._collection.flush()
         with self._console.status(f"computing {len(sample)} of {len(written)} clips again"):
             recomputed = recompute_clips(
                 sample,

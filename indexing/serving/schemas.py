@@ -232,16 +232,7 @@ def search_response(result: SearchResult, request_id: str) -> SearchResponse:
         backend_used=result.backend_used,
         is_exact=result.is_exact,
         reading=[
-            ReadingBody(
-                name=reading.name,
-                value=reading.value,
-                probability=reading.probability,
-                asked=reading.asked,
-                is_given=reading.is_given,
-                is_doubtful=reading.is_doubtful,
-                is_factor=reading.is_factor,
-            )
-            for reading in result.reading
+            ReadingBody.model_validate(reading, from_attributes=True) for reading in result.reading
         ],
         timings_ms=dict(result.timings_ms),
     )

@@ -14,7 +14,7 @@ from pymilvus.exceptions import MilvusException
 
 from indexing.store.client import CallOptions, call_milvus, connect, require_fixed_server
 from indexing.store.endpoint import place_of, serve_milvus
-from indexing.store.filter_expression import VideoSpan, quoted
+from indexing.store.filter_expression import quoted
 from indexing.store.lease import is_lease
 from indexing.store.schema import (
     ROW_FIELDS,
@@ -213,14 +213,10 @@ class ClipCollection:
         vector_D: np.ndarray,
         *,
         limit: int,
-        without_clip_id: str = "",
-        without_span: "VideoSpan | None" = None,
+        condition: str = "",
     ) -> list[tuple[float, dict[str, Any]]]:
-        """(cosine, row) of the nearest clips, best first."""
-        conditions = [f"clip_id != {quoted(without_clip_id)}"] if without_clip_id else []
-        if without_span is not None:
-            conditions.append(without_span.outside())
-        return self.nearest_many(vector_D[None], limit=limit, condition=" and ".join(conditions))[0]
+        """(cosine, row) of the nearest clips that meet the condition, best first."""
+        return self.nearest_many(vector_D[None], limit=limit, condition=condition)[0]
 
     def nearest_many(
         self,

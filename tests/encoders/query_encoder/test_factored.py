@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from encoders.files import from_dict
 from encoders.query_encoder.config import (
     FusionConfig,
-    fusion_config_from_dict,
     fusion_config_to_dict,
 )
 from encoders.query_encoder.factored import EditFactor, FactoredFusion, apply_edits
@@ -99,7 +99,7 @@ def test_without_factors_it_is_the_combiner():
 
 def test_the_card_keeps_factors_and_older_cards_stay_as_they_are():
     values = fusion_config_to_dict(CONFIG)
-    assert fusion_config_from_dict(values) == CONFIG
+    assert from_dict(FusionConfig, values, "fusion") == CONFIG
     combiner = FusionConfig(kind="combiner", video_dim=6, text_dim=5)
     assert "factors" not in fusion_config_to_dict(combiner)
     with pytest.raises(ValueError, match="'combiner'"):

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from encoders.files import from_dict
 from encoders.query_encoder.config import (
     FusionConfig,
-    fusion_config_from_dict,
     fusion_config_to_dict,
 )
 from encoders.query_encoder.fusion import FUSION_WIDTHS, build_fusion
@@ -104,13 +104,13 @@ def test_the_widths_of_the_paper():
 
 def test_the_card_round_trip_refuses_what_it_does_not_know():
     values = fusion_config_to_dict(TINY)
-    assert fusion_config_from_dict(values) == TINY
+    assert from_dict(FusionConfig, values, "fusion") == TINY
     with pytest.raises(ValueError, match="'hiden_dim'"):
-        fusion_config_from_dict(values | {"hiden_dim": 3})
+        from_dict(FusionConfig, values | {"hiden_dim": 3}, "fusion")
     with pytest.raises(ValueError, match="video_dim"):
-        fusion_config_from_dict({"kind": "mean", "text_dim": 3})
+        from_dict(FusionConfig, {"kind": "mean", "text_dim": 3}, "fusion")
     with pytest.raises(ValueError, match=r"fusion\.kind is 'sum'; it must be one of 'combiner'"):
-        fusion_config_from_dict(values | {"kind": "sum"})
+        from_dict(FusionConfig, values | {"kind": "sum"}, "fusion")
 
 
 def test_cross_attention_is_the_released_formula():

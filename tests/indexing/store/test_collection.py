@@ -8,7 +8,7 @@ import pytest
 
 from indexing.store.collection import ClipCollection, EncoderMismatchError, open_collection
 from indexing.store.endpoint import serve_milvus
-from indexing.store.filter_expression import VideoSpan
+from indexing.store.filter_expression import VideoSpan, quoted
 
 DIM = 24
 RNG = np.random.default_rng(7)
@@ -65,7 +65,7 @@ def test_the_query_clip_can_be_left_out_whatever_its_name(collection: ClipCollec
     np.testing.assert_allclose(stored["embedding"], VECTORS[42], atol=1e-6)
     cosines = VECTORS @ VECTORS[42]
     cosines[42] = -2
-    found = collection.nearest(VECTORS[42], limit=3, without_clip_id=clip_id)
+    found = collection.nearest(VECTORS[42], limit=3, condition=f"clip_id != {quoted(clip_id)}")
     assert [one["clip_key"] for _, one in found] == [
         f"key-{i:03d}" for i in np.argsort(-cosines)[:3]
     ]
@@ -79,7 +79,7 @@ def test_clips_that_overlap_with_a_span_can_be_left_out(
     collection, start_s: float, end_s: float | None, left_out: set[int]
 ) -> None:
     span = VideoSpan(video_uri="/videos/10.mp4", start_s=start_s, end_s=end_s)
-    found = collection.nearest(VECTORS[30], limit=300, without_span=span)
+    found = collection.nearest(VECTORS[30], limit=300, condition=span.outside())
     keys = {f"key-{i:03d}" for i in range(300)} - {f"key-{30 + i:03d}" for i in left_out}
     assert {one["clip_key"] for _, one in found} == keys
 

@@ -90,11 +90,6 @@ class PickledTensor:
         return strided.astype(np.float32)
 
 
-def vector_of(value: object) -> np.ndarray:
-    """The float32 [D] vector of a tensor; leading axes (frames) are averaged, as the released code does."""
-    return embedding_of(value)[0]
-
-
 def embedding_of(value: object) -> tuple[np.ndarray, np.ndarray | None]:
     """The float32 [D] vector of a tensor, and [T, D] where it has several in order (frames, tokens), of which it is the mean.
 

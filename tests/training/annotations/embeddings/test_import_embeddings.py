@@ -20,9 +20,9 @@ from training.annotations.embeddings.import_embeddings import (
 )
 from training.annotations.embeddings.pickle_reader import PickleReader, PickleRefusedError
 from training.annotations.embeddings.pickled_tensors import (
+    embedding_of,
     read_tensor_file,
     tensor_builders,
-    vector_of,
 )
 from training.vectors.tables import read_dead_ids, read_unit_vectors
 
@@ -175,7 +175,7 @@ BAD_FILES = {
 def test_bad_files_say_what_is_wrong(name):
     content, message = BAD_FILES[name]
     with pytest.raises(ValueError, match=message):
-        vector_of(read_tensor_file(content, source="x.pth"))
+        embedding_of(read_tensor_file(content, source="x.pth"))
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_few_bytes_do_not_become_many_vectors(tmp_path, monkeypatch):
     expanded = read_tensor_file(torch_save(ONE), source="x.pth")
     expanded.size, expanded.stride = (1 << 22, 4), (0, 1)
     with pytest.raises(ValueError, match="more numbers than its storage, which holds 8"):
-        vector_of(expanded)
+        embedding_of(expanded)
     (tmp_path / "emb.pkl").write_bytes(pickle.dumps({"a": torch.ones((1 << 16) + 1)}))
     with pytest.raises(ValueError, match="65537 wide; at most 65536 are read"):
         convert(tmp_path / "emb.pkl")
@@ -247,7 +247,7 @@ def test_damaged_files_end_in_a_value_error_or_a_vector(seed):
         for read in (read_file, read_dict):
             try:
                 for tensor in read(bytes(content)):
-                    vector_of(tensor)
+                    embedding_of(tensor)
             except ValueError:
                 pass
 
