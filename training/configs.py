@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from encoders.decoding.backends import DecodeChoice, check_decode_choice
-from encoders.media.sampling import Resize
+from encoders.media.sampling import Color, Resize
 from encoders.video_encoder.config import VideoEncoderConfig
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -115,6 +115,8 @@ class Stage1Config:
     """Decode backend; auto = one that uses the GPU, such as dali, where there is one and it is installed, otherwise pyav."""
     resize: Resize = "pillow_bicubic"
     """Resize method, recorded in the bundle's card; the default is that of the paper's release, swscale_area decodes large frames up to 1.7 times as fast."""
+    color: Color = "bt601"
+    """Colour matrix, recorded in the bundle's card; bt601 for every file is what the paper's release does (decord), file takes the one that each file names."""
     num_decode_threads: int = 2
     record_frames: bool = False
     """Write the frame indices that each epoch read of each clip to workers/<rank>/frames_read/."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from encoders.media.sampling import Resize
+from encoders.media.sampling import Color, Resize
 from encoders.video_encoder.config import AIM_PRESETS
 
 
@@ -28,6 +28,9 @@ class ImportConfig:
     resize: Resize | None = None
     """How frames are resized. `pillow_bicubic` is CLIP's and the paper's; `swscale_area` decodes large frames up to 1.7 times as
     fast, for other vectors. None = as in a source bundle, otherwise pillow_bicubic."""
+    color: Color | None = None
+    """Colour matrix. `bt601` for every file is what TF-CoVR's release decodes with; `file` takes the one that each file names, for
+    other vectors of such files. None = as in a source bundle, otherwise bt601."""
     num_heads: int | None = None
     """Attention heads, which a state dict does not tell. None = width / 64, as in all CLIP models."""
     adapter_scale: float | None = None

@@ -1,7 +1,7 @@
 """Imports published weights (CLIP, AIM, TF-CoVR) as an AIM bundle, whole or not at all."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from encoders.bundle.folder import HEAD_WEIGHTS, VIDEO_WEIGHTS, save_bundle
 from encoders.bundle.import_config import ImportConfig
 from encoders.bundle.stage2_importer import Stage2Import, import_stage2
 from encoders.files import hash_file
-from encoders.media.sampling import Resize, SamplingConfig
+from encoders.media.sampling import SamplingConfig
 from encoders.query_encoder.released_weights import is_stage2
 from encoders.video_encoder.aim import AimEncoder
 from encoders.video_encoder.config import AIM_PRESETS, AimConfig
@@ -96,9 +96,7 @@ def import_weights(config: ImportConfig) -> ImportResult | Stage2Import:
         "head": head_note,
         "seed": config.seed,
     }
-    sampling = SamplingConfig(
-        num_frames=shape.num_frames, frame_size=shape.image_size, resize=_resize(config)
-    )
+    sampling = _sampling(config, shape)
     standing = _standing_bundle(config, encoder, sampling, labels, info)
     card = standing or save_bundle(
         config.out,
@@ -181,11 +179,16 @@ def _standing_bundle(
     return card
 
 
-def _resize(config: ImportConfig) -> Resize:
+def _sampling(config: ImportConfig, shape: AimConfig) -> SamplingConfig:
+    """Resize and colours as asked for, otherwise as in a source bundle."""
     source = Path(config.source)
-    if config.resize is not None or not (source / CARD_NAME).exists():
-        return config.resize or "pillow_bicubic"
-    return read_card(source).sampling.resize
+    sampling = SamplingConfig(num_frames=shape.num_frames, frame_size=shape.image_size)
+    standing = read_card(source).sampling if (source / CARD_NAME).exists() else sampling
+    return replace(
+        sampling,
+        resize=config.resize or standing.resize,
+        color=config.color or standing.color,
+    )
 
 
 def _identify(source: str) -> str | None:

@@ -13,7 +13,7 @@ from encoders.files import hash_file
 from encoders.query_encoder.released_weights import build_released
 
 # Of an AIM encoder alone.
-_VIDEO_OPTIONS = ("labels", "num_frames", "temporal_pooling", "resize", "num_heads", "adapter_scale")  # fmt: skip
+_VIDEO_OPTIONS = ("labels", "num_frames", "temporal_pooling", "resize", "color", "num_heads", "adapter_scale")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

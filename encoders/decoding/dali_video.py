@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from encoders.decoding.frames.color import recolor
 from encoders.decoding.frames.pixels import OutBufferFor, no_buffer, orient_frame, turn_and_mirrors
 from encoders.decoding.pyav_video import PyavVideo
 from encoders.media.errors import DecodeSetupError
@@ -47,7 +48,7 @@ class DaliVideo:
         self.fallback_reason: str | None = _why_not(video, self._device_id)
         self.last_error = ""
         if self.fallback_reason is None:
-            self._display_matrix = video.read_display_matrix()
+            self._display_matrix, self._matrix_code = video.read_appearance()
             _pipeline(self._device_id)
 
     @property
@@ -111,8 +112,12 @@ class DaliVideo:
         return frames_FHWC
 
     def _shown(self, frame_HWC: Any) -> Any:
-        """As the display matrix shows it."""
+        """In the colours of its matrix, and as the display matrix shows it. DALI takes every file for BT.601."""
         matrix = self._display_matrix
+        if self._keeps_on_device:
+            frame_HWC = recolor(frame_HWC, self._matrix_code)
+        else:
+            frame_HWC = recolor(torch.from_numpy(frame_HWC), self._matrix_code).numpy()
         if self._keeps_on_device:
             if matrix is None:
                 return frame_HWC

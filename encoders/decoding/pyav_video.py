@@ -146,13 +146,13 @@ class PyavVideo:
         turn = num_shown[frame.pts] - 1
         return numbers[turn] if turn < len(numbers) else None
 
-    def read_display_matrix(self) -> DisplayMatrix | None:
-        """How the first frame asks to be turned or mirrored; decodes until that frame comes out."""
+    def read_appearance(self) -> tuple[DisplayMatrix | None, int]:
+        """How the first frame asks to be turned or mirrored, and the number of its colour matrix; decodes until that frame comes out."""
         packets = self._reader.packets_from(0, self.index)
         while True:
             packet = next(packets, None)
             for frame in self._decode(packet):
-                return display_matrix(frame)
+                return display_matrix(frame), self.converter.matrix_code_of(frame)
             if packet is None:
                 raise DecodeError("corrupt_container", f"no frame decodes: {self.last_error}")
 

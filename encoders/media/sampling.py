@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 Resize = Literal["pillow_bicubic", "swscale_area"]
+Color = Literal["bt601", "file"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,6 +20,10 @@ class SamplingConfig:
     resize: Resize = "pillow_bicubic"
     """How: pillow_bicubic as the release and CLIP do it; swscale_area averages while FFmpeg converts the colours, which makes
     decoding of large frames up to 1.7 times as fast. Frames that have the size already are the same with both."""
+    color: Color = "bt601"
+    """Matrix from Y'CbCr to RGB: bt601 takes every file for BT.601, as decord and so the release do; file takes the one that the file
+    names (BT.601, BT.709, BT.2020 non-constant, SMPTE 240M, FCC), and BT.601 where it names none, as FFmpeg does. The range is the
+    file's own with both. Of HDR (PQ, HLG) matrix and range are undone and nothing else: no tone mapping, no change of primaries."""
 
     def __post_init__(self) -> None:
         if self.num_frames < 1:
@@ -29,13 +34,17 @@ class SamplingConfig:
             raise ValueError(
                 f"resize is {self.resize!r}; choose one of {', '.join(get_args(Resize))}"
             )
+        if self.color not in get_args(Color):
+            raise ValueError(f"color is {self.color!r}; choose one of {', '.join(get_args(Color))}")
 
 
 def sampling_to_dict(sampling: SamplingConfig) -> dict[str, Any]:
-    """As cards keep it. The first way to resize is not named, so that encoders from before there was another keep their ids."""
+    """As cards keep it. What was the only choice once is not named, so that encoders from before there was another keep their ids."""
     values = asdict(sampling)
     if sampling.resize == "pillow_bicubic":
         del values["resize"]
+    if sampling.color == "bt601":
+        del values["color"]
     return values
 
 

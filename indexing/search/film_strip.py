@@ -80,7 +80,9 @@ def decoded_strip(place: ClipPlace, style: FilmStripStyle, decoder: IsolatedDeco
     request = DecodeRequest(
         video=place.video_uri,
         spans=(span,),
-        sampling=SamplingConfig(num_frames=style.num_frames, frame_size=style.frame_size),
+        sampling=SamplingConfig(
+            num_frames=style.num_frames, frame_size=style.frame_size, color="file"
+        ),
     )
     decoded = decoder.decode(request)
     if decoded.errors[0] is not None:

@@ -52,6 +52,19 @@ def test_nvdec_equals_pyav_on_h264(tmp_path, name, spec):
                 assert videos.read_numbers(clip) == indices.tolist()
 
 
+def test_nvdec_shows_the_colours_of_the_file(tmp_path):
+    pytest.importorskip("nvidia.dali", reason="the extra `dali` is not installed")
+    spec = videos.VideoSpec(options=X264, picture="gradient", colorspace=1, color_range=1, **SIZE)
+    path = videos.write_video(tmp_path / "bt709.mp4", spec)
+    sampling = SamplingConfig(num_frames=7, frame_size=None, color="file")
+    dali = decode_clips(path, SPANS, sampling, backend="dali", device="cuda")
+    pyav = decode_clips(path, SPANS, sampling)
+    assert dali.backend_used == "dali"
+    difference = np.abs(dali.frames_NTHWC.astype(int) - pyav.frames_NTHWC)
+    assert difference.mean() <= MAX_MEAN_DIFFERENCE
+    assert np.percentile(difference, 99.9) <= MAX_P999_DIFFERENCE
+
+
 def test_nvdec_in_the_child(tmp_path):
     pytest.importorskip("nvidia.dali", reason="the extra `dali` is not installed")
     path = videos.write_video(tmp_path / "a.mp4", videos.VideoSpec(options=X264, **SIZE))

@@ -28,7 +28,7 @@ from encoders.decoding.isolated import IsolatedDecoder, decoder_for
 from encoders.decoding.request import DecodeRequest
 from encoders.media.errors import DecodeError
 from encoders.media.frame_index import Span
-from encoders.media.sampling import Resize, SamplingConfig, sample_positions
+from encoders.media.sampling import Color, Resize, SamplingConfig, sample_positions
 from training.configs import AugmentConfig
 from training.stage1.frame_vectors import FrameVectors
 
@@ -44,6 +44,7 @@ class ExampleSettings:
     augment: AugmentConfig
     seed: int
     resize: Resize = "pillow_bicubic"
+    color: Color = "bt601"
 
 
 class ClipSource(Protocol):
@@ -160,6 +161,7 @@ class DecodedSource:
                 num_frames=self._settings.num_frames,
                 frame_size=size,
                 resize=self._settings.resize,
+                color=self._settings.color,
             ),
             backend=self._backend,
             device=self._device,

@@ -21,7 +21,7 @@ from cluster.progress import progress_bar
 from cluster.storage import write_atomic
 from encoders.clips import Clip
 from encoders.decoding.backends import decode_backend
-from encoders.media.sampling import Resize, SamplingConfig, sampling_to_dict
+from encoders.media.sampling import Color, Resize, SamplingConfig, sampling_to_dict
 from encoders.stages.base import DeadLetter, error_of, split_rows
 from encoders.video_encoder.config import (
     VideoEncoderConfig,
@@ -44,6 +44,7 @@ class VectorSource:
     """State dict of the image part, safetensors."""
     num_positions: int
     resize: Resize = "pillow_bicubic"
+    color: Color = "bt601"
     decode_backend: str = "pyav"
     device: str = "cpu"
 
@@ -51,7 +52,10 @@ class VectorSource:
     def sampling(self) -> SamplingConfig:
         """Of the kept positions."""
         return SamplingConfig(
-            num_frames=self.num_positions, frame_size=self.config.image_size, resize=self.resize
+            num_frames=self.num_positions,
+            frame_size=self.config.image_size,
+            resize=self.resize,
+            color=self.color,
         )
 
     @property

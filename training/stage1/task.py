@@ -173,6 +173,7 @@ class Stage1Factory(TaskFactory):
             augment=config.augment,
             seed=config.loop.seed,
             resize=config.resize,
+            color=config.color,
         )
         sources: dict[str, ClipSource] = {}
         for name, part in clips.items():
@@ -198,6 +199,7 @@ class Stage1Factory(TaskFactory):
             weights_path=str(path),
             num_positions=self.config.num_cached_positions,
             resize=self.config.resize,
+            color=self.config.color,
             decode_backend=choose_decode_backend(self.config.decode_backend, device),
             device=device,
         )

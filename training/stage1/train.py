@@ -72,6 +72,7 @@ def train_stage1(
                 num_frames=config.encoder.num_frames,
                 frame_size=config.encoder.image_size,
                 resize=config.resize,
+                color=config.color,
             ),
             head=module.head,
             labels=classes["label"],

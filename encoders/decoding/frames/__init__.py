@@ -1,6 +1,6 @@
 """Decoded frames to RGB arrays of the wanted size.
 
-Read in this order: pixels, converter, bicubic.
+Read in this order: pixels, color, converter, bicubic.
 """
 
-__all__ = ["bicubic", "converter", "pixels"]
+__all__ = ["bicubic", "color", "converter", "pixels"]

@@ -5,24 +5,19 @@ from typing import Any
 import cv2
 import numpy as np
 
+from encoders.decoding.frames.color import matrix_code
 from encoders.decoding.frames.pixels import DisplayMatrix, orient_frame
-from encoders.media.sampling import SamplingConfig
+from encoders.media.sampling import Color, SamplingConfig
 
 try:
     from av.sidedata.sidedata import SideDataContainer, Type
     from av.video.frame import VideoFrame
-    from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
+    from av.video.reformatter import Interpolation, VideoReformatter
 except ImportError as error:
     raise ImportError("decoding with pyav needs the package 'av': pip install 'av>=14'") from error
 
-# The conversion of DALI on a CPU, bit for bit: FFmpeg's default shortcut is 1 to 2 levels too dark, and DALI, on a GPU too,
-# takes every file for BT.601 whatever it says. Two backends that agree matter more than the exact hue.
+# With BT.601 the conversion of DALI on a CPU, bit for bit: FFmpeg's default shortcut is 1 to 2 levels too dark.
 _EXACT = Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
-_BT_601: dict[str, Any] = {
-    "src_colorspace": Colorspace.ITU601,
-    "dst_colorspace": Colorspace.ITU601,
-    "threads": 1,
-}
 _NATIVE_SIZE = Interpolation.BILINEAR | _EXACT
 # Averages the area of each new pixel. FULL_CHR_H_INP: every pixel's colour counts where the input is RGB.
 _AREA = Interpolation.AREA | _EXACT | Interpolation.BITEXACT | Interpolation.FULL_CHR_H_INP
@@ -35,6 +30,7 @@ class FrameConverter:
         """`sampling` with resize "swscale_area" makes frames of its size; otherwise they keep the size of the video."""
         is_area = sampling is not None and sampling.resize == "swscale_area"
         self._size = sampling.frame_size if sampling is not None and is_area else None
+        self._color: Color = "bt601" if sampling is None else sampling.color
         self._reformatter = VideoReformatter()
 
     def rgb_frame(self, frame: VideoFrame, out_HWC: np.ndarray | None = None) -> np.ndarray:
@@ -43,6 +39,10 @@ class FrameConverter:
         if matrix is None:
             return self._convert(frame, out_HWC)
         return orient_frame(self._convert(frame), matrix)
+
+    def matrix_code_of(self, frame: VideoFrame) -> int:
+        """The colour matrix that the frame is converted with, by its number in ITU-T H.273."""
+        return matrix_code(frame.colorspace, self._color)
 
     def resized(self, frame_HWC: np.ndarray) -> np.ndarray:
         """A frame that another decoder made, at the size of ours; to a level or two of what one pass gives."""
@@ -65,7 +65,10 @@ class FrameConverter:
         return _interleaved(planar, out_HWC)
 
     def _reformat(self, frame: VideoFrame, **wanted: Any) -> VideoFrame:
-        return self._reformatter.reformat(frame, **wanted, **_BT_601)
+        # PyAV's names of matrices lack one of the two numbers of BT.601. The range it takes from the frame.
+        code: Any = self.matrix_code_of(frame)
+        colors = {"src_colorspace": code, "dst_colorspace": code}
+        return self._reformatter.reformat(frame, **wanted, **colors, threads=1)
 
 
 def _interleaved(planar: VideoFrame, out_HWC: np.ndarray | None = None) -> np.ndarray:

@@ -124,6 +124,18 @@ def test_the_way_to_resize_is_of_the_bundle_and_of_those_made_from_it(checkpoint
     assert cards["plain"].encoder_id != cards["fast"].encoder_id == cards["child"].encoder_id
 
 
+def test_the_colours_of_a_bundle_change_its_encoder_id_only_where_they_differ(checkpoint, tmp_path):
+    for name, color in (("plain", None), ("named", "bt601"), ("file", "file")):
+        import_weights(ImportConfig(source=str(checkpoint), out=tmp_path / name, color=color))
+    import_weights(ImportConfig(source=str(tmp_path / "file"), out=tmp_path / "child"))
+    cards = {
+        name: load_bundle(tmp_path / name).card for name in ("plain", "named", "file", "child")
+    }
+    assert [card.sampling.color for card in cards.values()] == ["bt601", "bt601", "file", "file"]
+    assert cards["plain"].encoder_id == cards["named"].encoder_id
+    assert cards["plain"].encoder_id != cards["file"].encoder_id == cards["child"].encoder_id
+
+
 def test_a_changed_file_in_the_bundle_is_noticed_by_a_rerun(checkpoint, tmp_path):
     run(checkpoint, tmp_path / "out")
     (tmp_path / "out" / "video.safetensors").write_bytes(b"torn")

@@ -62,6 +62,26 @@ def test_dali_equals_pyav_to_the_bit(make_video, numbers_in, name, spec):
     np.testing.assert_array_equal(dali.frames_NTHWC, pyav.frames_NTHWC)
 
 
+@pytest.mark.parametrize("colorspace", [1, 9])
+def test_colours_of_the_file_come_near_on_the_host_and_as_tensors(make_video, colorspace):
+    from encoders.decoding.device import iter_device_spans
+
+    path = make_video(
+        "hd.webm", picture="gradient", **VP9 | {"colorspace": colorspace, "color_range": 1}
+    )
+    sampling = SamplingConfig(num_frames=7, frame_size=40, color="file")
+    dali, pyav = both(path, sampling)
+    assumed = decode_clips(path, SPANS, replace(sampling, color="bt601"))
+    request = DecodeRequest(video=str(path), spans=tuple(SPANS), sampling=sampling, backend="dali")
+    tensors = {span.number: span.device_frames_THWC for span in iter_device_spans(request)}
+    for number, frames_THWC in enumerate(pyav.frames_NTHWC.astype(int)):
+        assert np.abs(assumed.frames_NTHWC[number] - frames_THWC).max() > 4
+        for near in (dali.frames_NTHWC[number], tensors[number].numpy()):
+            difference = np.abs(near - frames_THWC)
+            assert (difference.max() <= 2, difference.mean() < 1) == (True, True)
+    assert dali.backend_used == "dali"
+
+
 @pytest.mark.parametrize(
     ("name", "spec", "reason"),
     [

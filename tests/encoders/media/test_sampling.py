@@ -47,11 +47,15 @@ def test_bad_numbers_are_named():
         sample_positions(0, 12)
 
 
-def test_the_way_to_resize_is_named_only_where_it_is_not_the_first_one():
+def test_resize_and_colours_are_named_only_where_they_are_not_the_first_choice():
     """Encoder ids hash this: those from before there was a choice must stay."""
     plain = SamplingConfig(num_frames=12, frame_size=224)
     assert sampling_to_dict(plain) == {"num_frames": 12, "frame_size": 224}
     area = SamplingConfig(num_frames=12, frame_size=224, resize="swscale_area")
     assert SamplingConfig(**sampling_to_dict(area)) == area
+    file = SamplingConfig(num_frames=12, frame_size=224, color="file")
+    assert SamplingConfig(**sampling_to_dict(file)) == file
+    with pytest.raises(ValueError, match="color is 'bt709'; choose one of bt601, file"):
+        SamplingConfig(**(sampling_to_dict(plain) | {"color": "bt709"}))
     with pytest.raises(ValueError, match="resize is 'nearest'; choose one of pillow_bicubic"):
         SamplingConfig(**(sampling_to_dict(plain) | {"resize": "nearest"}))
