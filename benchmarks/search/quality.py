@@ -82,7 +82,7 @@ def exclude_cut(client: SearchClient, triplets: Sequence[Triplet], *, count: int
 
     Value and attribute come from the labels, never from the head that the exclusion uses.
     """
-    values = {n: v for n, v in client.snapshot.fields.attributes.items() if len(v) > 1}
+    values = {n: v for n, v in client.snapshot.count_all().attributes.items() if len(v) > 1}
     drawn = random.Random(0).sample(list(triplets), min(count, len(triplets)))
     before, after = [], []
     for triplet in drawn:

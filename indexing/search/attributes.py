@@ -6,7 +6,7 @@ collection (temperature scaling). N clips, D vector, L labels.
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -220,19 +220,26 @@ def _stems(name: str) -> set[str]:
     return {word.rstrip("s") for word in _words(name)}
 
 
-def attributes_of_labels(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
-    """The most frequent value of each attribute, by label."""
-    counts: defaultdict[str, defaultdict[str, Counter[str]]] = defaultdict(
-        lambda: defaultdict(Counter)
-    )
-    for row in rows:
+class LabelAttributes:
+    """Counts the values of each attribute by label, row by row."""
+
+    def __init__(self) -> None:
+        self._counts: defaultdict[str, defaultdict[str, Counter[str]]] = defaultdict(
+            lambda: defaultdict(Counter)
+        )
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """One row with its `label` and `attributes`."""
         for name, value in (row["attributes"] or {}).items():
             if row["label"]:
-                counts[row["label"]][name][str(value)] += 1
-    return {
-        label: {name: values.most_common(1)[0][0] for name, values in names.items()}
-        for label, names in counts.items()
-    }
+                self._counts[row["label"]][name][str(value)] += 1
+
+    def most_frequent(self) -> dict[str, dict[str, str]]:
+        """The most frequent value of each attribute, by label."""
+        return {
+            label: {name: values.most_common(1)[0][0] for name, values in names.items()}
+            for label, names in self._counts.items()
+        }
 
 
 def open_attribute_reader(

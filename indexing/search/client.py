@@ -151,6 +151,7 @@ class SearchClient:
 
     def close(self) -> None:
         """Close the connection; another process can then open a Milvus Lite folder."""
+        self.snapshot.close()
         self._stack.close()
 
     def search(
@@ -176,7 +177,8 @@ class SearchClient:
         `on_encoded` is called as soon as the encoder is free for other queries, before Milvus is searched.
         """
         timer = StageTimer()
-        fields = self.snapshot.fields if any(query.filters for query in queries) else None
+        filters = [query.filters for query in queries if query.filters]
+        fields = self.snapshot.fields(filters) if filters else None
         with timer.step("decode"):
             pending = []
             names = (_clip_id(query.clip) for query in queries)

@@ -1,28 +1,109 @@
-"""Snapshot of a collection: labels, attributes, sample vectors, and all vectors for exact search.
+"""Snapshot of a collection: labels, attributes, sample vectors, draws of clips, and all vectors for exact search.
 
-Each part is read once, with the first query that needs it. N clips, D vector, Q queries.
+Each part is read once, with the first query that needs it. What is known of the values of all rows is counted page by page, so that
+its memory grows with the values and not with the rows. N clips, D vector, Q queries.
 """
 
+import heapq
+import logging
+import random
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from encoders.bundle.card import BundleCard
-from indexing.search.attributes import AttributeReader, attributes_of_labels, open_attribute_reader
-from indexing.search.filters import FilterFields
+from indexing.search.attributes import AttributeReader, LabelAttributes, open_attribute_reader
+from indexing.search.filters import FILTERS, FilterFields
+from indexing.store.client import MilvusBusyError
 from indexing.store.collection import ClipCollection
+from indexing.store.filter_expression import any_of, contains, quoted
 from indexing.store.schema import ROW_FIELDS
 
+logger = logging.getLogger(__name__)
+
 MAX_ROWS = 16_384
+"""Rows that Milvus gives or finds in one call."""
 NUM_SAMPLES = 64
 NUM_FIT = 1024
 MAX_EXACT_BYTES = 4 << 30
+_FIRST_ROWS = MAX_ROWS
+"""Rows whose values are counted before the first answer; those of a larger collection are counted beside the answers."""
+_PAGE_ROWS = 4096
+_MOST_LABELS = 256
+_CLIP_FIELDS = ("clip_key", "clip_id", "label", "split", "attributes")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CollectionFacts:
+    """The values of the rows of a collection."""
+
+    num_rows: int
+    """Rows that were counted."""
+    is_complete: bool
+    """Whether they were all rows."""
+    labels: Mapping[str, int]
+    """Number of rows of each label."""
+    splits: tuple[str, ...]
+    attributes: Mapping[str, tuple[str, ...]]
+    """The values of each attribute."""
+    label_attributes: Mapping[str, Mapping[str, str]]
+    """The most frequent value of each attribute, by label."""
+    sample: tuple[dict[str, Any], ...]
+    """The rows with the first keys, which are hashes."""
+    held_out: tuple[dict[str, Any], ...]
+    """The same of the labelled rows of the split val."""
+    page_keys: tuple[str, ...]
+    """The first key of each page: places to draw clips from."""
+
+
+def read_facts(
+    collection: ClipCollection, *, num_rows: int | None = None, is_stopped: threading.Event
+) -> CollectionFacts:
+    """Of the first rows, or of all; those read so far where it is stopped."""
+    labels: Counter[str] = Counter()
+    splits: set[str] = set()
+    values: defaultdict[str, set[str]] = defaultdict(set)
+    label_attributes = LabelAttributes()
+    sample: list[dict[str, Any]] = []
+    held_out: list[dict[str, Any]] = []
+    page_keys: list[str] = []
+    rows = islice(collection.rows(_CLIP_FIELDS), num_rows)
+    count = 0
+    while not is_stopped.is_set() and (page := list(islice(rows, _PAGE_ROWS))):
+        count += len(page)
+        labels.update(row["label"] for row in page if row["label"])
+        splits |= {row["split"] for row in page if row["split"]}
+        for row in page:
+            label_attributes.add(row)
+            for name, value in (row["attributes"] or {}).items():
+                values[name].add(str(value))
+        page_keys.append(min(row["clip_key"] for row in page))
+        sample = _first([*sample, *page])
+        held_out = _first([*held_out, *(r for r in page if r["split"] == "val" and r["label"])])
+    return CollectionFacts(
+        num_rows=count,
+        is_complete=not is_stopped.is_set() and count >= collection.count(),
+        labels=dict(sorted(labels.items())),
+        splits=tuple(sorted(splits)),
+        attributes={name: tuple(sorted(of_name)) for name, of_name in sorted(values.items())},
+        label_attributes=label_attributes.most_frequent(),
+        sample=tuple(sample),
+        held_out=tuple(held_out),
+        page_keys=tuple(sorted(page_keys)),
+    )
+
+
+def _first(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return heapq.nsmallest(NUM_FIT, rows, key=itemgetter("clip_key"))
 
 
 class CollectionSnapshot:
@@ -31,6 +112,11 @@ class CollectionSnapshot:
     def __init__(self, collection: ClipCollection, bundle_dir: Path, card: BundleCard) -> None:
         self._collection, self._bundle_dir, self._card = collection, bundle_dir, card
         self._lock = threading.Lock()
+        self._facts_lock = threading.Lock()
+        self._facts: CollectionFacts | None = None
+        self._reader: tuple[Mapping[str, Mapping[str, str]], AttributeReader | None] | None = None
+        self._is_stopped = threading.Event()
+        self._counting: threading.Thread | None = None
         self._exact: tuple[list[str], np.ndarray] | None = None
 
     @cached_property
@@ -38,43 +124,105 @@ class CollectionSnapshot:
         """Whether the index of Milvus is exact."""
         return self._collection.is_exact()
 
-    @cached_property
-    def rows(self) -> list[dict[str, Any]]:
-        """Up to MAX_ROWS rows without their vectors, in the order of their keys, which are hashes."""
-        fields = ("clip_key", "clip_id", "label", "split", "attributes")
-        rows = self._collection.some_rows(fields, limit=MAX_ROWS)
-        return sorted(rows, key=lambda row: row["clip_key"])
+    @property
+    def facts(self) -> CollectionFacts:
+        """Of all rows where they have been counted, else of the first ones."""
+        if self._facts is None:
+            with self._facts_lock:
+                if self._facts is None:
+                    self._facts = self._read_facts(_FIRST_ROWS)
+        return self._facts
 
-    @cached_property
-    def labels(self) -> dict[str, int]:
-        """Number of rows of each label."""
-        return dict(sorted(Counter(row["label"] for row in self.rows if row["label"]).items()))
+    def count_all(self) -> CollectionFacts:
+        """Of all rows, for which a large collection is read once, without its vectors."""
+        if not self.facts.is_complete:
+            with self._facts_lock:
+                if not self.facts.is_complete:
+                    self._facts = self._read_facts(None)
+        return self.facts
 
-    @cached_property
-    def splits(self) -> tuple[str, ...]:
-        """All splits."""
-        return tuple(sorted({row["split"] for row in self.rows if row["split"]}))
+    def count_beside(self) -> None:
+        """Count all rows in a thread, where the first ones are not all."""
+        if not self.facts.is_complete and self._counting is None:
+            self._counting = threading.Thread(target=self._count, name="count-values", daemon=True)
+            self._counting.start()
 
-    @cached_property
-    def fields(self) -> FilterFields:
-        """The names that filters may use, and the values of each attribute."""
-        values: defaultdict[str, set[str]] = defaultdict(set)
-        for row in self.rows:
-            for name, value in (row["attributes"] or {}).items():
-                values[name].add(str(value))
-        return FilterFields(
-            attributes={name: tuple(sorted(of_name)) for name, of_name in sorted(values.items())}
+    def close(self) -> None:
+        """Stop counting."""
+        self._is_stopped.set()
+        if self._counting is not None:
+            self._counting.join()
+
+    def _count(self) -> None:
+        try:
+            self.count_all()
+        except (MilvusBusyError, ConnectionError) as error:
+            logger.warning("the values of all clips could not be counted: %s", error)
+            self._counting = None
+
+    def _read_facts(self, num_rows: int | None) -> CollectionFacts:
+        return read_facts(self._collection, num_rows=num_rows, is_stopped=self._is_stopped)
+
+    @property
+    def labels(self) -> Mapping[str, int]:
+        """Number of rows of each label, of all rows."""
+        return self.count_all().labels
+
+    def fields(self, filters: Iterable[Mapping[str, Any]]) -> FilterFields:
+        """The names that these filters may use, and the values of each attribute.
+
+        All rows are counted first where an attribute is not known yet, or is asked for by more than one value.
+        """
+        known = self.facts.attributes
+        is_simple = all(
+            name in FILTERS or (name in known and isinstance(value, str | int | float))
+            for of_query in filters
+            for name, value in of_query.items()
         )
+        return FilterFields(attributes=known if is_simple else self.count_all().attributes)
+
+    def draw_clips(self, text: str, *, limit: int, seed: int) -> list[dict[str, Any]]:
+        """Rows at random, or of those whose label or id contains a text in any case, without their vectors.
+
+        They are drawn from the rows that follow a random key, which is a hash: at most a page of them is read.
+        """
+        draw, needle = random.Random(seed), text.lower()
+        condition = self._condition(text) if text else ""
+        start = draw.choice(self.facts.page_keys or ("",))
+        rows = list(islice(self._rows_from(start, condition), _PAGE_ROWS))
+        matching = [row for row in rows if needle in f"{row['label']} {row['clip_id']}".lower()]
+        return draw.sample(matching, min(limit, len(matching)))
+
+    def _rows_from(self, start: str, condition: str) -> Iterator[dict[str, Any]]:
+        """The rows that meet a condition, in the order of their keys from a key on, and then those before it."""
+        for side in (f"clip_key >= {quoted(start)}", f"clip_key < {quoted(start)}"):
+            both = f"{side} and {condition}" if condition else side
+            yield from self._collection.rows(_CLIP_FIELDS, condition=both)
+
+    def _condition(self, text: str) -> str:
+        """Met by all rows whose label contains the text in any case, and by those whose id contains it as one of its usual spellings.
+
+        Servers before 2.4 find ids by their beginning only.
+        """
+        labels = [name for name in self.facts.labels if text.lower() in name.lower()]
+        spellings = dict.fromkeys((text, text.lower(), text.upper(), text.capitalize()))
+        inside = self._collection.finds_inside_texts
+        parts = [contains("clip_id", spelling, inside=inside) for spelling in spellings]
+        parts += [
+            f"label in [{', '.join(map(quoted, labels[first : first + _MOST_LABELS]))}]"
+            for first in range(0, len(labels), _MOST_LABELS)
+        ]
+        return any_of(parts)
 
     @cached_property
     def samples(self) -> np.ndarray:
         """Vectors of a pseudo-random sample of clips: those with the first hashes [N, D]."""
-        return self._vectors(self.rows[:NUM_SAMPLES])[0]
+        return self._vectors(self.facts.sample[:NUM_SAMPLES])[0]
 
     @cached_property
     def typical_length(self) -> float:
         """Mean length of the sample clips' vectors; ValueError for a collection of unit vectors."""
-        stored = self._vectors(self.rows[:NUM_SAMPLES])[1]
+        stored = self._vectors(self.facts.sample[:NUM_SAMPLES])[1]
         lengths = [row.get("vector_length", 1.0) for row in stored]
         if all(length == 1.0 for length in lengths):
             raise ValueError(
@@ -83,15 +231,19 @@ class CollectionSnapshot:
             )
         return float(np.mean(lengths))
 
-    @cached_property
+    @property
     def reader(self) -> AttributeReader | None:
         """The classification head, calibrated on the validation clips of the collection, or on all clips where it has none."""
-        attributes = attributes_of_labels(self.rows)
-        reader = open_attribute_reader(self._bundle_dir, self._card, attributes)
+        facts = self.facts
+        if self._reader is None or self._reader[0] != facts.label_attributes:
+            self._reader = facts.label_attributes, self._open_reader(facts)
+        return self._reader[1]
+
+    def _open_reader(self, facts: CollectionFacts) -> AttributeReader | None:
+        reader = open_attribute_reader(self._bundle_dir, self._card, facts.label_attributes)
         if reader is None:
             return None
-        held_out = [row for row in self.rows if row["split"] == "val" and row["label"]]
-        vectors_ND, rows = self._vectors((held_out or self.rows)[:NUM_FIT])
+        vectors_ND, rows = self._vectors(facts.held_out or facts.sample)
         return reader.fit(vectors_ND, [row["label"] for row in rows])
 
     def exact_nearest(

@@ -111,7 +111,7 @@ def compare_collections(
     sides = []
     for compared in (first, second):
         with SearchClient(milvus_uri, compared.collection, compared.bundle_dir) as client:
-            condition = client.snapshot.fields.compile({"split": split}).condition
+            condition = client.snapshot.fields([]).compile({"split": split}).condition
             rows = client.collection.rows(("clip_id",), condition=condition)
             galleries.append({row["clip_id"] for row in rows})
             _check_gallery(galleries, (first.collection, second.collection), probes, split)

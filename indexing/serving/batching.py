@@ -97,7 +97,8 @@ class QueryBatcher:
 
     def warm_up(self) -> None:
         """Read the facts of the collection and open the text encoder before the first query."""
-        _ = self.client.snapshot.fields, self.client.snapshot.is_exact
+        _ = self.client.snapshot.facts, self.client.snapshot.is_exact
+        self.client.snapshot.count_beside()
         if self.client.query_encoder.can_compose:
             self.client.search(edit="ready", limit=1)
         _ = self.client.snapshot.reader

@@ -1,6 +1,5 @@
 """Routes of clips, their media and the collection, and the state that all routes share."""
 
-import random
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -10,6 +9,7 @@ from fastapi import FastAPI, Header, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
 from indexing.search.client import SearchClient
+from indexing.search.filters import FilterFields
 from indexing.search.types import ClipPlace
 from indexing.serving.batching import BatcherConfig, QueryBatcher
 from indexing.serving.guard.problems import ProblemError
@@ -36,7 +36,6 @@ class State:
         self._open_client, self._config = open_client, config
         self.media = Media()
         self._batcher: QueryBatcher | None = None
-        self._names: list[str] | None = None
 
     @property
     def batcher(self) -> QueryBatcher:
@@ -50,13 +49,6 @@ class State:
         batcher = QueryBatcher(self._open_client(), self._config)
         batcher.warm_up()
         self._batcher = batcher
-
-    def names_and_rows(self) -> tuple[list[str], list[dict[str, Any]]]:
-        """What the rows of the snapshot are found by, in lower case, and the rows."""
-        rows = self.batcher.client.snapshot.rows
-        if self._names is None:
-            self._names = [f"{row['label']} {row['clip_id']}".lower() for row in rows]
-        return self._names, rows
 
     def stop(self) -> None:
         """Close the media and the client."""
@@ -96,10 +88,8 @@ def add_clips(app: FastAPI, state: State) -> None:
         ),
     ) -> list[ClipBody]:
         """A random selection of clips, or of those whose label or id contains a text."""
-        names, rows = milvus_errors_as_503(state.names_and_rows)
-        needle = label.lower()
-        matching = [row for name, row in zip(names, rows, strict=True) if needle in name]
-        selected = random.Random(seed).sample(matching, min(limit, len(matching)))
+        draw = partial(state.batcher.client.snapshot.draw_clips, label, limit=limit, seed=seed)
+        selected = milvus_errors_as_503(draw)
         places = [
             ClipPlace(
                 clip_id=row["clip_id"],
@@ -133,9 +123,12 @@ def add_clips(app: FastAPI, state: State) -> None:
 
     @app.get("/v1/collections", responses=PROBLEMS, tags=["clips"])
     def collections() -> dict[str, Any]:
-        """The served collection: labels, attributes and their values, splits, names of filters."""
+        """The served collection: labels, attributes and their values, splits, names of filters.
+
+        They are those of `num_counted` clips: of a large collection the first ones, until all have been counted (`is_counted`).
+        """
         client = state.batcher.client
-        snapshot = client.snapshot
+        snapshot, facts = client.snapshot, client.snapshot.facts
         threshold = client.options.threshold
         return {
             "collections": [
@@ -144,12 +137,12 @@ def add_clips(app: FastAPI, state: State) -> None:
                     "num_clips": milvus_errors_as_503(client.collection.count),
                     "encoder_id": client.card.encoder_id,
                     "bundle_id": client.card.bundle_id,
-                    "labels": snapshot.labels,
-                    "splits": list(snapshot.splits),
-                    "attributes": {
-                        name: list(values) for name, values in snapshot.fields.attributes.items()
-                    },
-                    "filters": snapshot.fields.names(),
+                    "num_counted": facts.num_rows,
+                    "is_counted": facts.is_complete,
+                    "labels": facts.labels,
+                    "splits": list(facts.splits),
+                    "attributes": {name: list(v) for name, v in facts.attributes.items()},
+                    "filters": FilterFields(attributes=facts.attributes).names(),
                     "can_compose": client.query_encoder.can_compose,
                     "is_exact": snapshot.is_exact,
                     "abstain": None

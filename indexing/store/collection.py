@@ -14,7 +14,7 @@ from pymilvus.exceptions import MilvusException
 
 from indexing.store.client import CallOptions, call_milvus, connect, require_fixed_server
 from indexing.store.endpoint import place_of, serve_milvus
-from indexing.store.filter_expression import quoted
+from indexing.store.filter_expression import contains, quoted
 from indexing.store.lease import is_lease
 from indexing.store.schema import (
     ROW_FIELDS,
@@ -260,6 +260,17 @@ class ClipCollection:
     def count(self, *, condition: str = "") -> int:
         """Number of rows that match the condition, duplicates of a key included."""
         return int(self.some_rows(["count(*)"], condition=condition)[0]["count(*)"])
+
+    @cached_property
+    def finds_inside_texts(self) -> bool:
+        """Whether a condition can ask for a text inside of another; servers before 2.4 compare its beginning only."""
+        try:
+            self.some_rows(["clip_key"], limit=1, condition=contains("clip_id", "a"))
+        except MilvusException as error:
+            if error.code == _NOT_FOUND:
+                raise
+            return False
+        return True
 
     def schema_of_copy(self) -> dict[str, Any]:
         """Arguments of `create_or_check` for a collection that takes the rows of this one."""

@@ -36,6 +36,12 @@ def quoted(text: str) -> str:
     return f'"{text.translate(_ESCAPES)}"'
 
 
+def contains(column: str, text: str, *, inside: bool = True) -> str:
+    """True where a text column has a text in it, or begins with it. `%` and `_` may stand for anything: check what is found."""
+    before = "%" if inside else ""
+    return f"{column} like {quoted(f'{before}{text}%')}"
+
+
 def any_of(conditions: Sequence[str]) -> str:
     """True where at least one condition is.
 

@@ -202,7 +202,7 @@ async function start() {
   takeToken();
   try { [state.collection] = (await get("/v1/collections")).collections; }
   catch (error) { $("archive").textContent = ""; return fail(error); }
-  $("archive").textContent = `${state.collection.num_clips.toLocaleString("en")} clips, ${Object.keys(state.collection.labels).length} labels in \u201c${state.collection.name}\u201d`;
+  $("archive").textContent = `${state.collection.num_clips.toLocaleString("en")} clips, ${Object.keys(state.collection.labels).length} labels${state.collection.is_counted ? "" : ` in the first ${state.collection.num_counted.toLocaleString("en")}`} in \u201c${state.collection.name}\u201d`;
   drawFilters();
   $("form").addEventListener("submit", (event) => { event.preventDefault(); submit(); });
   for (const id of ["keep", "exclude", "strength", "limit", "by-video", "near"]) $(id).addEventListener("change", () => ask());

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from indexing.search.attributes import AttributeReader, Value, attributes_of_labels
+from indexing.search.attributes import AttributeReader, LabelAttributes, Value
 from indexing.search.types import Reading
 
 ATTRIBUTES = {
@@ -83,4 +83,7 @@ def test_a_text_is_read_by_what_it_does_to_clips() -> None:
 def test_labels_have_the_attributes_of_most_of_their_clips() -> None:
     rows = [{"label": "a", "attributes": {"twists": value}} for value in ("1", "1", "2")]
     rows.append({"label": "", "attributes": {"twists": "9"}})
-    assert attributes_of_labels(rows) == {"a": {"twists": "1"}}
+    counts = LabelAttributes()
+    for row in rows:
+        counts.add(row)
+    assert counts.most_frequent() == {"a": {"twists": "1"}}

@@ -1,0 +1,145 @@
+"""The values of all rows, whatever their number, and clips that are drawn from all of them."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from indexing.search import collection_snapshot
+from indexing.search.collection_snapshot import CollectionSnapshot, read_facts
+from indexing.store.collection import ClipCollection, open_collection
+
+NUM_ROWS = 90
+
+
+def rows_of(num_rows: int) -> list[dict[str, Any]]:
+    """Every row has an attribute value of its own; keys are no order of them."""
+    keys = np.random.default_rng(0).permutation(num_rows)
+    return [
+        {
+            "clip_key": f"{keys[n]:032x}",
+            "clip_id": f"Cam_{n}%x",
+            "video_uri": "v.mp4",
+            "label": f"Label {n % 7}",
+            "split": "val" if n % 10 == 0 else "test",
+            "backend": "onnx",
+            "precision": "float32",
+            "start_s": 0.0,
+            "end_s": 1.0,
+            "attributes": {"shot": str(n), "twists": str(n % 3)},
+            "embedding": [1.0, 0.0],
+        }
+        for n in range(num_rows)
+    ]
+
+
+def fill(collection: ClipCollection, rows: list[dict[str, Any]]) -> None:
+    collection.create_or_check(encoder_id="e", embedding_dim=2)
+    for first in range(0, len(rows), 2000):
+        collection.upsert(rows[first : first + 2000])
+    collection.flush()
+
+
+def snapshot_of(collection: ClipCollection) -> CollectionSnapshot:
+    return CollectionSnapshot(collection, Path(), card=None)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.fixture(scope="module")
+def filled(milvus_uri) -> Iterator[ClipCollection]:
+    with open_collection(milvus_uri, "values_of_rows") as collection:
+        fill(collection, rows_of(NUM_ROWS))
+        yield collection
+        collection.drop()
+
+
+@pytest.fixture
+def collection(filled, monkeypatch) -> ClipCollection:
+    monkeypatch.setattr(collection_snapshot, "_FIRST_ROWS", 20)
+    monkeypatch.setattr(collection_snapshot, "_PAGE_ROWS", 8)
+    return filled
+
+
+def test_values_are_those_of_all_rows(collection) -> None:
+    snapshot = snapshot_of(collection)
+    assert snapshot.facts.num_rows == 20
+    assert not snapshot.facts.is_complete
+    assert snapshot.fields([{"twists": "1", "label": "Label 1"}]).attributes.keys() == {"shot", "twists"}  # fmt: skip
+    assert not snapshot.facts.is_complete  # these needed no more
+    some = snapshot.fields([{"shot": (60, 62)}]).attributes["shot"]
+    assert set(some) == {str(n) for n in range(NUM_ROWS)}
+    facts = snapshot.facts
+    assert facts.is_complete
+    rows = rows_of(NUM_ROWS)
+    assert facts.labels == {f"Label {i}": sum(r["label"] == f"Label {i}" for r in rows) for i in range(7)}  # fmt: skip
+    by_key = sorted(rows, key=lambda row: row["clip_key"])
+    assert [row["clip_key"] for row in facts.sample] == [row["clip_key"] for row in by_key]
+    assert {row["clip_id"] for row in facts.held_out} == {r["clip_id"] for r in rows if r["split"] == "val"}  # fmt: skip
+    assert facts.splits == ("test", "val")
+    # Rows 0, 21, 42, 63 and 84 have label 0 and twists 0.
+    assert snapshot.facts.label_attributes["Label 0"]["twists"] in "012"
+
+
+def test_they_are_counted_beside_the_answers(collection) -> None:
+    snapshot = snapshot_of(collection)
+    snapshot.count_beside()
+    thread = snapshot._counting
+    assert thread is not None
+    thread.join(60)
+    assert snapshot.facts.is_complete
+    snapshot.close()
+
+
+def test_counting_stops_when_the_client_is_closed(collection) -> None:
+    stopped = threading.Event()
+    stopped.set()
+    facts = read_facts(collection, is_stopped=stopped)
+    assert (facts.num_rows, facts.is_complete) == (0, False)
+
+
+def test_draws_reach_every_row(collection) -> None:
+    snapshot = snapshot_of(collection)
+    snapshot.count_all()
+    drawn = {
+        row["clip_id"] for seed in range(120) for row in snapshot.draw_clips("", limit=8, seed=seed)
+    }
+    assert len(drawn) == NUM_ROWS
+    assert snapshot.draw_clips("", limit=5, seed=3) == snapshot.draw_clips("", limit=5, seed=3)
+
+
+def test_draws_find_every_row_by_its_label_or_id(collection) -> None:
+    snapshot = snapshot_of(collection)
+    snapshot.count_all()
+
+    def found(text: str) -> set[str]:
+        return {row["clip_id"] for row in snapshot.draw_clips(text, limit=100, seed=1)}
+
+    for n in (0, 19, 57, 89):
+        assert found(f"cam_{n}%") == {f"Cam_{n}%x"}
+    assert found("CAM_8%") == {"Cam_8%x"}
+    assert found("no such text") == set()
+    # A page is read at most.
+    assert len(found("label 3")) == 8
+    assert all(int(i[4:-2]) % 7 == 3 for i in found("label 3"))
+
+
+@pytest.mark.long
+def test_more_rows_than_milvus_gives_at_once(tmp_path) -> None:
+    num_rows = 40_000
+    with open_collection(str(tmp_path / "milvus"), "clips") as collection:
+        fill(collection, rows_of(num_rows))
+        snapshot = snapshot_of(collection)
+        assert snapshot.facts.num_rows == collection_snapshot.MAX_ROWS
+        assert len(snapshot.count_all().attributes["shot"]) == num_rows
+        assert sum(snapshot.labels.values()) == num_rows
+        drawn = [
+            row["clip_key"]
+            for seed in range(60)
+            for row in snapshot.draw_clips("", limit=100, seed=seed)
+        ]
+        # By key, a third each comes from the first, second and last third of the rows.
+        thirds = np.bincount([int(key, 16) * 3 // num_rows for key in drawn]) / len(drawn)
+        assert thirds.min() > 0.2
+        assert [row["clip_id"] for row in snapshot.draw_clips("cam_39999%", limit=9, seed=0)] == ["Cam_39999%x"]  # fmt: skip
