@@ -13,11 +13,11 @@ install: $(VENV)/.installed-tests
 
 $(VENV)/.installed-base: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP_INSTALL) --editable .
+	$(PIP_INSTALL) --editable '.[cpu]'
 	touch $@
 
 $(VENV)/.installed-tests: $(VENV)/.installed-base
-	$(PIP_INSTALL) --editable '.[dev,dali,tensorrt-rtx,server,shots]'
+	$(PIP_INSTALL) --editable '.[cpu,dev,dali,tensorrt-rtx,server,shots]'
 	touch $@
 
 demo: $(VENV)/.installed-base

@@ -29,7 +29,9 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     ),
     "pymilvus": ("indexing/store/",),
     "milvus_lite": ("indexing/store/",),
-    "nvidia": ("encoders/decoding/dali_video.py",),
+    "nvidia": ("encoders/decoding/nvidia/dali_video.py",),
+    "PyNvVideoCodec": ("encoders/decoding/nvidia/pynv_video.py",),
+    "triton": ("encoders/decoding/nvidia/resize.py",),
     "tensorrt": ("encoders/backends/tensorrt_library.py",),
     "tensorrt_rtx_bindings": ("encoders/backends/tensorrt_library.py",),
     "av": (

@@ -52,7 +52,7 @@ def test_the_nodes_install_what_the_project_has(cluster: dict) -> None:
     assert all(command.startswith(f"cd {folder} && ") for command in installs)
     extras = re.findall(r"\.\[(\w+)\]", "\n".join(installs))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert extras == ["gpu"]
+    assert extras == ["cpu", "gpu"]
     assert set(extras) <= set(project["optional-dependencies"])
     assert all((ROOT / name).exists() for name in re.findall(r"-c (\S+)", "\n".join(installs)))
 

@@ -2,18 +2,18 @@
 
 from dataclasses import dataclass
 
+from encoders.backends.base import GPU_INSTALL
 from encoders.decoding.backends import DECODE_BACKENDS
 
-# onnxruntime and onnxruntime-gpu are one module: the plain install brings the first, only the second may stay.
-ONNX_GPU_LINE = (
-    "pip install -c constraints.txt -e '.[gpu]' && pip uninstall -y onnxruntime onnxruntime-gpu "
-    "&& pip install --no-deps onnxruntime-gpu"
-)
+# onnxruntime and onnxruntime-gpu are one module: whichever is there first must go.
+ONNX_GPU_LINE = f"pip uninstall -y onnxruntime && {GPU_INSTALL}"
 
 
-def pip_line(extra: str = "") -> str:
+def pip_line(extra: str = "cpu") -> str:
     """The line that installs the tested versions, with one of the extras of pyproject.toml."""
-    return f"pip install -c constraints.txt -e {repr(f'.[{extra}]') if extra else '.'}"
+    if extra == "gpu":
+        return GPU_INSTALL
+    return f"pip install -c constraints.txt -e '.[{extra or 'cpu'}]'"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -21,6 +21,8 @@ VIDEO_GRAPH = "video.onnx"
 TEXT_GRAPH = "text.onnx"
 FUSION_GRAPH = "fusion.onnx"
 FACTOR_GRAPH = "factors.onnx"
+GPU_INSTALL = "pip install -c constraints-gpu.txt -e '.[gpu]'"
+"""What a machine with a GPU types; `tfcovr doctor` shows it too."""
 BackendKind = Literal["torch", "onnx", "tensorrt"]
 """What an open backend is; `open_backend` also takes `auto`, resolved where the encoder runs."""
 
@@ -35,7 +37,7 @@ class EncoderBackend(Protocol):
     card: BundleCard
     kind: str
     precision: str
-    """What products are computed in, and what a row says of its vector: `float32`, `float16` or `bfloat16`."""
+    """What products are computed in, and what a row says of its vector: `float32`, `tf32`, `float16` or `bfloat16`."""
 
     def embed_clips(self, frames_NTHWC: np.ndarray) -> np.ndarray:
         """uint8 frames -> unit clip vectors [N, D] float32."""

@@ -67,9 +67,13 @@ class Engine:
             if self._engine is None:
                 raise ValueError("TensorRT can't read this engine; build it again on this machine")
             self._stream = torch.cuda.Stream(self._device)
+        self._library = library
+        # TensorRT for RTX first runs fallback kernels while it compiles better ones: a graph of ours would hold the first for ever.
+        self._runtime_config = _rtx_runtime_config(library, self._engine)
         self._lock = Lock()
         self.capture_error: str | None = None
         """Why it runs without CUDA graphs; None = it need not."""
+        self._scratch: Tensor | None = None
         names = [self._engine.get_tensor_name(n) for n in range(self._engine.num_io_tensors)]
         is_input = [
             self._engine.get_tensor_mode(name) == library.TensorIOMode.INPUT for name in names
@@ -100,10 +104,11 @@ class Engine:
         if known is not None:
             self._shapes.move_to_end(key)
             return known
-        context = self._engine.create_execution_context()
+        context = self._new_context()
         for name, dims in zip(self._inputs, key, strict=True):
             if not context.set_input_shape(name, dims):
                 raise ValueError(f"input {name!r} of shape {dims} is outside the engine's profile")
+        self._share_scratch(context)
         made = _Shape(
             context=context,
             inputs={
@@ -120,9 +125,35 @@ class Engine:
             },
         )
         self._shapes[key] = made
-        while len(self._shapes) > _MAX_CUDA_GRAPHS:
+        if len(self._shapes) > _MAX_CUDA_GRAPHS:
+            self._stream.synchronize()  # a context and its buffers must outlive their work
             self._shapes.popitem(last=False)
         return made
+
+    def _new_context(self) -> Any:
+        """A context without scratch memory of its own; torch.OutOfMemoryError where the device has none left for it."""
+        if self._runtime_config is not None:
+            context = self._engine.create_execution_context(self._runtime_config)
+        else:
+            strategy = self._library.ExecutionContextAllocationStrategy.USER_MANAGED
+            context = self._engine.create_execution_context(strategy)
+        if context is None:
+            raise torch.OutOfMemoryError(
+                "out of memory: TensorRT could not make an execution context"
+            )
+        return context
+
+    def _share_scratch(self, context: Any) -> None:
+        """One scratch for all contexts, of what the largest shape so far needs: they run one after the other, on one stream.
+
+        A context keeps its address, and a captured graph too, so a scratch that grows leaves the shapes before it behind.
+        """
+        needed = int(context.update_device_memory_size_for_shapes())
+        if self._scratch is None or len(self._scratch) < needed:
+            self._stream.synchronize()
+            self._shapes.clear()
+            self._scratch = torch.empty(max(needed, 1), dtype=torch.uint8, device=self._device)
+        context.device_memory = self._scratch.data_ptr()
 
     def _execute(self, shape: _Shape) -> None:
         if shape.graph is not None:
@@ -131,7 +162,7 @@ class Engine:
         shape.num_runs += 1
         self._enqueue(shape)
         # A size that comes twice comes again.
-        if shape.num_runs == 2 and self.capture_error is None:
+        if shape.num_runs == 2 and self.capture_error is None and self._runtime_config is None:
             self._capture(shape)
 
     def _capture(self, shape: _Shape) -> None:
@@ -155,6 +186,21 @@ class Engine:
 
     def _dtype(self, name: str) -> torch.dtype:
         return _DTYPES[self._engine.get_tensor_dtype(name).name]
+
+
+def _rtx_runtime_config(library: Any, engine: Any) -> Any:
+    """How TensorRT for RTX captures graphs and specialises kernels by itself; None for TensorRT, which does neither."""
+    if not hasattr(library, "CudaGraphStrategy"):
+        return None
+    config = engine.create_runtime_config()
+    config.set_execution_context_allocation_strategy(
+        library.ExecutionContextAllocationStrategy.USER_MANAGED
+    )
+    config.cuda_graph_strategy = library.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+    config.dynamic_shapes_kernel_specialization_strategy = (
+        library.DynamicShapesKernelSpecializationStrategy.EAGER
+    )
+    return config
 
 
 class EngineEncoder(EncoderBackend):

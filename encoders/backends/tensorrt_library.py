@@ -3,10 +3,14 @@
 import importlib
 from typing import Any
 
+from encoders.backends.base import GPU_INSTALL
 from encoders.bundle.engine_records import EngineTarget, Library
 
 MODULES: dict[Library, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx_bindings"}
-_EXTRAS: dict[Library, str] = {"tensorrt": "gpu", "tensorrt-rtx": "tensorrt-rtx"}
+_INSTALL: dict[Library, str] = {
+    "tensorrt": GPU_INSTALL,
+    "tensorrt-rtx": "pip install -c constraints.txt -e '.[tensorrt-rtx]'",
+}
 
 
 def import_library(library: Library) -> Any:
@@ -15,7 +19,7 @@ def import_library(library: Library) -> Any:
         return importlib.import_module(MODULES[library])
     except ImportError as error:
         raise ImportError(
-            f"{MODULES[library]!r} is needed here: pip install '.[{_EXTRAS[library]}]' ({error})"
+            f"{MODULES[library]!r} is needed here: {_INSTALL[library]} ({error})"
         ) from error
 
 

@@ -111,7 +111,7 @@ class EngineRecord:
     precision: str
     """Precision of the engine: fp32, fp16 or bf16."""
     reduced: str
-    """What runs in that precision: `most` or `products`; norms and softmax are float32 always."""
+    """What runs in that precision: `most` or `products`; norms are float32 always, softmax in `products`."""
     max_batch_size: int
     graphs: Mapping[str, str]
     """ONNX file -> sha256 of what the engine was built from."""

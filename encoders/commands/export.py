@@ -24,7 +24,7 @@ class Config(ExportConfig):
     backend: Exporter = "onnx"
     """tensorrt: engines for the GPU of this machine; tensorrt-rtx: TensorRT for RTX, here or ahead of time."""
     precision: Literal["fp32", "fp16", "bf16"] = "fp16"
-    """Of engines; layer norm and softmax are float32 always. ONNX files are float32."""
+    """Of engines; layer norm is float32 always. ONNX files are float32."""
     max_batch_size: int = 64
     """Maximum number of clips in one batch of an engine."""
     compute_capability: str | None = None

@@ -124,15 +124,31 @@ def _pyav_codecs(_kind: DeviceKind) -> Iterable[str]:
 
 
 def _open_dali(video: "PyavVideo", device: str, keeps_on_device: bool) -> FrameSource:
-    from encoders.decoding.dali_video import DaliVideo  # dali only where it decodes
+    from encoders.decoding.nvidia.dali_video import DaliVideo  # dali only where it decodes
 
     return DaliVideo(video, device, keeps_on_device=keeps_on_device)
 
 
 def _dali_codecs(kind: DeviceKind) -> Iterable[str]:
-    from encoders.decoding.dali_video import CPU_CODECS, GPU_CODECS
+    from encoders.decoding.nvidia.dali_video import CPU_CODECS
+    from encoders.decoding.nvidia.nvdec_limits import allowed_codecs
 
-    return CPU_CODECS if kind == "cpu" else GPU_CODECS
+    return CPU_CODECS if kind == "cpu" else allowed_codecs(None)
+
+
+def _open_pynv(video: "PyavVideo", device: str, keeps_on_device: bool) -> FrameSource:
+    from encoders.decoding.nvidia.pynv_video import PynvVideo  # its driver only where it decodes
+
+    return PynvVideo(video, device, keeps_on_device=keeps_on_device)
+
+
+def _pynv_codecs(_kind: DeviceKind) -> Iterable[str]:
+    if (error := DECODE_BACKENDS["pynv"].import_error()) is not None:
+        raise ImportError(error)
+    from encoders.decoding.nvidia.nvdec_limits import allowed_codecs
+    from encoders.decoding.nvidia.pynv_video import FILTERS
+
+    return allowed_codecs(None) & set(FILTERS)
 
 
 DECODE_BACKENDS: dict[str, DecodeBackend] = {
@@ -151,6 +167,16 @@ DECODE_BACKENDS: dict[str, DecodeBackend] = {
         module="nvidia.dali",
         extra="dali",
         distributions=("nvidia-dali-cuda130", "nvidia-dali-cuda120"),
+        has_own_threads=True,
+    ),
+    "pynv": DecodeBackend(
+        label="PyNvVideoCodec",
+        device_kinds=("cuda",),
+        open_source=_open_pynv,
+        list_codecs=_pynv_codecs,
+        module="PyNvVideoCodec",
+        extra="pynv",
+        distributions=("pynvvideocodec",),
         has_own_threads=True,
     ),
 }

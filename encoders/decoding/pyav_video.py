@@ -36,7 +36,7 @@ class PyavVideo:
         self, path: Path, limits: MediaLimits, sampling: SamplingConfig | None = None
     ) -> None:
         """`sampling` None = frames of the video's own size; see FrameConverter."""
-        self.path = path
+        self.path, self.sampling = path, sampling
         self.converter = FrameConverter(sampling)
         self.num_frames_decoded = 0
         self._last_error = ""
@@ -70,6 +70,21 @@ class PyavVideo:
         return self._codec_context.pix_fmt or ""
 
     @property
+    def profile(self) -> str:
+        """FFmpeg's name of the codec's profile, "" where the header does not tell."""
+        return self._codec_context.profile or ""
+
+    @property
+    def field_order(self) -> int:
+        """FFmpeg's AVFieldOrder: 0 = unknown, 1 = progressive, above = interlaced."""
+        return int(self._codec_context.field_order)
+
+    @property
+    def is_full_range(self) -> bool:
+        """Whether luma and chroma use all 256 levels."""
+        return self.pixel_format.startswith("yuvj") or self._codec_context.color_range == 2
+
+    @property
     def header_texts(self) -> dict[str, str]:
         """What the header says in words, by lower-case names such as timecode."""
         return self._reader.header_texts
@@ -90,6 +105,18 @@ class PyavVideo:
                 yield number, frame_HWC
         # A keyframe that is none after all, or a decoder that loses count of the display order: read it all.
         yield from self._read_pass(missing, out_buffer_for, is_thorough=True)
+
+    def elementary_packets(self, start: int, filter_name: str) -> Iterator[tuple[int, bytes]]:
+        """(position, data) of the packets from a position on, through a bitstream filter: what a decoder without a demuxer reads."""
+        packets = self._reader.packets_from(start, self.index)
+        bitstream_filter = self._reader.new_filter(filter_name)
+        for packet in packets:
+            copy = Packet(
+                bytes(packet)
+            )  # the filter takes what it is given, and the reader keeps packets
+            copy.pts = packet.pts
+            for filtered in bitstream_filter.filter(copy):
+                yield packet.pts or 0, bytes(filtered)
 
     def _read_pass(
         self, numbers: Iterable[int], out_buffer_for: OutBufferFor, *, is_thorough: bool

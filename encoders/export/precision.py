@@ -1,4 +1,7 @@
-"""Converts a float32 graph to lower precision: casts around what may be rounded; norms and softmax stay in float32.
+"""Converts a float32 graph to lower precision: casts around what may be rounded; norms stay in float32.
+
+Softmax is rounded with the elementwise work: casts around it would keep TensorRT from fusing an attention into one kernel, which
+sums in float32 within. `products` leaves it in float32.
 
 TensorRT builds strongly typed networks only (since release 11), so the precision must stand in the graph itself. It also takes
 uint8 only where it is cast at once, so frames are cast at the input.
@@ -20,7 +23,7 @@ _ELEMENT_TYPE = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 _FP16_MAX = float(np.finfo(np.float16).max)
 _PRODUCTS = frozenset({"MatMul", "Gemm", "Conv"})
 # Run in low precision where an input comes from a product; what leads to a product stays exact until there.
-_ELEMENTWISE = frozenset({"Add", "Sub", "Mul", "Relu", "Gelu", "Erf", "Sigmoid", "Tanh"})
+_ELEMENTWISE = frozenset({"Add", "Sub", "Mul", "Relu", "Gelu", "Erf", "Sigmoid", "Softmax", "Tanh"})
 # Move numbers and compute nothing: they take the type of what they move.
 _MOVES = frozenset(
     {"Reshape", "Transpose", "Slice", "Squeeze", "Unsqueeze", "Concat", "Expand", "Gather", "Split"}

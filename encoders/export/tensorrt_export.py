@@ -67,8 +67,11 @@ class EngineBuildError(ValueError):
 
 
 def engine_shapes(card: BundleCard, graph_file: str, max_batch_size: int) -> Shapes:
-    """Every batch from 1 to `max_batch_size` and every text length, tuned for half a batch and half a text."""
-    batches = (1, max(max_batch_size // 2, 1), max_batch_size)
+    """Every batch from 1 to `max_batch_size` and every text length, tuned for whole batches of clips, as indexing sends them, and for
+    half batches and half texts of queries.
+    """
+    is_video = graph_file == VIDEO_GRAPH
+    batches = (1, max_batch_size if is_video else max(max_batch_size // 2, 1), max_batch_size)
     if graph_file == VIDEO_GRAPH:
         size = card.sampling.frame_size
         assert size is not None
@@ -118,7 +121,9 @@ def build_engine(
     if plan is None:
         raise EngineBuildError(f"TensorRT can't build the graph: {'; '.join(log.errors[-3:])}")
     if cache is not None and timing_cache is not None:
-        _replace_file(timing_cache, bytes(config.get_timing_cache().serialize()))
+        timings = config.get_timing_cache()
+        if timings is not None:  # None after a cache of another version or GPU
+            _replace_file(timing_cache, bytes(timings.serialize()))
     return bytes(plan)
 
 

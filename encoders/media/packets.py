@@ -25,6 +25,7 @@ from encoders.media.picture_headers import picture_reader
 try:
     import av
     import av.error
+    from av.bitstream import BitStreamFilterContext
     from av.container import InputContainer
     from av.packet import Packet
     from av.stream import Discard, Disposition
@@ -86,6 +87,10 @@ class PacketReader:
         for metadata in (self._container.metadata, *(stream.metadata for stream in streams)):
             texts = {name.lower(): text for name, text in metadata.items()} | texts
         return texts
+
+    def new_filter(self, name: str) -> BitStreamFilterContext:
+        """FFmpeg's bitstream filter of this name for the video stream."""
+        return BitStreamFilterContext(name, self._stream)
 
     @property
     def is_broadcast(self) -> bool:

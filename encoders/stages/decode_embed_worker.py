@@ -18,7 +18,7 @@ from encoders.backends.registry import open_backend
 from encoders.bundle.canaries import check_encoder, worker_clock
 from encoders.decoding.decode import iter_spans
 from encoders.decoding.request import DecodedSpan, DecodeRequest
-from encoders.media.errors import DecodeError, DecodeSetupError
+from encoders.media.errors import DecodeError, DecodeSetupError, DeviceLostError, is_device_lost
 from encoders.stages.encode_request import (
     EncodedSpan,
     EncodeRequest,
@@ -205,6 +205,8 @@ class ClipEncoder:
                 self._backend, [self._transport.frames_of(span) for span in spans]
             )
         except Exception as error:
+            if is_device_lost(error):  # ends this process, and the clips are tried one by one
+                raise DeviceLostError(f"while {len(spans)} clips were encoded: {error}") from error
             if not (isinstance(error, MemoryError) or _NO_MEMORY.search(str(error))):
                 # No clip is to blame: the run must end, and loudly.
                 raise DecodeSetupError(

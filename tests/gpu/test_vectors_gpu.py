@@ -10,8 +10,8 @@ import torch
 from benchmarks.gpu.backends import save_random_bundle
 from encoders.backends.registry import open_backend
 from encoders.decoding.decode import decode_clips
-from encoders.decoding.device import resize_tensor
 from encoders.decoding.frames.pixels import resize_frame
+from encoders.decoding.nvidia.resize import resize_tensor
 from encoders.export.config import ExportConfig
 from encoders.export.onnx_export import export_onnx
 from encoders.export.parity import cosines

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Generic, Self
 
 from encoders.decoding.sandbox.worker import (
+    DEVICE_LOST_STATUS,
     HEADER_LENGTH,
     Codec,
     ReplyT,
@@ -256,6 +257,8 @@ class SandboxProcess:
             return "decoder_crashed", "the decoding process closed its pipe"
         if status == -signal.SIGALRM:
             return "decode_timeout", "the alarm ended the decoding process"
+        if status == DEVICE_LOST_STATUS:
+            return "decoder_crashed", "the GPU refused all further work of the decoding process"
         name = signal.Signals(-status).name if status < 0 else f"exit status {status}"
         return "decoder_crashed", f"the decoding process ended with {name}"
 

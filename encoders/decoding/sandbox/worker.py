@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeVar
 
-from encoders.media.errors import DecodeError, DecodeSetupError
+from encoders.media.errors import DecodeError, DecodeSetupError, is_device_lost
 
 RequestT = TypeVar("RequestT")
 ReplyT = TypeVar("ReplyT")
@@ -72,6 +72,8 @@ def setup_errors_by_name(codec: Codec[Any, Any] | None) -> dict[str, type[Except
 
 
 HEADER_LENGTH = struct.Struct(">I")
+DEVICE_LOST_STATUS = 70
+"""Exit status of a child whose GPU refuses further work (EX_SOFTWARE): the next request gets a new child."""
 # The alarm is for a child whose parent is gone; a parent that still runs ends it first.
 _ALARM_SLACK_S = 5.0
 _PARENT_CHECK_S = 1.0
@@ -143,6 +145,8 @@ def _answer(
     except DecodeError as error:
         outcome = {"kind": "video_error", "reason": error.reason, "detail": error.detail}
     except (ImportError, DecodeSetupError) as error:
+        if is_device_lost(error):  # its first words for it come from whoever met it next
+            os._exit(DEVICE_LOST_STATUS)
         outcome = _setup_error(error, codec)
     except BrokenPipeError:
         raise
@@ -150,6 +154,8 @@ def _answer(
         detail = f"the memory limit ({error})" if str(error) else "the memory limit"
         outcome = {"kind": "fatal", "reason": "limit_exceeded", "detail": detail}
     except Exception as error:  # noqa: BLE001 - the boundary: whatever a hostile file does costs one video
+        if is_device_lost(error):  # at once: what runs at exit would wait for the GPU
+            os._exit(DEVICE_LOST_STATUS)
         detail = f"{type(error).__name__}: {error}"
         outcome = {"kind": "fatal", "reason": "decoder_crashed", "detail": detail}
     signal.setitimer(signal.ITIMER_REAL, 0)

@@ -61,7 +61,7 @@ def test_an_extra_is_found_by_any_of_its_distributions_or_its_line_is_there(monk
     assert (server.is_ok, server.fix) == (False, "pip install -c constraints.txt -e '.[server]'")
     versions.clear()
     found = report._extra_finding(extras["TensorRT"], has_gpu=False)
-    assert found.fix == "on a GPU machine: pip install -c constraints.txt -e '.[gpu]'"
+    assert found.fix == "on a GPU machine: pip install -c constraints-gpu.txt -e '.[gpu]'"
 
 
 def test_every_extra_is_one_of_pyproject() -> None:
@@ -77,7 +77,7 @@ def test_a_missing_required_package_ends_with_status_1_and_its_line(monkeypatch,
     assert run_command("doctor", ["--no-codecs", "--json"]) == 1
     findings = [Finding(**row) for row in json.loads(capsys.readouterr().out)]
     missing = named(findings, "no-such-package")
-    assert missing.fix == "pip install -c constraints.txt -e ."
+    assert missing.fix == "pip install -c constraints.txt -e '.[cpu]'"
 
 
 @pytest.mark.parametrize("width", [60, 120])
@@ -101,7 +101,7 @@ def test_a_decoder_that_does_not_load_is_a_line_with_its_cure(monkeypatch) -> No
 
     broken = replace(DECODE_BACKENDS["dali"], list_codecs=list_codecs)
     monkeypatch.setitem(DECODE_BACKENDS, "dali", broken)
-    decodes, writes, broken = find_codecs(has_gpu=False)
+    decodes, writes, broken, *_others = find_codecs(has_gpu=False)
     assert decodes["is_ok"]
     assert "h264" in decodes["detail"]
     assert "libx264" in writes["detail"]

@@ -62,7 +62,7 @@ def test_a_gpu_that_is_not_there_is_an_error_and_no_fallback(exported_bundle):
         with pytest.raises(ValueError, match="no CUDA device"):
             open_backend(exported_bundle, "torch", device="cuda")
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        with pytest.raises(ValueError, match="'gpu' extra"):
+        with pytest.raises(ValueError, match=r"pip uninstall -y onnxruntime .*\[gpu\]"):
             open_backend(exported_bundle, "onnx", device="cuda:0")
 
 
@@ -77,3 +77,12 @@ def test_backends_tell_the_length_that_a_vector_had(exported_bundle, kind):
     tensor, tensor_lengths = backend.embed_tensor_with_length(torch.from_numpy(frames))
     np.testing.assert_allclose(tensor.numpy(), vectors, atol=1e-6)
     np.testing.assert_allclose(tensor_lengths.numpy(), lengths, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("capability", "precision"), [((7, 5), "float32"), ((9, 0), "tf32")])
+def test_rows_name_tf32_where_the_gpu_multiplies_in_it(monkeypatch, capability, precision):
+    from encoders.backends.onnx_backend import session_precision
+
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert session_precision("cuda:1") == precision
+    assert session_precision("cpu") == "float32"

@@ -105,7 +105,7 @@ def test_every_config_takes_registered_names_and_no_others(negative, tmp_path):
     }
     for make in makers.values():
         assert make("negative") == "negative"
-        allowed = "must be one of pyav, dali, negative$"
+        allowed = "must be one of pyav, dali, pynv, negative$"
         with pytest.raises(ValueError, match=f"decode backend is 'positive'; it {allowed}"):
             make("positive")
 

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from encoders.decoding.decode import iter_spans
-from encoders.decoding.device import iter_device_spans, resize_tensor
+from encoders.decoding.device import iter_device_spans
 from encoders.decoding.frames.bicubic import resize_bicubic
+from encoders.decoding.nvidia.resize import resize_tensor
 from encoders.decoding.pyav_video import FrameConverter
 from encoders.decoding.request import DecodeRequest
 from encoders.media.frame_index import Span

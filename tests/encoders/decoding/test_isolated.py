@@ -42,6 +42,7 @@ def faulty(request):
         case "hang_holding_the_interpreter": ctypes.PyDLL(None).sleep(1000)
         case "eat_memory": bytearray(2 << 30)
         case "python_error": raise TypeError("planted")
+        case "lost_gpu": raise RuntimeError("CUDA error: an illegal memory access was encountered")
         case "bad_video": raise DecodeError("codec_unsupported", "planted")
         case "broken_setup": raise DecodeSetupError("planted")
         case "large":
@@ -81,6 +82,7 @@ def request(video: str) -> DecodeRequest:
         ("hang_holding_the_interpreter", "decode_timeout", "1 s"),
         ("eat_memory", "limit_exceeded", "memory"),
         ("python_error", "decoder_crashed", "TypeError: planted"),
+        ("lost_gpu", "decoder_crashed", "the GPU refused all further work"),
         ("bad_video", "codec_unsupported", "planted"),
     ],
 )

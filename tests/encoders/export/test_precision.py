@@ -28,7 +28,7 @@ def types_of(model):
 
 
 @pytest.mark.parametrize("reduced", REDUCED)
-def test_products_run_in_half_and_norms_and_softmax_in_single(exported_bundle, reduced):
+def test_products_run_in_half_and_norms_in_single(exported_bundle, reduced):
     for name in ("video.onnx", "text.onnx", "fusion.onnx"):
         before = onnx.load(exported_bundle / name)
         after = reduce_precision(before, "fp16", reduced=reduced)
@@ -39,8 +39,12 @@ def test_products_run_in_half_and_norms_and_softmax_in_single(exported_bundle, r
             found = {types[one] for one in (*node.input, *node.output) if one}
             if node.op_type in ("MatMul", "Gemm", "Conv"):
                 assert found == {HALF}, node.name
-            if node.op_type in ("LayerNormalization", "Softmax", "ReduceL2", "ReduceMean"):
+            if node.op_type in ("LayerNormalization", "ReduceL2", "ReduceMean"):
                 assert HALF not in found, node.name
+            if (
+                node.op_type == "Softmax"
+            ):  # without a cast on either side an attention can be one kernel
+                assert (found == {HALF}) == (reduced == "most"), node.name
             seen |= {node.op_type} if HALF in found else set()
         rounded = "Relu" if name == "fusion.onnx" else "Gelu"
         assert (rounded in seen) == (reduced == "most")

@@ -146,7 +146,7 @@ def test_a_bad_video_between_good_ones_costs_only_itself(tmp_path, make_stage, m
 PLANTED = """
 import os, time
 from encoders.stages import decode_embed_worker
-from encoders.media.container import DecodeError
+from encoders.media.errors import DecodeError, DeviceLostError
 
 real = decode_embed_worker.iter_spans
 
@@ -155,6 +155,7 @@ def faulty(request):
         if request.spans[span.number].start_s == 2 and "FAULT" in request.video:
             if "abort" in request.video: os.abort()
             if "hang" in request.video: time.sleep(1000)
+            if "gpu" in request.video: raise DeviceLostError("CUDA error: unspecified launch failure")
             raise DecodeError("corrupt_container", "planted")
         yield span
 
@@ -199,6 +200,7 @@ def make_faulty_stage(tmp_path, monkeypatch, make_stage):
     [
         ("abort", "decoder_crashed", True),
         ("hang", "decode_timeout", True),
+        ("gpu", "decoder_crashed", True),
         ("error", "corrupt_container", False),  # of the file itself, as it is told
     ],
 )

@@ -3,18 +3,15 @@
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from fractions import Fraction
 
 import numpy as np
 import pytest
 
-from encoders.decoding.dali_video import nvdec_unsupported_reason
 from encoders.decoding.decode import decode_clips
 from encoders.decoding.isolated import IsolatedDecoder
 from encoders.decoding.request import DecodeRequest
 from encoders.media.container import MediaLimits
-from encoders.media.frame_index import FrameIndex, Span, index_of_packets
-from encoders.media.packet_table import PacketRow, PacketTable
+from encoders.media.frame_index import Span
 from encoders.media.sampling import SamplingConfig
 
 pytest.importorskip("nvidia.dali", reason="the extra `dali` is not installed")
@@ -24,6 +21,14 @@ MJPEG = {"codec": "mjpeg", "pix_fmt": "yuvj420p"}
 HIDDEN = {"auto-alt-ref": "1", "lag-in-frames": "16", "g": "20", "cpu-used": "8"}
 VFR = tuple(np.cumsum(np.random.default_rng(0).integers(1, 5, 50)).tolist())
 SPANS = [Span(start_s=1, end_s=None), Span(start_s=0.2, end_s=1.4), Span(start_s=0, end_s=0.12)]
+
+
+@pytest.fixture
+def fresh_trust(monkeypatch):
+    from encoders.decoding.nvidia.dali_video import DaliVideo
+    from encoders.decoding.nvidia.trust import TrustedKinds
+
+    monkeypatch.setattr(DaliVideo, "trusted", TrustedKinds())
 
 
 def both(path, sampling, **kwargs):
@@ -97,8 +102,10 @@ def test_what_dali_cannot_decode_goes_to_pyav_and_says_so(make_video, name, spec
     np.testing.assert_array_equal(dali.frame_indices_NT, pyav.frame_indices_NT)
 
 
-def test_a_failure_inside_dali_costs_neither_this_video_nor_the_next(make_video, monkeypatch):
-    from encoders.decoding import dali_video
+def test_a_failure_inside_dali_costs_neither_this_video_nor_the_next(
+    make_video, monkeypatch, fresh_trust
+):
+    from encoders.decoding.nvidia import dali_video
 
     path = make_video("vp9.webm", **VP9)
     sampling = SamplingConfig(num_frames=5, frame_size=16)
@@ -111,10 +118,65 @@ def test_a_failure_inside_dali_costs_neither_this_video_nor_the_next(make_video,
     assert decode_clips(path, SPANS, sampling, backend="dali").backend_used == "dali"
 
 
-def test_many_frames_come_in_several_runs(make_video, monkeypatch):
-    from encoders.decoding import dali_video
+def test_a_kind_that_fails_is_remembered_and_nothing_is_built_again(
+    make_video, monkeypatch, fresh_trust
+):
+    from encoders.decoding.nvidia import dali_video
 
-    monkeypatch.setattr(dali_video, "_RUN_BYTES", 64 * 48 * 3 * 4)
+    built = []
+    build = dali_video._new_pipeline
+    monkeypatch.setattr(
+        dali_video, "_new_pipeline", lambda device: built.append(1) or build(device)
+    )
+    monkeypatch.setattr(dali_video, "CPU_CODECS", dali_video.CPU_CODECS | {"h264"})
+    dali_video._pipelines.cache_clear()
+    sampling = SamplingConfig(num_frames=5, frame_size=16)
+    for name in ("one.mp4", "two.mp4", "three.mp4"):
+        dali = decode_clips(make_video(name), SPANS, sampling, backend="dali")
+        assert "dali failed" in (dali.fallback_reason or "")
+    assert len(built) == 1
+    # Another kind of stream is not to blame for it.
+    vp9 = make_video("vp9.webm", **VP9)
+    assert decode_clips(vp9, SPANS, sampling, backend="dali").backend_used == "dali"
+
+
+def test_frames_that_are_not_those_of_the_cpu_are_refused(make_video, monkeypatch, fresh_trust):
+    from encoders.decoding.nvidia.dali_video import DaliVideo
+
+    read_run = DaliVideo._read_run
+    numbers = []
+
+    def one_late(self, wanted):
+        numbers.append(wanted)
+        return read_run(self, [number - 1 for number in wanted])
+
+    monkeypatch.setattr(DaliVideo, "_read_run", one_late)
+    sampling = SamplingConfig(num_frames=5, frame_size=None)
+    for name in ("late_1.webm", "late_2.webm"):
+        path = make_video(name, **VP9)
+        dali = decode_clips(path, SPANS[:1], sampling, backend="dali")
+        assert dali.backend_used == "pyav"
+        assert "vp9 Profile 0 yuv420p" in (dali.fallback_reason or "")
+        pyav = decode_clips(path, SPANS[:1], sampling)
+        np.testing.assert_array_equal(dali.frames_NTHWC, pyav.frames_NTHWC)
+    assert len(numbers) == 1  # the second video of the kind is not tried
+
+
+def test_a_file_of_2_gib_goes_to_pyav(make_video, tmp_path):
+    path = tmp_path / "long.webm"
+    path.write_bytes(make_video("vp9.webm", **VP9).read_bytes())
+    with path.open("r+b") as file:
+        file.truncate(2**31)  # a hole; what counts is the length
+    sampling = SamplingConfig(num_frames=5, frame_size=16)
+    dali = decode_clips(path, SPANS, sampling, backend="dali")
+    assert dali.backend_used == "pyav"
+    assert "2 GiB" in (dali.fallback_reason or "")
+
+
+def test_many_frames_come_in_several_runs(make_video, monkeypatch):
+    from encoders.decoding.nvidia import hardware_video
+
+    monkeypatch.setattr(hardware_video, "_HOST_RUN_BYTES", 64 * 48 * 3 * 4)
     path = make_video("vp9.webm", **VP9)
     dali, pyav = both(path, SamplingConfig(num_frames=20, frame_size=None))
     np.testing.assert_array_equal(dali.frames_NTHWC, pyav.frames_NTHWC)
@@ -163,7 +225,7 @@ def test_dali_in_the_child(make_video):
 
 
 def test_a_missing_package_names_its_extra(make_video, monkeypatch):
-    monkeypatch.delitem(sys.modules, "encoders.decoding.dali_video", raising=False)
+    monkeypatch.delitem(sys.modules, "encoders.decoding.nvidia.dali_video", raising=False)
     monkeypatch.setitem(sys.modules, "nvidia.dali", None)
     with pytest.raises(ImportError, match=r"pip install .*\[dali\]"):
         both(make_video("vp9.webm", **VP9), SamplingConfig(num_frames=5, frame_size=16))
@@ -179,47 +241,3 @@ def test_threads_take_turns_and_get_their_own_frames(make_video):
         )
     for number, decoded in enumerate(found):
         np.testing.assert_array_equal(decoded.frames_NTHWC, alone[number % 2])
-
-
-def index(codec: str = "h264", size: tuple[int, int] = (1280, 720), num: int = 1000) -> FrameIndex:
-    """A keyframe every ten packets."""
-    return index_of_packets(
-        PacketTable([PacketRow(n, n, 1, n % 10 == 0, True, n, n, 1) for n in range(num)]),
-        time_base=Fraction(1, 25),
-        codec=codec,
-        size=size,
-    )
-
-
-@pytest.mark.parametrize(
-    ("codec", "size", "pixel_format", "reason"),
-    [
-        ("h264", (1280, 720), "yuv420p", None),
-        ("h264", (8192, 4320), "yuv420p", "NVDEC takes 48 x 16 to 4096 x 4096"),
-        ("hevc", (8192, 4320), "yuv420p", None),
-        ("hevc", (128, 128), "yuv420p", "144 x 144"),
-        ("vp9", (120, 128), "yuv420p", "128 x 128"),
-        ("h264", (1280, 720), "yuv444p", "pixel format yuv444p"),
-        ("hevc", (1280, 720), "yuv420p10le", "pixel format yuv420p10le"),
-        ("h264", (1280, 720), "", "pixel format unknown"),
-        ("mjpeg", (32, 32), "yuvj422p", None),
-    ],
-)
-def test_codec_size_and_pixel_format(codec, size, pixel_format, reason):
-    found = nvdec_unsupported_reason(index(codec, size), pixel_format, range(1000))
-    assert found is None if reason is None else reason in (found or "")
-
-
-def test_few_frames_of_a_long_file_are_left_to_the_cpu():
-    assert nvdec_unsupported_reason(index(), "yuv420p", [509]) == (
-        "sparse: under 2% of the packets are needed, and dali reads them all"
-    )
-    assert nvdec_unsupported_reason(index(), "yuv420p", [105, 509, 905]) is None
-    assert nvdec_unsupported_reason(index(num=20), "yuv420p", [5]) is None
-
-
-def test_packets_are_counted_once_from_the_keyframe_on():
-    assert index().num_packets_for([103, 105, 104]) == 6
-    assert index().num_packets_for([103, 119]) == 14
-    no_keyframes = replace(index(), is_keyframe_P=index().is_keyframe_P & False)
-    assert no_keyframes.num_packets_for([7]) == 8
