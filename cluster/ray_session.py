@@ -23,6 +23,13 @@ from cluster.retry import retry
 logger = logging.getLogger(__name__)
 _LOCAL_OBJECT_STORE_BYTES = 1 << 30
 _SHUTDOWN_S = 5.0
+_PATIENT = {
+    "health_check_timeout_ms": 30_000,
+    "health_check_failure_threshold": 60,
+    "gcs_rpc_server_reconnect_timeout_s": 600,
+}
+"""Of a local Ray. By default a raylet that gets no processor for a minute is declared dead by the GCS and then ends itself, and so
+does everything when the GCS is that slow; on one machine a server that does not answer is busy, and one that is gone is seen to be."""
 _QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
 
 
@@ -153,6 +160,7 @@ def _start_local(num_cpus: int | None, earlier: set[psutil.Process]) -> None:
                 num_cpus=num_cpus,
                 include_dashboard=False,
                 object_store_memory=_LOCAL_OBJECT_STORE_BYTES,
+                _system_config=_PATIENT,
                 **_QUIET,
             )
     except Exception as error:  # Ray raises a bare Exception for a node that is slow to start

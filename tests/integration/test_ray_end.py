@@ -72,3 +72,33 @@ def test_the_death_of_ray_is_told(command, tmp_path: Path, name: str) -> None:
     assert command.returncode != 0
     line = (tmp_path / "stderr").read_text().splitlines()[0]
     assert line.startswith(f"error: Ray died ({name}, process {server.pid});")
+
+
+STARVED = """
+import psutil, sys, time, ray
+from cluster.ray_session import ray_session
+
+with ray_session(num_cpus=1):
+    seven = ray.remote(lambda: 7)
+    ray.get(seven.remote())
+    (server,) = [child for child in psutil.Process().children() if child.name() == sys.argv[1]]
+    server.suspend()
+    time.sleep(90)
+    server.resume()
+    time.sleep(20)  # a raylet that was declared dead ends itself, and then this process
+    print(ray.get(seven.remote(), timeout=120))
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["raylet", "gcs_server"])
+def test_a_server_that_gets_no_processor_is_not_dead(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", STARVED, name],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "7\n"), done.stderr[-2000:]
