@@ -69,7 +69,9 @@ def split_videos(config: SplitConfig, *, console: Console | None = None) -> Spli
         raise ValueError(f"{public_uri(config.videos)!r} has clips already; give videos")
     ledger = _Ledger(config.out.with_suffix(".split.jsonl"), config.cut.key)
     with console.status(f"reading the content of {len(videos)} videos"):
-        contents = read_contents(videos, ledger.contents(), fetch_uris=archive.fetch_uris)
+        contents = read_contents(
+            videos, ledger.contents(), fetch_uris=archive.fetch_uris, stamps=archive.stamps
+        )
     todo = [uri for uri in videos if not ledger.has(uri, contents[uri])]
     cutter = Cutter(
         config.cut,

@@ -10,7 +10,7 @@ some of them with errors; and they believe their files where Milvus can be asked
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -88,22 +88,13 @@ class Ledger:
         contents, _num_damaged = _read_lines(self._folder / _CONTENTS, _content_of_line)
         return dict(contents)
 
-    def write_contents(self, contents: dict[str, Content]) -> None:
-        """Keep the hashes of the files that could be read."""
-        lines = [
-            json.dumps(
-                {
-                    "uri": uri,
-                    "content_hash": content.content_hash,
-                    "size_bytes": content.stamp.size_bytes,
-                    "mtime_ns": content.stamp.mtime_ns,
-                    "version": content.stamp.version,
-                }
-            )
-            + "\n"
-            for uri, content in contents.items()
-            if content.stamp is not None and not content.problem
-        ]
+    def keep_contents(self, contents: Mapping[str, Content]) -> None:
+        """Add the hashes of these files to what is kept, durably: they were read while a run goes on."""
+        _append_lines(self._folder / _CONTENTS, _content_lines(contents))
+
+    def write_contents(self, contents: Mapping[str, Content]) -> None:
+        """Keep the hashes of the files that could be read, and of no others."""
+        lines = [json.dumps(line) + "\n" for line in _content_lines(contents)]
         write_atomic(self._folder / _CONTENTS, "".join(lines))
 
 
@@ -152,6 +143,20 @@ def _outcome_of_line(line: dict[str, Any]) -> Outcome:
         row_digest=texts["row_digest"],
         error=ClipError(**error) if texts["status"] == "dead" else None,
     )
+
+
+def _content_lines(contents: Mapping[str, Content]) -> list[dict[str, Any]]:
+    return [
+        {
+            "uri": uri,
+            "content_hash": content.content_hash,
+            "size_bytes": content.stamp.size_bytes,
+            "mtime_ns": content.stamp.mtime_ns,
+            "version": content.stamp.version,
+        }
+        for uri, content in contents.items()
+        if content.stamp is not None and not content.problem
+    ]
 
 
 def _content_of_line(line: dict[str, Any]) -> tuple[str, Content]:

@@ -74,10 +74,13 @@ def index_archive(config: IndexConfig, *, console: Console | None = None) -> Ind
         with console.status(f"reading the content of the videos of {len(clips)} clips"):
             contents = read_contents(
                 (clip.video_uri for clip in clips),
-                ledger.read_contents(),
+                known := ledger.read_contents(),
                 fetch_uris=archive.fetch_uris,
+                stamps=archive.stamps,
+                keep=ledger.keep_contents,
             )
-        ledger.write_contents(contents)
+        if contents != known:
+            ledger.write_contents(contents)
 
         def plan(rows: ArchiveRows) -> list[PlannedClip]:
             return plan_clips(clips, contents, encoder_id=card.encoder_id, archive=rows)

@@ -65,7 +65,7 @@ def verify_archive(config: VerifyConfig) -> Verification:
         require_storable(clip)
     known = {} if config.read_all else ledger.read_contents()
     uris = (clip.video_uri for clip in archive.clips)
-    contents = read_contents(uris, known, fetch_uris=archive.fetch_uris)
+    contents = read_contents(uris, known, fetch_uris=archive.fetch_uris, stamps=archive.stamps)
     with ExitStack() as stack:
         # Ray starts its processes by fork, which is not safe once gRPC has threads: Ray first, then Milvus.
         session = stack.enter_context(ray_session()) if config.recompute else None

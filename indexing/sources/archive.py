@@ -4,7 +4,7 @@ import glob
 import logging
 import tempfile
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -12,7 +12,13 @@ from pathlib import Path, PurePosixPath
 from cluster.retry import retry
 from encoders.clips import Clip, read_clips
 from encoders.media.container import VIDEO_SUFFIXES
-from indexing.sources.remote import SourceError, SourceGoneError, list_remote, read_remote
+from indexing.sources.remote import (
+    RemoteStamp,
+    SourceError,
+    SourceGoneError,
+    list_remote,
+    read_remote,
+)
 from indexing.sources.uris import NAMING_PARAMETERS, is_remote, name_of, public_uri, unsigned_uri
 
 logger = logging.getLogger(__name__)
@@ -25,13 +31,15 @@ class Archive:
     clips: tuple[Clip, ...]
     fetch_uris: dict[str, str] = field(default_factory=dict, repr=False)
     """Public URI -> the URI as it was given, with its credentials or signature. Never stored or logged."""
+    stamps: Mapping[str, RemoteStamp] = field(default_factory=dict, repr=False)
+    """Public URI -> what identifies the file, of those whose list had it: they need not be asked for it one by one."""
 
 
 def list_archive(source: str | Path) -> Archive:
     """ValueError when there are no clips; OSError when a remote place cannot be listed."""
     text = str(source)
     try:
-        clips = _list_remote(text) if is_remote(text) else list_clips(text)
+        clips, stamps = _list_remote(text) if is_remote(text) else (list_clips(text), {})
     except SourceGoneError as error:
         raise ValueError(str(error)) from None
     _require_own_names(clips)
@@ -39,7 +47,7 @@ def list_archive(source: str | Path) -> Archive:
         public_uri(clip.video_uri): clip.video_uri for clip in clips if is_remote(clip.video_uri)
     }
     public = tuple(replace(clip, video_uri=public_uri(clip.video_uri)) for clip in clips)
-    return Archive(clips=public, fetch_uris=remote)
+    return Archive(clips=public, fetch_uris=remote, stamps=stamps)
 
 
 def list_clips(source: str | Path) -> list[Clip]:
@@ -111,24 +119,26 @@ def _escaped(name: str) -> str:
     )
 
 
-def _list_remote(uri: str) -> list[Clip]:
+def _list_remote(uri: str) -> tuple[list[Clip], dict[str, RemoteStamp]]:
+    """The clips, and the stamps that came with their list by public URI."""
     path = name_of(uri)
     if path.suffix == ".parquet":
-        return _read_remote_clips(uri)
+        return _read_remote_clips(uri), {}
     if path.suffix.lower() in VIDEO_SUFFIXES and not glob.has_magic(str(path)):
-        return [Clip(clip_id=path.name, video_uri=uri)]
+        return [Clip(clip_id=path.name, video_uri=uri)], {}
     base = uri
     if glob.has_magic(str(path)):
         plain = PurePosixPath(*_parts_before_magic(Path(path)))
         base = uri[: uri.index(str(path))] + str(plain)
     files = retry(lambda: list_remote(base), on=(SourceError,))
     if base != uri:
-        files = [uri for uri in files if _fits(name_of(uri).parts, path.parts)]
-    files = [uri for uri in files if name_of(uri).suffix.lower() in VIDEO_SUFFIXES]
+        files = {u: stamp for u, stamp in files.items() if _fits(name_of(u).parts, path.parts)}
+    files = {u: s for u, s in files.items() if name_of(u).suffix.lower() in VIDEO_SUFFIXES}
     if not files:
         raise ValueError(f"{public_uri(uri)!r} has no video files ({', '.join(VIDEO_SUFFIXES)})")
     root = name_of(base)
-    return [Clip(clip_id=str(name_of(uri).relative_to(root)), video_uri=uri) for uri in files]
+    clips = [Clip(clip_id=str(name_of(uri).relative_to(root)), video_uri=uri) for uri in files]
+    return clips, {public_uri(uri): stamp for uri, stamp in files.items() if stamp is not None}
 
 
 def _read_remote_clips(uri: str) -> list[Clip]:

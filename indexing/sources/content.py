@@ -1,18 +1,30 @@
 """Content hashes of video files, over every byte; an unchanged file is not read again."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Semaphore
 
 from cluster.retry import retry
 from encoders.media.container import path_of
 from encoders.media.errors import DecodeError
-from indexing.sources.remote import SourceError, SourceGoneError, read_remote, stat_remote
+from indexing.sources.remote import (
+    RemoteStamp,
+    SourceError,
+    SourceGoneError,
+    read_remote,
+    stat_remote,
+)
 from indexing.sources.uris import is_remote
 
 _CHUNK_BYTES = 1 << 20
+_REMOTE_AT_ONCE = 32
+_URIS_AT_ONCE = 4096
+_KEEP_EVERY_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,22 +60,47 @@ def read_contents(
     known: Mapping[str, Content],
     *,
     fetch_uris: Mapping[str, str] | None = None,
-    num_threads: int = 4,
+    stamps: Mapping[str, RemoteStamp] | None = None,
+    keep: Callable[[Mapping[str, Content]], object] = lambda _read: None,
 ) -> dict[str, Content]:
     """Content by URI. `known` is what an earlier run saw; a file with the same stamp is not read.
 
-    `fetch_uris` are the URIs that open remote files, with what must not be stored, by public URI.
+    `fetch_uris` are the URIs that open remote files, with what must not be stored, and `stamps` what a listing said of them, by public
+    URI. `keep` is called with what was read, some at a time, so that a run which is interrupted need not read it again.
     """
     uris = sorted(set(video_uris))
-    full = dict(fetch_uris or {})
-    with ThreadPoolExecutor(max_workers=num_threads) as pool:
-        contents = pool.map(lambda uri: _read(uri, full.get(uri) or uri, known.get(uri)), uris)
-        return dict(zip(uris, contents, strict=True))
+    full, listed = fetch_uris or {}, stamps or {}
+    contents: dict[str, Content] = {}
+    # Hashing lets go of the interpreter, and a remote file is waited for.
+    with ThreadPoolExecutor(max_workers=max(os.cpu_count() or 1, _REMOTE_AT_ONCE)) as pool:
+        cores = Semaphore(os.cpu_count() or 1)
+        for first in range(0, len(uris), _URIS_AT_ONCE):
+            part = uris[first : first + _URIS_AT_ONCE]
+            asked = {uri: pool.submit(_read, uri, full.get(uri) or uri, known.get(uri), listed.get(uri), cores) for uri in part}  # fmt: skip
+            fresh: dict[str, Content] = {}
+            kept_s = time.monotonic()
+            for uri, future in asked.items():
+                content = future.result()
+                contents[uri] = content
+                if content is not known.get(uri):
+                    fresh[uri] = content
+                if fresh and time.monotonic() > kept_s + _KEEP_EVERY_S:
+                    keep(fresh)
+                    fresh, kept_s = {}, time.monotonic()
+            if fresh:
+                keep(fresh)
+    return contents
 
 
-def _read(uri: str, fetch_uri: str, known: Content | None) -> Content:
+def _read(
+    uri: str,
+    fetch_uri: str,
+    known: Content | None,
+    listed: RemoteStamp | None,
+    cores: Semaphore,
+) -> Content:
     if is_remote(uri):
-        return _read_remote(fetch_uri, known)
+        return _read_remote(fetch_uri, known, listed)
     try:
         path = path_of(uri)
         status = path.stat()
@@ -72,14 +109,15 @@ def _read(uri: str, fetch_uri: str, known: Content | None) -> Content:
             return known
         if not path.is_file():
             return Content(content_hash="", stamp=None, problem="not a file")
-        return Content(content_hash=hash_file(path), stamp=stamp)
+        with cores:
+            return Content(content_hash=hash_file(path), stamp=stamp)
     except (OSError, ValueError, DecodeError) as error:  # ValueError: a null byte in the name
         return Content(content_hash="", stamp=None, problem=f"{type(error).__name__}: {error}")
 
 
-def _read_remote(uri: str, known: Content | None) -> Content:
+def _read_remote(uri: str, known: Content | None, listed: RemoteStamp | None) -> Content:
     try:
-        remote = retry(lambda: stat_remote(uri), on=(SourceError,))
+        remote = listed or retry(lambda: stat_remote(uri), on=(SourceError,))
         stamp = FileStamp(size_bytes=remote.size_bytes, mtime_ns=0, version=remote.version)
         if known is not None and known.stamp == stamp and remote.version:
             return known

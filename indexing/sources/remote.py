@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import pyarrow.fs as pafs
 import requests
 
+from indexing.sources.s3_listing import S3Error, S3Object, list_objects
 from indexing.sources.uris import HTTP_SCHEMES, OBJECT_SCHEMES, public_uri, without_secrets
 
 _CHUNK_BYTES = 4 << 20
@@ -24,6 +25,7 @@ _WRONG_KEYS = re.compile(
     r"ACCESS_DENIED|INVALID_?ACCESS_?KEY|INVALID_CLIENT_TOKEN|SIGNATURE_DOES_NOT_MATCH",
     re.IGNORECASE,
 )
+_WRONG_KEY_CODES = ("AccessDenied", "InvalidAccessKeyId", "InvalidClientTokenId", "SignatureDoesNotMatch")  # fmt: skip
 _WHERE_KEYS_ARE = (
     " (keys come from the environment: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile or a role, or "
     "AWS_NO_SIGN_REQUEST=1 for a public bucket)"
@@ -40,7 +42,7 @@ class SourceGoneError(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RemoteStamp:
-    """`version` is the ETag, version id or modification time: another content has another one; "" = the server names none."""
+    """`version` is the ETag, or the modification time where there is none: another content has another one; "" = the server names none."""
 
     size_bytes: int
     version: str
@@ -59,9 +61,11 @@ def stat_remote(uri: str) -> RemoteStamp:
     filesystem, path = object_storage(uri)
     with _errors(), filesystem.open_input_stream(path) as stream:
         metadata = {str(k): str(v) for k, v in _metadata(stream).items()}
-        info = filesystem.get_file_info(path)
-    version = metadata.get("VersionId") or metadata.get("ETag") or str(info.mtime_ns or "")
-    return RemoteStamp(size_bytes=int(info.size or 0), version=version.strip('"'))
+        size, version = metadata.get("Content-Length"), metadata.get("ETag", "").strip('"')
+        if size is None or not version:
+            info = filesystem.get_file_info(path)
+            size, version = info.size or 0, version or str(info.mtime_ns or "")
+    return RemoteStamp(size_bytes=int(size), version=version)
 
 
 def read_remote(uri: str, start: int = 0, *, stamp: RemoteStamp | None = None) -> Iterator[bytes]:
@@ -81,18 +85,41 @@ def read_remote(uri: str, start: int = 0, *, stamp: RemoteStamp | None = None) -
             yield chunk
 
 
-def list_remote(uri: str) -> list[str]:
-    """All files below an object-storage folder, as URIs."""
+def list_remote(uri: str) -> dict[str, RemoteStamp | None]:
+    """All files below an object-storage folder by their URIs, with their stamps where the list has them: those of `stat_remote`."""
     if _scheme(uri) in HTTP_SCHEMES:
         raise ValueError(
             f"{public_uri(uri)!r} names no video or clips.parquet, and http has no folders; "
             "give one file, or a clips.parquet that names them"
         )
+    folder = f"{uri.rstrip('/')}/"
+    if _scheme(uri) == "s3" and (objects := list_objects(folder)) is not None:
+        return _list_s3(folder, objects)
     filesystem, path = object_storage(uri)
     root = uri[: len(uri) - len(path)] if uri.endswith(path) else f"{_scheme(uri)}://"
     with _errors():
         entries = filesystem.get_file_info(pafs.FileSelector(path.rstrip("/"), recursive=True))
-    return sorted(root + entry.path for entry in entries if entry.type == pafs.FileType.File)
+    files = sorted(entry.path for entry in entries if entry.type == pafs.FileType.File)
+    return {root + path: None for path in files}
+
+
+def _list_s3(folder: str, objects: Iterator[S3Object]) -> dict[str, RemoteStamp | None]:
+    bucket = folder[: len(folder) - len(urlsplit(folder).path)]
+    try:
+        return {
+            f"{bucket}/{found.key}": RemoteStamp(size_bytes=found.size_bytes, version=found.etag)
+            if found.etag
+            else None
+            for found in objects
+            if not found.key.endswith("/")
+        }
+    except S3Error as error:
+        text = f"{public_uri(folder)}: {without_secrets(str(error))}"
+        if error.code in _WRONG_KEY_CODES:
+            raise SourceGoneError(text + _WHERE_KEYS_ARE) from None
+        if error.status in (0, 408, 429) or error.status >= 500:
+            raise SourceError(text) from None
+        raise SourceGoneError(text) from None
 
 
 def _scheme(uri: str) -> str:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, quote_plus, unquote, urlsplit
 from xml.sax.saxutils import escape
 
 
@@ -69,7 +69,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if "list-type" in query:
             first = int(query.get("continuation-token", ["0"])[0])
-            self._list(unquote(parts.path).strip("/"), query.get("prefix", [""])[0], first)
+            bucket, prefix = unquote(parts.path).strip("/"), query.get("prefix", [""])[0]
+            self._list(bucket, prefix, first, is_encoded="encoding-type" in query)
             return
         path = self.server.folder / unquote(parts.path).lstrip("/")
         if not path.is_file():
@@ -117,21 +118,22 @@ class _Handler(BaseHTTPRequestHandler):
         text = "\n".join(["AWS4-HMAC-SHA256", self.headers["x-amz-date"], scope, digest])
         return hmac.new(key, text.encode(), "sha256").hexdigest() == signature
 
-    def _list(self, bucket: str, prefix: str, first: int) -> None:
+    def _list(self, bucket: str, prefix: str, first: int, *, is_encoded: bool) -> None:
         root = self.server.folder / bucket
-        files = [one for one in sorted(root.rglob("*")) if one.is_file()]
-        keys = [(one.relative_to(root).as_posix(), one.stat().st_size) for one in files]
-        keys = [(key, size) for key, size in keys if key.startswith(prefix)]
+        files = {one.relative_to(root).as_posix(): one for one in root.rglob("*") if one.is_file()}
+        keys = [(key, files[key].read_bytes()) for key in sorted(files) if key.startswith(prefix)]
         page, end = keys[first:], first + self.server.keys_per_page
         page = page[: self.server.keys_per_page]
         contents = "".join(
-            f"<Contents><Key>{escape(key)}</Key><Size>{size}</Size>"
+            f"<Contents><Key>{quote_plus(key) if is_encoded else escape(key)}</Key><Size>{len(data)}</Size>"
+            f"<ETag>&quot;{hashlib.md5(data).hexdigest()}&quot;</ETag>"
             "<LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>"
-            for key, size in page
+            for key, data in page
         )
         more = f"<NextContinuationToken>{end}</NextContinuationToken>" if end < len(keys) else ""
         text = (
             f"<ListBucketResult><Name>{bucket}</Name><Prefix>{escape(prefix)}</Prefix>"
+            f"{'<EncodingType>url</EncodingType>' if is_encoded else ''}"
             f"<IsTruncated>{str(bool(more)).lower()}</IsTruncated>{more}{contents}</ListBucketResult>"
         )
         self._answer(200, text.encode(), {"Content-Type": "application/xml"})

@@ -109,7 +109,7 @@ def test_a_glob_means_in_a_bucket_what_it_means_in_a_folder(tmp_path, monkeypatc
     monkeypatch.setattr(
         archive_module,
         "list_remote",
-        lambda uri: [f"s3://bucket/{n}" for n in names if f"s3://bucket/{n}".startswith(uri)],
+        lambda uri: {f"s3://bucket/{n}": None for n in names if f"s3://bucket/{n}".startswith(uri)},
     )
     local = [clip.video_uri.removeprefix(f"{tmp_path}/") for clip in list_clips(tmp_path / pattern)]
     remote = [clip.video_uri for clip in list_archive(f"s3://bucket/{pattern}").clips]

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from encoders.media.container import local_path
+from indexing.ledger.ledger import Ledger
 from indexing.sources import content
 from indexing.sources.content import Content, hash_file, read_contents
 
@@ -52,3 +53,18 @@ def test_a_uri_is_the_file_that_decoding_opens(tmp_path: Path) -> None:
         assert local_path(uri) == tmp_path / name
     (found,) = read_contents(["file://host/a.mp4"], {}).values()
     assert "only local paths" in found.problem
+
+
+def test_what_was_read_is_kept_while_the_rest_is_read(tmp_path) -> None:
+    """A run that is interrupted has what came before; nothing that was known is told again."""
+    for number in range(5):
+        (tmp_path / f"{number}.mp4").write_bytes(bytes([number]) * 100)
+    uris = [str(tmp_path / f"{number}.mp4") for number in range(5)]
+    known = read_contents(uris[:2], {})
+    kept: dict[str, Content] = {}
+    found = read_contents(uris, known, keep=kept.update)
+    assert kept == {uri: found[uri] for uri in uris[2:]}
+    ledger = Ledger(tmp_path / "run")
+    ledger.write_contents(known)
+    ledger.keep_contents(kept)
+    assert Ledger(tmp_path / "run").read_contents() == found
