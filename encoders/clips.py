@@ -28,6 +28,8 @@ CLIPS_SCHEMA = pa.schema(
         pa.field("attributes", pa.map_(pa.string(), pa.string())),
     ]
 )
+REPLAY_OF = "replay_of"
+"""Attribute of a clip that shows again what another clip of the same video shows: that clip's id."""
 _REQUIRED_COLUMNS = ("clip_id", "video_uri")
 
 

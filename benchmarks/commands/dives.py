@@ -15,6 +15,7 @@ EXAMPLES = """
   tfcovr dives runs/full --difficulty full --size 224
   tfcovr dives runs/vp9 --codec vp9 --classes 5152b 5154b
   tfcovr dives runs/broadcasts --num-broadcasts 2 --num-dives 200
+  tfcovr dives runs/raw --num-broadcasts 4 --num-dives 20 --raw --dead-time-s 2 8
 """
 
 
@@ -43,6 +44,11 @@ class Config:
     """Write this many long videos per split instead, with dead time between the dives."""
     num_dives: int = 20
     """Dives per broadcast."""
+    dead_time_s: tuple[float, float] = (1.0, 6.0)
+    """Shortest and longest pause before a dive of a broadcast."""
+    raw: bool = False
+    """Broadcasts as a truck records them: divers who wait, cutaways, captions drawn in, and replays in slow motion from another
+    camera."""
     num_workers: int | None = None
     """Processes; None = one per core."""
     quiet: bool = False
@@ -52,7 +58,8 @@ class Config:
 def run(config: Config) -> int:
     """Render, and say what was made."""
     from benchmarks.dives.archive import ArchiveConfig, write_archive
-    from benchmarks.dives.broadcast import BroadcastConfig, write_broadcasts
+    from benchmarks.dives.broadcast import write_broadcasts
+    from benchmarks.dives.broadcast_plan import BroadcastConfig, RawConfig
     from encoders.clips import read_clips
 
     archive = ArchiveConfig(
@@ -66,7 +73,11 @@ def run(config: Config) -> int:
     started = time.monotonic()
     if config.num_broadcasts:
         broadcasts = BroadcastConfig(
-            archive=archive, num_broadcasts=config.num_broadcasts, num_dives=config.num_dives
+            archive=archive,
+            num_broadcasts=config.num_broadcasts,
+            num_dives=config.num_dives,
+            dead_time_s=config.dead_time_s,
+            raw=RawConfig() if config.raw else None,
         )
         clips_path = write_broadcasts(
             config.out_dir, broadcasts, num_workers=config.num_workers, quiet=config.quiet

@@ -1,70 +1,49 @@
 """Long videos: one broadcast of many dives from one pool, with dead time between them.
 
-clips.parquet then names spans of a video, as real archives have them: many clips, few files.
+clips.parquet then names spans of a video, as real archives have them: many clips, few files. A replay is a clip of its own, with the
+id of the clip that it shows again in its attribute `replay_of`.
 """
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.dives.archive import ARCHIVE_SPLITS, ArchiveConfig, claim_folder, run_jobs
-from benchmarks.dives.motion.execution import FPS, draw_execution
-from benchmarks.dives.motion.kinematics import perform
-from benchmarks.dives.random_streams import open_stream
-from benchmarks.dives.rendering.pose import clip_of
-from benchmarks.dives.rendering.render import render_empty
-from benchmarks.dives.rendering.scene import SceneIndices, draw_scene
+from benchmarks.dives.archive import ARCHIVE_SPLITS, claim_folder, run_jobs
+from benchmarks.dives.broadcast_plan import (
+    BroadcastConfig,
+    PlannedDive,
+    Showing,
+    execution_of,
+    plan_broadcast,
+)
+from benchmarks.dives.motion.execution import FPS
+from benchmarks.dives.motion.kinematics import DiveMotion, perform
+from benchmarks.dives.rendering.overlay import draw_caption, draw_scoreboard, draw_wipe
+from benchmarks.dives.rendering.render import render_empty, render_frames
+from benchmarks.dives.rendering.scene import Scene, SceneIndices, draw_scene
 from benchmarks.dives.video import find_format, write_video
-from encoders.clips import Clip, write_clips
+from encoders.clips import REPLAY_OF, Clip, write_clips
 from training.annotations.labels.dive_numbers import parse_dive_number
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BroadcastConfig:
-    """How many long videos, and how much happens in them; look and classes are the archive's."""
-
-    archive: ArchiveConfig
-    """clips_per_class is not used here."""
-    num_broadcasts: int = 1
-    """Per split."""
-    num_dives: int = 20
-    """Per broadcast."""
-    dead_time_s: tuple[float, float] = (1.0, 6.0)
-    """Shortest and longest pause before a dive."""
-
-    def __post_init__(self) -> None:
-        if self.num_broadcasts < 1 or self.num_dives < 1:
-            raise ValueError(
-                f"num_broadcasts is {self.num_broadcasts} and num_dives {self.num_dives}; "
-                "both must be at least 1"
-            )
-        shortest, longest = self.dead_time_s
-        if not 0 < shortest <= longest:
-            raise ValueError(f"dead_time_s is {self.dead_time_s}; give 0 < shortest <= longest")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Dive:
-    """One dive of a broadcast: which, and where it is in the video (frames)."""
-
-    label: str
-    index: int
-    first_frame: int
-    end_frame: int
-    pause_frames: int
+_SCOREBOARD_SHARE = 0.35
 
 
 def write_broadcasts(
-    out_dir: Path, config: BroadcastConfig, *, num_workers: int | None = None, quiet: bool = False
+    out_dir: Path,
+    config: BroadcastConfig,
+    *,
+    splits: Sequence[str] = ARCHIVE_SPLITS,
+    num_workers: int | None = None,
+    quiet: bool = False,
 ) -> Path:
-    """Render what is missing; returns the path of clips.parquet, which is written last."""
+    """Render what is missing of these splits; returns the path of clips.parquet, which is written last."""
     claim_folder(out_dir, {"kind": "broadcasts", **asdict(config)})
     suffix = find_format(config.archive.codec).suffix
     paths = {
         (split, number): out_dir / split / f"{split}-broadcast-{number:04d}{suffix}"
-        for split in ARCHIVE_SPLITS
+        for split in splits
         for number in range(config.num_broadcasts)
     }
     missing = [
@@ -74,40 +53,35 @@ def write_broadcasts(
     ]
     run_jobs(_render_job, missing, num_workers=num_workers, quiet=quiet, title="render")
     clips = [
-        Clip(
-            clip_id=f"{path.stem}-{position:04d}-{dive.label}",
-            video_uri=str(path.resolve()),
-            start_s=dive.first_frame / FPS,
-            end_s=dive.end_frame / FPS,
-            label=dive.label,
-            split=split,
-            attributes=parse_dive_number(dive.label).attributes,
-        )
+        clip
         for (split, number), path in paths.items()
         for position, dive in enumerate(plan_broadcast(config, split, number))
+        for clip in _clips(dive, path, split, position)
     ]
     clips_path = out_dir / "clips.parquet"
     write_clips(clips_path, clips)
     return clips_path
 
 
-def plan_broadcast(config: BroadcastConfig, split: str, number: int) -> list[_Dive]:
-    """What happens when; known without rendering."""
-    rng = open_stream(seed=config.archive.seed, split=split, index=number, purpose="broadcast")
-    dives, frame = [], 0
-    for _ in range(config.num_dives):
-        label = config.archive.classes[int(rng.integers(len(config.archive.classes)))]
-        pause = round(float(rng.uniform(*config.dead_time_s)) * FPS) or 1
-        index = int(rng.integers(1 << 48))
-        stream = open_stream(
-            seed=config.archive.seed, split=split, index=index, purpose="execution"
+def _clips(dive: PlannedDive, path: Path, split: str, position: int) -> Iterator[Clip]:
+    live = Clip(
+        clip_id=f"{path.stem}-{position:04d}-{dive.label}",
+        video_uri=str(path.resolve()),
+        start_s=dive.live.first_frame / FPS,
+        end_s=dive.live.end_frame / FPS,
+        label=dive.label,
+        split=split,
+        attributes=parse_dive_number(dive.label).attributes,
+    )
+    yield live
+    if dive.replay is not None:
+        yield replace(
+            live,
+            clip_id=f"{live.clip_id}-replay",
+            start_s=dive.replay.first_frame / FPS,
+            end_s=dive.replay.end_frame / FPS,
+            attributes={**live.attributes, REPLAY_OF: live.clip_id},
         )
-        first = frame + pause
-        frame = first + draw_execution(stream).num_frames
-        dives.append(
-            _Dive(label=label, index=index, first_frame=first, end_frame=frame, pause_frames=pause)
-        )
-    return dives
 
 
 def _render_job(job: tuple[BroadcastConfig, str, int, Path]) -> None:
@@ -117,18 +91,75 @@ def _render_job(job: tuple[BroadcastConfig, str, int, Path]) -> None:
 
 def _render(config: BroadcastConfig, split: str, number: int) -> Iterator[np.ndarray]:
     """Pause, dive, pause, dive ...: one chunk of frames each, so that memory stays small."""
-    look = config.archive
     for dive in plan_broadcast(config, split, number):
-        stream = open_stream(seed=look.seed, split=split, index=dive.index, purpose="execution")
-        execution = draw_execution(stream)
-        scene = draw_scene(
-            execution,
-            SceneIndices(clip=dive.index, pool=number),
-            seed=look.seed,
-            split=split,
-            difficulty=look.difficulty,
-            size_px=look.size,
-        )
-        motion = perform(parse_dive_number(dive.label), execution)
-        yield render_empty(scene, board_m=motion.board_m, frame=0, num_frames=dive.pause_frames)
-        yield clip_of(motion, scene).frames_THWC
+        motion, scene = _staged(config, split, number, dive, dive.live)
+        if config.raw is None:
+            yield render_empty(scene, board_m=motion.board_m, frame=0, num_frames=dive.pause_frames)
+            yield render_frames(motion, scene)
+            continue
+        rng = np.random.default_rng(dive.details)
+        yield _cutaway(config, split, number, dive, rng)
+        motion, scene = _held(motion, scene, dive.lead_frames, dive.tail_frames)
+        frames_THWC = render_frames(motion, scene)
+        draw_caption(frames_THWC, rng, is_replay=False)
+        yield frames_THWC
+        if dive.replay is None:
+            continue
+        motion, scene = _staged(config, split, number, dive, dive.replay)
+        again_THWC = render_frames(motion, scene)
+        draw_caption(again_THWC, rng, is_replay=True)
+        colour = rng.integers(40, 255, 3)
+        yield draw_wipe(frames_THWC[-1], again_THWC[0], dive.wipe_frames, colour)
+        yield again_THWC
+        yield draw_wipe(again_THWC[-1], frames_THWC[-1], dive.wipe_frames, colour)
+
+
+def _staged(
+    config: BroadcastConfig, split: str, number: int, dive: PlannedDive, showing: Showing
+) -> tuple[DiveMotion, Scene]:
+    look = config.archive
+    execution = execution_of(look.seed, split, dive.index, showing.speed)
+    scene = draw_scene(
+        execution,
+        SceneIndices(clip=dive.index, pool=number, camera=showing.camera),
+        seed=look.seed,
+        split=split,
+        difficulty=look.difficulty,
+        size_px=look.size,
+    )
+    return perform(parse_dive_number(dive.label), execution), scene
+
+
+def _held(motion: DiveMotion, scene: Scene, lead: int, tail: int) -> tuple[DiveMotion, Scene]:
+    """The diver and the camera stand still for `lead` frames before and `tail` frames after."""
+
+    def held(values_T: np.ndarray) -> np.ndarray:
+        edges = [(lead, tail)] + [(0, 0)] * (values_T.ndim - 1)
+        return np.pad(values_T, edges, mode="edge")
+
+    execution = replace(
+        motion.execution,
+        frames_before=motion.execution.frames_before + lead,
+        frames_after=motion.execution.frames_after + tail,
+    )
+    arrays = ("ends_TNEC", "fronts_TNC", "centre_TC", "angles_TA", "somersault_T", "twist_T")
+    moved = {name: held(getattr(motion, name)) for name in arrays}
+    camera = replace(
+        scene.camera,
+        rotation_TCC=held(scene.camera.rotation_TCC),
+        focal_px_T=held(scene.camera.focal_px_T),
+    )
+    return replace(motion, execution=execution, **moved), replace(scene, camera=camera)
+
+
+def _cutaway(
+    config: BroadcastConfig, split: str, number: int, dive: PlannedDive, rng: np.random.Generator
+) -> np.ndarray:
+    """What is shown until the diver is: the empty pool from some camera, or the scoreboard over it."""
+    count = dive.pause_frames - dive.lead_frames
+    other = replace(dive.live, camera=dive.index + 2 + int(rng.integers(3)))
+    motion, scene = _staged(config, split, number, dive, other)
+    frames_THWC = render_empty(scene, board_m=motion.board_m, frame=0, num_frames=count)
+    if rng.random() < _SCOREBOARD_SHARE:
+        draw_scoreboard(frames_THWC, rng)
+    return frames_THWC

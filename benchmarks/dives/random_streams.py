@@ -10,7 +10,9 @@ from typing import Literal, get_args
 import numpy as np
 
 Split = Literal["train", "val", "test", "pretrain"]
-Purpose = Literal["execution", "diver", "camera", "pool", "splash", "noise", "broadcast"]
+Purpose = Literal[
+    "execution", "diver", "camera", "pool", "splash", "noise", "broadcast", "television"
+]
 
 SPLITS: tuple[str, ...] = get_args(Split)
 

@@ -127,10 +127,12 @@ class Scene:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SceneIndices:
-    """Which index draws which part: a broadcast keeps its pool from dive to dive."""
+    """Which index draws which part: a broadcast keeps its pool from dive to dive, and shows a replay from another camera."""
 
     clip: int
     pool: int
+    camera: int | None = None
+    """None = as `clip`."""
 
 
 def draw_scene(
@@ -149,7 +151,8 @@ def draw_scene(
         return open_stream(seed=seed, split=split, index=index, purpose=purpose)
 
     _, board_m = flight_path(execution)
-    camera = draw_camera(stream("camera", indices.clip), execution, preset.camera, size_px=size_px)
+    of_camera = indices.clip if indices.camera is None else indices.camera
+    camera = draw_camera(stream("camera", of_camera), execution, preset.camera, size_px=size_px)
     pool = stream("pool", indices.pool)
     return Scene(
         camera=camera,

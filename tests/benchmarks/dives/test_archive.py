@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks.dives.archive import ArchiveConfig, write_archive
-from benchmarks.dives.broadcast import BroadcastConfig, write_broadcasts
+from benchmarks.dives.broadcast import write_broadcasts
+from benchmarks.dives.broadcast_plan import BroadcastConfig, RawConfig, plan_broadcast
 from benchmarks.dives.random_streams import clip_index
 from benchmarks.dives.rendering.pose import POSE_COLUMNS, render_clip, stage_clip
 from benchmarks.dives.video import write_video
@@ -132,3 +133,37 @@ def test_a_broadcast_holds_its_dives_apart_in_one_file(tmp_path: Path) -> None:
     with av.open(of_test[0].video_uri) as container:
         num_frames = sum(1 for _ in container.decode(video=0))
     assert num_frames == round(spans[-1][1] * 25)
+
+
+def test_a_raw_broadcast_shows_dives_again_slower_and_names_them(tmp_path: Path) -> None:
+    raw = RawConfig(replay_share=1.0, speed=(1.5, 2.0))
+    config = BroadcastConfig(archive=SMALL, num_dives=2, dead_time_s=(0.9, 1.1), raw=raw)
+    path = write_broadcasts(tmp_path, config, splits=("test",), num_workers=1, quiet=True)
+    clips = read_clips(path)
+    live, replays = clips[::2], clips[1::2]
+    assert [clip.attributes["replay_of"] for clip in replays] == [clip.clip_id for clip in live]
+    for clip, again in zip(live, replays, strict=True):
+        assert again.label == clip.label
+        assert again.start_s > clip.end_s
+        slower = (again.end_s - again.start_s) / (clip.end_s - clip.start_s)
+        assert 1 / 0.65 * 0.9 < slower < 1 / 0.45 * 1.1
+    with av.open(clips[0].video_uri) as container:
+        frames = [frame.to_ndarray(format="gray") for frame in container.decode(video=0)]
+    last = plan_broadcast(config, "test", 0)[-1]
+    assert len(frames) == last.end_frame
+    # The diver waits: the last frames before the truth begins hardly change, those after it do.
+    dive = next(d for d in plan_broadcast(config, "test", 0) if d.lead_frames > 4)
+    first = dive.live.first_frame
+    moved = [
+        np.abs(frames[n].astype(float) - frames[n - 3]).mean() for n in (first - 1, first + 12)
+    ]
+    assert moved[1] > 2 * moved[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"replay_share": 1.5}, "must be 0 to 1"), ({"speed": (2.0, 1.0)}, "slowest <= fastest"), ({"replay_speed": (0.0, 1.0)}, "0.1 <=")],
+)  # fmt: skip
+def test_a_raw_broadcast_that_cannot_be_is_refused(changes, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        RawConfig(**changes)

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from encoders.clips import Clip
+from encoders.clips import REPLAY_OF, Clip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +37,7 @@ def attributes_by_label(clips: Iterable[Clip]) -> dict[str, dict[str, str]]:
     for clip in clips:
         if clip.label is None:
             continue
-        attributes = dict(clip.attributes)
+        attributes = {n: v for n, v in clip.attributes.items() if n != REPLAY_OF}
         first_id, first = first_by_label.setdefault(clip.label, (clip.clip_id, attributes))
         if first != attributes:
             name = next(
