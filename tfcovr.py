@@ -83,6 +83,10 @@ GROUPS: dict[str, dict[str, Command]] = {
         "train": Command(
             module="training.commands.train", help="train stage 1 or stage 2 by recipe"
         ),
+        "moments": Command(
+            module="training.commands.moments",
+            help="spans of long videos -> a head that finds such spans",
+        ),
         "vectors": Command(
             module="training.commands.vectors", help="clips + bundle -> vectors.parquet"
         ),

@@ -182,3 +182,37 @@ def _add_released(values: dict[str, list[float]], top: np.ndarray, targets: Sequ
         values[f"recall@{k}"].append(float(is_own[:k].sum()))
     for k in RECALL_ANY_KS:
         values[f"recall_any@{k}"].append(float(is_own[:k].any()))
+
+
+def temporal_iou(spans_N2: np.ndarray, others_M2: np.ndarray) -> np.ndarray:
+    """Intersection over union of spans (start, end) in time [N, M]; 0 where they do not overlap."""
+    start_NM = np.maximum(spans_N2[:, None, 0], others_M2[None, :, 0])
+    end_NM = np.minimum(spans_N2[:, None, 1], others_M2[None, :, 1])
+    shared_NM = np.maximum(end_NM - start_NM, 0.0)
+    lengths_N, lengths_M = spans_N2[:, 1] - spans_N2[:, 0], others_M2[:, 1] - others_M2[:, 0]
+    return shared_NM / np.maximum(lengths_N[:, None] + lengths_M[None, :] - shared_NM, 1e-9)
+
+
+def match_moments(
+    found: Sequence[tuple[str, float, float]],
+    truth: Sequence[tuple[str, float, float]],
+    *,
+    min_iou: float = 0.5,
+) -> list[int]:
+    """For each found span (video, start, end), in order: the index of the true one that it finds, or -1.
+
+    It finds the one of its video that it overlaps most, where that is at least `min_iou`; several may find the same.
+    """
+    by_video: dict[str, list[int]] = {}
+    for index, (video, _start_s, _end_s) in enumerate(truth):
+        by_video.setdefault(video, []).append(index)
+    matches: list[int] = []
+    for video, start_s, end_s in found:
+        places = by_video.get(video, [])
+        if not places:
+            matches.append(-1)
+            continue
+        spans = np.array([truth[i][1:] for i in places])
+        iou = temporal_iou(np.array([[start_s, end_s]]), spans)[0]
+        matches.append(places[int(iou.argmax())] if iou.max() >= min_iou else -1)
+    return matches

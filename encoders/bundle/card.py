@@ -20,6 +20,7 @@ from encoders.query_encoder.config import (
     text_config_to_dict,
 )
 from encoders.video_encoder.config import (
+    MomentConfig,
     Preprocessing,
     VideoEncoderConfig,
     video_config_to_dict,
@@ -81,6 +82,8 @@ class BundleCard:
     canaries: CanaryRecord | None = None
     files: Mapping[str, str] = field(default_factory=dict)
     """File of the bundle -> sha256 of its bytes; engines name their own."""
+    moments: MomentConfig | None = None
+    """The head that finds moments in long videos; no part of the encoder id."""
     engines: tuple[EngineRecord, ...] = ()
     """TensorRT engines of the graphs. They are not part of the bundle id: an engine for another GPU leaves the encoder the same."""
 
@@ -111,7 +114,7 @@ def with_bundle_id(card: BundleCard) -> BundleCard:
 
 
 def card_to_dict(card: BundleCard) -> dict[str, Any]:
-    """JSON types only; `card_from_dict` is the inverse. A card without engines has no such key."""
+    """JSON types only; `card_from_dict` is the inverse. A card without engines, or without a moment head, has no such key."""
     values = {
         "version": card.version,
         "encoder_id": card.encoder_id,
@@ -128,14 +131,18 @@ def card_to_dict(card: BundleCard) -> dict[str, Any]:
         "canaries": None if card.canaries is None else asdict(card.canaries),
         "files": dict(sorted(card.files.items())),
     }
-    return values | (
-        {"engines": [asdict(engine) for engine in card.engines]} if card.engines else {}
-    )
+    if card.moments is not None:
+        values["moments"] = asdict(card.moments) | {"duration_s": list(card.moments.duration_s)}
+    if card.engines:
+        values["engines"] = [asdict(engine) for engine in card.engines]
+    return values
 
 
 def card_from_dict(values: Mapping[str, Any]) -> BundleCard:
     """ValueError for keys that are unknown, missing or of the wrong shape."""
-    card = from_dict(BundleCard, {"engines": [], **values}, "card", is_complete=True)
+    card = from_dict(
+        BundleCard, {"engines": [], "moments": None, **values}, "card", is_complete=True
+    )
     names = [*card.files, *(name for engine in card.engines for name in engine.files)]
     nested = [name for name in names if Path(name).name != name]
     if nested:

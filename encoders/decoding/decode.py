@@ -130,7 +130,10 @@ def iter_timeline(request: TimelineRequest) -> Iterator[TimelineBlock]:
         numbers: list[int] = []
         frames: list[np.ndarray] = []
         last = -1
-        for number, frame_HWC in video.read_frames(range(len(shown_s))):
+        every = 1
+        if request.frames_per_s is not None and step_s > 0:
+            every = max(1, round(1 / (step_s * request.frames_per_s)))
+        for number, frame_HWC in video.read_frames(range(0, len(shown_s), every)):
             if frame_HWC is not None and number > last:  # a second reading comes too late
                 last = number
                 numbers.append(number)

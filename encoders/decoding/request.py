@@ -64,6 +64,8 @@ class TimelineRequest:
     """Whether the frames are decoded too, not only the times of the first and the last."""
     frames_per_block: int = 256
     """Maximum number of frames in a block."""
+    frames_per_s: float | None = None
+    """Every so many-th frame, so that about so many come a second. None = all."""
     frame_size: int | None = None
     """Frames are resized to a square of this many pixels. None = native size."""
     resize: Resize = "pillow_bicubic"
@@ -73,12 +75,12 @@ class TimelineRequest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TimelineBlock:
-    """Consecutive frames of a video. The first block of a video has no frames, and the video's first and last second."""
+    """Frames of a video, in order. The first block of a video has no frames, and the video's first and last second."""
 
     frames_THWC: np.ndarray | None
     frame_indices_T: np.ndarray
     times_s: np.ndarray
-    """Seconds at which the frames are shown, and the end of the last one [T + 1]."""
+    """Seconds at which the frames are shown, and when the frame behind the last one is [T + 1]."""
 
 
 class FrameCodec:

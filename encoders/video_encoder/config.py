@@ -228,3 +228,26 @@ PRESETS: dict[str, VideoEncoderConfig] = {
     **AIM_PRESETS,
     "frame_temporal_small": FrameTemporalConfig(),
 }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MomentConfig:
+    """Shape of the head and what it found out about its archive; the entry `moments` of card.json."""
+
+    glances_per_s: float = 8.0
+    """Or nearest to it: a whole number of frames lies between two."""
+    glance_size: int = 32
+    """Width and height in pixels."""
+    width: int = 48
+    duration_s: tuple[float, float] = (0.0, 0.0)
+    """Shortest and longest moment that is proposed."""
+    min_score: float = 0.5
+    """Moments with a lower score are left out; chosen on the validation videos."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.glances_per_s <= 60:
+            raise ValueError(f"glances_per_s is {self.glances_per_s}; it must be 1 to 60")
+        if self.glance_size < 16 or self.glance_size % 16:
+            raise ValueError(f"glance_size is {self.glance_size}; it must be a multiple of 16")
+        if self.width < 1:
+            raise ValueError(f"width is {self.width}; it must be at least 1")

@@ -6,8 +6,10 @@ import pytest
 from encoders.metrics import (
     average_precision_at_k,
     bootstrap_interval,
+    match_moments,
     mean_average_precision_at_k,
     recall_at_k,
+    temporal_iou,
 )
 
 
@@ -76,3 +78,18 @@ def test_the_interval_is_that_of_the_normal_theory_on_many_values():
     half = 1.96 * values.std() / np.sqrt(len(values))
     assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.01)
     assert bootstrap_interval(values, seed=1) == bootstrap_interval(values, seed=1)
+
+
+def test_temporal_iou_counts_shared_hundredths() -> None:
+    rng = np.random.default_rng(3)
+    starts = rng.integers(0, 60, 12)
+    spans = np.stack([starts, starts + rng.integers(1, 40, 12)], axis=1)
+    covered = [set(range(a, b)) for a, b in spans.tolist()]
+    wanted = [[len(a & b) / len(a | b) for b in covered] for a in covered]
+    np.testing.assert_allclose(temporal_iou(spans / 100, spans / 100), wanted, atol=1e-9)
+
+
+def test_a_found_span_matches_the_true_one_that_it_overlaps_most_in_its_own_video() -> None:
+    truth = [("a", 0.0, 2.0), ("a", 3.0, 5.0), ("b", 0.0, 2.0)]
+    found = [("a", 2.5, 5.0), ("a", 0.0, 5.0), ("b", 0.5, 2.0), ("c", 0.0, 2.0), ("a", 3.1, 5.0)]
+    assert match_moments(found, truth) == [1, -1, 2, -1, 1]
