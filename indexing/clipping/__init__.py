@@ -1,6 +1,6 @@
-"""Long videos to clips: windows, shots or the table of a user.
+"""Long videos to clips: windows, shots, moments or the table of a user.
 
-Read in this order: shots, cut_video, split_videos.
+Read in this order: shots, moments, cut_video, split_videos.
 """
 
-__all__ = ["split_videos"]
+__all__ = ["cut_video", "moments", "split_videos"]

@@ -1,4 +1,4 @@
-"""Cuts an unlabelled video into windows of one length or into its shots."""
+"""Cuts an unlabelled video into windows of one length, into its shots, or finds its moments."""
 
 import hashlib
 import json
@@ -15,6 +15,7 @@ from encoders.decoding.isolated import IsolatedTimeline
 from encoders.decoding.request import TimelineBlock, TimelineRequest
 from encoders.media.container import MediaLimits
 from encoders.media.errors import DecodeError
+from indexing.clipping.moments import Cut, MomentFinder, Seconds, cut_of_moments
 from indexing.clipping.shots import ShotSettings, find_cuts
 from indexing.sources.content import Content, FileStamp
 from indexing.sources.fetch_cache import FetchCache, FetchOptions
@@ -26,16 +27,15 @@ _FRAMES_PER_BLOCK = 256
 # Videos that were cut by another rule are cut again.
 _RULE_OF_WINDOWS = 2
 _ROUNDING_S = 1e-3
-Seconds = tuple[float, float]
-"""Start and end of a clip."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CutSettings:
     """Where to cut."""
 
-    by: Literal["windows", "shots"] = "windows"
-    """windows: of one length, every so many seconds; shots: from one cut of the broadcast to the next."""
+    by: Literal["windows", "shots", "moments"] = "windows"
+    """windows: of one length, every so many seconds; shots: from one cut of the broadcast to the next; moments: where something
+    happens, as the moment head of --bundle sees it, dead time left out."""
     length_s: float = 4.0
     """Seconds of a window; the last one takes what is left of the video, and is between half and one and a half as long. A longer
     shot is cut into equal clips of at most this length."""
@@ -92,17 +92,18 @@ class Cutter:
     `fetch_uris` are the URIs that open remote videos, by public URI.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a run of `tfcovr split` decides
         self,
         settings: CutSettings,
         *,
+        finder: MomentFinder | None = None,
         num_workers: int,
         deadline_s: float,
         fetch_uris: Mapping[str, str],
         fetch: FetchOptions,
         limits: MediaLimits | None = None,
     ) -> None:
-        self._settings, self._fetch_uris = settings, fetch_uris
+        self._settings, self._fetch_uris, self._finder = settings, fetch_uris, finder
         self._limits = limits or MediaLimits()
         self._cache = FetchCache(fetch) if fetch_uris else None
         self._decoders = [IsolatedTimeline(deadline_s=deadline_s) for _ in range(num_workers)]
@@ -117,15 +118,15 @@ class Cutter:
         for decoder in self._decoders:
             decoder.close()
 
-    def cut(self, uri: str, content: Content) -> tuple[list[Seconds], str]:
-        """(spans, "") or ([], what is wrong with the video)."""
+    def cut(self, uri: str, content: Content) -> tuple[Cut, str]:
+        """(spans, "") or (none, what is wrong with the video)."""
         if content.problem:
-            return [], f"fetch_failed: {content.problem}"
+            return Cut(spans=[]), f"fetch_failed: {content.problem}"
         try:
             with self._local(uri, content) as path:
-                return self._spans(path), ""
+                return self._cut(path), ""
         except DecodeError as error:
-            return [], str(error)
+            return Cut(spans=[]), str(error)
 
     @contextmanager
     def _local(self, uri: str, content: Content) -> Iterator[str]:
@@ -137,17 +138,20 @@ class Cutter:
         with self._cache.local_copy(self._fetch_uris[uri], content.content_hash, remote) as path:
             yield str(path)
 
-    def _spans(self, path: str) -> list[Seconds]:
-        settings = self._settings
+    def _cut(self, path: str) -> Cut:
+        settings, finder = self._settings, self._finder
         by_shots = settings.by == "shots"
-        request = TimelineRequest(
-            video=path,
-            reads_frames=by_shots,
-            frames_per_block=_FRAMES_PER_BLOCK,
-            frame_size=_FRAME_SIZE,
-            resize="swscale_area",
-            limits=self._limits,
-        )
+        if finder is not None:
+            request = finder.request(path, self._limits)
+        else:
+            request = TimelineRequest(
+                video=path,
+                reads_frames=by_shots,
+                frames_per_block=_FRAMES_PER_BLOCK,
+                frame_size=_FRAME_SIZE,
+                resize="swscale_area",
+                limits=self._limits,
+            )
         decoder = self._idle.get()
         try:
             # Closed before another thread takes the decoder: closing it amid a reply ends its process.
@@ -155,12 +159,14 @@ class Cutter:
                 end_s = float(next(blocks).times_s[-1])
                 if not end_s:
                     raise DecodeError("too_short", "it has one frame")
+                if finder is not None:
+                    return cut_of_moments(finder.find(blocks), end_s)
                 if by_shots:
                     cuts_s = find_cuts(_shown(blocks), settings.shots)
-                    return pieces(cuts_s, end_s, length_s=settings.length_s)
+                    return Cut(spans=pieces(cuts_s, end_s, length_s=settings.length_s))
                 list(blocks)  # the child is in step again when it has said its last word
                 every_s = settings.every_s or settings.length_s
-                return windows(end_s, length_s=settings.length_s, every_s=every_s)
+                return Cut(spans=windows(end_s, length_s=settings.length_s, every_s=every_s))
         finally:
             self._idle.put(decoder)
 

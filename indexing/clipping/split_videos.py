@@ -1,4 +1,4 @@
-"""Splits unlabelled videos into clips, windows of one length or shots, and writes clips.parquet.
+"""Splits unlabelled videos into clips, windows of one length, shots or moments, and writes clips.parquet.
 
 Every video is one line of `<out>.split.jsonl` as soon as it is cut, so that a run is resumable and a growing archive costs only
 its new videos. A video that cannot be read is a line of `<out>.problems.txt`.
@@ -6,7 +6,7 @@ its new videos. A video that cannot be read is a line of `<out>.problems.txt`.
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,9 +16,10 @@ from rich.console import Console
 
 from cluster.progress import progress_bar
 from cluster.storage import write_atomic
-from encoders.clips import Clip, write_clips
+from encoders.clips import REPLAY_OF, Clip, write_clips
 from encoders.media.container import MediaLimits
-from indexing.clipping.cut_video import CutSettings, Cutter, Seconds
+from indexing.clipping.cut_video import CutSettings, Cutter
+from indexing.clipping.moments import Cut, MomentFinder
 from indexing.sources.archive import list_archive
 from indexing.sources.content import Content, FileStamp, read_contents
 from indexing.sources.fetch_cache import FetchOptions
@@ -34,6 +35,8 @@ class SplitConfig:
     out: Path
     """The clips.parquet to write."""
     cut: CutSettings = field(default_factory=CutSettings)
+    bundle: Path | None = None
+    """The bundle whose moment head (`tfcovr moments`) finds the moments; for --by moments only."""
     num_workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     """Videos that are read at once."""
     decode_deadline_s: float = 120.0
@@ -47,6 +50,10 @@ class SplitConfig:
         for name in ("num_workers", "decode_deadline_s"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
+        if (self.cut.by == "moments") != (self.bundle is not None):
+            raise ValueError(
+                f"by is {self.cut.by!r} and bundle is {self.bundle}; --by moments needs --bundle, and nothing else takes it"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,11 +70,13 @@ class SplitSummary:
 def split_videos(config: SplitConfig, *, console: Console | None = None) -> SplitSummary:
     """Writes the clips of all videos. ValueError when there are no videos, or not one of them can be cut."""
     console = console or Console(quiet=True)
+    finder = None if config.bundle is None else MomentFinder(config.bundle)
     archive = list_archive(config.videos)
     videos = {clip.video_uri: clip.clip_id for clip in archive.clips}
     if len(videos) < len(archive.clips) or any(c.start_s or c.end_s for c in archive.clips):
         raise ValueError(f"{public_uri(config.videos)!r} has clips already; give videos")
-    ledger = _Ledger(config.out.with_suffix(".split.jsonl"), config.cut.key)
+    key = config.cut.key + ("" if finder is None else finder.key)
+    ledger = _Ledger(config.out.with_suffix(".split.jsonl"), key)
     with console.status(f"reading the content of {len(videos)} videos"):
         contents = read_contents(
             videos, ledger.contents(), fetch_uris=archive.fetch_uris, stamps=archive.stamps
@@ -75,6 +84,7 @@ def split_videos(config: SplitConfig, *, console: Console | None = None) -> Spli
     todo = [uri for uri in videos if not ledger.has(uri, contents[uri])]
     cutter = Cutter(
         config.cut,
+        finder=finder,
         num_workers=config.num_workers,
         deadline_s=config.decode_deadline_s,
         fetch_uris=archive.fetch_uris,
@@ -87,17 +97,19 @@ def split_videos(config: SplitConfig, *, console: Console | None = None) -> Spli
             with progress_bar("cutting", len(todo), console=console) as update:
                 for number, done in enumerate(as_completed(running), start=1):
                     uri = running[done]
-                    spans, problem = done.result()
-                    ledger.add(uri, contents[uri], spans, problem)
+                    cut, problem = done.result()
+                    ledger.add(uri, contents[uri], cut, problem)
                     update(number)
         finally:
             pool.shutdown(cancel_futures=True)
     clips = [
-        Clip(clip_id=f"{name}@{a:.3f}-{b:.3f}", video_uri=uri, start_s=round(a, 3), end_s=round(b, 3))
-        for uri, name in sorted(videos.items())
-        for a, b in ledger.spans(uri)
-    ]  # fmt: skip
+        clip for uri, name in sorted(videos.items()) for clip in _clips(name, uri, ledger.cut(uri))
+    ]
     problems = {uri: problem for uri in sorted(videos) if (problem := ledger.problem(uri))}
+    if not clips and not problems:
+        raise ValueError(
+            f"no moments in {len(videos)} videos; was the head trained on such videos?"
+        )
     if not clips:
         uri, problem = next(iter(problems.items()))
         raise ValueError(f"none of {len(videos)} videos can be cut; {uri}: {problem}")
@@ -111,6 +123,20 @@ def split_videos(config: SplitConfig, *, console: Console | None = None) -> Spli
     return SplitSummary(
         num_videos=len(videos), num_cut_now=len(todo), num_clips=len(clips), problems=problems
     )
+
+
+def _clips(name: str, uri: str, cut: Cut) -> list[Clip]:
+    ids = [f"{name}@{start_s:.3f}-{end_s:.3f}" for start_s, end_s in cut.spans]
+    return [
+        Clip(
+            clip_id=ids[number],
+            video_uri=uri,
+            start_s=round(start_s, 3),
+            end_s=round(end_s, 3),
+            attributes={REPLAY_OF: ids[cut.replay_of[number]]} if number in cut.replay_of else {},
+        )
+        for number, (start_s, end_s) in enumerate(cut.spans)
+    ]
 
 
 class _Ledger:
@@ -142,13 +168,14 @@ class _Ledger:
         )
         return is_same and not self.problem(uri)
 
-    def add(self, uri: str, content: Content, spans: Sequence[Seconds], problem: str) -> None:
+    def add(self, uri: str, content: Content, cut: Cut, problem: str) -> None:
         line: dict[str, Any] = {
             "uri": uri,
             "key": self._key,
             "content_hash": content.content_hash,
             "stamp": asdict(content.stamp) if content.stamp else None,
-            "spans": [list(span) for span in spans],
+            "spans": [list(span) for span in cut.spans],
+            "replay_of": sorted(cut.replay_of.items()),
             "problem": problem,
         }
         self._lines[uri] = line
@@ -156,8 +183,10 @@ class _Ledger:
         with self._path.open("a") as file:
             file.write(json.dumps(line) + "\n")
 
-    def spans(self, uri: str) -> list[Seconds]:
-        return [(start_s, end_s) for start_s, end_s in self._lines[uri]["spans"]]
+    def cut(self, uri: str) -> Cut:
+        line = self._lines[uri]
+        spans = [(start_s, end_s) for start_s, end_s in line["spans"]]
+        return Cut(spans=spans, replay_of=dict(line.get("replay_of", ())))
 
     def problem(self, uri: str) -> str:
         return self._lines[uri]["problem"]

@@ -9,6 +9,7 @@ EXAMPLES = """
   tfcovr split --videos broadcasts/ --out clips.parquet                          # windows of 4 s
   tfcovr split --videos broadcasts/ --out clips.parquet --length-s 4 --every-s 2     # that overlap by half
   tfcovr split --videos 's3://bucket/**/*.mp4' --out clips.parquet --by shots --length-s 8
+  tfcovr split --videos broadcasts/ --out clips.parquet --by moments --bundle BUNDLE
   tfcovr index --bundle BUNDLE --clips clips.parquet --milvus-uri runs/milvus --run-dir runs/index
 """
 

@@ -32,7 +32,7 @@ from indexing.search.composition import (
 )
 from indexing.search.filters import RowFilter
 from indexing.search.query_encoder import QueryEncoder
-from indexing.search.ranking import StageTimer, choose_hits, plain_hits
+from indexing.search.ranking import StageTimer, choose_hits, performance, plain_hits
 from indexing.search.threshold import AbstainThreshold
 from indexing.search.types import (
     Candidate,
@@ -84,6 +84,8 @@ class _PendingQuery:
     row_filter: RowFilter
     clip_length: float = 1.0
     vectors: QueryVectors | None = None
+    is_wide: bool = False
+    """Whether replays took the places of answers, so that more candidates are needed."""
 
     def fusion_input(self) -> np.ndarray | None:
         """The clip vector as long as the encoder made it."""
@@ -101,6 +103,7 @@ class _PendingQuery:
         query = self.query
         wide = bool(query.keep or query.exclude or query.group_by_video)
         wide = wide or query.group_above < 1 or self.row_filter.duration_s is not None
+        wide = wide or self.is_wide
         return min(max(20 * query.limit, 200) if wide else query.limit + 1, MAX_ROWS)
 
 
@@ -119,6 +122,7 @@ class SearchClient:
         require_archive(milvus_uri)
         self.options = options or SearchOptions(backend=backend)
         self.card = read_card(bundle_dir)
+        self._bundle_dir = Path(bundle_dir)
         self._stack = ExitStack()
         self._decode_lock = threading.Lock()
         with ExitStack() as opening:
@@ -203,8 +207,7 @@ class SearchClient:
             self._compose(pending)
         on_encoded()
         with timer.step("milvus"):
-            candidates = self._nearest(pending)
-        results = [self._answer(*pair) for pair in zip(pending, candidates, strict=True)]
+            results = self._answers(pending)
         timings_ms = timer.timings_ms()
         return [replace(result, timings_ms=timings_ms) for result in results]
 
@@ -236,6 +239,21 @@ class SearchClient:
             vectors = with_score_terms(query_D, item.clip_D, terms, self.query_encoder)
             item.vectors = replace(vectors, reading=reading)
 
+    def _answers(self, pending: Sequence[_PendingQuery]) -> list[SearchResult]:
+        """Again with more candidates where replays of one performance left fewer answers than were asked for."""
+        candidates = self._nearest(pending)
+        results = [self._answer(*pair) for pair in zip(pending, candidates, strict=True)]
+        short = [
+            n
+            for n, item in enumerate(pending)
+            if len(results[n].hits) < item.query.limit and len(candidates[n]) == item.pool()
+        ]
+        for n in short:
+            pending[n].is_wide = True
+        for n, found in zip(short, self._nearest([pending[n] for n in short]), strict=True):
+            results[n] = self._answer(pending[n], found)
+        return results
+
     def _nearest(self, pending: Sequence[_PendingQuery]) -> list[list[Candidate]]:
         """One call to Milvus per condition, size and kind of search."""
         together: defaultdict[_Call, list[tuple[int, np.ndarray]]] = defaultdict(list)
@@ -265,7 +283,10 @@ class SearchClient:
     def _answer(self, item: _PendingQuery, candidates: Sequence[Candidate]) -> SearchResult:
         assert item.vectors is not None
         query, duration_s = item.query, item.row_filter.duration_s
-        others = [c for c in candidates if c.place.clip_id != (item.place.clip_id or None)]
+        own_id, own = item.place.clip_id or None, performance(item.place)
+        others = [
+            c for c in candidates if c.place.clip_id != own_id and performance(c.place) != own
+        ]
         if query.needs_vectors:
             hits = choose_hits(
                 query, item.vectors, others, snapshot=self.snapshot, duration_s=duration_s
@@ -297,6 +318,7 @@ class SearchClient:
                 return self._find(UploadedVideo(path=Path(file.name)), cached)
         if isinstance(clip, UploadedVideo):
             place = ClipPlace(clip_id="", video_uri=str(clip.path), start_s=0.0, end_s=None)
+            place = self._tightened(place)
             embedded = self._embed(place, name="the uploaded video")
             return replace(place, video_uri=""), *embedded
         candidate = cached.get(_clip_id(clip))
@@ -314,7 +336,19 @@ class SearchClient:
                 if self.options.files
                 else f"no clip {clip!r} in collection {self.collection.name!r}"
             )
+        if place.start_s == 0 and place.end_s is None:
+            place = self._tightened(place)
         return place, *self._embed(place, name=clip)
+
+    def _tightened(self, place: ClipPlace) -> ClipPlace:
+        """The best moment of a whole file, where the bundle has a moment head and it finds one; else the place as it is."""
+        if self.card.moments is None:
+            return place
+        from indexing.clipping.moments import best_span  # and torch
+
+        limits, deadline_s = self.options.limits, self.options.decode_deadline_s
+        span = best_span(self._bundle_dir, place.video_uri, limits, deadline_s=deadline_s)
+        return place if span is None else replace(place, start_s=span[0], end_s=span[1])
 
     def start_decoder(self) -> None:
         """Start the process that decodes query clips, where none runs."""

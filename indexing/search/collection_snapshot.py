@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from encoders.bundle.card import BundleCard
+from encoders.clips import REPLAY_OF
 from indexing.search.attributes import AttributeReader, LabelAttributes, open_attribute_reader
 from indexing.search.filters import FILTERS, FilterFields
 from indexing.store.client import MilvusBusyError
@@ -83,8 +84,10 @@ def read_facts(
         labels.update(row["label"] for row in page if row["label"])
         splits |= {row["split"] for row in page if row["split"]}
         for row in page:
-            label_attributes.add(row)
-            for name, value in (row["attributes"] or {}).items():
+            # `replay_of` has as many values as there are clips.
+            told = {n: v for n, v in (row["attributes"] or {}).items() if n != REPLAY_OF}
+            label_attributes.add(row | {"attributes": told})
+            for name, value in told.items():
                 values[name].add(str(value))
         page_keys.append(min(row["clip_key"] for row in page))
         sample = _first([*sample, *page])

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from encoders.clips import REPLAY_OF
 from encoders.media.bitstream import clip_duration_s
 from indexing.search.collection_snapshot import CollectionSnapshot
 from indexing.search.composition import QueryVectors
@@ -87,19 +88,31 @@ def _has_duration(place: ClipPlace, range_s: tuple[float, float]) -> bool:
 def _grouped(
     query: ComposedQuery, ordered: Sequence[tuple[int, Candidate]]
 ) -> list[tuple[int, int]]:
-    """(candidate, number of other members), the best of each group, at most `limit` groups."""
+    """(candidate, number of other members), the best of each group, at most `limit` groups. A replay is in the group of what it repeats."""
     leaders: list[tuple[int, Candidate]] = []
+    leader_of: dict[tuple[str, str], int] = {}
     num_grouped: dict[int, int] = {}
     for number, candidate in ordered:
-        leader = next((n for n, other in leaders if _is_same(query, candidate, other)), None)
+        shown = performance(candidate.place)
+        leader = leader_of.get(shown)
+        if leader is None:
+            leader = next((n for n, other in leaders if _is_same(query, candidate, other)), None)
         if leader is not None:
             num_grouped[leader] += 1
         elif len(leaders) < query.limit:
+            leader = number
             leaders.append((number, candidate))
             num_grouped[number] = 0
         elif not query.group_by_video and query.group_above >= 1:
             break
+        if leader is not None:
+            leader_of.setdefault(shown, leader)
     return list(num_grouped.items())
+
+
+def performance(place: ClipPlace) -> tuple[str, str]:
+    """What is seen in a clip: in a replay, what the clip shows that it repeats."""
+    return place.video_uri, place.attributes.get(REPLAY_OF) or place.clip_id
 
 
 def _is_same(query: ComposedQuery, candidate: Candidate, other: Candidate) -> bool:

@@ -1,11 +1,12 @@
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from indexing.search.composition import QueryVectors, unit
-from indexing.search.ranking import StageTimer, choose_hits, plain_hits
+from indexing.search.ranking import StageTimer, choose_hits, performance, plain_hits
 from indexing.search.types import Candidate, ClipPlace, ComposedQuery
 
 SNAPSHOT = SimpleNamespace(reader=None)
@@ -88,3 +89,19 @@ def test_a_watch_gives_each_step_and_the_rest() -> None:
     timings_ms = watch.timings_ms()
     assert 20 <= timings_ms["milvus"] < 500
     assert 10 <= timings_ms["rest"] < 500
+
+
+def test_a_replay_is_no_answer_of_its_own() -> None:
+    order = np.argsort(-(VECTORS @ QUERY))
+    candidates = [candidate(i, VECTORS[i], video="/a") for i in range(12)]
+    best, second, last = (int(i) for i in (order[0], order[1], order[-1]))
+    shown = {best: f"c{last:02d}", second: f"c{last:02d}"}
+    candidates = [
+        replace(c, place=replace(c.place, attributes={"replay_of": shown[i]} if i in shown else {}))
+        for i, c in enumerate(candidates)
+    ]
+    hits = choose(candidates, limit=12)
+    assert len(hits) == 10
+    assert (hits[0].clip_id, hits[0].num_grouped) == (f"c{best:02d}", 2)
+    plain = plain_hits(ComposedQuery(clip="q", limit=3), candidates, duration_s=None)
+    assert len({performance(hit) for hit in plain}) == 3
