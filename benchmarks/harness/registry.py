@@ -81,6 +81,10 @@ BENCHMARKS: dict[str, Benchmark] = {
         module="benchmarks.studies.handoff",
         measures="spans exported for editing programs, read back by other parsers and decoded",
     ),
+    "moments": Benchmark(
+        module="benchmarks.studies.moments",
+        measures="composed search in raw broadcasts without spans: moments beside oracle spans, windows and shots",
+    ),
     "gpu": Benchmark(
         module="benchmarks.gpu.check",
         measures="encoding, training, exports, decoding and indexing on a GPU (`make gpu-check`)",

@@ -1,0 +1,258 @@
+"""Search in raw broadcasts whose spans nobody gave: moments beside oracle spans, fixed windows and shots.
+
+Renders broadcasts, trains the moment head of a copy of a bundle on those of train (val chooses), and asks composed queries of others
+whose pauses and speeds are spread wider. One seed after the other or side by side; resumable: rerun the same command. N clips, D clip
+vector, Q queries.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from benchmarks.demo.steps import CLASSES
+from benchmarks.dives.archive import ArchiveConfig, run_jobs
+from benchmarks.dives.broadcast import write_broadcasts
+from benchmarks.dives.broadcast_plan import BroadcastConfig, RawConfig
+from benchmarks.studies.moment_search import Gallery, Question, ask, longer_queries
+from cluster.storage import write_atomic
+from encoders.backends.base import EncoderBackend, embed_with_length
+from encoders.backends.registry import open_backend
+from encoders.clips import REPLAY_OF, Clip, read_clips
+from encoders.decoding.decode import iter_spans, iter_timeline
+from encoders.decoding.request import DecodeRequest
+from encoders.media.container import MediaLimits
+from encoders.media.frame_index import Span
+from encoders.metrics import match_moments
+from indexing.clipping.cut_video import CutSettings
+from indexing.clipping.moments import MomentFinder
+from indexing.clipping.split_videos import SplitConfig, split_videos
+from training.annotations.triplets.build import TripletConfig, build_triplets
+from training.stage1.moments import MomentTraining, train_moment_head
+
+_WINDOWS = {"window_2.5": (2.5, 1.25), "window_4": (4.0, 2.0)}
+_MAX_SHOT_S = 8.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """Composed search in raw broadcasts without spans, beside search with the true spans."""
+
+    bundle: Path
+    """A bundle with text encoder, fusion and ONNX files, such as the demo's; it is copied."""
+    out: Path
+    """Where broadcasts, heads and the figures of each seed are kept."""
+    seeds: tuple[int, ...] = (1, 2, 3)
+    """Of the broadcasts and of the head."""
+    num_broadcasts: int = 3
+    """Of train, and of val."""
+    num_dives: int = 20
+    """Of each of them."""
+    num_test_broadcasts: int = 4
+    num_test_dives: int = 36
+    num_steps: int = 350
+    """Of the head's training."""
+    num_queries: int = 300
+    """Of each seed."""
+    num_workers: int = 1
+    """Seeds side by side."""
+
+
+def measure(config: Config) -> dict[str, object]:
+    """Means over the seeds, and the figures of each."""
+    jobs = [(seed, config) for seed in config.seeds if not _figures_path(config, seed).exists()]
+    run_jobs(_run_seed, jobs, num_workers=config.num_workers, quiet=True, title="seeds")
+    by_seed = [json.loads(_figures_path(config, seed).read_text()) for seed in config.seeds]
+    figures: dict[str, object] = {
+        name: float(np.mean([of_seed[name] for of_seed in by_seed])) for name in by_seed[0]
+    }
+    oracle = np.array([of_seed["oracle_map50"] for of_seed in by_seed])
+    moment = np.array([of_seed["moment_map50"] for of_seed in by_seed])
+    window = np.array([of_seed["best_window_map50"] for of_seed in by_seed])
+    return {
+        **figures,
+        "moment_over_oracle": float((moment / oracle).mean()),
+        "worst_moment_over_oracle": float((moment / oracle).min()),
+        "moment_over_window": float((moment / window).mean()),
+        "seeds": {str(seed): of_seed for seed, of_seed in zip(config.seeds, by_seed, strict=True)},
+    }
+
+
+def broadcasts(config: Config, seed: int) -> tuple[BroadcastConfig, BroadcastConfig]:
+    """Those that the head learns from, and those that are searched."""
+    archive = ArchiveConfig(classes=CLASSES, seed=seed)
+    seen = BroadcastConfig(
+        archive=archive,
+        num_broadcasts=config.num_broadcasts,
+        num_dives=config.num_dives,
+        dead_time_s=(1.0, 6.0),
+        raw=RawConfig(),
+    )
+    held_out = replace(
+        seen,
+        num_broadcasts=config.num_test_broadcasts,
+        num_dives=config.num_test_dives,
+        dead_time_s=(0.5, 9.0),
+        raw=RawConfig(speed=(0.75, 1.3), replay_speed=(0.35, 0.8)),
+    )
+    return seen, held_out
+
+
+def _figures_path(config: Config, seed: int) -> Path:
+    return config.out / f"seed{seed}" / "figures.json"
+
+
+def _run_seed(job: tuple[int, Config]) -> None:
+    seed, config = job
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    folder = config.out / f"seed{seed}"
+    seen, held_out = broadcasts(config, seed)
+    seen_clips = write_broadcasts(
+        folder / "seen", seen, splits=("train", "val"), num_workers=1, quiet=True
+    )
+    test_clips = write_broadcasts(
+        folder / "held_out", held_out, splits=("test",), num_workers=1, quiet=True
+    )
+    bundle = folder / "bundle"
+    if not bundle.exists():
+        shutil.copytree(config.bundle, bundle)
+    head = train_moment_head(
+        MomentTraining(bundle=bundle, clips=seen_clips, num_steps=config.num_steps, seed=seed)
+    )
+    figures = _search(config, bundle, read_clips(test_clips), folder)
+    figures |= {f"val_{name}": value for name, value in asdict(head).items()}
+    write_atomic(_figures_path(config, seed), json.dumps(figures, indent=1))
+
+
+def _search(config: Config, bundle: Path, truth: Sequence[Clip], folder: Path) -> dict[str, float]:
+    videos = str(Path(truth[0].video_uri).parent)
+    backend = open_backend(bundle, "onnx", device="cpu", num_threads=1)
+    oracle_s, oracle = _embedded(backend, truth)
+    questions = _questions(config, backend, truth, oracle)
+    figures = ask(oracle, truth, questions).named("oracle")
+
+    split = SplitConfig(
+        videos=videos,
+        out=folder / "moments.parquet",
+        cut=CutSettings(by="moments"),
+        bundle=bundle,
+        num_workers=1,
+    )
+    split_videos(split)
+    found = read_clips(split.out)
+    finder = MomentFinder(bundle)
+    find_s = _seconds_to_find(finder, sorted({clip.video_uri for clip in truth}))
+    embed_s, moments = _embedded(backend, found)
+    figures |= ask(moments, truth, questions).named("moment")
+    figures["echo_at_10_ungrouped"] = ask(moments.ungrouped(), truth, questions).echo_at_10
+    figures["index_time_ratio"] = (find_s + embed_s) / oracle_s
+    figures |= _agreement(found, truth)
+    figures |= longer_queries(backend, finder, moments, truth, questions)
+
+    cuts = {name: CutSettings(length_s=a, every_s=b) for name, (a, b) in _WINDOWS.items()}
+    cuts["shots"] = CutSettings(by="shots", length_s=_MAX_SHOT_S)
+    for name, cut in cuts.items():
+        out = folder / f"{name}.parquet"
+        split_videos(SplitConfig(videos=videos, out=out, cut=cut, num_workers=1))
+        gallery = _embedded(backend, read_clips(out))[1]
+        figures |= ask(gallery.merging(), truth, questions).named(name)
+    figures["best_window_map50"] = max(figures[f"{name}_map50"] for name in _WINDOWS)
+    figures["end_error_s"] = figures.pop("median_end_error_s")
+    figures["dead_time_share"] = figures["moment_dead_time_share"]
+    figures["echo_at_10"] = figures["moment_echo_at_10"]
+    return figures
+
+
+def _questions(
+    config: Config, backend: EncoderBackend, truth: Sequence[Clip], oracle: Gallery
+) -> list[Question]:
+    """Composed queries of true live spans; any performance of the asked label is an answer, but the query's own."""
+    live = [clip for clip in truth if REPLAY_OF not in clip.attributes]
+    triplets = build_triplets(live, TripletConfig(num_triplets=config.num_queries))
+    place = {clip.clip_id: n for n, clip in enumerate(oracle.clips)}
+    by_id = {clip.clip_id: clip for clip in live}
+    clips_QD = np.stack([oracle.given_ND[place[t.query_clip_id]] for t in triplets])
+    queries_QD = backend.embed_queries(clips_QD, [t.edit_text for t in triplets])
+    return [
+        Question(
+            clip=by_id[t.query_clip_id],
+            edit_text=t.edit_text,
+            vector_D=vector_D,
+            relevant=frozenset(
+                c.clip_id
+                for c in live
+                if c.label == t.target_label and c.clip_id != t.query_clip_id
+            ),
+        )
+        for t, vector_D in zip(triplets, queries_QD, strict=True)
+    ]
+
+
+def _embedded(backend: EncoderBackend, clips: Sequence[Clip]) -> tuple[float, Gallery]:
+    """CPU-seconds to decode and embed, on one thread in this process, and the vectors."""
+    order: list[Clip] = []
+    units: list[np.ndarray] = []
+    lengths: list[np.ndarray] = []
+    started = time.process_time()
+    for uri in sorted({clip.video_uri for clip in clips}):
+        of_video = [clip for clip in clips if clip.video_uri == uri]
+        request = DecodeRequest(
+            video=uri,
+            spans=tuple(Span(start_s=c.start_s, end_s=c.end_s) for c in of_video),
+            sampling=backend.card.sampling,
+        )
+        for span in iter_spans(request):
+            if span.frames_THWC is None:
+                raise ValueError(f"{of_video[span.number].clip_id}: {span.error}")
+            unit_1D, length_1 = embed_with_length(backend, span.frames_THWC[None])
+            order.append(of_video[span.number])
+            units.append(unit_1D[0])
+            lengths.append(length_1)
+    cpu_s = time.process_time() - started
+    unit_ND = np.stack(units)
+    fusion = backend.card.fusion
+    is_long = fusion is not None and fusion.keeps_length
+    given_ND = unit_ND * np.stack(lengths) if is_long else unit_ND
+    return cpu_s, Gallery(clips=order, vectors_ND=unit_ND, given_ND=given_ND)
+
+
+def _seconds_to_find(finder: MomentFinder, videos: Sequence[str]) -> float:
+    """CPU-seconds to look through the videos, on one thread in this process."""
+    started = time.process_time()
+    for video in videos:
+        finder.find(iter_timeline(finder.request(video, MediaLimits())))
+    return time.process_time() - started
+
+
+def _agreement(found: Sequence[Clip], truth: Sequence[Clip]) -> dict[str, float]:
+    """Of all moments with all true spans."""
+    matches = match_moments([_span(c) for c in found], [_span(c) for c in truth])
+    pairs = [(a, truth[n]) for a, n in zip(found, matches, strict=True) if n >= 0]
+    errors_s = [
+        abs(given - true)
+        for a, b in pairs
+        for given, true in zip(_span(a)[1:], _span(b)[1:], strict=True)
+    ]
+    live_of = {clip.clip_id: b.clip_id for clip, b in pairs}
+    replays = [(a, b) for a, b in pairs if REPLAY_OF in b.attributes]
+    grouped = [live_of.get(a.attributes.get(REPLAY_OF, "")) == b.attributes[REPLAY_OF] for a, b in replays]  # fmt: skip
+    return {
+        "num_true": len(truth),
+        "num_moments": len(found),
+        "recall": len({b.clip_id for _, b in pairs}) / len(truth),
+        "precision": len({b.clip_id for _, b in pairs}) / max(len(found), 1),
+        "median_end_error_s": float(np.median(errors_s)),
+        "p90_end_error_s": float(np.quantile(errors_s, 0.9)),
+        "replays_grouped": float(np.mean(grouped)),
+    }
+
+
+def _span(clip: Clip) -> tuple[str, float, float]:
+    return clip.video_uri, clip.start_s, float(clip.end_s or 0.0)
