@@ -121,13 +121,17 @@ def _run_seed(job: tuple[int, Config]) -> None:
         folder / "held_out", held_out, splits=("test",), num_workers=1, quiet=True
     )
     bundle = folder / "bundle"
-    if not bundle.exists():
+    scores_path = folder / "head.json"
+    if not scores_path.exists():
+        shutil.rmtree(bundle, ignore_errors=True)
         shutil.copytree(config.bundle, bundle)
-    head = train_moment_head(
-        MomentTraining(bundle=bundle, clips=seen_clips, num_steps=config.num_steps, seed=seed)
-    )
+        training = MomentTraining(
+            bundle=bundle, clips=seen_clips, num_steps=config.num_steps, seed=seed
+        )
+        write_atomic(scores_path, json.dumps(asdict(train_moment_head(training))))
     figures = _search(config, bundle, read_clips(test_clips), folder)
-    figures |= {f"val_{name}": value for name, value in asdict(head).items()}
+    scores = json.loads(scores_path.read_text())
+    figures |= {f"val_{name}": value for name, value in scores.items()}
     write_atomic(_figures_path(config, seed), json.dumps(figures, indent=1))
 
 
