@@ -82,6 +82,8 @@ def test_moments_become_clips_and_a_second_run_looks_at_nothing(
 
 
 def test_moments_and_a_bundle_go_together(tmp_path) -> None:
-    for given in ({"cut": CutSettings(by="moments")}, {"bundle": tmp_path}):
-        with pytest.raises(ValueError, match="--by moments needs --bundle, and nothing else takes"):
-            SplitConfig(videos="v", out=tmp_path / "clips.parquet", **given)
+    message = "--by moments needs --bundle, and nothing else takes"
+    with pytest.raises(ValueError, match=message):
+        SplitConfig(videos="v", out=tmp_path / "c.parquet", cut=CutSettings(by="moments"))
+    with pytest.raises(ValueError, match=message):
+        SplitConfig(videos="v", out=tmp_path / "c.parquet", bundle=tmp_path)
