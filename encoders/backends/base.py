@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from encoders.bundle.card import BundleCard
+from encoders.bundle.card import BundleCard, BundleMismatchError
 from encoders.query_encoder.composition import FactorComposition
 
 if TYPE_CHECKING:
@@ -121,6 +121,15 @@ def exported_names(card: BundleCard) -> tuple[str, ...]:
     """The ONNX files of a bundle: `graph_names`, and with factors the graph that tells them, which no engine is built of."""
     has_factors = card.fusion is not None and card.fusion.factors
     return (*graph_names(card), FACTOR_GRAPH) if has_factors else graph_names(card)
+
+
+def require_exported(card: BundleCard, bundle_dir: Path) -> None:
+    """BundleMismatchError names the graphs that a bundle lacks, and the command that writes them."""
+    missing = [name for name in exported_names(card) if name not in card.files]
+    if missing:
+        raise BundleMismatchError(
+            f"{bundle_dir} has no {' and no '.join(missing)}; write what is missing with: tfcovr export --bundle {bundle_dir}"
+        )
 
 
 def check_composes(card: BundleCard) -> None:

@@ -23,10 +23,11 @@ from encoders.backends.base import (
     check_clip_frames,
     check_composes,
     exported_names,
+    require_exported,
 )
 from encoders.backends.factor_graph import FACTOR_INPUTS, FACTOR_OUTPUTS, run_factors
 from encoders.bundle.card import BundleCard, check_file, read_card
-from encoders.bundle.checks import BundleMismatchError, naming_file
+from encoders.bundle.checks import naming_file
 from encoders.query_encoder.composition import FactorComposition
 
 if TYPE_CHECKING:
@@ -144,12 +145,7 @@ class OnnxBackend(EncoderBackend):
     def __init__(self, settings: BackendSettings) -> None:
         self._settings = settings
         self.card: BundleCard = read_card(settings.bundle_dir)
-        missing = [name for name in exported_names(self.card) if name not in self.card.files]
-        if missing:
-            folder = settings.bundle_dir
-            raise BundleMismatchError(
-                f"{folder} has no {' and no '.join(missing)}; write what is missing with: tfcovr export --bundle {folder}"
-            )
+        require_exported(self.card, settings.bundle_dir)
         self._video = self._open(VIDEO_GRAPH)
         self.precision = session_precision(settings.device)
         self._has_length = CLIP_LENGTH in [output.name for output in self._video.get_outputs()]

@@ -30,6 +30,7 @@ def run(config: Config) -> int:
     """Serve until Ctrl-C or SIGTERM."""
     from cluster.network import free_port, require_free_port
     from cluster.ray_session import ray_session
+    from encoders.backends.base import require_exported
     from encoders.bundle.card import read_card
     from indexing.serving.deploy import (
         ONE_LOOP,
@@ -45,6 +46,7 @@ def run(config: Config) -> int:
     token = chosen_token(config)
     require_archive(config.milvus_uri)
     card = read_card(config.bundle)
+    require_exported(card, config.bundle)
     settings = app_settings(config, card, token=token)
     require_free_port(config.host, config.port)
     ended = threading.Event()

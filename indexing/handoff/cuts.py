@@ -1,7 +1,7 @@
 """Picks of a user as cuts: whole frames of videos with a rate, or the reason why a video has none."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -93,6 +93,27 @@ def make_cuts(picks: Sequence[Pick]) -> list[Cut]:
         raise ValueError("there are no spans to export")
     sources = read_sources([pick.path for pick in picks])
     return [_cut(pick, sources[pick.path]) for pick in picks]
+
+
+def without_folders(cuts: Sequence[Cut]) -> list[Cut]:
+    """The cuts with videos named by their file names alone, numbered where two share one: for people who must not learn the folders.
+
+    An editing program asks once where such files lie ("relink").
+    """
+    names: dict[Path, Path] = {}
+    for source in sources_of(cuts):
+        path = Path("/") / source.path.name
+        number = 2
+        while path in names.values():
+            path = Path("/") / f"{source.path.stem} ({number}){source.path.suffix}"
+            number += 1
+        names[source.path] = path
+    renamed = []
+    for cut in cuts:
+        path = names[cut.source.path]
+        pick, source = replace(cut.pick, path=path), replace(cut.source, path=path)
+        renamed.append(replace(cut, pick=pick, source=source))
+    return renamed
 
 
 def timing_of(source: Source) -> Timing:

@@ -73,23 +73,35 @@ def film_strip(
 
 def decoded_strip(place: ClipPlace, style: FilmStripStyle, decoder: IsolatedDecoder) -> Image.Image:
     """The frames of a clip side by side; DecodeError where it cannot be decoded or its row has a span that cannot be."""
+    sampling = SamplingConfig(
+        num_frames=style.num_frames, frame_size=style.frame_size, color="file"
+    )
+    frames_THWC = _decoded(place, sampling, decoder).copy()
+    frames_THWC[:-1, :, -_GAP:] = _PAPER
+    return Image.fromarray(np.concatenate(list(frames_THWC), axis=1))
+
+
+def decoded_poster(place: ClipPlace, size: int, decoder: IsolatedDecoder) -> Image.Image:
+    """The middle frame of a clip in its own shape, at most `size` pixels wide and high; errors as of `decoded_strip`."""
+    middle_HWC = _decoded(
+        place, SamplingConfig(num_frames=3, frame_size=None, color="file"), decoder
+    )[1]
+    poster = Image.fromarray(middle_HWC)
+    poster.thumbnail((size, size))
+    return poster
+
+
+def _decoded(place: ClipPlace, sampling: SamplingConfig, decoder: IsolatedDecoder) -> np.ndarray:
+    """uint8 frames [T, H, W, 3]."""
     try:
         span = Span(start_s=place.start_s, end_s=place.end_s)
     except ValueError as error:
         raise DecodeError("span_outside_video", str(error)) from error
-    request = DecodeRequest(
-        video=place.video_uri,
-        spans=(span,),
-        sampling=SamplingConfig(
-            num_frames=style.num_frames, frame_size=style.frame_size, color="file"
-        ),
-    )
+    request = DecodeRequest(video=place.video_uri, spans=(span,), sampling=sampling)
     decoded = decoder.decode(request)
     if decoded.errors[0] is not None:
         raise decoded.errors[0]
-    frames_THWC = decoded.frames_NTHWC[0].copy()
-    frames_THWC[:-1, :, -_GAP:] = _PAPER
-    return Image.fromarray(np.concatenate(list(frames_THWC), axis=1))
+    return decoded.frames_NTHWC[0]
 
 
 def failed_strip(error: DecodeError, style: FilmStripStyle) -> Image.Image:

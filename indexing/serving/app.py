@@ -31,6 +31,7 @@ from indexing.serving.guard.access import HEALTH_PATH
 from indexing.serving.guard.limits import Limits
 from indexing.serving.guard.middleware import Guard
 from indexing.serving.guard.problems import MEDIA_TYPE, ProblemError, problem_json
+from indexing.serving.page_routes import add_page_routes
 from indexing.serving.schemas import SearchRequest, SearchResponse, search_response
 from indexing.serving.uploads import QueryReader
 
@@ -82,6 +83,7 @@ def create_app(open_client: Callable[[], SearchClient], config: AppConfig | None
     _add_queries(app, state, reader, urls)
     add_clips(app, state)
     add_clips_by_path(app, state)
+    add_page_routes(app, state, reader)
     _add_health(app, state)
     app.mount("/web", StaticFiles(directory=WEB_DIR, follow_symlink=False), name="web")
     return Guard(app, config.limits)

@@ -17,8 +17,8 @@ from functools import partial
 from indexing.search.client import SearchClient
 from indexing.search.types import ComposedQuery, SearchResult, UploadedVideo
 from indexing.serving.guard.problems import ProblemError
+from indexing.serving.guard.work_queue import FairQueue, StopSignal, WorkQueue
 from indexing.serving.metrics import Quality
-from indexing.serving.work_queue import FairQueue, StopSignal, WorkQueue
 from indexing.store.client import MilvusBusyError
 
 

@@ -13,6 +13,7 @@ from indexing.search.filters import FilterFields
 from indexing.search.types import ClipPlace
 from indexing.serving.batching import BatcherConfig, QueryBatcher
 from indexing.serving.guard.problems import ProblemError
+from indexing.serving.guard.work_queue import WorkQueue
 from indexing.serving.media import Media, checked_path, media_type, parse_range, read_range
 from indexing.serving.schemas import ClipBody, Problem, clip_body
 from indexing.store.client import MilvusBusyError
@@ -23,7 +24,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 
 
-_ID: str = Query(alias="id", min_length=1, max_length=4096, description="clip id")
+CLIP_ID: str = Query(alias="id", min_length=1, max_length=4096, description="clip id")
 _TRIM: bool = Query(False, description="exactly the clip's span, as an MP4")
 _RANGE: str | None = Header(None, alias="range", max_length=256)
 _MEDIA_HEADERS = {"accept-ranges": "bytes", "cache-control": "private, max-age=3600"}
@@ -35,6 +36,7 @@ class State:
     def __init__(self, open_client: Callable[[], SearchClient], config: BatcherConfig) -> None:
         self._open_client, self._config = open_client, config
         self.media = Media()
+        self.cut_lists: WorkQueue[bytes] = WorkQueue("the list of cuts", deadline_s=60.0)
         self._batcher: QueryBatcher | None = None
 
     @property
@@ -51,8 +53,9 @@ class State:
         self._batcher = batcher
 
     def stop(self) -> None:
-        """Close the media and the client."""
+        """Close the media, the queue of cut lists and the client."""
         self.media.close()
+        self.cut_lists.close()
         if self._batcher is not None:
             self._batcher.close()
             self._batcher = None
@@ -105,21 +108,31 @@ def add_clips(app: FastAPI, state: State) -> None:
         return [ClipBody(**clip_body(place)) for place in places]
 
     @app.get("/v1/clip", responses=PROBLEMS, tags=["clips"])
-    async def clip(clip_id: str = _ID) -> ClipBody:
+    async def clip(clip_id: str = CLIP_ID) -> ClipBody:
         """A clip with its label, attributes and media URLs."""
         return await _clip(state, clip_id)
 
     @app.get("/v1/clip/media", responses=PROBLEMS, tags=["clips"])
     async def media(
-        request: Request, clip_id: str = _ID, trim: bool = _TRIM, range_header: str | None = _RANGE
+        request: Request,
+        clip_id: str = CLIP_ID,
+        trim: bool = _TRIM,
+        range_header: str | None = _RANGE,
     ) -> Response:
         """The video of a clip; range requests are supported."""
         return await _media(state, request, clip_id, trim, range_header)
 
     @app.get("/v1/clip/strip.jpg", responses=PROBLEMS, tags=["clips"])
-    async def strip(request: Request, clip_id: str = _ID) -> Response:
+    async def strip(request: Request, clip_id: str = CLIP_ID) -> Response:
         """Frames of the clip side by side."""
         return await _strip(state, request, clip_id)
+
+    @app.get("/v1/clip/poster.jpg", responses=PROBLEMS, tags=["clips"])
+    async def poster(request: Request, clip_id: str = CLIP_ID) -> Response:
+        """The middle frame of the clip, at most 360 pixels wide and high."""
+        place = await state.place(clip_id)
+        data = await state.media.poster_jpeg(place, client=client_of(request))
+        return Response(data, 200, {"cache-control": "private, max-age=3600"}, "image/jpeg")
 
     @app.get("/v1/collections", responses=PROBLEMS, tags=["clips"])
     def collections() -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import BinaryIO
 from urllib.parse import urljoin, urlsplit
 
 from indexing.serving.guard.problems import ProblemError
-from indexing.serving.work_queue import StopSignal, WorkQueue
+from indexing.serving.guard.work_queue import StopSignal, WorkQueue
 
 _CHUNK_BYTES = 1 << 16
 _REDIRECTS = (301, 302, 303, 307, 308)

@@ -3,8 +3,10 @@
 Ray starts first: it forks, and a process that has opened Milvus Lite has threads that do not survive a fork.
 """
 
+import re
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from encoders.bundle.card import BundleCard
@@ -15,6 +17,7 @@ from indexing.serving.guard.access import LOOPBACK_HOSTS
 from indexing.serving.guard.limits import Limits
 
 APP_NAME = "tfcovr"
+_ERROR = re.compile(r"[\w.]*(Error|Exception)\b.*: ")
 _KEEP_ALIVE_S = 30
 _SWITCH_INTERVAL_S = 0.001
 _ADD_GRPC_PORT = "add_port_to_grpc_server"
@@ -131,8 +134,9 @@ def allowed_hosts(config: ServeConfig, *, token: str) -> tuple[str, ...]:
 
 
 def start_service(settings: dict[str, Any], *, host: str, proxy_port: int, replicas: int) -> None:
-    """Deploy on the connected Ray; returns when the replicas answer."""
+    """Deploy on the connected Ray; returns when the replicas answer. ConnectionError with the reason of a replica that cannot start."""
     from ray import serve
+    from ray._private.worker import global_worker
     from ray.serve.config import HTTPOptions
     from ray.serve.schema import LoggingConfig
 
@@ -155,7 +159,23 @@ def start_service(settings: dict[str, Any], *, host: str, proxy_port: int, repli
         ray_actor_options={"num_cpus": 0, "runtime_env": {"env_vars": ONE_LOOP}},
         logging_config=quiet,
     )(serve.ingress(build)())
-    serve.run(deployment.bind(), name=APP_NAME, route_prefix="/")
+    try:
+        serve.run(deployment.bind(), name=APP_NAME, route_prefix="/")
+    except RuntimeError as error:
+        node = global_worker.node
+        folder = Path(node.get_session_dir_path() if node else "/tmp/ray", "logs", "serve")
+        reason = last_error(folder) or f"{error} (logs: {folder})"
+        raise ConnectionError(f"the service did not start: {reason}") from error
+
+
+def last_error(folder: Path) -> str:
+    """The last error that a replica logged in this folder; "" where there is none.
+
+    Ray Serve itself tells only that a replica did not start.
+    """
+    logs = sorted(folder.glob(f"replica_{APP_NAME}_*.log"), key=lambda log: log.stat().st_mtime)
+    lines = [line.strip() for log in logs for line in log.read_text(errors="replace").splitlines()]
+    return next((line for line in reversed(lines) if _ERROR.match(line)), "")
 
 
 def stop_service() -> None:

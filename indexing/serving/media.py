@@ -1,4 +1,4 @@
-"""Media of clips: the video by ranges, the trimmed span, or a film strip; only files that rows of the collection name.
+"""Media of clips: the video by ranges, the trimmed span, a film strip or a poster; only files that rows of the collection name.
 
 A path comes from the row, never from the request; a path that leads through a symbolic link is refused,
 because indexing stored resolved paths.
@@ -21,22 +21,28 @@ from encoders.decoding.isolated import IsolatedDecoder
 from encoders.decoding.trim import trim_video
 from encoders.media.container import open_local, sniff_container
 from encoders.media.errors import DecodeError
-from indexing.search.film_strip import FilmStripStyle, decoded_strip, failed_strip
+from indexing.search.film_strip import (
+    FilmStripStyle,
+    decoded_poster,
+    decoded_strip,
+    failed_strip,
+)
 from indexing.search.types import ClipPlace
 from indexing.serving.guard.problems import ProblemError
-from indexing.serving.work_queue import StopSignal, WorkQueue
+from indexing.serving.guard.work_queue import StopSignal, WorkQueue
 
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _CHUNK = 1 << 18
 _MAX_KEPT_BYTES = 128 << 20
 _MAX_FAILED = 1000
 _NICENESS = 10
+_POSTER_SIZE = 360
 _REMEMBER_FAILURE_S = 60.0
 _TYPES = {"mov": "video/mp4", "matroska": "video/webm"}
 
 
 class Media:
-    """Film strips and trimmed spans of clips, each with a queue of its own, and an LRU cache of bounded size."""
+    """Film strips and posters, and trimmed spans of clips, each with a queue of its own, and an LRU cache of bounded size."""
 
     def __init__(self, *, deadline_s: float = 30.0, max_kept_bytes: int = _MAX_KEPT_BYTES) -> None:
         self._decoder = IsolatedDecoder(deadline_s=deadline_s, niceness=_NICENESS)
@@ -50,7 +56,14 @@ class Media:
     async def strip_jpeg(self, place: ClipPlace, *, client: str = "") -> bytes:
         """Frames side by side; a grey strip with the reason where they cannot be decoded."""
         key = ("strip", _key(place))
-        return await self._once(self._strips, key, partial(self._draw_strip, place), client)
+        draw = partial(decoded_strip, place, FilmStripStyle(), self._decoder)
+        return await self._once(self._strips, key, partial(self._draw, place, key, draw), client)
+
+    async def poster_jpeg(self, place: ClipPlace, *, client: str = "") -> bytes:
+        """The middle frame; a grey strip with the reason where it cannot be decoded."""
+        key = ("poster", _key(place))
+        draw = partial(decoded_poster, place, _POSTER_SIZE, self._decoder)
+        return await self._once(self._strips, key, partial(self._draw, place, key, draw), client)
 
     async def trimmed_mp4(self, place: ClipPlace, *, client: str = "") -> bytes:
         """The frames of the span as an MP4."""
@@ -79,21 +92,26 @@ class Media:
                 self._cache[key] = data
         return data
 
-    def _draw_strip(self, place: ClipPlace, stop: StopSignal) -> bytes:
+    def _draw(
+        self,
+        place: ClipPlace,
+        key: tuple[str, str],
+        draw: Callable[[], Image.Image],
+        stop: StopSignal,
+    ) -> bytes:
         checked_path(place)
-        style = FilmStripStyle()
         self._decoder.start()
         try:
             with stop.calling(self._decoder.interrupt):
-                return _as_jpeg(decoded_strip(place, style, self._decoder))
+                return _as_jpeg(draw())
         except DecodeError as error:
             if stop.is_set():
                 raise
-            data = _as_jpeg(failed_strip(error, style))
+            data = _as_jpeg(failed_strip(error, FilmStripStyle()))
         finally:
             if stop.is_set():  # the process may have been ended after its last reply
                 self._decoder.close()
-        self._failed["strip", _key(place)] = data
+        self._failed[key] = data
         return data
 
     def _trim(self, place: ClipPlace, stop: StopSignal) -> bytes:

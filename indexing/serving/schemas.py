@@ -111,6 +111,7 @@ class ClipBody(BaseModel):
     media_url: str | None = Field(description="the whole video; range requests")
     trimmed_url: str | None = Field(description="exactly the span")
     strip_url: str | None
+    poster_url: str | None = Field(description="the middle frame")
 
 
 class ChangeBody(BaseModel):
@@ -187,6 +188,7 @@ def clip_body(place: ClipPlace) -> dict[str, Any]:
         "media_url": query and f"/v1/clip/media{query}",
         "trimmed_url": query and f"/v1/clip/media{query}&trim=true",
         "strip_url": query and f"/v1/clip/strip.jpg{query}",
+        "poster_url": query and f"/v1/clip/poster.jpg{query}",
     }
 
 

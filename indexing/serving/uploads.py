@@ -14,10 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from fastapi import Request
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from python_multipart.multipart import parse_options_header
 
 from indexing.search.filters import MAX_VALUES
@@ -25,6 +25,7 @@ from indexing.search.types import UploadedVideo
 from indexing.serving.guard.problems import ProblemError
 from indexing.serving.schemas import SearchRequest
 
+Model = TypeVar("Model", bound=BaseModel)
 _SPOOL_BYTES = 1 << 20
 _WINDOW_BYTES = 4 << 20
 _MAX_PART_HEADER = 4096
@@ -51,8 +52,7 @@ class QueryReader:
         loop = asyncio.get_running_loop()
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind == "application/json":
-            text = await request.body()  # the guard limits it
-            return await loop.run_in_executor(self._threads, parse_query, text), None
+            return await self.read_json(request, SearchRequest), None
         if kind != "multipart/form-data":
             raise ProblemError(415, "send application/json or multipart/form-data")
         boundary = parse_options_header(request.headers["content-type"])[1].get(b"boundary", b"")
@@ -65,6 +65,12 @@ class QueryReader:
         return await loop.run_in_executor(
             self._threads, self._read_form, body, boundary, video_file
         )
+
+    async def read_json(self, request: Request, model: type[Model]) -> Model:
+        """A body of JSON as this model; ProblemError where it is not valid."""
+        text = await request.body()  # the guard limits it
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, parse_json, text, model)
 
     def close(self) -> None:
         """End the threads."""
@@ -95,11 +101,11 @@ class QueryReader:
                 if start == end:
                     raise ProblemError(422, "the query clip has 0 bytes")
                 video = UploadedVideo(path=Path(video_file.name))
-        return parse_query(text), video
+        return parse_json(text, SearchRequest), video
 
 
-def parse_query(text: bytes) -> SearchRequest:
-    """A query from its JSON; ProblemError 400 where it is not JSON, 422 where it is not a query.
+def parse_json(text: bytes, model: type[Model]) -> Model:
+    """A request from its JSON; ProblemError 400 where it is not JSON, 422 where it does not fit the model.
 
     Items are counted before the JSON is read, which no other thread can interrupt; numbers and sizes are checked before pydantic
     reads them, which would make an error of every item of a long list.
@@ -115,18 +121,18 @@ def parse_query(text: bytes) -> SearchRequest:
         raise ProblemError(400, "the query is not JSON") from error
     _check_sizes(value, _MAX_DEPTH)
     try:
-        return SearchRequest.model_validate(value)
+        return model.model_validate(value)
     except ValidationError as error:
-        raise ProblemError(422, first_errors(error)) from error
+        raise ProblemError(422, first_errors(error, model)) from error
 
 
-def first_errors(error: ValidationError) -> str:
+def first_errors(error: ValidationError, model: type[BaseModel]) -> str:
     """The first errors of a validation, as one text."""
     errors = error.errors(include_url=False, include_context=False, include_input=False)
     parts = []
     for problem in errors[:_MAX_ERRORS]:
         name = ".".join(map(str, problem["loc"]))[:100]
-        near = get_close_matches(name, SearchRequest.model_fields, 1)
+        near = get_close_matches(name, model.model_fields, 1)
         hint = (
             f"; did you mean {near[0]!r}?" if problem["type"] == "extra_forbidden" and near else ""
         )

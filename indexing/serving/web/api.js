@@ -17,26 +17,54 @@ export async function get(path) {
   return answer(await fetch(path, { headers: headers() }));
 }
 
-export async function search(query, file) {
-  if (!file) {
-    const body = JSON.stringify(query);
-    return answer(await fetch("/v1/search", { method: "POST", headers: { ...headers(), "content-type": "application/json" }, body }));
-  }
+export const clipOf = (id) => get(`/v1/clip?id=${encodeURIComponent(id)}`);
+
+// With a file, `onSent` gets the share of it that has been sent.
+export async function search(query, file, onSent = () => {}) {
+  if (!file) return answer(await post("/v1/search", query));
   const form = new FormData();
   form.append("query", JSON.stringify(query));
   form.append("video", file);
-  return answer(await fetch("/v1/search", { method: "POST", headers: headers(), body: form }));
+  return answer(await upload("/v1/search", form, onSent));
+}
+
+export async function cutList(clipIds, format) {
+  const response = await post("/v1/cuts", { clip_ids: clipIds, format });
+  return response.ok ? response.blob() : answer(response);
+}
+
+function post(path, body) {
+  return fetch(path, { method: "POST", headers: { ...headers(), "content-type": "application/json" }, body: JSON.stringify(body) });
+}
+
+// fetch() does not tell how much of a body has been sent.
+function upload(path, form, onSent) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open("POST", path);
+    for (const [name, value] of Object.entries(headers())) request.setRequestHeader(name, value);
+    request.upload.onprogress = (event) => onSent(event.loaded / event.total);
+    request.onload = () => resolve(new Response(request.response, { status: request.status, statusText: request.statusText }));
+    request.onerror = () => reject(new Error("The service does not answer, or it refused the file; is the file too large?"));
+    request.send(form);
+  });
 }
 
 function headers() {
   return token ? { authorization: `Bearer ${token}` } : {};
 }
 
+const WORDS = {
+  401: "This service asks for a token: open the link that `tfcovr serve` printed.",
+  429: "Too many requests for the moment; try again.",
+  503: "The service or its Milvus does not answer; try again in a moment.",
+};
+
 async function answer(response) {
   const body = await response.json().catch(() => ({}));
-  if (!response.ok) {
-    if (response.status === 401) throw new Error("This service asks for a token: open the link that `tfcovr serve` printed.");
-    throw new Error(body.request_id ? `${body.detail} (request ${body.request_id})` : `${response.status} ${response.statusText}`);
-  }
-  return body;
+  if (response.ok) return body;
+  const text = WORDS[response.status] || body.detail || `${response.status} ${response.statusText}`;
+  const error = new Error(text[0].toUpperCase() + text.slice(1));
+  error.request = response.status >= 500 ? body.request_id : "";
+  throw error;
 }

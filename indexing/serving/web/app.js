@@ -1,14 +1,20 @@
 // The page: one state, drawn again after every change, and kept in the URL.
 
-import { get, search, takeToken } from "/web/api.js";
+import { clipOf, get, search, takeToken } from "/web/api.js";
 import { forget, player, synchronise, togglePause } from "/web/players.js";
-import { clipPlayer, describe, el, hitCard, phrase, qualityPanel, readingChips } from "/web/view.js";
+import { isKept, setUpBasket, setUpBrowse, showTimeline, toggleSheet } from "/web/sheets.js";
+import { button, clipPlayer, describe, el, hitCard, qualityPanel, readingChips, seconds, skeletons, wish } from "/web/view.js";
 
 const $ = (id) => document.getElementById(id);
 const state = { clip: null, file: null, edits: [], source: {}, thumbs: new Map(), collection: null, turn: 0 };
 
+let keepInBasket = () => false, browse = () => {};
+
 function say(text, kind = "") { $("message").textContent = text; $("message").className = kind; }
-function fail(error) { say(error.message, "bad"); }
+function fail(error) {
+  say(error.message, "bad");
+  if (error.request) $("message").append(el("small", { textContent: ` For whoever runs the service: request ${error.request}` }));
+}
 
 function showQuery() {
   const box = $("query-player");
@@ -17,7 +23,8 @@ function showQuery() {
   else if (state.clip) box.replaceChildren(clipPlayer(state.clip));
   else box.replaceChildren(el("p", { className: "empty", textContent: "No clip: the words alone. Or drop a video here" }));
   const clip = state.clip;
-  $("query-name").textContent = state.file ? state.file.name : clip ? `${clip.label || ""} ${describe(clip)} \u00b7 ${clip.clip_id}` : "";
+  $("query-name").textContent = state.file ? state.file.name : clip ? [clip.label, describe(clip), seconds(clip), clip.clip_id].filter(Boolean).join(" \u00b7 ") : "";
+  showTimeline(clip, pick).catch(() => {});
   suggest();
 }
 
@@ -28,13 +35,8 @@ function showChain() {
 
 function suggest() {
   const own = state.clip?.attributes || {};
-  const phrases = [];
-  for (const [name, values] of Object.entries(state.collection.attributes)) {
-    for (const value of values) {
-      const text = phrase(name, value);
-      if (text && values.length > 1 && own[name] !== value) phrases.push(/^\d/.test(text) ? `with ${text}` : name === "take_off" ? `from ${/^[aeiou]/.test(text) ? "an" : "a"} ${text}` : `in ${text}`);
-    }
-  }
+  const phrases = Object.entries(state.collection.attributes).flatMap(([name, values]) =>
+    values.length > 1 ? values.filter((value) => own[name] !== value).map((value) => wish(name, value)).filter(Boolean) : []);
   const step = Math.max(1, Math.ceil(phrases.length / 10));
   const counted = Object.entries(state.collection.attributes).find(([name, values]) => /s$/.test(name) && values.length > 1 && values.every((value) => /^\d/.test(value)));
   const more = counted ? [`with one more ${counted[0].replaceAll("_", " ").replace(/s$/, "")}`] : [];
@@ -73,11 +75,11 @@ async function ask({ push = true } = {}) {
   if (!query.clip && !state.file && !query.edits.length) { showHits([]); return say("Pick a clip or say what you look for."); }
   const turn = ++state.turn;
   if (push) remember(query);
-  $("hits").setAttribute("aria-busy", "true");
+  busy(state.file);
   say(state.file ? `Uploading ${state.file.name} ...` : "Searching ...");
   const started = performance.now();
   try {
-    const result = await search(query, state.file);
+    const result = await search(query, state.file, (share) => { if (turn === state.turn) uploaded(share); });
     if (turn !== state.turn) return;
     const took = `${(performance.now() - started).toFixed(0)} ms`;
     const what = result.edit_text || "most similar clips";
@@ -87,7 +89,26 @@ async function ask({ push = true } = {}) {
     showReading(result.reading);
     showHits(result.hits);
   } catch (error) { if (turn === state.turn) { showHits([]); fail(error); } }
-  finally { $("hits").removeAttribute("aria-busy"); }
+  finally { if (turn === state.turn) { $("hits").removeAttribute("aria-busy"); $("progress").hidden = true; } }
+}
+
+// Old answers to the same clip fade; those to another clip make room.
+function busy(isUpload) {
+  $("hits").setAttribute("aria-busy", "true");
+  $("link").hidden = true;
+  if (!isUpload) return;
+  forget($("hits"));
+  $("hits").replaceChildren(...skeletons(4));
+  uploaded(0);
+}
+
+function uploaded(share) {
+  const percent = Math.round(100 * share);
+  $("progress").hidden = false;
+  $("progress").replaceChildren(el("i"));
+  $("progress").firstChild.style.width = `${percent}%`;
+  $("progress").setAttribute("aria-valuenow", String(percent));
+  if (share >= 1) say("Looking at the video ...");
 }
 
 function noAnswers(query) {
@@ -102,20 +123,25 @@ function showReading(reading) {
   $("reading").replaceChildren(...(state.edits.length ? readingChips(reading, state.collection.attributes, { correct }) : []));
 }
 
+// The answers as cards. What had the focus has it afterwards: the same button of the same clip, or else the first card.
 function showHits(hits) {
-  const focused = document.activeElement?.closest?.(".hit")?.dataset.clip;
+  const focused = document.activeElement?.closest?.(".hit");
+  const [clip, key] = [focused?.dataset.clip, document.activeElement?.dataset?.key];
   forget($("hits"));
   const on = {
     chain: (hit) => { pick(hit); $("edit").focus(); scrollTo({ top: 0, behavior: "smooth" }); },
+    keep: (hit) => { keepInBasket(hit); showHits(hits); },
     thumb: (hit, sign) => { state.thumbs.get(hit.clip_id) === sign ? state.thumbs.delete(hit.clip_id) : state.thumbs.set(hit.clip_id, sign); ask({ push: false }); },
   };
-  $("hits").replaceChildren(...hits.map((hit, i) => hitCard(hit, i + 1, state.thumbs, on)));
-  if (focused) $("hits").querySelector(`[data-clip="${CSS.escape(focused)}"]`)?.focus();
+  $("hits").replaceChildren(...hits.map((hit, i) => hitCard(hit, i + 1, { thumbs: state.thumbs, isKept: isKept(hit), on })));
+  $("link").hidden = !hits.length || Boolean(state.file);
+  if (!focused) return;
+  const card = $("hits").querySelector(`[data-clip="${CSS.escape(clip)}"]`) || $("hits").firstElementChild;
+  (key && card?.dataset.clip === clip ? card.querySelector(`[data-key="${CSS.escape(key)}"]`) : card)?.focus();
 }
 
 function pick(clip) {
   Object.assign(state, { clip, file: null, edits: [], source: {}, thumbs: new Map() });
-  $("found").replaceChildren();
   showQuery();
   return ask();
 }
@@ -136,22 +162,12 @@ function submit() {
 }
 
 async function random() {
-  try { const [clip] = await get(`/v1/clips?limit=1&seed=${Math.floor(Math.random() * 1e6)}`); if (clip) await pick(await get(`/v1/clip?id=${encodeURIComponent(clip.clip_id)}`)); } catch (error) { fail(error); }
+  try { const [clip] = await get(`/v1/clips?limit=1&seed=${Math.floor(Math.random() * 1e6)}`); if (clip) await pick(await clipOf(clip.clip_id)); } catch (error) { fail(error); }
 }
 
-let waiting = 0;
-function find() {
-  clearTimeout(waiting);
-  const text = $("label").value.trim();
-  if (!text) return $("found").replaceChildren();
-  waiting = setTimeout(async () => {
-    try {
-      const clips = await get(`/v1/clips?limit=12&label=${encodeURIComponent(text)}`);
-      const choose = async (clip) => { try { pick(await get(`/v1/clip?id=${encodeURIComponent(clip.clip_id)}`)); } catch (error) { fail(error); } };
-      $("found").replaceChildren(...clips.map((clip) => el("button", { type: "button", onclick: () => choose(clip) }, el("img", { src: clip.strip_url, alt: `frames of ${clip.clip_id}`, loading: "lazy" }), clip.clip_id)));
-      if (!clips.length) say(`No clip has \u201c${text}\u201d in its label or id.`);
-    } catch (error) { fail(error); }
-  }, 200);
+async function copyLink() {
+  try { await navigator.clipboard.writeText(location.href); say("The link to this question is in the clipboard."); }
+  catch { say(`The link to this question: ${location.href}`); }
 }
 
 function drawFilters() {
@@ -159,7 +175,6 @@ function drawFilters() {
   const many = Object.entries(state.collection.attributes).filter(([, values]) => values.length > 1);
   $("filters").replaceChildren(choice("split", state.collection.splits), choice("label", Object.keys(state.collection.labels)), ...many.map(([name, values]) => choice(name, values)),
     el("label", {}, "seconds", el("span", {}, el("input", { id: "min-s", type: "number", min: 0, step: 0.5, placeholder: "from", "aria-label": "at least, seconds", onchange: () => ask() }), el("input", { id: "max-s", type: "number", min: 0, step: 0.5, placeholder: "to", "aria-label": "at most, seconds", onchange: () => ask() }))));
-  $("labels").replaceChildren(...Object.keys(state.collection.labels).map((value) => el("option", { value })));
 }
 
 async function restore() {
@@ -171,7 +186,7 @@ async function restore() {
   $("strength").value = whole.strength; $("strength-out").textContent = Number(whole.strength).toFixed(1);
   $("by-video").checked = whole.group_by_video; $("near").checked = whole.group_above < 1;
   for (const select of $("filters").querySelectorAll("select")) select.value = whole.filters[select.name] || "";
-  if (whole.clip) { try { state.clip = await get(`/v1/clip?id=${encodeURIComponent(whole.clip)}`); } catch (error) { fail(error); return; } }
+  if (whole.clip) { try { state.clip = await clipOf(whole.clip); } catch (error) { fail(error); return; } }
   showQuery();
   if (whole.clip || whole.edits.length) await ask({ push: false }); else await random();
   if (isDamaged) say("This link is damaged; here is a random clip.", "bad");
@@ -188,11 +203,12 @@ function keys(event) {
   if (isTyping) { if (event.key === "Escape") event.target.blur(); return; }
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   const onButton = /BUTTON|A|SUMMARY|LABEL/.test(event.target.tagName);
-  const button = (selector) => card?.querySelector(selector)?.click();
+  const press = (key) => card?.querySelector(`[data-key="${key}"]`)?.click();
   const act = {
-    "/": () => $("edit").focus(), r: random, u: () => { if (state.edits.pop() !== undefined) ask(); },
-    " ": onButton ? null : togglePause, Enter: card && !onButton ? () => button("button") : null,
-    "+": () => button("button:nth-of-type(2)"), "-": () => button("button:nth-of-type(3)"),
+    "/": () => $("edit").focus(), r: random, b: () => browse(), u: () => { if (state.edits.pop() !== undefined) ask(); },
+    " ": onButton ? null : togglePause, Enter: card && !onButton ? () => press("edit") : null,
+    "+": () => press("more like this"), "-": () => press("less like this"), a: () => press("keep"),
+    Escape: () => ["browse", "basket"].forEach((name) => toggleSheet(name, false)),
     ArrowRight: () => (card ? card.nextElementSibling : $("hits").firstElementChild)?.focus(), ArrowLeft: () => card?.previousElementSibling?.focus(),
   }[event.key];
   if (act) { event.preventDefault(); act(); }
@@ -201,17 +217,22 @@ function keys(event) {
 async function start() {
   takeToken();
   try { [state.collection] = (await get("/v1/collections")).collections; }
-  catch (error) { $("archive").textContent = ""; return fail(error); }
-  $("archive").textContent = `${state.collection.num_clips.toLocaleString("en")} clips, ${Object.keys(state.collection.labels).length} labels${state.collection.is_counted ? "" : ` in the first ${state.collection.num_counted.toLocaleString("en")}`} in \u201c${state.collection.name}\u201d`;
+  catch (error) { return fail(error); }
+  $("archive").textContent = `, of ${state.collection.num_clips.toLocaleString("en")} in \u201c${state.collection.name}\u201d`;
+  if (!state.collection.is_counted) $("archive").title = `labels and values are of the first ${state.collection.num_counted.toLocaleString("en")} clips so far`;
   drawFilters();
+  browse = setUpBrowse(state.collection, { choose: pick, fail });
+  keepInBasket = setUpBasket(state.collection, { choose: pick, fail, say });
+  for (const id of ["browse-button", "pick"]) $(id).addEventListener("click", () => browse());
+  $("basket-button").addEventListener("click", () => toggleSheet("basket"));
+  $("link").addEventListener("click", copyLink);
   $("form").addEventListener("submit", (event) => { event.preventDefault(); submit(); });
   for (const id of ["keep", "exclude", "strength", "limit", "by-video", "near"]) $(id).addEventListener("change", () => ask());
   $("strength").addEventListener("input", () => { $("strength-out").textContent = Number($("strength").value).toFixed(1); });
   $("random").addEventListener("click", random);
   $("no-clip").addEventListener("click", () => pick(null));
-  $("label").addEventListener("input", find);
   $("upload").addEventListener("change", (event) => take(event.target.files[0]));
-  document.querySelector("label.button").addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); $("upload").click(); } });
+  $("upload-button").addEventListener("click", () => $("upload").click());
   const drop = $("query-player");
   for (const kind of ["dragover", "dragleave", "drop"]) drop.addEventListener(kind, (event) => { event.preventDefault(); drop.classList.toggle("over", kind === "dragover"); if (kind === "drop") take(event.dataTransfer.files[0]); });
   $("quality-button").addEventListener("click", () => { const panel = $("quality"); panel.hidden = !panel.hidden; $("quality-button").setAttribute("aria-expanded", String(!panel.hidden)); showQuality(); });

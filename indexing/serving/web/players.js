@@ -1,31 +1,56 @@
-// Players that show exactly a clip's span, in a loop, and keep the same phase as the query clip.
+// Players that show exactly a clip's span, in a loop, in step with the query clip. A poster stands until the player is seen.
 
 const players = new Set();
 let isPaused = matchMedia("(prefers-reduced-motion: reduce)").matches;
 
-export function player(url, { start_s = 0, end_s = null, poster = "", label }) {
+const seen = new IntersectionObserver((entries) => {
+  for (const entry of entries) if (entry.isIntersecting) { seen.unobserve(entry.target); entry.target.start(); }
+}, { rootMargin: "120px" });
+
+// A frame of the player's shape: the poster at once, the video over it once it can be seen and has its first picture.
+export function player(url, { start_s = 0, end_s = null, poster = "", label, onSpan = () => {} }) {
+  const box = document.createElement("div");
+  box.className = "frames";
+  if (poster) {
+    const image = Object.assign(document.createElement("img"), { src: poster, alt: "" });
+    image.addEventListener("error", () => image.remove());
+    box.append(image);
+  }
+  box.start = () => box.append(playing(url, { start_s, end_s, label, onSpan, box }));
+  seen.observe(box);
+  return box;
+}
+
+function playing(url, { start_s, end_s, label, onSpan, box }) {
   const video = document.createElement("video");
   Object.assign(video, { muted: true, playsInline: true, preload: "auto", src: url });
-  if (poster) video.poster = poster;
   video.setAttribute("aria-label", label);
   const one = { video, start_s, end_s, isBad: false };
   const end = () => Math.min(end_s ?? video.duration, video.duration);
   one.length = () => end() - start_s;
-  video.addEventListener("loadedmetadata", () => { video.currentTime = start_s; if (!isPaused) video.play().catch(() => {}); });
   const loop = () => { video.currentTime = start_s; if (!isPaused) video.play().catch(() => {}); };
+  video.addEventListener("loadedmetadata", () => { loop(); onSpan(start_s, end(), video.duration); });
+  video.addEventListener("seeked", () => video.classList.add("ready"), { once: true });
+  video.addEventListener("playing", () => video.classList.add("ready"), { once: true });
   video.addEventListener("ended", loop);
   const watch = (_now, frame) => {
     if (frame && end_s !== null && frame.mediaTime >= end_s - 1e-3) loop();
     if (players.has(one)) video.requestVideoFrameCallback(watch);
   };
   if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(watch);
-  video.addEventListener("error", () => { one.isBad = true; video.replaceWith(note("This video cannot be played here.")); });
+  video.addEventListener("error", () => {
+    if (!players.has(one)) return;
+    one.isBad = true;
+    const text = Object.assign(document.createElement("p"), { className: "empty", textContent: "This video cannot be played here." });
+    box.replaceChildren(text);
+  });
   players.add(one);
   return video;
 }
 
 export function forget(root) {
-  for (const one of players) if (root.contains(one.video)) { one.video.pause(); one.video.removeAttribute("src"); players.delete(one); }
+  for (const box of root.querySelectorAll(".frames")) seen.unobserve(box);
+  for (const one of players) if (root.contains(one.video)) { players.delete(one); one.video.pause(); one.video.removeAttribute("src"); }
 }
 
 export function togglePause() {
@@ -45,11 +70,4 @@ export function synchronise() {
     const wanted = one.start_s + phase * one.length();
     if (Math.abs(one.video.currentTime - wanted) > 0.12 * one.length()) one.video.currentTime = wanted;
   }
-}
-
-function note(text) {
-  const p = document.createElement("p");
-  p.className = "empty";
-  p.textContent = text;
-  return p;
 }

@@ -6,7 +6,7 @@ import pytest
 
 from indexing.commands.serve import chosen_token
 from indexing.serving.config import ServeConfig
-from indexing.serving.deploy import allowed_hosts
+from indexing.serving.deploy import allowed_hosts, last_error
 from indexing.serving.guard.access import LOOPBACK_HOSTS
 from tfcovr import run_command
 
@@ -81,3 +81,10 @@ def test_an_archive_that_is_not_there_is_named_before_anything_starts(tmp_path: 
     with pytest.raises(ValueError, match="nowhere' is not a Milvus Lite folder"):
         run_command("serve", ["--bundle", str(tmp_path), "--milvus-uri", uri])
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_why_a_replica_did_not_start_is_the_last_error_of_its_log(tmp_path) -> None:
+    assert last_error(tmp_path) == ""
+    log = tmp_path / "replica_tfcovr_ASGIIngressDeployment_a1.log"
+    log.write_text("ERROR 2026 started\n  File x\nencoders.checks.BundleMismatchError: b has no text.onnx\nERROR 2026 Exiting.\n")  # fmt: skip
+    assert last_error(tmp_path) == "encoders.checks.BundleMismatchError: b has no text.onnx"

@@ -11,7 +11,8 @@ import pytest
 from python_multipart.multipart import parse_form
 
 from indexing.serving.guard.problems import ProblemError
-from indexing.serving.uploads import parse_query, split_form
+from indexing.serving.schemas import SearchRequest
+from indexing.serving.uploads import parse_json, split_form
 
 BOUNDARY = b"----WebKitFormBoundaryX"
 
@@ -119,7 +120,7 @@ LISTS = ['{"filters":{"label":[' + ",".join(["{}"] * 80_000) + "]}}", '{"filters
 def test_a_body_that_is_no_query_is_refused_in_milliseconds(text: str) -> None:
     start_s = time.process_time()
     with pytest.raises(ProblemError) as refused:
-        parse_query(text.encode())
+        parse_json(text.encode(), SearchRequest)
     assert refused.value.status == 422
     assert len(refused.value.detail) <= 1000
     assert time.process_time() - start_s < (0.02 if len(text) > 150_000 else 0.25)
@@ -137,13 +138,13 @@ def test_a_body_that_is_no_query_is_refused_in_milliseconds(text: str) -> None:
 )  # fmt: skip
 def test_a_value_that_no_query_has_is_never_an_error_of_the_service(text: str, status: int) -> None:
     with pytest.raises(ProblemError) as refused:
-        parse_query(text.encode("latin-1"))
+        parse_json(text.encode("latin-1"), SearchRequest)
     assert refused.value.status == status
 
 
 def test_only_the_first_errors_are_named() -> None:
     with pytest.raises(ProblemError) as refused:
-        parse_query(json.dumps({f"k{i}": 1 for i in range(50)}).encode())
+        parse_json(json.dumps({f"k{i}": 1 for i in range(50)}).encode(), SearchRequest)
     assert refused.value.detail.count("Extra inputs") == 3
 
 
@@ -151,5 +152,5 @@ def test_a_misspelled_field_is_named_with_the_one_that_was_meant() -> None:
     with pytest.raises(
         ProblemError, match=r"edit: Extra inputs .* did you mean 'edits'"
     ) as refused:
-        parse_query(b'{"edit": ["in tuck"]}')
+        parse_json(b'{"edit": ["in tuck"]}', SearchRequest)
     assert refused.value.status == 422

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from starlette.testclient import TestClient
 
 from benchmarks.search.hostile import ALLOWED_HOSTS, Hostile, Reply, try_all
@@ -202,3 +203,52 @@ def test_no_hostile_request_succeeds(client) -> None:
     assert len(requests) >= 300
     assert len({request.name for request in requests}) == len(requests)
     assert try_all(send, requests) == {}
+
+
+def test_a_poster_is_the_middle_frame_in_its_own_shape(client) -> None:
+    reply = client.get("/v1/clip/poster.jpg?id=clip/1", headers=AUTHORIZED)
+    assert reply.headers["content-type"] == "image/jpeg"
+    poster = Image.open(io.BytesIO(reply.content))
+    assert poster.size == (64, 64)
+    assert client.get("/v1/clip/poster.jpg?id=nowhere", headers=AUTHORIZED).status_code == 404
+
+
+def test_the_clips_of_a_video_come_in_their_order(client) -> None:
+    clips = client.get("/v1/clip/video?id=clip/9", headers=AUTHORIZED).json()
+    assert [clip["clip_id"] for clip in clips] == ["clip/9"]  # the only one of 1.mp4
+    starts = [
+        clip["start_s"]
+        for clip in client.get("/v1/clip/video?id=clip/1", headers=AUTHORIZED).json()
+    ]
+    assert len(starts) > 5
+    assert starts == sorted(starts)
+
+
+@pytest.mark.parametrize("suffix", ["edl", "otio", "fcpxml", "xml", "vtt"])
+def test_a_list_of_cuts_names_files_and_no_folder(client, archive, suffix: str) -> None:
+    body = {"clip_ids": ["clip/9", "clip/1"], "format": suffix}
+    reply = client.post("/v1/cuts", json=body, headers=AUTHORIZED)
+    assert reply.status_code == 200
+    assert reply.headers["content-disposition"] == f'attachment; filename="tfcovr.{suffix}"'
+    assert reply.text.index("1.mp4") < reply.text.rindex("0.mp4")
+    assert str(archive[0]) not in reply.text
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "word"),
+    [
+        ({"clip_ids": ["clip/1", "clip/9"], "format": "llc"}, 422, "2 videos"),  # one video only
+        ({"clip_ids": ["nowhere"], "format": "edl"}, 404, "no such clip"),
+        ({"clip_ids": ["clip/10"], "format": "edl"}, 404, "cannot be read"),  # a link to another file
+        ({"clip_ids": [], "format": "edl"}, 422, "at least 1"),
+        ({"clip_ids": ["clip/1"], "format": "avi"}, 422, "'edl'"),
+        ({"clips": ["clip/1"], "format": "edl"}, 422, "did you mean 'clip_ids'"),
+    ],
+)  # fmt: skip
+def test_a_list_of_cuts_that_cannot_be_is_refused_in_words(
+    client, archive, body: dict, status: int, word: str
+) -> None:
+    reply = client.post("/v1/cuts", json=body, headers=AUTHORIZED)
+    assert reply.status_code == status
+    assert word in reply.json()["detail"]
+    assert str(archive[0]) not in reply.text

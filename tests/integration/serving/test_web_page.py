@@ -89,3 +89,43 @@ def test_a_person_asks_plays_chains_undoes_and_uploads(address, browser, archive
     page.goto(f'{address}/?q={{"clip":"nowhere"}}')
     expect(page.locator("#message")).to_contain_text("no such clip")
     page.close()
+
+
+def test_a_person_browses_keeps_two_answers_and_takes_a_list_of_cuts(address, browser) -> None:
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    expect = playwright.expect
+    page.goto(f'{address}/?q={{"clip":"clip/1"}}')
+    expect(page.locator(".hit")).to_have_count(11)
+    expect(page.locator("#timeline button")).to_have_count(9)  # the clips of the query clip's video
+    # Posters stand before videos play.
+    assert page.locator(".hit .frames img").count() >= 9
+
+    page.keyboard.press("Escape")
+    page.locator("#browse-button").click()
+    page.locator("#labels button", has_text="l0").click()
+    expect(page.locator("#found .poster")).to_have_count(4)
+    page.locator("#found .poster").first.click()
+    expect(page.locator("#browse")).to_be_hidden()
+    expect(page.locator("#query-name")).to_contain_text("l0")
+
+    # What had the focus has it after the answers are drawn again.
+    page.goto(f'{address}/?q={{"clip":"clip/1"}}')
+    expect(page.locator(".hit")).to_have_count(11)
+    playable = page.locator(".hit:has(a[href*='clip%2F2']), .hit:has(a[href*='clip%2F3'])")
+    for number in (0, 1):
+        playable.nth(number).locator("[data-key=keep]").click()
+        assert page.evaluate("document.activeElement.dataset.key") == "keep"
+    expect(page.locator("#basket-button")).to_have_text("basket (2)")
+    page.locator(".hit [data-key='more like this']").first.click()
+    expect(page.locator("#message")).to_contain_text("answers")
+    assert page.evaluate("document.activeElement.closest('.hit') !== null")
+
+    page.reload()  # the basket is still there
+    expect(page.locator("#basket-button")).to_have_text("basket (2)")
+    page.locator("#basket-button").click()
+    with page.expect_download() as download:
+        page.locator("#basket .main").click()
+    text = download.value.path().read_text()
+    assert "0.mp4" in text
+    assert text.count("FROM CLIP NAME") == 2
+    page.close()

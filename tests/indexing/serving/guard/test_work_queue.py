@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from indexing.serving.guard.problems import ProblemError
-from indexing.serving.work_queue import FairQueue, StopSignal, WorkQueue
+from indexing.serving.guard.work_queue import FairQueue, StopSignal, WorkQueue
 
 
 def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
