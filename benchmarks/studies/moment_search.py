@@ -20,7 +20,7 @@ from indexing.clipping.moments import MomentFinder
 _DEPTH = 50
 _MERGE_IOU = 0.3
 _MARGIN_S = 1.5
-_NUM_LONGER = 60
+_NUM_LONGER = 40
 
 
 @dataclass(frozen=True, kw_only=True)
