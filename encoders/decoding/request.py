@@ -72,6 +72,10 @@ class TimelineRequest:
     """How frames are resized; see SamplingConfig."""
     limits: MediaLimits = field(default_factory=MediaLimits)
 
+    def __post_init__(self) -> None:
+        if self.frames_per_s is not None and not self.frames_per_s > 0:
+            raise ValueError(f"frames_per_s is {self.frames_per_s}; it must be above 0, or None")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TimelineBlock:

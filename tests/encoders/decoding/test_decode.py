@@ -1,6 +1,7 @@
 """Frame exactness against videos whose frames carry their own number, on every kind of file that breaks seeking."""
 
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -292,6 +293,16 @@ def test_every_frame_comes_once_in_order_in_a_child_as_here(make_video, numbers_
     assert there[-1].times_s.tolist() == pytest.approx([48 / 25, 49 / 25, 2.0])
     for one, other in zip(here, there, strict=True):
         assert one.times_s.tolist() == other.times_s.tolist()
+
+
+def test_every_so_many_th_frame_comes_with_its_time(make_video, numbers_in) -> None:
+    path = make_video("all.mp4", num_frames=50, options={"bf": "2", "g": "12"})
+    blocks = list(iter_timeline(replace(request(path), frames_per_s=8.0)))
+    wanted = list(range(0, 50, 3))
+    assert [n for block in blocks[1:] for n in numbers_in(block.frames_THWC)] == wanted
+    assert np.concatenate([b.times_s[:-1] for b in blocks[1:]]) == pytest.approx([n / 25 for n in wanted])  # fmt: skip
+    with pytest.raises(ValueError, match="frames_per_s is 0; it must be above 0"):
+        replace(request(path), frames_per_s=0)
 
 
 def test_times_are_those_of_a_variable_rate(make_video) -> None:
