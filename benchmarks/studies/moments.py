@@ -1,7 +1,7 @@
 """Search in raw broadcasts whose spans nobody gave: moments beside oracle spans, fixed windows and shots.
 
 Renders broadcasts, trains the moment head of a copy of a bundle on those of train (val chooses), and asks composed queries of others
-whose pauses and speeds are spread wider. One seed after the other or side by side; resumable: rerun the same command. N clips, D clip
+whose pauses and speeds are spread wider. Resumable: rerun the same command. N clips, D clip
 vector, Q queries.
 """
 
@@ -36,8 +36,15 @@ from indexing.clipping.split_videos import SplitConfig, split_videos
 from training.annotations.triplets.build import TripletConfig, build_triplets
 from training.stage1.moments import MomentTraining, train_moment_head
 
-_WINDOWS = {"window_2.5": (2.5, 1.25), "window_4": (4.0, 2.0)}
-_MAX_SHOT_S = 8.0
+_WINDOWS = {
+    "window_2.5": CutSettings(length_s=2.5, every_s=1.25),
+    "window_4": CutSettings(length_s=4.0, every_s=2.0),
+}
+_PARTS = {
+    "moments": CutSettings(by="moments"),
+    **_WINDOWS,
+    "shots": CutSettings(by="shots", length_s=8.0),
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,14 +68,21 @@ class Config:
     num_queries: int = 300
     """Of each seed."""
     num_workers: int = 1
-    """Seeds side by side."""
+    """Processes side by side."""
 
 
 def measure(config: Config) -> dict[str, object]:
     """Means over the seeds, and the figures of each."""
-    jobs = [(seed, config) for seed in config.seeds if not _figures_path(config, seed).exists()]
-    run_jobs(_run_seed, jobs, num_workers=config.num_workers, quiet=True, title="seeds")
-    by_seed = [json.loads(_figures_path(config, seed).read_text()) for seed in config.seeds]
+    training = [(seed, config) for seed in config.seeds if not _path(config, seed, "head").exists()]
+    run_jobs(_train, training, num_workers=config.num_workers, quiet=True, title="heads")
+    parts = [
+        (seed, part, config)
+        for part in _PARTS
+        for seed in config.seeds
+        if not _path(config, seed, part).exists()
+    ]
+    run_jobs(_search, parts, num_workers=config.num_workers, quiet=True, title="searches")
+    by_seed = [_figures(config, seed) for seed in config.seeds]
     figures: dict[str, object] = {
         name: float(np.mean([of_seed[name] for of_seed in by_seed])) for name in by_seed[0]
     }
@@ -104,74 +118,81 @@ def broadcasts(config: Config, seed: int) -> tuple[BroadcastConfig, BroadcastCon
     return seen, held_out
 
 
-def _figures_path(config: Config, seed: int) -> Path:
-    return config.out / f"seed{seed}" / "figures.json"
+def _path(config: Config, seed: int, part: str) -> Path:
+    """The figures of a part, written when it is finished."""
+    return config.out / f"seed{seed}" / f"{part}.json"
 
 
-def _run_seed(job: tuple[int, Config]) -> None:
+def _figures(config: Config, seed: int) -> dict[str, float]:
+    scores = json.loads(_path(config, seed, "head").read_text())
+    figures = {f"val_{name}": float(value) for name, value in scores.items()}
+    for part in _PARTS:
+        figures |= json.loads(_path(config, seed, part).read_text())
+    figures["best_window_map50"] = max(figures[f"{name}_map50"] for name in _WINDOWS)
+    figures["dead_time_share"] = figures["moments_dead_time_share"]
+    figures["echo_at_10"] = figures["moments_echo_at_10"]
+    figures["moment_map50"] = figures.pop("moments_map50")
+    return figures
+
+
+def _train(job: tuple[int, Config]) -> None:
+    """Renders the broadcasts of a seed and trains its head."""
     seed, config = job
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
+    _use_one_thread()
     folder = config.out / f"seed{seed}"
     seen, held_out = broadcasts(config, seed)
-    seen_clips = write_broadcasts(
+    clips = write_broadcasts(
         folder / "seen", seen, splits=("train", "val"), num_workers=1, quiet=True
     )
-    test_clips = write_broadcasts(
-        folder / "held_out", held_out, splits=("test",), num_workers=1, quiet=True
-    )
+    write_broadcasts(folder / "held_out", held_out, splits=("test",), num_workers=1, quiet=True)
     bundle = folder / "bundle"
-    scores_path = folder / "head.json"
-    if not scores_path.exists():
-        shutil.rmtree(bundle, ignore_errors=True)
-        shutil.copytree(config.bundle, bundle)
-        training = MomentTraining(
-            bundle=bundle, clips=seen_clips, num_steps=config.num_steps, seed=seed
-        )
-        write_atomic(scores_path, json.dumps(asdict(train_moment_head(training))))
-    figures = _search(config, bundle, read_clips(test_clips), folder)
-    scores = json.loads(scores_path.read_text())
-    figures |= {f"val_{name}": value for name, value in scores.items()}
-    write_atomic(_figures_path(config, seed), json.dumps(figures, indent=1))
+    shutil.rmtree(bundle, ignore_errors=True)
+    shutil.copytree(config.bundle, bundle)
+    scores = train_moment_head(
+        MomentTraining(bundle=bundle, clips=clips, num_steps=config.num_steps, seed=seed)
+    )
+    write_atomic(_path(config, seed, "head"), json.dumps(asdict(scores)))
 
 
-def _search(config: Config, bundle: Path, truth: Sequence[Clip], folder: Path) -> dict[str, float]:
-    videos = str(Path(truth[0].video_uri).parent)
-    backend = open_backend(bundle, "onnx", device="cpu", num_threads=1)
+def _search(job: tuple[int, str, Config]) -> None:
+    """Searches the spans of one kind."""
+    seed, part, config = job
+    _use_one_thread()
+    folder = config.out / f"seed{seed}"
+    truth = read_clips(folder / "held_out" / "clips.parquet")
+    backend = open_backend(folder / "bundle", "onnx", device="cpu", num_threads=1)
     oracle_s, oracle = _embedded(backend, truth)
     questions = _questions(config, backend, truth, oracle)
-    figures = ask(oracle, truth, questions).named("oracle")
-
     split = SplitConfig(
-        videos=videos,
-        out=folder / "moments.parquet",
-        cut=CutSettings(by="moments"),
-        bundle=bundle,
+        videos=str(Path(truth[0].video_uri).parent),
+        out=folder / f"{part}.parquet",
+        cut=_PARTS[part],
+        bundle=folder / "bundle" if part == "moments" else None,
         num_workers=1,
     )
     split_videos(split)
     found = read_clips(split.out)
-    finder = MomentFinder(bundle)
+    embed_s, gallery = _embedded(backend, found)
+    if part != "moments":
+        figures = ask(gallery.merging(), truth, questions).named(part)
+        write_atomic(_path(config, seed, part), json.dumps(figures))
+        return
+    finder = MomentFinder(folder / "bundle")
     find_s = _seconds_to_find(finder, sorted({clip.video_uri for clip in truth}))
-    embed_s, moments = _embedded(backend, found)
-    figures |= ask(moments, truth, questions).named("moment")
-    figures["echo_at_10_ungrouped"] = ask(moments.ungrouped(), truth, questions).echo_at_10
+    figures = ask(gallery, truth, questions).named(part)
+    figures |= ask(oracle, truth, questions).named("oracle")
+    figures["echo_at_10_ungrouped"] = ask(gallery.ungrouped(), truth, questions).echo_at_10
     figures["index_time_ratio"] = (find_s + embed_s) / oracle_s
+    figures["find_cpu_s"], figures["oracle_cpu_s"] = find_s, oracle_s
     figures |= _agreement(found, truth)
-    figures |= longer_queries(backend, finder, moments, truth, questions)
+    figures |= longer_queries(backend, finder, gallery, truth, questions)
+    write_atomic(_path(config, seed, part), json.dumps(figures))
 
-    cuts = {name: CutSettings(length_s=a, every_s=b) for name, (a, b) in _WINDOWS.items()}
-    cuts["shots"] = CutSettings(by="shots", length_s=_MAX_SHOT_S)
-    for name, cut in cuts.items():
-        out = folder / f"{name}.parquet"
-        split_videos(SplitConfig(videos=videos, out=out, cut=cut, num_workers=1))
-        gallery = _embedded(backend, read_clips(out))[1]
-        figures |= ask(gallery.merging(), truth, questions).named(name)
-    figures["best_window_map50"] = max(figures[f"{name}_map50"] for name in _WINDOWS)
-    figures["end_error_s"] = figures.pop("median_end_error_s")
-    figures["dead_time_share"] = figures["moment_dead_time_share"]
-    figures["echo_at_10"] = figures["moment_echo_at_10"]
-    return figures
+
+def _use_one_thread() -> None:
+    """CPU-seconds are compared."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
 
 
 def _questions(
@@ -252,7 +273,7 @@ def _agreement(found: Sequence[Clip], truth: Sequence[Clip]) -> dict[str, float]
         "num_moments": len(found),
         "recall": len({b.clip_id for _, b in pairs}) / len(truth),
         "precision": len({b.clip_id for _, b in pairs}) / max(len(found), 1),
-        "median_end_error_s": float(np.median(errors_s)),
+        "end_error_s": float(np.median(errors_s)),
         "p90_end_error_s": float(np.quantile(errors_s, 0.9)),
         "replays_grouped": float(np.mean(grouped)),
     }
