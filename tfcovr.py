@@ -118,9 +118,6 @@ GROUPS: dict[str, dict[str, Command]] = {
         "serve": Command(
             module="indexing.commands.serve", help="answer over HTTP, with a web page"
         ),
-        "calibrate": Command(
-            module="indexing.commands.calibrate", help="when to say that nothing matches"
-        ),
     },
     "Measure": {
         "evaluate": Command(

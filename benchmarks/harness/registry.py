@@ -48,7 +48,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     ),
     "search": Benchmark(
         module="benchmarks.search.run",
-        measures="searching: one client, many, a held load, overload, a crash of Milvus; `exclude`, abstention, hostile requests",
+        measures="searching: one client, many, a held load, overload, a crash of Milvus; `exclude`, hostile requests",
         parts=("setup", "speed", "load", "outage", "quality"),
         needs="a quiet machine",
     ),
@@ -72,6 +72,10 @@ BENCHMARKS: dict[str, Benchmark] = {
     "composition": Benchmark(
         module="benchmarks.studies.composition",
         measures="edits that training did not show, of every fusion: label pairs, values, wordings, classes, few triplets",
+    ),
+    "abstain": Benchmark(
+        module="benchmarks.studies.abstain",
+        measures="whether \"nothing matches\" and the probability of a hit can be believed; unrelated texts and videos",
     ),
     "released-data": Benchmark(
         module="benchmarks.studies.released_data",

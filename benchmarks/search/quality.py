@@ -1,4 +1,4 @@
-"""What `exclude` and abstention do, whether serving loses anything, and what hostile requests get: on an archive such as the demo's.
+"""What `exclude` does, whether serving loses anything, and what hostile requests get: on an archive such as the demo's.
 
 The service runs in this process, because only one process may open a Milvus Lite folder; nothing here is timed.
 """
@@ -22,31 +22,17 @@ from benchmarks.search.hostile_bodies import all_hostile
 from benchmarks.search.service import TOKEN
 from cluster.network import free_port
 from encoders.metrics import mean_average_precision_at_k
-from indexing.commands.calibrate import Config as CalibrateConfig
-from indexing.commands.calibrate import calibrate
 from indexing.search.client import SearchClient, SearchOptions
 from training.annotations.triplets.table import Triplet, read_triplets
 
 
 def measure_quality(
-    bundle_dir: Path, milvus_uri: str, triplets_path: Path, *, num_queries: int, out_dir: Path
+    bundle_dir: Path, milvus_uri: str, triplets_path: Path, *, num_queries: int
 ) -> dict[str, Any]:
-    """All figures; the threshold goes into `out_dir`."""
+    """All figures."""
     test = [triplet for triplet in read_triplets(triplets_path) if triplet.split == "test"]
     drawn = test[:: max(1, len(test) // num_queries)][:num_queries]
-    threshold = calibrate(
-        CalibrateConfig(
-            bundle=bundle_dir,
-            milvus_uri=milvus_uri,
-            triplets=triplets_path,
-            out=out_dir / "threshold.json",
-            num_queries=max(num_queries, 10),
-        )
-    )
-    figures: dict[str, Any] = {
-        "abstain_precision": threshold.precision,
-        "abstain_recall": threshold.recall,
-    }
+    figures: dict[str, Any] = {}
     options = SearchOptions(num_threads=1, files=False)
     with SearchClient(milvus_uri, "clips", bundle_dir, options=options) as client:
         figures |= exclude_cut(client, drawn, count=num_queries // 4)

@@ -172,7 +172,6 @@ class _Scene:
             str(config.demo_dir / "milvus"),
             config.demo_dir / "triplets.parquet",
             num_queries=config.num_queries,
-            out_dir=config.work_dir,
         )
 
 

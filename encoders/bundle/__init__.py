@@ -1,9 +1,10 @@
 """The bundle: a folder with one exported encoder, its card, canaries and engine records.
 
-Read in this order: checks, card, folder, canaries, engine_records, import_config, stage2_importer, importer, moments.
+Read in this order: checks, card, calibration, moments, folder, canaries, engine_records, import_config, stage2_importer, importer.
 """
 
 __all__ = [
+    "calibration",
     "canaries",
     "card",
     "checks",

@@ -15,6 +15,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from encoders.bundle.calibration import CALIBRATION_FILE, Calibration, calibration_bytes
 from encoders.bundle.card import (
     BundleCard,
     check_file,
@@ -74,6 +75,7 @@ def save_bundle(  # noqa: PLR0913  # a bundle has this many parts, each of them 
     fusion: Fusion | None = None,
     head: nn.Linear | None = None,
     labels: Sequence[str] | None = None,
+    calibration: Calibration | None = None,
     training_info: Mapping[str, Any] | None = None,
 ) -> BundleCard:
     """Write a bundle as a whole: into a folder beside it, then renamed. An older bundle of that name is replaced.
@@ -114,6 +116,8 @@ def save_bundle(  # noqa: PLR0913  # a bundle has this many parts, each of them 
         for name, module in ((FUSION_WEIGHTS, fusion), (HEAD_WEIGHTS, head)):
             if module is not None:
                 _write_weights(_plain_weights(module), temporary / name)
+        if calibration is not None:
+            (temporary / CALIBRATION_FILE).write_bytes(calibration_bytes(calibration))
         files = {path.name: hash_file(path) for path in sorted(temporary.iterdir())}
         card = with_bundle_id(replace(card, files=files))
         write_card(temporary, card)

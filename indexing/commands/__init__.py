@@ -1,3 +1,3 @@
 """Commands of indexing, one file a verb: Config, run and EXAMPLES; tfcovr.py parses."""
 
-__all__ = ["calibrate"]
+__all__: list[str] = []

@@ -60,8 +60,6 @@ class Config:
     """At most one answer per video."""
     group_above: float = 1.0
     """Clips with a cosine above this are one answer."""
-    threshold: Path | None = None
-    """File of `tfcovr calibrate`: the answer then says when nothing matches."""
     collection: str = "clips"
     backend: Literal["onnx", "torch"] = "onnx"
     """What runs the encoder."""
@@ -111,20 +109,12 @@ def open_client(
     collection: str,
     *,
     backend: Literal["onnx", "torch"] = "onnx",
-    threshold: Path | None = None,
     limits: MediaLimits | None = None,
 ) -> "SearchClient":
-    """A client with the threshold of a file."""
-    from encoders.bundle.card import read_card
+    """A client, imported only here."""
     from indexing.search.client import SearchClient, SearchOptions
-    from indexing.search.threshold import read_threshold
 
-    card = read_card(bundle_dir)
-    fitted = None
-    if threshold is not None:
-        ids = {"encoder_id": card.encoder_id, "bundle_id": card.bundle_id}
-        fitted = read_threshold(threshold, **ids)
-    options = SearchOptions(backend=backend, threshold=fitted, limits=limits or MediaLimits())
+    options = SearchOptions(backend=backend, limits=limits or MediaLimits())
     return SearchClient(milvus_uri, collection, bundle_dir, options=options)
 
 
@@ -135,9 +125,8 @@ def answer_table(result: "SearchResult") -> "Table":
     query = result.query
     name = query.clip_id or query.video_uri or "any clip"
     title = f"{name} ({query.label or 'no label'}, {query.span()})"
-    doubt = (
-        "\nnothing in the archive matches; the nearest are:" if result.has_match is False else ""
-    )
+    reason = result.mismatch_text()
+    doubt = f"\nnothing in the archive matches ({reason}); the nearest are:" if reason else ""
     rows = []
     for rank, hit in enumerate(result.hits, start=1):
         changes = "\n".join(
@@ -146,14 +135,15 @@ def answer_table(result: "SearchResult") -> "Table":
             if change.verdict != "kept"
         )
         cells = (hit.clip_id, hit.label or "", changes, hit.span(), hit.video_uri)
-        rows.append((str(rank), f"{hit.score:.4f}", *cells))
+        likely = "" if hit.probability is None else f"{100 * hit.probability:.0f} %"
+        rows.append((str(rank), f"{hit.score:.4f}", likely, *cells))
     return text_table(
-        ("", "score", "clip", "label", "changes", "span", "file"),
+        ("", "score", "likely", "clip", "label", "changes", "span", "file"),
         rows,
         title=f"{title}: {result.edit_text or 'most similar'} [{result.backend_used}]{doubt}",
-        right=("", "score"),
+        right=("", "score", "likely"),
         # A clip id is the next query and has to be there whole; the file gives way.
-        whole=("", "score", "clip", "label", "span"),
+        whole=("", "score", "likely", "clip", "label", "span"),
     )
 
 
@@ -176,7 +166,6 @@ def run(config: Config) -> int:
         config.milvus_uri,
         config.collection,
         backend=config.backend,
-        threshold=config.threshold,
         limits=config.limits,
     ) as client:
         filters = parse_filters(config.filter)

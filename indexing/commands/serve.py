@@ -47,7 +47,7 @@ def run(config: Config) -> int:
     require_archive(config.milvus_uri)
     card = read_card(config.bundle)
     require_exported(card, config.bundle)
-    settings = app_settings(config, card, token=token)
+    settings = app_settings(config, token=token)
     require_free_port(config.host, config.port)
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -28,8 +28,6 @@ class Config:
     bundle: Path
     milvus_uri: str
     collection: str = "clips"
-    threshold: Path | None = None
-    """File of `tfcovr calibrate`."""
     limit: int = 10
     """Number of answers."""
 
@@ -141,9 +139,7 @@ class SearchShell(cmd.Cmd):
 
 def run(config: Config) -> int:
     """Run the prompt."""
-    with open_client(
-        config.bundle, config.milvus_uri, config.collection, threshold=config.threshold
-    ) as client:
+    with open_client(config.bundle, config.milvus_uri, config.collection) as client:
         SearchShell(client, limit=config.limit).cmdloop()
     sys.stdout.write("\n")
     return 0

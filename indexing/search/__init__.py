@@ -1,7 +1,7 @@
 """Composed queries over a collection: compose, filter, rank, and say when nothing matches.
 
-Read in this order: types, filters, query_encoder, composition, attributes, ranking, threshold, collection_snapshot,
-clip_cache, client, film_strip, compare_collections.
+Read in this order: types, filters, query_encoder, composition, attributes, ranking, collection_snapshot,
+confidence, clip_cache, client, film_strip, compare_collections.
 """
 
 __all__ = [
@@ -10,6 +10,5 @@ __all__ = [
     "compare_collections",
     "film_strip",
     "filters",
-    "threshold",
     "types",
 ]

@@ -5,7 +5,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -14,10 +14,10 @@ import numpy as np
 
 from encoders.backends.base import embed_with_length
 from encoders.backends.registry import open_backend
+from encoders.bundle.calibration import read_calibration
 from encoders.bundle.card import read_card
 from encoders.decoding.isolated import IsolatedDecoder
 from encoders.decoding.request import DecodeRequest
-from encoders.media.container import MediaLimits
 from encoders.media.errors import DecodeError
 from encoders.media.frame_index import Span
 from indexing.search.clip_cache import ClipCache, candidate_of_row
@@ -30,48 +30,39 @@ from indexing.search.composition import (
     with_feedback,
     with_score_terms,
 )
+from indexing.search.confidence import Confidence
 from indexing.search.filters import RowFilter
 from indexing.search.query_encoder import QueryEncoder
 from indexing.search.ranking import StageTimer, choose_hits, performance, plain_hits
-from indexing.search.threshold import AbstainThreshold
 from indexing.search.types import (
+    DECODE_DEADLINE_S,
     Candidate,
     ClipPlace,
     ComposedQuery,
     Hit,
+    SearchOptions,
     SearchResult,
     UploadedVideo,
     clip_place_of_row,
     parse_file,
 )
-from indexing.store.client import QUERYING, CallOptions
 from indexing.store.collection import open_collection
 from indexing.store.endpoint import require_archive
 from indexing.store.filter_expression import VideoSpan
 from indexing.store.schema import ROW_FIELDS
 
-__all__ = ["DECODE_DEADLINE_S", "ClipPlace", "ComposedQuery", "Hit", "SearchClient", "SearchResult"]
+__all__ = [
+    "DECODE_DEADLINE_S",
+    "ClipPlace",
+    "ComposedQuery",
+    "Hit",
+    "SearchClient",
+    "SearchOptions",
+    "SearchResult",
+]
 
-DECODE_DEADLINE_S = 60.0
 _Call = tuple[str, int, bool, tuple[str, ...]]
 """Condition, number of candidates, whether exact, fields. Queries that agree in these share one call to Milvus."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SearchOptions:
-    """Options of a search client."""
-
-    backend: Literal["onnx", "torch"] = "onnx"
-    num_threads: int | None = None
-    limits: MediaLimits = field(default_factory=MediaLimits)
-    """Limits of query clips that are files or bytes."""
-    decode_deadline_s: float = DECODE_DEADLINE_S
-    threshold: AbstainThreshold | None = None
-    """An answer whose best score is below this threshold is marked as no match."""
-    files: bool = True
-    """Whether a query clip that is not a clip id may name a file of this machine."""
-    call_options: CallOptions = QUERYING
-    """Timeout, retries and consistency of calls to Milvus; `ef` applies to an HNSW index."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -138,6 +129,9 @@ class SearchClient:
                 self._encoder, typical_length=lambda: self.snapshot.typical_length
             )
             self.snapshot = CollectionSnapshot(self.collection, Path(bundle_dir), self.card)
+            self.confidence = Confidence(
+                read_calibration(bundle_dir, self.card), self.query_encoder, self.snapshot
+            )
             deadline_s = self.options.decode_deadline_s
             self._decoder = opening.enter_context(IsolatedDecoder(deadline_s=deadline_s))
             self._stack = opening.pop_all()
@@ -282,25 +276,29 @@ class SearchClient:
 
     def _answer(self, item: _PendingQuery, candidates: Sequence[Candidate]) -> SearchResult:
         assert item.vectors is not None
-        query, duration_s = item.query, item.row_filter.duration_s
+        query = item.query
         own_id, own = item.place.clip_id or None, performance(item.place)
         others = [
             c for c in candidates if c.place.clip_id != own_id and performance(c.place) != own
         ]
+        unrelated = self.confidence.unrelated(query, None if item.place.clip_id else item.clip_D)
+        how: dict[str, Any] = {
+            "duration_s": item.row_filter.duration_s,
+            "probabilities": lambda cosines_N: self.confidence.probabilities(
+                query, cosines_N, unrelated
+            ),
+        }
         if query.needs_vectors:
-            hits = choose_hits(
-                query, item.vectors, others, snapshot=self.snapshot, duration_s=duration_s
-            )
+            hits = choose_hits(query, item.vectors, others, snapshot=self.snapshot, **how)
         else:
-            hits = plain_hits(query, others, duration_s=duration_s)
-        threshold = self.options.threshold
+            hits = plain_hits(query, others, **how)
         return SearchResult(
             query=item.place,
             edit_text=", then ".join(query.edits),
             hits=hits,
             backend_used=self._encoder.kind,
             is_exact=query.exact or self.snapshot.is_exact,
-            has_match=threshold.has_match(hits) if threshold and query.edits else None,
+            mismatch=self.confidence.mismatch(query, hits, unrelated),
             matched_by=item.vectors.matched_by,
             reading=item.vectors.reading,
         )

@@ -13,8 +13,7 @@ from encoders.decoding.request import DecodeRequest
 from encoders.media.errors import DecodeError
 from encoders.media.frame_index import Span
 from encoders.media.sampling import SamplingConfig
-from indexing.search.client import DECODE_DEADLINE_S
-from indexing.search.types import ClipPlace, Hit, SearchResult
+from indexing.search.types import DECODE_DEADLINE_S, ClipPlace, Hit, SearchResult
 
 _PAPER = (250, 250, 248)
 _INK = (24, 28, 34)

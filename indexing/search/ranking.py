@@ -1,7 +1,7 @@
 """Ranking of candidates: scoring, duration filter, grouping, limit and explanation."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any
@@ -14,6 +14,15 @@ from indexing.search.collection_snapshot import CollectionSnapshot
 from indexing.search.composition import QueryVectors
 from indexing.search.types import Candidate, ClipPlace, ComposedQuery, Hit
 
+Probabilities = Callable[[np.ndarray], Sequence[float | None]]
+"""Cosines of hits with the query -> the probability that each is right."""
+
+
+def unknown_probabilities(cosines_N: np.ndarray) -> list[float | None]:
+    """Those of a bundle without a calibration."""
+    return [None] * len(cosines_N)
+
+
 _PLACE_FIELDS = tuple(field.name for field in fields(ClipPlace))
 
 
@@ -22,14 +31,22 @@ def plain_hits(
     candidates: Sequence[Candidate],
     *,
     duration_s: tuple[float, float] | None,
+    probabilities: Probabilities = unknown_probabilities,
 ) -> tuple[Hit, ...]:
     """At most `query.limit` hits in the order of their cosines, for a query that does not need their vectors."""
     ordered = sorted(candidates, key=lambda c: (-c.cosine, c.place.clip_id))
     if duration_s is not None:
         ordered = [c for c in ordered if _has_duration(c.place, duration_s)]
+    chosen = _grouped(query, list(enumerate(ordered)))
+    likely = probabilities(np.array([ordered[i].cosine for i, _ in chosen]))
     return tuple(
-        Hit(**_fields(ordered[i].place), score=ordered[i].cosine, num_grouped=num_grouped)
-        for i, num_grouped in _grouped(query, list(enumerate(ordered)))
+        Hit(
+            **_fields(ordered[i].place),
+            score=ordered[i].cosine,
+            probability=probability,
+            num_grouped=num_grouped,
+        )
+        for (i, num_grouped), probability in zip(chosen, likely, strict=True)
     )
 
 
@@ -40,6 +57,7 @@ def choose_hits(
     *,
     snapshot: CollectionSnapshot,
     duration_s: tuple[float, float] | None,
+    probabilities: Probabilities = unknown_probabilities,
 ) -> tuple[Hit, ...]:
     """At most `query.limit` hits, best first, with the explanation of their scores."""
     if not candidates:
@@ -53,6 +71,7 @@ def choose_hits(
         order = [i for i in order if _has_duration(candidates[i].place, duration_s)]
     chosen = _grouped(query, [(i, candidates[i]) for i in order])
     hits_ND = all_ND[[i for i, _ in chosen]]
+    likely = probabilities(hits_ND @ vectors.query_D)
     from_clip_N = from_edit_N = np.zeros(len(chosen))
     if query.explain:
         from_clip_N, from_edit_N = vectors.parts(hits_ND)
@@ -64,13 +83,14 @@ def choose_hits(
         Hit(
             **_fields(candidates[i].place),
             score=float(scores_N[i]),
+            probability=probability,
             from_clip=float(from_clip),
             from_edit=float(from_edit),
             predicted=predicted,
             num_grouped=num_grouped,
         )
-        for (i, num_grouped), from_clip, from_edit, predicted in zip(
-            chosen, from_clip_N, from_edit_N, changes, strict=True
+        for (i, num_grouped), probability, from_clip, from_edit, predicted in zip(
+            chosen, likely, from_clip_N, from_edit_N, changes, strict=True
         )
     )
 

@@ -10,14 +10,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from encoders.media.container import VIDEO_SUFFIXES
+from encoders.media.container import VIDEO_SUFFIXES, MediaLimits
 from encoders.media.time_forms import TIME_PATTERN, parse_seconds
+from indexing.store.client import QUERYING, CallOptions
 from indexing.store.schema import TO_THE_END
 
 MAX_LIMIT = 1000
 MAX_EDITS = 8
 MAX_TEXT = 1000
 MAX_SOURCE = 64
+DECODE_DEADLINE_S = 60.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +40,13 @@ class ClipPlace:
 
 
 Verdict = Literal["as asked", "kept", "changed though not asked", "not as asked"]
+Mismatch = Literal["", "text", "clip", "score", "filters"]
+_MISMATCHES: dict[Mismatch, str] = {
+    "text": "the text asks for nothing that the edits of training are about",
+    "clip": "the query clip is unlike the videos that the encoder was trained on",
+    "score": "no clip is near enough to what was asked",
+    "filters": "no clip passes the filters",
+}
 MIN_SURE = 0.7
 """A reading of the query clip below this probability is in doubt."""
 
@@ -98,6 +107,8 @@ class Hit(ClipPlace):
     """One answer; `score` is the cosine with the composed query plus the terms of `keep` and `exclude`."""
 
     score: float
+    probability: float | None = None
+    """Calibrated probability that the hit shows what was asked; None for a bundle without a calibration."""
     from_clip: float = 0.0
     """Part of the cosine that comes from the query clip."""
     from_edit: float = 0.0
@@ -118,14 +129,38 @@ class SearchResult:
     hits: tuple[Hit, ...]
     backend_used: str
     is_exact: bool = True
-    has_match: bool | None = None
-    """Whether the best score reaches the threshold; None without a threshold."""
+    mismatch: Mismatch | None = None
+    """Why nothing matches, "" where something does; None for a bundle without a calibration."""
     matched_by: Literal["", "attributes", "vector"] = ""
     """How `keep` and `exclude` were interpreted: as attribute values, or as directions of the vector space."""
     reading: tuple[Reading, ...] = ()
     """The attributes of the query clip and what the edits ask of them; empty without a clip, or where nothing reads attributes."""
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     """Milliseconds by stage (decode, text, fuse, milvus, rest) of the call, which may hold several queries."""
+
+    @property
+    def has_match(self) -> bool | None:
+        """Whether something matches; None for a bundle without a calibration."""
+        return None if self.mismatch is None else not self.mismatch
+
+    def mismatch_text(self) -> str:
+        """Why nothing matches, in words; "" where something does or nobody can tell."""
+        return _MISMATCHES.get(self.mismatch or "", "")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchOptions:
+    """Options of a search client."""
+
+    backend: Literal["onnx", "torch"] = "onnx"
+    num_threads: int | None = None
+    limits: MediaLimits = field(default_factory=MediaLimits)
+    """Limits of query clips that are files or bytes."""
+    decode_deadline_s: float = DECODE_DEADLINE_S
+    files: bool = True
+    """Whether a query clip that is not a clip id may name a file of this machine."""
+    call_options: CallOptions = QUERYING
+    """Timeout, retries and consistency of calls to Milvus; `ef` applies to an HNSW index."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

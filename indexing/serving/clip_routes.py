@@ -8,6 +8,7 @@ from anyio import to_thread
 from fastapi import FastAPI, Header, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
+from encoders.bundle.calibration import STATED_PRECISION
 from indexing.search.client import SearchClient
 from indexing.search.filters import FilterFields
 from indexing.search.types import ClipPlace
@@ -142,7 +143,7 @@ def add_clips(app: FastAPI, state: State) -> None:
         """
         client = state.batcher.client
         snapshot, facts = client.snapshot, client.snapshot.facts
-        threshold = client.options.threshold
+        calibration = client.confidence.calibration
         return {
             "collections": [
                 {
@@ -158,9 +159,7 @@ def add_clips(app: FastAPI, state: State) -> None:
                     "filters": FilterFields(attributes=facts.attributes).names(),
                     "can_compose": client.query_encoder.can_compose,
                     "is_exact": snapshot.is_exact,
-                    "abstain": None
-                    if threshold is None
-                    else {"precision": threshold.precision, "recall": threshold.recall},
+                    "abstain": None if calibration is None else {"precision": STATED_PRECISION},
                 }
             ]
         }

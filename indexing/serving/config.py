@@ -31,8 +31,6 @@ class ServeConfig:
     """Bearer token, also read from TFCOVR_TOKEN. Without one, a service that listens beyond loopback generates and prints a token."""
     no_token: bool = False
     """Whether to listen beyond loopback without a token."""
-    threshold: Path | None = None
-    """Threshold file of `tfcovr calibrate`; answers below it are marked as no match."""
     sample_share: float = 0.02
     """Fraction of the unfiltered queries that are also run as exact search, to estimate the recall in /metrics."""
     ef: int | None = None

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from encoders.bundle.card import BundleCard
 from indexing.serving.batching import BatcherConfig
 from indexing.serving.clip_urls import UrlPolicy
 from indexing.serving.config import ServeConfig
@@ -46,18 +45,15 @@ def direct_ingress(port: int) -> dict[str, str]:
 def build_app(settings: dict[str, Any]) -> Any:
     """The ASGI app, built inside a replica from plain values."""
     from indexing.search.client import SearchClient, SearchOptions
-    from indexing.search.threshold import AbstainThreshold
     from indexing.serving.app import UPLOAD_LIMITS, AppConfig, create_app
     from indexing.store.client import QUERYING
 
     # The event loop gets the interpreter back from the threads that read queries and rank answers after a fifth of the usual time.
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    threshold = settings["threshold"]
     options = SearchOptions(
         num_threads=settings["num_threads"],
         limits=UPLOAD_LIMITS,
         decode_deadline_s=20.0,
-        threshold=None if threshold is None else AbstainThreshold(**threshold),
         files=False,
         call_options=replace(QUERYING, ef=settings["ef"]),
     )
@@ -94,21 +90,14 @@ def _keep_replica_on_loopback() -> None:
     setattr(replica, _ADD_GRPC_PORT, add_loopback_port)
 
 
-def app_settings(config: ServeConfig, card: BundleCard, *, token: str) -> dict[str, Any]:
+def app_settings(config: ServeConfig, *, token: str) -> dict[str, Any]:
     """The settings of a replica, without the address of Milvus, as plain values."""
     from dataclasses import asdict
 
-    from indexing.search.threshold import read_threshold
-
-    threshold = None
-    if config.threshold is not None:
-        ids = {"encoder_id": card.encoder_id, "bundle_id": card.bundle_id}
-        threshold = asdict(read_threshold(config.threshold, **ids))
     return {
         "collection": config.collection,
         "bundle_dir": str(config.bundle.resolve()),
         "num_threads": config.threads_per_replica,
-        "threshold": threshold,
         "sample_share": config.sample_share,
         "ef": config.ef,
         "urls": asdict(config.url_policy),

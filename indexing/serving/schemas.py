@@ -15,6 +15,7 @@ from indexing.search.types import (
     ClipPlace,
     ComposedQuery,
     Hit,
+    Mismatch,
     SearchResult,
     UploadedVideo,
     Verdict,
@@ -143,6 +144,7 @@ class HitBody(ClipBody):
     """An answer."""
 
     score: float
+    probability: float | None = Field(description="that the hit shows what was asked, calibrated")
     from_clip: float
     from_edit: float
     predicted: list[ChangeBody]
@@ -156,7 +158,9 @@ class SearchResponse(BaseModel):
     query: ClipBody
     edit_text: str
     hits: list[HitBody]
-    has_match: bool | None = Field(description="null = the service has no threshold")
+    has_match: bool | None = Field(description="null = the bundle has no calibration")
+    mismatch: Mismatch | None = Field(description="why nothing matches")
+    mismatch_text: str = Field(description="the same in words; empty where something matches")
     matched_by: Literal["", "attributes", "vector"]
     backend_used: str
     is_exact: bool
@@ -215,6 +219,7 @@ def hit_body(hit: Hit) -> HitBody:
     return HitBody(
         **clip_body(hit),
         score=hit.score,
+        probability=hit.probability,
         from_clip=hit.from_clip,
         from_edit=hit.from_edit,
         predicted=predicted,
@@ -230,6 +235,8 @@ def search_response(result: SearchResult, request_id: str) -> SearchResponse:
         edit_text=result.edit_text,
         hits=[hit_body(hit) for hit in result.hits],
         has_match=result.has_match,
+        mismatch=result.mismatch,
+        mismatch_text=result.mismatch_text(),
         matched_by=result.matched_by,
         backend_used=result.backend_used,
         is_exact=result.is_exact,

@@ -11,7 +11,6 @@ from benchmarks.dives.video import FPS, write_video
 from encoders.clips import read_clips
 
 ROOT = Path(__file__).resolve().parents[2]
-# Not `calibrate`: no threshold is precise enough on the tiny demo.
 QUICK = {
     "search",
     "collections list",

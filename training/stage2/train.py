@@ -9,8 +9,9 @@ from typing import Any
 import safetensors.torch
 
 from cluster.storage import write_atomic
+from encoders.bundle.calibration import Calibration
 from encoders.bundle.card import BundleCard, read_card
-from encoders.bundle.folder import load_bundle, save_bundle
+from encoders.bundle.folder import Bundle, load_bundle, save_bundle
 from encoders.clips import Clip, read_clips
 from encoders.files import read_table
 from encoders.query_encoder.factors import Factor, factors_from_list, factors_to_list
@@ -18,6 +19,7 @@ from encoders.query_encoder.text_encoder import TextEncoder
 from training.annotations.triplets.table import read_triplets
 from training.configs import LaunchSettings, Stage2Config
 from training.losses import loss_of
+from training.stage2.calibrate import Calibrator
 from training.stage2.composer import QueryComposer
 from training.stage2.factors import read_factors
 from training.stage2.task import (
@@ -31,7 +33,7 @@ from training.trainer.loop import load_trained
 from training.trainer.run_folder import BUNDLE, hash_file
 from training.trainer.session import TrainingRun, choose_device, scores_of_epoch
 from training.vectors.compute import VectorsConfig, compute_vectors
-from training.vectors.tables import read_unit_vectors, vector_width
+from training.vectors.tables import read_lengths, read_unit_vectors, vector_width
 
 COMPOSER = "composer.safetensors"
 FACTORS = "factors.json"
@@ -91,7 +93,9 @@ def train_stage2(
             write_atomic(run_dir / COMPOSER, safetensors.torch.save(module.state_dict()))
             return {"stage": 2, "bundle": None, "composer": COMPOSER, "epoch": epoch, **scores}
         info = {"stage": 2, "key": run.key, "epoch": epoch, **scores}
-        made = _save_with_video(run_dir / BUNDLE, inputs.init_bundle, module, text, info)
+        calibration = _calibrate(config, inputs.triplets_path, vectors_path, module, text)
+        init = load_bundle(inputs.init_bundle)
+        made = _save_with_video(run_dir / BUNDLE, init, module, text, calibration, info)
         return {
             "stage": 2,
             "bundle": BUNDLE,
@@ -133,11 +137,28 @@ def _read_factors(run_dir: Path) -> tuple[Factor, ...]:
     return factors_from_list(json.loads(path.read_text())) if path.exists() else ()
 
 
+def _calibrate(
+    config: Stage2Config,
+    triplets_path: Path,
+    vectors_path: Path,
+    module: QueryComposer,
+    text: TextEncoder,
+) -> Calibration:
+    vectors = read_unit_vectors(vectors_path)
+    triplets = select_triplets(read_triplets(triplets_path), vectors, config)
+    lengths = read_lengths(vectors_path) if config.keeps_length else None
+    return Calibrator(module.fusion, text, triplets, vectors, lengths=lengths).fit()
+
+
 def _save_with_video(
-    folder: Path, init_bundle: Path, module: QueryComposer, text: TextEncoder, info: dict[str, Any]
+    folder: Path,
+    init: Bundle,
+    module: QueryComposer,
+    text: TextEncoder,
+    calibration: Calibration,
+    info: dict[str, Any],
 ) -> BundleCard:
-    """Save the initial bundle with the trained text encoder and fusion."""
-    init = load_bundle(init_bundle)
+    """Save the initial bundle with the trained text encoder, fusion and calibration."""
     made = save_bundle(
         folder,
         video=init.video,
@@ -146,6 +167,7 @@ def _save_with_video(
         fusion=module.fusion,
         head=init.head,
         labels=init.card.labels,
+        calibration=calibration,
         training_info={**info, "stage1": dict(init.card.training)},
     )
     if made.encoder_id != init.card.encoder_id:

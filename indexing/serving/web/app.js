@@ -83,8 +83,8 @@ async function ask({ push = true } = {}) {
     if (turn !== state.turn) return;
     const took = `${(performance.now() - started).toFixed(0)} ms`;
     const what = result.edit_text || "most similar clips";
-    if (result.has_match === false) say(`Nothing in the archive seems to match \u201c${what}\u201d. The nearest clips:`, "doubt");
-    else if (!result.hits.length) noAnswers(query);
+    if (!result.hits.length) noAnswers(query);
+    else if (result.has_match === false) say(`Nothing in the archive seems to match \u201c${what}\u201d: ${result.mismatch_text}. The nearest clips:`, "doubt");
     else say(`${result.hits.length} answers for \u201c${what}\u201d in ${took}`);
     showReading(result.reading);
     showHits(result.hits);

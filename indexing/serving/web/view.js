@@ -104,7 +104,7 @@ export function hitCard(hit, rank, { thumbs, isKept, on }) {
   const about = [describe(hit), seconds(hit)].filter(Boolean).join(" \u00b7 ");
   return el("article", { className: "hit", tabIndex: 0, "aria-label": `answer ${rank}: ${name}`, "data-clip": hit.clip_id },
     el("div", { className: "player" }, clipPlayer(hit, showPlace)), bar,
-    el("h2", {}, `${rank}. ${name}`, el("span", { textContent: hit.score.toFixed(3), title: "score" })),
+    el("h2", {}, `${rank}. ${name}`, el("span", hit.probability === null ? { textContent: hit.score.toFixed(3), title: "score" } : { textContent: `${(100 * hit.probability).toFixed(0)} %`, title: `how likely this is what you asked for; score ${hit.score.toFixed(3)}` })),
     shares(hit), verdicts(hit),
     el("p", { className: "quiet", textContent: about + more }),
     el("div", { className: "row" },
@@ -139,6 +139,6 @@ export function qualityPanel(quality, collection) {
   const recall = quality.recall_at_k === null ? null : (100 * quality.recall_at_k).toFixed(1);
   const rows = [["p50", value(quality.p50_ms, " ms")], ["p95", value(quality.p95_ms, " ms")], ["p99", value(quality.p99_ms, " ms")],
     ["queries per second", value(quality.qps, "")], [`recall against exact, ${quality.num_sampled} sampled`, value(recall, " %")], ["search", collection.is_exact ? "exact" : "approximate"]];
-  if (collection.abstain) rows.push(["\u201cno match\u201d is right", `${(100 * collection.abstain.precision).toFixed(0)} %`]);
+  if (collection.abstain) rows.push(["of the answers that match are right", `${(100 * collection.abstain.precision).toFixed(0)} %`]);
   return rows.map(([name, text]) => el("dl", {}, el("dt", { textContent: name }), el("dd", { textContent: text })));
 }

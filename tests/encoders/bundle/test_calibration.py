@@ -1,0 +1,93 @@
+"""Calibration against data whose answer is known: probabilities that are true, a threshold that keeps its precision, clips and texts."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from encoders.bundle.calibration import (
+    CALIBRATION_FILE,
+    STATED_PRECISION,
+    Calibration,
+    calibration_bytes,
+    fit_clips,
+    fit_scores,
+    fit_texts,
+    read_calibration,
+)
+from encoders.bundle.card import read_card, with_bundle_id, write_card
+from encoders.bundle.checks import BundleMismatchError
+from encoders.bundle.folder import save_bundle
+from encoders.files import hash_file
+from tests.support.bundles import make_parts
+
+RNG = np.random.default_rng(0)
+
+
+def _answers(num: int) -> tuple[np.ndarray, np.ndarray]:
+    """One hit an answer; it is right with probability 1 / (1 + exp(-(10 c - 4)))."""
+    cosines_N1 = RNG.uniform(-0.2, 1, (num, 1))
+    return cosines_N1, RNG.random((num, 1)) < 1 / (1 + np.exp(4 - 10 * cosines_N1))
+
+
+def test_probabilities_and_precision_hold_on_other_answers() -> None:
+    fitted = fit_scores(*_answers(4000))
+    assert fitted is not None
+    assert (fitted.slope, fitted.bias) == pytest.approx((10, -4), abs=0.8)
+    cosines_N1, is_right_N1 = _answers(4000)
+    is_kept_N1 = cosines_N1 >= fitted.min_cosine
+    assert is_right_N1[is_kept_N1].mean() == pytest.approx(STATED_PRECISION, abs=0.03)
+
+
+def test_too_few_wrong_answers_fit_nothing() -> None:
+    assert fit_scores(RNG.uniform(0.5, 1, (50, 1)), np.ones((50, 1), bool)) is None
+    assert fit_scores(np.full((50, 1), np.nan), np.zeros((50, 1), bool)) is None
+
+
+def test_a_clip_off_the_plane_of_the_training_clips_is_far() -> None:
+    clips_ND = np.zeros((400, 16))
+    clips_ND[:, :3] = RNG.normal(size=(400, 3))
+    clips_ND /= np.linalg.norm(clips_ND, axis=1, keepdims=True)
+    fitted = fit_clips(clips_ND[:200], clips_ND[200:])
+    assert (fitted.distance(clips_ND[200:]) <= fitted.max_distance).mean() >= 0.97
+    off_ND = clips_ND[:20] * 0.8
+    off_ND[:, 7] = 0.6
+    assert (fitted.distance(off_ND) > fitted.max_distance).all()
+    assert np.isfinite(fit_clips(clips_ND[:1], clips_ND[:1]).max_distance)
+
+
+def test_a_text_belongs_to_the_nearest_text() -> None:
+    known, foreign, near = np.eye(4)[:2], np.eye(4)[2:3], np.array([[0.95, 0.0, 0.0, 0.3]])
+    fitted = fit_texts(known, np.concatenate([foreign, near]))
+    assert len(fitted.unrelated_TE) == 1  # `near` is about what the known texts are about
+    texts = np.array([[3.0, 1.0, 1.0, 0.0], [0.1, 0.0, 0.9, 0.0]])
+    assert fitted.is_related(texts).tolist() == [True, False]
+
+
+def _calibration(width: int) -> Calibration:
+    score = fit_scores(*_answers(500))
+    assert score is not None
+    clips_ND = RNG.normal(size=(8, width))
+    texts = fit_texts(np.eye(4)[:2], np.eye(4)[2:])
+    return Calibration(scores={"composed": score}, clips=fit_clips(clips_ND, clips_ND), texts=texts)
+
+
+def test_a_bundle_keeps_its_calibration(tmp_path: Path) -> None:
+    parts = make_parts()
+    width = parts["video"].config.embedding_dim
+    made = _calibration(width)
+    card = save_bundle(tmp_path / "bundle", **parts, calibration=made)
+    read = read_calibration(tmp_path / "bundle", card)
+    assert read is not None
+    assert read.scores == made.scores
+    assert read.clips.max_distance == made.clips.max_distance
+    np.testing.assert_array_equal(read.texts.known_TE, made.texts.known_TE)
+    path = tmp_path / "bundle" / CALIBRATION_FILE
+    path.write_bytes(calibration_bytes(_calibration(width + 1)))
+    with pytest.raises(BundleMismatchError, match="sha256"):
+        read_calibration(tmp_path / "bundle", card)
+    files = {**card.files, CALIBRATION_FILE: hash_file(path)}
+    write_card(tmp_path / "bundle", with_bundle_id(replace(card, files=files)))
+    with pytest.raises(BundleMismatchError, match="whitening"):
+        read_calibration(tmp_path / "bundle", read_card(tmp_path / "bundle"))
