@@ -51,3 +51,4 @@ advisories: install
 test-long: install
 	LONG_TESTS=1 $(BIN)/python -m pytest -m long --timeout 3600
 	$(BIN)/python -m tests.support.faults.long_run --out runs/faults $(LONG_FLAGS)
+	$(BIN)/python -m tests.support.zoo.long_run --out runs/zoo $(LONG_FLAGS)

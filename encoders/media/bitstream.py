@@ -1,4 +1,5 @@
-"""How far an MP4 file says that it goes: its top-level boxes (ISO/IEC 14496-12), and the samples of its last fragment."""
+"""How far a file says that it goes: the top-level boxes of an MP4 (ISO/IEC 14496-12) and the samples of its last fragment, the
+chunks of an AVI."""
 
 import os
 import stat
@@ -14,6 +15,7 @@ import numpy as np
 _MEDIA_BOXES = {b"moov", b"moof", b"mdat"}
 _MAX_BOXES = 1_000_000
 _MAX_FRAGMENT_BYTES = 64 << 20
+_AVI_HEAD_BYTES = 1 << 16
 # Flags of `tfhd` and `trun`, and the bytes of what each says is there.
 _BASE_OFFSET, _DEFAULT_SIZE, _BASE_IS_MOOF = 0x1, 0x10, 0x20000
 _BEFORE_DEFAULT_SIZE = {_BASE_OFFSET: 8, 0x2: 4, 0x8: 4}
@@ -42,6 +44,31 @@ def boxes_end(file: BinaryIO, num_bytes: int) -> int:
             return max(num_bytes if is_whole else offset + size, samples_end)
         offset += size
     return num_bytes if fragment is None else max(num_bytes, _samples_end(file, *fragment))
+
+
+def ends_amid_frames(file: BinaryIO, num_bytes: int) -> bool:
+    """Whether an AVI that is shorter than it says lacks frames, and not only some of the index behind them."""
+    file.seek(0)
+    head = file.read(_AVI_HEAD_BYTES)
+    movi = head.find(b"movi", 12)
+    if movi < 0 or int.from_bytes(head[4:8], "little") + 8 <= num_bytes:
+        return movi < 0
+    end = movi + int.from_bytes(head[movi - 4 : movi], "little")
+    offset = movi + 4
+    for _ in range(_MAX_BOXES):
+        file.seek(offset)
+        kind, size = struct.unpack("<4sI", file.read(8).ljust(8, b"\0"))
+        if kind == b"idx1" or offset >= end:
+            return False
+        if kind == b"LIST":  # of the chunks of one frame
+            offset += 12
+        elif kind[:2].isdigit() or kind[:2] == b"ix" or kind == b"JUNK":
+            offset += 8 + size + size % 2
+        else:
+            break
+    # Damaged on the way, which the demuxer steps over: the index behind the frames tells that they end.
+    file.seek(max(offset, end - _AVI_HEAD_BYTES))
+    return b"idx1" not in file.read(2 * _AVI_HEAD_BYTES)
 
 
 def has_fragments(file: BinaryIO) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from encoders.media.bitstream import boxes_end
+from encoders.media.bitstream import boxes_end, ends_amid_frames
 from encoders.media.errors import DecodeError
 
 # The name is FFmpeg's demuxer. No playlists (hls, dash, concat), no image sequences, nothing that opens a second file.
@@ -125,12 +125,14 @@ def sniff_container(file: BinaryIO) -> tuple[ContainerFormat, bool]:
     if int.from_bytes(head[:4], "big") == _EBML_ID:
         return "matroska", _segment_end(file, num_bytes) > num_bytes
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
-        return "avi", int.from_bytes(head[4:8], "little") + 8 > num_bytes
+        return "avi", ends_amid_frames(file, num_bytes)
     for container_format, magic in _MAGIC.items():
         if head.startswith(magic):
             return container_format, False
     if _is_transport_stream(head):
         return "mpegts", False
+    if _has_pack(head):
+        return "mpeg", False
     raise DecodeError(
         # Not the bytes themselves: the file may be one that its reader was not meant to see.
         "container_not_allowed",
@@ -152,6 +154,20 @@ def _is_transport_stream(head: bytes) -> bool:
             start = head.find(b"\x47", start + 1)
             if start < 0:
                 break
+    return False
+
+
+def _has_pack(head: bytes) -> bool:
+    """Whether a pack of an MPEG program stream (ISO/IEC 13818-1, 2.5.3.3, or 11172-1) with a packet behind its header begins in it: a
+    recording may begin amid a pack."""
+    start = head.find(_MAGIC["mpeg"])
+    while start >= 0:
+        pack = head[start : start + 14]
+        num_bytes = 12 if pack[4:5] < b"@" else 14 + (pack[-1] & 7)
+        packet = head[start + num_bytes :][:4]
+        if packet[:3] == b"\0\0\1" and packet[3:] >= b"\xba":
+            return True
+        start = head.find(_MAGIC["mpeg"], start + 1)
     return False
 
 

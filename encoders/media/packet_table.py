@@ -72,6 +72,7 @@ class PacketTable:
 
     def join_clocks(self, time_base: Fraction) -> None:
         """Lets times go on where they jump: a broadcast's clock begins anew with every splice and every lost signal."""
+        self._forget_damaged_times(time_base)
         known = np.flatnonzero(self.dts != NO_TIME)
         if len(known) < 2:
             return
@@ -89,6 +90,19 @@ class PacketTable:
             shift[known[jump + 1] :] += step - int(steps[jump])
         self.pts = np.where(self.pts == NO_TIME, NO_TIME, self.pts + shift)
         self.dts = np.where(self.dts == NO_TIME, NO_TIME, self.dts + shift)
+
+    def _forget_damaged_times(self, time_base: Fraction) -> None:
+        """Of a packet whose two times lie far apart, one is damaged: the decoding time if it leaves those before it, else the other."""
+        most = _FORWARDS_S / time_base
+        is_timed = (self.dts != NO_TIME) & (self.pts != NO_TIME)
+        is_far = is_timed & (np.abs(np.where(is_timed, self.pts - self.dts, 0)) > most)
+        if not is_far.any():
+            return
+        whole = np.flatnonzero(is_timed & ~is_far)
+        for packet in np.flatnonzero(is_far).tolist():
+            before = whole[np.searchsorted(whole, packet) - 1] if len(whole) else packet
+            is_dts_damaged = abs(int(self.dts[packet]) - int(self.dts[before])) > most
+            (self.dts if is_dts_damaged else self.pts)[packet] = NO_TIME
 
     def num_to_decode(self) -> int:
         """Packets at the start, up to a keyframe, whose frames only the decoder can tell; 0 = the table tells all."""

@@ -38,7 +38,8 @@ class Config:
     milvus_uri: str
     """A folder (Milvus Lite) or http://HOST:19530."""
     clip: str = ""
-    """A clip id of the archive, a video FILE, or FILE@START-END in seconds; none = by text alone."""
+    """A clip id of the archive, a video FILE, or FILE@START-END; none = by text alone. Times are seconds, MM:SS, HH:MM:SS.mmm or frames,
+    HH:MM:SS:FF (HH:MM:SS;FF where frames are dropped)."""
     edit: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """What should be different, such as "with 2.5 twists"; several are applied one after the other; none = the most similar clips."""
     keep: str = ""

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
+from encoders.decoding.source import Source, read_sources
 from encoders.media.container import path_of
 from encoders.media.frame_index import Span, frames_between
-from indexing.handoff.source import Source, read_sources
-from indexing.handoff.timecode import can_drop_frames, frame_of
+from encoders.media.timecode import can_drop_frames, frame_of
 from indexing.search.types import ClipPlace, SearchResult
 from indexing.sources.uris import is_remote
 

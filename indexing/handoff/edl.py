@@ -3,9 +3,9 @@
 import re
 from collections.abc import Sequence
 
+from encoders.decoding.source import Source
+from encoders.media.timecode import timecode_of
 from indexing.handoff.cuts import Cut, common_timing, sources_of, timing_of
-from indexing.handoff.source import Source
-from indexing.handoff.timecode import timecode_of
 
 _MAX_EVENTS = 999
 _MAX_REEL = 8

@@ -5,9 +5,9 @@ from fractions import Fraction
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
+from encoders.decoding.source import Source
+from encoders.media.timecode import timecode_of
 from indexing.handoff.cuts import Cut, common_timing, timing_of
-from indexing.handoff.source import Source
-from indexing.handoff.timecode import timecode_of
 
 
 def write_premiere_xml(cuts: Sequence[Cut], title: str) -> str:

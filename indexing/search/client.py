@@ -328,7 +328,7 @@ class SearchClient:
             return ClipPlace(clip_id="", video_uri="", start_s=0.0, end_s=None), None, 1.0
         place = parse_file(clip) if self.options.files else None
         if place is None:
-            files = "nor a video file (FILE or FILE@START-END in seconds)"
+            files = "nor a video file (FILE or FILE@START-END)"
             raise ValueError(
                 f"clip {clip!r} is neither a clip id of collection {self.collection.name!r} {files}"
                 if self.options.files

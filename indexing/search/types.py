@@ -10,8 +10,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from encoders.decoding.source import VideoClock
 from encoders.media.container import VIDEO_SUFFIXES, MediaLimits
-from encoders.media.time_forms import TIME_PATTERN, parse_seconds
+from encoders.media.time_forms import TIME_PATTERN
+from encoders.media.timecode import TIMECODE_PATTERN
 from indexing.store.client import QUERYING, CallOptions
 from indexing.store.schema import TO_THE_END
 
@@ -271,17 +273,20 @@ class Candidate:
     """Cosine with the vector that was searched for, as computed by Milvus."""
 
 
-_SPAN = re.compile(rf"^(?P<file>.+)@(?P<start>{TIME_PATTERN})-(?P<end>{TIME_PATTERN})?$")
+_TIME = rf"{TIMECODE_PATTERN}|{TIME_PATTERN}"
+_SPAN = re.compile(rf"^(?P<file>.+)@(?P<start>{_TIME})-(?P<end>{_TIME})?$")
 
 
 def parse_file(text: str) -> ClipPlace | None:
-    """Parse FILE, FILE@START-END or FILE@START-, times as parse_seconds has them; None where the file does not exist."""
+    """Parse FILE, FILE@START-END or FILE@START-, times as VideoClock reads them; None where the file does not exist."""
     path, start_s, end_s = Path(text), 0.0, None
     matched = _SPAN.match(text)
     if not path.is_file() and matched:
         path = Path(matched["file"])
-        start_s = parse_seconds(matched["start"])
-        end_s = None if matched["end"] is None else parse_seconds(matched["end"])
+        if path.is_file():
+            clock, end = VideoClock(), matched["end"]
+            start_s = clock.seconds(matched["start"], path)
+            end_s = None if end is None else clock.seconds(end, path)
         if end_s is not None and end_s <= start_s:
             raise ValueError(f"{text!r} ends at {end_s} s, which is not after {start_s} s")
     if not path.is_file():

@@ -2,6 +2,7 @@
 
 import io
 import struct
+from contextlib import closing
 from pathlib import Path
 
 import av
@@ -73,6 +74,25 @@ def test_a_box_that_says_to_be_longer_than_its_samples_costs_none(fragmented, tm
     (error,) = decode_clips(path, TO_THE_END, SAMPLING).errors
     assert error is not None
     assert "cut off" in str(error)
+
+
+def test_an_avi_without_its_index_is_whole_and_one_without_a_frame_is_not(make_video, tmp_path):
+    data = make_video("whole.avi", codec="mpeg4").read_bytes()
+    movi, index = data.index(b"movi"), data.rindex(b"idx1")
+    last = data.rindex(b"00dc", 0, index)
+    cases = {
+        "no index": (data[: index + 20], True),
+        "amid the last frame": (data[: last + 12], False),
+        "before the last frame": (data[:last], False),
+        "a hole before the frames": (data[: movi - 100] + data[movi - 90 :], True),
+        "a hole amid the frames": (data[: movi + 900] + data[movi + 901 :], True),
+    }
+    for name, (damaged, is_whole) in cases.items():
+        path = tmp_path / f"{name}.avi"
+        path.write_bytes(damaged)
+        with closing(PyavVideo(path, MediaLimits())) as video:
+            assert (name, video.index.is_truncated) == (name, not is_whole)
+            assert video.index.num_frames >= 49
 
 
 def test_samples_beyond_where_any_file_ends_are_damage_and_no_crash(make_video, tmp_path) -> None:

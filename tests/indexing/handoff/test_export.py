@@ -9,11 +9,11 @@ import pytest
 import webvtt
 
 from benchmarks.studies.numbered_video import write_numbered_video
+from encoders.decoding.source import SourceTimes, constant_rate
 from encoders.media.errors import DecodeError
 from encoders.media.frame_index import Span
 from indexing.handoff.cuts import Pick, make_cuts
 from indexing.handoff.export import FORMATS, export_picks
-from indexing.handoff.source import SourceTimes, constant_rate
 from indexing.handoff.timelines import write_fcpxml
 
 NTSC_30 = Fraction(30000, 1001)

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from encoders.clips import Clip, read_clip_rows
+from encoders.decoding.source import VideoClock
 from encoders.files import read_table
-from encoders.media.time_forms import parse_seconds
+from encoders.media.errors import DecodeError
 from training.annotations.labels.names import label_attributes
 from training.annotations.readers.reader import ImportOptions, LabelReader, ReadLabels
 from training.annotations.readers.rows import Problems, Row, read_csv_rows
@@ -25,12 +26,13 @@ def read_clip_table(path: Path, problems: Problems) -> list[Clip]:
     if path.suffix == ".parquet":
         return list(_parquet_clips(path, problems))
     clips: list[Clip] = []
+    clock = VideoClock()
     line_by_id: dict[str, int] = {}
     for row in read_csv_rows(path, ("video_uri",), problems):
         if not clips:
             _note_columns(path, list(row.cells), problems)
         with problems.of_row():
-            clip = _clip(row)
+            clip = _clip(row, clock)
             first = line_by_id.setdefault(clip.clip_id, row.line)
             if first != row.line:
                 raise ValueError(
@@ -53,21 +55,22 @@ def missing_videos(clips: list[Clip]) -> dict[str, list[str]]:
     return missing
 
 
-def _clip(row: Row) -> Clip:
+def _clip(row: Row, clock: VideoClock) -> Clip:
     video = row.text("video_uri")
+    uri = video if "://" in video else str(row.path.resolve().parent / video)
     label = row.cells.get("label", "").strip() or None
     attributes = {
         name.removeprefix(_PREFIX): value.strip()
         for name, value in row.cells.items()
         if name.startswith(_PREFIX) and value.strip()
     }
-    start_s = _seconds(row, "start_s") or 0.0
+    start_s = _seconds(row, "start_s", uri, clock) or 0.0
     try:
         return Clip(
             clip_id=row.cells.get("clip_id", "").strip() or f"{Path(video).stem}-{row.line}",
-            video_uri=video if "://" in video else str(row.path.resolve().parent / video),
+            video_uri=uri,
             start_s=start_s,
-            end_s=_seconds(row, "end_s"),
+            end_s=_seconds(row, "end_s", uri, clock),
             label=label,
             split=row.cells.get("split", "").strip() or None,
             attributes=attributes or (label_attributes(label) if label else {}),
@@ -76,10 +79,17 @@ def _clip(row: Row) -> Clip:
         raise ValueError(f"{row.path}: line {row.line}: {error}") from error
 
 
-def _seconds(row: Row, column: str) -> float | None:
+def _seconds(row: Row, column: str, uri: str, clock: VideoClock) -> float | None:
     if not row.cells.get(column, "").strip():
         return None
-    return row.parsed(column, parse_seconds, "seconds, MM:SS or HH:MM:SS")
+
+    def parse(text: str) -> float:
+        try:
+            return clock.seconds(text, uri)
+        except DecodeError as error:
+            raise ValueError(str(error)) from error
+
+    return row.parsed(column, parse, "seconds, MM:SS, HH:MM:SS or HH:MM:SS:FF")
 
 
 def _note_columns(path: Path, names: list[str], problems: Problems) -> None:

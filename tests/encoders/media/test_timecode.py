@@ -3,7 +3,7 @@ from fractions import Fraction
 import opentimelineio as otio
 import pytest
 
-from indexing.handoff.timecode import can_drop_frames, frame_of, timecode_of
+from encoders.media.timecode import can_drop_frames, frame_of, timecode_of
 
 NTSC_30, NTSC_60 = Fraction(30000, 1001), Fraction(60000, 1001)
 

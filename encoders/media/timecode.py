@@ -7,7 +7,9 @@ keeps step with the clock at 29.97 frames per second. No frame is dropped.
 import re
 from fractions import Fraction
 
-_TIMECODE = re.compile(r"(\d{1,2}):(\d{2}):(\d{2})([:;.,])(\d{2,3})")
+_TIMECODE = re.compile(r"(\d{1,2})[:;](\d{2})[:;](\d{2})([:;.,])(\d{2,3})")
+TIMECODE_PATTERN = r"\d{1,2}[:;]\d{2}[:;]\d{2}[:;]\d{2,3}"
+"""A regular expression of the labels that are no time in seconds: a point or comma before the frames would be decimals."""
 _LABELS_DROPPED_PER_MINUTE = {Fraction(30000, 1001): 2, Fraction(60000, 1001): 4}
 
 
@@ -50,6 +52,8 @@ def frame_of(timecode: str, rate: Fraction) -> tuple[int, bool]:
     if is_drop_frame:
         all_minutes = hours * 60 + minutes
         frame -= _dropped(rate) * (all_minutes - all_minutes // 10)
+        if seconds == 0 and frames < _dropped(rate) and minutes % 10:
+            raise ValueError(f"timecode {timecode!r} is one that drop-frame leaves out")
     return frame, is_drop_frame
 
 

@@ -1,5 +1,9 @@
-"""What an editing program needs to know of a video: its exact frame rate, its first timecode, its reel; read in a killable child."""
+"""What an editing program needs to know of a video: its exact frame rate, its first timecode, its reel; read in a killable child.
 
+`VideoClock` turns the times that people write into seconds of a video, labels of frames among them.
+"""
+
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -12,6 +16,8 @@ import numpy as np
 from encoders.decoding.sandbox.process import Sandbox
 from encoders.media.container import MediaLimits, local_path
 from encoders.media.errors import DecodeError
+from encoders.media.time_forms import parse_seconds
+from encoders.media.timecode import TIMECODE_PATTERN, frame_of
 
 _DEADLINE_S = 120.0
 _NAMED_RATES = (24, 25, 30, 48, 50, 60, 100, 120)
@@ -118,3 +124,36 @@ def constant_rate(times: SourceTimes) -> Fraction | None:
         if np.abs(times_s - numbers / float(rate)).max() <= allowed_s:
             return rate
     return None
+
+
+class VideoClock:
+    """Seconds from times as people write them; reads each video once, and only where a time needs its frame rate."""
+
+    def __init__(self) -> None:
+        self._sources: dict[Path, Source] = {}
+
+    def seconds(self, text: str, video: str | Path) -> float:
+        """As parse_seconds, and HH:MM:SS:FF or HH:MM:SS;FF (drop-frame): when the frame of that label is shown.
+
+        Labels count from the video's own first timecode, as editing programs show them, or from 00:00:00:00 where it has none.
+        ValueError for a label that the video cannot have, DecodeError for a video that cannot be read.
+        """
+        if re.fullmatch(TIMECODE_PATTERN, text.strip()) is None:
+            return parse_seconds(text)
+        source = self._source(local_path(str(video)))
+        if source.rate is None:
+            raise ValueError(
+                f"timecode {text!r} needs a constant frame rate, which {source.path.name} does not have; give seconds"
+            )
+        first, _ = frame_of(source.times.timecode or "00:00:00:00", source.rate)
+        frame, _ = frame_of(text, source.rate)
+        if frame < first:
+            raise ValueError(
+                f"timecode {text!r} comes before {source.times.timecode}, the first one of {source.path.name}"
+            )
+        return float((frame - first) / source.rate)
+
+    def _source(self, path: Path) -> Source:
+        if path not in self._sources:
+            self._sources |= read_sources([path])
+        return self._sources[path]

@@ -1,18 +1,16 @@
 """A zoo of small media files, made when it is asked for: codecs x containers x groups of pictures x oddities of time.
 
-Each file shows numbered frames; `reference` is what FFmpeg's command makes of it.
+Each file shows numbered frames.
 """
 
-import re
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
 import imageio_ffmpeg
-import numpy as np
 
 from tests.support.videos import numbered_frame
 
@@ -24,37 +22,12 @@ _HEVC = "-c:v libx265 -x265-params keyint=12:bframes=3:open-gop=1:log-level=none
 _CLOSED = _X264.format("keyint=12:bframes=3:scenecut=0")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Reference:
-    """What FFmpeg's command shows of a file."""
-
-    frames_FHWC: np.ndarray
-    times_s: np.ndarray
-    """After the first frame."""
-
-
 def run(*arguments: str | Path) -> str:
     """FFmpeg's command; what it says."""
     command = [FFMPEG, "-nostdin", "-hide_banner", "-y", "-threads", "1", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, check=False, timeout=120)
     assert done.returncode == 0, f"{command}: {done.stderr.decode(errors='replace')[-800:]}"
     return done.stderr.decode(errors="replace")
-
-
-def reference(path: Path, folder: Path) -> Reference:
-    """Every frame that FFmpeg shows, as RGB, by the arithmetic that we ask of it too."""
-    raw = folder / "reference.rgb"
-    said = run(
-        *("-loglevel", "info", "-i", path, "-map", "0:v:0", "-fps_mode", "passthrough"),
-        *("-vf", "showinfo=checksum=0,scale=in_color_matrix=bt601:flags=accurate_rnd+full_chroma_int+bilinear,format=rgb24"),
-        *("-f", "rawvideo", raw),
-    )  # fmt: skip
-    times = [float(t) for t in re.findall(r"showinfo.* pts_time:(-?[\d.]+(?:e[-+]\d+)?)", said)]
-    size = re.findall(r"Stream #0:0.*rawvideo.* (\d+)x(\d+)", said)[-1]
-    width, height = int(size[0]), int(size[1])
-    frames = np.frombuffer(raw.read_bytes(), np.uint8).reshape(-1, height, width, 3)
-    raw.unlink()
-    return Reference(frames_FHWC=frames, times_s=np.array(times) - times[0])
 
 
 class Zoo:
@@ -201,6 +174,113 @@ def _jpegs_with_exif(_zoo: Zoo, path: Path) -> None:
             container.mux(packet)
 
 
+def changed(name: str, change: Callable[[bytearray], None]) -> Make:
+    """Another file with some of its bytes changed in place."""
+
+    def make(zoo: Zoo, path: Path) -> None:
+        data = bytearray(zoo.make(name).read_bytes())
+        change(data)
+        path.write_bytes(data)
+
+    return make
+
+
+def _flip_decoding_time(data: bytearray) -> None:
+    """One bit of a PES header: the 30th packet of an elementary stream is decoded 46 s later."""
+    headers = [
+        at for at in range(len(data)) if data[at : at + 3] == b"\0\0\1" and data[at + 3] == 0xE0
+    ]
+    with_both = [at for at in headers if data[at + 7] >> 6 == 3]
+    data[with_both[20] + 15] ^= 0x80
+
+
+def _double_the_edit_rate(data: bytearray) -> None:
+    """The media rate of the one edit to 2; players show the frames at their own times all the same."""
+    edit = data.index(b"elst")
+    assert data[edit + 4] == 0
+    data[edit + 20 : edit + 22] = b"\0\2"
+
+
+def _forget_fragment_times(data: bytearray) -> None:
+    """Fragments without `tfdt`, as before 2012: each goes on where the one before it ended."""
+    at = data.find(b"tfdt")
+    while at >= 0:
+        data[at : at + 4] = b"free"
+        at = data.find(b"tfdt", at)
+
+
+def _lose_packets(data: bytearray) -> None:
+    """Three transport packets in the middle are another program's: continuity breaks, and the pictures lack a part."""
+    for packet in range(len(data) // 188 // 2, len(data) // 188 // 2 + 3):
+        data[packet * 188 + 1] = (data[packet * 188 + 1] & 0xE0) | 0x1F
+        data[packet * 188 + 2] = 0xFF
+
+
+def _in_block_groups(zoo: Zoo, path: Path) -> None:
+    """Matroska without SimpleBlocks: every packet has a duration of its own, so FFmpeg writes a BlockGroup."""
+    source = zoo.make("closed.mp4")
+    run(
+        "-v",
+        "error",
+        "-i",
+        source,
+        "-map",
+        "0:v",
+        "-c",
+        "copy",
+        "-bsf:v",
+        "setts=duration=DURATION+1",
+        path,
+    )
+
+
+def _laced(zoo: Zoo, path: Path) -> None:
+    """Three pictures in each SimpleBlock, by EBML lacing, written by hand: FFmpeg makes none."""
+    with av.open(str(zoo.make("mjpeg.avi"))) as source:
+        packets = [bytes(packet) for packet in source.demux(video=0) if packet.size][:30]
+    blocks = b""
+    for first in range(0, len(packets), 3):
+        block = _lace(packets[first : first + 3])
+        blocks += _element(0xA3, b"\x81" + (first * 40).to_bytes(2, "big") + b"\x86" + block)
+    video = _element(0xB0, bytes([_WIDTH])) + _element(0xBA, bytes([_HEIGHT]))
+    track = (
+        _element(0xD7, b"\1")
+        + _element(0x73C5, b"\1")
+        + _element(0x83, b"\1")
+        + _element(0x9C, b"\1")
+    )
+    track += (
+        _element(0x86, b"V_MJPEG")
+        + _element(0x23E383, (40_000_000).to_bytes(4, "big"))
+        + _element(0xE0, video)
+    )
+    header = _element(0x4282, b"matroska") + _element(0x4287, b"\4") + _element(0x4285, b"\2")
+    segment = _element(0x1549A966, _element(0x2AD7B1, (1_000_000).to_bytes(3, "big")))
+    segment += _element(0x1654AE6B, _element(0xAE, track)) + _element(
+        0x1F43B675, _element(0xE7, b"\0") + blocks
+    )
+    path.write_bytes(_element(0x1A45DFA3, header) + _element(0x18538067, segment))
+
+
+def _element(identifier: int, data: bytes) -> bytes:
+    return (
+        identifier.to_bytes((identifier.bit_length() + 7) // 8, "big")
+        + (1 << 56 | len(data)).to_bytes(8, "big")
+        + data
+    )
+
+
+def _lace(frames: list[bytes]) -> bytes:
+    """EBML lacing: the number of frames less one, the first size, the differences of the others but the last."""
+    sizes = [len(frame) for frame in frames]
+    differences = [after - before for before, after in pairwise(sizes[:-1])]
+    coded = (0x4000 | sizes[0]).to_bytes(2, "big")
+    coded += b"".join(
+        (0x4000 | (difference + 0x1FFF)).to_bytes(2, "big") for difference in differences
+    )
+    return bytes([len(frames) - 1]) + coded + b"".join(frames)
+
+
 _VP9 = "-c:v libvpx-vp9 -b:v 60k -g 30 -auto-alt-ref 1 -lag-in-frames 16 -cpu-used 2"
 _AV1 = "-c:v libaom-av1 -cpu-used 8 -b:v 60k -g 20 -lag-in-frames 19 -usage good"
 KINDS: dict[str, Make] = {
@@ -245,6 +325,13 @@ KINDS: dict[str, Make] = {
     "ntsc.mp4": encoded(_CLOSED, rate="30000/1001"),
     "ntsc.mkv": remuxed("ntsc.mp4"),
     "edit.mp4": encoded("-vf setpts=PTS-0.4/TB -avoid_negative_ts disabled " + _CLOSED),
+    "negative_offsets.flv": remuxed("closed.mp4", "-bsf:v setts=dts=DTS:pts=PTS-80"),
+    "negative_offsets.mp4": remuxed("closed.mp4", "-movflags negative_cts_offsets"),
+    "edit_rate.mp4": changed("edit.mp4", _double_the_edit_rate),
+    "no_tfdt.mp4": changed("fragmented.mp4", _forget_fragment_times),
+    "cra.mkv": remuxed("hevc.mp4", before="-ss 0.96"),
+    "block_groups.mkv": _in_block_groups,
+    "laced.mkv": _laced,
     # broadcasts
     "mpeg2.ts": encoded("-c:v mpeg2video -g 12 -bf 2 -b:v 2M"),
     "mpeg2.mpg": encoded("-c:v mpeg2video -g 12 -bf 2 -b:v 2M -f vob"),
@@ -254,6 +341,12 @@ KINDS: dict[str, Make] = {
     "begun_h264.ts": cut("open.ts", 0.3),
     "begun_mpeg2.ts": cut("mpeg2.ts", 0.3),
     "begun_hevc.ts": cut("hevc.ts", 0.3),
+    "begun.mpg": cut("mpeg2.mpg", 0.3),
+    "begun_mpeg1.mpg": cut("mpeg1.mpg", 0.3),
+    "h264_b_frames.mxf": encoded("-c:v libx264 -g 12 -bf 3 -b_strategy 0 -pix_fmt yuv420p"),
+    "lost_packets.ts": changed("mpeg2.ts", _lose_packets),
+    "lost_packets_h264.ts": changed("closed.ts", _lose_packets),
+    "flipped_time.ts": changed("open.ts", _flip_decoding_time),
     "ended.ts": cut("mpeg2.ts", 0.0, 0.8),
     "ended.mpg": cut("mpeg2.mpg", 0.0, 0.8),
     "spliced.ts": joined("closed.ts", "closed.ts"),
@@ -265,6 +358,10 @@ KINDS: dict[str, Make] = {
     # the web, phones and editing
     "vp9.webm": two_pass(_VP9),
     "vp9_split.webm": filtered("vp9.webm", "vp9_superframe_split"),
+    "vp9_hidden.mp4": remuxed("vp9.webm"),
+    "vp9_hidden.mkv": remuxed("vp9.webm", before="-ss 1.0"),
+    "av1_existing.mp4": remuxed("av1.mkv", "-bsf:v av1_metadata=td=insert"),
+    "av1_svt.mp4": encoded("-c:v libsvtav1 -preset 12 -crf 40 -g 16 -svtav1-params hierarchical-levels=4:lp=1", num_frames=40),
     "vp8.webm": encoded("-c:v libvpx -b:v 60k -g 20 -auto-alt-ref 1 -lag-in-frames 16"),
     "av1.mkv": encoded(_AV1, num_frames=40),
     "av1.mp4": remuxed("av1.mkv"),
@@ -274,6 +371,7 @@ KINDS: dict[str, Make] = {
     "asp.avi": encoded("-c:v mpeg4 -bf 2 -g 12 -q:v 2"),
     "xvid_packed.avi": encoded("-c:v libxvid -bf 2 -g 12 -q:v 2"),
     "asp.mp4": encoded("-c:v mpeg4 -bf 2 -g 12 -q:v 2"),
+    "xvid_packed_unbalanced.avi": encoded("-c:v libxvid -bf 3 -g 25 -q:v 6"),
     "xvid_copied.mkv": remuxed("xvid_packed.avi", before="-fflags +genpts"),
     "asp_copied.mkv": remuxed("asp.avi", before="-fflags +genpts"),
     "flv1.flv": encoded("-c:v flv -g 12 -q:v 2"),
