@@ -1,8 +1,8 @@
 """Finds where something happens in a long video: for each glance whether it is within an action, and whether one begins or ends there.
 
-A glance is a small frame, so many times a second; a few convolutions see it beside the one before. They cost a fiftieth of an
-encoder's image part, so that a whole video can be looked at and the encoder sees what is proposed alone. Dilated convolutions then
-mix the glances of some seconds. Boundaries as in BSN (Lin et al., ECCV 2018, section 3.3): one probability curve each.
+A glance is a small frame, so many times a second; a few convolutions see it beside the one before. They take a sixtieth of the
+multiplications of PoseImage, so that a whole video can be looked at, and the encoder sees only what is proposed. Dilated convolutions
+then mix the glances of some seconds. Boundaries as in BSN (Lin et al., ECCV 2018, section 3.3): one probability curve each.
 T glances, H W pixels, C = 3 (RGB), D width, K = 4 curves.
 """
 
