@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_FLAGS ?=
 
-.PHONY: install demo test test-long lint gpu-check milvus-check sbom advisories
+.PHONY: install demo test test-long lint gpu-check milvus-check sbom advisories fuzz
 
 # Two sets of packages in one environment: what the demo and the commands need, and what the tests need besides.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
@@ -46,6 +46,11 @@ sbom: install
 
 advisories: install
 	$(BIN)/python -m benchmarks.doctor.supply_chain --do advisories
+
+# Readers of hostile input, coverage-guided: FUZZ_S seconds for each.
+FUZZ_S ?= 60
+fuzz: install
+	$(BIN)/python -m tests.support.faults.fuzz --seconds $(FUZZ_S)
 
 # Hours of seeded faults and mutants; resumable: rerun the same command. LONG_FLAGS=--record writes the figures.
 test-long: install
