@@ -78,9 +78,18 @@ class AugmentConfig:
     """Random resized crop of at least this fraction of the area; 1 = no crop. It has no effect on cached frame vectors."""
     decode_size: int | None = None
     """Size at which frames are decoded before the crop; None = the encoder's size."""
+    rand_augment: tuple[int, int] | None = None
+    """Number of random operations (contrast, shear, shift, rotation ...) after the crop, and their strength of 10; TF-CoVR's code: 2 5."""
+    per_frame: bool = False
+    """Draw crop, mirroring and operations for each frame apart, as TF-CoVR's code does, instead of once per clip."""
 
     def __post_init__(self) -> None:
         _require(0 < self.min_crop_scale <= 1, "min_crop_scale", self.min_crop_scale, "in (0, 1]")
+        if self.rand_augment is not None:
+            num_operations, strength = self.rand_augment
+            is_allowed = num_operations >= 1 and 0 <= strength <= 10
+            allowed = "None, or a number of at least 1 and a strength of 0 to 10"
+            _require(is_allowed, "rand_augment", self.rand_augment, allowed)
         size = self.decode_size
         _require(size is None or size >= 1, "decode_size", size, "None or at least 1")
 

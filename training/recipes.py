@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from encoders.video_encoder.config import PRESETS, FrameTemporalConfig
+from encoders.video_encoder.config import AIM_PRESETS, PRESETS, FrameTemporalConfig
 from training.configs import AugmentConfig, LoopConfig, Stage1Config, Stage2Config
 
 
@@ -39,13 +39,23 @@ def demo_actions_tiny() -> Stage1Config:
 
 
 def demo_actions_aim() -> Stage1Config:
-    """The same dives for a small AIM, whose whole transformer runs in every step; set `pretrained_image` to a folder."""
+    """The same dives for a small AIM: its frozen image transformer comes with the package, its adapters learn."""
     recipe = demo_actions()
     return replace(
         recipe,
-        encoder=PRESETS["aim_small"],
-        pretrained_image=None,
-        loop=replace(recipe.loop, num_epochs=12, precision="bf16"),
+        encoder=PRESETS["aim_tiny"],
+        pretrained_image="vit_tiny",
+        loop=replace(recipe.loop, num_epochs=20),
+    )
+
+
+def demo_actions_aim_tiny() -> Stage1Config:
+    """The same steps in seconds, for tests; its scores are meaningless."""
+    recipe = demo_actions_aim()
+    return replace(
+        recipe,
+        encoder=replace(AIM_PRESETS["aim_tiny"], num_frames=4),
+        loop=replace(recipe.loop, num_epochs=2, batch_size=16, num_warmup_steps=5),
     )
 
 
@@ -118,6 +128,27 @@ def aim_vit_b16_finegd() -> Stage1Config:
     )
 
 
+def tfcovr_released_actions() -> Stage1Config:
+    """Stage 1 as TF-CoVR's code trains it: all weights of AIM, no frozen CLIP, and every frame of a clip augmented apart.
+
+    Its learning rate, epochs, decay, drop path and batch are those of its code and example command; frames are resized to
+    256 x 256 before the crop, where its code crops them at their own size.
+    """
+    paper = aim_vit_b16_finegd()
+    return replace(
+        paper,
+        encoder=replace(AIM_PRESETS["aim_vit_b16"], drop_path=0.1),
+        freeze_pretrained=False,
+        loop=replace(
+            paper.loop, num_epochs=100, batch_size=512, learning_rate=1e-5, num_warmup_steps=0,
+            decay="all", schedule="epoch", precision="fp32", keep="best",
+        ),
+        augment=replace(
+            paper.augment, min_crop_scale=0.5, rand_augment=(2, 5), per_frame=True
+        ),
+    )  # fmt: skip
+
+
 def tfcovr_base() -> Stage2Config:
     """Stage 2 of the paper: Q-Former text branch and Combiner train together, every batch neighbour is a negative.
 
@@ -169,10 +200,12 @@ RECIPES: dict[str, Callable[[], Stage1Config | Stage2Config]] = {
         demo_actions,
         demo_actions_tiny,
         demo_actions_aim,
+        demo_actions_aim_tiny,
         demo_fusion,
         demo_fusion_tiny,
         demo_fusion_factored,
         aim_vit_b16_finegd,
+        tfcovr_released_actions,
         tfcovr_base,
         tfcovr_released,
     )

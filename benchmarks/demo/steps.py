@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from benchmarks.demo.step_notes import (
     describe_answers,
@@ -30,6 +31,7 @@ CLASSES = (
 )  # fmt: skip
 
 
+EncoderKind = Literal["frame_temporal", "aim"]
 _ON_RAY = ("stage1", "stage2", "index")
 
 
@@ -43,6 +45,8 @@ class DemoPlan:
     """train, val, test"""
     recipe_suffix: str
     num_triplets: int
+    encoder: EncoderKind = "frame_temporal"
+    """Video encoder: `aim` is the paper's, small, on image weights that come with the package."""
 
 
 FULL = DemoPlan(
@@ -77,7 +81,9 @@ def plan_steps(
     index_flags = (
         "--bundle", bundle, "--clips", clips, "--milvus-uri", milvus, "--run-dir", index,
     )  # fmt: skip
-    recipes = {stage: f"demo_{stage}{plan.recipe_suffix}" for stage in ("actions", "fusion")}
+    kind = {"frame_temporal": "", "aim": "_aim"}[plan.encoder]
+    actions = f"demo_actions{kind}{plan.recipe_suffix}"
+    fusion = f"demo_fusion{plan.recipe_suffix}"
     steps = (
         ("dives", 103, "render an archive of dives",
          tfcovr_command("dives", clips.parent, *_archive_flags(plan)),
@@ -86,13 +92,13 @@ def plan_steps(
          tfcovr_command("triplets", "--clips", clips, "--out", triplets, "--num-triplets", str(plan.num_triplets)),
          (triplets,), lambda: describe_triplets(triplets)),
         ("stage1", 157, "stage 1: learn to tell the dives apart",
-         tfcovr_command("train", "--recipe", recipes["actions"], "--clips", clips, "--run-dir", stage1),
+         tfcovr_command("train", "--recipe", actions, "--clips", clips, "--run-dir", stage1),
          (stage1 / "bundle" / "card.json",), lambda: describe_training(stage1)),
         ("vectors", 44, "embed all clips for stage 2 and for exact search",
          tfcovr_command("vectors", "--clips", clips, "--bundle", stage1 / "bundle", "--out", vectors),
          (vectors,), lambda: describe_vectors(vectors)),
         ("stage2", 55, "stage 2: learn to compose clip and sentence",
-         tfcovr_command("train", "--recipe", recipes["fusion"], "--vectors", vectors, "--triplets", triplets,
+         tfcovr_command("train", "--recipe", fusion, "--vectors", vectors, "--triplets", triplets,
                         "--init", stage1 / "bundle", "--run-dir", stage2),
          (bundle / "card.json",), lambda: describe_training(stage2)),
         ("export", 22, "export to ONNX",

@@ -1,154 +1,37 @@
 """Evidence that the encoder sees time: held-out accuracy of a stage 1 run beside controls that cannot see the order of frames.
 
-Trains the controls with the run's own recipe and steps on its kept frame vectors, then scores all of them on the test split.
-N clips, M kept positions, T frames, F length of a frame vector, K classes.
+Trains the controls with the run's own recipe and steps, on its kept frame vectors where it has them, then scores all of them on the
+test split. N clips, M kept positions, T frames, F length of a frame vector, H W pixels, C channels, K classes.
 """
 
 import argparse
-import hashlib
 import json
 import sys
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.demo.evidence_rows import TestSet, evidence_rows, shuffle_frames
 from cluster.storage import write_atomic
 from encoders.bundle.folder import Bundle, load_bundle
 from encoders.clips import Clip, read_clips
+from encoders.decoding.isolated import iter_clip_frames
 from encoders.files import from_dict
-from encoders.media.sampling import sample_positions
-from encoders.metrics import bootstrap_interval
+from encoders.media.errors import DecodeError
+from encoders.media.sampling import SamplingConfig, sample_positions
 from encoders.video_encoder.config import FrameTemporalConfig
 from encoders.video_encoder.frame_temporal import FrameTemporalEncoder
 from training.configs import LaunchSettings, Stage1Config
-from training.stage1.frame_vectors import FrameVectors, keep_frame_vectors, read_frame_vectors
-from training.stage1.task import Stage1Factory
+from training.stage1.frame_vectors import keep_frame_vectors, read_frame_vectors
+from training.stage1.task import Stage1Factory, has_frozen_image_part
 from training.stage1.train import Stage1Inputs, train_stage1
 
 CONTROLS = {"single_frame": "single", "mean_of_frames": "mean"}
-COUNTS = ("somersaults", "twists")
-# Their poses give the count away without order (a half twist shows half of the facings): no evidence of anything.
-LEAKING_LABELS = frozenset({"5251b", "5253b", "5255b"})
-_MIN_FAMILY = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class TestSet:
-    """Clips that no training saw, as frame vectors."""
-
-    __test__ = False  # no test class
-    clips: tuple[Clip, ...]
-    labels: tuple[str, ...]
-    """Of the classes, in the order of the logits."""
-    vectors_NMF: Tensor
-
-    @property
-    def targets(self) -> Tensor:
-        """Number of the right class [N]."""
-        number = {label: n for n, label in enumerate(self.labels)}
-        return torch.tensor([number[str(clip.label)] for clip in self.clips])
-
-
-def count_families(
-    attributes: Mapping[str, Mapping[str, str]], count: str
-) -> list[tuple[str, ...]]:
-    """Groups of at least three labels that differ in `count` alone, labels sorted.
-
-    Left out: labels that leak their count, and those without any (a diver who never twists takes another pose).
-    """
-    groups: dict[tuple[tuple[str, str], ...], list[str]] = defaultdict(list)
-    counted = {label for label, values in attributes.items() if values[count] != "0"}
-    for label in sorted(counted - LEAKING_LABELS):
-        others = tuple(sorted((k, v) for k, v in attributes[label].items() if k != count))
-        groups[others].append(label)
-    return [tuple(labels) for labels in groups.values() if len(labels) >= _MIN_FAMILY]
-
-
-def right_given_family(
-    logits_NK: Tensor, test: TestSet, families: Sequence[Sequence[str]]
-) -> np.ndarray:
-    """For each clip of a family: whether the right member has the largest logit within the family."""
-    right: list[np.ndarray] = []
-    for family in families:
-        columns = torch.tensor([test.labels.index(label) for label in family])
-        rows = torch.isin(test.targets, columns)
-        predicted = columns[logits_NK[rows][:, columns].argmax(dim=1)]
-        right.append((predicted == test.targets[rows]).numpy())
-    return np.concatenate(right).astype(float)
-
-
-def classify(bundle: Bundle, vectors_NTF: Tensor) -> Tensor:
-    """Logits [N, K] from frame vectors."""
-    encoder = cast(FrameTemporalEncoder, bundle.video)
-    if bundle.head is None:
-        raise ValueError(
-            f"bundle {bundle.folder} has no classification head; it is not a stage 1 run"
-        )
-    with torch.inference_mode():
-        parts = [bundle.head(encoder.pool(part)) for part in vectors_NTF.float().split(64)]
-    return torch.cat(parts)
-
-
-def shuffle_frames(vectors_NTF: Tensor, clips: Sequence[Clip]) -> Tensor:
-    """Each clip's frames in an order of its own, drawn from its id."""
-    num_frames = vectors_NTF.shape[1]
-    shuffled: list[Tensor] = []
-    for vectors_TF, clip in zip(vectors_NTF, clips, strict=True):
-        digest = hashlib.sha256(clip.clip_id.encode()).digest()
-        order = np.random.default_rng(list(digest[:8])).permutation(num_frames)
-        shuffled.append(vectors_TF[torch.from_numpy(order)])
-    return torch.stack(shuffled)
-
-
-def evidence_rows(
-    ordered: Bundle, controls: Mapping[str, Bundle], test: TestSet
-) -> list[dict[str, object]]:
-    """One row per figure, each with a bootstrap interval over clips."""
-    num_frames = ordered.video.config.num_frames
-    positions_T = torch.from_numpy(sample_positions(test.vectors_NMF.shape[1], num_frames))
-    sampled_NTF = test.vectors_NMF[:, positions_T]
-    logits = {
-        "ordered": classify(ordered, sampled_NTF),
-        "shuffled": classify(ordered, shuffle_frames(sampled_NTF, test.clips)),
-    }
-    # The controls average over all kept frames: for them more frames are more evidence.
-    logits |= {name: classify(bundle, test.vectors_NMF) for name, bundle in controls.items()}
-    rows = [
-        accuracy_row(name, (logits_NK.argmax(dim=1) == test.targets).numpy(), 1 / len(test.labels))
-        for name, logits_NK in logits.items()
-    ]
-    attributes = {str(clip.label): dict(clip.attributes) for clip in test.clips}
-    for count in COUNTS:
-        families = count_families(attributes, count)
-        if not families:
-            continue
-        chance = len(families) / sum(map(len, families))
-        for name, logits_NK in logits.items():
-            suffix = "" if name == "ordered" else f"_{name}"
-            right = right_given_family(logits_NK, test, families)
-            row = accuracy_row(f"count_given_family_{count}{suffix}", right, chance)
-            rows.append({**row, "families": [" ".join(family) for family in families]})
-    return rows
-
-
-def accuracy_row(name: str, is_right_N: np.ndarray, chance: float) -> dict[str, object]:
-    """Share of right clips with its bootstrap interval, beside chance."""
-    values_N = is_right_N.astype(float)
-    low, high = bootstrap_interval(values_N)
-    return {
-        "name": name,
-        "top1": round(float(values_N.mean()), 4),
-        "low": round(low, 4),
-        "high": round(high, 4),
-        "chance": round(chance, 4),
-        "num_clips": len(values_N),
-    }
+_BATCH = 64
 
 
 def read_stage1_config(run_dir: Path) -> Stage1Config:
@@ -159,17 +42,7 @@ def read_stage1_config(run_dir: Path) -> Stage1Config:
     run_config = json.loads(path.read_text())
     if run_config.get("stage") != "stage1":
         raise ValueError(f"{path} is of {run_config.get('stage')!r}, not of stage1")
-    config = from_dict(Stage1Config, run_config["config"], str(path))
-    if not isinstance(config.encoder, FrameTemporalConfig):
-        kind = config.encoder.kind
-        raise ValueError(f"{path}: the controls need a frame_temporal encoder, not {kind}")
-    return config
-
-
-def with_temporal(config: Stage1Config, temporal: Any) -> Stage1Config:
-    """The same recipe for an encoder that sees its frames differently."""
-    encoder = cast(FrameTemporalConfig, config.encoder)
-    return replace(config, encoder=replace(encoder, temporal=temporal))
+    return from_dict(Stage1Config, run_config["config"], str(path))
 
 
 def measure(
@@ -186,46 +59,126 @@ def measure(
     )
     if not clips:
         raise ValueError(f"{clips_path}: no labelled clip has the split {split!r}")
-    launch = LaunchSettings()
-    kept_dir = kept_dir or stage1_dir / "frame_vectors"
-    inputs = Stage1Inputs(clips_path=clips_path, frame_vectors_dir=kept_dir)
-    controls: dict[str, Bundle] = {}
-    for name, temporal in CONTROLS.items():
-        train_stage1(with_temporal(config, temporal), inputs, out_dir / name, launch)
-        controls[name] = load_bundle(out_dir / name / "bundle")
     ordered = load_bundle(stage1_dir / "bundle")
-    factory = Stage1Factory(
-        config=config,
-        clips_path=str(clips_path),
-        run_dir=str(stage1_dir),
-        frame_vectors_dir=str(kept_dir),
-    )
-    source = factory.vector_source("cpu")
-    keep_frame_vectors(clips, source, kept_dir, launch)
-    test = _test_set(clips, read_frame_vectors(clips, source, kept_dir), ordered)
+    test = labelled_test_set(clips, ordered)
+    if has_frozen_image_part(config.encoder):
+        kept = _KeptVectors(config, stage1_dir, kept_dir or stage1_dir / "frame_vectors")
+        test, logits = kept.measure(ordered, test, clips_path, out_dir)
+    else:
+        logits = _measure_frames(config, ordered, test, clips_path, out_dir)
     return {
         "split": split,
         "num_clips": len(test.clips),
         "num_classes": len(test.labels),
         "num_epochs": config.loop.num_epochs,
         "seed": config.loop.seed,
-        "rows": evidence_rows(ordered, controls, test),
+        "rows": evidence_rows(logits, test),
     }
 
 
-def _test_set(clips: Sequence[Clip], vectors: FrameVectors, bundle: Bundle) -> TestSet:
+def labelled_test_set(clips: Sequence[Clip], bundle: Bundle) -> TestSet:
+    """The clips with the bundle's classes; ValueError for a clip of another class."""
     unknown = [clip for clip in clips if clip.label not in (bundle.card.labels or ())]
     if unknown:
         raise ValueError(
             f"clip {unknown[0].clip_id!r} has the label {unknown[0].label!r}; bundle {bundle.folder} tells apart "
             f"{', '.join(bundle.card.labels or ())}"
         )
-    clip_by_id = {clip.clip_id: clip for clip in clips}
-    return TestSet(
-        clips=tuple(clip_by_id[clip_id] for clip_id in vectors.clip_ids),
-        labels=tuple(bundle.card.labels or ()),
-        vectors_NMF=vectors.plain_NMF,
-    )
+    return TestSet(clips=tuple(clips), labels=tuple(bundle.card.labels or ()))
+
+
+class _KeptVectors:
+    """Evidence from the frame vectors of a run whose image part is frozen."""
+
+    def __init__(self, config: Stage1Config, stage1_dir: Path, kept_dir: Path) -> None:
+        self._config, self._stage1_dir, self._kept_dir = config, stage1_dir, kept_dir
+
+    def measure(
+        self, ordered: Bundle, test: TestSet, clips_path: Path, out_dir: Path
+    ) -> tuple[TestSet, dict[str, Tensor]]:
+        """The clips that have frame vectors, and the logits [N, K] of each row."""
+        inputs = Stage1Inputs(clips_path=clips_path, frame_vectors_dir=self._kept_dir)
+        controls: dict[str, Bundle] = {}
+        for name, temporal in CONTROLS.items():
+            train_stage1(with_temporal(self._config, temporal), inputs, out_dir / name)
+            controls[name] = load_bundle(out_dir / name / "bundle")
+        factory = Stage1Factory(
+            config=self._config,
+            clips_path=str(clips_path),
+            run_dir=str(self._stage1_dir),
+            frame_vectors_dir=str(self._kept_dir),
+        )
+        source = factory.vector_source("cpu")
+        keep_frame_vectors(test.clips, source, self._kept_dir, LaunchSettings())
+        vectors = read_frame_vectors(test.clips, source, self._kept_dir)
+        clip_by_id = {clip.clip_id: clip for clip in test.clips}
+        test = replace(test, clips=tuple(clip_by_id[clip_id] for clip_id in vectors.clip_ids))
+        return test, cached_logits(ordered, controls, vectors.plain_NMF, test.clips)
+
+
+def cached_logits(
+    ordered: Bundle, controls: Mapping[str, Bundle], vectors_NMF: Tensor, clips: Sequence[Clip]
+) -> dict[str, Tensor]:
+    """Logits [N, K] of the encoder, of its frames shuffled, and of the controls, from kept frame vectors."""
+    num_frames = ordered.video.config.num_frames
+    positions_T = torch.from_numpy(sample_positions(vectors_NMF.shape[1], num_frames))
+    sampled_NTF = vectors_NMF[:, positions_T]
+
+    def classified(bundle: Bundle, vectors_NTF: Tensor) -> Tensor:
+        return _classify(bundle, cast(FrameTemporalEncoder, bundle.video).pool, vectors_NTF.float())
+
+    # The controls average over all kept frames: for them more frames are more evidence.
+    return {
+        "ordered": classified(ordered, sampled_NTF),
+        "shuffled": classified(ordered, shuffle_frames(sampled_NTF, clips)),
+        **{name: classified(bundle, vectors_NMF) for name, bundle in controls.items()},
+    }
+
+
+def _measure_frames(
+    config: Stage1Config, ordered: Bundle, test: TestSet, clips_path: Path, out_dir: Path
+) -> dict[str, Tensor]:
+    """Logits [N, K] of an encoder whose every layer trains on frames; the control learned from one random frame of a clip."""
+    alone = replace(config, encoder=replace(config.encoder, num_frames=1))
+    train_stage1(alone, Stage1Inputs(clips_path=clips_path), out_dir / "single_frame")
+    single = load_bundle(out_dir / "single_frame" / "bundle")
+    frames_NTHWC = _decode(test.clips, ordered.card.sampling)
+    shuffled_NTHWC = shuffle_frames(frames_NTHWC, test.clips)
+    each_K = _classify(single, single.video.features, frames_NTHWC.flatten(0, 1).unsqueeze(1))
+    return {
+        "ordered": _classify(ordered, ordered.video.features, frames_NTHWC),
+        "shuffled": _classify(ordered, ordered.video.features, shuffled_NTHWC),
+        # Averaged over all frames that the encoder sees.
+        "single_frame": each_K.unflatten(0, (len(test.clips), -1)).mean(dim=1),
+    }
+
+
+def _decode(clips: Sequence[Clip], sampling: SamplingConfig) -> Tensor:
+    """All clips' frames [N, T, H, W, C], as indexing samples them."""
+    frames: list[Tensor] = []
+    for clip, decoded in iter_clip_frames(clips, sampling):
+        if isinstance(decoded, DecodeError):
+            raise ValueError(
+                f"clip {clip.clip_id!r} of the rendered archive: {decoded}"
+            ) from decoded
+        frames.append(torch.from_numpy(decoded))
+    return torch.stack(frames)
+
+
+def _classify(bundle: Bundle, features: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+    """Logits [N, K]; `features` gives clip vectors [N, D] of some inputs [N, ...]."""
+    if bundle.head is None:
+        raise ValueError(
+            f"bundle {bundle.folder} has no classification head; it is not a stage 1 run"
+        )
+    with torch.inference_mode():
+        return torch.cat([bundle.head(features(part)) for part in inputs.split(_BATCH)])
+
+
+def with_temporal(config: Stage1Config, temporal: Any) -> Stage1Config:
+    """The same recipe for an encoder that sees its frames differently."""
+    encoder = cast(FrameTemporalConfig, config.encoder)
+    return replace(config, encoder=replace(encoder, temporal=temporal))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,16 +5,20 @@ B frames of a pool, T frames of a clip, H W pixels, C channels, P pose numbers.
 
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
+import safetensors
+import safetensors.torch
 import torch
 from rich.console import Console
 from torch import Tensor
 
 from benchmarks.dives.rendering.pose import render_clip
 from cluster.progress import progress_bar
+from cluster.storage import write_atomic
 from encoders.decoding.frames.pixels import resize_frame
 from training.annotations.labels.dive_numbers import DIVE_CLASSES, parse_dive_number
 
@@ -61,6 +65,19 @@ def render_pool(pool: PosedPool, num_workers: int, console: Console) -> PosedFra
             poses.append(torch.from_numpy(pose_TP))
             update(len(frames))
     return PosedFrames(torch.cat(frames), torch.cat(poses))
+
+
+def cached_pool(path: Path, pool: PosedPool, num_workers: int, console: Console) -> PosedFrames:
+    """The pool from `path`, rendered and written there first if it is missing or of another pool."""
+    described = {name: str(value) for name, value in asdict(pool).items()}
+    if path.is_file():
+        with safetensors.safe_open(path, framework="pt") as file:
+            if file.metadata() == described:
+                return PosedFrames(file.get_tensor("frames"), file.get_tensor("pose"))
+    frames = render_pool(pool, num_workers, console)
+    tensors = {"frames": frames.frames_BHWC, "pose": frames.pose_BP}
+    write_atomic(path, safetensors.torch.save(tensors, described))
+    return frames
 
 
 def clip_labels(num_clips: int, rng: np.random.Generator) -> list[str]:

@@ -30,7 +30,7 @@ from encoders.video_encoder.base import normalize_pixels
 from encoders.video_encoder.config import POSE_PREPROCESSING, PoseImageConfig, Preprocessing
 from encoders.video_encoder.pose_image import WEIGHTS_FOLDER, PoseImage
 
-_HELD_OUT_FIRST_INDEX = 10_000_000
+HELD_OUT_FIRST_INDEX = 10_000_000
 _GROUPS = ("front", "axis", "cos", "dry_share", "joints")
 
 
@@ -159,7 +159,7 @@ def render_pools(config: PretrainConfig, console: Console) -> tuple[PosedFrames,
         image_size=config.image.image_size,
     )
     held_out = replace(
-        training, num_clips=config.num_held_out_clips, first_index=_HELD_OUT_FIRST_INDEX
+        training, num_clips=config.num_held_out_clips, first_index=HELD_OUT_FIRST_INDEX
     )
     workers = config.num_workers
     return render_pool(training, workers, console), render_pool(held_out, workers, console)

@@ -11,20 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-import torch
 from rich.console import Console
-from torch import Tensor
 
 from benchmarks.demo.steps import CLASSES
-from benchmarks.demo.time_evidence import accuracy_row, measure, shuffle_frames
+from benchmarks.demo.time_evidence import measure
 from benchmarks.dives.archive import ArchiveConfig, write_archive
 from benchmarks.harness.record import write_record
-from encoders.bundle.folder import load_bundle
-from encoders.clips import Clip, read_clips
-from encoders.decoding.isolated import iter_clip_frames
-from encoders.media.errors import DecodeError
-from encoders.media.sampling import SamplingConfig
 from training.configs import LaunchSettings, Stage1Config
 from training.recipes import RECIPES
 from training.stage1.train import Stage1Inputs, train_stage1
@@ -43,29 +35,30 @@ class Variant:
 
 
 def variants(aim_start: str | None) -> list[Variant]:
-    """The demo's encoder first, then AIM: from image weights of this folder, or from random ones."""
-    demo = RECIPES["demo_actions"]()
+    """The demo's encoder first, then AIM from shipped image weights, or those of this folder, with the paper's mean and recipe,
+    with all weights training as the released code has it, and from random weights."""
+    demo, aim = RECIPES["demo_actions"](), RECIPES["demo_actions_aim"]()
     assert isinstance(demo, Stage1Config)
-    chosen = [
+    assert isinstance(aim, Stage1Config)
+    aim = aim if aim_start is None else replace(aim, pretrained_image=aim_start)
+    seeds = [
         Variant(name=f"demo_seed{seed}", config=replace(demo, loop=replace(demo.loop, seed=seed)))
         for seed in (0, 1, 2)
     ]
-    chosen.append(Variant(name="demo_full", config=demo, difficulty="full"))
-    chosen.append(
-        Variant(name="demo_random_image_part", config=replace(demo, pretrained_image=None))
-    )
-    aim = RECIPES["demo_actions_aim"]()
-    assert isinstance(aim, Stage1Config)
-    name = "aim_small" if aim_start else "aim_small_random_image_part"
-    chosen.append(Variant(name=name, config=replace(aim, pretrained_image=aim_start)))
-    return chosen
+    return [
+        *seeds,
+        Variant(name="demo_full", config=demo, difficulty="full"),
+        Variant(name="demo_random_image_part", config=replace(demo, pretrained_image=None)),
+        Variant(name="aim", config=aim),
+        Variant(name="aim_full", config=aim, difficulty="full"),
+        Variant(name="aim_all_weights", config=replace(aim, freeze_pretrained=False)),
+        Variant(name="aim_random_image_part", config=replace(aim, pretrained_image=None)),
+    ]
 
 
 def run_variant(variant: Variant, clips_path: Path, run_dir: Path) -> Rows:
-    """Rows of top-1 on the test split, beside the controls where the encoder has them."""
-    if variant.config.encoder.kind == "aim":
-        return _measure_aim(variant.config, clips_path, run_dir)
-    # Seeds of one image part share its frame vectors.
+    """Rows of top-1 on the test split, beside the controls."""
+    # Seeds of one image part share its frame vectors; AIM has none.
     kept_dir = clips_path.parent / f"frame_vectors_{variant.config.pretrained_image or 'random'}"
     inputs = Stage1Inputs(clips_path=clips_path, frame_vectors_dir=kept_dir)
     train_stage1(variant.config, inputs, run_dir / "stage1", LaunchSettings())
@@ -73,45 +66,6 @@ def run_variant(variant: Variant, clips_path: Path, run_dir: Path) -> Rows:
         run_dir / "stage1", clips_path, run_dir / "controls", split="test", kept_dir=kept_dir
     )
     return cast(Rows, evidence["rows"])
-
-
-def _measure_aim(config: Stage1Config, clips_path: Path, run_dir: Path) -> Rows:
-    train_stage1(config, Stage1Inputs(clips_path=clips_path), run_dir / "stage1", LaunchSettings())
-    bundle = load_bundle(run_dir / "stage1" / "bundle")
-    labels = bundle.card.labels or ()
-    clips = [clip for clip in read_clips(clips_path) if clip.split == "test"]
-    frames_NTHWC = _decode(clips, config)
-    head = bundle.head
-    if head is None:
-        raise ValueError(f"{run_dir / 'stage1'} has no classification head")
-
-    def accuracy(frames: Tensor) -> np.ndarray:
-        with torch.inference_mode():
-            parts = [head(bundle.video.features(part)) for part in frames.split(16)]
-        predicted = torch.cat(parts).argmax(dim=1)
-        return np.array(
-            [labels[k] == c.label for k, c in zip(predicted.tolist(), clips, strict=True)]
-        )
-
-    chance = 1 / len(labels)
-    return [
-        accuracy_row("ordered", accuracy(frames_NTHWC), chance),
-        accuracy_row("shuffled", accuracy(shuffle_frames(frames_NTHWC, clips)), chance),
-    ]
-
-
-def _decode(clips: Sequence[Clip], config: Stage1Config) -> Tensor:
-    """All clips' frames [N, T, H, W, C], as indexing samples them."""
-    encoder = config.encoder
-    sampling = SamplingConfig(num_frames=encoder.num_frames, frame_size=encoder.image_size)
-    frames = []
-    for clip, decoded in iter_clip_frames(clips, sampling):
-        if isinstance(decoded, DecodeError):
-            raise ValueError(
-                f"clip {clip.clip_id!r} of the rendered archive: {decoded}"
-            ) from decoded
-        frames.append(torch.from_numpy(decoded))
-    return torch.stack(frames)
 
 
 def study(
@@ -139,14 +93,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.studies.dives",
         description=__doc__,
-        epilog="example: python -m benchmarks.pretraining.vit --name pose_vit --out runs/weights && "
-        "python -m benchmarks.studies.dives --out runs/study --aim-start runs/weights/pose_vit",
+        epilog="example: python -m benchmarks.studies.dives --out runs/study --only aim aim_full",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument(
         "--aim-start",
-        help="folder of `benchmarks.pretraining.vit`; without it AIM starts at random",
+        help="folder of `benchmarks.pretraining.vit`, instead of the shipped image weights",
     )
     parser.add_argument("--seed", type=int, default=1, help="of the archives (%(default)s)")
     parser.add_argument("--only", nargs="+", metavar="VARIANT", help="instead of all")

@@ -223,6 +223,17 @@ AIM_PRESETS: dict[str, AimConfig] = {
         num_heads=3,
         drop_path=0.1,
     ),
+    "aim_tiny": AimConfig(
+        num_frames=16,
+        image_size=64,
+        patch_size=16,
+        width=128,
+        depth=4,
+        num_heads=4,
+        adapter_ratio=0.5,
+        drop_path=0.0,
+        num_time_adapters=2,
+    ),
 }
 PRESETS: dict[str, VideoEncoderConfig] = {
     **AIM_PRESETS,

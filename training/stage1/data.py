@@ -6,7 +6,6 @@ N clips, T frames, M cached positions, F length of a frame vector, H W pixels. W
 
 import hashlib
 import json
-import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,7 +18,6 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from cluster.storage import write_atomic
 from encoders.clips import Clip
@@ -30,6 +28,7 @@ from encoders.media.errors import DecodeError
 from encoders.media.frame_index import Span
 from encoders.media.sampling import Color, Resize, SamplingConfig, sample_positions
 from training.configs import AugmentConfig
+from training.stage1.augment import augment_frames
 from training.stage1.frame_vectors import FrameVectors
 
 _BATCHES_AHEAD = 2
@@ -151,7 +150,9 @@ class DecodedSource:
         self.frames_read[epoch, clip.clip_id] = decoded.frame_indices_NT[0].tolist()
         self.backends_used.add(decoded.backend_used)
         frames_THWC = torch.from_numpy(decoded.frames_NTHWC[0])
-        return frames_THWC if rng is None else augment_frames(frames_THWC, settings, rng)
+        if rng is None:
+            return frames_THWC
+        return augment_frames(frames_THWC, settings.augment, settings.image_size, rng)
 
     def _decode(self, clip: Clip, size: int, rng: np.random.Generator | None) -> DecodedClips:
         request = DecodeRequest(
@@ -204,34 +205,6 @@ class DecodedSource:
     def forget_frames_read(self) -> None:
         """Drop the indices of past epochs, so that memory does not grow over a long run."""
         self.frames_read.clear()
-
-
-def augment_frames(
-    frames_THWC: Tensor, settings: ExampleSettings, rng: np.random.Generator
-) -> Tensor:
-    """Apply one crop and one mirroring to all frames of a clip."""
-    augment = settings.augment
-    if augment.min_crop_scale < 1:
-        top, left, height, width = _crop_box(frames_THWC.shape[1], augment.min_crop_scale, rng)
-        frames_THWC = frames_THWC[:, top : top + height, left : left + width]
-    if augment.flip and rng.random() < 0.5:
-        frames_THWC = frames_THWC.flip(2)
-    size = (settings.image_size, settings.image_size)
-    if frames_THWC.shape[1:3] == size:
-        return frames_THWC.contiguous()
-    pixels_TCHW = frames_THWC.permute(0, 3, 1, 2).float()
-    resized = F.interpolate(pixels_TCHW, size, mode="bicubic", antialias=True)
-    return resized.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-
-
-def _crop_box(size: int, min_scale: float, rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """A random box with min_scale to 1 of the area and aspect 3:4 to 4:3, as in torchvision's RandomResizedCrop."""
-    area = rng.uniform(min_scale, 1.0) * size * size
-    aspect = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
-    width = min(size, max(1, round(math.sqrt(area * aspect))))
-    height = min(size, max(1, round(math.sqrt(area / aspect))))
-    top, left = rng.integers(size - height + 1), rng.integers(size - width + 1)
-    return int(top), int(left), height, width
 
 
 def balanced_order(labels_N: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.demo.time_evidence import (
+from benchmarks.demo.evidence_rows import (
     TestSet,
-    _test_set,
     count_families,
     evidence_rows,
-    read_stage1_config,
     right_given_family,
     shuffle_frames,
+)
+from benchmarks.demo.time_evidence import (
+    cached_logits,
+    labelled_test_set,
+    read_stage1_config,
     with_temporal,
 )
 from encoders.clips import Clip
@@ -47,9 +50,7 @@ def test_families_differ_in_the_count_alone():
 
 
 def test_accuracy_within_a_family_ignores_labels_outside_it():
-    test = TestSet(
-        clips=clips_of("103b", "5154b", "107b"), labels=LABELS, vectors_NMF=torch.zeros(3, 1, 1)
-    )
+    test = TestSet(clips=clips_of("103b", "5154b", "107b"), labels=LABELS)
     logits = torch.tensor(
         [
             [1.0, 0.0, 0.5, 9.0, 0.0, 0.0],
@@ -86,8 +87,9 @@ def test_rows_count_what_is_right():
     first = torch.eye(3)[[0, 1, 2, 0]]
     vectors = torch.stack([first, *[torch.zeros(4, 3)] * 3], dim=1)
     bundle = SimpleNamespace(video=FirstFrame(), head=torch.nn.Identity(), folder="x")
-    test = TestSet(clips=clips, labels=labels, vectors_NMF=vectors)
-    rows = {row["name"]: row for row in evidence_rows(bundle, {"single_frame": bundle}, test)}
+    logits = cached_logits(bundle, {"single_frame": bundle}, vectors, clips)
+    test = TestSet(clips=clips, labels=labels)
+    rows = {row["name"]: row for row in evidence_rows(logits, test)}
     assert rows["ordered"]["top1"] == 0.75
     assert rows["single_frame"]["top1"] == 0.75
     assert rows["ordered"]["chance"] == pytest.approx(1 / 3, abs=1e-4)
@@ -122,6 +124,5 @@ def test_shuffled_frames_are_drawn_evenly():
 
 def test_a_clip_of_no_class_is_named():
     bundle = SimpleNamespace(card=SimpleNamespace(labels=("103b", "105b")), folder="runs/stage1")
-    vectors = SimpleNamespace(clip_ids=("clip-1",), plain_NMF=torch.zeros(1, 1, 1))
     with pytest.raises(ValueError, match=r"clip 'clip-1' has the label '107b'; .* 103b, 105b"):
-        _test_set(clips_of("103b", "107b"), vectors, bundle)
+        labelled_test_set(clips_of("103b", "107b"), bundle)

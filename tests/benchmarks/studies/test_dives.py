@@ -9,29 +9,34 @@ from benchmarks.studies import dives
 from encoders.video_encoder.config import AimConfig
 
 
-def test_aim_is_measured_in_order_and_shuffled(tmp_path):
+def test_aim_is_measured_in_order_shuffled_and_by_single_frames(tmp_path):
     clips = write_archive(
         tmp_path / "archive",
         ArchiveConfig(classes=("103b", "203b"), clips_per_class=(2, 1, 1), size=32),
         quiet=True,
     )
-    (variant,) = [v for v in dives.variants("unused") if v.name == "aim_small"]
+    (variant,) = [v for v in dives.variants(None) if v.name == "aim_random_image_part"]
     encoder = AimConfig(num_frames=3, image_size=16, patch_size=8, width=16, depth=1, num_heads=2)
     config = replace(
         variant.config,
         encoder=encoder,
-        pretrained_image=None,
         loop=replace(variant.config.loop, num_epochs=1, batch_size=2),
     )
-    variant = dives.Variant(name="aim_small", config=config)
+    variant = dives.Variant(name="aim", config=config)
     rows = dives.run_variant(variant, clips, tmp_path / "run")
-    assert [(row["name"], row["num_clips"]) for row in rows] == [("ordered", 2), ("shuffled", 2)]
+    names = ["ordered", "shuffled", "single_frame"]
+    assert [(row["name"], row["num_clips"]) for row in rows] == [(name, 2) for name in names]
     assert all(row["top1"] in (0, 0.5, 1) for row in rows)
 
 
-def test_without_a_start_aim_begins_at_random(tmp_path, capsys):
-    (aim,) = [one for one in dives.variants(None) if one.config.encoder.kind == "aim"]
-    assert (aim.name, aim.config.pretrained_image) == ("aim_small_random_image_part", None)
+def test_aim_starts_from_shipped_weights_or_a_folder_or_at_random(tmp_path, capsys):
+    def starts(given):
+        chosen = {one.name: one.config for one in dives.variants(given)}
+        return {n: c.pretrained_image for n, c in chosen.items() if n.startswith("aim")}
+
+    shipped = {"aim": "vit_tiny", "aim_full": "vit_tiny", "aim_all_weights": "vit_tiny"}
+    assert starts(None) == shipped | {"aim_random_image_part": None}
+    assert set(starts("folder").values()) == {"folder", None}
     with pytest.raises(SystemExit):
         dives.main(["--out", str(tmp_path), "--only", "aim_small"])
     assert "'aim_small' is unknown; choose from demo_seed0" in capsys.readouterr().err

@@ -12,7 +12,6 @@ from training.stage1.data import (
     CachedFeatureSource,
     DecodedSource,
     ExampleSettings,
-    augment_frames,
     balanced_order,
     example_rng,
     load_ahead,
@@ -133,29 +132,6 @@ def test_an_error_while_loading_comes_out(source) -> None:
     steps = [np.array([0]), np.array([99]), np.array([1])]
     with pytest.raises(IndexError):
         list(load_ahead(source, steps, epoch=None, num_threads=2))
-
-
-def test_all_frames_of_a_clip_are_cropped_and_mirrored_alike() -> None:
-    picture = np.random.default_rng(0).integers(0, 255, (1, 16, 16, 3)).astype(np.uint8)
-    frames = torch.from_numpy(picture.repeat(NUM_FRAMES, 0))
-    outcomes = set()
-    for seed in range(20):
-        rng = np.random.default_rng(seed)
-        made = augment_frames(frames, settings(min_crop_scale=0.5), rng)
-        assert made.shape == (NUM_FRAMES, 8, 8, 3)
-        assert made.dtype == torch.uint8
-        assert all(torch.equal(frame, made[0]) for frame in made)
-        outcomes.add(made.numpy().tobytes())
-    assert len(outcomes) > 15
-
-
-def test_mirroring_is_left_and_right() -> None:
-    frames = torch.arange(8 * 8 * 3, dtype=torch.uint8).reshape(1, 8, 8, 3)
-    made = {
-        augment_frames(frames, settings(), np.random.default_rng(s)).numpy().tobytes()
-        for s in range(12)
-    }
-    assert made == {frames.numpy().tobytes(), frames.numpy()[:, :, ::-1].tobytes()}
 
 
 def test_balanced_order_gives_every_label_its_share_and_every_clip_its_turn() -> None:
