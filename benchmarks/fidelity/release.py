@@ -5,7 +5,9 @@ gives twice, and ties between different clips. `python -m benchmarks.fidelity.re
 """
 
 import argparse
+import ast
 import csv
+import pickle  # noqa: TID251 - writes the format that the reader must read
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -14,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.fidelity import released
 from benchmarks.harness.record import write_record
@@ -22,18 +24,24 @@ from encoders.query_encoder.config import FusionConfig
 from encoders.query_encoder.fusion import build_fusion
 from encoders.query_encoder.numbers import normalize_as_released
 from training import losses
+from training.annotations.embeddings.import_embeddings import (
+    ImportEmbeddingsConfig,
+    import_embeddings,
+)
 from training.annotations.readers.rows import Problems
 from training.annotations.readers.tfcovr import TfcovrFiles, read_tfcovr
 from training.annotations.readers.video_folder import VideoFolder
 from training.annotations.triplets.table import Triplet
 from training.evaluation.release_protocol import release_metrics
-from training.vectors.tables import with_own_length
+from training.vectors.tables import read_lengths, read_unit_vectors, with_own_length
 
 _TEMPERATURE = 0.07
 _SETTINGS = ((2, 1.0, 0.5), (5, 0.7, 1.0), (9, 1.0, 0.0), (12, 2.0, 0.5))
 """Batch size, alpha and beta."""
 _NUM_WORLDS = 6
 _NUM_TEXTS = 2000
+_NUM_EMBEDDINGS = 60
+_WIDTH = 16
 _ALPHABET = ("2.5", "0.5", "7", "8", "10", ".", "a", "Twist", " ", "  ", "\t", "\n", "\u00a0", "!", '"', "(", ":", "_", "\u0663", "-")  # fmt: skip
 
 
@@ -183,6 +191,78 @@ def release_text_differences() -> int:
     )
 
 
+def release_reader_error() -> float:
+    """Largest distance of an imported embedding (unit vector times length, float32) from its mean over tokens in float64, relative.
+
+    Streams of pickled dicts with names that come twice, whose last value counts, and folders of `.pth` files.
+    """
+    generator = torch.Generator().manual_seed(0)
+    error = 0.0
+    for protocol in (2, 4):
+        drawn = [_draw_tensor(n, generator) for n in range(_NUM_EMBEDDINGS)]
+        names = [f"video_{n % (_NUM_EMBEDDINGS - 3)}" for n in range(_NUM_EMBEDDINGS)]
+        expected = dict(zip(names, map(_released_vector, drawn), strict=True))
+        with tempfile.TemporaryDirectory(prefix="tfcovr-release-") as folder:
+            stream, files = Path(folder) / "embeddings.pkl", Path(folder) / "embeddings"
+            files.mkdir()
+            with stream.open("wb") as file:
+                for name, tensor in zip(names, drawn, strict=True):
+                    pickle.dump({name: tensor}, file, protocol=protocol)
+                    torch.save(tensor, files / f"{name}.pth")
+            for source in (stream, files):
+                found = _imported(source, Path(folder) / "vectors.parquet")
+                if set(found) != set(expected):
+                    raise ValueError(f"{source.name}: {len(found)} names, not {len(expected)}")
+                for name, vector_D in expected.items():
+                    distance = np.linalg.norm(found[name] - vector_D) / np.linalg.norm(vector_D)
+                    error = max(error, float(distance))
+    return error
+
+
+def _draw_tensor(number: int, generator: torch.Generator) -> Tensor:
+    """Vectors, vectors of ordered tokens, and views, in the number formats that released files may have."""
+    shapes = ((_WIDTH,), (8, _WIDTH), (1, _WIDTH), (3, 4, _WIDTH))
+    dtypes = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+    tensor = 22 * torch.randn(shapes[number % len(shapes)], generator=generator)
+    tensor = tensor.to(dtypes[number // len(shapes) % len(dtypes)])
+    if number % 5 == 0:
+        tensor = torch.cat([tensor, tensor], dim=-1)[..., 3 : 3 + _WIDTH]
+    return nn.Parameter(tensor) if number % 7 == 0 else tensor
+
+
+def _released_vector(tensor: Tensor) -> np.ndarray:
+    values = tensor.detach().double().numpy()
+    return values.reshape(-1, values.shape[-1]).mean(axis=0)
+
+
+def _imported(source: Path, out: Path) -> dict[str, np.ndarray]:
+    import_embeddings(ImportEmbeddingsConfig(source=source, out=out))
+    lengths = read_lengths(out)
+    return {
+        name: vector_D.astype(np.float64) * lengths[name]
+        for name, vector_D in read_unit_vectors(out).items()
+    }
+
+
+def release_row_differences() -> int:
+    """Number of drawn annotation rows that are read differently than by `csv` and a literal of Python, as the release reads them."""
+    differences = 0
+    for seed in range(_NUM_WORLDS):
+        rows, _queries_ND, _vectors = draw_world(seed)
+        with tempfile.TemporaryDirectory(prefix="tfcovr-release-") as folder:
+            triplets = read_rows(rows, Path(folder))
+            with (Path(folder) / "test.csv").open(newline="", encoding="utf-8") as file:
+                released_rows = list(csv.DictReader(file))
+        for triplet, row in zip(triplets, released_rows, strict=True):
+            listed = ast.literal_eval(row["target_videos_ids"])
+            is_equal = (
+                (triplet.query_clip_id, triplet.edit_text, triplet.target_clip_ids[0])
+                == (row["query_video"], row["modification"], row["target_video"])
+            ) and sorted(triplet.target_clip_ids) == sorted(listed)
+            differences += not is_equal
+    return differences
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line: writes the record `fidelity_release`."""
     argparse.ArgumentParser(
@@ -195,10 +275,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         "release_eval_error": release_eval_error(),
         "raw_combiner_error": raw_combiner_error(),
         "release_text_differences": float(release_text_differences()),
+        "release_reader_error": release_reader_error(),
+        "release_row_differences": float(release_row_differences()),
     }
     metrics = {name: float(value) for name, value in figures.items()}
     sys.stdout.write("".join(f"{name}: {value:.6g}\n" for name, value in metrics.items()))
-    config = {"batches": _SETTINGS, "worlds": _NUM_WORLDS, "texts": _NUM_TEXTS}
+    config = {
+        "batches": _SETTINGS,
+        "worlds": _NUM_WORLDS,
+        "texts": _NUM_TEXTS,
+        "embeddings": _NUM_EMBEDDINGS,
+    }
     sys.stdout.write(f"{write_record('fidelity_release', config=config, metrics=metrics)}\n")
     return 0
 

@@ -41,6 +41,8 @@ SOURCES = (
     Source(
         "benchmarks.fidelity.release", "release_text_differences", ("release_text_differences",)
     ),
+    Source("benchmarks.fidelity.release", "release_reader_error", ("release_reader_error",)),
+    Source("benchmarks.fidelity.release", "release_row_differences", ("release_row_differences",)),
     Source(
         "benchmarks.fidelity.two_workers",
         "measure_two_workers",

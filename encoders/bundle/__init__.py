@@ -1,6 +1,7 @@
 """The bundle: a folder with one exported encoder, its card, canaries and engine records.
 
-Read in this order: checks, card, calibration, moments, folder, canaries, engine_records, import_config, stage2_importer, importer.
+Read in this order: checks, card, calibration, moments, folder, canaries, engine_records, import_config, stage2_importer, importer,
+clip_text.
 """
 
 __all__ = [

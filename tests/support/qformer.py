@@ -1,4 +1,4 @@
-"""A BLIP-2 whose Q-Former reads a few words, with random weights, saved as Hugging Face does."""
+"""A BLIP-2 whose Q-Former reads a few words, and a CLIP text tower, with random weights, saved as Hugging Face does."""
 
 import json
 from pathlib import Path
@@ -11,6 +11,9 @@ from transformers import (
     Blip2QFormerConfig,
     Blip2TextModelWithProjection,
     Blip2VisionConfig,
+    CLIPTextConfig,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
     OPTConfig,
 )
 
@@ -73,4 +76,29 @@ def save_blip2(folder: Path) -> Blip2ForImageTextRetrieval:
     tokenizer.save_pretrained(folder)
     statistics = {"image_mean": [0.48, 0.46, 0.41], "image_std": [0.27, 0.26, 0.28]}
     (folder / "preprocessor_config.json").write_text(json.dumps(statistics))
+    return model
+
+
+def save_clip(folder):
+    folder.mkdir()
+    letters = sorted(set("".join(TEXTS).lower()) | set("abcdefghijklmnopqrstuvwxyz"))
+    letters = [letter for letter in letters if letter != " "]
+    tokens = [
+        *letters,
+        *(f"{letter}</w>" for letter in letters),
+        "<|startoftext|>",
+        "<|endoftext|>",
+    ]
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=[])
+    config = CLIPTextConfig(
+        vocab_size=len(tokens), hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+        num_attention_heads=4, max_position_embeddings=77, projection_dim=24,
+        eos_token_id=vocabulary["<|endoftext|>"], bos_token_id=vocabulary["<|startoftext|>"],
+        pad_token_id=vocabulary["<|endoftext|>"],
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = CLIPTextModelWithProjection(config).eval()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return model

@@ -16,7 +16,8 @@ KEYS = (
     *("triplets_built", "triplets_s", "triplets_peak_gb", "pickle_vectors_per_s"),
     *("pth_vectors_per_s", "stage2_matmul_share", "stage2_epoch_s", "loader_wait_share"),
     *("bad_inputs_tried", "release_loss_error", "release_grad_error", "release_eval_error"),
-    *("raw_combiner_error", "release_text_differences"),
+    *("raw_combiner_error", "release_text_differences", "release_reader_error"),
+    "release_row_differences",
 )
 
 

@@ -2,41 +2,10 @@
 
 import pytest
 import torch
-from transformers import (
-    BertConfig,
-    BertModel,
-    CLIPTextConfig,
-    CLIPTextModelWithProjection,
-    CLIPTokenizer,
-)
+from transformers import BertConfig, BertModel
 
 from encoders.query_encoder.text_encoder import build_text_encoder, open_text_encoder
-from tests.support.qformer import TEXTS, bert_tokenizer, save_qformer
-
-
-def save_clip(folder):
-    folder.mkdir()
-    letters = sorted(set("".join(TEXTS).lower()) | set("abcdefghijklmnopqrstuvwxyz"))
-    letters = [letter for letter in letters if letter != " "]
-    tokens = [
-        *letters,
-        *(f"{letter}</w>" for letter in letters),
-        "<|startoftext|>",
-        "<|endoftext|>",
-    ]
-    vocabulary = {token: number for number, token in enumerate(tokens)}
-    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=[])
-    config = CLIPTextConfig(
-        vocab_size=len(tokens), hidden_size=32, intermediate_size=48, num_hidden_layers=2,
-        num_attention_heads=4, max_position_embeddings=77, projection_dim=24,
-        eos_token_id=vocabulary["<|endoftext|>"], bos_token_id=vocabulary["<|startoftext|>"],
-        pad_token_id=vocabulary["<|endoftext|>"],
-    )  # fmt: skip
-    torch.manual_seed(0)
-    model = CLIPTextModelWithProjection(config).eval()
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return model
+from tests.support.qformer import TEXTS, bert_tokenizer, save_clip, save_qformer
 
 
 def test_the_q_former_reads_text_as_blip_2_does(tmp_path):
