@@ -39,12 +39,12 @@ def demo_actions_tiny() -> Stage1Config:
 
 
 def demo_actions_aim() -> Stage1Config:
-    """The same dives for a small AIM: its frozen image transformer comes with the package, its adapters learn."""
+    """The same dives for a small AIM; set `pretrained_image` to a folder of `benchmarks.pretraining.vit`, which AIM then freezes."""
     recipe = demo_actions()
     return replace(
         recipe,
         encoder=PRESETS["aim_tiny"],
-        pretrained_image="vit_tiny",
+        pretrained_image=None,
         loop=replace(recipe.loop, num_epochs=20),
     )
 

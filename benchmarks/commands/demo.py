@@ -7,7 +7,7 @@ from typing import Literal
 EXAMPLES = """
   tfcovr demo                       # the real thing: at most 15 minutes on 2 cores
   tfcovr demo --tiny                # the same steps in 2 minutes; its numbers mean nothing
-  tfcovr demo --encoder aim         # with a small AIM, the paper's encoder, instead of the demo's own; slower
+  tfcovr demo --encoder aim         # with a small AIM, the paper's encoder, pretrained first: an hour more
   tfcovr demo --run-dir /data/demo  # keep everything somewhere else
 """
 

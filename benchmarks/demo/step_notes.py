@@ -24,6 +24,16 @@ def describe_archive(clips_path: Path) -> str:
     )
 
 
+def describe_pretraining(weights_dir: Path) -> str:
+    """How well the image transformer tells poses of clips that it never saw."""
+    info = read_json(weights_dir / "pretraining.json")
+    held_out = info["held_out"]
+    return (
+        f"{weights_dir} after {info['train_cpu_s'] / 60:.0f} CPU-minutes; of the held-out variance it explains "
+        f"{held_out['r2_joints']:.0%} of joints, {held_out['r2_axis']:.0%} of axes, {held_out['r2_front']:.0%} of facings"
+    )
+
+
 def describe_triplets(triplets_path: Path) -> str:
     """How many queries, and how many answers each has."""
     report = read_json(triplets_path.with_suffix(".json"))["report"]

@@ -13,6 +13,7 @@ from benchmarks.demo.step_notes import (
     describe_evidence,
     describe_export,
     describe_index,
+    describe_pretraining,
     describe_training,
     describe_triplets,
     describe_vectors,
@@ -32,6 +33,7 @@ CLASSES = (
 
 
 EncoderKind = Literal["frame_temporal", "aim"]
+_IMAGE_WEIGHTS = "vit_tiny"
 _ON_RAY = ("stage1", "stage2", "index")
 
 
@@ -46,7 +48,8 @@ class DemoPlan:
     recipe_suffix: str
     num_triplets: int
     encoder: EncoderKind = "frame_temporal"
-    """Video encoder: `aim` is the paper's, small, on image weights that come with the package."""
+    """Video encoder: `aim` is the paper's, small; its image transformer is pretrained first, for `pretrain_flags`."""
+    pretrain_flags: tuple[str, ...] = ()
 
 
 FULL = DemoPlan(
@@ -61,6 +64,16 @@ TINY = DemoPlan(
     classes=("103b", "105b", "107b", "203b", "205b", "207b"),
     clips_per_class=(4, 2, 3),
     recipe_suffix="_tiny",
+    pretrain_flags=(
+        "--num-clips",
+        "4",
+        "--num-held-out-clips",
+        "2",
+        "--num-steps",
+        "10",
+        "--batch-size",
+        "8",
+    ),
     num_triplets=200,
 )
 
@@ -81,10 +94,19 @@ def plan_steps(
     index_flags = (
         "--bundle", bundle, "--clips", clips, "--milvus-uri", milvus, "--run-dir", index,
     )  # fmt: skip
-    kind = {"frame_temporal": "", "aim": "_aim"}[plan.encoder]
-    actions = f"demo_actions{kind}{plan.recipe_suffix}"
+    actions, start = f"demo_actions{plan.recipe_suffix}", ()
+    if plan.encoder == "aim":
+        actions = f"demo_actions_aim{plan.recipe_suffix}"
+        start = ("--config.pretrained-image", run_dir / "weights" / _IMAGE_WEIGHTS)
     fusion = f"demo_fusion{plan.recipe_suffix}"
+    pretraining = (
+        ("pretrain", 9000, "pretrain an image transformer for AIM",
+         _module_command("benchmarks.pretraining.vit", "--name", _IMAGE_WEIGHTS, "--out", run_dir / "weights", *plan.pretrain_flags),
+         (run_dir / "weights" / _IMAGE_WEIGHTS / "pretraining.json",),
+         lambda: describe_pretraining(run_dir / "weights" / _IMAGE_WEIGHTS)),
+    )  # fmt: skip
     steps = (
+        *(pretraining if plan.encoder == "aim" else ()),
         ("dives", 103, "render an archive of dives",
          tfcovr_command("dives", clips.parent, *_archive_flags(plan)),
          (clips,), lambda: describe_archive(clips)),
@@ -92,7 +114,7 @@ def plan_steps(
          tfcovr_command("triplets", "--clips", clips, "--out", triplets, "--num-triplets", str(plan.num_triplets)),
          (triplets,), lambda: describe_triplets(triplets)),
         ("stage1", 157, "stage 1: learn to tell the dives apart",
-         tfcovr_command("train", "--recipe", actions, "--clips", clips, "--run-dir", stage1),
+         tfcovr_command("train", "--recipe", actions, "--clips", clips, "--run-dir", stage1, *start),
          (stage1 / "bundle" / "card.json",), lambda: describe_training(stage1)),
         ("vectors", 44, "embed all clips for stage 2 and for exact search",
          tfcovr_command("vectors", "--clips", clips, "--bundle", stage1 / "bundle", "--out", vectors),

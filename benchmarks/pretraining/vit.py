@@ -341,12 +341,12 @@ def pretrain(config: VitPretrainConfig, *, command: str, console: Console) -> di
     return info
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line."""
+def parse(argv: Sequence[str] | None) -> VitPretrainConfig:
+    """The config of a command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.pretraining.vit",
         description=__doc__,
-        epilog="example: python -m benchmarks.pretraining.vit --name pose_vit --out runs/weights",
+        epilog="example: python -m benchmarks.pretraining.vit --name vit_tiny --out runs/weights",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--name", required=True, help="of the folder that is written")
@@ -358,7 +358,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.add_argument(
                 flag, type=option.type, default=option.default, help="(%(default)s)"
             )
-    config = VitPretrainConfig(**vars(parser.parse_args(argv)))
+    return VitPretrainConfig(**vars(parser.parse_args(argv)))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line."""
+    config = parse(argv)
     words = sys.argv[1:] if argv is None else argv
     command = shlex.join(["python", "-m", "benchmarks.pretraining.vit", *words])
     info = pretrain(config, command=command, console=Console(stderr=True))

@@ -35,25 +35,28 @@ class Variant:
 
 
 def variants(aim_start: str | None) -> list[Variant]:
-    """The demo's encoder first, then AIM from shipped image weights, or those of this folder, with the paper's mean and recipe,
-    with all weights training as the released code has it, and from random weights."""
+    """The demo's encoder first, then AIM: from image weights of this folder, where there is one, with AIM's recipe on both archives
+    and with all weights training as the released code has it; and from random weights."""
     demo, aim = RECIPES["demo_actions"](), RECIPES["demo_actions_aim"]()
     assert isinstance(demo, Stage1Config)
     assert isinstance(aim, Stage1Config)
-    aim = aim if aim_start is None else replace(aim, pretrained_image=aim_start)
-    seeds = [
+    chosen = [
         Variant(name=f"demo_seed{seed}", config=replace(demo, loop=replace(demo.loop, seed=seed)))
         for seed in (0, 1, 2)
     ]
-    return [
-        *seeds,
+    chosen += [
         Variant(name="demo_full", config=demo, difficulty="full"),
         Variant(name="demo_random_image_part", config=replace(demo, pretrained_image=None)),
-        Variant(name="aim", config=aim),
-        Variant(name="aim_full", config=aim, difficulty="full"),
-        Variant(name="aim_all_weights", config=replace(aim, freeze_pretrained=False)),
-        Variant(name="aim_random_image_part", config=replace(aim, pretrained_image=None)),
+        Variant(name="aim_random_image_part", config=aim),
     ]
+    if aim_start is not None:
+        aim = replace(aim, pretrained_image=aim_start)
+        chosen += [
+            Variant(name="aim", config=aim),
+            Variant(name="aim_full", config=aim, difficulty="full"),
+            Variant(name="aim_all_weights", config=replace(aim, freeze_pretrained=False)),
+        ]
+    return chosen
 
 
 def run_variant(variant: Variant, clips_path: Path, run_dir: Path) -> Rows:
@@ -93,13 +96,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.studies.dives",
         description=__doc__,
-        epilog="example: python -m benchmarks.studies.dives --out runs/study --only aim aim_full",
+        epilog="example: python -m benchmarks.pretraining.vit --name vit_tiny --out runs/weights && "
+        "python -m benchmarks.studies.dives --out runs/study --aim-start runs/weights/vit_tiny --only aim aim_full",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument(
         "--aim-start",
-        help="folder of `benchmarks.pretraining.vit`, instead of the shipped image weights",
+        help="folder of `benchmarks.pretraining.vit`; without it AIM starts at random",
     )
     parser.add_argument("--seed", type=int, default=1, help="of the archives (%(default)s)")
     parser.add_argument("--only", nargs="+", metavar="VARIANT", help="instead of all")

@@ -28,11 +28,7 @@ from encoders.video_encoder.pretrained.aim_weights import (
 )
 from encoders.video_encoder.pretrained.checkpoint import read_checkpoint, read_tensors
 from encoders.video_encoder.pretrained.head import read_head
-from encoders.video_encoder.pretrained.huggingface import (
-    read_clip_model,
-    read_shipped_clip_model,
-    shipped_clip_models,
-)
+from encoders.video_encoder.pretrained.huggingface import read_clip_model
 
 _HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
@@ -51,10 +47,8 @@ class ImportResult:
 
 
 def open_weights(source: str | Path) -> SourceWeights:
-    """Weights of a file, of a bundle, or of a CLIP vision model: by folder, by the name of shipped ones, or by Hugging Face name."""
+    """Weights of a file, of a bundle, or of a CLIP vision model by folder or Hugging Face name."""
     path = Path(source)
-    if str(source) in shipped_clip_models():
-        return read_shipped_clip_model(str(source))
     if path.is_file():
         return read_checkpoint(path)
     if path.is_dir():

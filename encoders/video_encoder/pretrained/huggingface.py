@@ -1,8 +1,5 @@
 """CLIP image weights of transformers for an AIM encoder, from a model, or a name or folder of one."""
 
-import hashlib
-import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from encoders.query_encoder.text_encoder import no_progress_bar
-from encoders.video_encoder.pose_image import WEIGHTS_FOLDER
 from encoders.video_encoder.pretrained.aim_weights import SourceWeights
 
 _TOP_NAMES = {
@@ -55,24 +51,6 @@ def read_clip_model(clip: nn.Module | str | Path) -> SourceWeights:
         num_heads=config.num_attention_heads,
         ignored=tuple(sorted(set(state) - used)),
     )
-
-
-def shipped_clip_models() -> list[str]:
-    """Names of the image transformers of CLIP's form that come with the package."""
-    return sorted(path.parent.name for path in WEIGHTS_FOLDER.glob("*/config.json"))
-
-
-def read_shipped_clip_model(name: str) -> SourceWeights:
-    """A shipped image transformer; ValueError if its file is not the one that its JSON describes."""
-    folder = WEIGHTS_FOLDER / name
-    weights_path, info_path = folder / "model.safetensors", folder / "pretraining.json"
-    sha256 = hashlib.sha256(weights_path.read_bytes()).hexdigest()
-    expected = json.loads(info_path.read_text())["sha256"]
-    if sha256 != expected:
-        raise ValueError(
-            f"{weights_path} has sha256 {sha256}, but {info_path.name} says {expected}; one of them was changed or is truncated"
-        )
-    return replace(read_clip_model(folder), described=f"shipped image transformer {name}")
 
 
 def _open_clip(name_or_folder: str | Path) -> nn.Module:

@@ -1,13 +1,15 @@
 """What the command refuses at once, and what a record of it holds."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from benchmarks.commands.demo import Config
 from benchmarks.demo import run
-from benchmarks.demo.steps import FULL
+from benchmarks.demo.steps import FULL, TINY, plan_steps
 from benchmarks.harness.parts import PartRecord
+from benchmarks.pretraining import vit
 from tfcovr import run_command
 
 
@@ -32,3 +34,18 @@ def test_a_record_holds_numbers_alone(monkeypatch, tmp_path) -> None:
     assert all(isinstance(value, float) for value in metrics.values()), metrics
     assert metrics["seconds_dives"] == 3.5
     assert metrics["map50_composed_over_best_other"] == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize("plan", [FULL, TINY])
+def test_aim_is_pretrained_first_and_stage_1_starts_from_it(plan, tmp_path) -> None:
+    own = {step.name: step.command for step in plan_steps(plan, tmp_path)}
+    aim = {step.name: step.command for step in plan_steps(replace(plan, encoder="aim"), tmp_path)}
+    assert list(aim) == ["pretrain", *own]
+    weights = str(tmp_path / "weights" / "vit_tiny")
+    assert aim["stage1"][-2:] == ("--config.pretrained-image", weights)
+    assert f"demo_actions_aim{plan.recipe_suffix}" in aim["stage1"]
+    assert "--config.pretrained-image" not in own["stage1"]
+    config = vit.parse(aim["pretrain"][aim["pretrain"].index("--name") :])
+    assert str(config.out / config.name) == weights
+    with pytest.raises(ValueError, match="--record is for the demo's own encoder"):
+        Config(encoder="aim", record=True)

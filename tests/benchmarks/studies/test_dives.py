@@ -29,14 +29,14 @@ def test_aim_is_measured_in_order_shuffled_and_by_single_frames(tmp_path):
     assert all(row["top1"] in (0, 0.5, 1) for row in rows)
 
 
-def test_aim_starts_from_shipped_weights_or_a_folder_or_at_random(tmp_path, capsys):
+def test_aim_starts_from_a_folder_or_at_random(tmp_path, capsys):
     def starts(given):
         chosen = {one.name: one.config for one in dives.variants(given)}
         return {n: c.pretrained_image for n, c in chosen.items() if n.startswith("aim")}
 
-    shipped = {"aim": "vit_tiny", "aim_full": "vit_tiny", "aim_all_weights": "vit_tiny"}
-    assert starts(None) == shipped | {"aim_random_image_part": None}
-    assert set(starts("folder").values()) == {"folder", None}
+    assert starts(None) == {"aim_random_image_part": None}
+    started = {"aim": "folder", "aim_full": "folder", "aim_all_weights": "folder"}
+    assert starts("folder") == started | {"aim_random_image_part": None}
     with pytest.raises(SystemExit):
         dives.main(["--out", str(tmp_path), "--only", "aim_small"])
     assert "'aim_small' is unknown; choose from demo_seed0" in capsys.readouterr().err
