@@ -125,21 +125,33 @@ class PosedTransformer(nn.Module):
         return self.pose(class_BD), self.features(class_BD), self.map(patches_BLD)
 
     def start_filters(self, frames_BHWC: Tensor) -> None:
-        """Patch filters = the strongest principal components of real patches, the weaker ones amplified by half of what would level them.
+        """Patch filters = the strongest principal components of real patches without their mean colour, and three of the mean colour.
 
-        Random filters of 16 x 16 pixels see hardly more than brightness; these keep what a frame shows from the first step on.
+        Random filters of 16 x 16 pixels see hardly more than the colour of the backdrop. With these, a patch of plain backdrop gives
+        little but its position, which starts large enough to outweigh noise in the layer norm, and the diver stands out.
         """
         filters: Any = self.vision.get_input_embeddings()
         size, width = filters.weight.shape[-1], filters.weight.shape[0]
         pixels_BCHW = normalize_pixels(frames_BHWC.unsqueeze(0), self.preprocessing, torch.float32)
         patches = F.unfold(pixels_BCHW, size, stride=size).transpose(1, 2).flatten(0, 1)
         patches = patches[:: max(1, len(patches) // _NUM_PATCHES_FOR_FILTERS)]
-        values, vectors = torch.linalg.eigh(torch.cov(patches.T))
-        strongest = values.argsort(descending=True)[:width]
-        scaled = vectors[:, strongest].T / values[strongest].clamp(min=1e-3).pow(0.25).unsqueeze(1)
-        scaled = scaled / (patches @ scaled.T).std()
+        values, vectors = torch.linalg.eigh(torch.cov(_without_mean_colour(patches).T))
+        strongest = values.argsort(descending=True)[: width - 3]
+        # Weaker components are amplified by half of what would level them.
+        shapes = vectors[:, strongest].T / values[strongest].clamp(min=1e-4).pow(0.25).unsqueeze(1)
+        shapes = _without_mean_colour(shapes)
+        colours = torch.eye(3).repeat_interleave(size * size, dim=1)
+        scaled = torch.cat(
+            [
+                shapes / (patches @ shapes.T).std().clamp(min=0.1),
+                colours / (patches @ colours.T).std().clamp(min=0.1) / 2,
+            ]
+        )
         with torch.no_grad():
             filters.weight[: len(scaled)].copy_(scaled.reshape(-1, *filters.weight.shape[1:]))
+            for name, parameter in self.vision.named_parameters():
+                if name.endswith(("position_embedding.weight", "class_embedding")):
+                    parameter.normal_(std=0.5)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -283,6 +295,12 @@ class Pretraining:
         self.module.load_state_dict(state["module"])
         self._optimizer.load_state_dict(state["optimizer"])
         self.progress = _Progress(**state["progress"])
+
+
+def _without_mean_colour(patches: Tensor) -> Tensor:
+    """Patches or filters [N, C * H * W], each channel less its mean."""
+    channels = patches.unflatten(1, (3, -1))
+    return (channels - channels.mean(dim=2, keepdim=True)).flatten(1)
 
 
 def work_folder(config: VitPretrainConfig) -> Path:
