@@ -118,6 +118,9 @@ GROUPS: dict[str, dict[str, Command]] = {
         "serve": Command(
             module="indexing.commands.serve", help="answer over HTTP, with a web page"
         ),
+        "mcp": Command(
+            module="indexing.commands.mcp", help="answer agents: read-only tools over MCP"
+        ),
     },
     "Measure": {
         "evaluate": Command(
@@ -143,6 +146,7 @@ _PUBLIC: dict[str, str] = {
     "load_bundle": "encoders.bundle.folder",
     "open_backend": "encoders.backends.registry",
     "SearchClient": "indexing.search.client",
+    "AsyncSearchClient": "indexing.agents.async_client",
     "MilvusDatasink": "indexing.store.transfer.datasink",
     "open_datasink": "indexing.store.transfer.datasink",
 }

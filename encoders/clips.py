@@ -10,12 +10,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from encoders.files import atomic_file, read_table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CLIPS_SCHEMA = pa.schema(
     [
@@ -31,6 +34,7 @@ CLIPS_SCHEMA = pa.schema(
 REPLAY_OF = "replay_of"
 """Attribute of a clip that shows again what another clip of the same video shows: that clip's id."""
 _REQUIRED_COLUMNS = ("clip_id", "video_uri")
+_ATTRIBUTE = "attribute."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,9 +94,11 @@ def read_clip_rows(
             yield row, clip
 
 
-def write_clips(path: str | Path, clips: Sequence[Clip]) -> None:
-    """Writes all clips or nothing: a reader never sees a truncated file."""
+def write_clips(path: str | Path, clips: "Sequence[Clip] | pd.DataFrame") -> None:
+    """Writes all clips or nothing: a reader never sees a truncated file. A DataFrame has the columns of `clips_of_frame`."""
     path = Path(path)
+    if not isinstance(clips, Sequence):
+        clips = clips_of_frame(clips)
     ids = {clip.clip_id for clip in clips}
     if len(ids) != len(clips):
         raise ValueError(
@@ -114,6 +120,35 @@ def write_clips(path: str | Path, clips: Sequence[Clip]) -> None:
     ]
     with atomic_file(path) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, schema=CLIPS_SCHEMA), temporary)
+
+
+def clips_of_frame(frame: "pd.DataFrame") -> list[Clip]:
+    """A clip per row of a DataFrame: `clip_id` and `video_uri`, and where they are there `start_s`, `end_s`, `label`, `split` and
+    `attribute.NAME`; missing values are None. ValueError names row, column and value; other columns are left out.
+    """
+    missing = [name for name in _REQUIRED_COLUMNS if name not in frame.columns]
+    if missing:
+        raise ValueError(
+            f"column {missing[0]!r} is missing; the DataFrame has {list(frame.columns)}"
+        )
+    clips = []
+    for row, values in enumerate(frame.to_dict("records")):
+        known = {str(name): value for name, value in values.items() if not _is_missing(value)}
+        attributes = {
+            name.removeprefix(_ATTRIBUTE): str(value)
+            for name, value in known.items()
+            if name.startswith(_ATTRIBUTE)
+        }
+        fields = {name: known.get(name) for name in CLIPS_SCHEMA.names} | {"attributes": attributes}
+        for name in ("label", "split"):
+            fields[name] = None if fields[name] is None else str(fields[name])
+        clips.append(_clip_of_row(fields, Path.cwd(), where=f"row {row}"))
+    return clips
+
+
+def _is_missing(value: object) -> bool:
+    """None, NaN, NaT and NA, of which none equals itself."""
+    return value is None or (not isinstance(value, str) and str(value) in ("nan", "NaT", "<NA>"))
 
 
 def _checked_table(path: Path) -> pa.Table:

@@ -127,7 +127,8 @@ def answer_table(result: "SearchResult") -> "Table":
     name = query.clip_id or query.video_uri or "any clip"
     title = f"{name} ({query.label or 'no label'}, {query.span()})"
     reason = result.mismatch_text()
-    doubt = f"\nnothing in the archive matches ({reason}); the nearest are:" if reason else ""
+    nearest = "; the nearest are:" if result.hits else ""
+    doubt = f"\nnothing in the archive matches ({reason}){nearest}" if reason else ""
     rows = []
     for rank, hit in enumerate(result.hits, start=1):
         changes = "\n".join(

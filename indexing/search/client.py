@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -45,6 +46,7 @@ from indexing.search.types import (
     UploadedVideo,
     clip_place_of_row,
     parse_file,
+    query_of,
 )
 from indexing.store.collection import open_collection
 from indexing.store.endpoint import require_archive
@@ -111,6 +113,7 @@ class SearchClient:
         options: SearchOptions | None = None,
     ) -> None:
         require_archive(milvus_uri)
+        self._is_closed = False
         self.options = options or SearchOptions(backend=backend)
         self.card = read_card(bundle_dir)
         self._bundle_dir = Path(bundle_dir)
@@ -150,6 +153,7 @@ class SearchClient:
     def close(self) -> None:
         """Close the connection; another process can then open a Milvus Lite folder."""
         self.snapshot.close()
+        self._is_closed = True
         self._stack.close()
 
     def search(
@@ -161,19 +165,19 @@ class SearchClient:
     ) -> SearchResult:
         """Answer one query; `how` are the other fields of ComposedQuery: keep, exclude, strength, filters, limit ...
 
-        The query clip itself, and clips that overlap with its span of a file, are left out. Without an edit text, the answers are the
-        clips most similar to the query clip.
+        The query clip itself, and clips that overlap with its span of a file, are left out. Without an edit, the most similar clips.
         """
-        edits = ((edit,) if edit else ()) if isinstance(edit, str) else tuple(edit)
-        return self.search_many([ComposedQuery(clip=clip, edits=edits, **how)])[0]
+        return self.search_many([query_of(clip, edit, how)])[0]
 
     def search_many(
         self, queries: Sequence[ComposedQuery], *, on_encoded: Callable[[], object] = lambda: None
     ) -> list[SearchResult]:
-        """Answer many queries with one pass through the encoder and Milvus; results are in the order of the queries.
+        """Answer many queries with one pass through the encoder and Milvus, in their order.
 
         `on_encoded` is called as soon as the encoder is free for other queries, before Milvus is searched.
         """
+        if self._is_closed:
+            raise ValueError("this SearchClient is closed; open another one")
         timer = StageTimer()
         filters = [query.filters for query in queries if query.filters]
         fields = self.snapshot.fields(filters) if filters else None
@@ -282,12 +286,8 @@ class SearchClient:
             c for c in candidates if c.place.clip_id != own_id and performance(c.place) != own
         ]
         unrelated = self.confidence.unrelated(query, None if item.place.clip_id else item.clip_D)
-        how: dict[str, Any] = {
-            "duration_s": item.row_filter.duration_s,
-            "probabilities": lambda cosines_N: self.confidence.probabilities(
-                query, cosines_N, unrelated
-            ),
-        }
+        likely = partial(self.confidence.probabilities, query, unrelated)
+        how: Any = {"duration_s": item.row_filter.duration_s, "probabilities": likely}
         if query.needs_vectors:
             hits = choose_hits(query, item.vectors, others, snapshot=self.snapshot, **how)
         else:
@@ -299,6 +299,7 @@ class SearchClient:
             backend_used=self._encoder.kind,
             is_exact=query.exact or self.snapshot.is_exact,
             mismatch=self.confidence.mismatch(query, hits, unrelated),
+            hint="" if hits else self.snapshot.unknown_values(query.filters),
             matched_by=item.vectors.matched_by,
             reading=item.vectors.reading,
         )

@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from itertools import islice
 from operator import itemgetter
@@ -40,6 +41,7 @@ _FIRST_ROWS = MAX_ROWS
 """Rows whose values are counted before the first answer; those of a larger collection are counted beside the answers."""
 _PAGE_ROWS = 4096
 _MOST_LABELS = 256
+_NUM_NAMED = 8
 _CLIP_FIELDS = ("clip_key", "clip_id", "label", "split", "attributes")
 
 
@@ -103,6 +105,10 @@ def read_facts(
         held_out=tuple(held_out),
         page_keys=tuple(sorted(page_keys)),
     )
+
+
+def _some(values: Sequence[str]) -> str:
+    return ", ".join(values[:_NUM_NAMED]) + (" ..." if len(values) > _NUM_NAMED else "")
 
 
 def _first(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -183,6 +189,21 @@ class CollectionSnapshot:
             for name, value in of_query.items()
         )
         return FilterFields(attributes=known if is_simple else self.count_all().attributes)
+
+    def unknown_values(self, filters: Mapping[str, Any]) -> str:
+        """What filters name that no clip has, and what is near to it: why no clip passes; "" where all rows were not counted."""
+        facts = self.facts
+        known = {"split": facts.splits, "label": tuple(facts.labels), **facts.attributes}
+        for name, value in filters.items() if facts.is_complete else ():
+            texts = value if isinstance(value, list | tuple) else [value]
+            for text in texts:
+                if name in known and isinstance(text, str) and text not in known[name]:
+                    near = get_close_matches(text, known[name], n=1)
+                    hint = (
+                        f"did you mean {near[0]!r}?" if near else f"there are {_some(known[name])}"
+                    )
+                    return f"no clip has {name} {text!r}; {hint}"
+        return ""
 
     def draw_clips(self, text: str, *, limit: int, seed: int) -> list[dict[str, Any]]:
         """Rows at random, or of those whose label or id contains a text in any case, without their vectors.

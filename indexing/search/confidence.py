@@ -47,7 +47,7 @@ class Confidence:
         return ""
 
     def probabilities(
-        self, query: ComposedQuery, cosines_N: np.ndarray, unrelated: Mismatch
+        self, query: ComposedQuery, unrelated: Mismatch, cosines_N: np.ndarray
     ) -> list[float | None]:
         """The probability that each hit shows what was asked; None where the bundle does not tell."""
         score = None if self.calibration is None else self.calibration.scores.get(_kind(query))

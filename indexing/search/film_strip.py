@@ -1,8 +1,12 @@
 """Film strips: an image of a query and its answers, one row of frames and labels per clip."""
 
+import base64
+import html
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -13,7 +17,11 @@ from encoders.decoding.request import DecodeRequest
 from encoders.media.errors import DecodeError
 from encoders.media.frame_index import Span
 from encoders.media.sampling import SamplingConfig
-from indexing.search.types import DECODE_DEADLINE_S, ClipPlace, Hit, SearchResult
+
+if TYPE_CHECKING:
+    from indexing.search.types import ClipPlace, Hit, SearchResult
+
+DECODE_DEADLINE_S = 60.0
 
 _PAPER = (250, 250, 248)
 _INK = (24, 28, 34)
@@ -35,7 +43,7 @@ class FilmStripStyle:
 
 
 def draw_film_strips(
-    result: SearchResult, path: str | Path, *, style: FilmStripStyle | None = None
+    result: "SearchResult", path: str | Path, *, style: FilmStripStyle | None = None
 ) -> Path:
     """Write a PNG with the film strips of the query and its answers; a clip that cannot be decoded gets a grey strip with the reason."""
     style = style or FilmStripStyle()
@@ -57,8 +65,28 @@ def draw_film_strips(
     return Path(path)
 
 
+def film_strip_html(result: "SearchResult", *, num_shown: int = 10) -> str:
+    """Query and answers as a table with film strips; every text is escaped. A clip that cannot be decoded shows the reason."""
+    style = FilmStripStyle(frame_size=64)
+    rows = []
+    with IsolatedDecoder(deadline_s=DECODE_DEADLINE_S) as decoder:
+        shown = [(_query_lines(result), result.query)] if result.query.video_uri else []
+        shown += [(_hit_lines(n, hit), hit) for n, hit in enumerate(result.hits[:num_shown], 1)]
+        for lines, place in shown:
+            buffer = io.BytesIO()
+            film_strip(place, style, decoder).save(buffer, "JPEG", quality=80)
+            picture = base64.b64encode(buffer.getvalue()).decode()
+            text = "<br>".join(html.escape(line) for line, _ in lines if line)
+            rows.append(
+                f'<tr><td style="text-align:left">{text}</td><td><img alt="" src="data:image/jpeg;base64,{picture}"></td></tr>'
+            )
+    reason = html.escape(result.mismatch_text())
+    note = f"<p>Nothing in the archive matches: {reason}. The nearest clips:</p>" if reason else ""
+    return f"{note}<table>{''.join(rows)}</table>"
+
+
 def film_strip(
-    place: ClipPlace, style: FilmStripStyle, decoder: IsolatedDecoder | None = None
+    place: "ClipPlace", style: FilmStripStyle, decoder: IsolatedDecoder | None = None
 ) -> Image.Image:
     """The frames of a clip side by side, in order. Pass a decoder when drawing many: each decoder starts a process."""
     if decoder is None:
@@ -70,7 +98,9 @@ def film_strip(
         return failed_strip(error, style)
 
 
-def decoded_strip(place: ClipPlace, style: FilmStripStyle, decoder: IsolatedDecoder) -> Image.Image:
+def decoded_strip(
+    place: "ClipPlace", style: FilmStripStyle, decoder: IsolatedDecoder
+) -> Image.Image:
     """The frames of a clip side by side; DecodeError where it cannot be decoded or its row has a span that cannot be."""
     sampling = SamplingConfig(
         num_frames=style.num_frames, frame_size=style.frame_size, color="file"
@@ -80,7 +110,7 @@ def decoded_strip(place: ClipPlace, style: FilmStripStyle, decoder: IsolatedDeco
     return Image.fromarray(np.concatenate(list(frames_THWC), axis=1))
 
 
-def decoded_poster(place: ClipPlace, size: int, decoder: IsolatedDecoder) -> Image.Image:
+def decoded_poster(place: "ClipPlace", size: int, decoder: IsolatedDecoder) -> Image.Image:
     """The middle frame of a clip in its own shape, at most `size` pixels wide and high; errors as of `decoded_strip`."""
     middle_HWC = _decoded(
         place, SamplingConfig(num_frames=3, frame_size=None, color="file"), decoder
@@ -90,7 +120,7 @@ def decoded_poster(place: ClipPlace, size: int, decoder: IsolatedDecoder) -> Ima
     return poster
 
 
-def _decoded(place: ClipPlace, sampling: SamplingConfig, decoder: IsolatedDecoder) -> np.ndarray:
+def _decoded(place: "ClipPlace", sampling: SamplingConfig, decoder: IsolatedDecoder) -> np.ndarray:
     """uint8 frames [T, H, W, 3]."""
     try:
         span = Span(start_s=place.start_s, end_s=place.end_s)
@@ -111,7 +141,7 @@ def failed_strip(error: DecodeError, style: FilmStripStyle) -> Image.Image:
     return strip
 
 
-def _query_lines(result: SearchResult) -> list[_Line]:
+def _query_lines(result: "SearchResult") -> list[_Line]:
     query = result.query
     name = query.clip_id or Path(query.video_uri).name
     return [
@@ -122,7 +152,7 @@ def _query_lines(result: SearchResult) -> list[_Line]:
     ]
 
 
-def _hit_lines(rank: int, hit: Hit) -> list[_Line]:
+def _hit_lines(rank: int, hit: "Hit") -> list[_Line]:
     attributes = ", ".join(f"{name} {value}" for name, value in sorted(hit.attributes.items()))
     return [
         (f"{rank}.  {hit.score:.3f}", _INK),

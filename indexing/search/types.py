@@ -1,9 +1,10 @@
 """Types of search: the composed query, hits with the explanation of their scores, and results."""
 
 import dataclasses
+import difflib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -40,6 +41,8 @@ class ClipPlace:
         """The span as text: "1.00-2.50 s"."""
         return f"{self.start_s:.2f}-{'end' if self.end_s is None else f'{self.end_s:.2f}'} s"
 
+
+PLACE_FIELDS = ("clip_id", "video_uri", "start_s", "end_s", "label", "split")
 
 Verdict = Literal["as asked", "kept", "changed though not asked", "not as asked"]
 Mismatch = Literal["", "text", "clip", "score", "filters"]
@@ -133,6 +136,8 @@ class SearchResult:
     is_exact: bool = True
     mismatch: Mismatch | None = None
     """Why nothing matches, "" where something does; None for a bundle without a calibration."""
+    hint: str = ""
+    """What a filter names that no clip has, where no clip passes."""
     matched_by: Literal["", "attributes", "vector"] = ""
     """How `keep` and `exclude` were interpreted: as attribute values, or as directions of the vector space."""
     reading: tuple[Reading, ...] = ()
@@ -147,7 +152,31 @@ class SearchResult:
 
     def mismatch_text(self) -> str:
         """Why nothing matches, in words; "" where something does or nobody can tell."""
-        return _MISMATCHES.get(self.mismatch or "", "")
+        reason = _MISMATCHES.get(self.mismatch or "", "")
+        return f"{reason}: {self.hint}" if reason and self.hint else reason
+
+    def to_pandas(self) -> Any:
+        """The hits as a DataFrame, best first, one column `attribute.NAME` per attribute; `write_clips` takes it."""
+        import pandas as pd
+
+        rows = [
+            {
+                "rank": rank,
+                "score": hit.score,
+                "probability": hit.probability,
+                **{name: getattr(hit, name) for name in PLACE_FIELDS},
+                **{f"attribute.{name}": value for name, value in hit.attributes.items()},
+            }
+            for rank, hit in enumerate(self.hits, start=1)
+        ]
+        first = ["rank", "score", "probability", *PLACE_FIELDS]
+        return pd.DataFrame(rows) if rows else pd.DataFrame(columns=pd.Index(first))
+
+    def _repr_html_(self) -> str:
+        """The query and its answers as film strips, for notebooks."""
+        from indexing.search.film_strip import film_strip_html
+
+        return film_strip_html(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -258,6 +287,29 @@ def _check_text(name: str, text: str, max_length: int = MAX_TEXT) -> None:
         raise ValueError(
             f"{name} is {text[:64]!r}; it must not contain surrogates or null characters"
         )
+
+
+_QUERY_FIELDS = tuple(field.name for field in dataclasses.fields(ComposedQuery))
+
+
+def query_of(
+    clip: str | bytes | UploadedVideo | ClipPlace, edit: str | Sequence[str], how: Mapping[str, Any]
+) -> ComposedQuery:
+    """The query of `SearchClient.search`, where `edits` may stand for `edit`; TypeError names an option that does not exist."""
+    options = dict(how)
+    edits = options.pop("edits", ())
+    if edit and edits:
+        raise TypeError("edit and edits are the same; give one of them")
+    for name in options:
+        if name not in _QUERY_FIELDS:
+            near = difflib.get_close_matches(name, _QUERY_FIELDS, n=1)
+            hint = (
+                f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(_QUERY_FIELDS)}"
+            )
+            raise TypeError(f"search has no option {name!r}; {hint}")
+    given = edit or edits
+    texts = (given,) if isinstance(given, str) and given else tuple(given)
+    return ComposedQuery(clip=clip, edits=texts, **options)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -28,7 +28,7 @@ def confidence(scores: dict[Any, ScoreCalibration]) -> Confidence:
 
 def answer(judge: Confidence, query: ComposedQuery, cosines: list[float], clip_D=None) -> Any:
     unrelated = judge.unrelated(query, clip_D)
-    likely = judge.probabilities(query, np.array(cosines), unrelated)
+    likely = judge.probabilities(query, unrelated, np.array(cosines))
     hits = tuple(
         Hit(clip_id="c", video_uri="", start_s=0, end_s=None, score=score, probability=probability)
         for score, probability in zip(cosines, likely, strict=True)
