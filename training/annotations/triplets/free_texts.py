@@ -29,7 +29,7 @@ from training.annotations.triplets.templates import (
     relative_phrases,
 )
 
-Bank = Literal["shown", "held_out"]
+Bank = Literal["shown", "val", "held_out"]
 _NUM_OPERATIONS = (1, 1, 1, 2, 2, 3)
 _TYPO_SHARE = 0.15
 _TEMPLATE_SHARE = 0.3
@@ -242,7 +242,8 @@ def _synonym(factor: Factor, value: str, rng: random.Random, bank: Bank) -> str:
 
 
 def _pick(phrases: Phrases, bank: Bank, rng: random.Random) -> str:
-    return rng.choice(phrases.shown if bank == "shown" else phrases.held_out)
+    patterns = {"shown": phrases.shown, "val": phrases.val, "held_out": phrases.held_out}
+    return rng.choice(patterns[bank])
 
 
 def with_typo(text: str, rng: random.Random) -> str:

@@ -14,7 +14,7 @@ from training.annotations.triplets.free_texts import (
     opposites,
     with_typo,
 )
-from training.annotations.triplets.phrase_bank import PHRASES
+from training.annotations.triplets.phrase_bank import FRAMES, PHRASES, SYNONYMS
 
 LABELS = [
     {"twists": "0", "position": "pike", "take_off": "forward", "armstand": "no"},
@@ -46,7 +46,7 @@ def test_truths_of_operations():
     assert opposites(position) == ()
 
 
-@pytest.mark.parametrize("bank", ["shown", "held_out"])
+@pytest.mark.parametrize("bank", ["shown", "val", "held_out"])
 def test_texts_are_distinct_repeatable_and_have_stochastic_truths(bank):
     texts = free_texts(FACTORS, num_texts=400, seed=3, bank=bank)
     assert len({text.text for text in texts}) == len(texts) == 400
@@ -81,8 +81,9 @@ def test_every_number_in_a_plain_text_is_the_operations():
 
 
 def test_banks_have_nothing_in_common():
-    for kind, phrases in PHRASES.items():
-        assert not set(phrases.shown) & set(phrases.held_out), kind
+    for kind, phrases in (*PHRASES.items(), ("frames", FRAMES), *SYNONYMS.items()):
+        banks = [set(phrases.shown), set(phrases.val), set(phrases.held_out)]
+        assert sum(map(len, banks)) == len(set.union(*banks)), kind
 
 
 def test_a_typo_changes_one_word_and_no_digit():
