@@ -113,6 +113,10 @@ class Stage1Config:
     loss_options: Mapping[str, float] = field(default_factory=dict)
     """Parameters of the loss beyond `label_smoothing`, by name."""
     label_smoothing: float = 0.0
+    head: Literal["labels", "factors"] = "labels"
+    """Head over the labels; factors = its weights are sums over the attributes of each label, so that labels that training lacks have a place."""
+    head_temperature: float = 0.07
+    """Factors only: cosines are divided by it."""
     attributes: tuple[str, ...] = ()
     """Clip attributes that get their own classification head during training."""
     attribute_weight: float = 0.5
@@ -145,6 +149,7 @@ class Stage1Config:
         _require(
             self.num_decode_threads >= 1, "num_decode_threads", self.num_decode_threads, ">= 1"
         )
+        _require(self.head_temperature > 0, "head_temperature", self.head_temperature, "above 0")
         weight = self.attribute_weight
         _require(weight >= 0, "attribute_weight", weight, "at least 0")
         check_decode_choice(self.decode_backend)

@@ -38,6 +38,11 @@ def demo_actions_tiny() -> Stage1Config:
     )
 
 
+def demo_actions_factored() -> Stage1Config:
+    """The same with class directions that are sums over attributes, for edits that reach classes and counts never shown."""
+    return replace(demo_actions(), head="factors", label_smoothing=0.0)
+
+
 def demo_actions_aim() -> Stage1Config:
     """The same dives for a small AIM; set `pretrained_image` to a folder of `benchmarks.pretraining.vit`, which AIM then freezes."""
     recipe = demo_actions()
@@ -199,6 +204,7 @@ RECIPES: dict[str, Callable[[], Stage1Config | Stage2Config]] = {
     for recipe in (
         demo_actions,
         demo_actions_tiny,
+        demo_actions_factored,
         demo_actions_aim,
         demo_actions_aim_tiny,
         demo_fusion,

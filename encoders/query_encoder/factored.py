@@ -4,7 +4,8 @@ The text alone gives a row-stochastic matrix per factor, a mixture of four opera
 (swap, "the opposite"). Applied to the values read from the clip it gives the target's. The Combiner stands beside it behind a
 gate: it is better on label pairs that training showed, and all there is for labels without attributes.
 
-N queries, V width of clip vectors, D width of text vectors, F factors, K slots of one factor, S slots of all factors, O offsets.
+N queries, V width of clip vectors, D width of text vectors, F factors, K slots of one factor, S slots of all factors, C code
+columns of all factors, O offsets.
 """
 
 from dataclasses import replace
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 
 from encoders.query_encoder.combiner import Combiner, Fusion
 from encoders.query_encoder.config import FusionConfig
-from encoders.query_encoder.factors import Factor
+from encoders.query_encoder.factors import Factor, factor_codes
 
 _HIDDEN = 256
 _READ_HIDDEN = 128
@@ -24,8 +25,6 @@ _GATE_HIDDEN = 16
 _TEXT_DROPOUT = 0.2
 _MAX_MAPPED = 32
 """Factors of more slots have no map operation: its matrix would have more entries than there are texts to learn it from."""
-_KERNEL_WIDTH = 1.0
-"""In slots: how far the decoder's view of a number spreads to its neighbours, so that it can decode values between those it saw."""
 
 
 class Composition(NamedTuple):
@@ -126,7 +125,7 @@ def _moves(factor: Factor) -> Tensor:
 class FactoredFusion(Fusion):
     """Factors beside a gated Combiner; without factors the Combiner alone."""
 
-    views_SS: Tensor
+    codes_SC: Tensor
 
     def __init__(self, config: FusionConfig) -> None:
         super().__init__(config)
@@ -139,11 +138,16 @@ class FactoredFusion(Fusion):
         self.trunk_in = nn.Linear(config.text_dim, _HIDDEN)
         self.trunk_out = nn.Linear(_HIDDEN, _HIDDEN)
         self.edit = nn.ModuleList([EditFactor(factor, _HIDDEN) for factor in factors])
-        self.decoder_in = nn.Linear(sum(self.sizes), _HIDDEN)
-        self.decoder_out = nn.Linear(_HIDDEN, width)
+        codes = [torch.from_numpy(factor_codes(factor)) for factor in factors]
+        self.register_buffer("codes_SC", torch.block_diag(*codes), persistent=False)
+        num_columns = self.codes_SC.shape[1]
+        self.decoder = nn.Linear(num_columns, width)
+        self.combination_in = nn.Linear(num_columns, _HIDDEN)
+        self.combination_out = nn.Linear(_HIDDEN, width)
+        nn.init.zeros_(self.combination_out.weight)
+        nn.init.zeros_(self.combination_out.bias)
         self.gate_in = nn.Linear(len(factors) + 1, _GATE_HIDDEN)
         self.gate_out = nn.Linear(_GATE_HIDDEN, 1)
-        self.register_buffer("views_SS", _views(factors), persistent=False)
 
     def project(self, video_NV: Tensor, text_ND: Tensor) -> tuple[Tensor, Tensor]:
         """Both as they are: each part has its own first layer."""
@@ -199,9 +203,14 @@ class FactoredFusion(Fusion):
         return [edit(hidden) for edit in self.edit]
 
     def decode(self, targets: list[Tensor]) -> Tensor:
-        """Distributions over the slots of all factors -> unit clip vectors."""
-        seen_NS = torch.cat(targets, dim=-1) @ self.views_SS.to(targets[0].dtype)
-        return F.normalize(self.decoder_out(F.relu(self.decoder_in(seen_NS))), dim=-1)
+        """Distributions over the slots of all factors -> unit clip vectors.
+
+        A sum over factors, and what combinations add to it. The sum reaches combinations and counts that training lacked; the
+        rest starts at zero and serves an encoder whose classes are no sums.
+        """
+        codes_NC = torch.cat(targets, dim=-1) @ self.codes_SC.to(targets[0].dtype)
+        combined_NV = self.combination_out(F.relu(self.combination_in(codes_NC)))
+        return F.normalize(self.decoder(codes_NC) + combined_NV, dim=-1)
 
     def gate(self, decoded_NV: Tensor, combined_NV: Tensor, targets: list[Tensor]) -> Tensor:
         """The Combiner's share [N, 1], from how sure the factors are and whether both agree."""
@@ -221,17 +230,3 @@ def apply_edits(sources: list[Tensor], matrices: list[Tensor]) -> list[Tensor]:
 def _asks(matrix_NKK: Tensor) -> Tensor:
     """The largest share that any value loses: 0 where the factor is left alone."""
     return (1 - torch.diagonal(matrix_NKK, dim1=-2, dim2=-1)).amax(dim=-1)
-
-
-def _views(factors: tuple[Factor, ...]) -> Tensor:
-    """Per slot what the decoder sees: the slot itself, or bumps around a number that reach its neighbours."""
-    views = []
-    for factor in factors:
-        view_KK = torch.eye(len(factor.values))
-        if factor.is_ordered:
-            num_line = len(factor.present)
-            line_K = torch.arange(num_line, dtype=torch.float32)
-            gaps_KK = (line_K[:, None] - line_K[None, :]) / _KERNEL_WIDTH
-            view_KK[:num_line, :num_line] = torch.exp(-(gaps_KK**2) / 2)
-        views.append(view_KK)
-    return torch.block_diag(*views)

@@ -9,6 +9,8 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
 from encoders.files import read_value
 
 ABSENT = ""
@@ -17,6 +19,9 @@ ABSENT = ""
 _STEPS_BEYOND = 4
 _MAX_SLOTS = 48
 _MAX_DIGITS = 12
+_ARC_STEP = 0.8
+_ARC = 5.6
+"""In radians: the angle between neighbouring numbers, and the longest arc, so that the ends of a line do not meet."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,6 +132,22 @@ def _common_step(ordered: Sequence[Fraction]) -> Fraction:
         while rest:
             step, rest = rest, step % rest
     return step
+
+
+def factor_codes(factor: Factor) -> np.ndarray:
+    """What an additive model sees of each slot, float32 [K, C]: places on an arc for numbers, a column of its own for any other.
+
+    All numbers of a line share two columns, so weights that some of them fit also place those that were never seen.
+    """
+    num_line = len(factor.present) if factor.is_ordered else 0
+    num_free = len(factor.values) - num_line
+    if not num_line:
+        return np.eye(num_free, dtype=np.float32)
+    codes_KC = np.zeros((num_line + num_free, 2 + num_free), np.float32)
+    angles_K = np.arange(num_line) * min(_ARC_STEP, _ARC / (num_line - 1))
+    codes_KC[:num_line, 0], codes_KC[:num_line, 1] = np.cos(angles_K), np.sin(angles_K)
+    codes_KC[num_line:, 2:] = np.eye(num_free)
+    return codes_KC
 
 
 def factors_to_list(factors: Sequence[Factor]) -> list[dict[str, Any]]:

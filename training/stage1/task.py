@@ -34,6 +34,7 @@ from training.stage1.data import (
     balanced_order,
     load_ahead,
 )
+from training.stage1.factor_head import FactorHead
 from training.stage1.frame_vectors import VectorSource, read_frame_vectors
 from training.trainer.activation_checkpointing import checkpoint_blocks
 from training.trainer.loop import TaskFactory, World
@@ -43,7 +44,7 @@ DECODE_REPORT = "decode.json"
 
 
 class ActionClassifier(nn.Module):
-    """An encoder, a linear head over actions, and a head per attribute that is used in training only."""
+    """An encoder, a head over actions, and a head per attribute that is used in training only."""
 
     def __init__(
         self, encoder: VideoEncoder, classes: Mapping[str, Sequence[str]], config: Stage1Config
@@ -51,7 +52,12 @@ class ActionClassifier(nn.Module):
         super().__init__()
         width = encoder.config.embedding_dim
         self.encoder = encoder
-        self.head = nn.Linear(width, len(classes["label"]))
+        self.head: nn.Linear | FactorHead
+        if config.head == "factors":
+            temperature = config.head_temperature
+            self.head = FactorHead(classes["label"], width, temperature=temperature)
+        else:
+            self.head = nn.Linear(width, len(classes["label"]))
         self.attribute_heads = nn.ModuleDict(
             {name: nn.Linear(width, len(classes[name])) for name in config.attributes}
         )
@@ -60,6 +66,10 @@ class ActionClassifier(nn.Module):
         self.may_leave_parameters_unused = (
             getattr(encoder.config, "temporal", "ordered") != "ordered"
         )
+
+    def linear_head(self) -> nn.Linear:
+        """The head as a bundle keeps it."""
+        return self.head.as_linear() if isinstance(self.head, FactorHead) else self.head
 
     def features(self, batch: Mapping[str, Tensor]) -> Tensor:
         if "frame_vectors" in batch:

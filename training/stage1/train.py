@@ -74,7 +74,7 @@ def train_stage1(
                 resize=config.resize,
                 color=config.color,
             ),
-            head=module.head,
+            head=module.linear_head(),
             labels=classes["label"],
             training_info={"stage": 1, "key": run.key, "epoch": epoch, **scores},
         )

@@ -2,10 +2,12 @@
 
 from fractions import Fraction
 
+import numpy as np
 import pytest
 
 from encoders.query_encoder.factors import (
     Factor,
+    factor_codes,
     factors_from_list,
     factors_to_list,
     find_factors,
@@ -66,3 +68,19 @@ def test_the_card_round_trip_refuses_what_is_wrong():
         factors_from_list([{"name": "a", "values": ["x"]}])
     with pytest.raises(ValueError, match="ascending"):
         Factor(name="a", values=("2", "1"), is_ordered=True)
+
+
+@pytest.mark.parametrize("num_values", [2, 8, 40])
+def test_numbers_lie_evenly_on_an_arc_whose_ends_do_not_meet(num_values):
+    values = tuple(str(n) for n in range(num_values))
+    codes = factor_codes(Factor(name="twists", values=(*values, ""), is_ordered=True))
+    line, absent = codes[:-1, :2], codes[-1]
+    steps = np.linalg.norm(np.diff(line, axis=0), axis=1)
+    np.testing.assert_allclose(steps, steps[0], rtol=1e-4)
+    assert np.linalg.norm(line[0] - line[-1]) > 0.6
+    assert absent.tolist() == [0, 0, 1]
+
+
+def test_other_values_have_columns_of_their_own():
+    codes = factor_codes(Factor(name="position", values=("pike", "tuck", "")))
+    np.testing.assert_array_equal(codes, np.eye(3))
