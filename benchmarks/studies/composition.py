@@ -212,11 +212,9 @@ class Study:
                     column = scored.values_NV[:, METRICS.index(HEADLINE)]
                     values.setdefault(name, []).append(column)
                     first = [problem.gallery_ids[place] for place in scored.places_NK[:, 0]]
-                    answered = [archive.label_by_clip.get(clip_id) for clip_id in first]
-                    echo_N = [
-                        a == t.source_label for a, t in zip(answered, problem.triplets, strict=True)
-                    ]
-                    echoes.setdefault(name, []).append(np.array(echo_N))
+                    answered = [archive.label_by_clip.get(clip_id, "") for clip_id in first]
+                    echo_N = np.array(answered) == [t.source_label for t in problem.triplets]
+                    echoes.setdefault(name, []).append(echo_N)
         return Answers(
             problem=problem,
             values={name: np.mean(columns, axis=0) for name, columns in values.items()},
@@ -303,8 +301,8 @@ def run(given: argparse.Namespace, console: Console) -> dict[str, float]:
         show(console, figures, name, study.rows)
     if OURS in given.rows and (not given.only or "unseen_templates" in given.only):
         add_template_figures(figures, demo, given)
-        show(console, figures, "unseen_templates.shown", [OURS])
-        show(console, figures, "unseen_templates.unseen", [OURS])
+        for name in ("shown", "unseen"):
+            show(console, figures, f"unseen_templates.{name}", [OURS])
     return {**figures, **headline(figures)}
 
 

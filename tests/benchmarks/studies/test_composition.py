@@ -1,8 +1,18 @@
 """What a condition hides from training is what it asks, texts keep their meaning in other words, and missing figures stay missing."""
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.studies.composition import OURS, headline, main, row_configs, with_steps
+from benchmarks.studies.composition import (
+    OURS,
+    distracting_vectors,
+    headline,
+    main,
+    row_configs,
+    with_steps,
+)
 from benchmarks.studies.conditions import (
     CONDITIONS,
     HELD_OUT_CLASSES,
@@ -11,9 +21,11 @@ from benchmarks.studies.conditions import (
     edit_operations,
     reworded,
 )
+from encoders.clips import Clip, write_clips
 from encoders.query_encoder.factors import find_factors
 from training.annotations.labels.names import label_attributes
 from training.annotations.triplets.table import Triplet
+from training.vectors.tables import list_column
 
 LABELS = ("103b", "105b", "107b", "107c", "205b", "205c", "5132d", "5134d", "5152b", "5154b")
 BY_NAME = {condition.name: condition for condition in (*CONDITIONS, UNSEEN_CLASS)}
@@ -129,3 +141,21 @@ def test_a_folder_without_vectors_and_no_seed_are_refused(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main([*flags, "--num-seeds", "0"])
     assert "at least 1" in capsys.readouterr().err
+
+
+def test_clips_that_distract_are_of_other_labels(tmp_path):
+    clips = [
+        Clip(clip_id=f"{label}-{n}", video_uri="a.mp4", label=label, split="test")
+        for label in ("301b", "405c")
+        for n in range(2)
+    ]
+    (tmp_path / "archive").mkdir()
+    write_clips(tmp_path / "archive" / "clips.parquet", clips)
+    rows = np.eye(4, dtype=np.float32)
+    table = {"clip_id": [clip.clip_id for clip in clips], "embedding": list_column(rows)}
+    pq.write_table(pa.table(table), tmp_path / "vectors.parquet")
+    added = distracting_vectors(tmp_path, {"103b"})
+    assert sorted(added) == sorted(f"distractor/{clip.clip_id}" for clip in clips)
+    np.testing.assert_array_equal(added["distractor/301b-1"], rows[1])
+    with pytest.raises(ValueError, match=r"labels of the archive: \['405c'\]"):
+        distracting_vectors(tmp_path, {"405c"})
