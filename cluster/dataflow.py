@@ -4,6 +4,7 @@ Rows are dicts of any content, and every stage is a plain class with one instanc
 """
 
 import logging
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ import numpy as np
 import ray
 from ray.data import Datasink
 from ray.exceptions import RayActorError, RayTaskError
+
+from cluster.ray_session import wait_for_resources
 
 logger = logging.getLogger(__name__)
 _TARGET_BLOCK_BYTES = 16 << 20
@@ -41,6 +44,11 @@ class Stage:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     kind: Literal["rows", "groups", "batches"] = "batches"
     num_workers: int = 1
+    """Workers at the start, and at most unless max_workers is more."""
+    min_workers: int = 0
+    """With fewer than this many the work does not start, and the pool never shrinks below it. 0 = num_workers."""
+    max_workers: int = 0
+    """The pool grows up to this many while work waits and the cluster has room or makes some. 0 = num_workers."""
     num_cpus: float = 1.0
     num_gpus: float = 0.0
     batch_size: int = 16
@@ -50,6 +58,11 @@ class Stage:
             raise ValueError(
                 f"stage {self.name!r}: num_workers is {self.num_workers}; it must be at least 1"
             )
+        if not self.least_workers <= self.num_workers <= self.most_workers:
+            raise ValueError(
+                f"stage {self.name!r}: min_workers is {self.min_workers} and max_workers {self.max_workers}; they must be 0, or "
+                f"at most and at least num_workers ({self.num_workers})"
+            )
         if self.batch_size < 1:
             raise ValueError(
                 f"stage {self.name!r}: batch_size is {self.batch_size}; it must be at least 1"
@@ -58,6 +71,19 @@ class Stage:
             raise ValueError(
                 f"stage {self.name!r}: kind is {self.kind!r}; it must be rows, groups or batches"
             )
+
+    @property
+    def least_workers(self) -> int:
+        return self.min_workers or self.num_workers
+
+    @property
+    def most_workers(self) -> int:
+        return self.max_workers or self.num_workers
+
+    def bundle(self) -> dict[str, float]:
+        """What one worker takes of a node, in whole units: an autoscaler counts in those."""
+        wanted = {"CPU": self.num_cpus, "GPU": self.num_gpus}
+        return {name: float(math.ceil(amount)) for name, amount in wanted.items() if amount}
 
 
 def stream_dataflow(
@@ -100,8 +126,7 @@ def _dataset(rows: Sequence[dict[str, Any]], stages: Sequence[Stage]) -> ray.dat
     context.target_max_block_size = _TARGET_BLOCK_BYTES
     _keep_ray_data_off_the_terminal()
     dataset = ray.data.from_items(list(rows), override_num_blocks=min(len(rows), _MAX_INPUT_BLOCKS))
-    first = replace(stages[0], num_workers=min(stages[0].num_workers, len(rows)))
-    for stage in (first, *stages[1:]):
+    for stage in (_at_most(stages[0], len(rows)), *stages[1:]):
         dataset = _append(dataset, stage)
     return dataset
 
@@ -183,7 +208,11 @@ def _append(dataset: ray.data.Dataset, stage: Stage) -> ray.data.Dataset:
     step: Any = type(f"_Step_{stage.name}", (base,), {})  # the name that Ray shows
     shared: dict[str, Any] = {
         "fn_constructor_kwargs": {"factory": stage.factory, "arguments": dict(stage.arguments)},
-        "compute": ray.data.ActorPoolStrategy(size=stage.num_workers),
+        "compute": ray.data.ActorPoolStrategy(
+            min_size=stage.least_workers,
+            initial_size=stage.num_workers,
+            max_size=stage.most_workers,
+        ),
         "num_cpus": stage.num_cpus,
         # Ray's default has no limit: rows that crash every worker would be retried for ever, silently.
         "max_task_retries": _MAX_TASK_RETRIES,
@@ -202,16 +231,30 @@ def _append(dataset: ray.data.Dataset, stage: Stage) -> ray.data.Dataset:
     )
 
 
+def _at_most(stage: Stage, num_workers: int) -> Stage:
+    """No more workers than there are rows."""
+    return replace(
+        stage,
+        num_workers=min(stage.num_workers, num_workers),
+        min_workers=min(stage.least_workers, num_workers),
+        max_workers=min(stage.most_workers, num_workers),
+    )
+
+
 def _check_resources(stages: Sequence[Stage]) -> None:
-    """ValueError for a pool that can never start: Ray would wait for ever, silently."""
+    """ValueError for pools that can never start, where Ray would wait for ever, silently; nodes that may come are waited for."""
     have = ray.cluster_resources()
     for resource, label in (("CPU", "num_cpus"), ("GPU", "num_gpus")):
-        need = sum(getattr(stage, label) * stage.num_workers for stage in stages)
-        if need > have.get(resource, 0.0) + 1e-9:
-            demand = ", ".join(
-                f"{stage.name} {stage.num_workers} x {getattr(stage, label)}" for stage in stages
-            )
-            raise ValueError(
-                f"the stages need {need:g} {resource} ({demand}) and Ray has "
-                f"{have.get(resource, 0.0):g}; lower num_workers or {label}"
-            )
+        need = sum(getattr(stage, label) * stage.least_workers for stage in stages)
+        if need <= have.get(resource, 0.0) + 1e-9:
+            continue
+        bundles = [stage.bundle() for stage in stages for _ in range(stage.least_workers)]
+        if wait_for_resources([bundle for bundle in bundles if bundle]):
+            return
+        demand = ", ".join(
+            f"{stage.name} {stage.least_workers} x {getattr(stage, label)}" for stage in stages
+        )
+        raise ValueError(
+            f"the stages need {need:g} {resource} ({demand}) and Ray has "
+            f"{have.get(resource, 0.0):g}; lower num_workers or {label}"
+        )

@@ -1,12 +1,18 @@
-"""Connects a driver to Ray: the cluster that it was submitted to, or a local Ray that ends with it."""
+"""Connects a driver to Ray: the cluster that it was submitted to, or a local Ray that ends with it; waits for nodes of a cluster.
 
+A cluster that costs nothing when idle has no nodes: what it has now says nothing about what it can do.
+"""
+
+import json
 import logging
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +21,9 @@ from typing import Any
 import psutil
 import ray
 from ray._private import ray_constants
+from ray.autoscaler.sdk import request_resources
+from ray.autoscaler.v2.utils import is_autoscaler_v2
+from ray.experimental import internal_kv
 
 from cluster.network import require_listener
 from cluster.processes import reap_orphans, track_child_processes
@@ -30,6 +39,13 @@ _PATIENT = {
 }
 """Of a local Ray. By default a raylet that gets no processor for a minute is declared dead by the GCS and then ends itself, and so
 does everything when the GCS is that slow; on one machine a server that does not answer is busy, and one that is gone is seen to be."""
+NODE_WAIT_VARIABLE = "TFCOVR_NODE_WAIT_S"
+"""Environment variable with the longest wait for nodes, in seconds."""
+_NODE_WAIT_S = 1800.0  # a machine starts, installs its packages and joins
+_POLL_S = 1.0
+_SAY_EVERY_S = 15.0
+Bundle = Mapping[str, float]
+"""Resource -> amount, of one worker."""
 _QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
 
 
@@ -46,6 +62,8 @@ class RaySession:
     num_cpus: float
     num_gpus: float
     started_here: bool
+    can_grow: bool = False
+    """Whether an autoscaler adds nodes when work waits: there may be more of everything later, and several nodes."""
     address: str
     """Address at which another driver reaches the same Ray, e.g. as RAY_ADDRESS."""
 
@@ -78,14 +96,27 @@ def ray_session(
                 stack.callback(ray.shutdown)
                 with _no_native_stderr(), _own_sigterm_handler():
                     ray.init(address=target, **_QUIET)
-        resources = ray.cluster_resources()
-        yield RaySession(
-            num_nodes=len({n["NodeManagerAddress"] for n in ray.nodes() if n["Alive"]}),
-            num_cpus=resources.get("CPU", 0.0),
-            num_gpus=resources.get("GPU", 0.0),
-            started_here=started_here,
-            address=ray.get_runtime_context().gcs_address,
-        )
+        yield describe_session(started_here=started_here)
+
+
+def describe_session(*, started_here: bool) -> RaySession:
+    """What the connected Ray has now."""
+    resources = ray.cluster_resources()
+    return RaySession(
+        num_nodes=len({n["NodeManagerAddress"] for n in ray.nodes() if n["Alive"]}),
+        num_cpus=resources.get("CPU", 0.0),
+        num_gpus=resources.get("GPU", 0.0),
+        started_here=started_here,
+        can_grow=not started_here and has_autoscaler(),
+        address=ray.get_runtime_context().gcs_address,
+    )
+
+
+def session_with(session: RaySession, bundles: Sequence[Bundle]) -> RaySession:
+    """The session once its nodes have room for all bundles; unchanged where they have not and none will come."""
+    if not session.can_grow or not wait_for_resources(bundles):
+        return session
+    return describe_session(started_here=session.started_here)
 
 
 def _check_answers(address: str) -> None:
@@ -185,3 +216,81 @@ def _no_native_stderr() -> Iterator[None]:
         os.dup2(stderr, 2)
         os.close(stderr)
         os.close(nothing)
+
+
+def has_autoscaler() -> bool:
+    """Whether something adds nodes to the connected cluster when work waits."""
+    if is_autoscaler_v2():
+        return True
+    status = internal_kv._internal_kv_get(ray_constants.DEBUG_AUTOSCALING_STATUS)
+    return bool(status) and "autoscaler_report" in json.loads(status)
+
+
+def missing_resources(bundles: Sequence[Bundle]) -> dict[str, tuple[float, float]]:
+    """Resource -> (needed, there is) of each that the nodes together do not have."""
+    need: Counter[str] = Counter()
+    for bundle in bundles:
+        need.update(bundle)
+    have = ray.cluster_resources()
+    return {
+        name: (amount, have.get(name, 0.0))
+        for name, amount in need.items()
+        if amount > have.get(name, 0.0) + 1e-9
+    }
+
+
+def wait_for_resources(
+    bundles: Sequence[Bundle], *, say: Callable[[str], object] | None = None
+) -> bool:
+    """Wait until the nodes have room for all bundles, after asking the autoscaler; False at once where none would come.
+
+    TimeoutError after half an hour, or what TFCOVR_NODE_WAIT_S says. `say` gets the progress lines, stderr by default.
+    """
+    missing = missing_resources(bundles)
+    if not missing:
+        return True
+    if not has_autoscaler():
+        return False
+    say = say or _say_on_stderr
+    limit_s, started = _limit_s(), time.monotonic()
+    last_said_s = -_SAY_EVERY_S
+    request_resources(bundles=[dict(bundle) for bundle in bundles])
+    try:
+        while missing := missing_resources(bundles):
+            waited_s = time.monotonic() - started
+            if waited_s >= limit_s:
+                raise TimeoutError(
+                    f"no node came within {limit_s:g} s: {_words(missing)}; see `ray status` for why, or set {NODE_WAIT_VARIABLE}"
+                )
+            if waited_s - last_said_s >= _SAY_EVERY_S:
+                last_said_s = waited_s
+                say(f"waiting for nodes: {_words(missing)} ({waited_s:.0f} s, at most {limit_s:g})")
+            time.sleep(_POLL_S)
+    finally:
+        request_resources(
+            num_cpus=0
+        )  # it would hold for ever; from here on the work itself holds the nodes
+    say(f"the nodes are there after {time.monotonic() - started:.0f} s")
+    return True
+
+
+def _words(missing: Mapping[str, tuple[float, float]]) -> str:
+    return ", ".join(f"{have:g} of {need:g} {name}" for name, (need, have) in missing.items())
+
+
+def _limit_s() -> float:
+    text = os.environ.get(NODE_WAIT_VARIABLE, "")
+    try:
+        limit_s = float(text or _NODE_WAIT_S)
+    except ValueError:
+        limit_s = -1.0
+    if not limit_s > 0:
+        raise ValueError(
+            f"{NODE_WAIT_VARIABLE} is {text!r}; it must be a number of seconds above 0"
+        )
+    return limit_s
+
+
+def _say_on_stderr(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()

@@ -7,9 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from cluster.network import require_listener
-from indexing.store import dev_server
-
 _SLOW = Path(__file__).parent / "integration"
 
 
@@ -61,6 +58,10 @@ def other_bundle(tmp_path_factory) -> Path:
 def milvus_server(tmp_path_factory) -> Iterator[str]:
     """The address of a standalone server."""
     pytest.importorskip("milvus", reason="needs a Milvus server: pip install '.[server]'")
+    # Here and not above: the tests of a GPU run on machines that have torch and little else.
+    from cluster.network import require_listener
+    from indexing.store import dev_server
+
     folder = tmp_path_factory.mktemp("milvus-server")
     uri = dev_server.start(folder)
     yield uri

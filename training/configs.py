@@ -223,7 +223,8 @@ class LaunchSettings:
     """Number of Ray Train workers; 0 = the plain torch loop in this process."""
     cpus_per_worker: float = 1.0
     use_gpu: bool | None = None
-    """Whether to train on a GPU; None = if there is one."""
+    """Whether to train on a GPU; None = if there is one. A cluster that starts its nodes when work waits is asked for GPUs only by
+    --launch.use-gpu."""
     max_failures: int = 3
     """Number of times that the run resumes from its last checkpoint after a worker crash."""
     address: str | None = None

@@ -72,14 +72,17 @@ class VideoEncoder(nn.Module):
 def normalize_pixels(
     frames_NTHWC: Tensor, preprocessing: Preprocessing, dtype: torch.dtype
 ) -> Tensor:
-    """uint8 frames -> [N * T, C, H, W] in `dtype`; computed in float32 (or finer), where 1/255 steps are exact enough."""
+    """uint8 frames -> [N * T, C, H, W] in `dtype`; computed in float32 (or finer), where 1/255 steps are exact enough.
+
+    The constants are numbers in the kernels and not tensors: a tensor made here would be a copy to the device that the host waits
+    for, once a batch, and that no CUDA graph can hold.
+    """
     wide = dtype if dtype.itemsize > 4 else torch.float32
-    device = frames_NTHWC.device
-    scale = torch.tensor([1 / (255 * std) for std in preprocessing.std], dtype=wide, device=device)
-    shift = torch.tensor(
-        [-mean / std for mean, std in zip(preprocessing.mean, preprocessing.std, strict=True)],
-        dtype=wide,
-        device=device,
-    )
-    pixels_BHWC = frames_NTHWC.flatten(0, 1).to(wide) * scale + shift
-    return pixels_BHWC.permute(0, 3, 1, 2).to(dtype)
+    pixels_BHWC = frames_NTHWC.flatten(0, 1).to(wide)
+    channels = [
+        pixels_BHWC[..., channel] * (1 / (255 * std)) + -mean / std
+        for channel, (mean, std) in enumerate(
+            zip(preprocessing.mean, preprocessing.std, strict=True)
+        )
+    ]
+    return torch.stack(channels, dim=1).to(dtype)

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from cluster.processes import own_run_folder
 from cluster.progress import progress_bar
-from cluster.ray_session import RaySession, ray_session
+from cluster.ray_session import RaySession, ray_session, session_with
 from cluster.storage import require_shared
 from encoders.bundle.canaries import read_canaries
 from encoders.bundle.card import BundleCard, read_card
@@ -43,7 +43,7 @@ from indexing.pipeline.throughput import (
     speed_line,
     stage_speeds,
 )
-from indexing.pipeline.workers import Workers, choose_workers
+from indexing.pipeline.workers import Workers, choose_workers, worker_bundle
 from indexing.pipeline.write_stage import refresh_rows
 from indexing.sources.archive import list_archive
 from indexing.sources.content import read_contents
@@ -186,12 +186,16 @@ class _IndexRun:
 
     def _open_session(self) -> RaySession:
         session = self._stack.enter_context(ray_session())
-        self._num_cpus = session.num_cpus
         for uri, what, needed in (
             (self._config.milvus_uri, "the Milvus URI", "http://HOST:19530"),
             (self._config.run_dir, "the run folder", "a folder on NFS, /mnt/SHARED/RUN"),
         ):
-            require_shared(uri, num_nodes=session.num_nodes, what=what, needed=needed)
+            # The nodes that come are not this one.
+            num_nodes = session.num_nodes + session.can_grow
+            require_shared(uri, num_nodes=num_nodes, what=what, needed=needed)
+        # What one worker needs: the node that comes tells what the others will have.
+        session = session_with(session, [worker_bundle(self._config.workers)])
+        self._num_cpus = session.num_cpus
         return session
 
     def _open_collection(self, num_clips: int) -> ClipCollection:

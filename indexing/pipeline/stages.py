@@ -98,6 +98,11 @@ def vector_stages(
         num_threads=1,
         batch_size=batch_size,
     )
+    if workers.can_grow:
+        decode, embed = (
+            replace(stage, min_workers=1, max_workers=max(stage.num_workers, len(shards)))
+            for stage in (decode, embed)
+        )
     both = replace(
         decode,
         name="decode_embed",

@@ -42,6 +42,8 @@ class Workers:
     decode_backend: str
     decode_device: Literal["cpu", "cuda"]
     embed_device: Literal["cpu", "cuda"]
+    can_grow: bool = False
+    """The pools start with these numbers and grow with the cluster, or shrink to one each."""
     is_shared: bool = False
     """The decode workers encode too; `num_embed` says how many again, and takes nothing."""
 
@@ -73,6 +75,11 @@ class WorkerOptions:
 
     def __post_init__(self) -> None:
         check_decode_choice(self.decode)
+
+
+def worker_bundle(options: WorkerOptions) -> dict[str, float]:
+    """What a node must have for the least work, before it is known what nodes there are."""
+    return {"CPU": 1.0, "GPU": 1.0} if options.device == "cuda" else {"CPU": 1.0}
 
 
 def choose_workers(options: WorkerOptions, session: "RaySession", *, is_lite: bool) -> Workers:
@@ -116,6 +123,7 @@ def choose_workers(options: WorkerOptions, session: "RaySession", *, is_lite: bo
     gpu_share = _floored(1 / math.ceil(num_on_gpu / num_gpus)) if on_gpu else 0.0
     cpu_share = _floored(min(1.0, cpus / (num_decode if is_shared else num_decode + num_embed)))
     workers = Workers(
+        can_grow=session.can_grow,
         num_decode=num_decode,
         num_embed=num_embed,
         num_write=num_write,

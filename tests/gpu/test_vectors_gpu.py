@@ -11,7 +11,6 @@ from benchmarks.gpu.backends import save_random_bundle
 from encoders.backends.registry import open_backend
 from encoders.decoding.decode import decode_clips
 from encoders.decoding.frames.pixels import resize_frame
-from encoders.decoding.nvidia.resize import resize_tensor
 from encoders.export.config import ExportConfig
 from encoders.export.onnx_export import export_onnx
 from encoders.export.parity import cosines
@@ -19,6 +18,10 @@ from encoders.media.frame_index import Span
 from encoders.stages.decode_embed_stage import VectorStage
 from encoders.stages.encode_request import EncoderOptions
 
+# Its host side is numba and OpenCV.
+resize_tensor = pytest.importorskip(
+    "encoders.decoding.nvidia.resize", reason="numba or cv2 is missing", exc_type=ImportError
+).resize_tensor
 pytestmark = pytest.mark.needs_gpu
 NUM_CLIPS = 6
 

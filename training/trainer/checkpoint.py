@@ -4,8 +4,6 @@ A checkpoint is one file, replaced atomically. It needs no random state: every s
 seeds its own generator from (seed, position). See loop.py. The one before it is kept, for a disk that damages the last.
 """
 
-import hashlib
-import io
 import json
 import logging
 from pathlib import Path
@@ -13,7 +11,8 @@ from typing import Any
 
 import torch
 
-from cluster.storage import write_atomic
+from cluster.storage import atomic_path, write_atomic
+from encoders.files import hash_file
 
 logger = logging.getLogger(__name__)
 LAST = "last.pt"
@@ -31,18 +30,16 @@ class CheckpointError(ValueError):
 def save_checkpoint(run_dir: Path, name: str, state: dict[str, Any]) -> None:
     """Save a state of tensors, numbers and text only, because it is loaded with weights_only."""
     folder = run_dir / "checkpoints"
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    content = buffer.getvalue()
-    sha256 = hashlib.sha256(content).hexdigest()
-    # Before the files: wherever an interruption falls, the checksum of every whole file is known.
-    known = _checksums(folder)
-    write_atomic(
-        folder / CHECKSUMS, json.dumps({**known, name: [sha256, *known.get(name, [])[:2]]})
-    )
-    if name == LAST and (folder / LAST).exists():
-        (folder / LAST).replace(folder / BEFORE)
-    write_atomic(folder / name, content)
+    with atomic_path(folder / name) as temporary:  # to the disk at once: no second copy in memory
+        torch.save(state, temporary)
+        sha256 = hash_file(temporary)
+        # Before the file has its name: wherever an interruption falls, the checksum of every whole file is known.
+        known = _checksums(folder)
+        write_atomic(
+            folder / CHECKSUMS, json.dumps({**known, name: [sha256, *known.get(name, [])[:2]]})
+        )
+        if name == LAST and (folder / LAST).exists():
+            (folder / LAST).replace(folder / BEFORE)
 
 
 def load_checkpoint(run_dir: Path, name: str) -> dict[str, Any] | None:
@@ -71,12 +68,11 @@ def load_checkpoint(run_dir: Path, name: str) -> dict[str, Any] | None:
 
 def _read(path: Path, known: list[str]) -> tuple[dict[str, Any] | None, str]:
     """The state, or None and what is wrong with the file."""
-    content = path.read_bytes()
-    sha256 = hashlib.sha256(content).hexdigest()
+    sha256 = hash_file(path)
     if known and sha256 not in known:
         return None, f"checkpoint {path} is damaged or truncated (its sha256 is {sha256})"
     try:
-        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001  a file from before checksums: torch raises many kinds
         return None, f"checkpoint {path} is damaged or truncated ({str(error).splitlines()[0]})"
     return state, ""

@@ -18,7 +18,7 @@ import ray.train.torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from cluster.ray_session import ray_session
+from cluster.ray_session import ray_session, session_with
 from cluster.storage import require_shared
 from training.configs import LaunchSettings, LoopConfig
 from training.trainer.loop import TaskFactory, World, fit
@@ -34,10 +34,11 @@ def ray_for(launch: LaunchSettings, run_dir: Path) -> Iterator[None]:
     with ray_session(address=launch.address, num_cpus=num_cpus, run_dir=run_dir) as session:
         require_shared(
             run_dir,
-            num_nodes=session.num_nodes,
+            num_nodes=session.num_nodes + session.can_grow,  # the nodes that come are not this one
             what="run folder",
             needed="a folder on NFS or another shared file system",
         )
+        session = session_with(session, _bundles(launch, use_gpu=bool(launch.use_gpu)))
         if num_needed > session.num_cpus:
             raise ValueError(
                 f"num_workers {launch.num_workers} x cpus_per_worker {launch.cpus_per_worker:g} "
@@ -45,6 +46,12 @@ def ray_for(launch: LaunchSettings, run_dir: Path) -> Iterator[None]:
             )
         _set_controller(is_local=session.started_here)
         yield
+
+
+def _bundles(launch: LaunchSettings, *, use_gpu: bool) -> list[dict[str, float]]:
+    """What each worker takes of a node."""
+    bundle = {"CPU": launch.cpus_per_worker, **({"GPU": 1.0} if use_gpu else {})}
+    return [bundle] * launch.num_workers
 
 
 def fit_with_ray(
@@ -62,7 +69,7 @@ def fit_with_ray(
         scaling_config=ScalingConfig(
             num_workers=launch.num_workers,
             use_gpu=use_gpu,
-            resources_per_worker={"CPU": launch.cpus_per_worker, **({"GPU": 1} if use_gpu else {})},
+            resources_per_worker=_bundles(launch, use_gpu=use_gpu)[0],
         ),
         run_config=RunConfig(
             name=f"start-{uuid4().hex[:8]}",  # a new name each time: Ray would resume its own state, but ours is in the run folder

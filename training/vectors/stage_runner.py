@@ -120,11 +120,15 @@ def _with_ray(clips: Sequence[Clip], plan: FlowPlan) -> Iterator[dict[str, np.nd
 
     # Half a CPU each: the two stages of one worker share a core, and either may be the slow one.
     shared: dict[str, Any] = {"num_workers": plan.num_workers, "num_cpus": 0.5}
+    # A decoder on a GPU is placed where there is one, and sees that one alone; it shares it with the encoder of its worker.
+    decodes_on_gpu = str(plan.decode_arguments.get("device", "cpu")).startswith("cuda")
+    gpu_share = (0.5 if decodes_on_gpu else 1.0) if plan.use_gpu else 0.0
     decode = Stage(
         name="decode",
         factory=DecodeStage,
         arguments=plan.decode_arguments,
         kind="rows",
+        num_gpus=0.5 if decodes_on_gpu else 0.0,
         **shared,
     )
     stage = Stage(
@@ -133,7 +137,7 @@ def _with_ray(clips: Sequence[Clip], plan: FlowPlan) -> Iterator[dict[str, np.nd
         arguments=plan.stage_arguments,
         kind="batches",
         batch_size=plan.batch_size,
-        num_gpus=1.0 if plan.use_gpu else 0.0,
+        num_gpus=gpu_share,
         **shared,
     )
     return stream_dataflow(video_rows(clips), [decode, stage], result_batch_size=plan.batch_size)

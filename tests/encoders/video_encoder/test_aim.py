@@ -187,3 +187,19 @@ def test_without_positions_order_makes_no_difference():
     with torch.no_grad():
         pool.positions.zero_()
     torch.testing.assert_close(pool(frames), pool(frames.flip(1)))
+
+
+def test_preprocessing_has_the_bits_of_a_product_and_a_sum_and_makes_no_tensor(monkeypatch):
+    """A tensor made from numbers would be a copy to the device that the host waits for."""
+    from encoders.video_encoder.base import normalize_pixels
+    from encoders.video_encoder.config import Preprocessing
+
+    preprocessing = Preprocessing(mean=(0.48, 0.46, 0.41), std=(0.27, 0.26, 0.28))
+    frames = torch.arange(256, dtype=torch.uint8).repeat(3).reshape(1, 2, 8, 16, 3)
+    scale = torch.tensor([1 / (255 * std) for std in preprocessing.std])
+    shift = torch.tensor(
+        [-m / s for m, s in zip(preprocessing.mean, preprocessing.std, strict=True)]
+    )
+    expected = (frames.flatten(0, 1).float() * scale + shift).permute(0, 3, 1, 2)
+    monkeypatch.setattr(torch, "tensor", None)
+    assert torch.equal(normalize_pixels(frames, preprocessing, torch.float32), expected)

@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from tests.training.trainer.test_loop import CONFIG, Regression, ToyTask
 from training.trainer.checkpoint import (
@@ -18,7 +20,7 @@ from training.trainer.checkpoint import (
     read_metrics,
     save_checkpoint,
 )
-from training.trainer.loop import fit, load_trained
+from training.trainer.loop import fit, learned_state, load_learned, load_trained
 
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "truncated": lambda content: content[: len(content) // 2],
@@ -75,15 +77,14 @@ def test_an_interruption_between_the_files_loses_at_most_one_epoch(
 ) -> None:
     for epoch in (1, 2):
         save_checkpoint(tmp_path, LAST, {"epoch": epoch})
-    import training.trainer.checkpoint as module
+    rename = Path.replace
 
-    def stop(path: Path, content: bytes | str) -> None:
-        if Path(path).name == LAST:
+    def stop(self: Path, target: Path) -> Path:
+        if Path(target).name == LAST:
             raise KeyboardInterrupt
-        whole(path, content)
+        return rename(self, target)
 
-    whole = module.write_atomic
-    monkeypatch.setattr(module, "write_atomic", stop)
+    monkeypatch.setattr(Path, "replace", stop)
     with pytest.raises(KeyboardInterrupt):
         save_checkpoint(tmp_path, LAST, {"epoch": 3})
     assert load_checkpoint(tmp_path, LAST) == {"epoch": 2}
@@ -102,3 +103,21 @@ def test_damaged_checksums_leave_the_checkpoints_readable(
     damage(tmp_path / "checkpoints" / LAST, "truncated")
     with pytest.raises(CheckpointError, match="damaged"):
         load_checkpoint(tmp_path, LAST)
+
+
+def test_frozen_weights_are_not_saved_and_older_checkpoints_still_load(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1))
+    module[0].requires_grad_(False)
+    state = learned_state(module)
+    assert set(state) == {"1.weight", "1.bias"}
+    save_checkpoint(tmp_path, LAST, {"module": state})
+    again = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1))
+    again[0].load_state_dict(module[0].state_dict())
+    again[0].requires_grad_(False)
+    saved = load_checkpoint(tmp_path, LAST)
+    assert saved is not None
+    load_learned(again, saved["module"])
+    torch.testing.assert_close(again(torch.ones(1, 3)), module(torch.ones(1, 3)))
+    load_learned(again, module.state_dict())  # as it was saved before
+    with pytest.raises(ValueError, match=r"another module: 1\.bias"):
+        load_learned(again, {"1.weight": state["1.weight"]})
