@@ -35,7 +35,9 @@ from ray.cluster_utils import Cluster
 from ray.experimental import internal_kv
 
 head, worker = (json.loads(text) for text in sys.argv[1:3])
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": head["CPU"], "num_gpus": 0, "object_store_memory": 1 << 28})
+# A node that gets no processor for a minute is busy, not dead.
+patient = {"health_check_timeout_ms": 30_000, "health_check_failure_threshold": 60, "gcs_rpc_server_reconnect_timeout_s": 600}
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": head["CPU"], "num_gpus": 0, "object_store_memory": 1 << 28, "_system_config": patient})
 ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
 report = json.dumps({"autoscaler_report": {}})
 internal_kv._internal_kv_put(ray_constants.DEBUG_AUTOSCALING_STATUS, report, overwrite=True)
@@ -109,6 +111,7 @@ def idle_cluster(tmp_path, monkeypatch):
         cloud.close()
 
 
+@pytest.mark.long  # three Ray nodes: a minute of two cores
 def test_training_and_indexing_start_from_an_idle_cluster(
     idle_cluster, tmp_path, monkeypatch, capsys
 ):
