@@ -5,28 +5,24 @@ from typing import get_args
 
 import numpy as np
 
-from encoders.clips import Clip
 from encoders.media.errors import DecodeReason
 from encoders.stages.base import ClipError, DeadLetter, error_of
 from indexing.ledger.ledger import Ledger, Outcome
 from indexing.ledger.planned_clip import PlannedClip
 from indexing.ledger.reconcile import Comparison
-from indexing.store.rows import row_digest
 
 ALL_REASONS = "all"
 REASONS: tuple[str, ...] = tuple(sorted(get_args(DecodeReason)))
 
 
-def outcomes_of_batch(
-    batch: Mapping[str, np.ndarray], clip_by_id: Mapping[str, Clip]
-) -> list[Outcome]:
+def outcomes_of_batch(batch: Mapping[str, np.ndarray]) -> list[Outcome]:
     """One line per row that came out of the write stage."""
     return [
         Outcome(
             clip_key=str(batch["clip_key"][i]),
             clip_id=str(clip_id),
-            video_uri=clip_by_id[str(clip_id)].video_uri,
-            row_digest=row_digest(clip_by_id[str(clip_id)]),
+            video_uri=str(batch["video_uri"][i]),
+            row_digest=str(batch["row_digest"][i]),
             error=error_of(error),
         )
         for i, (clip_id, error) in enumerate(zip(batch["clip_id"], batch["error"], strict=True))

@@ -72,7 +72,7 @@ class ArchiveDecodeStage(_ArchiveStage, DecodeStage):
     """DecodeStage for rows of `make_shards`; adds `decode_ceiling_per_s`, see above."""
 
     def __call__(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        clip_rows = clip_rows_of(_without_plan(row))
+        clip_rows = _clip_rows(row)
         with ExitStack() as opened:
             yield from self._with_ceiling(self._clips_of_row(row, clip_rows, opened))
 
@@ -100,7 +100,7 @@ class ArchiveVectorStage(_ArchiveStage, VectorStage):
         yield from self._with_ceiling(self.flush())
 
     def _rows_ready(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        clip_rows = clip_rows_of(_without_plan(row))
+        clip_rows = _clip_rows(row)
         with ExitStack() as opened:
             try:
                 video = self._open(row, opened)
@@ -139,6 +139,14 @@ def _require_planned(row: dict[str, Any]) -> None:
 @lru_cache(maxsize=1024)
 def _hash_once(video: str, mtime_ns: int) -> str:
     return hash_file(path_of(video))
+
+
+def _clip_rows(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """A shard's row as one row per clip, each with its own labels."""
+    clip_rows = clip_rows_of(_without_plan(row))
+    for clip_row, labels in zip(clip_rows, row["labels"], strict=True):
+        clip_row["labels"] = labels
+    return clip_rows
 
 
 def _without_plan(row: dict[str, Any]) -> dict[str, Any]:

@@ -243,7 +243,7 @@ class _IndexRun:
         by_key = {planned_clip.clip_key: planned_clip for planned_clip in pending}
         written: list[PlannedClip] = []
         with progress_bar("indexing", len(pending), console=self._console) as update:
-            for batch, outcomes in flow.stream(pending, self._clips_path):
+            for batch, outcomes in flow.stream(pending):
                 self._lease.check()
                 self._ledger.record(outcomes)
                 self._delete_stale(comparison, [outcome.clip_id for outcome in outcomes])

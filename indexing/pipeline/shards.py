@@ -8,6 +8,7 @@ from typing import Any
 from encoders.stages.base import span_row
 from indexing.ledger.planned_clip import PlannedClip
 from indexing.sources.content import FileStamp
+from indexing.store.rows import labels_of
 
 # A long video is cut for as many workers as there are, and not finer than its decoding is worth: each cut decodes a group of
 # pictures (seldom over 10 s) twice.
@@ -64,4 +65,5 @@ def _shard(part: Sequence[PlannedClip], fetch_uri: str) -> dict[str, Any]:
         "version": stamp.version,
         "clip_ids": [planned_clip.clip.clip_id for planned_clip in part],
         "spans": [span_row(planned_clip.clip) for planned_clip in part],
+        "labels": [labels_of(planned_clip.clip) for planned_clip in part],
     }

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from cluster.dataflow import stream_dataflow
-from encoders.clips import Clip
 from encoders.stages.base import error_of
 from indexing.ledger.ledger import Outcome
 from indexing.ledger.outcomes import outcomes_of_batch
@@ -39,10 +38,9 @@ class Flow:
     """See IndexConfig."""
 
     def stream(
-        self, pending: Sequence[PlannedClip], clips_path: Path
+        self, pending: Sequence[PlannedClip]
     ) -> Iterator[tuple[dict[str, np.ndarray], list[Outcome]]]:
-        """Batches of rows with their outcomes, which are in Milvus by then; `clips_path` is a table of at least these clips."""
-        clip_by_id = {planned_clip.clip.clip_id: planned_clip.clip for planned_clip in pending}
+        """Batches of rows with their outcomes, which are in Milvus by then."""
         shards = make_shards(pending, self.fetch_uris, num_workers=self.workers.num_decode)
         write = write_stage(
             self.options,
@@ -51,19 +49,18 @@ class Flow:
             arguments={
                 "address": self.collection.address,
                 "collection": self.collection.name,
-                "clips_path": str(clips_path.resolve()),
                 "is_bulk": bool(self.bulk_import),
             },
         )
         stages = [*vector_stages(self.options, self.workers, shards=shards), write]
         batches = stream_dataflow(shards, stages, result_batch_size=_RESULT_BATCH)
         if self.bulk_import:
-            batches = self._imported(batches, clip_by_id)
+            batches = self._imported(batches)
         for batch in batches:
-            yield batch, outcomes_of_batch(batch, clip_by_id)
+            yield batch, outcomes_of_batch(batch)
 
     def _imported(
-        self, batches: Iterator[dict[str, np.ndarray]], clip_by_id: Mapping[str, Clip]
+        self, batches: Iterator[dict[str, np.ndarray]]
     ) -> Iterator[dict[str, np.ndarray]]:
         """The same batches, each after its rows were imported: as many at once as a part holds, or a minute makes."""
         num_rows = rows_per_part(self.options.card.embedding_dim)
@@ -73,11 +70,11 @@ class Flow:
             since_s = time.monotonic()
             for batch in batches:
                 rows += [
-                    row_of_batch(batch, i, clip_by_id[str(clip_id)])
-                    for i, clip_id in enumerate(batch["clip_id"])
-                    if error_of(batch["error"][i]) is None
+                    row_of_batch(batch, i)
+                    for i, error in enumerate(batch["error"])
+                    if error_of(error) is None
                 ]
-                del batch["embedding"]
+                del batch["embedding"], batch["labels"]
                 held.append(batch)
                 if len(rows) >= num_rows or time.monotonic() > since_s + _PART_S:
                     self._load(importer, rows, held)

@@ -2,15 +2,19 @@
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
-from encoders.clips import read_clips
 from encoders.stages.base import error_of
 from indexing.ledger.planned_clip import PlannedClip
 from indexing.store.collection import ClipCollection
-from indexing.store.rows import clip_key, collection_row, row_of_batch
+from indexing.store.rows import (
+    clip_key,
+    clip_of_batch,
+    collection_row,
+    row_digest,
+    row_of_batch,
+)
 from indexing.store.schema import lengthened
 
 _REFRESH_PAGE = 512
@@ -40,8 +44,9 @@ def refresh_rows(collection: ClipCollection, planned: Sequence[PlannedClip]) -> 
 class WriteStage:
     """Upserts the rows of a batch that have no error; takes `embedding` away, adds `clip_key` and `write_busy_s`.
 
-    `clips_path` holds the clips of this run with what Milvus stores beside a vector. `collection` is its own name, no alias:
-    that may be another collection's before the run ends. `is_bulk`: the caller imports the rows, so `embedding` stays.
+    What Milvus stores beside a vector comes with each row; the row's digest goes on in its place (`row_digest`). `collection` is its own
+    name, no alias: that may be another collection's before the run ends. `is_bulk`: the caller imports the rows, so `embedding` and
+    `labels` stay.
     """
 
     def __init__(
@@ -49,12 +54,10 @@ class WriteStage:
         *,
         address: str,
         collection: str,
-        clips_path: str,
         encoder_id: str,
         is_bulk: bool = False,
     ) -> None:
         self._collection = ClipCollection(address, collection)
-        self._clip_by_id = {clip.clip_id: clip for clip in read_clips(Path(clips_path))}
         self._encoder_id = encoder_id
         self._is_bulk = is_bulk
 
@@ -67,15 +70,17 @@ class WriteStage:
             )
         ]
         batch["clip_key"] = np.array(keys, dtype=object)
+        digests = [row_digest(clip_of_batch(batch, i)) for i in range(len(keys))]
+        batch["row_digest"] = np.array(digests, dtype=object)
         if not self._is_bulk:
             self._collection.upsert(
                 [
-                    row_of_batch(batch, i, self._clip_by_id[str(clip_id)])
-                    for i, clip_id in enumerate(batch["clip_id"])
-                    if error_of(batch["error"][i]) is None
+                    row_of_batch(batch, i)
+                    for i, error in enumerate(batch["error"])
+                    if error_of(error) is None
                 ]
             )
-            del batch["embedding"]
+            del batch["embedding"], batch["labels"]
         busy_s = (time.perf_counter() - started) / max(len(keys), 1)
         batch["write_busy_s"] = np.full(len(keys), busy_s)
         return batch

@@ -61,11 +61,30 @@ def stored_end_s(end_s: float | None) -> float:
     return TO_THE_END if end_s is None else float(end_s)
 
 
-def row_of_batch(batch: Mapping[str, np.ndarray], i: int, clip: Clip) -> dict[str, Any]:
+def labels_of(clip: Clip) -> str:
+    """What Milvus stores of a clip beside its place, as a text that goes with its row through the stages."""
+    return json.dumps([clip.label, clip.split, dict(clip.attributes)])
+
+
+def clip_of_batch(batch: Mapping[str, np.ndarray], i: int) -> Clip:
+    """The clip of row `i` of a batch with `clip_id`, `video_uri`, `span` and `labels`."""
+    label, split, attributes = json.loads(str(batch["labels"][i]))
+    return Clip(
+        clip_id=str(batch["clip_id"][i]),
+        video_uri=str(batch["video_uri"][i]),
+        label=label,
+        split=split,
+        attributes=attributes,
+        **batch["span"][i],
+    )
+
+
+def row_of_batch(batch: Mapping[str, np.ndarray], i: int) -> dict[str, Any]:
     """What Milvus stores of row `i` of a batch that has its keys. ValueError for a vector of another length than 1.
 
     With a column `vector_length` the vector is stored as long as it was before.
     """
+    clip = clip_of_batch(batch, i)
     length = float(batch["vector_length"][i]) if "vector_length" in batch else 1.0
     return collection_row(
         clip,

@@ -34,6 +34,8 @@ def test_batches_become_lines_and_lines_become_dead_letters_by_reason(tmp_path: 
     batch = {
         "clip_id": np.array(["a", "b", "c"], object),
         "clip_key": np.array([key[name] for name in "abc"], object),
+        "video_uri": np.array([CLIPS[name].video_uri for name in "abc"], object),
+        "row_digest": np.array(["d"] * 3, object),
         "error": np.array(
             [
                 NO_ERROR,
@@ -43,7 +45,7 @@ def test_batches_become_lines_and_lines_become_dead_letters_by_reason(tmp_path: 
         ),
     }
     ledger = Ledger(tmp_path)
-    ledger.record(outcomes_of_batch(batch, CLIPS))
+    ledger.record(outcomes_of_batch(batch))
     found = compare(planned(), [(key["a"], "a")], dead_keys=ledger.dead_keys())
     letters = {
         one.clip_id: (one.error.stage, one.error.reason) for one in dead_letters_of(found, ledger)

@@ -1,15 +1,14 @@
 import math
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import pytest
 
-from encoders.clips import Clip, write_clips
+from encoders.clips import Clip
 from encoders.stages.base import NO_ERROR
 from indexing.pipeline import write_stage
 from indexing.pipeline.write_stage import WriteStage
-from indexing.store.rows import clip_key, collection_row, row_digest
+from indexing.store.rows import clip_key, collection_row, labels_of, row_digest
 
 DIM = 4
 
@@ -30,23 +29,23 @@ class Rows:
             self._rows.pop(key, None)
 
 
+CLIPS = {
+    "a": Clip(clip_id="a", video_uri="/a.mp4", start_s=0.5, end_s=1.5, label="5253b", attributes={"twists": "1.5"}),
+    "b": Clip(clip_id="b", video_uri="/b.mp4"),
+}  # fmt: skip
+
+
 @pytest.fixture
-def stage(tmp_path: Path, monkeypatch) -> WriteStage:
-    clips = [
-        Clip(clip_id="a", video_uri="/a.mp4", start_s=0.5, end_s=1.5, label="5253b", attributes={"twists": "1.5"}),
-        Clip(clip_id="b", video_uri="/b.mp4"),
-    ]  # fmt: skip
-    write_clips(tmp_path / "clips.parquet", clips)
+def stage(monkeypatch) -> WriteStage:
     monkeypatch.setattr(Rows, "stored", {})
     monkeypatch.setattr(write_stage, "ClipCollection", Rows)
-    return WriteStage(
-        address="", collection="clips", clips_path=str(tmp_path / "clips.parquet"), encoder_id="e"
-    )
+    return WriteStage(address="", collection="clips", encoder_id="e")
 
 
 def batch(clip_ids: list[str], vectors_ND: np.ndarray, dead: tuple[str, ...] = ()) -> dict:
     size = len(clip_ids)
     return {
+        "video_uri": np.array([CLIPS[one].video_uri for one in clip_ids], object), "labels": np.array([labels_of(CLIPS[one]) for one in clip_ids], object),
         "clip_id": np.array(clip_ids, object), "content_hash": np.array(["h"] * size, object), "embedding": vectors_ND,
         "span": np.array([{"start_s": 0.5, "end_s": 1.5}] + [{"start_s": 0.0, "end_s": None}] * (size - 1)),
         "error": np.array([{"stage": "decode", "reason": "corrupt", "detail": ""} if one in dead else NO_ERROR for one in clip_ids], object),
@@ -59,6 +58,7 @@ def test_the_living_are_written_under_their_keys_and_the_dead_only_counted(stage
     key = clip_key("e", "a", "h", 0.5, 1.5)
     assert list(out["clip_key"]) == [key, clip_key("e", "b", "h", 0.0, None)]
     assert "embedding" not in out
+    assert list(out["row_digest"]) == [row_digest(CLIPS["a"]), row_digest(CLIPS["b"])]
     (row,) = Rows.stored["clips"].values()
     assert (row["clip_key"], row["end_s"], row["label"]) == (key, 1.5, "5253b")
     assert row["attributes"] == {"twists": "1.5"}

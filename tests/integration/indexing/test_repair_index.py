@@ -149,8 +149,8 @@ def test_rows_that_go_while_a_run_goes_on_are_told_at_its_end(config, monkeypatc
     lost = sorted(before)[:2]
     real = stream.Flow.stream
 
-    def losing(self, pending, clips_path):
-        yield from real(self, pending, clips_path)
+    def losing(self, pending):
+        yield from real(self, pending)
         self.collection.delete(lost)
 
     with open_collection(config.milvus_uri, config.collection) as collection:
