@@ -33,6 +33,8 @@ CLIPS_SCHEMA = pa.schema(
 )
 REPLAY_OF = "replay_of"
 """Attribute of a clip that shows again what another clip of the same video shows: that clip's id."""
+_ROWS_AT_ONCE = 16_384
+_MOST_SHARED = 65_536
 _REQUIRED_COLUMNS = ("clip_id", "video_uri")
 _ATTRIBUTE = "attribute."
 
@@ -52,6 +54,10 @@ class Clip:
     attributes: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        end_s = math.inf if self.end_s is None else self.end_s
+        is_span = 0 <= self.start_s < end_s <= math.inf and self.end_s != math.inf
+        if self.clip_id and self.video_uri and is_span:
+            return  # of millions, nearly all
         for column, value, is_allowed, allowed in (
             ("clip_id", self.clip_id, bool(self.clip_id), "a non-empty text"),
             ("video_uri", self.video_uri, bool(self.video_uri), "a path or URI"),
@@ -80,10 +86,13 @@ def read_clip_rows(
     table = _checked_table(path)
     folder = path.resolve().parent
     row_by_clip_id: dict[str, int] = {}
-    for row, values in enumerate(table.to_pylist()):
+    shared = _Shared(folder)
+    # Not all rows as Python objects at once: they take more memory than the clips.
+    values_of_rows = (row for batch in table.to_batches(_ROWS_AT_ONCE) for row in batch.to_pylist())
+    for row, values in enumerate(values_of_rows):
         clip = None
         with of_row():
-            clip = _clip_of_row(values, folder, where=f"{path}: row {row}")
+            clip = _clip_of_row(values, shared, where=f"{path}: row {row}")
             if clip.clip_id in row_by_clip_id:
                 first, clip_id, clip = row_by_clip_id[clip.clip_id], clip.clip_id, None
                 raise ValueError(
@@ -173,19 +182,47 @@ def _checked_table(path: Path) -> pa.Table:
     return pa.table(columns, schema=nullable)
 
 
-def _clip_of_row(values: dict[str, Any], folder: Path, *, where: str) -> Clip:
+class _Shared:
+    """Values that many clips of a table have: each is kept once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._uris: dict[str, str] = {}
+        self._texts: dict[str | None, str | None] = {}
+        self._attributes: dict[tuple[tuple[str, str], ...], Mapping[str, str]] = {}
+
+    def uri(self, video_uri: str) -> str:
+        """Absolute."""
+        if video_uri not in self._uris:
+            self._uris[video_uri] = _absolute_uri(video_uri, self._folder)
+        return self._uris[video_uri]
+
+    def text(self, text: str | None) -> str | None:
+        return self._texts.setdefault(text, text)
+
+    def attributes(self, pairs: Sequence[tuple[str, str]] | None) -> Mapping[str, str]:
+        key = tuple(pairs or ())
+        if (known := self._attributes.get(key)) is not None:
+            return known
+        attributes = dict(key)
+        if len(self._attributes) < _MOST_SHARED:  # where every clip has its own, nothing is shared
+            self._attributes[key] = attributes
+        return attributes
+
+
+def _clip_of_row(values: dict[str, Any], shared: _Shared, *, where: str) -> Clip:
     for name in _REQUIRED_COLUMNS:
         if not values[name]:
             raise ValueError(f"{where}: {name} is {values[name]!r}; it must be a non-empty text")
     try:
         return Clip(
             clip_id=values["clip_id"],
-            video_uri=_absolute_uri(values["video_uri"], folder),
+            video_uri=shared.uri(values["video_uri"]),
             start_s=0.0 if values["start_s"] is None else values["start_s"],
             end_s=values["end_s"],
-            label=values["label"],
-            split=values["split"],
-            attributes=dict(values["attributes"] or ()),
+            label=shared.text(values["label"]),
+            split=shared.text(values["split"]),
+            attributes=shared.attributes(values["attributes"]),
         )
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error

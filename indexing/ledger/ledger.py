@@ -10,15 +10,16 @@ some of them with errors; and they believe their files where Milvus can be asked
 import json
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.storage import write_atomic
+from cluster.storage import atomic_path, write_atomic
 from encoders.files import read_table
 from encoders.stages.base import DEAD_LETTER_COLUMNS, ClipError, DeadLetter
 from indexing.sources.content import Content, FileStamp
@@ -44,7 +45,10 @@ class Outcome:
     error: ClipError | None = None
 
 
-_ANY_OUTCOME = Outcome(clip_key="", clip_id="", video_uri="")
+_OUTCOME_NAMES = (
+    *("clip_key", "clip_id", "video_uri", "status", "row_digest"),
+    *("stage", "reason", "detail"),
+)
 
 
 class Ledger:
@@ -79,8 +83,8 @@ class Ledger:
 
     def compact(self) -> None:
         """One line per key, and none that is damaged."""
-        lines = [json.dumps(_line_of(outcome)) + "\n" for outcome in self.outcomes.values()]
-        write_atomic(self._folder / _OUTCOMES, "".join(lines))
+        with atomic_path(self._folder / _OUTCOMES) as path, path.open("w") as file:
+            file.writelines(json.dumps(_line_of(one)) + "\n" for one in self.outcomes.values())
         self.num_damaged = 0
 
     def read_contents(self) -> dict[str, Content]:
@@ -123,25 +127,28 @@ def read_dead_letters(run_dir: str | Path) -> list[DeadLetter]:
 
 def _line_of(outcome: Outcome) -> dict[str, str]:
     """Flat, with empty texts where there is no error: the lines of earlier runs are read too."""
+    error = outcome.error or _NO_ERROR
     return {
         "clip_key": outcome.clip_key,
         "clip_id": outcome.clip_id,
         "video_uri": outcome.video_uri,
         "status": "written" if outcome.error is None else "dead",
         "row_digest": outcome.row_digest,
-        **asdict(outcome.error or _NO_ERROR),
+        "stage": error.stage,
+        "reason": error.reason,
+        "detail": error.detail,
     }
 
 
 def _outcome_of_line(line: dict[str, Any]) -> Outcome:
-    texts = {name: _text(line, name) for name in _line_of(_ANY_OUTCOME)}
-    error = {name: texts[name] for name in ("stage", "reason", "detail")}
+    key, clip_id, video_uri, status, digest, *error = [_text(line, name) for name in _OUTCOME_NAMES]
+    stage, reason, detail = error
     return Outcome(
-        clip_key=texts["clip_key"],
-        clip_id=texts["clip_id"],
-        video_uri=texts["video_uri"],
-        row_digest=texts["row_digest"],
-        error=ClipError(**error) if texts["status"] == "dead" else None,
+        clip_key=key,
+        clip_id=clip_id,
+        video_uri=sys.intern(video_uri),  # of many clips
+        row_digest=digest,
+        error=ClipError(stage=stage, reason=reason, detail=detail) if status == "dead" else None,
     )
 
 
@@ -185,18 +192,16 @@ def _read_lines(path: Path, parse: Callable[[dict[str, Any]], T]) -> tuple[list[
     """What each line says, and the number of damaged ones, which are named and passed over."""
     if not path.exists():
         return [], 0
-    lines = path.read_bytes().split(b"\n")
     parsed: list[T] = []
     problems: list[str] = []
-    for number, line in enumerate(
-        lines[:-1], 1
-    ):  # what follows the last newline was never finished
-        if not line:
-            continue
-        try:
-            parsed.append(parse(json.loads(line)))
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            problems.append(f"line {number} ({type(error).__name__}: {str(error)[:80]})")
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip() or not line.endswith(b"\n"):  # an end that was never finished
+                continue
+            try:
+                parsed.append(parse(json.loads(line)))
+            except (ValueError, TypeError, KeyError, RecursionError) as error:
+                problems.append(f"line {number} ({type(error).__name__}: {str(error)[:80]})")
     if problems:
         more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
         logger.warning(

@@ -31,7 +31,8 @@ def plan_clips(
     archive = archive or ArchiveRows()
     planned = []
     for given in clips:
-        clip = replace(given, clip_id=archive.stored_id(given.clip_id))
+        stored_id = archive.stored_id(given.clip_id)
+        clip = given if stored_id == given.clip_id else replace(given, clip_id=stored_id)
         content = contents[clip.video_uri]
         key = clip_key(encoder_id, clip.clip_id, content.content_hash, clip.start_s, clip.end_s)
         planned.append(

@@ -1,6 +1,6 @@
 """Compares the rows of a collection with the planned clips."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -48,14 +48,13 @@ def compare(
 ) -> Comparison:
     """`stored` is (clip_key, clip_id) of every row; rows of other archives than the planned one are passed over."""
     archive = archive or ArchiveRows()
-    rows = [(key, clip_id) for key, clip_id in stored if archive.owns(clip_id)]
-    counts = Counter(key for key, _clip_id in rows)
+    id_by_key, duplicate = _own_rows(stored, archive)
     planned_by_id = {planned_clip.clip.clip_id: planned_clip for planned_clip in planned}
     present, missing, dead, unreadable = [], [], [], []
     for planned_clip in planned:
         if planned_clip.problem:
             unreadable.append(planned_clip)
-        elif planned_clip.clip_key in counts:
+        elif planned_clip.clip_key in id_by_key:
             present.append(planned_clip)
         elif planned_clip.clip_key in dead_keys:
             dead.append(planned_clip)
@@ -63,7 +62,7 @@ def compare(
             missing.append(planned_clip)
     stale: defaultdict[str, list[str]] = defaultdict(list)
     orphaned: dict[str, str] = {}
-    for key, clip_id in sorted(set(rows)):
+    for key, clip_id in id_by_key.items():
         wanted = planned_by_id.get(clip_id)
         if wanted is None:
             orphaned[key] = clip_id
@@ -74,8 +73,22 @@ def compare(
         missing=tuple(missing),
         dead=tuple(dead),
         unreadable=tuple(unreadable),
-        stale={clip_id: tuple(keys) for clip_id, keys in stale.items()},
-        orphaned=orphaned,
-        duplicate={key: clip_id for key, clip_id in sorted(set(rows)) if counts[key] > 1},
-        num_rows=len(counts),
+        stale={clip_id: tuple(sorted(keys)) for clip_id, keys in stale.items()},
+        orphaned=dict(sorted(orphaned.items())),
+        duplicate=dict(sorted(duplicate.items())),
+        num_rows=len(id_by_key),
     )
+
+
+def _own_rows(
+    stored: Iterable[tuple[str, str]], archive: ArchiveRows
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Key -> clip id of the rows of the archive, and of those of them whose key more than one row has."""
+    id_by_key: dict[str, str] = {}
+    duplicate: dict[str, str] = {}
+    for key, clip_id in stored:
+        if archive.owns(clip_id):
+            if key in id_by_key:
+                duplicate[key] = clip_id
+            id_by_key[key] = clip_id
+    return id_by_key, duplicate

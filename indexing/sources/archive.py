@@ -46,7 +46,10 @@ def list_archive(source: str | Path) -> Archive:
     remote = {
         public_uri(clip.video_uri): clip.video_uri for clip in clips if is_remote(clip.video_uri)
     }
-    public = tuple(replace(clip, video_uri=public_uri(clip.video_uri)) for clip in clips)
+    public = tuple(
+        replace(clip, video_uri=public_uri(clip.video_uri)) if is_remote(clip.video_uri) else clip
+        for clip in clips
+    )
     return Archive(clips=public, fetch_uris=remote, stamps=stamps)
 
 
@@ -177,12 +180,12 @@ def _parts_before_magic(path: Path) -> Sequence[str]:
 def _require_own_names(clips: Iterable[Clip]) -> None:
     """ValueError where two videos would be stored under one URI."""
     named: dict[str, str] = {}
-    for uri, clip_id in {clip.video_uri: clip.clip_id for clip in clips}.items():
-        if is_remote(uri):
-            public, unsigned = public_uri(uri), unsigned_uri(uri)
-            if named.setdefault(public, unsigned) != unsigned:
-                raise ValueError(
-                    f"clip {clip_id!r}: another clip's video differs from {public!r} only in parameters of the query that are "
-                    "not stored, since they may be secrets; give each video a path of its own, or name it by one of the "
-                    f"parameters {', '.join(NAMING_PARAMETERS)}"
-                )
+    remote = {clip.video_uri: clip.clip_id for clip in clips if is_remote(clip.video_uri)}
+    for uri, clip_id in remote.items():
+        public, unsigned = public_uri(uri), unsigned_uri(uri)
+        if named.setdefault(public, unsigned) != unsigned:
+            raise ValueError(
+                f"clip {clip_id!r}: another clip's video differs from {public!r} only in parameters of the query that are "
+                "not stored, since they may be secrets; give each video a path of its own, or name it by one of the "
+                f"parameters {', '.join(NAMING_PARAMETERS)}"
+            )

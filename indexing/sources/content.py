@@ -76,11 +76,18 @@ def read_contents(
         cores = Semaphore(os.cpu_count() or 1)
         for first in range(0, len(uris), _URIS_AT_ONCE):
             part = uris[first : first + _URIS_AT_ONCE]
-            asked = {uri: pool.submit(_read, uri, full.get(uri) or uri, known.get(uri), listed.get(uri), cores) for uri in part}  # fmt: skip
+            asked = {
+                uri: pool.submit(_read, uri, full.get(uri) or uri, known.get(uri), cores)
+                for uri in part
+                if uri not in listed
+            }
             fresh: dict[str, Content] = {}
             kept_s = time.monotonic()
-            for uri, future in asked.items():
-                content = future.result()
+            for uri in part:
+                if uri in asked:
+                    content = asked[uri].result()
+                else:
+                    content = _content_of_stamp(listed[uri], known.get(uri))
                 contents[uri] = content
                 if content is not known.get(uri):
                     fresh[uri] = content
@@ -92,15 +99,9 @@ def read_contents(
     return contents
 
 
-def _read(
-    uri: str,
-    fetch_uri: str,
-    known: Content | None,
-    listed: RemoteStamp | None,
-    cores: Semaphore,
-) -> Content:
+def _read(uri: str, fetch_uri: str, known: Content | None, cores: Semaphore) -> Content:
     if is_remote(uri):
-        return _read_remote(fetch_uri, known, listed)
+        return _read_remote(fetch_uri, known)
     try:
         path = path_of(uri)
         status = path.stat()
@@ -115,16 +116,26 @@ def _read(
         return Content(content_hash="", stamp=None, problem=f"{type(error).__name__}: {error}")
 
 
-def _read_remote(uri: str, known: Content | None, listed: RemoteStamp | None) -> Content:
+def _read_remote(uri: str, known: Content | None) -> Content:
     try:
-        remote = listed or retry(lambda: stat_remote(uri), on=(SourceError,))
-        stamp = FileStamp(size_bytes=remote.size_bytes, mtime_ns=0, version=remote.version)
-        if known is not None and known.stamp == stamp and remote.version:
-            return known
-        content_hash = remote.content_hash if remote.version else _hash_remote(uri)
-        return Content(content_hash=content_hash, stamp=stamp)
+        remote = retry(lambda: stat_remote(uri), on=(SourceError,))
+        if remote.version:
+            return _content_of_stamp(remote, known)
+        return Content(content_hash=_hash_remote(uri), stamp=_file_stamp(remote))
     except (SourceError, SourceGoneError) as error:
         return Content(content_hash="", stamp=None, problem=str(error))
+
+
+def _content_of_stamp(remote: RemoteStamp, known: Content | None) -> Content:
+    """Of a file whose server names its version."""
+    stamp = _file_stamp(remote)
+    if known is not None and known.stamp == stamp:
+        return known
+    return Content(content_hash=remote.content_hash, stamp=stamp)
+
+
+def _file_stamp(remote: RemoteStamp) -> FileStamp:
+    return FileStamp(size_bytes=remote.size_bytes, mtime_ns=0, version=remote.version)
 
 
 def _hash_remote(uri: str) -> str:

@@ -72,6 +72,10 @@ _URI_IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S*[^\s'\"<>),.;:]")
 _QUERY_IN_TEXT = re.compile(r"\?(\S*=(?:\S*[^\s'\"<>),.;:])?)")
 
 
+# Nothing to leave out, and nothing that a URI is rid of when it is taken apart: of millions, nearly all.
+_BARE = re.compile(r"[a-z][a-z0-9+.-]*://[!$-.0-9:;=A-Z_a-z~]+(/[!-\"$->A-Z^-~\\]*)?")
+
+
 def is_remote(uri: str) -> bool:
     """Whether a URI has to be fetched before it can be decoded."""
     scheme, separator, _ = uri.partition("://")
@@ -94,7 +98,7 @@ def unsigned_uri(uri: str) -> str:
 
 
 def _without(uri: str, shortened: Callable[[str], str]) -> str:
-    if not is_remote(uri):
+    if not is_remote(uri) or _BARE.fullmatch(uri):
         return uri
     parts = urlsplit(uri)
     netloc = parts.netloc.rpartition("@")[2]
