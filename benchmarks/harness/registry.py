@@ -46,6 +46,10 @@ BENCHMARKS: dict[str, Benchmark] = {
         parts=("decode", "flow", "growth", "write"),
         needs="a quiet machine",
     ),
+    "scale-manifest": Benchmark(
+        module="benchmarks.throughput.manifest",
+        measures="what planning, the ledger, verifying and listing a bucket cost the driver, at three sizes",
+    ),
     "search": Benchmark(
         module="benchmarks.search.run",
         measures="searching: one client, many, a held load, overload, a crash of Milvus; `exclude`, hostile requests",
@@ -56,6 +60,10 @@ BENCHMARKS: dict[str, Benchmark] = {
         module="benchmarks.search.trust",
         measures="hostile requests and floods: what they get, and what a second client notices",
         needs="a quiet machine",
+    ),
+    "trust-runs": Benchmark(
+        module="benchmarks.studies.trust.run",
+        measures="seeded kills of indexing, vectors, training and Milvus; two drivers, two archives, an index that changes under load",
     ),
     "fidelity": Benchmark(
         module="benchmarks.fidelity.run",
