@@ -17,7 +17,7 @@ import tyro
 from rich.console import Console
 
 from benchmarks.harness.parts import Part, PartRunner
-from benchmarks.harness.record import write_record
+from benchmarks.harness.record import capture_environment, write_record
 from benchmarks.studies.trust.jobs import (
     COLLECTION,
     Archive,
@@ -147,7 +147,7 @@ def _kill(seed: int, archive: Archive, work_dir: Path) -> dict[str, Any]:
         reference=_reference(work_dir, kill.target),
         seconds=taken[f"undisturbed_{target}_s"],
     )
-    return result.figures()
+    return result.figures() | _commit()
 
 
 def _drivers(seed: int, cam1: Archive, cam2: Archive, work_dir: Path) -> dict[str, Any]:
@@ -161,13 +161,21 @@ def _drivers(seed: int, cam1: Archive, cam2: Archive, work_dir: Path) -> dict[st
         one = two_drivers(uri, cam1, folder / "one", seed=seed, expected=expected[0])
         both = (expected[0], expected[1])
         two = two_archives(uri, (cam1, cam2), folder / "two", seed=seed, expected=both)
-    return {"one_archive": one, "two_archives": two}
+    return {"one_archive": one, "two_archives": two} | _commit()
 
 
 def _change(seed: int, archive: Archive, work_dir: Path) -> dict[str, Any]:
     folder = work_dir / "changes" / str(seed)
     with running_server(folder / "server") as uri:
-        return index_change(uri, archive, folder / "run", num_rows=_CHANGE_ROWS, seed=seed)
+        figures = index_change(uri, archive, folder / "run", num_rows=_CHANGE_ROWS, seed=seed)
+    return figures | _commit()
+
+
+def _commit() -> dict[str, str]:
+    """What a trial ran: a trial that has finished is not repeated for a later commit."""
+    environment = capture_environment()
+    changed = "" if environment["git_dirty"] is False else " with changes"
+    return {"commit": f"{str(environment['git_commit'])[:7]}{changed}"}
 
 
 def _figures(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -199,6 +207,7 @@ def _figures(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         "kills_by_signal": dict(Counter(kill["kill"]["signal"] for kill in kills)),
         "kills_runs": sum(len(kill["statuses"]) for kill in kills),
         "sigterm_end_s": max(terminated, default=0.0),
+        "commits": sorted({trial["commit"] for trial in (*pairs, *changes, *kills)}),
     }
 
 
