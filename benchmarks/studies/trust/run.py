@@ -174,7 +174,7 @@ def _change(seed: int, archive: Archive, work_dir: Path) -> dict[str, Any]:
 def _commit() -> dict[str, str]:
     """What a trial ran: a trial that has finished is not repeated for a later commit."""
     environment = capture_environment()
-    changed = "" if environment["git_dirty"] is False else " with changes"
+    changed = "" if environment["git_is_dirty"] is False else " with changes"
     return {"commit": f"{str(environment['git_commit'])[:7]}{changed}"}
 
 
