@@ -1,6 +1,6 @@
 """Label files of public data sets and a user's own tables to clips.
 
-Read in this order: rows, reader, clip_table, finegym, finediving, tfcovr, frame_folders, video_folder, import_clips.
+Read in this order: rows, reader, clip_table, label_file, finegym, finediving, tfcovr, frame_folders, video_folder, import_clips.
 """
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "finegym",
     "frame_folders",
     "import_clips",
+    "label_file",
     "reader",
     "rows",
     "tfcovr",

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 from cluster.storage import write_atomic
 from encoders.clips import write_clips
-from training.annotations.readers import clip_table, finediving, finegym, tfcovr
+from training.annotations.readers import clip_table, finediving, finegym, label_file, tfcovr
 from training.annotations.readers.reader import ImportOptions, LabelReader
 from training.annotations.readers.rows import Problems
 from training.annotations.triplets.table import write_triplets
@@ -26,6 +26,7 @@ READERS: dict[str, LabelReader] = {
     "finediving": finediving.READER,
     "tfcovr": tfcovr.READER,
     "table": clip_table.READER,
+    "any-table": label_file.READER,
 }
 """Label formats by the name of their subcommand; config union, subcommands and examples derive from it."""
 

@@ -1,0 +1,144 @@
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from encoders.clips import Clip
+from training.annotations.readers.label_file import (
+    ImportLabelFile,
+    guess_columns,
+    read_label_file,
+)
+from training.annotations.readers.rows import Problems
+
+
+def read(
+    folder: Path,
+    text: str,
+    *,
+    num_videos: int = 8,
+    columns: Mapping[str, str] | None = None,
+    skip_bad: bool = False,
+) -> tuple[list[Clip], Problems]:
+    videos = folder / "videos"
+    (videos / "day 1").mkdir(parents=True, exist_ok=True)
+    for number in range(num_videos):
+        (videos / "day 1" / f"v{number}.mp4").touch()
+    labels = folder / "labels.csv"
+    labels.write_text(text)
+    problems = Problems(skip_bad=skip_bad)
+    config = ImportLabelFile(
+        labels=labels, videos=str(videos), out=folder / "c.parquet", columns=columns or {}
+    )
+    return read_label_file(config, problems), problems
+
+
+def rows(*, labels: tuple[str, ...] = ("103b", "105b"), num: int = 8) -> str:
+    return "".join(f"v{n}.mp4,{labels[n % len(labels)]}\n" for n in range(num))
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("file,dive", {"file": "file", "label": "dive"}),
+        ("Filename;Dive No.", None),
+        (
+            "Video URI,Start (s),End (s),Class,Subset",
+            {"file": "Video URI", "start": "Start (s)", "end": "End (s)", "label": "Class", "split": "Subset"},
+        ),
+        ("clip_id,path,start,end,action", {"id": "clip_id", "file": "path", "start": "start", "end": "end", "label": "action"}),
+        ("name,video,judge", {"label": "name", "file": "video"}),
+    ],
+)  # fmt: skip
+def test_columns_are_guessed_by_name(header: str, expected: dict[str, str] | None) -> None:
+    if expected is None:
+        with pytest.raises(ValueError, match="--columns file COLUMN"):
+            guess_columns(Path("a.csv"), header.split(","), {})
+    else:
+        assert guess_columns(Path("a.csv"), header.split(","), {}) == expected
+
+
+def test_a_column_can_be_given_and_an_unknown_one_is_named() -> None:
+    header = ["file", "what", "dive"]
+    assert guess_columns(Path("a.csv"), header, {"label": "what"})["label"] == "what"
+    with pytest.raises(ValueError, match="no column 'wat'; it has file, what, dive"):
+        guess_columns(Path("a.csv"), header, {"label": "wat"})
+    with pytest.raises(ValueError, match="columns names 'name'"):
+        ImportLabelFile(labels=Path("a"), videos="", out=Path("c"), columns={"name": "x"})
+
+
+def test_file_and_dive_number_are_enough(tmp_path: Path) -> None:
+    clips, problems = read(tmp_path, "file,dive\n" + rows())
+    assert clips[0].label == "103b"
+    assert clips[0].attributes["somersaults"] == "1.5"
+    assert clips[0].video_uri == str((tmp_path / "videos/day 1/v0.mp4").resolve())
+    assert {clip.split for clip in clips} == {"train", "val", "test"}
+    assert problems.notes[0].startswith("columns: file = 'file', label = 'dive'")
+
+
+@pytest.mark.parametrize("name", ["v1", "v1.mp4", "day 1/v1.mp4", "day 1\\v1.mp4", "/gone/v1.avi"])
+def test_a_video_is_found_by_any_of_its_names(tmp_path: Path, name: str) -> None:
+    clips, _ = read(tmp_path, "file,dive\n" + rows() + f"{name},103b\n")
+    assert clips[-1].video_uri.endswith("day 1/v1.mp4")
+
+
+def test_spans_and_attributes_come_from_columns(tmp_path: Path) -> None:
+    text = "video,from,to,event,apparatus,judge\n"
+    text += "".join(
+        f"v{n % 4}.mp4,0:{n:02d},{n + 1}.5,{'vault' if n % 2 else 'swing'},{'horse' if n % 2 else 'bar'},{n}\n"
+        for n in range(8)
+    )
+    clips, problems = read(tmp_path, text)
+    assert (clips[3].start_s, clips[3].end_s) == (3.0, 4.5)
+    assert clips[3].attributes == {"apparatus": "horse"}
+    assert problems.notes[-1].endswith("differ in them: judge")
+
+
+def test_plain_words_become_the_attribute_of_their_own(tmp_path: Path) -> None:
+    clips, problems = read(tmp_path, "file,label\n" + rows(labels=("backflip", "cartwheel")))
+    assert clips[1].attributes == {"action": "cartwheel"}
+    assert "an edit names another label" in problems.notes[1]
+
+
+def test_words_of_splits_are_understood(tmp_path: Path) -> None:
+    splits = ("training", "Train", "valid", "TEST")
+    text = "file,label,subset\n" + "".join(
+        f"v{n}.mp4,{'103b' if n % 2 else '105b'},{splits[n % 4]}\n" for n in range(8)
+    )
+    clips, _ = read(tmp_path, text)
+    assert [clip.split for clip in clips[:4]] == ["train", "train", "val", "test"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("file,judge\nv0.mp4,1\n", "no column is known that holds the labels"),
+        ("what,dive\nv0.mp4,103b\n", "no column is known that names the videos"),
+        ("file,dive\nv0.mp4,103b\nvv1.mp4,103b\n", "line 3: 'vv1.mp4' is not among the 8 videos .*nearest name is 'v1"),
+        ("file,dive\nv0.mp4,103b\nv1.mp4,103b\n", "holds only '103b'; training needs two labels"),
+        ("file,dive\nv0.mp4,\n", "holds no label"),
+        ("file,dive\nv0.mp4,103b\nv1.mp4,105b\n", "no labelled clip is for 'val'.* at least one label needs three"),
+        ("file,dive,split\nv0.mp4,103b,trian\n", "split is 'trian'; it must be train, val, test or empty"),
+        ("file,dive,start\nv0.mp4,103b,soon\n", "line 2: start is 'soon'; it must be seconds"),
+        ("file,dive,id\nv0.mp4,103b,x\nv1.mp4,105b,x\n", "line 3: clip id is 'x', as in line 2"),
+        ("file,dive\n", "has no rows that can be used"),
+    ],
+)  # fmt: skip
+def test_everyday_mistakes_are_one_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read(tmp_path, text)
+
+
+def test_bad_rows_can_be_left_out(tmp_path: Path) -> None:
+    clips, problems = read(tmp_path, "file,dive\ngone.mp4,103b\n" + rows(), skip_bad=True)
+    assert len(clips) == 8
+    assert len(problems.messages) == 1
+
+
+def test_a_name_that_two_videos_have_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "videos" / "day 2").mkdir(parents=True)
+    (tmp_path / "videos" / "day 2" / "v0.mp4").touch()
+    with pytest.raises(ValueError, match=r"'v0\.mp4' names 2 videos"):
+        read(tmp_path, "file,dive\n" + rows())
+    clips, _ = read(tmp_path, "file,dive\n" + rows().replace("v0", "day 2/v0"))
+    assert clips[0].video_uri.endswith("day 2/v0.mp4")
