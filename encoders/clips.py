@@ -140,7 +140,7 @@ def clips_of_frame(frame: "pd.DataFrame") -> list[Clip]:
         raise ValueError(
             f"column {missing[0]!r} is missing; the DataFrame has {list(frame.columns)}"
         )
-    clips = []
+    clips, shared = [], _Shared(Path.cwd())
     for row, values in enumerate(frame.to_dict("records")):
         known = {str(name): value for name, value in values.items() if not _is_missing(value)}
         attributes = {
@@ -151,7 +151,7 @@ def clips_of_frame(frame: "pd.DataFrame") -> list[Clip]:
         fields = {name: known.get(name) for name in CLIPS_SCHEMA.names} | {"attributes": attributes}
         for name in ("label", "split"):
             fields[name] = None if fields[name] is None else str(fields[name])
-        clips.append(_clip_of_row(fields, Path.cwd(), where=f"row {row}"))
+        clips.append(_clip_of_row(fields, shared, where=f"row {row}"))
     return clips
 
 
