@@ -48,6 +48,10 @@ class Command:
 # What a person wants to do -> the commands for it.
 GROUPS: dict[str, dict[str, Command]] = {
     "Start here": {
+        "build": Command(
+            module="benchmarks.commands.build",
+            help="a folder of videos -> an archive that can be searched",
+        ),
         "demo": Command(module="benchmarks.commands.demo", help="the whole flow on rendered video"),
         "doctor": Command(
             module="benchmarks.commands.doctor", help="what this machine has and lacks"

@@ -1,6 +1,6 @@
-"""`tfcovr demo`: the whole flow on rendered video.
+"""From videos to an archive that can be searched: `tfcovr build`, and `tfcovr demo`, the same flow on rendered video with checks.
 
-Read in this order: steps, step_notes, questions, time_evidence, summary, run.
+Read in this order: steps, step_notes, questions, time_evidence, summary, run, build_settings, build_encoder, build.
 """
 
-__all__ = ["run", "steps", "time_evidence"]
+__all__ = ["build", "run", "steps", "time_evidence"]

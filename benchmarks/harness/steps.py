@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ class Step:
     """Called when the step starts: environment variables that its command gets beside ours."""
     weight: float = 1.0
     """Expected seconds beside those of the other steps."""
+    statuses: tuple[int, ...] = (0,)
+    """Exit statuses of a success. With another one than 0 the outputs must be newer than the start of the step."""
 
 
 def command_parts(steps: Sequence[Step], run_dir: Path) -> list[Part]:
@@ -59,7 +62,7 @@ def _run_step(step: Step, run_dir: Path) -> dict[str, float]:
     log_path = run_dir / "logs" / f"{step.name}.log"
     log_path.parent.mkdir(exist_ok=True)
     variables = step.variables()  # first: what it starts may set variables here (Ray its token's)
-    peak_bytes = 0
+    peak_bytes, started = 0, time.time()
     with log_path.open("ab") as log:
         # stderr stays on the terminal (progress bars); stdout is the step's own report.
         process = subprocess.Popen(
@@ -81,13 +84,20 @@ def _run_step(step: Step, run_dir: Path) -> dict[str, float]:
                 process.terminate()
             _end(process)
             raise
-    if process.returncode != 0:
+    if not _has_succeeded(step, process.returncode, started):
         tail = "\n".join(log_path.read_text(errors="replace").splitlines()[-15:])
         raise PartFailedError(
             f"step {step.name!r} ended with status {process.returncode}: "
             f"{shlex.join(step.command)}\n{tail}\n(whole log: {log_path})"
         )
     return {"peak_memory_gb": round(peak_bytes / 1e9, 3)}
+
+
+def _has_succeeded(step: Step, status: int, started: float) -> bool:
+    """A command that ends with an error may leave the outputs of an earlier run behind."""
+    if status == 0 or status not in step.statuses:
+        return status == 0
+    return all(path.exists() and path.stat().st_mtime >= started for path in step.outputs)
 
 
 def _end(process: subprocess.Popen) -> None:

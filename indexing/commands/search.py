@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import tyro
 
 from encoders.media.container import MediaLimits
+from indexing.archive_folder import Archive, locate
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 
 EXAMPLES = """
+  tfcovr search runs/mine "with 2.5 twists" --clip CLIP_ID
   tfcovr search --bundle runs/demo/stage2/bundle --milvus-uri runs/demo/milvus \\
       --clip dive-000017 --edit 'with 2.5 twists' --limit 10 --sheet answers.png
   tfcovr search ... --clip new_video.mp4@12.0-15.5 --edit 'in tuck position' --json
@@ -33,10 +35,16 @@ EXAMPLES = """
 class Config:
     """Ask an indexed archive: a clip and an edit text."""
 
-    bundle: Path
-    """Bundle that indexed the archive, or one with the same encoder id."""
-    milvus_uri: str
-    """A folder (Milvus Lite) or http://HOST:19530."""
+    archive: tyro.conf.Positional[Path | None] = None
+    """Folder that `tfcovr build` made; it names bundle, collection and videos."""
+    text: tyro.conf.Positional[str] = ""
+    """An edit text, as --edit."""
+    bundle: Path | None = None
+    """Without an archive folder: the bundle that indexed the archive, or one with the same encoder id."""
+    milvus_uri: str = ""
+    """Without an archive folder: a folder (Milvus Lite) or http://HOST:19530."""
+    videos_root: str | None = None
+    """Where the videos of the archive folder are now, if they were moved."""
     clip: str = ""
     """A clip id of the archive, a video FILE, or FILE@START-END; none = by text alone. Times are seconds, MM:SS, HH:MM:SS.mmm or frames,
     HH:MM:SS:FF (HH:MM:SS;FF where frames are dropped)."""
@@ -105,9 +113,7 @@ def parse_source(texts: Sequence[str]) -> dict[str, str]:
 
 
 def open_client(
-    bundle_dir: Path,
-    milvus_uri: str,
-    collection: str,
+    archive: Archive,
     *,
     backend: Literal["onnx", "torch"] = "onnx",
     limits: MediaLimits | None = None,
@@ -115,8 +121,10 @@ def open_client(
     """A client, imported only here."""
     from indexing.search.client import SearchClient, SearchOptions
 
-    options = SearchOptions(backend=backend, limits=limits or MediaLimits())
-    return SearchClient(milvus_uri, collection, bundle_dir, options=options)
+    options = SearchOptions(
+        backend=backend, limits=limits or MediaLimits(), moved_videos=archive.moved_videos
+    )
+    return SearchClient(archive.milvus_uri, archive.collection, archive.bundle, options=options)
 
 
 def answer_table(result: "SearchResult") -> "Table":
@@ -163,15 +171,17 @@ def run(config: Config) -> int:
         )
     }  # fmt: skip
     how["source"] = parse_source(config.source)
-    with open_client(
-        config.bundle,
-        config.milvus_uri,
-        config.collection,
-        backend=config.backend,
-        limits=config.limits,
-    ) as client:
+    archive = locate(
+        config.archive,
+        bundle=config.bundle,
+        milvus_uri=config.milvus_uri,
+        collection=config.collection,
+        videos_root=config.videos_root,
+    )
+    with open_client(archive, backend=config.backend, limits=config.limits) as client:
         filters = parse_filters(config.filter)
-        result = client.search(clip=config.clip, edit=config.edit, filters=filters, **how)
+        edits = (*((config.text,) if config.text else ()), *config.edit)
+        result = client.search(clip=config.clip, edit=edits, filters=filters, **how)
     if config.sheet is not None:
         from indexing.search.film_strip import draw_film_strips
 

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from indexing.serving.config import ServeConfig as Config
 
 EXAMPLES = """
+  tfcovr serve runs/mine
   tfcovr serve --bundle runs/demo/stage2/bundle --milvus-uri runs/demo/milvus
   tfcovr serve --bundle BUNDLE --milvus-uri http://HOST:19530 --host 0.0.0.0 --clip-hosts media.example.org
   tfcovr serve --bundle BUNDLE --milvus-uri http://HOST:19530 --allowed-hosts clips.example.org --trusted-proxies 127.0.0.1
@@ -44,9 +45,10 @@ def run(config: Config) -> int:
     from indexing.store.endpoint import is_lite, require_archive, serve_milvus
 
     token = chosen_token(config)
-    require_archive(config.milvus_uri)
-    card = read_card(config.bundle)
-    require_exported(card, config.bundle)
+    archive = config.served
+    require_archive(archive.milvus_uri)
+    card = read_card(archive.bundle)
+    require_exported(card, archive.bundle)
     settings = app_settings(config, token=token)
     require_free_port(config.host, config.port)
     ended = threading.Event()
@@ -57,13 +59,13 @@ def run(config: Config) -> int:
     os.environ |= direct_ingress(config.port) if is_direct else {}
     with ExitStack() as stack:
         session = stack.enter_context(ray_session())
-        if is_lite(config.milvus_uri) and session.num_nodes > 1:
+        if is_lite(archive.milvus_uri) and session.num_nodes > 1:
             raise ValueError(
-                f"milvus_uri {config.milvus_uri!r} is a folder and Ray has {session.num_nodes} nodes; "
+                f"milvus_uri {archive.milvus_uri!r} is a folder and Ray has {session.num_nodes} nodes; "
                 "use a Milvus server (http://HOST:19530)"
             )
-        address = stack.enter_context(serve_milvus(config.milvus_uri))
-        with open_collection(address, config.collection) as collection:
+        address = stack.enter_context(serve_milvus(archive.milvus_uri))
+        with open_collection(address, archive.collection) as collection:
             collection.check(encoder_id=card.encoder_id)
         settings["milvus_address"] = address
         proxy_port = free_port(config.host) if is_direct else config.port

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import tyro
+
+from indexing.archive_folder import locate
 from indexing.commands.search import answer_table, open_client, parse_filters
 
 if TYPE_CHECKING:
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from indexing.search.types import ComposedQuery, SearchResult
 
 EXAMPLES = """
+  tfcovr shell runs/mine
   tfcovr shell --bundle runs/demo/stage2/bundle --milvus-uri runs/demo/milvus
 """
 
@@ -25,8 +29,14 @@ EXAMPLES = """
 class Config:
     """A prompt for chained edits."""
 
-    bundle: Path
-    milvus_uri: str
+    archive: tyro.conf.Positional[Path | None] = None
+    """Folder that `tfcovr build` made; it names bundle, collection and videos."""
+    bundle: Path | None = None
+    """Without an archive folder: the bundle that indexed the archive."""
+    milvus_uri: str = ""
+    """Without an archive folder: a folder (Milvus Lite) or http://HOST:19530."""
+    videos_root: str | None = None
+    """Where the videos of the archive folder are now, if they were moved."""
     collection: str = "clips"
     limit: int = 10
     """Number of answers."""
@@ -139,7 +149,14 @@ class SearchShell(cmd.Cmd):
 
 def run(config: Config) -> int:
     """Run the prompt."""
-    with open_client(config.bundle, config.milvus_uri, config.collection) as client:
+    archive = locate(
+        config.archive,
+        bundle=config.bundle,
+        milvus_uri=config.milvus_uri,
+        collection=config.collection,
+        videos_root=config.videos_root,
+    )
+    with open_client(archive) as client:
         SearchShell(client, limit=config.limit).cmdloop()
     sys.stdout.write("\n")
     return 0

@@ -5,11 +5,11 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -21,10 +21,11 @@ from encoders.decoding.isolated import IsolatedDecoder
 from encoders.decoding.request import DecodeRequest
 from encoders.media.errors import DecodeError
 from encoders.media.frame_index import Span
+from indexing.archive_folder import read_archive, relocate
 from indexing.search.clip_cache import ClipCache, candidate_of_row
-from indexing.search.collection_snapshot import DETAIL_FIELDS, MAX_ROWS, CollectionSnapshot
+from indexing.search.collection_snapshot import DETAIL_FIELDS, CollectionSnapshot
 from indexing.search.composition import (
-    QueryVectors,
+    PendingQuery,
     compose_all,
     read_query,
     score_terms,
@@ -50,7 +51,6 @@ from indexing.search.types import (
 )
 from indexing.store.collection import open_collection
 from indexing.store.endpoint import require_archive
-from indexing.store.filter_expression import VideoSpan
 from indexing.store.schema import ROW_FIELDS
 
 __all__ = [
@@ -63,41 +63,9 @@ __all__ = [
     "SearchResult",
 ]
 
+_Place = TypeVar("_Place", bound=ClipPlace)
 _Call = tuple[str, int, bool, tuple[str, ...]]
 """Condition, number of candidates, whether exact, fields. Queries that agree in these share one call to Milvus."""
-
-
-@dataclass(kw_only=True, slots=True)
-class _PendingQuery:
-    """One query of a call, from its text to its vectors."""
-
-    query: ComposedQuery
-    place: ClipPlace
-    clip_D: np.ndarray | None
-    row_filter: RowFilter
-    clip_length: float = 1.0
-    vectors: QueryVectors | None = None
-    is_wide: bool = False
-    """Whether replays took the places of answers, so that more candidates are needed."""
-
-    def fusion_input(self) -> np.ndarray | None:
-        """The clip vector as long as the encoder made it."""
-        return None if self.clip_D is None else self.clip_D * np.float32(self.clip_length)
-
-    def condition(self) -> str:
-        place, parts = self.place, [self.row_filter.condition]
-        if self.clip_D is not None and not place.clip_id and place.video_uri:
-            span = VideoSpan(video_uri=place.video_uri, start_s=place.start_s, end_s=place.end_s)
-            parts.append(span.outside())
-        return " and ".join(part for part in parts if part)
-
-    def pool(self) -> int:
-        """Number of candidates to request: more where later steps drop or merge some."""
-        query = self.query
-        wide = bool(query.keep or query.exclude or query.group_by_video)
-        wide = wide or query.group_above < 1 or self.row_filter.duration_s is not None
-        wide = wide or self.is_wide
-        return min(max(20 * query.limit, 200) if wide else query.limit + 1, MAX_ROWS)
 
 
 class SearchClient:
@@ -105,16 +73,23 @@ class SearchClient:
 
     def __init__(
         self,
-        milvus_uri: str,
-        collection: str,
-        bundle_dir: str | Path,
+        archive: str | Path,
+        collection: str = "",
+        bundle_dir: str | Path = "",
         *,
         backend: Literal["onnx", "torch"] = "onnx",
         options: SearchOptions | None = None,
     ) -> None:
-        require_archive(milvus_uri)
+        """`archive` is an archive folder, which names all the rest; or the URI of Milvus, with a collection and its bundle."""
         self._is_closed = False
         self.options = options or SearchOptions(backend=backend)
+        milvus_uri = str(archive)
+        if not collection and not bundle_dir:
+            folder = read_archive(archive)
+            milvus_uri, collection = folder.milvus_uri, folder.collection
+            bundle_dir = folder.bundle
+            self.options = replace(self.options, moved_videos=folder.moved_videos)
+        require_archive(milvus_uri)
         self.card = read_card(bundle_dir)
         self._bundle_dir = Path(bundle_dir)
         self._stack = ExitStack()
@@ -189,7 +164,7 @@ class SearchClient:
                 row_filter = fields.compile(query.filters) if fields else RowFilter()
                 place, clip_D, length = self._find(query.clip, cached)
                 pending.append(
-                    _PendingQuery(
+                    PendingQuery(
                         query=query,
                         place=place,
                         clip_D=clip_D,
@@ -212,9 +187,9 @@ class SearchClient:
     def place_of(self, clip_id: str) -> ClipPlace | None:
         """The clip with this id, or None."""
         rows = self.collection.rows_of_clips([clip_id])
-        return clip_place_of_row(rows[0]) if rows else None
+        return self._now_at(clip_place_of_row(rows[0])) if rows else None
 
-    def _compose(self, pending: Sequence[_PendingQuery]) -> None:
+    def _compose(self, pending: Sequence[PendingQuery]) -> None:
         composed = compose_all(
             [item.query for item in pending],
             [item.clip_D for item in pending],
@@ -237,7 +212,7 @@ class SearchClient:
             vectors = with_score_terms(query_D, item.clip_D, terms, self.query_encoder)
             item.vectors = replace(vectors, reading=reading)
 
-    def _answers(self, pending: Sequence[_PendingQuery]) -> list[SearchResult]:
+    def _answers(self, pending: Sequence[PendingQuery]) -> list[SearchResult]:
         """Again with more candidates where replays of one performance left fewer answers than were asked for."""
         candidates = self._nearest(pending)
         results = [self._answer(*pair) for pair in zip(pending, candidates, strict=True)]
@@ -252,7 +227,7 @@ class SearchClient:
             results[n] = self._answer(pending[n], found)
         return results
 
-    def _nearest(self, pending: Sequence[_PendingQuery]) -> list[list[Candidate]]:
+    def _nearest(self, pending: Sequence[PendingQuery]) -> list[list[Candidate]]:
         """One call to Milvus per condition, size and kind of search."""
         together: defaultdict[_Call, list[tuple[int, np.ndarray]]] = defaultdict(list)
         for number, item in enumerate(pending):
@@ -278,7 +253,7 @@ class SearchClient:
                 self.clip_cache.put(candidates.values())
         return [list(candidates.values()) for candidates in by_query]
 
-    def _answer(self, item: _PendingQuery, candidates: Sequence[Candidate]) -> SearchResult:
+    def _answer(self, item: PendingQuery, candidates: Sequence[Candidate]) -> SearchResult:
         assert item.vectors is not None
         query = item.query
         own_id, own = item.place.clip_id or None, performance(item.place)
@@ -292,8 +267,9 @@ class SearchClient:
             hits = choose_hits(query, item.vectors, others, snapshot=self.snapshot, **how)
         else:
             hits = plain_hits(query, others, **how)
+        hits = tuple(self._now_at(hit) for hit in hits)
         return SearchResult(
-            query=item.place,
+            query=self._now_at(item.place),
             edit_text=", then ".join(query.edits),
             hits=hits,
             backend_used=self._encoder.kind,
@@ -303,6 +279,11 @@ class SearchClient:
             matched_by=item.vectors.matched_by,
             reading=item.vectors.reading,
         )
+
+    def _now_at(self, place: _Place) -> _Place:
+        """With the path that the video has now."""
+        uri = relocate(place.video_uri, self.options.moved_videos)
+        return place if uri == place.video_uri else replace(place, video_uri=uri)
 
     def _find(
         self, clip: str | bytes | UploadedVideo | ClipPlace, cached: Mapping[str, Candidate]

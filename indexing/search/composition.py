@@ -10,9 +10,11 @@ from typing import Literal
 import numpy as np
 
 from indexing.search.attributes import Value
-from indexing.search.collection_snapshot import CollectionSnapshot
+from indexing.search.collection_snapshot import MAX_ROWS, CollectionSnapshot
+from indexing.search.filters import RowFilter
 from indexing.search.query_encoder import QueryEncoder
-from indexing.search.types import ComposedQuery, Reading
+from indexing.search.types import ClipPlace, ComposedQuery, Reading
+from indexing.store.filter_expression import VideoSpan
 
 VALUE_WEIGHT = 1.0
 """Weight of an attribute probability in the score. A certainly wrong value costs as much as the range of cosines of a query, so clips
@@ -90,6 +92,40 @@ class QueryVectors:
             return np.zeros_like(cosines_N), cosines_N
         from_clip_N = (self.query_D @ self.clip_D) * (hits_ND @ self.clip_D)
         return from_clip_N, cosines_N - from_clip_N
+
+
+@dataclass(kw_only=True, slots=True)
+class PendingQuery:
+    """One query of a call, from its text to its vectors."""
+
+    query: ComposedQuery
+    place: ClipPlace
+    clip_D: np.ndarray | None
+    row_filter: RowFilter
+    clip_length: float = 1.0
+    vectors: QueryVectors | None = None
+    is_wide: bool = False
+    """Whether replays took the places of answers, so that more candidates are needed."""
+
+    def fusion_input(self) -> np.ndarray | None:
+        """The clip vector as long as the encoder made it."""
+        return None if self.clip_D is None else self.clip_D * np.float32(self.clip_length)
+
+    def condition(self) -> str:
+        """The filter expression, without the span of a query clip that is a file."""
+        place, parts = self.place, [self.row_filter.condition]
+        if self.clip_D is not None and not place.clip_id and place.video_uri:
+            span = VideoSpan(video_uri=place.video_uri, start_s=place.start_s, end_s=place.end_s)
+            parts.append(span.outside())
+        return " and ".join(part for part in parts if part)
+
+    def pool(self) -> int:
+        """Number of candidates to request: more where later steps drop or merge some."""
+        query = self.query
+        wide = bool(query.keep or query.exclude or query.group_by_video)
+        wide = wide or query.group_above < 1 or self.row_filter.duration_s is not None
+        wide = wide or self.is_wide
+        return min(max(20 * query.limit, 200) if wide else query.limit + 1, MAX_ROWS)
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:

@@ -188,6 +188,8 @@ class SearchOptions:
     limits: MediaLimits = field(default_factory=MediaLimits)
     """Limits of query clips that are files or bytes."""
     decode_deadline_s: float = DECODE_DEADLINE_S
+    moved_videos: tuple[str, str] | None = None
+    """(what paths of videos in the collection begin with, what stands there now), of an archive that was moved."""
     files: bool = True
     """Whether a query clip that is not a clip id may name a file of this machine."""
     call_options: CallOptions = QUERYING

@@ -54,6 +54,7 @@ def build_app(settings: dict[str, Any]) -> Any:
         num_threads=settings["num_threads"],
         limits=UPLOAD_LIMITS,
         decode_deadline_s=20.0,
+        moved_videos=settings["moved_videos"],
         files=False,
         call_options=replace(QUERYING, ef=settings["ef"]),
     )
@@ -94,9 +95,11 @@ def app_settings(config: ServeConfig, *, token: str) -> dict[str, Any]:
     """The settings of a replica, without the address of Milvus, as plain values."""
     from dataclasses import asdict
 
+    archive = config.served
     return {
-        "collection": config.collection,
-        "bundle_dir": str(config.bundle.resolve()),
+        "collection": archive.collection,
+        "bundle_dir": str(archive.bundle.resolve()),
+        "moved_videos": archive.moved_videos,
         "num_threads": config.threads_per_replica,
         "sample_share": config.sample_share,
         "ef": config.ef,

@@ -1,0 +1,66 @@
+"""tfcovr build: a folder of videos -> an archive that can be searched."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tyro
+
+from training.annotations.labels.splits import SplitShares
+
+EXAMPLES = """
+  tfcovr build videos/ --labels labels.csv --out runs/mine        # composed search: clip + "with 2.5 twists"
+  tfcovr build videos/ --labels labels.csv --columns label "Dive No." file Clip --out runs/mine
+  tfcovr build videos/ --out runs/mine                            # no labels: clips like this clip
+  tfcovr build videos/ --encoder openai/clip-vit-base-patch16 --out runs/mine
+  tfcovr search runs/mine "with one more twist" --clip CLIP_ID
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """Make videos searchable: read the table, train, export, index, evaluate. Rerun the same command to resume."""
+
+    videos: tyro.conf.Positional[str]
+    """Folder of videos, or a URI such as s3://BUCKET/FOLDER."""
+    out: Path
+    """The archive folder to make."""
+    labels: Path | None = None
+    """A CSV with a header and one row per clip: at least the file and a label. None = search by clips alone."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """What columns of the CSV mean, where the guess is wrong: file, start, end, label, split or id, and the column."""
+    shares: SplitShares = field(default_factory=SplitShares)
+    skip_bad: bool = False
+    """Leave bad rows of the CSV out, instead of stopping at the first one."""
+    encoder: str | None = None
+    """Without labels: a bundle, or the Hugging Face name or folder of a CLIP model. None = the encoder that comes with tfcovr."""
+    window_s: float = 4.0
+    """Without labels: length of the clips that videos are cut into, in seconds."""
+    stage1_recipe: str = "demo_actions"
+    """Recipe of the video encoder; aim_vit_b16_finegd is the paper's, for a GPU and downloaded CLIP weights."""
+    stage2_recipe: str = "demo_fusion"
+    """Recipe of the composition."""
+    milvus_uri: str = ""
+    """http://HOST:19530 of a Milvus server; none = a Milvus Lite folder in the archive."""
+    collection: str = "clips"
+
+    def __post_init__(self) -> None:
+        if self.labels is None and (self.columns or self.skip_bad):
+            raise ValueError("columns and skip_bad are for --labels")
+        if self.labels is not None and self.encoder is not None:
+            raise ValueError(
+                "encoder is for videos without labels: with --labels the encoder is trained; --stage1-recipe chooses which"
+            )
+        if not self.window_s > 0:
+            raise ValueError(f"window_s is {self.window_s}; it must be above 0")
+        if "://" not in self.videos and not Path(self.videos).is_dir():
+            raise ValueError(f"videos is {self.videos!r}; it must be a folder or a URI")
+        if self.labels is not None and not self.labels.is_file():
+            raise ValueError(f"labels is {str(self.labels)!r}, which is not a file")
+
+
+def run(config: Config) -> int:
+    """Build, and say how to ask it."""
+    from benchmarks.demo.build import build_archive
+
+    return build_archive(config)

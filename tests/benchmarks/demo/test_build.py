@@ -1,0 +1,132 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tfcovr
+from benchmarks.commands.build import Config
+from benchmarks.demo.build import Paths, plan_parts, require_edits
+from benchmarks.demo.build_encoder import write_shipped_encoder
+from encoders.clips import Clip, write_clips
+from indexing.archive_folder import Archive, write_archive
+from indexing.search.client import SearchClient
+from tests.support.served_archive import write_served_archive
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def test_an_archive_folder_is_all_that_a_search_needs(
+    tmp_path: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    served, folder = tmp_path / "served", tmp_path / "archive"
+    served.mkdir()
+    folder.mkdir()
+    write_served_archive(served, tiny_bundle)
+    moved = tmp_path / "moved"
+    served.rename(moved)
+    write_archive(
+        Archive(
+            folder=folder,
+            bundle=tiny_bundle,
+            milvus_uri=str(moved / "milvus"),
+            collection="clips",
+            videos=str(moved),
+            indexed_from=str(served),
+        )
+    )
+    with SearchClient(folder) as client:
+        result = client.search(clip="clip/3", limit=3)
+        assert len(result.hits) == 3
+        assert all(hit.video_uri.startswith(f"{moved}/") for hit in (*result.hits, result.query))
+        place = client.place_of("clip/3")
+        assert place is not None
+        assert place.video_uri == str(moved / "0.mp4")
+    assert tfcovr.main(["search", str(folder), "with one more twist", "--clip", "clip/3", "--json"]) == 0  # fmt: skip
+    assert '"edit_text": "with one more twist"' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["gone"], "videos is 'gone'; it must be a folder or a URI"),
+        (["."], "no video files"),
+        ([".", "--labels", "gone.csv"], "labels is 'gone.csv', which is not a file"),
+        ([".", "--columns", "label", "x"], "columns and skip_bad are for --labels"),
+        ([".", "--out", "."], "the folder of the videos"),
+    ],
+)
+def test_everyday_mistakes_are_one_line_before_anything_starts(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    out = [] if "--out" in arguments else ["--out", str(tmp_path / "out")]
+    assert tfcovr.main(["build", *arguments, *out]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_labels_that_no_edit_connects_say_what_to_add() -> None:
+    clips = [
+        Clip(clip_id=str(n), video_uri="v", label=str(n), attributes={"a": str(n), "b": str(n), "c": str(n)})
+        for n in range(3)
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match=r"no edit can be learnt\. Add a column per attribute"):
+        require_edits(clips)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, ["encoder", "export", "index", "archive"]),
+        ({"encoder": "someone/clip"}, ["encoder", "export", "index", "archive"]),
+        (
+            {"labels": Path(__file__)},
+            ["triplets", "stage1", "vectors", "stage2", "export", "index", "archive", "evaluate"],
+        ),
+    ],
+)  # fmt: skip
+def test_the_flow_depends_on_what_there_is(
+    tmp_path: Path, options: dict[str, object], expected: list[str]
+) -> None:
+    paths = Paths(tmp_path)
+    write_clips(paths.clips, [Clip(clip_id="a", video_uri="v", label="1", split="train")])
+    config = Config(videos=str(tmp_path), out=tmp_path / "out", **options)  # type: ignore[arg-type]
+    assert [part.name for part in plan_parts(config, paths)] == expected
+
+
+def test_the_shipped_encoder_is_the_same_everywhere(tmp_path: Path) -> None:
+    first, second = (write_shipped_encoder(tmp_path / name) for name in "ab")
+    assert first.encoder_id == second.encoder_id
+    assert first.fusion is None
+
+
+@pytest.mark.long
+def test_a_folder_with_and_without_labels_becomes_searchable(tmp_path: Path) -> None:
+    def run(*arguments: str | Path) -> str:
+        command = [sys.executable, "-m", "tfcovr", *map(str, arguments)]
+        shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert shown.returncode == 0, f"{shown.stdout}\n{shown.stderr[-3000:]}"
+        return shown.stdout
+
+    videos, archive, plain = tmp_path / "videos", tmp_path / "archive", tmp_path / "plain"
+    run("dives", videos, "--classes", "103b", "105b", "107b", "--clips-per-class", "6", "2", "2")
+    files = sorted(videos.rglob("*.mp4"))
+    labels = tmp_path / "labels.csv"
+    labels.write_text("file,dive\n" + "".join(f"{f.name},{f.stem.split('-')[1]}\n" for f in files))
+    recipes = ("--stage1-recipe", "demo_actions_tiny", "--stage2-recipe", "demo_fusion_tiny")
+    build = ("build", videos, "--labels", labels, "--out", archive, *recipes)
+    assert "columns: file = 'file', label = 'dive'" in run(*build)
+    assert run(*build).count("(finished before)") == 8
+    run("build", videos, "--out", plain)
+    for folder in (archive, plain):
+        with SearchClient(folder) as client:
+            clip = client.search(clip=str(files[0]), limit=2)
+            assert len(clip.hits) == 2
+            assert np.isfinite([hit.score for hit in clip.hits]).all()
