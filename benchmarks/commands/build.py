@@ -53,14 +53,15 @@ class Config:
             )
         if not self.window_s > 0:
             raise ValueError(f"window_s is {self.window_s}; it must be above 0")
-        if "://" not in self.videos and not Path(self.videos).is_dir():
-            raise ValueError(f"videos is {self.videos!r}; it must be a folder or a URI")
-        if self.labels is not None and not self.labels.is_file():
-            raise ValueError(f"labels is {str(self.labels)!r}, which is not a file")
 
 
 def run(config: Config) -> int:
     """Build, and say how to ask it."""
+    # Not where the options are made: a command line can be read where its files are not.
+    if "://" not in config.videos and not Path(config.videos).is_dir():
+        raise ValueError(f"videos is {config.videos!r}; it must be a folder or a URI")
+    if config.labels is not None and not config.labels.is_file():
+        raise ValueError(f"labels is {str(config.labels)!r}, which is not a file")
     from benchmarks.demo.build import build_archive
 
     return build_archive(config)
