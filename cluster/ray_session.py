@@ -6,6 +6,7 @@ A cluster that costs nothing when idle has no nodes: what it has now says nothin
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -43,6 +44,7 @@ NODE_WAIT_VARIABLE = "TFCOVR_NODE_WAIT_S"
 """Environment variable with the longest wait for nodes, in seconds."""
 _NODE_WAIT_S = 1800.0  # a machine starts, installs its packages and joins
 _POLL_S = 1.0
+_TYPE_OF_ONE_NODE = re.compile(r"node_[0-9a-f]{32,}")
 _SAY_EVERY_S = 15.0
 Bundle = Mapping[str, float]
 """Resource -> amount, of one worker."""
@@ -223,7 +225,10 @@ def has_autoscaler() -> bool:
     if is_autoscaler_v2():
         return True
     status = internal_kv._internal_kv_get(ray_constants.DEBUG_AUTOSCALING_STATUS)
-    return bool(status) and "autoscaler_report" in json.loads(status)
+    report = json.loads(status).get("autoscaler_report", {}) if status else {}
+    # Every head reports. One that can add nodes counts them by type; one that cannot has a type "node_ID" for each of its nodes.
+    types = [*report.get("active_nodes", {}), *report.get("pending_launches", {})]
+    return any(not _TYPE_OF_ONE_NODE.fullmatch(name) for name in types)
 
 
 def missing_resources(bundles: Sequence[Bundle]) -> dict[str, tuple[float, float]]:

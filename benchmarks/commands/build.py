@@ -44,20 +44,17 @@ class Config:
     """http://HOST:19530 of a Milvus server; none = a Milvus Lite folder in the archive."""
     collection: str = "clips"
 
-    def __post_init__(self) -> None:
-        if self.labels is None and (self.columns or self.skip_bad):
-            raise ValueError("columns and skip_bad are for --labels")
-        if self.labels is not None and self.encoder is not None:
-            raise ValueError(
-                "encoder is for videos without labels: with --labels the encoder is trained; --stage1-recipe chooses which"
-            )
-        if not self.window_s > 0:
-            raise ValueError(f"window_s is {self.window_s}; it must be above 0")
-
 
 def run(config: Config) -> int:
     """Build, and say how to ask it."""
-    # Not where the options are made: a command line can be read where its files are not.
+    if config.labels is None and (config.columns or config.skip_bad):
+        raise ValueError("columns and skip_bad are for --labels")
+    if config.labels is not None and config.encoder is not None:
+        raise ValueError(
+            "encoder is for videos without labels: with --labels the encoder is trained; --stage1-recipe chooses which"
+        )
+    if not config.window_s > 0:
+        raise ValueError(f"window_s is {config.window_s}; it must be above 0")
     if "://" not in config.videos and not Path(config.videos).is_dir():
         raise ValueError(f"videos is {config.videos!r}; it must be a folder or a URI")
     if config.labels is not None and not config.labels.is_file():

@@ -39,7 +39,7 @@ head, worker = (json.loads(text) for text in sys.argv[1:3])
 patient = {"health_check_timeout_ms": 30_000, "health_check_failure_threshold": 60, "gcs_rpc_server_reconnect_timeout_s": 600}
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": head["CPU"], "num_gpus": 0, "object_store_memory": 1 << 28, "_system_config": patient})
 ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-report = json.dumps({"autoscaler_report": {}})
+report = json.dumps({"autoscaler_report": {"active_nodes": {"head": 1}}})
 internal_kv._internal_kv_put(ray_constants.DEBUG_AUTOSCALING_STATUS, report, overwrite=True)
 
 def answer():
