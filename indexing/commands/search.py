@@ -13,7 +13,7 @@ from encoders.media.container import MediaLimits
 from indexing.archive_folder import Archive, locate
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Console
 
     from indexing.search.client import SearchClient
     from indexing.search.types import SearchResult
@@ -127,8 +127,10 @@ def open_client(
     return SearchClient(archive.milvus_uri, archive.collection, archive.bundle, options=options)
 
 
-def answer_table(result: "SearchResult") -> "Table":
-    """For a terminal."""
+def print_answers(console: "Console", result: "SearchResult") -> None:
+    """A table without the columns that say nothing, then the file of each answer on a line of its own, which can be copied whole."""
+    from rich.text import Text
+
     from cluster.tables import text_table
 
     query = result.query
@@ -144,17 +146,23 @@ def answer_table(result: "SearchResult") -> "Table":
             for change in hit.predicted
             if change.verdict != "kept"
         )
-        cells = (hit.clip_id, hit.label or "", changes, hit.span(), hit.video_uri)
         likely = "" if hit.probability is None else f"{100 * hit.probability:.0f} %"
-        rows.append((str(rank), f"{hit.score:.4f}", likely, *cells))
-    return text_table(
-        ("", "score", "likely", "clip", "label", "changes", "span", "file"),
-        rows,
+        score = f"{hit.score:.4f}"
+        rows.append((str(rank), score, likely, hit.clip_id, hit.label or "", changes, hit.span()))
+    headings = ("", "score", "likely", "clip", "label", "changes", "span")
+    told = [number for number in range(len(headings)) if not rows or any(row[number] for row in rows)]  # fmt: skip
+    table = text_table(
+        [headings[number] for number in told],
+        [[row[number] for number in told] for row in rows],
         title=f"{title}: {result.edit_text or 'most similar'} [{result.backend_used}]{doubt}",
         right=("", "score", "likely"),
-        # A clip id is the next query and has to be there whole; the file gives way.
+        # A clip id is the next query and has to be there whole.
         whole=("", "score", "likely", "clip", "label", "span"),
     )
+    console.print(table)
+    for rank, hit in enumerate(result.hits, start=1):
+        if hit.video_uri:
+            console.print(Text(f"{rank:>4}  {hit.video_uri}"), soft_wrap=True)
 
 
 def run(config: Config) -> int:
@@ -196,7 +204,7 @@ def run(config: Config) -> int:
         return 0
     from rich.console import Console
 
-    Console().print(answer_table(result))
+    print_answers(Console(), result)
     if config.sheet is not None:
         sys.stdout.write(f"film strips: {config.sheet}\n")
     if config.export:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from indexing.archive_folder import locate
-from indexing.commands.search import answer_table, open_client, parse_filters
+from indexing.commands.search import open_client, parse_filters, print_answers
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -141,7 +141,7 @@ class SearchShell(cmd.Cmd):
             self._say(str(error))
             return
         self._history.append(query)
-        self._console.print(answer_table(self._result))
+        print_answers(self._console, self._result)
 
     def _say(self, text: str) -> None:
         self._console.print(text, markup=False)

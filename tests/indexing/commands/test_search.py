@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from indexing.commands.search import answer_table, parse_filters
+from indexing.commands.search import parse_filters, print_answers
 from indexing.search.types import ClipPlace, Hit, SearchResult
 
 
@@ -40,5 +40,6 @@ def test_a_narrow_table_keeps_whole_clip_ids() -> None:
     query = ClipPlace(clip_id="q", video_uri=uri, start_s=0.0, end_s=1.0)
     result = SearchResult(query=query, edit_text="in tuck", hits=(hit,), backend_used="onnx")
     out = io.StringIO()
-    Console(file=out, width=80).print(answer_table(result))
+    print_answers(Console(file=out, width=80), result)
     assert clip_id in out.getvalue()
+    assert uri in out.getvalue()  # on a line of its own, to be copied
