@@ -148,7 +148,8 @@ def clips_of_frame(frame: "pd.DataFrame") -> list[Clip]:
             for name, value in known.items()
             if name.startswith(_ATTRIBUTE)
         }
-        fields = {name: known.get(name) for name in CLIPS_SCHEMA.names} | {"attributes": attributes}
+        fields = {name: known.get(name) for name in CLIPS_SCHEMA.names}
+        fields["attributes"] = list(attributes.items())  # as a map column is read
         for name in ("label", "split"):
             fields[name] = None if fields[name] is None else str(fields[name])
         clips.append(_clip_of_row(fields, shared, where=f"row {row}"))
