@@ -48,7 +48,7 @@ import indexing.serving
 from indexing.serving.schemas import HitBody
 assert "duration_s" in HitBody.model_fields
 page = Path(indexing.serving.__file__).with_name("web") / "view.js"
-assert "${span}${length}${more}" in page.read_text()
+assert "about + length + more" in page.read_text()
 """,
     "A label format": """
 import json

@@ -398,7 +398,6 @@ def test_an_outdated_diff_is_caught() -> None:
     [
         "tfcovr serch --clip a",
         "tfcovr search --bundle b --milvus-uri m --clip a --edits 'with one more twist'",
-        "tfcovr search --milvus-uri m --clip a",
         "tfcovr search --bundle-dir b --milvus-uri m --clip a",
         "tfcovr index --bundle b --clips c.parquet --milvus-uri m --run-dir r --batch-size many",
         "python training/run.py --recipe demo_actions --run-dir r",
