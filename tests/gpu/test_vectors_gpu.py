@@ -12,7 +12,6 @@ from encoders.backends.registry import open_backend
 from encoders.decoding.decode import decode_clips
 from encoders.decoding.frames.pixels import resize_frame
 from encoders.export.config import ExportConfig
-from encoders.export.onnx_export import export_onnx
 from encoders.export.parity import cosines
 from encoders.media.frame_index import Span
 from encoders.stages.decode_embed_stage import VectorStage
@@ -22,6 +21,9 @@ from encoders.stages.encode_request import EncoderOptions
 resize_tensor = pytest.importorskip(
     "encoders.decoding.nvidia.resize", reason="numba or cv2 is missing", exc_type=ImportError
 ).resize_tensor
+export_onnx = pytest.importorskip(
+    "encoders.export.onnx_export", reason="the package 'onnx' is missing", exc_type=ImportError
+).export_onnx
 pytestmark = pytest.mark.needs_gpu
 NUM_CLIPS = 6
 

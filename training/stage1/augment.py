@@ -7,7 +7,6 @@ draws from; each drawn one is applied half of the time. uint8 in, uint8 out.
 import math
 from collections.abc import Callable
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -112,6 +111,8 @@ def _brighten(frame_HWC: np.ndarray, share: float, _sign: float) -> np.ndarray:
 
 def _sharpen(frame_HWC: np.ndarray, share: float, _sign: float) -> np.ndarray:
     """Away from the smoothed frame; its edge of one pixel stays."""
+    import cv2  # a part of the CPU's decoding, which a machine that only takes steps may lack
+
     smooth_HWC = cv2.filter2D(frame_HWC, -1, _SMOOTHING).astype(np.float32)
     sharp_HWC = smooth_HWC + _factor(share) * (frame_HWC - smooth_HWC)
     result_HWC = frame_HWC.copy()
@@ -143,12 +144,16 @@ def _shift_y(frame_HWC: np.ndarray, share: float, sign: float) -> np.ndarray:
 def _rotate(frame_HWC: np.ndarray, share: float, sign: float) -> np.ndarray:
     height, width = frame_HWC.shape[:2]
     degrees = sign * share * _MAX_DEGREES
+    import cv2
+
     return _warp(frame_HWC, cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1))
 
 
 def _warp(frame_HWC: np.ndarray, matrix: list[list[float]] | np.ndarray) -> np.ndarray:
     """What comes from outside the frame is grey."""
     height, width = frame_HWC.shape[:2]
+    import cv2
+
     return cv2.warpAffine(
         frame_HWC,
         np.asarray(matrix, np.float32),

@@ -96,6 +96,7 @@ def test_a_video_that_cannot_be_fetched_costs_no_other(archive, tiny_bundle, tmp
         "size_bytes": 100,
         "version": "1",
         "clip_ids": ["a", "b"],
+        "labels": ["a", "b"],
         "spans": [{"start_s": 0.0, "end_s": 1.0}, {"start_s": 1.0, "end_s": None}],
     }
     good = row | {
@@ -105,6 +106,7 @@ def test_a_video_that_cannot_be_fetched_costs_no_other(archive, tiny_bundle, tmp
         "mtime_ns": path.stat().st_mtime_ns,
         "planned_on": socket.gethostname(),
         "clip_ids": ["c"],
+        "labels": ["c"],
         "spans": [{"start_s": 0.0, "end_s": None}],
     }
     given = list(stage([row, good]))
