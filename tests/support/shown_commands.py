@@ -9,6 +9,7 @@ import numpy as np
 
 from benchmarks.dives.video import FPS, write_video
 from encoders.clips import read_clips
+from indexing.archive_folder import Archive, write_archive
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = {
@@ -61,4 +62,18 @@ def prepare(folder: Path, demo_dir: Path) -> str:
     rng = np.random.default_rng(0)
     frames_THWC = rng.integers(0, 256, (16 * FPS, 64, 64, 3), np.uint8)
     write_video(folder / "new_video.mp4", [frames_THWC], codec="h264")
+    (folder / "videos").mkdir()
+    (folder / "videos" / "day1.mp4").symlink_to(folder / "new_video.mp4")
+    (runs / "mine").mkdir()
+    videos = str(demo_dir / "archive")
+    write_archive(
+        Archive(
+            folder=runs / "mine",
+            bundle=demo_dir / "stage2" / "bundle",
+            milvus_uri=str(demo_dir / "milvus"),
+            collection="clips",
+            videos=videos,
+            indexed_from=videos,
+        )
+    )
     return next(clip.clip_id for clip in clips if clip.split == "test")

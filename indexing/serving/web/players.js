@@ -11,12 +11,15 @@ const seen = new IntersectionObserver((entries) => {
 export function player(url, { start_s = 0, end_s = null, poster = "", label, onSpan = () => {} }) {
   const box = document.createElement("div");
   box.className = "frames";
+  let shown = Promise.resolve();
   if (poster) {
-    const image = Object.assign(document.createElement("img"), { src: poster, alt: "" });
-    image.addEventListener("error", () => image.remove());
+    const image = Object.assign(document.createElement("img"), { alt: "" });
+    shown = new Promise((resolve) => { image.onload = resolve; image.onerror = () => { image.remove(); resolve(); }; });
+    image.src = poster;
     box.append(image);
   }
-  box.start = () => box.append(playing(url, { start_s, end_s, label, onSpan, box }));
+  // A browser has few connections to one service: videos wait until the posters are there.
+  box.start = async () => { await shown; if (box.isConnected) box.append(playing(url, { start_s, end_s, label, onSpan, box })); };
   seen.observe(box);
   return box;
 }
