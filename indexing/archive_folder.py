@@ -1,7 +1,7 @@
 """An archive folder: `archive.json` names the bundle, the collection and the videos, so that searching needs nothing else.
 
 Paths below the folder are stored relative to it: the folder can be moved. Rows of the collection keep the paths of the videos as
-they were indexed; `Archive.relocate` answers with where they are now.
+they were indexed; `relocate` answers with where they are now.
 """
 
 import json
@@ -123,32 +123,3 @@ def _stored(path: str | Path, folder: Path) -> str:
 
 def _absolute(path: str, folder: Path) -> str:
     return path if "://" in path else str((folder / path).resolve())
-
-
-def locate(
-    archive: Path | None,
-    *,
-    bundle: Path | None,
-    milvus_uri: str,
-    collection: str,
-    videos_root: str | None,
-) -> Archive:
-    """The archive of a folder, or of the options that name its parts; ValueError where it is both or neither."""
-    if archive is not None:
-        if bundle is not None or milvus_uri:
-            raise ValueError("give an archive folder, or --bundle and --milvus-uri; not both")
-        return read_archive(archive, videos_root=videos_root)
-    if bundle is None or not milvus_uri:
-        raise ValueError(
-            "give an archive folder (`tfcovr build` makes one), or --bundle and --milvus-uri"
-        )
-    if videos_root is not None:
-        raise ValueError("videos_root is for an archive folder")
-    return Archive(
-        folder=Path(),
-        bundle=bundle,
-        milvus_uri=milvus_uri,
-        collection=collection,
-        videos="",
-        indexed_from="",
-    )

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import tyro
 
 from encoders.media.container import MediaLimits
-from indexing.archive_folder import Archive, locate
+from indexing.archive_options import ArchiveOptions
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from indexing.archive_folder import Archive
     from indexing.search.client import SearchClient
     from indexing.search.types import SearchResult
 
@@ -32,19 +33,11 @@ EXAMPLES = """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Config:
+class Config(ArchiveOptions):
     """Ask an indexed archive: a clip and an edit text."""
 
-    archive: tyro.conf.Positional[Path | None] = None
-    """Folder that `tfcovr build` made; it names bundle, collection and videos."""
     text: tyro.conf.Positional[str] = ""
     """An edit text, as --edit."""
-    bundle: Path | None = None
-    """Without an archive folder: the bundle that indexed the archive, or one with the same encoder id."""
-    milvus_uri: str = ""
-    """Without an archive folder: a folder (Milvus Lite) or http://HOST:19530."""
-    videos_root: str | None = None
-    """Where the videos of the archive folder are now, if they were moved."""
     clip: str = ""
     """A clip id of the archive, a video FILE, or FILE@START-END; none = by text alone. Times are seconds, MM:SS, HH:MM:SS.mmm or frames,
     HH:MM:SS:FF (HH:MM:SS;FF where frames are dropped)."""
@@ -69,7 +62,6 @@ class Config:
     """At most one answer per video."""
     group_above: float = 1.0
     """Clips with a cosine above this are one answer."""
-    collection: str = "clips"
     backend: Literal["onnx", "torch"] = "onnx"
     """What runs the encoder."""
     limits: MediaLimits = field(default_factory=MediaLimits)
@@ -113,7 +105,7 @@ def parse_source(texts: Sequence[str]) -> dict[str, str]:
 
 
 def open_client(
-    archive: Archive,
+    archive: "Archive",
     *,
     backend: Literal["onnx", "torch"] = "onnx",
     limits: MediaLimits | None = None,
@@ -179,14 +171,7 @@ def run(config: Config) -> int:
         )
     }  # fmt: skip
     how["source"] = parse_source(config.source)
-    archive = locate(
-        config.archive,
-        bundle=config.bundle,
-        milvus_uri=config.milvus_uri,
-        collection=config.collection,
-        videos_root=config.videos_root,
-    )
-    with open_client(archive, backend=config.backend, limits=config.limits) as client:
+    with open_client(config.located(), backend=config.backend, limits=config.limits) as client:
         filters = parse_filters(config.filter)
         edits = (*((config.text,) if config.text else ()), *config.edit)
         result = client.search(clip=config.clip, edit=edits, filters=filters, **how)

@@ -45,11 +45,11 @@ def run(config: Config) -> int:
     from indexing.store.endpoint import is_lite, require_archive, serve_milvus
 
     token = chosen_token(config)
-    archive = config.served
+    archive = config.located()
     require_archive(archive.milvus_uri)
     card = read_card(archive.bundle)
     require_exported(card, archive.bundle)
-    settings = app_settings(config, token=token)
+    settings = app_settings(config, archive, token=token)
     require_free_port(config.host, config.port)
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -5,12 +5,9 @@ import dataclasses
 import shlex
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import tyro
-
-from indexing.archive_folder import locate
+from indexing.archive_options import ArchiveOptions
 from indexing.commands.search import open_client, parse_filters, print_answers
 
 if TYPE_CHECKING:
@@ -26,18 +23,9 @@ EXAMPLES = """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Config:
+class Config(ArchiveOptions):
     """A prompt for chained edits."""
 
-    archive: tyro.conf.Positional[Path | None] = None
-    """Folder that `tfcovr build` made; it names bundle, collection and videos."""
-    bundle: Path | None = None
-    """Without an archive folder: the bundle that indexed the archive."""
-    milvus_uri: str = ""
-    """Without an archive folder: a folder (Milvus Lite) or http://HOST:19530."""
-    videos_root: str | None = None
-    """Where the videos of the archive folder are now, if they were moved."""
-    collection: str = "clips"
     limit: int = 10
     """Number of answers."""
 
@@ -149,14 +137,7 @@ class SearchShell(cmd.Cmd):
 
 def run(config: Config) -> int:
     """Run the prompt."""
-    archive = locate(
-        config.archive,
-        bundle=config.bundle,
-        milvus_uri=config.milvus_uri,
-        collection=config.collection,
-        videos_root=config.videos_root,
-    )
-    with open_client(archive) as client:
+    with open_client(config.located()) as client:
         SearchShell(client, limit=config.limit).cmdloop()
     sys.stdout.write("\n")
     return 0

@@ -1,31 +1,19 @@
 """Options of the HTTP service. Imports nothing heavy, so that `tfcovr serve --help` is quick."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import tyro
+from indexing.archive_options import ArchiveOptions
 
 if TYPE_CHECKING:
-    from indexing.archive_folder import Archive
     from indexing.serving.clip_urls import UrlPolicy
     from indexing.serving.guard.limits import ConnectionLimits
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ServeConfig:
+class ServeConfig(ArchiveOptions):
     """Serve an indexed archive over HTTP, with a web page."""
 
-    archive: tyro.conf.Positional[Path | None] = None
-    """Folder that `tfcovr build` made; it names bundle, collection and videos."""
-    bundle: Path | None = None
-    """Without an archive folder: the bundle that indexed the archive, or one with the same encoder id."""
-    milvus_uri: str = ""
-    """Without an archive folder: Milvus to search, a folder (Milvus Lite) or http://HOST:19530."""
-    videos_root: str | None = None
-    """Where the videos of the archive folder are now, if they were moved."""
-    collection: str = "clips"
-    """Collection to search, or an alias of it."""
     host: str = "127.0.0.1"
     """Address to listen on."""
     port: int = 8000
@@ -90,19 +78,6 @@ class ServeConfig:
         if not self.token.isascii() or any(char.isspace() for char in self.token):
             raise ValueError("token must be ASCII without spaces")
         _ = self.url_policy, self.connection_limits
-
-    @property
-    def served(self) -> "Archive":
-        """The archive folder, or what the options that name its parts make."""
-        from indexing.archive_folder import locate
-
-        return locate(
-            self.archive,
-            bundle=self.bundle,
-            milvus_uri=self.milvus_uri,
-            collection=self.collection,
-            videos_root=self.videos_root,
-        )
 
     @property
     def client_places(self) -> int:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from indexing.archive_folder import Archive
 from indexing.serving.batching import BatcherConfig
 from indexing.serving.clip_urls import UrlPolicy
 from indexing.serving.config import ServeConfig
@@ -91,11 +92,10 @@ def _keep_replica_on_loopback() -> None:
     setattr(replica, _ADD_GRPC_PORT, add_loopback_port)
 
 
-def app_settings(config: ServeConfig, *, token: str) -> dict[str, Any]:
+def app_settings(config: ServeConfig, archive: Archive, *, token: str) -> dict[str, Any]:
     """The settings of a replica, without the address of Milvus, as plain values."""
     from dataclasses import asdict
 
-    archive = config.served
     return {
         "collection": archive.collection,
         "bundle_dir": str(archive.bundle.resolve()),

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from indexing.archive_folder import Archive, locate, read_archive, relocate, write_archive
+from indexing.archive_folder import Archive, read_archive, relocate, write_archive
+from indexing.archive_options import ArchiveOptions
 
 
 def make(folder: Path, **changes: object) -> Archive:
@@ -77,11 +78,10 @@ def test_what_is_not_an_archive_is_named(tmp_path: Path) -> None:
 
 
 def test_a_folder_or_its_parts_are_given_and_not_both(tmp_path: Path) -> None:
-    parts = {"collection": "clips", "videos_root": None}
     archive = make(tmp_path / "a")
-    assert locate(tmp_path / "a", bundle=None, milvus_uri="", **parts) == archive
-    assert locate(None, bundle=Path("b"), milvus_uri="m", **parts).bundle == Path("b")
+    assert ArchiveOptions(archive=tmp_path / "a").located() == archive
+    assert ArchiveOptions(bundle=Path("b"), milvus_uri="m").located().bundle == Path("b")
     with pytest.raises(ValueError, match="not both"):
-        locate(tmp_path / "a", bundle=Path("b"), milvus_uri="", **parts)
+        ArchiveOptions(archive=tmp_path / "a", bundle=Path("b")).located()
     with pytest.raises(ValueError, match="give an archive folder"):
-        locate(None, bundle=Path("b"), milvus_uri="", **parts)
+        ArchiveOptions(bundle=Path("b")).located()
