@@ -72,18 +72,18 @@ def _clips_of_video(state: State, video_uri: str) -> list[ClipPlace]:
 
 
 def _cuts(places: list[ClipPlace], suffix: str, _stop: StopSignal) -> bytes:
-    picks = [
-        pick_of_place(place, name=f"{rank:03} {place.label or place.clip_id}")
-        for rank, place in enumerate(places, start=1)
-    ]
     try:
+        picks = [
+            pick_of_place(place, name=f"{rank:03} {place.label or place.clip_id}")
+            for rank, place in enumerate(places, start=1)
+        ]
         text = FORMATS[f".{suffix}"](without_folders(make_cuts(picks)), _TITLE)
     except DecodeError as error:
         raise ProblemError(422, f"a video of the basket cannot be read: {error.reason}") from error
     except ValueError as error:
-        folders = {str(pick.path.parent) + "/" for pick in picks}
         message = str(error)
-        for folder in folders:
-            message = message.replace(folder, "")
+        for place in places:  # clients do not learn the folders of videos
+            path = checked_path(place)
+            message = message.replace(str(path), path.name)
         raise ProblemError(422, message) from error
     return text.encode()

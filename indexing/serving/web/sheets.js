@@ -42,13 +42,16 @@ export function setUpBrowse(collection, { choose, fail }) {
   return (isOpen = $("browse").hidden) => { toggleSheet("browse", isOpen); if (isOpen) { show(); $("label").focus(); } };
 }
 
+let shownClip = null;
+
 // Marks of all clips of the query clip's video, when there are several.
 export async function showTimeline(clip, choose) {
   const bar = $("timeline");
   bar.hidden = true;
+  shownClip = clip;
   if (!clip) return;
   const clips = (await get(`/v1/clip/video?id=${encodeURIComponent(clip.clip_id)}`)).filter((one) => one.start_s !== null);
-  if (clips.length < 2) return;
+  if (clips.length < 2 || shownClip !== clip) return;
   const length = Math.max(...clips.map((one) => one.end_s ?? one.start_s + 1));
   bar.replaceChildren(...clips.map((one) => {
     const mark = button("", `${one.label || one.clip_id}, ${seconds(one)}`, () => choose(one), { "aria-pressed": String(one.clip_id === clip.clip_id) });
