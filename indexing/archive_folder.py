@@ -1,4 +1,5 @@
-"""An archive folder: `archive.json` names the bundle, the collection and the videos, so that searching needs nothing else.
+"""An archive folder: `archive.json` names the bundle, the collection and the videos, so that searching needs nothing else; and the
+options by which commands are told what to search.
 
 Paths below the folder are stored relative to it: the folder can be moved. Rows of the collection keep the paths of the videos as
 they were indexed; `relocate` answers with where they are now.
@@ -9,6 +10,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+import tyro
 
 from encoders.files import atomic_file, from_dict
 
@@ -111,6 +114,43 @@ def read_archive(folder: str | Path, *, videos_root: str | None = None) -> Archi
         videos=_absolute(videos, folder),
         indexed_from=record.indexed_from,
     )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArchiveOptions:
+    """An archive folder, or what it would name."""
+
+    archive: tyro.conf.Positional[Path | None] = None
+    """Folder that `tfcovr build` made; it names bundle, collection and videos."""
+    bundle: Path | None = None
+    """Without an archive folder: the bundle that indexed the archive, or one with the same encoder id."""
+    milvus_uri: str = ""
+    """Without an archive folder: Milvus to search, a folder (Milvus Lite) or http://HOST:19530."""
+    videos_root: str | None = None
+    """Where the videos of the archive folder are now, if they were moved."""
+    collection: str = "clips"
+    """Without an archive folder: the collection to search, or an alias of it."""
+
+    def located(self) -> Archive:
+        """The archive of the folder, or of the options that name its parts; ValueError where it is both or neither."""
+        if self.archive is not None:
+            if self.bundle is not None or self.milvus_uri:
+                raise ValueError("give an archive folder, or --bundle and --milvus-uri; not both")
+            return read_archive(self.archive, videos_root=self.videos_root)
+        if self.bundle is None or not self.milvus_uri:
+            raise ValueError(
+                "give an archive folder (`tfcovr build` makes one), or --bundle and --milvus-uri"
+            )
+        if self.videos_root is not None:
+            raise ValueError("videos_root is for an archive folder")
+        return Archive(
+            folder=Path(),
+            bundle=self.bundle,
+            milvus_uri=self.milvus_uri,
+            collection=self.collection,
+            videos="",
+            indexed_from="",
+        )
 
 
 def _stored(path: str | Path, folder: Path) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from indexing.archive_options import ArchiveOptions
+from indexing.archive_folder import ArchiveOptions
 from indexing.commands.search import open_client
 
 EXAMPLES = """

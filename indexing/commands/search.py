@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import tyro
 
 from encoders.media.container import MediaLimits
-from indexing.archive_options import ArchiveOptions
+from indexing.archive_folder import ArchiveOptions
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from indexing.archive_options import ArchiveOptions
+from indexing.archive_folder import ArchiveOptions
 from indexing.commands.search import open_client, parse_filters, print_answers
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from indexing.archive_options import ArchiveOptions
+from indexing.archive_folder import ArchiveOptions
 
 if TYPE_CHECKING:
     from indexing.serving.clip_urls import UrlPolicy

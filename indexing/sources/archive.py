@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 from cluster.retry import retry
 from encoders.clips import Clip, read_clips
@@ -61,7 +61,7 @@ def list_clips(source: str | Path) -> list[Clip]:
         return read_clips(path)
     if path.is_dir():
         base = path
-        files = [file for file in _files_below(path) if file.suffix.lower() in VIDEO_SUFFIXES]
+        files = videos_below(path)
     elif glob.has_magic(text):
         base = Path(*_parts_before_magic(path))
         pattern = path.relative_to(base).parts
@@ -70,7 +70,7 @@ def list_clips(source: str | Path) -> list[Clip]:
             files = [file for file in below if _fits(file.relative_to(base).parts, pattern)]
         else:
             files = list(base.glob("/".join(pattern)))
-    elif path.is_file() and path.suffix.lower() in VIDEO_SUFFIXES:
+    elif path.is_file() and is_video_name(path):
         base, files = path.parent, [path]
     else:
         raise ValueError(
@@ -80,10 +80,23 @@ def list_clips(source: str | Path) -> list[Clip]:
     files = sorted(file for file in files if file.is_file())
     if not files:
         raise ValueError(f"{text!r} has no video files ({', '.join(VIDEO_SUFFIXES)})")
-    return [
-        Clip(clip_id=_escaped(file.relative_to(base).as_posix()), video_uri=_uri_of(file.resolve()))
-        for file in files
-    ]
+    return [clip_of_file(file, base) for file in files]
+
+
+def clip_of_file(file: Path, base: Path) -> Clip:
+    """The clip of a whole file, named by its path below a folder."""
+    clip_id = _escaped(file.relative_to(base).as_posix())
+    return Clip(clip_id=clip_id, video_uri=_uri_of(file.resolve()))
+
+
+def videos_below(folder: Path) -> list[Path]:
+    """The files below a folder that are named as videos."""
+    return [file for file in _files_below(folder) if is_video_name(file)]
+
+
+def is_video_name(path: PurePath) -> bool:
+    """Whether a file of this name is listed as a video."""
+    return path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
@@ -136,7 +149,7 @@ def _list_remote(uri: str) -> tuple[list[Clip], dict[str, RemoteStamp]]:
     files = retry(lambda: list_remote(base), on=(SourceError,))
     if base != uri:
         files = {u: stamp for u, stamp in files.items() if _fits(name_of(u).parts, path.parts)}
-    files = {u: s for u, s in files.items() if name_of(u).suffix.lower() in VIDEO_SUFFIXES}
+    files = {u: s for u, s in files.items() if is_video_name(name_of(u))}
     if not files:
         raise ValueError(f"{public_uri(uri)!r} has no video files ({', '.join(VIDEO_SUFFIXES)})")
     root = name_of(base)

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Semaphore
 
@@ -34,7 +34,22 @@ class FileStamp:
     size_bytes: int
     mtime_ns: int
     version: str = ""
-    """Of a remote file, whose mtime_ns is 0."""
+    """Of a remote file, whose mtime_ns is 0, what its server names; of a local one the time of its last change of any kind in ns,
+    which cannot be set: a file that was replaced by one of the same size and mtime_ns has another. "" = not known."""
+
+    def is_same(self, other: "FileStamp | None") -> bool:
+        """Whether both are of the same content; stamps of local files that earlier versions kept have no `version`."""
+        if other is None or (self.size_bytes, self.mtime_ns) != (other.size_bytes, other.mtime_ns):
+            return False
+        is_local = self.mtime_ns != 0
+        return self.version == other.version or (is_local and "" in (self.version, other.version))
+
+
+def local_stamp(status: os.stat_result) -> FileStamp:
+    """The stamp of a local file."""
+    return FileStamp(
+        size_bytes=status.st_size, mtime_ns=status.st_mtime_ns, version=str(status.st_ctime_ns)
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,9 +120,9 @@ def _read(uri: str, fetch_uri: str, known: Content | None, cores: Semaphore) -> 
     try:
         path = path_of(uri)
         status = path.stat()
-        stamp = FileStamp(size_bytes=status.st_size, mtime_ns=status.st_mtime_ns)
-        if known is not None and known.stamp == stamp:
-            return known
+        stamp = local_stamp(status)
+        if known is not None and stamp.is_same(known.stamp):
+            return known if known.stamp == stamp else replace(known, stamp=stamp)
         if not path.is_file():
             return Content(content_hash="", stamp=None, problem="not a file")
         with cores:

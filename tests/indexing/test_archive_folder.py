@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from indexing.archive_folder import Archive, read_archive, relocate, write_archive
-from indexing.archive_options import ArchiveOptions
+from indexing.archive_folder import Archive, ArchiveOptions, read_archive, relocate, write_archive
 
 
 def make(folder: Path, **changes: object) -> Archive:

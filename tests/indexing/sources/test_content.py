@@ -1,5 +1,6 @@
 import hashlib
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from encoders.media.container import local_path
 from indexing.ledger.ledger import Ledger
 from indexing.sources import content
-from indexing.sources.content import Content, hash_file, read_contents
+from indexing.sources.content import Content, FileStamp, hash_file, read_contents
 
 
 def test_a_hash_covers_every_byte(tmp_path: Path) -> None:
@@ -33,6 +34,29 @@ def test_only_a_file_whose_size_or_time_changed_is_read_again(tmp_path: Path, mo
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
     assert read_contents(uris, first)[uris[0]].content_hash == "again"
     assert len(reads) == 1
+
+
+def test_a_file_that_was_replaced_by_one_of_the_same_size_and_time_is_read_again(tmp_path) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"one")
+    status = path.stat()
+    first = read_contents([str(path)], {})
+    time.sleep(0.02)  # the clock of a file system ticks every few milliseconds
+    path.write_bytes(b"two")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert read_contents([str(path)], first)[str(path)].content_hash == hash_file(path)
+
+
+def test_stamps_of_earlier_versions_are_believed_and_completed(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"one")
+    (now,) = read_contents([str(path)], {}).values()
+    assert now.stamp is not None
+    earlier = replace(now, stamp=replace(now.stamp, version=""))
+    monkeypatch.setattr(content, "hash_file", lambda _: pytest.fail("it was read"))
+    assert read_contents([str(path)], {str(path): earlier}) == {str(path): now}
+    remote = FileStamp(size_bytes=1, mtime_ns=0, version="etag")
+    assert not remote.is_same(replace(remote, version=""))
 
 
 @pytest.mark.parametrize("name", ["gone.mp4", ".", "nu\0ll.mp4"])
