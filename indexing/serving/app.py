@@ -18,7 +18,12 @@ from encoders.media.container import MediaLimits
 from indexing.search.client import SearchClient
 from indexing.search.types import UploadedVideo
 from indexing.serving.batching import BatcherConfig
-from indexing.serving.clip_routes import (
+from indexing.serving.clip_urls import ClipUrls, UrlPolicy
+from indexing.serving.guard.access import HEALTH_PATH
+from indexing.serving.guard.limits import Limits
+from indexing.serving.guard.middleware import Guard
+from indexing.serving.guard.problems import MEDIA_TYPE, ProblemError, problem_json
+from indexing.serving.routes.clips import (
     PROBLEMS,
     State,
     add_clips,
@@ -26,12 +31,7 @@ from indexing.serving.clip_routes import (
     client_of,
     milvus_errors_as_503,
 )
-from indexing.serving.clip_urls import ClipUrls, UrlPolicy
-from indexing.serving.guard.access import HEALTH_PATH
-from indexing.serving.guard.limits import Limits
-from indexing.serving.guard.middleware import Guard
-from indexing.serving.guard.problems import MEDIA_TYPE, ProblemError, problem_json
-from indexing.serving.page_routes import add_page_routes
+from indexing.serving.routes.page import add_page_routes
 from indexing.serving.schemas import SearchRequest, SearchResponse, search_response
 from indexing.serving.uploads import QueryReader
 

@@ -12,10 +12,10 @@ from encoders.media.errors import DecodeError
 from indexing.handoff.cuts import make_cuts, pick_of_place, without_folders
 from indexing.handoff.export import FORMATS
 from indexing.search.types import ClipPlace, clip_place_of_row
-from indexing.serving.clip_routes import CLIP_ID, PROBLEMS, State, client_of, milvus_errors_as_503
 from indexing.serving.guard.problems import ProblemError
 from indexing.serving.guard.work_queue import StopSignal
 from indexing.serving.media import checked_path
+from indexing.serving.routes.clips import CLIP_ID, PROBLEMS, State, client_of, milvus_errors_as_503
 from indexing.serving.schemas import ClipBody, clip_body
 from indexing.serving.uploads import QueryReader
 from indexing.store.filter_expression import quoted
