@@ -161,6 +161,19 @@ class FrameIndex:
         positions = np.flatnonzero((self.places_P2 == (offset, size)).all(1))
         return int(positions[0]) if len(positions) == 1 else None
 
+    def is_at(self, position: int, offset: int | None, size: int) -> bool:
+        """Whether the packet at this position has these bytes of the file."""
+        place = (-1 if offset is None else offset, size)
+        return self.places_P2 is not None and position < self.num_packets and tuple(self.places_P2[position]) == place  # fmt: skip
+
+    def offset_before(self, position: int) -> int:
+        """Where in the file the last packet up to this one begins whose place is known; 0 = none is."""
+        if self.places_P2 is None:
+            return 0
+        offsets = self.places_P2[: position + 1, 0]
+        known = np.flatnonzero(offsets >= 0)
+        return int(offsets[known[-1]]) if len(known) else 0
+
     def start_position(self, number: int) -> int:
         """Where decoding must start for this frame: the last keyframe both before it in the file and not shown after it.
 

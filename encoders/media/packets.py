@@ -38,9 +38,8 @@ READ_ERRORS = (
     av.error.FFmpegError,
     OSError,
 )  # the latter where a damaged file has it seek to below 0
-# Containers whose demuxer finds a time by an index, and gives the same packets from there as in one go.
-_SEEKABLE = ("mov", "matroska")
-# Containers of broadcasts: a lost part is marked in the packet around it, the stream goes on behind it.
+# Containers of broadcasts: a lost part is marked in the packet around it, the stream goes on behind it. Their clocks jump, and they
+# have no index, but they can be entered at any byte; in all others the demuxer finds a time.
 _BROADCAST = ("mpegts", "mpeg")
 # Packets kept from reading the table, and what each takes beside its data: most files are read once, and nothing is sought.
 _KEPT_BYTES, _PACKET_BYTES = 32 << 20, 700
@@ -78,6 +77,7 @@ class PacketReader:
         self.time_base = self._stream.time_base or self.codec_context.time_base
         self._position = 0
         self._packets = self._demux()
+        self._can_seek = True
 
     @property
     def header_texts(self) -> dict[str, str]:
@@ -139,16 +139,20 @@ class PacketReader:
     def packets_from(self, start: int, index: FrameIndex | None = None) -> Iterator[Packet]:
         """Packets from a position on, each with its position as `pts`: frames are told by the packet that they come from.
 
-        With an index it seeks where the container can; otherwise, and where a seek does not come to the packet, it reads on from
-        where it is, or from the start of the file.
+        With an index it seeks, until a seek of this file has not led closer; without, it reads on from where it is, or from the start
+        of the file.
         """
         self.codec_context.flush_buffers()
         if self._kept:
             return iter(self._kept[start:])
-        can_seek = self.container_format in _SEEKABLE
-        if index is not None and can_seek and start != self._position:
-            if not self._seek(start, index):
-                self._reopen()
+        if index is not None and self._can_seek and start != self._position:
+            position = self._position
+            self._can_seek = self._seek(start, index)
+            if self._can_seek:
+                # Otherwise the index of the container is too coarse: many wanted frames would each be read up to from far away.
+                self._can_seek = start < position or self._position > position
+                return self._checked(start, index)
+            self._reopen()
         elif self._position > start:
             self._reopen()
         return self._numbered(start)
@@ -161,6 +165,21 @@ class PacketReader:
             if packet.pts >= start:
                 yield packet
 
+    def _checked(self, start: int, index: FrameIndex) -> Iterator[Packet]:
+        """As `_numbered`, after a seek; where other packets come than in one go, it reads from the start of the file instead."""
+        position = start
+        for packet in self._packets:
+            if not index.is_at(self._position, packet.pos, packet.size):
+                self._can_seek = False
+                self._reopen()
+                yield from self._numbered(position)
+                return
+            packet.pts = self._position
+            self._position += 1
+            if packet.pts >= start:
+                position = self._position
+                yield packet
+
     def _reopen(self) -> None:
         self._container.close()
         self._container = self._open()
@@ -169,11 +188,20 @@ class PacketReader:
         self._packets = self._demux()
 
     def _seek(self, start: int, index: FrameIndex) -> bool:
-        """Goes to a keyframe or before it; False where the container's index leads elsewhere."""
-        earliest = min(int(index.dts_P[0]), int(index.pts_P.min()))
-        for timestamp in (min(int(index.dts_P[start]), int(index.pts_P[start])), earliest):
+        """Goes to a packet or before it; False where the seek leads elsewhere."""
+        if self.is_broadcast:
+            targets = [index.offset_before(start)]
+        else:
+            # Of the keyframe's two times the demuxer goes by one, and the earlier may lie in the group of pictures before it.
+            times = {int(index.dts_P[start]), int(index.pts_P[start])}
+            earliest = min(int(index.dts_P[0]), int(index.pts_P.min()))
+            targets = [*sorted(times, reverse=True), earliest]
+        for target in targets:
             try:
-                self._container.seek(timestamp, stream=self._stream, backward=True)
+                if self.is_broadcast:
+                    self._container.seek(target, unsupported_byte_offset=True)
+                else:
+                    self._container.seek(target, stream=self._stream, backward=True)
             except READ_ERRORS as error:
                 self.last_error = str(error)
                 continue
