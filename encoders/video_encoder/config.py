@@ -181,7 +181,31 @@ class FrameTemporalConfig:
         return POSE_PREPROCESSING.std
 
 
-VideoEncoderConfig = AimConfig | FrameTemporalConfig
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FrozenConfig:
+    """A model of transformers as it is, without training: an image tower whose frame vectors are averaged, or a video model."""
+
+    kind: Literal["frozen"] = "frozen"
+    num_frames: int
+    image_size: int
+    embedding_dim: int
+    architecture: Mapping[str, Any]
+    """The model's config in Hugging Face's form; `model_type` says which model it is."""
+    pixel_mean: tuple[float, float, float] = CLIP_MEAN
+    pixel_std: tuple[float, float, float] = CLIP_STD
+
+    def __post_init__(self) -> None:
+        checked = Preprocessing(mean=self.pixel_mean, std=self.pixel_std)
+        object.__setattr__(self, "pixel_mean", checked.mean)
+        object.__setattr__(self, "pixel_std", checked.std)
+        if min(self.num_frames, self.image_size, self.embedding_dim) < 1:
+            raise ValueError(
+                f"num_frames {self.num_frames}, image_size {self.image_size}, embedding_dim {self.embedding_dim}: "
+                "each must be at least 1"
+            )
+
+
+VideoEncoderConfig = AimConfig | FrameTemporalConfig | FrozenConfig
 
 
 def video_config_to_dict(config: VideoEncoderConfig) -> dict[str, Any]:

@@ -7,10 +7,12 @@ from encoders.video_encoder.aim import AimEncoder
 from encoders.video_encoder.base import VideoEncoder
 from encoders.video_encoder.config import VideoEncoderConfig
 from encoders.video_encoder.frame_temporal import FrameTemporalEncoder
+from encoders.video_encoder.frozen import FrozenEncoder
 
 _ENCODERS: dict[str, Callable[[Any], VideoEncoder]] = {
     "aim": AimEncoder,
     "frame_temporal": FrameTemporalEncoder,
+    "frozen": FrozenEncoder,
 }
 
 

@@ -222,8 +222,13 @@ def read_query(
 def text_vector(
     text: str, encoder: QueryEncoder, snapshot: CollectionSnapshot
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The vector of a text without a clip: the mean of its composition with sample clips, and those compositions [S, D]."""
+    """The vector of a text without a clip: the mean of its composition with sample clips, and those compositions [S, D].
+
+    Where a query is the sum of its clip and its text, the text's own vector.
+    """
     samples_SD = snapshot.samples
+    if encoder.adds_texts:
+        samples_SD = np.zeros_like(samples_SD[:1])
     text_E = encoder.text_vectors([text])
     composed_SD = encoder.fuse(samples_SD, np.repeat(text_E, len(samples_SD), axis=0))
     return unit(composed_SD.mean(axis=0)), composed_SD

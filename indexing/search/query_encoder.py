@@ -37,6 +37,11 @@ class QueryEncoder:
         return self.card.fusion is not None
 
     @property
+    def adds_texts(self) -> bool:
+        """Whether texts lie in the space of clips, and a query is the sum of both."""
+        return self.card.fusion is not None and self.card.fusion.kind == "sum"
+
+    @property
     def factors(self) -> tuple[Factor, ...]:
         """What an edit can change; empty where the fusion knows no attributes."""
         return () if self.card.fusion is None else self.card.fusion.factors

@@ -3,9 +3,7 @@
 N clips or texts, T frames, H W pixels, C channels, D width of the shared space.
 """
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,7 @@ from torch.nn import functional as F
 
 from encoders.stages.base import error_of
 from encoders.video_encoder.base import normalize_pixels
-from encoders.video_encoder.config import Preprocessing
+from encoders.video_encoder.pretrained.huggingface import read_preprocessing
 
 _FRAMES_AT_ONCE = 64
 _TEXTS_AT_ONCE = 64
@@ -42,7 +40,7 @@ class ClipLike:
         self._device = device
         self._tokenizer = AutoTokenizer.from_pretrained(name_or_folder)
         self.image_size: int = model.config.vision_config.image_size
-        self.preprocessing = _read_preprocessing(name_or_folder)
+        self.preprocessing = read_preprocessing(name_or_folder)
 
     @torch.inference_mode()
     def embed_clips(self, frames_NTHWC: np.ndarray) -> np.ndarray:
@@ -157,23 +155,3 @@ def _blip2_features(model: Any, inputs: Mapping[str, Tensor]) -> Tensor:
         ),
     ).last_hidden_state
     return F.normalize(model.vision_projection(states_NQD), dim=-1).mean(dim=1)
-
-
-def _read_preprocessing(name_or_folder: str) -> Preprocessing:
-    from transformers.utils.hub import cached_file
-
-    for name in ("preprocessor_config.json", "processor_config.json"):
-        path = cached_file(
-            name_or_folder,
-            name,
-            _raise_exceptions_for_missing_entries=False,
-            _raise_exceptions_for_connection_errors=False,
-        )
-        if path is not None:
-            values = json.loads(Path(path).read_text())
-            values = values.get("image_processor", values)
-            if {"image_mean", "image_std"} <= values.keys():
-                return Preprocessing(mean=values["image_mean"], std=values["image_std"])
-    raise ValueError(
-        f"{name_or_folder}: no preprocessor_config.json with image_mean and image_std; without them the pixels are a guess"
-    )

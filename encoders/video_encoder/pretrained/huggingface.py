@@ -1,5 +1,6 @@
-"""CLIP image weights of transformers for an AIM encoder, from a model, or a name or folder of one."""
+"""CLIP image weights of transformers for an AIM encoder, and the pixel statistics that a published model names."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from encoders.query_encoder.text_encoder import no_progress_bar
+from encoders.video_encoder.config import Preprocessing
 from encoders.video_encoder.pretrained.aim_weights import SourceWeights
 
 _TOP_NAMES = {
@@ -25,6 +27,7 @@ _LAYER_NAMES = {
     "mlp.c_fc": "mlp.fc1",
     "mlp.c_proj": "mlp.fc2",
 }
+_PROCESSORS = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")  # fmt: skip
 
 
 def read_clip_model(clip: nn.Module | str | Path) -> SourceWeights:
@@ -59,7 +62,9 @@ def _open_clip(name_or_folder: str | Path) -> nn.Module:
 
     kind = AutoConfig.from_pretrained(str(name_or_folder)).model_type
     if kind not in ("clip", "clip_vision_model"):
-        raise ValueError(f"{name_or_folder} is a {kind!r} model; a CLIP vision model is needed")
+        raise ValueError(
+            f"{name_or_folder} is a {kind!r} model; a CLIP vision model is needed (--frozen takes others as they are)"
+        )
     try:
         with no_progress_bar():
             loaded: Any = CLIPVisionModel.from_pretrained(
@@ -93,3 +98,25 @@ def _renamed(state: dict[str, Tensor], *, depth: int) -> tuple[dict[str, Tensor]
                 weights[f"{own}.{own_name}.{part}"] = state[f"{theirs}.{their_name}.{part}"]
                 used.add(f"{theirs}.{their_name}.{part}")
     return weights, used
+
+
+def read_preprocessing(name_or_folder: str) -> Preprocessing:
+    """Mean and deviation of pixels, by name or folder; ValueError where no file says them."""
+    from transformers.utils.hub import cached_file
+
+    for name in _PROCESSORS:
+        path = cached_file(
+            name_or_folder,
+            name,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+        if path is not None:
+            values = json.loads(Path(path).read_text())
+            values = values.get("image_processor", values.get("video_processor", values))
+            if {"image_mean", "image_std"} <= values.keys():
+                return Preprocessing(mean=values["image_mean"], std=values["image_std"])
+    files = ", ".join(_PROCESSORS)
+    raise ValueError(
+        f"{name_or_folder}: none of {files} with image_mean and image_std; without them the pixels are a guess"
+    )

@@ -109,8 +109,12 @@ def test_the_card_round_trip_refuses_what_it_does_not_know():
         from_dict(FusionConfig, values | {"hiden_dim": 3}, "fusion")
     with pytest.raises(ValueError, match="video_dim"):
         from_dict(FusionConfig, {"kind": "mean", "text_dim": 3}, "fusion")
-    with pytest.raises(ValueError, match=r"fusion\.kind is 'sum'; it must be one of 'combiner'"):
-        from_dict(FusionConfig, values | {"kind": "sum"}, "fusion")
+    with pytest.raises(
+        ValueError, match=r"fusion\.kind is 'product'; it must be one of 'combiner'"
+    ):
+        from_dict(FusionConfig, values | {"kind": "product"}, "fusion")
+    with pytest.raises(ValueError, match="video_dim is 6 and text_dim 5; a sum needs them to be"):
+        build_fusion(FusionConfig(kind="sum", video_dim=6, text_dim=5))
 
 
 def test_cross_attention_is_the_released_formula():

@@ -6,35 +6,19 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from encoders.bundle.folder import save_bundle
 from encoders.clips import read_clips
 from encoders.video_encoder.aim import AimEncoder
 from encoders.video_encoder.config import AimConfig
+from tests.support.published_models import write_clip
 from training.annotations.triplets.table import read_triplets
 from training.evaluation.zero_shot import ZeroShotConfig, main, measure_zero_shot
 
 
 @pytest.fixture
 def clip_folder(tmp_path):
-    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
-    tokens = [*letters, *(f"{x}</w>" for x in letters), "<|startoftext|>", "<|endoftext|>"]
-    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
-    text = {
-        **small, "num_attention_heads": 2, "vocab_size": len(tokens), "eos_token_id": len(tokens) - 1,
-        "bos_token_id": len(tokens) - 2, "pad_token_id": len(tokens) - 1,
-    }  # fmt: skip
-    vision = {**small, "num_attention_heads": 2, "image_size": 32, "patch_size": 16}
-    torch.manual_seed(0)
-    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=12)
-    folder = tmp_path / "clip"
-    CLIPModel(config).save_pretrained(folder)
-    vocabulary = {token: number for number, token in enumerate(tokens)}
-    CLIPTokenizer(vocab=vocabulary, merges=[]).save_pretrained(folder)
-    values = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
-    (folder / "preprocessor_config.json").write_text(json.dumps(values))
-    return folder
+    return write_clip(tmp_path / "clip")
 
 
 def test_a_clip_like_model_has_three_rows(archive, clip_folder, tmp_path, capsys) -> None:
