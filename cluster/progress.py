@@ -1,7 +1,15 @@
-"""The one progress bar: of work that reports its steps, or of work that has to be polled."""
+"""The one progress bar: of work that reports its steps, or of work that has to be polled.
 
+A job that runs others as processes of its own shows one bar: it names a file in TFCOVR_PROGRESS, and the bars of the others are
+written there instead of drawn.
+"""
+
+import json
+import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Protocol
 
 from rich.console import Console
@@ -16,7 +24,9 @@ from rich.progress import (
 
 from cluster.periodic import repeated
 
+PROGRESS_VARIABLE = "TFCOVR_PROGRESS"
 _POLL_S = 1.0
+_WRITE_EVERY_S = 0.5
 
 
 class UpdateBar(Protocol):
@@ -52,11 +62,15 @@ def progress_bar(
         TextColumn("{task.fields[note]}"),
     )
     console = console or Console(stderr=True)
-    with Progress(*columns, console=console, disable=not shown) as progress:
+    is_drawn = shown and PROGRESS_VARIABLE not in os.environ
+    with Progress(*columns, console=console, disable=not is_drawn) as progress:
         bar = progress.add_task(text, total=total, note="")
+        write = _writer(text, total) if shown else None
 
         def update(done: int, note: str = "") -> None:
             progress.update(bar, completed=done, note=note)
+            if write is not None:
+                write(done)
 
         if poll is None or not shown:
             yield update
@@ -64,6 +78,34 @@ def progress_bar(
         with _polling(poll, update, poll_errors):
             yield update
         progress.update(bar, completed=total)
+
+
+def read_progress(path: Path) -> str:
+    """What the bar that was written last counts: `embedding 120/400`; empty where there is none."""
+    try:
+        values = json.loads(path.read_text())
+        return f"{values['text']} {values['done']}/{values['total']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _writer(text: str, total: int) -> Callable[[int], None] | None:
+    """Writes a bar to the file of TFCOVR_PROGRESS, where there is one."""
+    if not (name := os.environ.get(PROGRESS_VARIABLE)):
+        return None
+    path, last_s = Path(name), 0.0
+
+    def write(done: int) -> None:
+        nonlocal last_s
+        if time.monotonic() - last_s < _WRITE_EVERY_S and done < total:
+            return
+        last_s = time.monotonic()
+        temporary = path.with_name(f"{path.name}.{os.getpid()}")
+        with suppress(OSError):
+            temporary.write_text(json.dumps({"text": text, "done": done, "total": total}))
+            temporary.replace(path)
+
+    return write
 
 
 @contextmanager

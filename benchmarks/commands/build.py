@@ -12,7 +12,8 @@ EXAMPLES = """
   tfcovr build videos/ --labels labels.csv --out runs/mine        # composed search: clip + "with 2.5 twists"
   tfcovr build videos/ --labels labels.csv --columns label "Dive No." file Clip --out runs/mine
   tfcovr build videos/ --out runs/mine                            # no labels: clips like this clip
-  tfcovr build videos/ --encoder openai/clip-vit-base-patch16 --out runs/mine
+  tfcovr build videos/ --encoder openai/clip-vit-base-patch16 --out runs/mine     # words, too
+  tfcovr build videos/ --encoder facebook/vjepa2-vitl-fpc64-256 --out runs/mine   # motion
   tfcovr search runs/mine "with one more twist" --clip CLIP_ID
 """
 
@@ -33,9 +34,10 @@ class Config:
     skip_bad: bool = False
     """Leave bad rows of the CSV out, instead of stopping at the first one."""
     encoder: str | None = None
-    """Without labels: a bundle, or the Hugging Face name or folder of a CLIP model. None = the encoder that comes with tfcovr."""
+    """Without labels: a bundle, or the Hugging Face name or folder of a model: CLIP or SigLIP (clips and words), DINOv2, V-JEPA 2 or VideoMAE
+    (clips). None = the encoder that comes with tfcovr."""
     window_s: float = 4.0
-    """Without labels: length of the clips that videos are cut into, in seconds."""
+    """Length of the clips that videos without labels are cut into, in seconds."""
     stage1_recipe: str = "demo_actions"
     """Recipe of the video encoder; aim_vit_b16_finegd is the paper's, for a GPU and downloaded CLIP weights."""
     stage2_recipe: str = "demo_fusion"

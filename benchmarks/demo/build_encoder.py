@@ -1,4 +1,4 @@
-"""What makes an archive searchable without labels: a bundle that exists, CLIP weights, or the encoder that comes with tfcovr.
+"""What makes an archive searchable without labels: a bundle, a published model, or the encoder that comes with tfcovr.
 
 Beside it the layout of an archive folder and the expected seconds of each step.
 """
@@ -22,6 +22,7 @@ class Paths:
     def __init__(self, out: Path) -> None:
         self.out = out
         self.clips = out / "clips.parquet"
+        self.labelled, self.unlabelled = out / "labelled.parquet", out / "unlabelled.parquet"
         self.triplets = out / "triplets.parquet"
         self.stage1, self.stage2 = out / "stage1", out / "stage2"
         self.vectors = out / "vectors.parquet"
@@ -43,7 +44,7 @@ def encoder_steps(encoder: str | None, paths: Paths) -> list[Step]:
     steps = []
     if encoder is not None and not _names_bundle(encoder):
         command = tfcovr_command(
-            "import-weights", "--source", encoder, "--out", paths.encoder, "--overwrite"
+            "import-weights", "--source", encoder, "--frozen", "--out", paths.encoder, "--overwrite"
         )
         steps.append(
             Step(

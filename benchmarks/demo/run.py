@@ -18,7 +18,8 @@ from rich.console import Console
 from benchmarks.demo.steps import TINY, DemoPlan, plan_steps
 from benchmarks.demo.summary import summarize
 from benchmarks.harness.figures import derived_figures
-from benchmarks.harness.parts import PartFailedError, PartRecord, PartRunner, format_seconds
+from benchmarks.harness.overall import format_seconds
+from benchmarks.harness.parts import PartFailedError, PartRecord, PartRunner
 from benchmarks.harness.record import write_record
 from benchmarks.harness.steps import command_parts
 from benchmarks.report.page import write_report
@@ -28,7 +29,7 @@ from cluster.storage import write_atomic
 
 def run_demo(run_dir: Path, plan: DemoPlan, *, record: bool = False) -> int:
     """Run the flow and say where the report is."""
-    console = Console(file=sys.stdout)
+    console = Console()
     try:
         with shared_ray(run_dir) as ray_variables:
             steps = plan_steps(plan, run_dir, ray_variables=ray_variables)

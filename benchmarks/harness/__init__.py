@@ -1,6 +1,16 @@
 """What benchmarks share: the record, thresholds, resumable parts, the registry, timing.
 
-Read in this order: figures, record, thresholds, timing, parts, steps, registry, composer.
+Read in this order: figures, record, thresholds, timing, overall, parts, steps, registry, composer.
 """
 
-__all__ = ["composer", "figures", "parts", "record", "registry", "steps", "thresholds", "timing"]
+__all__ = [
+    "composer",
+    "figures",
+    "overall",
+    "parts",
+    "record",
+    "registry",
+    "steps",
+    "thresholds",
+    "timing",
+]

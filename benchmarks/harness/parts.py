@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from benchmarks.harness.overall import TimeLeft, format_seconds, overall_progress
 from benchmarks.harness.record import REPOSITORY, plain_value
 from cluster.periodic import repeated
 from cluster.processes import reap_orphans, track_child_processes
@@ -97,13 +98,19 @@ class PartRunner:
         reap_orphans(work_dir / RUNNER)
         with track_child_processes(work_dir / RUNNER):
             records: list[PartRecord] = []
-            for part in parts:
-                head = f"[{len(records) + 1}/{len(parts)}] {part.title or part.name}"
-                records.append(self._take(part, head, _time_left(parts, records)))
-                self.figures |= records[-1].figures
+            times = TimeLeft([part.weight for part in parts], now=time.monotonic)
+            with overall_progress(times) as name_part:
+                for part in parts:
+                    head = f"[{len(records) + 1}/{len(parts)}] {part.title or part.name}"
+                    times.begin()
+                    name_part(head)
+                    records.append(self._take(part, head, times.left_s()))
+                    is_finished = records[-1].state == "finished"
+                    times.finish(records[-1].seconds if is_finished else None)
+                    self.figures |= records[-1].figures
         return records
 
-    def _take(self, part: Part, head: str, time_left: str) -> PartRecord:
+    def _take(self, part: Part, head: str, left_s: float | None) -> PartRecord:
         key = self._key(part)
         before = self._read().get(part.name)
         if before is not None and before.key == key and _is_finished(part, before):
@@ -114,7 +121,8 @@ class PartRunner:
             record = PartRecord(name=part.name, key=key, state="skipped", detail="; ".join(missing))
             self._say(f"{head}: skipped, {record.detail}")
             return record
-        self._say(f"{head} ...{time_left}")
+        left = "" if left_s is None else f" (about {format_seconds(left_s)} left)"
+        self._say(f"{head} ...{left}")
         carried_s = before.seconds if before and before.key == key and before.state != "finished" else 0.0  # fmt: skip
         record = self._run(part, key, carried_s)
         self._say(f"{head}: {record.detail or record.state} ({format_seconds(record.seconds)})")
@@ -184,23 +192,6 @@ def _saved(save: Callable[[], None]) -> Iterator[None]:
             yield
     finally:
         save()
-
-
-def _time_left(parts: Sequence[Part], records: Sequence[PartRecord]) -> str:
-    """How long the parts without a record take if they are as much slower than expected as those before; empty at first."""
-    finished = [(part, record) for part, record in zip(parts, records, strict=False) if record.state == "finished"]  # fmt: skip
-    weight = sum(part.weight for part, _ in finished)
-    if not weight:
-        return ""
-    seconds = sum(record.seconds for _, record in finished)
-    left_s = seconds / weight * sum(part.weight for part in parts[len(records) :])
-    return f" (about {format_seconds(left_s)} left)"
-
-
-def format_seconds(seconds: float) -> str:
-    """`75.2` -> `1 min 15 s`."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def hash_code() -> str:

@@ -38,6 +38,8 @@ class Step:
     """Called when the step starts: environment variables that its command gets beside ours."""
     weight: float = 1.0
     """Expected seconds beside those of the other steps."""
+    key: object = None
+    """What the outputs depend on beside the commands up to this one; as JSON."""
     statuses: tuple[int, ...] = (0,)
     """Exit statuses of a success. With another one than 0 the outputs must be newer than the start of the step."""
 
@@ -49,7 +51,7 @@ def command_parts(steps: Sequence[Step], run_dir: Path) -> list[Part]:
             name=step.name,
             title=step.title,
             run=partial(_run_step, step, run_dir),
-            key=[earlier.command for earlier in steps[: number + 1]],
+            key=[[earlier.command, earlier.key] for earlier in steps[: number + 1]],
             outputs=step.outputs,
             describe=lambda _figures, made=step.made: made(),
             weight=step.weight,
@@ -62,7 +64,7 @@ def _run_step(step: Step, run_dir: Path) -> dict[str, float]:
     log_path = run_dir / "logs" / f"{step.name}.log"
     log_path.parent.mkdir(exist_ok=True)
     variables = step.variables()  # first: what it starts may set variables here (Ray its token's)
-    peak_bytes, started = 0, time.time()
+    peak_bytes, started, cpu_s = 0, time.time(), tree_cpu_s(os.getpid())
     with log_path.open("ab") as log:
         # stderr stays on the terminal (progress bars); stdout is the step's own report.
         process = subprocess.Popen(
@@ -90,7 +92,8 @@ def _run_step(step: Step, run_dir: Path) -> dict[str, float]:
             f"step {step.name!r} ended with status {process.returncode}: "
             f"{shlex.join(step.command)}\n{tail}\n(whole log: {log_path})"
         )
-    return {"peak_memory_gb": round(peak_bytes / 1e9, 3)}
+    cpu_s = tree_cpu_s(os.getpid()) - cpu_s
+    return {"peak_memory_gb": round(peak_bytes / 1e9, 3), "cpu_s": round(cpu_s, 1)}
 
 
 def _has_succeeded(step: Step, status: int, started: float) -> bool:
@@ -117,6 +120,17 @@ def tree_memory_bytes(pid: int) -> int:
         for process in (root, *root.children(recursive=True)):
             with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                 total += process.memory_full_info().pss
+    return total
+
+
+def tree_cpu_s(pid: int) -> float:
+    """Processor seconds of a process, all that run below it and all of theirs that have ended."""
+    total = 0.0
+    with suppress(psutil.NoSuchProcess):
+        root = psutil.Process(pid)
+        for process in (root, *root.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                total += sum(process.cpu_times()[:4])
     return total
 
 

@@ -3,4 +3,4 @@
 Read in this order: run_files, answers, charts, quality, view, page, tables, readme_demo, readme_index.
 """
 
-__all__ = ["page"]
+__all__ = ["page", "run_files"]

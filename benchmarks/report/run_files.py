@@ -5,9 +5,12 @@ A missing file is an empty value and shows as not measured; a file that is not J
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+BUILD_FILE = "build.json"
+"""What `tfcovr build` says of itself: the videos, what was understood of the labels, and how to ask."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +37,8 @@ class ReportInput:
     curves: Sequence[Curves]
     card: Mapping[str, Any]
     environment: Mapping[str, Any]
+    build: Mapping[str, Any] = field(default_factory=dict)
+    """Empty for a run of the demo."""
 
     @property
     def is_tiny(self) -> bool:
@@ -41,12 +46,15 @@ class ReportInput:
 
 
 def read_run(run_dir: Path, *, environment: Mapping[str, Any]) -> ReportInput:
-    """Collect the files that `tfcovr demo` leaves behind."""
+    """Collect the files that `tfcovr demo` or `tfcovr build` leaves behind."""
     if not run_dir.is_dir():
         raise ValueError(
             f"run_dir is {run_dir}, which is not a folder; give one that a run has made"
         )
     sheet = run_dir / "answers.png"
+    build = _read(run_dir / BUILD_FILE, {})
+    of_labels = run_dir / "stage2" / "bundle" / "card.json"
+    card = of_labels if of_labels.exists() else run_dir / "encoder" / "card.json"
     return ReportInput(
         run_dir=run_dir,
         summary=_read(run_dir / "summary.json", {}),
@@ -57,14 +65,15 @@ def read_run(run_dir: Path, *, environment: Mapping[str, Any]) -> ReportInput:
         answers=_read(run_dir / "answers.json", []),
         answers_sheet=sheet if sheet.exists() else None,
         curves=_read_curves(run_dir),
-        card=_read(run_dir / "stage2" / "bundle" / "card.json", {}),
+        card=_read(card, {}),
         environment=environment,
+        build=build,
     )
 
 
 def _read_curves(run_dir: Path) -> list[Curves]:
     titles = {
-        "stage1": "Stage 1: telling the dives apart",
+        "stage1": "Stage 1: telling the labels apart",
         "stage2": "Stage 2: from clip and sentence to the clips that are meant",
     }
     curves = []

@@ -25,11 +25,12 @@ _MAX_DEAD_LETTERS = 20
 
 def build_view(run: ReportInput) -> dict[str, Any]:
     """Everything that the template needs, section by section."""
-    verdicts = judge(
+    verdicts = [] if run.build else judge(
         read_bars(), benchmark="demo", hardware="", metrics=derived_figures(run.summary)
-    )
+    )  # fmt: skip
     return {
         "is_tiny": run.is_tiny,
+        "build": _build(run),
         "headline": _headline(run),
         "figures": [_figure(verdict, is_judged=not run.is_tiny) for verdict in verdicts],
         "num_passed": sum(verdict.state == "pass" for verdict in verdicts),
@@ -53,10 +54,10 @@ def build_view(run: ReportInput) -> dict[str, Any]:
 
 def _headline(run: ReportInput) -> list[dict[str, str]]:
     """The few figures that say what happened, before any verdict."""
-    figures = derived_figures(run.summary)
+    figures = derived_figures(run.summary) if run.summary else _build_figures(run)
     wanted: tuple[tuple[str, Unit, str], ...] = (
         ("clips_indexed", "count", "clips in the index"),
-        ("num_classes", "count", "kinds of dives"),
+        ("num_classes", "count", "labels" if run.build else "kinds of dives"),
         ("map50_composed", "percent", "mAP@50, composed"),
         ("seconds_total", "s", "from nothing to here"),
     )
@@ -65,6 +66,31 @@ def _headline(run: ReportInput) -> list[dict[str, str]]:
         for name, unit, label in wanted
         if (value := figures.get(name)) is not None
     ]
+
+
+def _build(run: ReportInput) -> dict[str, Any]:
+    """Title, what was understood and how to ask; empty for a run of the demo."""
+    if not run.build:
+        return {}
+    return {
+        "title": run.run_dir.resolve().name,
+        "videos": str(run.build.get("videos", "")),
+        "has_labels": bool(run.evaluation),
+        "notes": [str(line) for line in run.build.get("notes", [])],
+        "next_steps": [str(line) for line in run.build.get("next_steps", [])],
+    }
+
+
+def _build_figures(run: ReportInput) -> dict[str, float]:
+    """As a summary of the demo has them."""
+    index, labels = run.index_summary, run.card.get("labels") or []
+    composed = [row for row in run.evaluation.get("rows", []) if row["name"] == "composed"]
+    figures: dict[str, float] = {
+        "clips_indexed": index.get("written", 0) + index.get("skipped", 0),
+        "seconds_total": sum(as_number(step.get("seconds")) or 0.0 for step in run.steps),
+    }
+    figures |= {"num_classes": len(labels)} if labels else {}
+    return figures | ({"map50_composed": composed[0]["map@50"]} if composed else {})
 
 
 def _figure(verdict: Verdict, *, is_judged: bool) -> dict[str, str]:

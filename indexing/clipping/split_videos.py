@@ -6,7 +6,7 @@ its new videos. A video that cannot be read is a line of `<out>.problems.txt`.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -67,14 +67,23 @@ class SplitSummary:
     """Video -> why it has no clips."""
 
 
-def split_videos(config: SplitConfig, *, console: Console | None = None) -> SplitSummary:
-    """Writes the clips of all videos. ValueError when there are no videos, or not one of them can be cut."""
+def split_videos(
+    config: SplitConfig, *, console: Console | None = None, leave_out: Container[str] = ()
+) -> SplitSummary:
+    """Writes the clips of all videos but those whose URI is in `leave_out`.
+
+    ValueError when there are no videos, or not one of them can be cut.
+    """
     console = console or Console(quiet=True)
     finder = None if config.bundle is None else MomentFinder(config.bundle)
     archive = list_archive(config.videos)
     videos = {clip.video_uri: clip.clip_id for clip in archive.clips}
     if len(videos) < len(archive.clips) or any(c.start_s or c.end_s for c in archive.clips):
         raise ValueError(f"{public_uri(config.videos)!r} has clips already; give videos")
+    videos = {uri: name for uri, name in videos.items() if uri not in leave_out}
+    if not videos:
+        write_clips(config.out, [])
+        return SplitSummary(num_videos=0, num_cut_now=0, num_clips=0, problems={})
     key = config.cut.key + ("" if finder is None else finder.key)
     ledger = _Ledger(config.out.with_suffix(".split.jsonl"), key)
     with console.status(f"reading the content of {len(videos)} videos"):

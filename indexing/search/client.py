@@ -79,13 +79,17 @@ class SearchClient:
         *,
         backend: Literal["onnx", "torch"] = "onnx",
         options: SearchOptions | None = None,
+        videos_root: str | None = None,
     ) -> None:
-        """`archive` is an archive folder, which names all the rest; or the URI of Milvus, with a collection and its bundle."""
+        """`archive` is an archive folder, which names all the rest; or the URI of Milvus, with a collection and its bundle.
+
+        `videos_root` is where the videos of an archive folder are now, if they were moved.
+        """
         self._is_closed = False
         self.options = options or SearchOptions(backend=backend)
         milvus_uri = str(archive)
         if not collection and not bundle_dir:
-            folder = read_archive(archive)
+            folder = read_archive(archive, videos_root=videos_root)
             milvus_uri, collection = folder.milvus_uri, folder.collection
             bundle_dir = folder.bundle
             self.options = replace(self.options, moved_videos=folder.moved_videos)

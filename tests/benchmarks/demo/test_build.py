@@ -7,12 +7,14 @@ import pytest
 
 import tfcovr
 from benchmarks.commands.build import Config
-from benchmarks.demo.build import Paths, plan_parts, require_edits
-from benchmarks.demo.build_encoder import write_shipped_encoder
-from encoders.clips import Clip, write_clips
+from benchmarks.demo.build import plan_parts
+from benchmarks.demo.build_clips import require_edits, whole_videos, write_build_clips
+from benchmarks.demo.build_encoder import Paths, write_shipped_encoder
+from encoders.clips import Clip, read_clips, write_clips
 from indexing.archive_folder import Archive, write_archive
 from indexing.search.client import SearchClient
 from tests.support.served_archive import write_served_archive
+from tests.support.videos import VideoSpec, write_video
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -43,6 +45,8 @@ def test_an_archive_folder_is_all_that_a_search_needs(
         place = client.place_of("clip/3")
         assert place is not None
         assert place.video_uri == str(moved / "0.mp4")
+    with SearchClient(folder, videos_root=str(tmp_path)) as client:  # as if they were there
+        assert client.search(clip="clip/3", limit=1).hits[0].video_uri.startswith(f"{tmp_path}/")
     assert tfcovr.main(["search", str(folder), "with one more twist", "--clip", "clip/3", "--json"]) == 0  # fmt: skip
     assert '"edit_text": "with one more twist"' in capsys.readouterr().out
 
@@ -96,9 +100,35 @@ def test_the_flow_depends_on_what_there_is(
     tmp_path: Path, options: dict[str, object], expected: list[str]
 ) -> None:
     paths = Paths(tmp_path)
-    write_clips(paths.clips, [Clip(clip_id="a", video_uri="v", label="1", split="train")])
+    for path in (paths.clips, paths.labelled):
+        write_clips(path, [Clip(clip_id="a", video_uri="v", label="1", split="train")])
     config = Config(videos=str(tmp_path), out=tmp_path / "out", **options)  # type: ignore[arg-type]
     assert [part.name for part in plan_parts(config, paths)] == expected
+
+
+def test_videos_that_no_row_names_become_clips_without_labels(tmp_path: Path) -> None:
+    videos, said = tmp_path / "videos", []
+    videos.mkdir()
+    for n in range(7):
+        write_video(videos / f"{n}.mp4", VideoSpec(num_frames=20))
+    write_video(videos / "long.mp4", VideoSpec(num_frames=60))
+    labels = tmp_path / "labels.csv"
+    labels.write_text("file,label\n" + "".join(f"{n}.mp4,{'ab'[n % 2]}\n" for n in range(6)))
+    config = Config(videos=str(videos), labels=labels, out=tmp_path / "out", window_s=0.4)
+    paths = Paths(config.out)
+    paths.out.mkdir()
+    notes = write_build_clips(config, paths, said.append)
+    assert notes == said
+    assert any("2 videos, which no row names" in line for line in notes)
+    clips = read_clips(paths.clips)
+    assert [clip.clip_id for clip in clips if clip.label is not None] == [
+        clip.clip_id for clip in read_clips(paths.labelled)
+    ]
+    unlabelled = [clip for clip in clips if clip.label is None]
+    assert unlabelled[0] == Clip(clip_id="6.mp4", video_uri=str(videos / "6.mp4"))
+    assert {clip.video_uri for clip in unlabelled[1:]} == {str(videos / "long.mp4")}
+    assert len(unlabelled) > 4  # longer than four windows
+    assert whole_videos(clips[-1:])[0].end_s is None
 
 
 def test_the_shipped_encoder_is_the_same_everywhere(tmp_path: Path) -> None:
