@@ -50,6 +50,11 @@ BENCHMARKS: dict[str, Benchmark] = {
         module="benchmarks.throughput.manifest",
         measures="what planning, the ledger, verifying and listing a bucket cost the driver, at three sizes",
     ),
+    "build": Benchmark(
+        module="benchmarks.throughput.build",
+        measures="one command from 414 videos and a CSV to an archive, beside the steps by hand; 40 videos without labels to the first answer",
+        needs="a quiet machine",
+    ),
     "search": Benchmark(
         module="benchmarks.search.run",
         measures="searching: one client, many, a held load, overload, a crash of Milvus; `exclude`, hostile requests",
