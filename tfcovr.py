@@ -119,6 +119,10 @@ GROUPS: dict[str, dict[str, Command]] = {
     "Search": {
         "search": Command(module="indexing.commands.search", help="ask: a clip and an edit text"),
         "shell": Command(module="indexing.commands.shell", help="ask, edit the answers, undo"),
+        "basket": Command(
+            module="indexing.commands.basket",
+            help="what searches have saved -> a list of cuts, one video",
+        ),
         "serve": Command(
             module="indexing.commands.serve", help="answer over HTTP, with a web page"
         ),
@@ -151,6 +155,7 @@ _PUBLIC: dict[str, str] = {
     "open_backend": "encoders.backends.registry",
     "SearchClient": "indexing.search.client",
     "AsyncSearchClient": "indexing.agents.async_client",
+    "Basket": "indexing.handoff.basket",
     "MilvusDatasink": "indexing.store.transfer.datasink",
     "open_datasink": "indexing.store.transfer.datasink",
 }

@@ -1,4 +1,7 @@
-"""Exports spans of many kinds of videos, reads them back with other programs' parsers, and decodes the frames that they name."""
+"""Exports spans of many kinds of videos, reads them back with other programs' parsers, and decodes the frames that they name.
+
+The same spans go through a basket and into a reel, whose frames are decoded too.
+"""
 
 import json
 import random
@@ -15,8 +18,10 @@ import numpy as np
 from benchmarks.studies.numbered_video import read_numbered_video, write_numbered_video
 from cluster.progress import progress_bar
 from encoders.media.frame_index import Span
+from indexing.handoff.basket import Basket
 from indexing.handoff.cuts import Pick
 from indexing.handoff.export import FORMATS, export_picks
+from indexing.search.types import ClipPlace
 
 IN_FRAMES = (".otio", ".edl", ".fcpxml", ".xml")
 NTSC_24, NTSC_30, NTSC_60 = (Fraction(rate * 1000, 1001) for rate in (24, 30, 60))
@@ -72,7 +77,8 @@ class Config:
 def measure(config: Config) -> dict[str, object]:
     """How many spans are off by a frame in any format, and how many a parser rejected."""
     rng = random.Random(config.seed)
-    counts = {"spans": 0, "spans_read_back": 0, "off_by_a_frame": 0, "rejected": 0, "refused_variable": 0}  # fmt: skip
+    names = ("spans", "spans_read_back", "spans_in_reels", "off_by_a_frame", "rejected", "refused_variable")  # fmt: skip
+    counts = dict.fromkeys(names, 0)
     per_kind = -(-config.num_spans // len(KINDS))
     with (
         tempfile.TemporaryDirectory() as name,
@@ -100,6 +106,7 @@ def _check_kind(
         for first in (rng.randrange(len(numbers) - 1) for _ in range(count))
     ]
     picks = [_pick(path, frames, times_s, rng) for frames in wanted]
+    _check_basket_and_reel(picks, wanted, numbers, counts)
     for suffix in FORMATS:
         file = path.with_name(f"reel{suffix}")
         try:
@@ -114,11 +121,41 @@ def _check_kind(
             counts["rejected"] += count
             continue
         counts["spans_read_back"] += len(frames)
+        in_file = sorted(wanted, key=lambda span: span.start) if suffix == ".json" else wanted
         if len(frames) != count:
             counts["rejected"] += abs(count - len(frames))
-        for read, meant in zip(frames, wanted, strict=False):
+        for read, meant in zip(frames, in_file, strict=False):
             shown = range(numbers[read.start], numbers[read.stop - 1] + 1) if read else range(0)
             counts["off_by_a_frame"] += shown != meant
+
+
+def _check_basket_and_reel(
+    picks: Sequence[Pick], wanted: Sequence[range], numbers: Sequence[int], counts: dict[str, int]
+) -> None:
+    """Every frame of the reel by the number that it shows."""
+    folder = picks[0].path.parent
+    kept, reel = folder / f"{picks[0].path.stem}.basket", folder / "reel.mp4"
+    places = [
+        ClipPlace(clip_id=str(n), video_uri=str(pick.path), start_s=pick.span.start_s, end_s=pick.span.end_s)
+        for n, pick in enumerate(picks)
+    ]  # fmt: skip
+    basket = Basket(kept)
+    basket.save(places)
+    counts["spans_in_reels"] += len(basket)
+    # A basket holds a span once.
+    once = list(dict.fromkeys((place.start_s, place.end_s) for place in places))
+    frames = dict(zip(((p.start_s, p.end_s) for p in places), wanted, strict=True))
+    try:
+        Basket(kept).render(reel)
+        shown, _ = read_numbered_video(reel)
+    except (ValueError, OSError):
+        counts["rejected"] += len(basket)
+        return
+    for span in once:
+        meant = [numbers[frame] for frame in frames[span]]
+        counts["off_by_a_frame"] += shown[: len(meant)] != meant
+        shown = shown[len(meant) :]
+    counts["off_by_a_frame"] += bool(shown)
 
 
 def _pick(path: Path, frames: range, times_s: np.ndarray, rng: random.Random) -> Pick:
@@ -143,6 +180,10 @@ def read_back(file: Path, kind: Kind, times_s: np.ndarray) -> list[range]:
     if file.suffix == ".llc":
         segments = json.loads(file.read_text())["cutSegments"]
         return [_frames_between(s["start"], s["end"], times_s) for s in segments]
+    if file.suffix == ".json":
+        (video,) = json.loads(file.read_text())["videos"]
+        spans_ms = [(a["position"], a["metadata"]["end_position"]) for a in video["annotations"]]
+        return [_frames_between(a / 1000, b / 1000, times_s) for a, b in spans_ms]
     if file.suffix == ".vtt":
         import webvtt
 

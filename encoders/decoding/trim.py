@@ -1,9 +1,10 @@
-"""A span of a video as an MP4 of its own, exact to the frame: decoded and encoded again, in a process with a deadline.
+"""Spans of videos as an MP4, one span or a reel of several, exact to the frame: decoded and encoded again, in a process with a deadline.
 
 The file is opened, checked and planned as for indexing (`encoders.decoding.pyav_video`), so that the frames are those that a clip stands for.
 """
 
 import argparse
+import json
 import math
 import os
 import resource
@@ -11,11 +12,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast, get_args
+
+import numpy as np
 
 from encoders.decoding.sandbox.process import DEFAULT_MEMORY_LIMIT_BYTES, nice_prefix
 from encoders.media.container import MediaLimits
@@ -46,20 +49,49 @@ def trim_video(
         Span(start_s=start_s, end_s=end_s)
     except ValueError as error:
         raise DecodeError("span_outside_video", str(error)) from error
+    arguments = ["--video", str(video), f"--start-s={start_s!r}"]
+    arguments += [] if end_s is None else [f"--end-s={end_s!r}"]
+    _run_child(arguments, out, deadline_s, is_cancelled)
+
+
+def join_frames(
+    frames: Sequence[tuple[Path, range]],
+    out: Path,
+    *,
+    deadline_s: float,
+    is_cancelled: Callable[[], bool] = lambda: False,
+) -> None:
+    """Write frames of videos one after the other to `out`, without sound; sizes other than the first one's get black bars.
+
+    DecodeError where a file, the time or `is_cancelled` does not allow it.
+    """
+    spans = [[str(video), numbers.start, numbers.stop] for video, numbers in frames]
+    _run_child(["--joined"], out, deadline_s, is_cancelled, text=json.dumps(spans))
+
+
+def _run_child(
+    arguments: Sequence[str],
+    out: Path,
+    deadline_s: float,
+    is_cancelled: Callable[[], bool],
+    text: str = "",
+) -> None:
     # The encoder would take all cores; queries come first.
     command = [*nice_prefix(_NICENESS), sys.executable, "-P", "-m", "encoders.decoding.trim"]
-    command += ["--video", str(video)]
-    command += [f"--start-s={start_s!r}", "--out", str(out), f"--deadline-s={deadline_s!r}"]
-    command += [] if end_s is None else [f"--end-s={end_s!r}"]
+    command += [*arguments, "--out", str(out), f"--deadline-s={deadline_s!r}"]
     paths = [str(_SOURCE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     with subprocess.Popen(
         command,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     ) as child:
         try:
+            assert child.stdin is not None
+            child.stdin.write(text.encode())
+            child.stdin.close()
+            child.stdin = None
             stderr = _wait(child, deadline_s, is_cancelled)
         finally:
             child.kill()
@@ -84,42 +116,95 @@ def _wait(
 
 
 def _write_span(video: Path, span: Span, out: Path) -> None:
-    from encoders.decoding.pyav_video import PyavVideo  # av only where it decodes
-
-    with closing(PyavVideo(video, MediaLimits())) as source:
+    with closing(_open_video(video)) as source, closing(_Joined(out)) as joined:
         numbers = frames_in_span(source.index, span)
         if not numbers:
             raise DecodeError("span_outside_video", f"no frame in [{span.start_s:g}, {span.end_s})")
         times_s = source.index.shown_times_s
         _check_length(float(times_s[numbers[-1]] - times_s[numbers[0]]))
-        _encode(source, numbers, out)
+        joined.add(source, numbers)
 
 
-def _encode(source: Any, numbers: range, out: Path) -> None:
-    """Frames keep their distances in time, whatever the video's rate does."""
-    import av
+def _write_joined(spans: Sequence[tuple[str, int, int]], out: Path) -> None:
+    with closing(_Joined(out)) as joined:
+        for name, first, stop in spans:
+            with closing(_open_video(Path(name))) as source:
+                if not 0 <= first < stop <= source.index.num_frames:
+                    raise DecodeError("span_outside_video", f"{name}: no frames {first} to {stop}")
+                joined.add(source, range(first, stop))
 
-    times_s = source.index.shown_times_s
-    with av.open(str(out), "w", format="mp4", options={"movflags": "faststart"}) as writer:
-        stream: Any = None
+
+def _open_video(video: Path) -> Any:
+    from encoders.decoding.pyav_video import PyavVideo  # av only where it decodes
+
+    return PyavVideo(video, MediaLimits())
+
+
+class _Joined:
+    """An MP4 of frames of one video or several; frames keep their distances in time, whatever a video's rate does."""
+
+    def __init__(self, out: Path) -> None:
+        import av
+
+        self._writer: Any = av.open(str(out), "w", format="mp4", options={"movflags": "faststart"})
+        self._stream: Any = None
+        self._place_s = 0.0
+
+    def add(self, source: Any, numbers: range) -> None:
+        """Behind what there is."""
+        import av
+
+        times_s = source.index.shown_times_s
         for number, frame_HWC in source.read_frames(numbers):
             if frame_HWC is None:
                 raise DecodeError("corrupt_container", f"frame {number} cannot be decoded")
-            if stream is None:
-                stream = cast("Any", writer).add_stream(
-                    "libx264",
-                    rate=_usual_rate(source.index),
-                    options={"crf": "20", "preset": "veryfast"},
-                )
-                height, width = (max(side // 2 * 2, 2) for side in frame_HWC.shape[:2])
-                stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-                stream.codec_context.time_base = Fraction(1, _TICKS_PER_S)
-            frame = av.VideoFrame.from_ndarray(frame_HWC, format="rgb24")
+            if self._stream is None:
+                self._stream = self._open_stream(source.index, frame_HWC.shape)
+            stream = self._stream
+            fitted_HWC = _fitted(frame_HWC, stream.width, stream.height)
+            frame = av.VideoFrame.from_ndarray(fitted_HWC, format="rgb24")
             frame = frame.reformat(stream.width, stream.height, "yuv420p")
-            frame.pts = round((times_s[number] - times_s[numbers[0]]) * _TICKS_PER_S)
+            place_s = self._place_s + float(times_s[number] - times_s[numbers[0]])
+            frame.pts = round(place_s * _TICKS_PER_S)
             frame.time_base = Fraction(1, _TICKS_PER_S)
-            writer.mux(stream.encode(frame))
-        writer.mux(stream.encode(None))
+            self._writer.mux(stream.encode(frame))
+        last_s = float(times_s[numbers[-1]] - times_s[numbers[0]])
+        self._place_s += last_s + 1 / float(_usual_rate(source.index))
+
+    def _open_stream(self, index: FrameIndex, shape: tuple[int, ...]) -> Any:
+        options = {"crf": "20", "preset": "veryfast"}
+        stream = self._writer.add_stream("libx264", rate=_usual_rate(index), options=options)
+        stream.height, stream.width = (max(side // 2 * 2, 2) for side in shape[:2])
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = Fraction(1, _TICKS_PER_S)
+        return stream
+
+    def close(self) -> None:
+        """Finish the file."""
+        if self._stream is not None:
+            self._writer.mux(self._stream.encode(None))
+        self._writer.close()
+
+
+def _fitted(frame_HWC: np.ndarray, width: int, height: int) -> np.ndarray:
+    """The frame as it is where it has that size or one pixel more; else as large as fits, on black."""
+    own_height, own_width = frame_HWC.shape[:2]
+    if own_width // 2 * 2 == width and own_height // 2 * 2 == height:
+        return frame_HWC
+    import av
+
+    scale = min(width / own_width, height / own_height)
+    inner_width, inner_height = (
+        min(max(round(own * scale / 2) * 2, 2), most)
+        for own, most in ((own_width, width), (own_height, height))
+    )
+    inner = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame_HWC), format="rgb24")
+    fitted_HWC = np.zeros((height, width, 3), np.uint8)
+    top, left = (height - inner_height) // 2, (width - inner_width) // 2
+    fitted_HWC[top : top + inner_height, left : left + inner_width] = inner.reformat(
+        inner_width, inner_height, "rgb24"
+    ).to_ndarray()
+    return fitted_HWC
 
 
 def _usual_rate(index: FrameIndex) -> Fraction:
@@ -137,8 +222,9 @@ def _check_length(seconds: float) -> None:
 def main() -> None:
     """The child: limits on itself first, and an alarm for when its parent is gone."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--video", type=Path, required=True)
-    parser.add_argument("--start-s", type=float, required=True)
+    parser.add_argument("--joined", action="store_true", help="[video, first, stop] in stdin")
+    parser.add_argument("--video", type=Path)
+    parser.add_argument("--start-s", type=float)
     parser.add_argument("--end-s", type=float, default=None)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--deadline-s", type=float, required=True)
@@ -148,6 +234,9 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     signal.alarm(math.ceil(arguments.deadline_s))
     try:
+        if arguments.joined:
+            _write_joined(json.loads(sys.stdin.read()), arguments.out)
+            return
         span = Span(start_s=arguments.start_s, end_s=arguments.end_s)
         _write_span(arguments.video, span, arguments.out)
     except DecodeError as error:

@@ -84,7 +84,7 @@ def build_server(tools: SearchTools) -> Any:
 
     @tool
     async def export(clip_ids: list[str], format: str = "otio") -> dict[str, Any]:
-        """A list of cuts for an editing program, as text: otio, edl, fcpxml, xml, vtt or llc. Nothing is written."""
+        """A list of cuts for an editing program, as text: otio, edl, fcpxml, xml, vtt, llc or json (OSL). Nothing is written."""
         return await call(tools.export, clip_ids, format)
 
     return server

@@ -72,7 +72,11 @@ class Config(ArchiveOptions):
     """Draw query and answers as film strips into this PNG."""
     export: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
     """Also write the answers as a list of cuts for an editing program, in the format that the name says: .otio, .edl, .fcpxml, .xml
-    (Premiere), .vtt or .llc (LosslessCut); may be repeated."""
+    (Premiere), .vtt, .llc (LosslessCut) or .json (OSL); may be repeated."""
+    reel: Path | None = None
+    """Also write the answers as one MP4, one after the other, without sound."""
+    save: Path | None = None
+    """Also put the answers into this basket file, for `tfcovr basket`."""
 
 
 def parse_filters(texts: Sequence[str]) -> dict[str, Any]:
@@ -164,6 +168,15 @@ def run(config: Config) -> int:
 
         for path in config.export:
             require_format(path)
+    if config.reel is not None:
+        from indexing.handoff.reel import require_reel
+
+        require_reel(config.reel)
+    basket = None
+    if config.save is not None:
+        from indexing.handoff.basket import Basket
+
+        basket = Basket(config.save)
     how: dict[str, Any] = {
         name: getattr(config, name)
         for name in (
@@ -179,19 +192,34 @@ def run(config: Config) -> int:
         from indexing.search.film_strip import draw_film_strips
 
         draw_film_strips(result, config.sheet)
-    if config.export:
-        from indexing.handoff.cuts import picks_of_result
-        from indexing.handoff.export import export_picks
-
-        export_picks(picks_of_result(result), config.export)
+    written = _hand_off(config, result)
+    if basket is not None:
+        num_new = basket.save(result.hits, note=result.edit_text)
+        written.append(f"basket: {config.save} ({num_new} new, {len(basket)} spans)")
     if config.json:
         sys.stdout.write(json.dumps(asdict(result), ensure_ascii=False) + "\n")
         return 0
     from rich.console import Console
 
     print_answers(Console(), result)
-    if config.sheet is not None:
-        sys.stdout.write(f"film strips: {config.sheet}\n")
-    if config.export:
-        sys.stdout.write(f"cuts: {', '.join(map(str, config.export))}\n")
+    sys.stdout.write("".join(f"{line}\n" for line in written))
     return 0
+
+
+def _hand_off(config: Config, result: "SearchResult") -> list[str]:
+    """Write what was asked for beside the answers; a line for each."""
+    written = [] if config.sheet is None else [f"film strips: {config.sheet}"]
+    if not config.export and config.reel is None:
+        return written
+    from indexing.handoff.cuts import picks_of_result
+    from indexing.handoff.export import export_picks
+    from indexing.handoff.reel import SOUND_NOTE, render_reel
+
+    picks = picks_of_result(result)
+    if config.export:
+        export_picks(picks, config.export)
+        written.append(f"cuts: {', '.join(map(str, config.export))}")
+    if config.reel is not None:
+        render_reel(picks, config.reel)
+        written.append(f"reel: {config.reel} ({len(picks)} spans, {SOUND_NOTE})")
+    return written

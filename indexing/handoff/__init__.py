@@ -1,6 +1,6 @@
 """Hand-off: spans of videos as the files that editing programs read.
 
-Read in this order: cuts, edl, timelines, premiere_xml, in_seconds, export.
+Read in this order: cuts, edl, timelines, premiere_xml, in_seconds, export, reel, basket.
 """
 
-__all__ = ["cuts", "export"]
+__all__ = ["basket", "cuts", "export", "reel"]

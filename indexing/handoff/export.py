@@ -6,7 +6,7 @@ from pathlib import Path
 from cluster.storage import write_atomic
 from indexing.handoff.cuts import Cut, Pick, make_cuts
 from indexing.handoff.edl import write_edl
-from indexing.handoff.in_seconds import write_llc, write_vtt
+from indexing.handoff.in_seconds import write_llc, write_osl, write_vtt
 from indexing.handoff.premiere_xml import write_premiere_xml
 from indexing.handoff.timelines import write_fcpxml, write_otio
 
@@ -17,6 +17,7 @@ FORMATS: dict[str, Callable[[Sequence[Cut], str], str]] = {
     ".xml": write_premiere_xml,
     ".vtt": write_vtt,
     ".llc": write_llc,
+    ".json": write_osl,
 }
 """Suffix -> writer of cuts under a title."""
 

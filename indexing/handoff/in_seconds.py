@@ -1,4 +1,4 @@
-"""Formats that count in seconds, so that a video may have a variable frame rate: WebVTT chapters and LosslessCut projects."""
+"""Formats that count in seconds, so that a video may have a variable frame rate: WebVTT chapters, LosslessCut projects, OSL JSON."""
 
 import json
 import math
@@ -47,9 +47,39 @@ def write_llc(cuts: Sequence[Cut], title: str) -> str:
     return json.dumps(project, indent=2, ensure_ascii=False) + "\n"
 
 
-def _clock(seconds: float) -> str:
+def write_osl(cuts: Sequence[Cut], title: str) -> str:
+    """OSL JSON (OpenSportsLab, SoccerNet): the annotations of each video by time, as milliseconds of their first frames.
+
+    The format knows moments, not spans: the end is in an annotation's metadata, as `end_position`.
+    """
+    videos = []
+    for source in sources_of(cuts):
+        own = [cut for cut in cuts if cut.source.path == source.path]
+        annotations = [
+            {
+                "position": _floor_ms(cut.start_s),
+                "label": cut.pick.label or cut.name,
+                "metadata": {
+                    "end_position": _floor_ms(cut.end_s),
+                    "name": cut.name,
+                    "note": cut.pick.note,
+                },
+            }
+            for cut in sorted(own, key=lambda cut: cut.start_s)
+        ]
+        videos.append({"path": str(source.path), "annotations": annotations})
+    labels = sorted({one["label"] for video in videos for one in video["annotations"]})
+    content = {"dataset_name": title, "labels": labels, "videos": videos}
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def _floor_ms(seconds: float) -> int:
     """Rounded down: the first frame at or after the written time is the one that was meant."""
-    ms = math.floor(seconds * _MS + 1e-6)
+    return math.floor(seconds * _MS + 1e-6)
+
+
+def _clock(seconds: float) -> str:
+    ms = _floor_ms(seconds)
     minutes, ms = divmod(ms, 60 * _MS)
     hours, minutes = divmod(minutes, 60)
     return f"{hours:02}:{minutes:02}:{ms // _MS:02}.{ms % _MS:03}"

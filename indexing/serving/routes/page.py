@@ -16,7 +16,7 @@ from indexing.serving.guard.problems import ProblemError
 from indexing.serving.guard.work_queue import StopSignal
 from indexing.serving.media import checked_path
 from indexing.serving.routes.clips import CLIP_ID, PROBLEMS, State, client_of, milvus_errors_as_503
-from indexing.serving.schemas import ClipBody, clip_body
+from indexing.serving.schemas import CLIP_EXAMPLE, ClipBody, clip_body
 from indexing.serving.uploads import QueryReader
 from indexing.store.filter_expression import quoted
 from indexing.store.schema import ROW_FIELDS
@@ -29,10 +29,13 @@ _TITLE = "tfcovr"
 class CutList(BaseModel):
     """Clips in the order of a reel, and the format of the file."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"clip_ids": [CLIP_EXAMPLE], "format": "edl"}]},
+    )
 
     clip_ids: list[str] = Field(min_length=1, max_length=_MOST_CUTS)
-    format: Literal["otio", "edl", "fcpxml", "xml", "vtt", "llc"]
+    format: Literal["otio", "edl", "fcpxml", "xml", "vtt", "llc", "json"]
 
 
 def add_page_routes(app: FastAPI, state: State, reader: QueryReader) -> None:

@@ -6,7 +6,7 @@ import { button, el, posterButton, seconds } from "/web/view.js";
 const $ = (id) => document.getElementById(id);
 const MOST_LABELS = 40;
 const PAGE = 24;
-const FORMATS = { edl: "EDL (most programs)", otio: "OpenTimelineIO", fcpxml: "Final Cut Pro", xml: "Premiere", llc: "LosslessCut", vtt: "WebVTT" };
+const FORMATS = { edl: "EDL (most programs)", otio: "OpenTimelineIO", fcpxml: "Final Cut Pro", xml: "Premiere", llc: "LosslessCut", vtt: "WebVTT", json: "OSL JSON (SoccerNet)" };
 
 export function toggleSheet(name, isOpen = $(name).hidden) {
   $(name).hidden = !isOpen;

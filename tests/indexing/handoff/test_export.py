@@ -1,5 +1,6 @@
 """What exports hold and what they refuse; benchmarks/studies/handoff.py reads all kinds back and decodes them."""
 
+import json
 from fractions import Fraction
 from xml.etree import ElementTree
 
@@ -49,7 +50,10 @@ def test_a_variable_rate_is_refused_where_frames_are_counted_and_not_where_secon
         with pytest.raises(ValueError, match=r"phone\.mp4 has a variable frame rate"):
             export_picks(picks, [tmp_path / "good.vtt", tmp_path / f"reel{suffix}"])
     assert not (tmp_path / "good.vtt").exists()  # all or none
-    export_picks(picks, [tmp_path / "reel.vtt", tmp_path / "reel.llc"])
+    export_picks(picks, [tmp_path / f"reel{suffix}" for suffix in (".vtt", ".llc", ".json")])
+    (video,) = json.loads((tmp_path / "reel.json").read_text())["videos"]
+    assert video["path"] == str(path)
+    assert [one["label"] for one in video["annotations"]] == ["a"]
     assert len(list(webvtt.read(str(tmp_path / "reel.vtt")))) == 1
 
 
