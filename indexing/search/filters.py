@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any, cast
 
 from indexing.store.filter_expression import any_of, quoted
@@ -86,8 +87,10 @@ class FilterFields:
             elif name in self.attributes:
                 parts.append(self._attribute(name, value))
             else:
+                near = get_close_matches(name, self.names(), n=1)
+                hint = f"did you mean {near[0]!r}? " if near else ""
                 raise ValueError(
-                    f"no filter is named {name!r}; allowed are {', '.join(self.names())}"
+                    f"no filter is named {name!r}; {hint}allowed are {', '.join(self.names())}"
                 )
         return RowFilter(condition=" and ".join(filter(None, parts)), duration_s=duration)
 

@@ -77,6 +77,7 @@ def create_app(open_client: Callable[[], SearchClient], config: AppConfig | None
         docs_url=None,
         redoc_url=None,
         openapi_url="/v1/openapi.json",
+        servers=[{"url": "/", "description": "the service that this document comes from"}],
     )
     _describe_token(app)
     _add_problems(app)
@@ -135,7 +136,11 @@ def _add_queries(app: FastAPI, state: State, reader: QueryReader, urls: ClipUrls
     multipart = {
         "type": "object",
         "properties": {
-            "query": {"type": "string", "description": "the JSON of a query"},
+            "query": {
+                "type": "string",
+                "description": "the JSON of a query",
+                "examples": ['{"edits": ["with one more twist"]}'],
+            },
             "video": {"type": "string", "format": "binary"},
         },
     }

@@ -28,8 +28,9 @@ _FilterValue = (
     | _Number
     | Annotated[list[_Text | _Number | None], Field(max_length=MAX_VALUES, fail_fast=True)]
 )
+CLIP_EXAMPLE = "test-103b-0000"
 _EXAMPLE = {
-    "clip": "test-103b-0000",
+    "clip": CLIP_EXAMPLE,
     "edits": ["with one more twist"],
     "exclude": "pike",
     "filters": {"split": "test", "duration_s": [1, 6]},

@@ -16,7 +16,7 @@ from indexing.serving.batching import BatcherConfig, QueryBatcher
 from indexing.serving.guard.problems import ProblemError
 from indexing.serving.guard.work_queue import WorkQueue
 from indexing.serving.media import Media, checked_path, media_type, parse_range, read_range
-from indexing.serving.schemas import ClipBody, Problem, clip_body
+from indexing.serving.schemas import CLIP_EXAMPLE, ClipBody, Problem, clip_body
 from indexing.store.client import MilvusBusyError
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -25,7 +25,9 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 
 
-CLIP_ID: str = Query(alias="id", min_length=1, max_length=4096, description="clip id")
+CLIP_ID: str = Query(
+    alias="id", min_length=1, max_length=4096, description="clip id", examples=[CLIP_EXAMPLE]
+)
 _TRIM: bool = Query(False, description="exactly the clip's span, as an MP4")
 _RANGE: str | None = Header(None, alias="range", max_length=256)
 _MEDIA_HEADERS = {"accept-ranges": "bytes", "cache-control": "private, max-age=3600"}

@@ -180,6 +180,11 @@ def test_links_and_files_that_are_no_video_are_not_found(client, clip: str) -> N
 def test_the_document_names_the_token(client) -> None:
     document = client.get("/v1/openapi.json", headers=AUTHORIZED).json()
     assert document["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+    assert [server["url"] for server in document["servers"]] == ["/"]
+    for name, methods in document["paths"].items():
+        for operation in methods.values():
+            body = operation.get("requestBody", {}).get("content", {}).get("application/json")
+            assert body is None or body["schema"]["examples"], name
     assert "/v1/clip/media" in document["paths"]
 
 
