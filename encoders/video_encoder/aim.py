@@ -51,6 +51,25 @@ class Attention(nn.Module):
         mixed = F.scaled_dot_product_attention(query, key, value)
         return self.out_proj(mixed.transpose(1, 2).flatten(2))
 
+    def over_frames(self, x_NTLD: Tensor) -> Tensor:
+        """The same attention over T, each token on its own: [N, T, L, D] to [N, T, L, D].
+
+        Every token's heads count as heads of their clip, so that nothing is moved in memory: query, key and value are made apart,
+        and each is a view [N, L * heads, T, head].
+        """
+        query, key, value = (
+            F.linear(x_NTLD, weight, bias)
+            .unflatten(-1, (self.num_heads, -1))
+            .flatten(2, 3)
+            .transpose(1, 2)
+            for weight, bias in zip(
+                self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3), strict=True
+            )
+        )
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        heads_NTLHD = mixed.transpose(1, 2).unflatten(2, (-1, self.num_heads))
+        return self.out_proj(heads_NTLHD.flatten(3))
+
 
 class Mlp(nn.Module):
     """CLIP's MLP, with its QuickGELU."""
@@ -89,10 +108,8 @@ class Block(nn.Module):
             self.T_Adapter_in = nn.Identity()
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        num_tokens = x_BLD.shape[1]
-        over_time_NTLD = self.T_Adapter_in(self.ln_1(x_BLD)).unflatten(0, (-1, self.num_frames))
-        attended = self.T_Adapter(self.attn(over_time_NTLD.transpose(1, 2).flatten(0, 1)))
-        attended_BLD = attended.unflatten(0, (-1, num_tokens)).transpose(1, 2).flatten(0, 1)
+        frames_NTLD = self.T_Adapter_in(self.ln_1(x_BLD)).unflatten(0, (-1, self.num_frames))
+        attended_BLD = self.T_Adapter(self.attn.over_frames(frames_NTLD)).flatten(0, 1)
         x_BLD = x_BLD + self._drop_clips(attended_BLD)
         x_BLD = x_BLD + self.S_Adapter(self.attn(self.ln_1(x_BLD)))
         normed_BLD = self.ln_2(x_BLD)
