@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from encoders.decoding.frames.pixels import DisplayMatrix, OutBufferFor, no_buff
 from encoders.media.container import MediaLimits
 from encoders.media.errors import DecodeError
 from encoders.media.frame_index import VideoIndex, index_of_file, index_of_packets
+from encoders.media.nal_headers import is_damaged, unit_length_size
 from encoders.media.packet_table import DecodedStart, PacketTable
 from encoders.media.packets import PacketReader
 from encoders.media.sampling import SamplingConfig
@@ -117,6 +119,22 @@ class PyavVideo:
             copy.pts = packet.pts
             for filtered in bitstream_filter.filter(copy):
                 yield packet.pts or 0, bytes(filtered)
+
+    def has_damaged_packet(self, numbers: Iterable[int]) -> bool:
+        """Whether a packet that these frames decode from cannot be what an encoder wrote; see is_damaged, which H.264 and HEVC have."""
+        codec_context, index = self._codec_context, self.index
+        length_size = unit_length_size(index.codec, bytes(codec_context.extradata or b""))
+        if not length_size:
+            return False
+        last_by_start: dict[int, int] = {}
+        for number in sorted(set(numbers)):
+            start, position = index.start_position(number), int(index.shown_positions[number])
+            last_by_start[start] = max(last_by_start.get(start, 0), position)
+        return any(
+            is_damaged(memoryview(packet), length_size)
+            for start, last in last_by_start.items()
+            for packet in islice(self._reader.packets_from(start, index), last - start + 1)
+        )
 
     def _read_pass(
         self, numbers: Iterable[int], out_buffer_for: OutBufferFor, *, is_thorough: bool

@@ -68,17 +68,43 @@ def _units(data: memoryview, length_size: int) -> Iterator[bytes]:
         at = following
 
 
+def unit_length_size(codec: str, extradata: bytes) -> int:
+    """Bytes of the length before each NAL unit of a packet, as the header of an MP4 or Matroska file says; 0 = start codes, or another codec."""
+    place = {"h264": 4, "hevc": 21}.get(codec)
+    if place is None or extradata[:1] != b"\1" or len(extradata) <= place:
+        return 0
+    return (extradata[place] & 3) + 1
+
+
+def is_damaged(data: memoryview, length_size: int) -> bool:
+    """Whether a packet cannot be what an encoder wrote: lengths that do not add up, or bytes that no NAL unit holds.
+
+    (ITU-T H.264 and H.265, 7.3.1: the first bit is 0, and three zeros in a row are broken by a 3.) So blocks of zeros and bytes that
+    were lost or put in are noticed; a flipped bit amid a slice is not, for that only decoding tells.
+    """
+    content = bytes(data)
+    at, end = 0, len(content)
+    while at < end:
+        size = int.from_bytes(content[at : at + length_size], "big")
+        at += length_size
+        if not 0 < size <= end - at or content[at] & 0x80:
+            return True
+        if content.find(b"\0\0\0", at, at + size) >= 0:
+            return True
+        at += size
+    return False
+
+
 class H264Headers:
     """ITU-T H.264, 7.3.3 (slice header) and 8.2.1 (picture order count)."""
 
     def __init__(self, extradata: bytes) -> None:
-        self._length_size = 0
+        self._length_size = unit_length_size("h264", extradata)
         self._sps = b""
         self._layout: tuple[int, int, bool, bool, int] | None = None
         self._epoch = self._previous_msb = self._previous_lsb = self._count = 0
         self._first_field: tuple[int, int] | None = None
         if extradata[:1] == b"\1" and len(extradata) > 4:
-            self._length_size = (extradata[4] & 3) + 1
             size = int.from_bytes(extradata[6:8], "big")
             self._read_sps(extradata[8 : 8 + size])
         else:
@@ -218,14 +244,13 @@ class HevcHeaders:
     """ITU-T H.265, 7.3.6.1 (slice segment header) and 8.3.1 (picture order count)."""
 
     def __init__(self, extradata: bytes) -> None:
-        self._length_size = 0
+        self._length_size = unit_length_size("hevc", extradata)
         self._sps: dict[bytes, tuple[int, bool]] = {}
         self._pps: dict[int, tuple[bool, int]] = {}
         self._layout: tuple[int, bool] | None = None
         self._epoch = self._previous_msb = self._previous_lsb = 0
         self._skips_leading, self._is_first = False, True
         if extradata[:1] == b"\1" and len(extradata) > 23:
-            self._length_size = (extradata[21] & 3) + 1
             at = 23
             for _ in range(extradata[22]):
                 for _ in range(int.from_bytes(extradata[at + 1 : at + 3], "big")):

@@ -68,6 +68,23 @@ def test_nvdec_shows_the_colours_of_the_file(tmp_path):
     assert np.percentile(difference, 99.9) <= MAX_P999_DIFFERENCE
 
 
+@pytest.mark.parametrize("at", [0.3, 0.5, 0.7])
+def test_damage_ends_as_on_the_cpu(tmp_path, at):
+    pytest.importorskip("nvidia.dali", reason="the extra `dali` is not installed")
+    path = videos.write_video(
+        tmp_path / "sound.mp4", videos.VideoSpec(options=X264, picture="gradient", **SIZE)
+    )
+    data = bytearray(path.read_bytes())
+    start = int(len(data) * at)
+    data[start : start + 600] = bytes(600)
+    damaged = tmp_path / "damaged.mp4"
+    damaged.write_bytes(data)
+    sampling = SamplingConfig(num_frames=7, frame_size=None)
+    dali = decode_clips(damaged, SPANS, sampling, backend="dali", device="cuda")
+    pyav = decode_clips(damaged, SPANS, sampling)
+    assert list(map(str, dali.errors)) == list(map(str, pyav.errors))
+
+
 def test_nvdec_in_the_child(tmp_path):
     pytest.importorskip("nvidia.dali", reason="the extra `dali` is not installed")
     path = videos.write_video(tmp_path / "a.mp4", videos.VideoSpec(options=X264, **SIZE))

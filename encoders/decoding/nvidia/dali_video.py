@@ -53,8 +53,6 @@ class DaliVideo(HardwareVideo):
             return "the file's packets do not tell which frames it shows, and when"
         if index.num_frames != index.num_packets:
             return "the file has packets that are not shown, which dali counts as frames"
-        if index.is_truncated:
-            return "the file is cut off"
         if video.has_false_keyframes:
             return "the file has keyframes at which dali may not start (periodic intra refresh)"
         if video.num_video_streams > 1:

@@ -52,7 +52,10 @@ class HardwareVideo:
             size_class=size_class(index.width, index.height),
         )
         self.fallback_reason: str | None = (
-            self._source_reason() or self._limits_reason() or self.trusted.refusal(self._kind)
+            self._damage_reason()
+            or self._source_reason()
+            or self._limits_reason()
+            or self.trusted.refusal(self._kind)
         )
         if self.fallback_reason is None:
             self._display_matrix, self._matrix_code = video.read_appearance()
@@ -80,6 +83,11 @@ class HardwareVideo:
         per_run = max(self._run_bytes() // (self.index.width * self.index.height * 3), 1)
         while wanted and self.fallback_reason is None:
             now, later = wanted[:per_run], wanted[per_run:]
+            if self._video.has_damaged_packet(now):
+                self.fallback_reason = (
+                    "the file has damaged packets, of which the hardware would make some picture"
+                )
+                break
             frames_FHWC = self._checked_run(now)
             if frames_FHWC is None:
                 break
@@ -105,6 +113,12 @@ class HardwareVideo:
 
     def _reset(self) -> None:
         """Let go of what a failure may have broken."""
+
+    def _damage_reason(self) -> str | None:
+        """The hardware conceals what is lost, and does not say so; the CPU's decoder does."""
+        if self.index.is_truncated:
+            return "the file is cut off or cannot be read to its end"
+        return "parts of the recording are lost" if self.index.has_gaps else None
 
     def _limits_reason(self) -> str | None:
         if self._device_id is None:

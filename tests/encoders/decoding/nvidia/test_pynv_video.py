@@ -108,6 +108,41 @@ def test_a_library_that_shifts_frames_is_found_out(made, make_video, monkeypatch
     )
 
 
+# From 200 bytes before the end of a packet on; the file keeps its length, and its tables their places.
+DAMAGE = {
+    "zeros": lambda piece: bytes(len(piece)),
+    "lost": lambda piece: piece[300:] + b"U" * 300,
+    "doubled": lambda piece: piece[:300] + piece[:-300],
+}
+
+
+@pytest.mark.parametrize("damage", list(DAMAGE))
+@pytest.mark.parametrize("codec", ["h264", "hevc"])
+def test_damage_is_left_to_the_cpu_which_tells_it(made, make_video, tmp_path, codec, damage):
+    """NVDEC would conceal it: here a decoder that shows whatever it has."""
+    options = {"codec": "libx265", "options": {"x265-params": "log-level=none:keyint=20"}}
+    path = make_video(
+        "sound.mp4", picture="gradient", **SIZE, **(options if codec == "hevc" else {})
+    )
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    largest = max(packets[5:-5], key=lambda packet: packet.size)
+    assert largest.pos is not None
+    start = largest.pos + largest.size - 200
+    data[start : start + 700] = DAMAGE[damage](data[start : start + 700])
+    damaged = tmp_path / "damaged.mp4"
+    damaged.write_bytes(data)
+    found = decode_clips(damaged, SPANS, SAMPLING, backend="pynv", device="cuda")
+    expected = decode_clips(damaged, SPANS, SAMPLING)
+    assert found.backend_used == "pyav"
+    assert "damaged packets" in (found.fallback_reason or "") or "cut off" in (
+        found.fallback_reason or ""
+    )
+    assert list(map(str, found.errors)) == list(map(str, expected.errors))
+    np.testing.assert_array_equal(found.frames_NTHWC, expected.frames_NTHWC)
+
+
 def test_a_lost_gpu_is_no_fallback(made, make_video, monkeypatch):
     from encoders.media.errors import DeviceLostError
 
