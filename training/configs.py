@@ -42,8 +42,8 @@ class LoopConfig:
     precision: Precision = "auto"
     """Precision of the forward pass; auto = bf16 autocast on a GPU, float32 on a CPU. fp16 scales the loss."""
     seed: int = 0
-    log_every: int = 1
-    """Write a line to metrics.jsonl every this many steps."""
+    log_every: int = 0
+    """Write a line to metrics.jsonl every this many steps; 0 = every step on a CPU and every 20 on a GPU, which waits for each line."""
     eval_every: int = 1
     """Validate every this many epochs, and after the last one."""
     keep: Literal["final", "best"] = "final"
@@ -52,9 +52,10 @@ class LoopConfig:
     """Number of torch threads per worker; None = as torch decides."""
 
     def __post_init__(self) -> None:
-        counts = ("num_epochs", "batch_size", "num_accumulation_steps", "log_every", "eval_every")
+        counts = ("num_epochs", "batch_size", "num_accumulation_steps", "eval_every")
         for name in counts:
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        _require(self.log_every >= 0, "log_every", self.log_every, "at least 0")
         _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
         _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "at least 0")
         warmup = self.num_warmup_steps
@@ -229,9 +230,12 @@ class LaunchSettings:
     """Number of times that the run resumes from its last checkpoint after a worker crash."""
     address: str | None = None
     """Address of the Ray cluster; None = RAY_ADDRESS, or a local Ray."""
+    frame_cache_gib: float = 32.0
+    """Most that decoded frames may take in the run folder, so that stage 1 decodes each clip once; 0 = in every epoch."""
     show_progress: bool = True
 
     def __post_init__(self) -> None:
+        _require(self.frame_cache_gib >= 0, "frame_cache_gib", self.frame_cache_gib, "at least 0")
         _require(self.num_workers >= 0, "num_workers", self.num_workers, "at least 0")
         _require(self.max_failures >= 0, "max_failures", self.max_failures, "at least 0")
         _require(self.cpus_per_worker > 0, "cpus_per_worker", self.cpus_per_worker, "above 0")

@@ -117,6 +117,7 @@ def train_stage1(
         grad_clip_norm=1.0,
         num_warmup_steps=4,
         precision="bf16",
+        log_every=1,  # so that a loss that does not fall is seen
         eval_every=num_epochs,
     )
     config = Stage1Config(encoder=encoder, loop=loop)
@@ -159,6 +160,7 @@ def train_stage2(device: torch.device, size: Stage2Size | None = None) -> Measur
         weight_decay=0.05,
         grad_clip_norm=1.0,
         precision="bf16",
+        log_every=1,
         eval_every=size.num_epochs,
     )
     config = Stage2Config(loop=loop, projection_dim=size.projection_dim, hidden_dim=size.hidden_dim)

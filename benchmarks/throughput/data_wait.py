@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +20,8 @@ class WatchedTask:
     device: str = "cpu"
     wait_s: list[float] = field(default_factory=list)
     """Per step, from the loop's asking to the batch."""
+    cpu_s: list[float] = field(default_factory=list)
+    """Per step, CPU time of this process and of the children that load."""
     work_s: list[float] = field(default_factory=list)
     """Per step, from the batch to the next asking: forward, backward, optimizer, the log's line."""
 
@@ -38,6 +41,7 @@ class WatchedTask:
         """Those of the task."""
         inner = iter(self.task.batches(epoch, steps))
         while True:
+            cpu_before_s = _cpu_s()
             asked = self._now()
             batch: dict[str, Tensor] | None = next(inner, None)
             given = self._now()
@@ -46,6 +50,7 @@ class WatchedTask:
             self.wait_s.append(given - asked)
             yield batch
             self.work_s.append(self._now() - given)
+            self.cpu_s.append(_cpu_s() - cpu_before_s)
 
     def evaluate(self, world: World) -> dict[str, tuple[float, float]]:
         """Not measured, and not done."""
@@ -61,3 +66,9 @@ class WatchedTask:
         if self.device != "cpu":
             torch.cuda.synchronize()
         return time.perf_counter()
+
+
+def _cpu_s() -> float:
+    here = psutil.Process()
+    times = [process.cpu_times() for process in (here, *here.children(recursive=True))]
+    return sum(time_of.user + time_of.system for time_of in times)

@@ -1,16 +1,17 @@
 """Encoder throughput as a share of this machine's matrix rate; `python -m benchmarks.throughput.encode` writes one record per encoder.
 
-torch eager, torch.compile and ONNX Runtime run in turns within each round, beside a matrix product of the same dtype, so that what
-slows the machine slows all of them. Weights are random: rates do not depend on them. N clips, T frames, S frame side.
+torch eager in float32, torch.compile as the backend `compiled` runs it, and ONNX Runtime run in turns within each round, beside a
+matrix product of the same dtype, so that what slows the machine slows all of them. With one thread the clock is the process's
+CPU time. Weights are random: rates do not depend on them, and drifts say how far rounding alone leads. N clips, T frames, S frame side.
 """
 
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -18,15 +19,18 @@ import tyro
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.harness.record import Ceiling, Samples, summarize_samples, write_record
-from benchmarks.harness.timing import time_runs
+from benchmarks.harness.timing import host_clock, time_runs
 from encoders.backends.onnx_backend import VIDEO_GRAPH, open_session
+from encoders.bundle.engine_records import PRECISION_NAMES
 from encoders.bundle.folder import load_bundle, save_bundle
 from encoders.export.onnx_export import write_graphs
+from encoders.export.parity import cosines
+from encoders.video_encoder.compiled import CompiledVideo
 from encoders.video_encoder.config import PRESETS, VideoEncoderConfig
 from encoders.video_encoder.registry import build_video_encoder
 
-Variant = Literal["eager", "compiled", "onnx", "eager_bf16", "compiled_bf16"]
-VARIANTS: tuple[Variant, ...] = ("eager", "compiled", "onnx", "eager_bf16", "compiled_bf16")
+Variant = Literal["eager", "compiled", "onnx", "compiled_bf16", "compiled_fp16"]
+VARIANTS: tuple[Variant, ...] = get_args(Variant)
 _WARMUP = 1
 
 
@@ -67,6 +71,8 @@ class EncodeFigures:
 
     gflop_per_clip: float
     clips_per_s: Mapping[tuple[Variant, int], Samples]
+    min_cosine: Mapping[Variant, float]
+    """Lowest cosine of a variant's vectors with those of `eager`, over all batches."""
     tflop_per_s: Mapping[str, float]
     """dtype -> the highest rate of a matrix product: a shared machine is slower at times, but a ceiling is never too low for it."""
 
@@ -97,6 +103,8 @@ def measure_encoder(preset: str, config: EncodeConfig) -> EncodeFigures:
     video = PRESETS[preset]
     torch.compiler.reset()  # past eight compiled versions of a module, those of an encoder before it too, torch stops compiling
     seconds: dict[tuple[Variant, int], list[float]] = {}
+    min_cosine: dict[Variant, float] = {}
+    clock_s = host_clock()
     tflop_per_s = dict.fromkeys(sorted({_dtype_name(name) for name in config.variants}), 0.0)
     with tempfile.TemporaryDirectory() as folder:
         runners = _open(preset, config, Path(folder))
@@ -110,23 +118,29 @@ def measure_encoder(preset: str, config: EncodeConfig) -> EncodeFigures:
                 for dtype, highest in tflop_per_s.items():
                     tflop_per_s[dtype] = max(highest, _matrix_rate(dtype, config.matrix_size))
                 for variant in _in_turn(config.variants, number):
-                    started = time.perf_counter()
+                    started = clock_s()
                     runners[variant](frames_NTHWC)
-                    taken = time.perf_counter() - started
-                    seconds.setdefault((variant, size), []).append(taken)
+                    seconds.setdefault((variant, size), []).append(clock_s() - started)
+        reference = _open(preset, replace(config, variants=("eager",)), Path(folder))["eager"]
+        for frames_NTHWC in batches.values():
+            expected_ND = reference(frames_NTHWC)
+            for variant, run in runners.items():
+                lowest = float(cosines(expected_ND, run(frames_NTHWC)).min())
+                min_cosine[variant] = min(lowest, min_cosine.get(variant, 1.0))
     return EncodeFigures(
         gflop_per_clip=count_gflop(video),
         clips_per_s={
             key: summarize_samples([key[1] / value for value in values], warmup=_WARMUP)
             for key, values in seconds.items()
         },
+        min_cosine=min_cosine,
         tflop_per_s=tflop_per_s,
     )
 
 
 def record_encoder(preset: str, config: EncodeConfig, figures: EncodeFigures) -> Path:
     """`encode_<preset>_*.json`: rates and shares by variant and batch size, the best of each, the matrix rates."""
-    metrics: dict[str, object] = {"gflop_per_clip": figures.gflop_per_clip}
+    metrics: dict[str, Any] = {"gflop_per_clip": figures.gflop_per_clip}
     for (variant, size), rate in sorted(figures.clips_per_s.items()):
         metrics[f"{variant}_clips_per_s_batch_{size}"] = rate
         metrics[f"{variant}_share_batch_{size}"] = figures.share(variant, size)
@@ -135,6 +149,12 @@ def record_encoder(preset: str, config: EncodeConfig, figures: EncodeFigures) ->
         metrics[f"{variant}_clips_per_s"] = figures.clips_per_s[variant, size].median
         metrics[f"{variant}_share"] = figures.share(variant, size)
         metrics[f"{variant}_best_batch"] = size
+    metrics |= {f"{name}_min_cosine": lowest for name, lowest in figures.min_cosine.items()}
+    if "eager" in config.variants:
+        eager = figures.clips_per_s["eager", figures.best("eager")].median
+        metrics |= {
+            f"{name}_over_eager": metrics[f"{name}_clips_per_s"] / eager for name in config.variants
+        }
     metrics |= {f"matrix_tflop_per_s_{name}": rate for name, rate in figures.tflop_per_s.items()}
     fastest = max(
         config.variants, key=lambda name: figures.clips_per_s[name, figures.best(name)].median
@@ -155,32 +175,33 @@ def record_encoder(preset: str, config: EncodeConfig, figures: EncodeFigures) ->
 
 def _open(
     preset: str, config: EncodeConfig, folder: Path
-) -> dict[Variant, Callable[[np.ndarray], object]]:
+) -> dict[Variant, Callable[[np.ndarray], np.ndarray]]:
     """A call for each variant: uint8 frames on the host in, vectors on the host out."""
     torch.manual_seed(0)
     save_bundle(folder / "bundle", video=build_video_encoder(PRESETS[preset]).eval())
-    bundle = load_bundle(folder / "bundle")
-    runners: dict[Variant, Callable[[np.ndarray], object]] = {}
+    runners: dict[Variant, Callable[[np.ndarray], np.ndarray]] = {}
     for variant in config.variants:
+        bundle = load_bundle(folder / "bundle")  # of its own: low precision changes the weights
         if variant == "onnx":
             write_graphs(bundle, folder)
             # Said aloud, the number of threads also keeps idle ones from spinning while the others are timed.
             session = open_session(folder / VIDEO_GRAPH, num_threads=torch.get_num_threads())
-            runners[variant] = lambda frames, session=session: session.run(None, {"frames": frames})
+            runners[variant] = lambda frames, session=session: session.run(
+                None, {"frames": frames}
+            )[0]
         else:
-            runners[variant] = _torch_runner(bundle.video, variant)
+            call = bundle.video.with_length
+            if variant != "eager":
+                call = CompiledVideo(bundle.video, getattr(torch, _dtype_name(variant)))
+            runners[variant] = partial(_run_torch, call)
     return runners
 
 
-def _torch_runner(video: torch.nn.Module, variant: Variant) -> Callable[[np.ndarray], object]:
-    call = torch.compile(video, dynamic=False) if variant.startswith("compiled") else video
-    in_bf16 = _dtype_name(variant) == "bfloat16"
-
-    def run(frames_NTHWC: np.ndarray) -> object:
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=in_bf16):
-            return call(torch.from_numpy(frames_NTHWC)).float().numpy()
-
-    return run
+@torch.inference_mode()
+def _run_torch(
+    call: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]], frames_NTHWC: np.ndarray
+) -> np.ndarray:
+    return call(torch.from_numpy(frames_NTHWC))[0].numpy()
 
 
 def _matrix_rate(dtype: str, size: int) -> float:
@@ -194,7 +215,7 @@ def _matrix_rate(dtype: str, size: int) -> float:
 
 
 def _dtype_name(variant: Variant) -> str:
-    return "bfloat16" if variant.endswith("bf16") else "float32"
+    return PRECISION_NAMES.get(variant.rpartition("_")[2], "float32")
 
 
 def _in_turn(variants: Sequence[Variant], number: int) -> list[Variant]:

@@ -1,7 +1,7 @@
 """Training throughput and its bottleneck; `python -m benchmarks.throughput.training [--tiny]` writes one record.
 
-Stage 1 on rendered dives: clips/s and the share of time spent waiting for data, for the demo's recipe (kept frame vectors) and the
-paper's (decoded frames). Stage 2 at the paper's widths on cached vectors: triplets/s beside the matrix rate of the same run, dtype
+Stage 1 on rendered dives: clips/s and the share of time spent waiting for data, for the demo's recipe (kept frame vectors), the
+paper's (decoded frames), and a small AIM on frames that are decoded in every epoch or once. Stage 2 at the paper's widths on cached vectors: triplets/s beside the matrix rate of the same run, dtype
 and threads. Both run the project's own loop. N queries, V width of clip vectors, D width of text vectors.
 """
 
@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from benchmarks.harness.record import Ceiling, Samples, summarize_samples, write
 from benchmarks.studies.synthetic_data import LearnableSize, make_learnable_data
 from benchmarks.throughput.data_wait import WatchedTask
 from encoders.clips import read_clips, write_clips
+from encoders.video_encoder.config import PRESETS
 from training.configs import LaunchSettings, Stage1Config, Stage2Config
 from training.recipes import RECIPES
 from training.stage1.frame_vectors import keep_frame_vectors
@@ -45,6 +47,10 @@ class SpeedSize(ComposerWidths):
     aim_preset: str = "aim_vit_b16_finegd"
     aim_batch: int = 2
     aim_steps: int = 5
+    small_preset: str = "aim_small"
+    """Encoder of the runs with and without kept frames: one that trains faster than it is fed."""
+    small_batch: int = 8
+    small_steps: int = 12
     stage2_steps: int = 8
     batch_size: int = 512
     warmup: int = 2
@@ -53,7 +59,7 @@ class SpeedSize(ComposerWidths):
 
 FULL = SpeedSize()
 TINY = SpeedSize(
-    clips_per_class=3, stage1_epochs=2, aim_preset="", stage2_steps=4, batch_size=64,
+    clips_per_class=3, stage1_epochs=2, aim_preset="", small_preset="aim_tiny", small_steps=1, stage2_steps=4, batch_size=64,
     projection_dim=256, hidden_dim=512, warmup=1,
 )  # fmt: skip
 
@@ -65,13 +71,17 @@ def measure_training(size: SpeedSize = FULL) -> dict[str, object]:
 
 def measure_stage1(size: SpeedSize) -> dict[str, object]:
     """Clips/s and share of waiting of both ways to feed the loop; loader_wait_share is the worse one."""
-    figures: dict[str, object] = {}
+    figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         archive = ArchiveConfig(
             classes=_TINY_CLASSES, clips_per_class=(size.clips_per_class, 1, 0), seed=7
         )
         clips_path = write_archive(Path(folder) / "dives", archive, quiet=True)
         shares = []
+        for name, keeps in (("decoded", False), ("kept", True)):
+            found = _measure_small(size, clips_path, Path(folder) / f"small_{name}", keeps=keeps)
+            figures |= {f"stage1_small_{name}_{key}": value for key, value in found.items()}
+        shares.append(figures["stage1_small_kept_wait_share"])
         for name, config in _stage1_configs(size).items():
             task = _run_stage1(config, clips_path, Path(folder) / name, max_steps=size.aim_steps)
             clips_per_step = min(config.loop.batch_size, task.num_examples)
@@ -81,6 +91,32 @@ def measure_stage1(size: SpeedSize) -> dict[str, object]:
             shares.append(share)
     figures["loader_wait_share"] = max(shares)
     return figures
+
+
+def _measure_small(
+    size: SpeedSize, clips_path: Path, run_dir: Path, *, keeps: bool
+) -> dict[str, Any]:
+    """A small AIM on frames of the paper's recipe, decoded in every epoch or once; the first epoch, which fills the disk, is not counted."""
+    recipe = RECIPES["aim_vit_b16_finegd"]()
+    assert isinstance(recipe, Stage1Config)
+    config = replace(
+        recipe,
+        encoder=PRESETS[size.small_preset],
+        pretrained_image=None,
+        loop=replace(recipe.loop, num_epochs=3, batch_size=size.small_batch, num_accumulation_steps=1),
+        num_decode_threads=2,
+    )
+    task = _run_stage1(
+        config, clips_path, run_dir, max_steps=size.small_steps, frame_cache_gib=1.0 * keeps
+    )
+    clips_per_step = min(size.small_batch, task.num_examples)
+    warmup = len(task.wait_s) // config.loop.num_epochs
+    cpu_s = sum(task.cpu_s[warmup:]) / len(task.cpu_s[warmup:]) / clips_per_step
+    return {
+        "clips_per_s": _rates(task, clips_per_step, warmup),
+        "wait_share": task.wait_share(warmup=warmup),
+        "cpu_s_per_clip": cpu_s,
+    }
 
 
 def _stage1_configs(size: SpeedSize) -> dict[str, Stage1Config]:
@@ -102,7 +138,12 @@ def _stage1_configs(size: SpeedSize) -> dict[str, Stage1Config]:
 
 
 def _run_stage1(
-    config: Stage1Config, clips_path: Path, run_dir: Path, *, max_steps: int
+    config: Stage1Config,
+    clips_path: Path,
+    run_dir: Path,
+    *,
+    max_steps: int,
+    frame_cache_gib: float = 0.0,
 ) -> WatchedTask:
     """Trains for the steps of the config; from decoded frames no more than the first few."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -111,6 +152,7 @@ def _run_stage1(
         clips_path=str(clips_path),
         run_dir=str(run_dir),
         frame_vectors_dir=str(run_dir / "frame_vectors"),
+        frame_cache_gib=frame_cache_gib,
     )
     world = World(device=device)
     if has_frozen_image_part(config.encoder):

@@ -23,7 +23,7 @@ FUSION_GRAPH = "fusion.onnx"
 FACTOR_GRAPH = "factors.onnx"
 GPU_INSTALL = "pip install -c constraints-gpu.txt -e '.[gpu]'"
 """What a machine with a GPU types; `tfcovr doctor` shows it too."""
-BackendKind = Literal["torch", "onnx", "tensorrt"]
+BackendKind = Literal["torch", "compiled", "onnx", "tensorrt"]
 """What an open backend is; `open_backend` also takes `auto`, resolved where the encoder runs."""
 
 

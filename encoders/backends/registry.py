@@ -27,19 +27,30 @@ def open_backend(
 
 
 def choose_backend(bundle_dir: str | Path, *, device: str) -> BackendKind:
-    """`tensorrt` on a GPU that one of the bundle's engines was built and measured for, else `onnx`."""
+    """`tensorrt` on a GPU that one of the bundle's engines was built and measured for, else `compiled` on one that its drift was
+    measured on, else `onnx`.
+    """
     card = read_card(bundle_dir)
     if device == "cpu" or not card.engines:
         return "onnx"
+    from encoders.backends.compiled_backend import has_compiled
     from encoders.backends.tensorrt_backend import has_engine
 
-    return "tensorrt" if has_engine(card, device=device) else "onnx"
+    if has_engine(card, device=device):
+        return "tensorrt"
+    return "compiled" if has_compiled(card, device=device) else "onnx"
 
 
 def _open_torch(settings: BackendSettings) -> EncoderBackend:
     from encoders.backends.torch_backend import TorchBackend
 
     return TorchBackend(settings)
+
+
+def _open_compiled(settings: BackendSettings) -> EncoderBackend:
+    from encoders.backends.compiled_backend import CompiledBackend
+
+    return CompiledBackend(settings)
 
 
 def _open_onnx(settings: BackendSettings) -> EncoderBackend:
@@ -56,6 +67,7 @@ def _open_tensorrt(settings: BackendSettings) -> EncoderBackend:
 
 _OPENERS: dict[str, Callable[[BackendSettings], EncoderBackend]] = {
     "torch": _open_torch,
+    "compiled": _open_compiled,
     "onnx": _open_onnx,
     "tensorrt": _open_tensorrt,
 }

@@ -27,14 +27,18 @@ from encoders.backends.base import (
 )
 from encoders.backends.tensorrt_library import MODULES, import_library, local_target
 from encoders.bundle.card import BundleCard, BundleMismatchError, read_card
-from encoders.bundle.engine_records import DriftLimits, EngineRecord, check_drift, find_engines
+from encoders.bundle.engine_records import (
+    PRECISION_NAMES,
+    EngineRecord,
+    choose_engine,
+    find_engines,
+)
 from encoders.files import hash_file
 from encoders.query_encoder.text_encoder import Tokenizer, tokenizer_from_json
 
 logger = logging.getLogger(__name__)
 
 _MAX_CUDA_GRAPHS = 4
-_PRECISIONS = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 _DTYPES = {
     "FLOAT": torch.float32,
     "HALF": torch.float16,
@@ -219,7 +223,7 @@ class EngineEncoder(EncoderBackend):
     ) -> None:
         library = import_library(record.target.library)
         self.card, self._record, self._device = card, record, device
-        self.precision = _PRECISIONS[record.precision]
+        self.precision = PRECISION_NAMES[record.precision]
         self._engines = {name: Engine(library, plan, device=device) for name, plan in plans.items()}
         self._tokenizer: Tokenizer | None = None
         if card.text is not None:
@@ -317,15 +321,6 @@ def find_record(card: BundleCard, bundle_dir: Path, *, device: str) -> EngineRec
             f"tfcovr export --backend tensorrt --bundle {bundle_dir}{''.join(f' [{reason}]' for reason in missing)}"
         )
     return choose_engine(engines, what=str(bundle_dir))
-
-
-def choose_engine(fitting: Sequence[EngineRecord], *, what: str) -> EngineRecord:
-    """The first one inside the drift limits; DriftError when none is."""
-    for engine in fitting:
-        if engine.drift is not None and not DriftLimits().problems(engine.drift):
-            return engine
-    check_drift(fitting[0].drift, DriftLimits(), what=f"{what}: {fitting[0].line()}")
-    raise AssertionError("check_drift refuses what the loop passed over")
 
 
 def _fitting(card: BundleCard, device: str) -> tuple[list[EngineRecord], list[str]]:

@@ -1,12 +1,13 @@
-"""TensorRT engine records of a bundle: target, limits and measured drift.
+"""Records of how a bundle's encoder may run faster than in float32: target, limits and measured drift.
 
-An engine belongs to one GPU model, one TensorRT version and one pair of graphs; another of any of them asks for another engine.
+A record belongs to one device, one version of a library (TensorRT, or torch that compiles) and one set of the bundle's files; another
+of any of them asks for another record.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 
 class DriftError(ValueError):
@@ -15,7 +16,7 @@ class DriftError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DriftReport:
-    """One encoder's distance from torch. None = the bundle or the probe has nothing to measure it by."""
+    """One encoder's distance from torch in float32. None = the bundle or the probe has nothing to measure it by."""
 
     min_cosine_clips: float
     mean_cosine_clips: float
@@ -78,7 +79,13 @@ def check_drift(report: DriftReport | None, limits: DriftLimits, *, what: str) -
         )
 
 
-Library = Literal["tensorrt", "tensorrt-rtx"]
+Precision = Literal["fp32", "fp16", "bf16"]
+PRECISION_NAMES: Mapping[str, str] = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+"""As rows say it."""
+Reduced = Literal["most", "products"]
+"""`most`: matrix products and the elementwise work that follows them; `products`: matrix products alone."""
+REDUCED: tuple[Reduced, ...] = get_args(Reduced)
+Library = Literal["tensorrt", "tensorrt-rtx", "torch"]
 ANY_GPU = "any"
 
 
@@ -90,9 +97,9 @@ class EngineTarget:
     version: str
     """Version of the library."""
     gpu: str
-    """Name of the GPU; `any` for an engine that was built ahead of time for a compute capability."""
+    """Name of the GPU; `any` for an engine that was built ahead of time for a compute capability, `cpu` for a CPU."""
     compute_capability: str
-    """Compute capability of the GPU, such as `SM90`."""
+    """Compute capability of the GPU, such as `SM90`; of a CPU, the widest instructions that torch uses there."""
 
     def runs_on(self, here: "EngineTarget") -> bool:
         """Whether an engine for this target runs on a machine that is `here`."""
@@ -105,18 +112,19 @@ class EngineTarget:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineRecord:
-    """Engines of a bundle's graphs for one target and precision."""
+    """What was built of a bundle's files for one target and precision, or compiles there when it is opened."""
 
     target: EngineTarget
-    precision: str
-    """Precision of the engine: fp32, fp16 or bf16."""
-    reduced: str
-    """What runs in that precision: `most` or `products`; norms are float32 always, softmax in `products`."""
+    precision: Precision
+    """Precision: fp32, fp16 or bf16."""
+    reduced: Reduced
+    """What runs in that precision: `most` or `products`; an engine's norms are float32 always, its softmax in `products`."""
     max_batch_size: int
+    """0 = any."""
     graphs: Mapping[str, str]
-    """ONNX file -> sha256 of what the engine was built from."""
+    """File of the bundle -> sha256 of what this was made from: ONNX graphs, or weights."""
     files: Mapping[str, str]
-    """Engine file -> sha256 of its bytes, in the order of `graphs`."""
+    """Engine file -> sha256 of its bytes, in the order of `graphs`; none of what compiles when it is opened."""
     drift: DriftReport | None
     """Drift of the engine from torch; None = not run."""
     onnx_drift: DriftReport | None
@@ -149,3 +157,12 @@ def find_engines(
         and all(files.get(name) == sha256 for name, sha256 in engine.graphs.items())
     ]
     return sorted(fitting, key=lambda engine: order.index(engine.precision))
+
+
+def choose_engine(fitting: Sequence[EngineRecord], *, what: str) -> EngineRecord:
+    """The first one inside the drift limits; DriftError when none is."""
+    for engine in fitting:
+        if engine.drift is not None and not DriftLimits().problems(engine.drift):
+            return engine
+    check_drift(fitting[0].drift, DriftLimits(), what=f"{what}: {fitting[0].line()}")
+    raise AssertionError("check_drift refuses what the loop passed over")

@@ -14,17 +14,20 @@ EXAMPLES = """
   tfcovr export --bundle runs/demo/stage2/bundle --clips runs/demo/archive/clips.parquet
   tfcovr export --bundle BUNDLE --backend tensorrt --clips clips.parquet --triplets triplets.parquet
 """
-Exporter = Literal["onnx", "tensorrt", "tensorrt-rtx"]
+Exporter = Literal["onnx", "compiled", "tensorrt", "tensorrt-rtx"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config(ExportConfig):
-    """Add ONNX files and canaries to a bundle; with --backend tensorrt also engines for this machine's GPU."""
+    """Add ONNX files and canaries to a bundle; with --backend tensorrt also engines for this machine's GPU, with --backend compiled the
+    drift of torch.compile in low precision on its GPU or CPU.
+    """
 
     backend: Exporter = "onnx"
-    """tensorrt: engines for the GPU of this machine; tensorrt-rtx: TensorRT for RTX, here or ahead of time."""
+    """compiled: torch.compile on this machine's GPU or CPU; tensorrt: engines for the GPU of this machine; tensorrt-rtx: TensorRT for RTX,
+    here or ahead of time."""
     precision: Literal["fp32", "fp16", "bf16"] = "fp16"
-    """Of engines; layer norm is float32 always. ONNX files are float32."""
+    """Of engines, whose layer norm is float32 always, and of torch.compile. ONNX files are float32."""
     max_batch_size: int = 64
     """Maximum number of clips in one batch of an engine."""
     compute_capability: str | None = None
@@ -34,9 +37,12 @@ class Config(ExportConfig):
 
     def __post_init__(self) -> None:
         ExportConfig.__post_init__(self)
-        for name in ("compute_capability", "triplets"):
-            if self.backend == "onnx" and getattr(self, name) is not None:
-                raise ValueError(f"{name} is for engines: give --backend tensorrt or tensorrt-rtx")
+        if self.backend in ("onnx", "compiled") and self.compute_capability is not None:
+            raise ValueError(
+                "compute_capability is for engines: give --backend tensorrt or tensorrt-rtx"
+            )
+        if self.backend == "onnx" and self.triplets is not None:
+            raise ValueError("triplets is for --backend compiled, tensorrt or tensorrt-rtx")
         if self.triplets is not None and self.clips is None:
             raise ValueError("triplets needs clips: the videos that the triplets name")
 
@@ -48,7 +54,7 @@ def run_export(command: Config) -> list[str]:
 
     folder = command.bundle
     options = None
-    if command.backend != "onnx":
+    if command.backend not in ("onnx", "compiled"):
         options = EngineOptions(
             library=command.backend,
             precision=command.precision,
@@ -59,6 +65,10 @@ def run_export(command: Config) -> list[str]:
     lines = [
         f"{folder}: lowest cosine with torch {report.min_cosine:.7f} over {report.num_clips} clips ({report.clips_from})"
     ]
+    if command.backend == "compiled":
+        from encoders.export.compiled_export import add_compiled
+
+        return [*lines, add_compiled(folder, _probe(command), command.precision).line()]
     if options is None:
         return lines
     return [*lines, add_engines(folder, _probe(command), options).line()]

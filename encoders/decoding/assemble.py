@@ -14,7 +14,7 @@ from encoders.decoding.backends import FrameSource
 from encoders.decoding.frames.pixels import resize_frame
 from encoders.decoding.request import DecodedSpan, DecodeRequest
 from encoders.media.errors import DecodeError
-from encoders.media.frame_index import plan_spans
+from encoders.media.frame_index import frames_in_span, plan_spans
 
 
 class Canvas(Protocol):
@@ -111,11 +111,14 @@ def assemble(request: DecodeRequest, source: FrameSource, canvas: Canvas) -> Ite
             backend_used=source.backend_used,
             fallback_reason=source.fallback_reason,
             num_frames_decoded=source.num_frames_decoded,
+            has_all_frames=span.error is None
+            and len(frames_in_span(source.index, request.spans[span.number])) <= most,
         )
 
     sampling = request.sampling
     rng = None if request.jitter_seed is None else np.random.default_rng(request.jitter_seed)
-    plans = plan_spans(source.index, request.spans, sampling.num_frames, request.limits, rng)
+    most = request.max_all_frames
+    plans = plan_spans(source.index, request.spans, sampling.num_frames, request.limits, rng, most)
     spans_by_frame: defaultdict[int, list[_OpenSpan]] = defaultdict(list)
     for number, plan in enumerate(plans):
         if isinstance(plan, DecodeError):

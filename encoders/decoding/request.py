@@ -31,6 +31,8 @@ class DecodeRequest:
     limits: MediaLimits = field(default_factory=MediaLimits)
     device: str = "cpu"
     """Where a backend that can use a GPU decodes: `cpu`, `cuda` or `cuda:N`."""
+    max_all_frames: int = 0
+    """A span of at most so many frames comes whole, instead of `sampling.num_frames` of it; see DecodedSpan.has_all_frames."""
     jitter_seed: int | None = None
     """None = the middle frame of each interval; a number = a random one (training)."""
 
@@ -51,6 +53,8 @@ class DecodedSpan:
     fallback_reason: str | None
     num_frames_decoded: int
     """Frames that came out of the decoder for the whole video so far."""
+    has_all_frames: bool = False
+    """Whether these are all frames of the span, each once."""
     device_frames_THWC: "Tensor | None" = None
     """The frames on the device that decoded them, instead of `frames_THWC` (`iter_device_spans`)."""
 
@@ -108,6 +112,7 @@ class FrameCodec:
             "backend_used": reply.backend_used,
             "fallback_reason": reply.fallback_reason,
             "num_frames_decoded": reply.num_frames_decoded,
+            "has_all_frames": reply.has_all_frames,
         }
         return header, _payload(frames)
 

@@ -1,6 +1,14 @@
-"""A trained bundle to ONNX graphs and TensorRT engines, with the drift of each measured.
+"""A trained bundle to ONNX graphs, TensorRT engines and torch.compile, with the drift of each measured.
 
-Read in this order: config, onnx_export, precision, tensorrt_export, parity, drift_probe, drift.
+Read in this order: config, onnx_export, precision, tensorrt_export, compiled_export, engine_files, parity, drift_probe, drift.
 """
 
-__all__ = ["config", "drift", "drift_probe", "onnx_export", "parity", "tensorrt_export"]
+__all__ = [
+    "compiled_export",
+    "config",
+    "drift",
+    "drift_probe",
+    "onnx_export",
+    "parity",
+    "tensorrt_export",
+]

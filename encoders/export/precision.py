@@ -8,16 +8,13 @@ uint8 only where it is cast at once, so frames are cast at the input.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-Precision = Literal["fp32", "fp16", "bf16"]
-Reduced = Literal["most", "products"]
-"""`most`: matrix products and the elementwise work that follows them; `products`: matrix products alone."""
-REDUCED: tuple[Reduced, ...] = get_args(Reduced)
+from encoders.bundle.engine_records import REDUCED, Precision, Reduced
 
 _ELEMENT_TYPE = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 _FP16_MAX = float(np.finfo(np.float16).max)

@@ -15,20 +15,23 @@ from encoders.backends.base import FUSION_GRAPH, VIDEO_GRAPH, graph_names
 from encoders.backends.onnx_backend import read_graph
 from encoders.backends.registry import open_backend
 from encoders.backends.tensorrt_library import MODULES, import_library, local_target
-from encoders.bundle.card import BundleCard, BundleMismatchError, check_file, read_card, write_card
+from encoders.bundle.card import BundleCard, BundleMismatchError, check_file, read_card
 from encoders.bundle.engine_records import (
     ANY_GPU,
+    REDUCED,
     DriftError,
     DriftLimits,
     DriftReport,
     EngineRecord,
     EngineTarget,
     Library,
+    Precision,
+    Reduced,
     engine_name,
 )
 from encoders.export.drift import Probe, measure_drift
-from encoders.export.precision import REDUCED, Precision, Reduced, reduce_precision
-from encoders.files import atomic_file, hash_file
+from encoders.export.engine_files import add_engine, replace_file
+from encoders.export.precision import reduce_precision
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +126,7 @@ def build_engine(
     if cache is not None and timing_cache is not None:
         timings = config.get_timing_cache()
         if timings is not None:  # None after a cache of another version or GPU
-            _replace_file(timing_cache, bytes(timings.serialize()))
+            replace_file(timing_cache, bytes(timings.serialize()))
     return bytes(plan)
 
 
@@ -135,7 +138,7 @@ def add_engines(bundle_dir: Path, probe: Probe, options: EngineOptions) -> Engin
     card = read_card(bundle_dir)
     if options.compute_capability is not None:
         record, plans = _build(bundle_dir, card, _target(options), options, REDUCED[0])
-        return _add(bundle_dir, record, plans)
+        return add_engine(bundle_dir, record, plans)
     problems: list[str] = []
     for reduced in REDUCED if options.precision != "fp32" else REDUCED[:1]:
         record, plans = _build(bundle_dir, card, _target(options), options, reduced)
@@ -143,7 +146,7 @@ def add_engines(bundle_dir: Path, probe: Probe, options: EngineOptions) -> Engin
         problems = DriftLimits().problems(reports["engine"])
         if not problems:
             measured = replace(record, drift=reports["engine"], onnx_drift=reports["onnx"])
-            return _add(bundle_dir, measured, plans)
+            return add_engine(bundle_dir, measured, plans)
         logger.warning("%s, %s in low precision: %s", options.precision, reduced, problems)
     raise DriftError(
         f"{bundle_dir}: an engine in {options.precision} is too far from torch over {len(probe.frames_NTHWC)} clips "
@@ -229,34 +232,6 @@ def _cache_path(bundle_dir: Path, target: EngineTarget) -> Path | None:
         return None
     name = engine_name("timing.onnx", "", target, "cache").removesuffix(".engine")
     return bundle_dir.with_name(f".{name}")
-
-
-def _add(bundle_dir: Path, record: EngineRecord, plans: Mapping[str, bytes]) -> EngineRecord:
-    """Engine files first, the card that names them last; engines of older graphs are deleted."""
-    files = {}
-    for name, plan in plans.items():
-        path = bundle_dir / engine_name(name, record.graphs[name], record.target, record.precision)
-        _replace_file(path, plan)
-        files[path.name] = hash_file(path)
-    record = replace(record, files=files)
-    card = read_card(bundle_dir)
-    kept = [
-        engine
-        for engine in card.engines
-        if engine.graphs == record.graphs
-        and (engine.target, engine.precision) != (record.target, record.precision)
-    ]
-    write_card(bundle_dir, replace(card, engines=(*kept, record)))
-    named = {name for engine in (*kept, record) for name in engine.files}
-    for path in bundle_dir.glob("*.engine"):
-        if path.name not in named:
-            path.unlink()
-    return record
-
-
-def _replace_file(path: Path, content: bytes) -> None:
-    with atomic_file(path) as temporary:
-        temporary.write_bytes(content)
 
 
 def _set_capability(library: Any, config: Any, name: str) -> None:

@@ -247,8 +247,9 @@ def plan_span(
     num_frames: int,
     limits: MediaLimits,
     rng: np.random.Generator | None,
+    max_all_frames: int = 0,
 ) -> np.ndarray:
-    """Frame numbers [T] of one span; DecodeError if the video does not have them."""
+    """Frame numbers [T] of one span, or all of a span that has at most `max_all_frames`; DecodeError if the video does not have them."""
     frames = frames_in_span(index, span)
     if index.is_truncated:
         last_s, frame_s = index.sound_end
@@ -270,6 +271,8 @@ def plan_span(
             "too_short",
             f"{len(frames)} frame(s) in the span; min_frames_per_clip is {limits.min_frames_per_clip} (option --limits.min-frames-per-clip)",
         )
+    if len(frames) <= max_all_frames:
+        return np.arange(frames.start, frames.stop)
     return frames.start + sample_positions(len(frames), num_frames, rng=rng)
 
 
@@ -279,12 +282,13 @@ def plan_spans(
     num_frames: int,
     limits: MediaLimits,
     rng: np.random.Generator | None,
+    max_all_frames: int = 0,
 ) -> list[np.ndarray | DecodeError]:
-    """For each span its frame numbers [T], or why it has none."""
+    """For each span its frame numbers [T], or why it has none; see `plan_span`."""
     plans: list[np.ndarray | DecodeError] = []
     for span in spans:
         try:
-            plans.append(plan_span(index, span, num_frames, limits, rng))
+            plans.append(plan_span(index, span, num_frames, limits, rng, max_all_frames))
         except DecodeError as error:
             plans.append(error)
     return plans

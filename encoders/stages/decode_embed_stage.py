@@ -33,6 +33,7 @@ from encoders.stages.encode_request import (
     EncoderOptions,
     Encoding,
     VectorCodec,
+    overlaps,
 )
 
 ENCODE_FUNCTION = "encoders.stages.decode_embed_worker:iter_encoded_spans"
@@ -103,22 +104,28 @@ class VectorStage(ClipStage):
         video: str,
         clip_rows: Sequence[dict[str, Any]],
         *,
+        opened: ExitStack | None = None,
         open_again: OpenAgain | None = None,
     ) -> Iterator[dict[str, Any]]:
-        """Rows that are ready, of this video and of earlier ones; when it ends, all of the video has been decoded.
+        """Rows that are ready, of this video and of earlier ones.
 
-        `open_again` says where the video lies when a clip that still waited for its batch is lost later; without it, where it lies
-        now.
+        The video lies where it is while `opened`, which is closed as soon as it is decoded: before this ends on a CPU, elsewhere perhaps
+        with a later call. `open_again` says where it lies when a clip that still waited for its batch is lost later; without it, where
+        it lies now.
         """
         pending = _PendingVideo(
             video=video,
             spans=dict(enumerate(clip_rows)),
+            opened=opened or ExitStack(),
             open_again=open_again or (lambda _: video),
         )
         try:
             yield from self._answers(pending, is_last=False)
         except DecoderDiedError as error:
             yield from self._one_by_one(error)
+        finally:
+            if not overlaps(self._device):
+                pending.opened.close()
 
     def flush(self) -> Iterator[dict[str, Any]]:
         """The rows that still wait for a full batch."""
@@ -141,7 +148,8 @@ class VectorStage(ClipStage):
         )
         try:
             for reply in self._encoder.iter_replies(request):
-                yield self._row(ticket if reply.encoding is None else reply.encoding.ticket, reply)
+                yield self._row(reply)
+                self._forget_done()
         except DecoderDiedError:
             raise
         except DecodeError as error:
@@ -150,8 +158,8 @@ class VectorStage(ClipStage):
             pending.spans.clear()
         self._forget_done()
 
-    def _row(self, ticket: int, reply: EncodedSpan) -> dict[str, Any]:
-        pending, span = self._pending[ticket], reply.span
+    def _row(self, reply: EncodedSpan) -> dict[str, Any]:
+        pending, span = self._pending[reply.ticket], reply.span
         num_new = max(
             span.num_frames_decoded - pending.num_decoded, 0
         )  # spans that failed come early
@@ -160,11 +168,13 @@ class VectorStage(ClipStage):
 
     def _forget_done(self) -> None:
         for ticket in [ticket for ticket, pending in self._pending.items() if not pending.spans]:
-            del self._pending[ticket]
+            self._pending.pop(ticket).opened.close()
 
     def _one_by_one(self, crash: DecodeError) -> Iterator[dict[str, Any]]:
         """What was lost with the process, each clip alone: the one that crashed it crashes again, the others get their vectors."""
         lost = [pending for pending in self._pending.values() if pending.spans]
+        for pending in self._pending.values():
+            pending.opened.close()
         self._pending = {}
         for pending in lost:
             num_crashes = 0
@@ -213,6 +223,7 @@ class _PendingVideo:
 
     video: str = ""
     spans: dict[int, dict[str, Any]] = field(default_factory=dict)
+    opened: ExitStack = field(default_factory=ExitStack)
     open_again: OpenAgain = lambda _: ""
     num_decoded: int = 0
 

@@ -7,6 +7,7 @@ clip vector.
 import logging
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
@@ -24,7 +25,9 @@ from encoders.stages.encode_request import (
     EncodeRequest,
     EncoderOptions,
     Encoding,
+    overlaps,
 )
+from encoders.stages.overlap import OverlappedEncoder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,6 +61,14 @@ class FrameTransport(Protocol):
         """The span with these frames."""
         ...
 
+    def wait_for(self, frames_THWC: Any) -> None:
+        """Until they are written."""
+        ...
+
+    def stream(self) -> AbstractContextManager[object]:
+        """Work of the device that waits for no other thread's."""
+        ...
+
     def embed(
         self, backend: EncoderBackend, frames: Sequence[Any]
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -76,6 +87,12 @@ class HostFrames:
 
     def with_frames(self, span: DecodedSpan, frames_THWC: np.ndarray) -> DecodedSpan:
         return replace(span, frames_THWC=frames_THWC)
+
+    def wait_for(self, frames_THWC: np.ndarray) -> None:
+        del frames_THWC
+
+    def stream(self) -> AbstractContextManager[object]:
+        return nullcontext()
 
     def embed(
         self, backend: EncoderBackend, frames: Sequence[np.ndarray]
@@ -103,6 +120,19 @@ class DeviceFrames:
         import torch
 
         return replace(span, device_frames_THWC=torch.from_numpy(frames_THWC))
+
+    def wait_for(self, frames_THWC: "Tensor") -> None:
+        import torch
+
+        if frames_THWC.is_cuda:
+            torch.cuda.current_stream(frames_THWC.device).synchronize()
+
+    def stream(self) -> AbstractContextManager[object]:
+        import torch
+
+        if self._device.type != "cuda":
+            return nullcontext()
+        return torch.cuda.stream(torch.cuda.Stream(self._device))
 
     def embed(
         self, backend: EncoderBackend, frames: "Sequence[Tensor]"
@@ -135,6 +165,23 @@ class ClipEncoder:
         self._waiting: list[_Decoded] = []
         self._batch_size = options.batch_size
 
+    @property
+    def batch_size(self) -> int:
+        """Clips that are encoded at once; fewer than were asked for where they did not fit."""
+        return self._batch_size
+
+    def stream(self) -> AbstractContextManager[object]:
+        """See OverlappedEncoder."""
+        return self._transport.stream()
+
+    def num_bytes(self, span: DecodedSpan) -> int:
+        """Of the span's frames, which are there in full when this returns."""
+        frames_THWC = self._transport.frames_of(span)
+        if frames_THWC is None:
+            return 0
+        self._transport.wait_for(frames_THWC)
+        return frames_THWC.nbytes
+
     def spans(self, request: DecodeRequest) -> Iterator[DecodedSpan]:
         """The request's spans with their frames where the encoder takes them, or with an error."""
         return self._transport.iter_spans(request) if request.spans else iter(())
@@ -151,7 +198,8 @@ class ClipEncoder:
         vector_D = np.zeros(self._backend.card.embedding_dim, np.float32)
         return EncodedSpan(
             span=_empty_span(),
-            encoding=self._encoding((vector_D, 1.0), ticket=0, decode_s=0.0, embed_s=0.0),
+            encoding=self._encoding((vector_D, 1.0), decode_s=0.0, embed_s=0.0),
+            ticket=0,
         )
 
     def encoded(self, *, is_last: bool) -> Iterator[EncodedSpan | None]:
@@ -167,24 +215,20 @@ class ClipEncoder:
         vectors_ND, length_N = self._embed([clip.span for clip in clips])
         busy_s = (self.clock_s() - started) / len(clips)
         for clip, vector_D, length in zip(clips, vectors_ND, length_N.tolist(), strict=True):
-            encoding = self._encoding(
-                (vector_D, length), ticket=clip.ticket, decode_s=clip.busy_s, embed_s=busy_s
-            )
+            encoding = self._encoding((vector_D, length), decode_s=clip.busy_s, embed_s=busy_s)
             span = replace(clip.span, frames_THWC=None, device_frames_THWC=None)
-            yield EncodedSpan(span=span, encoding=encoding)
+            yield EncodedSpan(span=span, encoding=encoding, ticket=clip.ticket)
 
     def _encoding(
         self,
         vector_and_length: tuple[np.ndarray, float],
         *,
-        ticket: int,
         decode_s: float,
         embed_s: float,
     ) -> Encoding:
         return Encoding(
             vector_D=vector_and_length[0],
             vector_length=vector_and_length[1],
-            ticket=ticket,
             backend=self._backend.kind,
             precision=self._backend.precision,
             decode_busy_s=decode_s,
@@ -240,6 +284,11 @@ def _empty_span() -> DecodedSpan:
 
 
 @cache
+def _open_overlapped(options: EncoderOptions, device: str) -> OverlappedEncoder:
+    return OverlappedEncoder(_open_encoder(options, device))
+
+
+@cache
 def _open_encoder(options: EncoderOptions, device: str) -> ClipEncoder:
     return ClipEncoder(options, device, HostFrames() if device == "cpu" else DeviceFrames(device))
 
@@ -247,12 +296,16 @@ def _open_encoder(options: EncoderOptions, device: str) -> ClipEncoder:
 def iter_encoded_spans(request: EncodeRequest) -> Iterator[EncodedSpan | None]:
     """Each span with its vector as soon as its batch is full, also those that earlier requests left, or with its error.
 
-    None for a clip that was decoded and waits, and before a batch is encoded. A video that fails in the middle raises when all
-    that it gave before has its vectors. Without spans no file is opened.
+    None for a clip that was decoded and waits, and before a batch is encoded. Without spans no file is opened. On a CPU, whose cores
+    other workers use, one thing is done after the other, and a video that fails in the middle raises when all that it gave before
+    has its vectors; elsewhere see OverlappedEncoder.
     """
     encoder = _open_encoder(request.encoder, request.decode.device)
     if request.is_introduction:
         yield encoder.introduction()
+        return
+    if overlaps(request.decode.device):
+        yield from _open_overlapped(request.encoder, request.decode.device).iter_encoded(request)
         return
     failure: DecodeError | None = None
     spans = encoder.spans(request.decode)
@@ -264,7 +317,7 @@ def iter_encoded_spans(request: EncodeRequest) -> Iterator[EncodedSpan | None]:
             failure, span = error, None
         if span is not None:
             if not encoder.add(span, request.ticket, encoder.clock_s() - started):
-                yield EncodedSpan(span=span, encoding=None)
+                yield EncodedSpan(span=span, encoding=None, ticket=request.ticket)
                 continue
             yield None
         is_over = span is None

@@ -16,7 +16,7 @@ class EncoderOptions:
 
     bundle_dir: str
     backend: str
-    """What runs the encoder: `auto`, `torch`, `onnx` or `tensorrt`."""
+    """What runs the encoder: `auto`, `torch`, `compiled`, `onnx` or `tensorrt`."""
     num_threads: int | None = None
     """Threads of the encoder on a CPU. None = the encoder's own choice."""
     batch_size: int = 8
@@ -48,8 +48,6 @@ class Encoding:
     vector_D: np.ndarray
     vector_length: float
     """The length that the vector had before."""
-    ticket: int
-    """The ticket of the request that the clip came with."""
     backend: str
     precision: str
     decode_busy_s: float
@@ -68,6 +66,13 @@ class EncodedSpan:
 
     span: DecodedSpan
     encoding: Encoding | None
+    ticket: int
+    """The ticket of the request that the clip came with."""
+
+
+def overlaps(device: str) -> bool:
+    """Whether a process on this device decodes several videos while it encodes; on a CPU other processes use the cores."""
+    return device != "cpu"
 
 
 class VectorCodec:
@@ -86,16 +91,19 @@ class VectorCodec:
 
     def reply_to_message(self, reply: EncodedSpan) -> tuple[dict[str, Any], memoryview | bytes]:
         span, _ = self._frames.reply_to_message(reply.span)
+        header = {"span": span, "encoding": None, "ticket": reply.ticket}
         if reply.encoding is None:
-            return {"span": span, "encoding": None}, b""
+            return header, b""
         encoding = asdict(reply.encoding)
         vector_D = encoding.pop("vector_D")
-        return {"span": span, "encoding": encoding}, vector_D.tobytes()
+        return header | {"encoding": encoding}, vector_D.tobytes()
 
     def reply_from_message(self, values: dict[str, Any], payload: bytearray) -> EncodedSpan:
         encoding = values["encoding"]
         if encoding is not None:
             encoding = Encoding(vector_D=np.frombuffer(payload, np.float32), **encoding)
         return EncodedSpan(
-            span=self._frames.reply_from_message(values["span"], bytearray()), encoding=encoding
+            span=self._frames.reply_from_message(values["span"], bytearray()),
+            encoding=encoding,
+            ticket=values["ticket"],
         )

@@ -1,11 +1,12 @@
 """Video encoders: uint8 frames [N, T, H, W, C] to unit clip vectors [N, D].
 
-Read in this order: config, base, aim, pose_image, frame_temporal, frozen, registry, pretrained; moment_head, proposals.
+Read in this order: config, base, aim, pose_image, frame_temporal, frozen, registry, compiled, pretrained; moment_head, proposals.
 """
 
 __all__ = [
     "aim",
     "base",
+    "compiled",
     "config",
     "frame_temporal",
     "frozen",

@@ -33,8 +33,9 @@ class IndexConfig:
     run_dir: Path
     """Ledger, dead letters and summary; several nodes must share it."""
     collection: str = "clips"
-    backend: Literal["auto", "onnx", "torch", "tensorrt"] = "auto"
-    """What runs the encoder; auto = tensorrt on a GPU that the bundle has a measured engine for, else onnx."""
+    backend: Literal["auto", "onnx", "torch", "compiled", "tensorrt"] = "auto"
+    """What runs the encoder; auto = tensorrt on a GPU that the bundle has a measured engine for, else compiled where `tfcovr export
+    --backend compiled` was run on such a GPU, else onnx."""
     index: IndexChoice = "auto"
     """How Milvus finds vectors: flat = exact; hnsw = a graph, approximate; auto = hnsw above 100,000 rows on a server."""
     vector_dtype: VectorDtype = "float32"

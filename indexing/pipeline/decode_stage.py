@@ -109,7 +109,7 @@ class ArchiveVectorStage(_ArchiveStage, VectorStage):
                 return
             yield from self._measure(video, clip_rows)
             again = partial(self._open, row)
-            yield from self.clips(video, clip_rows, open_again=again)
+            yield from self.clips(video, clip_rows, opened=opened.pop_all(), open_again=again)
 
 
 def _require_planned(row: dict[str, Any]) -> None:

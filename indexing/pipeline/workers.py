@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 ShareChoice = Literal["auto", "on", "off"]
-# One of a GPU's workers decodes while the kernels of the other run.
-_SHARING_PER_GPU = 2
+# It decodes on all engines of the GPU while it encodes; a second one would only take turns with its kernels.
+_SHARING_PER_GPU = 1
 # Frames of a batch. On a CPU more does not help: what passes from layer to layer leaves the caches. Workers of two stages hand
 # batches to each other, which costs the less the larger they are.
 _BATCH_BYTES = {"cpu": 16 << 20, "cuda": 128 << 20}

@@ -20,7 +20,7 @@ from training.trainer.checkpoint import read_metrics
 from training.trainer.loop import World, fit
 
 LOOP = LoopConfig(
-    num_epochs=6, batch_size=8, learning_rate=3e-3, weight_decay=0.0, precision="bf16"
+    num_epochs=6, batch_size=8, learning_rate=3e-3, weight_decay=0.0, precision="bf16", log_every=1
 )
 LABELS = ["a", "b"]
 

@@ -21,15 +21,16 @@ from torch import Tensor
 
 from cluster.storage import write_atomic
 from encoders.clips import Clip
-from encoders.decoding.decode import DecodedClips
 from encoders.decoding.isolated import IsolatedDecoder, decoder_for
-from encoders.decoding.request import DecodeRequest
+from encoders.decoding.request import DecodedSpan, DecodeRequest
 from encoders.media.errors import DecodeError
 from encoders.media.frame_index import Span
 from encoders.media.sampling import Color, Resize, SamplingConfig, sample_positions
 from training.configs import AugmentConfig
 from training.stage1.augment import augment_frames
+from training.stage1.frame_cache import MAX_FRAMES, FrameCache, KeptFrames
 from training.stage1.frame_vectors import FrameVectors
+from training.vectors.stage_runner import clip_fingerprint
 
 _BATCHES_AHEAD = 2
 
@@ -104,7 +105,8 @@ class CachedFeatureSource:
 class DecodedSource:
     """Decodes T frames of each clip, jittered, cropped and mirrored in training.
 
-    Decoding runs in child processes, one per loading thread: a codec that crashes or hangs costs one clip, not the run.
+    Decoding runs in child processes, one per loading thread: a codec that crashes or hangs costs one clip, not the run. With a cache
+    a clip is decoded once, whole, and examples are the same.
     """
 
     def __init__(
@@ -114,13 +116,14 @@ class DecodedSource:
         *,
         backend: str,
         device: str,
+        cache: FrameCache | None = None,
         new_decoder: Callable[[str], IsolatedDecoder] = decoder_for,
     ) -> None:
         self.clips = list(clips)
         self._new_decoder = new_decoder
         self._idle: SimpleQueue[IsolatedDecoder] = SimpleQueue()
         self._settings, self._device = settings, device
-        self._backend = backend
+        self._backend, self._cache = backend, cache
         self.frames_read: dict[tuple[int | None, str], list[int]] = {}
         self.failures: dict[str, DecodeError] = {}
         self.backends_used: set[str] = set()
@@ -139,22 +142,52 @@ class DecodedSource:
         size = settings.image_size
         if rng is not None and settings.augment.decode_size is not None:
             size = settings.augment.decode_size
+        jitter_seed = None if rng is None else int(rng.integers(2**62))
         try:
-            decoded = self._decode(clip, size, rng)
-            error = decoded.errors[0]
-            if error is not None:
-                raise error
+            frames_THWC, indices_T, backend_used = self._read(clip, size, jitter_seed)
         except DecodeError as error:
             self.failures[clip.clip_id] = error
             return None
-        self.frames_read[epoch, clip.clip_id] = decoded.frame_indices_NT[0].tolist()
-        self.backends_used.add(decoded.backend_used)
-        frames_THWC = torch.from_numpy(decoded.frames_NTHWC[0])
+        self.frames_read[epoch, clip.clip_id] = indices_T.tolist()
+        self.backends_used.add(backend_used)
         if rng is None:
-            return frames_THWC
-        return augment_frames(frames_THWC, settings.augment, settings.image_size, rng)
+            return torch.from_numpy(frames_THWC)
+        return augment_frames(
+            torch.from_numpy(frames_THWC), settings.augment, settings.image_size, rng
+        )
 
-    def _decode(self, clip: Clip, size: int, rng: np.random.Generator | None) -> DecodedClips:
+    def _read(
+        self, clip: Clip, size: int, jitter_seed: int | None
+    ) -> tuple[np.ndarray, np.ndarray, str]:
+        """Frames [T, S, S, 3], their numbers in the video [T], and what decoded them."""
+        key = None if self._cache is None else self._cache_key(clip, size)
+        kept = None if self._cache is None or key is None else self._cache.read(key)
+        if kept is None:
+            span = self._decode(clip, size, jitter_seed)
+            assert span.frames_THWC is not None
+            assert span.frame_indices_T is not None
+            if not span.has_all_frames:
+                return span.frames_THWC, span.frame_indices_T, span.backend_used
+            first = int(span.frame_indices_T[0])
+            kept = KeptFrames(
+                frames_FSSC=span.frames_THWC, first=first, backend_used=span.backend_used
+            )
+            assert self._cache is not None
+            assert key is not None
+            self._cache.write(key, kept)
+        # As the decoder would draw them.
+        rng = None if jitter_seed is None else np.random.default_rng(jitter_seed)
+        places_T = sample_positions(len(kept.frames_FSSC), self._settings.num_frames, rng=rng)
+        return kept.frames_FSSC[places_T], kept.first + places_T, kept.backend_used
+
+    def _cache_key(self, clip: Clip, size: int) -> str:
+        settings = self._settings
+        seen = (clip_fingerprint(clip), size, settings.resize, settings.color, self._backend)
+        return hashlib.sha256(repr(seen).encode()).hexdigest()[:32]
+
+    def _decode(self, clip: Clip, size: int, jitter_seed: int | None) -> DecodedSpan:
+        """The clip's frames, all of them where the cache has room; its error is raised."""
+        has_room = self._cache is not None and self._cache.has_room(MAX_FRAMES * size * size * 3)
         request = DecodeRequest(
             video=clip.video_uri,
             spans=(Span(start_s=clip.start_s, end_s=clip.end_s),),
@@ -166,10 +199,14 @@ class DecodedSource:
             ),
             backend=self._backend,
             device=self._device,
-            jitter_seed=None if rng is None else int(rng.integers(2**62)),
+            jitter_seed=jitter_seed,
+            max_all_frames=MAX_FRAMES if has_room else 0,
         )
         with self._borrowed_decoder() as decoder:
-            return decoder.decode(request)
+            (span,) = decoder.iter_spans(request)
+        if span.error is not None:
+            raise span.error
+        return span
 
     @contextmanager
     def _borrowed_decoder(self) -> Iterator[IsolatedDecoder]:

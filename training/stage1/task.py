@@ -35,12 +35,15 @@ from training.stage1.data import (
     load_ahead,
 )
 from training.stage1.factor_head import FactorHead
+from training.stage1.frame_cache import FrameCache
 from training.stage1.frame_vectors import VectorSource, read_frame_vectors
 from training.trainer.activation_checkpointing import checkpoint_blocks
 from training.trainer.loop import TaskFactory, World
 
 IMAGE_PART = "image_part.safetensors"
 DECODE_REPORT = "decode.json"
+FRAMES = "frames"
+"""Folder of decoded frames below the run folder; it may be deleted when the run is over."""
 
 
 class ActionClassifier(nn.Module):
@@ -171,6 +174,8 @@ class Stage1Factory(TaskFactory):
     clips_path: str
     run_dir: str
     frame_vectors_dir: str
+    frame_cache_gib: float = 0.0
+    """Most that decoded frames may take in the run folder; 0 = none are kept."""
 
     def build(self, world: World) -> Stage1Task:
         config = self.config
@@ -185,6 +190,9 @@ class Stage1Factory(TaskFactory):
             resize=config.resize,
             color=config.color,
         )
+        cache = None
+        if self.frame_cache_gib and config.loop.num_epochs > 2:  # the first costs more with it
+            cache = FrameCache(Path(self.run_dir) / FRAMES, int(self.frame_cache_gib * 2**30))
         sources: dict[str, ClipSource] = {}
         for name, part in clips.items():
             if has_frozen_image_part(config.encoder):
@@ -196,7 +204,9 @@ class Stage1Factory(TaskFactory):
                 on_gpu = decode_backend(backend).device_kind_for(world.device) == "cuda"
                 # Its own GPU: Ray Train lets every worker of a node see all of them.
                 device = world.device if on_gpu else "cpu"
-                sources[name] = DecodedSource(part, settings, backend=backend, device=device)
+                sources[name] = DecodedSource(
+                    part, settings, backend=backend, device=device, cache=cache
+                )
         worker_dir = Path(self.run_dir) / "workers" / str(world.rank)
         return Stage1Task(module, sources, classes, config, worker_dir)
 

@@ -54,6 +54,7 @@ def train_stage1(
         clips_path=str(inputs.clips_path.absolute()),
         run_dir=str(run_dir),
         frame_vectors_dir=str(vectors_dir),
+        frame_cache_gib=launch.frame_cache_gib,
     )
 
     def prepare() -> None:

@@ -28,6 +28,7 @@ from training.trainer.optimizer import (
 
 logger = logging.getLogger(__name__)
 Batch = dict[str, Tensor]
+_LOG_EVERY_ON_GPU = 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,6 +135,7 @@ class _Fit:
         self.task, self.config, self.run_dir, self.world = task, config, run_dir, world
         self.raw_module = task.module
         self.optimizer = build_optimizer(self.raw_module, config)
+        self.log_every = config.log_every or (1 if world.device == "cpu" else _LOG_EVERY_ON_GPU)
         self.epoch, self.step = 0, 0
         self.best_score = float("-inf")
         # On the device: a look at each step's loss would make a GPU wait for it.
@@ -242,7 +244,7 @@ class _Fit:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self._note_if_not_finite(totals)
-        if self.step % config.log_every == 0 or self.step % self.steps_per_epoch == 0:
+        if self.step % self.log_every == 0 or self.step % self.steps_per_epoch == 0:
             self._log_step({name: v for name, v in totals.items() if name != "objective"}, factor)
 
     def _differentiate(

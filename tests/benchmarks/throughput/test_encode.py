@@ -30,15 +30,16 @@ def test_a_share_is_of_the_matrix_rate_in_the_same_dtype():
         clips_per_s={
             ("eager", 1): samples(0.2),
             ("eager", 4): samples(0.4),
-            ("eager_bf16", 1): samples(0.8),
+            ("compiled_bf16", 1): samples(0.8),
         },
+        min_cosine={},
         tflop_per_s={"float32": 0.25, "bfloat16": 1.0},
     )
     assert figures.best("eager") == 4
     assert figures.share("eager", 4) == pytest.approx(
         0.8
     )  # 0.4 clips/s x 0.5 TFLOP of 0.25 TFLOP/s
-    assert figures.share("eager_bf16", 1) == pytest.approx(0.4)
+    assert figures.share("compiled_bf16", 1) == pytest.approx(0.4)
 
 
 def test_flops_are_those_of_the_formula():
@@ -47,19 +48,22 @@ def test_flops_are_those_of_the_formula():
 
 
 def test_every_cell_has_its_rounds(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda call, **_: call)  # compiling takes a minute
     monkeypatch.setitem(encode.PRESETS, "tiny", TINY)
     config = EncodeConfig(
         presets=("tiny",),
         batch_sizes=(1, 2),
-        variants=("eager", "eager_bf16"),
+        variants=("eager", "compiled_bf16"),
         num_rounds=2,
         matrix_size=32,
     )
     figures = measure_encoder("tiny", config)
     assert set(figures.clips_per_s) == {
-        (variant, size) for variant in ("eager", "eager_bf16") for size in (1, 2)
+        (variant, size) for variant in ("eager", "compiled_bf16") for size in (1, 2)
     }
     assert {(one.n, one.warmup) for one in figures.clips_per_s.values()} == {(2, 1)}
+    assert figures.min_cosine["eager"] == pytest.approx(1, abs=1e-6)
+    assert 0.99 < figures.min_cosine["compiled_bf16"] < 0.9999999
     assert set(figures.tflop_per_s) == {"float32", "bfloat16"}
 
 

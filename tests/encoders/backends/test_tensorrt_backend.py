@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from encoders.backends.tensorrt_backend import Engine, choose_engine, read_plans
+from encoders.backends.tensorrt_backend import Engine, read_plans
 from encoders.bundle.card import BundleMismatchError
-from encoders.bundle.engine_records import DriftError, find_engines
+from encoders.bundle.engine_records import DriftError, choose_engine, find_engines
 
 FILES = {"video.onnx": "a" * 64, "video.safetensors": "c" * 64}
 

@@ -222,7 +222,7 @@ def test_options_of_engines_are_not_passed_over(tmp_path, monkeypatch):
     command = ExportCommand(bundle=tmp_path)
     with pytest.raises(ValueError, match="compute_capability is for engines"):
         replace(command, compute_capability="SM89")
-    with pytest.raises(ValueError, match="triplets is for engines"):
+    with pytest.raises(ValueError, match="triplets is for --backend"):
         replace(command, triplets=tmp_path / "triplets.parquet", clips=tmp_path / "clips.parquet")
     with pytest.raises(ValueError, match="triplets needs clips"):
         replace(command, backend="tensorrt", triplets=tmp_path / "triplets.parquet")

@@ -162,6 +162,10 @@ def faulty(request):
 decode_embed_worker.iter_spans = faulty
 iter_encoded_spans = decode_embed_worker.iter_encoded_spans
 """
+# As on a GPU: several videos at once, and the encoder beside them.
+AHEAD = """
+decode_embed_worker.overlaps = lambda device: True
+"""
 
 
 NO_MEMORY = """
@@ -195,6 +199,15 @@ def make_faulty_stage(tmp_path, monkeypatch, make_stage):
     return lambda: make_stage(deadline_s=4.0)
 
 
+@pytest.fixture(params=["in turn", "ahead"])
+def is_ahead(request, tmp_path, monkeypatch, make_faulty_stage) -> bool:
+    if request.param == "in turn":
+        return False
+    (tmp_path / "planted.py").write_text(textwrap.dedent(PLANTED + AHEAD))
+    monkeypatch.setattr("encoders.stages.decode_embed_stage.overlaps", lambda _device: True)
+    return True
+
+
 @pytest.mark.parametrize(
     ("fault", "reason", "is_next_alive"),
     [
@@ -205,15 +218,19 @@ def make_faulty_stage(tmp_path, monkeypatch, make_stage):
     ],
 )
 def test_a_fault_costs_no_neighbour(
-    tmp_path, make_faulty_stage, make_video, fault, reason, is_next_alive
+    tmp_path, make_faulty_stage, is_ahead, make_video, fault, reason, is_next_alive
 ):
     """Neither those of its video, before and after it, nor those of an earlier one that waited for a full batch."""
     stage = make_faulty_stage()
     good = make_video("good.mp4", num_frames=100)
     bad = shutil.copy(good, tmp_path / f"FAULT-{fault}.mp4")
     clips = [("a", 0, 1), ("b", 1, 2), ("c", 2, 3), ("d", 3, 4)]
-    before = list(stage.clips(str(good), clip_rows_of(video_row(good, [("before", 1, 2)]))))
-    assert before == []
+    opened = ExitStack()
+    closed = []
+    opened.callback(closed.append, "good")
+    waiting = clip_rows_of(video_row(good, [("before", 1, 2)]))
+    assert list(stage.clips(str(good), waiting, opened=opened)) == []
+    assert closed == ([] if is_ahead else ["good"])  # it may still be decoded
     rows = all_rows(stage, video_row(bad, clips))
     assert {name: reason_of(row) for name, row in rows.items()} == {
         "before": "",
@@ -223,6 +240,7 @@ def test_a_fault_costs_no_neighbour(
         "d": "" if is_next_alive else reason,
     }
     assert all(row["frames_decoded"] >= 0 for row in rows.values())
+    assert closed == ["good"]
     clean = {row["clip_id"]: row for row in stage([video_row(good, clips)])}
     for name in ("a", "b", *(["d"] if is_next_alive else [])):
         np.testing.assert_allclose(rows[name]["embedding"], clean[name]["embedding"], atol=1e-6)

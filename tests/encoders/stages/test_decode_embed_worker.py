@@ -55,7 +55,7 @@ def test_the_vectors_are_those_of_the_frames(exported_video_bundle, request_of, 
     encoded = {reply.span.number: reply for reply in first}
     assert encoded.keys() == {0, 2}  # the third waits for a full batch
     encoded |= {reply.span.number: reply for reply in list(encoder.encoded(is_last=True))[1:]}
-    assert {number: reply.encoding.ticket for number, reply in encoded.items()} == {
+    assert {number: reply.ticket for number, reply in encoded.items()} == {
         0: 4,
         2: 4,
         7: 5,
@@ -79,5 +79,5 @@ def test_a_decoded_clip_is_a_sign_of_life_and_waits_for_the_next_request(request
     (failed,) = [reply for reply in first if reply is not None]
     assert failed.span.number == 1
     second = list(iter_encoded_spans(request_of(batch_size=3, ticket=2)))
-    tickets = [reply.encoding.ticket for reply in second if reply is not None and reply.encoding]
+    tickets = [reply.ticket for reply in second if reply is not None and reply.encoding]
     assert tickets == [1, 1, 2, 2]

@@ -5,9 +5,12 @@ import pytest
 import torch
 
 from encoders.clips import Clip
+from encoders.decoding.decode import iter_spans
 from encoders.decoding.isolated import IsolatedDecoder
 from encoders.video_encoder.config import FrameTemporalConfig
+from tests.support.videos import VideoSpec, write_video
 from training.configs import AugmentConfig
+from training.stage1 import data, frame_cache
 from training.stage1.data import (
     CachedFeatureSource,
     DecodedSource,
@@ -16,6 +19,7 @@ from training.stage1.data import (
     example_rng,
     load_ahead,
 )
+from training.stage1.frame_cache import FrameCache
 from training.stage1.frame_vectors import FrameVectors, VectorSource
 
 NUM_CLIPS, NUM_POSITIONS, NUM_FRAMES = 6, 12, 4
@@ -118,6 +122,63 @@ def test_a_folder_of_which_no_clip_can_be_read_ends_the_run(tmp_path) -> None:
     assert batch["weights"].tolist() == [0.0, 0.0]
     with pytest.raises(ValueError, match=r"none of 2 clips can be decoded; a: .*a\.mp4"):
         source.require_one_clip()
+
+
+class CountingDecoder:
+    """In this process, and it knows how often it was asked."""
+
+    num_asked = 0
+
+    def iter_spans(self, request):
+        CountingDecoder.num_asked += 1
+        return iter_spans(request)
+
+
+def test_examples_are_the_same_with_the_cache_and_each_clip_is_decoded_once(
+    tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(frame_cache, "_SPARE_BYTES", 0)
+    monkeypatch.setattr(data, "MAX_FRAMES", 30)
+    path = str(write_video(tmp_path / "a.mp4", VideoSpec(num_frames=40, picture="gradient")))
+    spans = {"all": (0, None), "amid": (0.2, 1.2), "few": (0, 0.12), "late": (9, None)}
+    clips = [
+        Clip(clip_id=name, video_uri=path, start_s=start_s, end_s=end_s)
+        for name, (start_s, end_s) in spans.items()
+    ]
+    numbers = np.arange(len(clips))
+    where = {"backend": "pyav", "device": "cpu", "new_decoder": lambda _device: CountingDecoder()}
+    augment = settings(decode_size=16, min_crop_scale=0.5)
+    plain = DecodedSource(clips, augment, **where)
+    cached = DecodedSource(clips, augment, cache=FrameCache(tmp_path / "kept", 1 << 30), **where)
+    full = DecodedSource(clips, augment, cache=FrameCache(tmp_path / "none", 1), **where)
+    for epoch in (0, 1, 2, None, None):
+        expected = plain.load(numbers, epoch)
+        assert expected["weights"].tolist() == [1.0, 1.0, 1.0, 0.0]
+        for source in (cached, full):
+            asked = CountingDecoder.num_asked
+            found = source.load(numbers, epoch)
+            assert torch.equal(found["frames"], expected["frames"])
+            assert source.frames_read == plain.frames_read
+            num_asked = CountingDecoder.num_asked - asked
+        assert num_asked == len(clips)
+    # Those of 8 pixels for evaluation and of 16 for training; the first clip is longer than what is kept.
+    kept = sorted((tmp_path / "kept").glob("*.npy"))
+    assert sorted(len(np.load(path)) for path in kept) == [3, 3, 25, 25]
+    assert not list((tmp_path / "none").glob("*"))
+    assert cached.backends_used == {"pyav"}
+
+    again = DecodedSource(
+        clips[1:3], augment, cache=FrameCache(tmp_path / "kept", 1 << 30), **where
+    )
+    asked = CountingDecoder.num_asked
+    assert torch.equal(
+        again.load(np.arange(2), 1)["frames"], plain.load(np.array([1, 2]), 1)["frames"]
+    )
+    assert CountingDecoder.num_asked == asked + 2  # those of the plain one
+    kept[0].write_bytes(kept[0].read_bytes()[:-1])  # a damaged file is decoded again
+    for epoch in (1, None):
+        expected = plain.load(np.array([1, 2]), epoch)["frames"]
+        assert torch.equal(again.load(np.arange(2), epoch)["frames"], expected)
 
 
 def test_cached_vectors_of_another_resize_are_not_reused(tmp_path) -> None:
