@@ -1,12 +1,15 @@
-"""Parts of a GPU check: each is skipped with a reason, or runs, is recorded at once and judged.
+"""Parts of a GPU check: each is skipped with a reason, or runs, goes into the record of the whole check at once, and is judged.
 
 A part that fails costs none of the parts after it; a part that was skipped has proved nothing.
 """
 
 import importlib
 import importlib.util
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,6 +17,8 @@ from benchmarks.harness.parts import Part, PartFailedError, Requirement
 from benchmarks.harness.record import Ceiling, capture_environment, write_record
 from benchmarks.harness.registry import BENCHMARKS
 from benchmarks.harness.thresholds import judge, read_bars
+
+RECORD = "gpu_check"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,23 +34,46 @@ class Measurement:
     problems: Sequence[str] = ()
 
 
+@dataclass(kw_only=True, slots=True)
+class CheckRecord:
+    """One JSON record, `gpu_check`, of all parts so far; written again after each, so that an end at any time leaves what was measured."""
+
+    parts: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Of each part: line, config, metrics, ceiling, excluded."""
+    path: Path | None = None
+
+    def add(self, name: str, figures: Mapping[str, Any]) -> None:
+        """Another part, or the same one again."""
+        self.parts[name] = figures
+        metrics = {
+            f"{part}_{metric}": value
+            for part, of_part in self.parts.items()
+            for metric, value in of_part["metrics"].items()
+        }
+        about = {
+            part: {key: value for key, value in of_part.items() if key != "metrics"}
+            for part, of_part in self.parts.items()
+        }
+        path = write_record(RECORD, config=about, metrics=metrics)
+        self.path = path if self.path is None else path.replace(self.path)
+
+
 def gpu_part(
-    name: str, title: str, needs: tuple[Requirement, ...], measure: Callable[[], Measurement]
+    record: CheckRecord,
+    name: str,
+    title: str,
+    needs: tuple[Requirement, ...],
+    measure: Callable[[], Measurement],
 ) -> Part:
-    """One thing to check; its record is called `gpu_<name>`."""
+    """One thing to check."""
 
     def run() -> dict[str, object]:
         measurement = measure()
-        record = write_record(
-            f"gpu_{name}",
-            config=measurement.config,
-            metrics=measurement.metrics,
-            ceiling=measurement.ceiling,
-            excluded=measurement.excluded,
-        )
+        figures = {key: value for key, value in asdict(measurement).items() if key != "problems"}
+        record.add(name, figures)
         if problems := [*measurement.problems, *_below_the_bars(name, measurement)]:
             raise PartFailedError("; ".join([measurement.line, *problems]))
-        return {"line": measurement.line, "record": record}
+        return figures
 
     return Part(
         name=name, title=title, needs=needs, run=run, describe=lambda figures: figures["line"]
@@ -63,16 +91,29 @@ def measure_registered(name: str) -> Measurement:
 
 def _below_the_bars(name: str, measurement: Measurement) -> list[str]:
     verdicts = judge(
-        read_bars(),
-        benchmark=f"gpu_{name}",
+        [bar for bar in read_bars() if bar.metric.startswith(f"{name}_")],
+        benchmark=RECORD,
         hardware=str(capture_environment()["hardware"]),
-        metrics=measurement.metrics,
+        metrics={f"{name}_{metric}": value for metric, value in measurement.metrics.items()},
     )
     return [
         f"{verdict.bar.metric} is {verdict.value}, it must be {verdict.bar.rule()}"
         for verdict in verdicts
         if verdict.state != "pass"
     ]
+
+
+NO_TIME = "no time left"
+
+
+def needs_time(end_s: float, expected_s: float) -> Requirement:
+    """A requirement: so many seconds before `time.monotonic()` says `end_s`. What had none runs when the command runs again."""
+
+    def missing() -> str | None:
+        left_s = end_s - time.monotonic()
+        return None if left_s >= expected_s else f"{NO_TIME}: {left_s:.0f} of {expected_s:.0f} s"
+
+    return missing
 
 
 def needs_cuda() -> str | None:

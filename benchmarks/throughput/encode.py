@@ -186,15 +186,17 @@ def _open(
             write_graphs(bundle, folder)
             # Said aloud, the number of threads also keeps idle ones from spinning while the others are timed.
             session = open_session(folder / VIDEO_GRAPH, num_threads=torch.get_num_threads())
-            runners[variant] = lambda frames, session=session: session.run(
-                None, {"frames": frames}
-            )[0]
+            runners[variant] = partial(_run_onnx, session)
         else:
             call = bundle.video.with_length
             if variant != "eager":
                 call = CompiledVideo(bundle.video, getattr(torch, _dtype_name(variant)))
             runners[variant] = partial(_run_torch, call)
     return runners
+
+
+def _run_onnx(session: Any, frames_NTHWC: np.ndarray) -> np.ndarray:
+    return session.run(None, {"frames": frames_NTHWC})[0]
 
 
 @torch.inference_mode()

@@ -103,7 +103,9 @@ def _measure_small(
         recipe,
         encoder=PRESETS[size.small_preset],
         pretrained_image=None,
-        loop=replace(recipe.loop, num_epochs=3, batch_size=size.small_batch, num_accumulation_steps=1),
+        loop=replace(
+            recipe.loop, num_epochs=3, batch_size=size.small_batch, num_accumulation_steps=1
+        ),
         num_decode_threads=2,
     )
     task = _run_stage1(

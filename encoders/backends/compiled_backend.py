@@ -38,7 +38,7 @@ class CompiledEncoder(TorchBackend):
             getattr(torch, self.precision),
             is_autocast=precision != "fp32" and reduced == "products",
         )
-        size = self.card.sampling.frame_size
+        size = self.card.video.image_size
         shape = (2, self.card.sampling.num_frames, size, size, 3)
         # Now, and not amid the first batch, whose time and deadline are those of its clips.
         self._compiled(torch.zeros(shape, dtype=torch.uint8, device=self._device))

@@ -31,8 +31,8 @@ _CONTAINERS = ("mov", "matroska")
 # DALI counts the bytes left in a file that lies in memory in 32 bits: of a longer one it takes the rest for its end, and gives
 # black frames, or those of the video before, without an error.
 MAX_FILE_BYTES = 2**31 - 1
-# Pipelines of one device: each is a session of NVDEC, and an idle one holds surfaces. No GPU has more engines.
-_MAX_PIPELINES = 8
+# Pipelines of one device: each is a session of NVDEC, and an idle one holds surfaces. No GPU has more than eight engines.
+_MAX_PIPELINES = 16
 
 
 class DaliVideo(HardwareVideo):

@@ -47,6 +47,7 @@ def test_a_rate_is_work_over_time() -> None:
 
 def test_matmul_and_encode_run_on_a_cpu_too(monkeypatch) -> None:
     monkeypatch.setitem(PRESETS, "tiny_for_test", TINY)
+    monkeypatch.setattr(torch, "compile", lambda call, **_: call)  # compiling takes a minute
     assert measure_matmul(CPU, size=32).metrics
     found = measure_encode(
         CPU, preset="tiny_for_test", batch_sizes=(1, 2), matmul_size=64, num_runs=2

@@ -1,8 +1,16 @@
 import json
+import time
 
 import pytest
 
-from benchmarks.gpu.steps import Measurement, gpu_part, needs_packages
+from benchmarks.gpu.steps import (
+    NO_TIME,
+    CheckRecord,
+    Measurement,
+    gpu_part,
+    needs_packages,
+    needs_time,
+)
 from benchmarks.harness.parts import PartRecord, PartRunner, Requirement
 
 
@@ -18,7 +26,8 @@ def check(tmp_path):
     """Runs measurements by name as gpu-check does."""
 
     def run(*needs: Requirement, **measured) -> list[PartRecord]:
-        parts = [gpu_part(name, name, needs, measure) for name, measure in measured.items()]
+        record = CheckRecord()
+        parts = [gpu_part(record, name, name, needs, measure) for name, measure in measured.items()]
         runner = PartRunner(tmp_path / "work", settings={}, say=lambda _: None, keep_going=True)
         return runner.run(parts)
 
@@ -40,9 +49,12 @@ def test_a_failing_part_costs_the_others_nothing(check, results) -> None:
     assert "in fails" in first.trace
     (path,) = results.iterdir()
     record = json.loads(path.read_text())
-    assert record["benchmark"] == "gpu_second"
-    assert record["metrics"] == {"rate": 2.0}
-    assert second.figures["record"] == str(path)
+    assert record["benchmark"] == "gpu_check"
+    assert record["metrics"] == {"second_rate": 2.0}
+    assert record["config"]["second"] == {
+        "line": "fine", "config": {"size": 1}, "ceiling": None, "excluded": [],
+    }  # fmt: skip
+    assert second.figures["metrics"] == {"rate": 2.0}
     assert second.detail == "fine"
 
 
@@ -53,12 +65,24 @@ def test_what_is_missing_is_named_and_the_part_does_not_run(check, results) -> N
     assert list(results.iterdir()) == []
 
 
-def test_records_are_there_before_the_next_part_starts(check, results) -> None:
+def test_one_record_has_every_part_and_is_there_before_the_next_one_starts(check, results) -> None:
     def second() -> Measurement:
-        assert len(list(results.iterdir())) == 1
-        return good()
+        (path,) = results.iterdir()
+        assert json.loads(path.read_text())["metrics"] == {"first_rate": 1.0}
+        return good(rate=2.0)
 
-    assert [record.state for record in check(first=good, second=second)] == ["finished"] * 2
+    records = check(first=lambda: good(rate=1.0), second=second)
+    assert [record.state for record in records] == ["finished"] * 2
+    (path,) = results.iterdir()
+    assert json.loads(path.read_text())["metrics"] == {"first_rate": 1.0, "second_rate": 2.0}
+
+
+def test_a_part_that_has_no_time_left_is_skipped_and_says_so(check) -> None:
+    (record,) = check(needs_time(time.monotonic() + 30, 60), first=fails)
+    assert record.state == "skipped"
+    assert record.detail.startswith(f"{NO_TIME}: ")
+    (record,) = check(needs_time(time.monotonic() + 90, 60), first=good)
+    assert record.state == "finished"
 
 
 def test_a_problem_fails_the_part_but_keeps_its_record(check, results) -> None:
@@ -71,6 +95,6 @@ def test_a_problem_fails_the_part_but_keeps_its_record(check, results) -> None:
 def test_a_figure_below_its_bar_fails_the_part(check) -> None:
     (record,) = check(onnx_cuda=lambda: good(min_cosine=0.99))
     assert record.state == "failed"
-    assert "min_cosine is 0.99, it must be at least 0.9999" in record.detail
+    assert "onnx_cuda_min_cosine is 0.99, it must be at least 0.9999" in record.detail
     (record,) = check(onnx_cuda=lambda: good(min_cosine=0.99999))  # a failed part runs again
     assert record.state == "finished"
