@@ -2,3 +2,5 @@
 
 Read in this order: encoder, training, backends, index, steps, check.
 """
+
+__all__ = ["backends"]

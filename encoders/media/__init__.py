@@ -9,6 +9,7 @@ __all__ = [
     "container",
     "errors",
     "frame_index",
+    "nal_headers",
     "packet_table",
     "packets",
     "picture_headers",
