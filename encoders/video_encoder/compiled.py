@@ -21,7 +21,7 @@ class CompiledVideo:
         self._dtype, self._is_autocast = dtype, is_autocast
         if not is_autocast:
             video.to(dtype)
-        self._run = torch.compile(video.with_length, fullgraph=True)
+        self._run = torch.compile(video.with_length)
 
     @torch.inference_mode()
     def __call__(self, frames_NTHWC: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,6 @@ N clips, T frames, C channels, H W pixels, L tokens, D clip vector.
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -33,7 +32,8 @@ class FrozenEncoder(VideoEncoder):
     def features(self, frames_NTHWC: Tensor) -> Tensor:
         """uint8 frames -> clip vectors [N, D], not normalised."""
         self.check_frames(frames_NTHWC)
-        pixels_BCHW = normalize_pixels(frames_NTHWC, self.preprocessing, torch.float32)
+        dtype = next(self.model.parameters()).dtype
+        pixels_BCHW = normalize_pixels(frames_NTHWC, self.preprocessing, dtype)
         num_frames, kind = frames_NTHWC.shape[1], self.config.architecture["model_type"]
         if kind in VIDEO_MODELS:
             name = "pixel_values_videos" if kind == "vjepa2" else "pixel_values"
