@@ -36,16 +36,24 @@ _SHUTDOWN_S = 5.0
 _PATIENT = {
     "health_check_timeout_ms": 30_000,
     "health_check_failure_threshold": 60,
+    "gcs_rpc_server_connect_timeout_s": 120,
     "gcs_rpc_server_reconnect_timeout_s": 600,
+    "gcs_server_request_timeout_seconds": 600,
+    "worker_register_timeout_seconds": 600,
 }
 """Of a local Ray. By default a raylet that gets no processor for a minute is declared dead by the GCS and then ends itself, and so
-does everything when the GCS is that slow; on one machine a server that does not answer is busy, and one that is gone is seen to be."""
+does everything when the GCS is that slow, or when a worker takes that long to start; on one machine a server that does not answer is
+busy, and one that is gone is seen to be."""
 NODE_WAIT_VARIABLE = "TFCOVR_NODE_WAIT_S"
 """Environment variable with the longest wait for nodes, in seconds."""
 _NODE_WAIT_S = 1800.0  # a machine starts, installs its packages and joins
 _POLL_S = 1.0
 _TYPE_OF_ONE_NODE = re.compile(r"node_[0-9a-f]{32,}")
 _SAY_EVERY_S = 15.0
+_AGENTS = (
+    "ray::DashboardA",
+    "ray::RuntimeEnv",
+)  # as the kernel cuts them; when one ends, the raylet ends itself
 Bundle = Mapping[str, float]
 """Resource -> amount, of one worker."""
 _QUIET: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
@@ -135,6 +143,13 @@ def _check_answers(address: str) -> None:
 def _local_ray(num_cpus: int | None) -> Iterator[None]:
     """Ray on this machine; all of its processes have ended when the block ends."""
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # keeps C++ log lines off the terminal
+    for (
+        name,
+        value,
+    ) in (
+        _PATIENT.items()
+    ):  # for Ray's agents, which are told nothing, and with whose end the raylet ends itself
+        os.environ.setdefault(f"RAY_{name}", str(value))
     _listen_on_loopback()
     earlier = set(psutil.Process().children())
     retry(lambda: _start_local(num_cpus, earlier), on=(RayStartError,), first_wait_s=2.0)
@@ -167,9 +182,20 @@ def _listen_on_loopback() -> None:
 
 def _start_watcher(servers: set[psutil.Process]) -> "subprocess.Popen[bytes]":
     """The process that says so where one of the servers dies on which the driver's life depends."""
-    pids = [str(s.pid) for s in servers if s.is_running() and s.name() in ("raylet", "gcs_server")]
+    pids: list[str] = []
+    for server in servers:
+        with suppress(psutil.NoSuchProcess):
+            if server.name() in ("raylet", "gcs_server"):
+                agents = [c for c in server.children() if c.name().startswith(_AGENTS)]
+                pids += [str(process.pid) for process in (*agents, server)]
     return subprocess.Popen(
-        [sys.executable, "-S", str(Path(__file__).with_name("ray_watch.py")), *pids],
+        [
+            sys.executable,
+            "-S",
+            str(Path(__file__).with_name("ray_watch.py")),
+            str(os.getpid()),
+            *pids,
+        ],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C is for the driver

@@ -1,7 +1,7 @@
 """A process beside a driver that says on stderr when Ray has died: Ray ends the driver itself then, without a word and without Python.
 
-Run with the pids of Ray's servers. Its stdin is a pipe of the driver: a byte says that Ray is shut down on purpose, and its end
-without one that the driver is gone.
+Run with the pids of the driver and of Ray's servers. Its stdin is a pipe of the driver: a byte says that Ray is shut down on purpose,
+and its end without one that the driver is gone.
 """
 
 import os
@@ -20,6 +20,13 @@ def watch(pids: list[int], driver_pid: int) -> None:
     """Wait for the end of a server or of the driver; say so where it was a server's."""
     poll = select.poll()
     poll.register(_STDIN, select.POLLIN | select.POLLHUP)
+    # By descriptors, not by pids: a pid soon belongs to another process. The pipe alone does not tell the driver's end: a process that
+    # the driver forked may hold it too.
+    try:
+        driver = os.pidfd_open(driver_pid)
+    except ProcessLookupError:
+        return
+    poll.register(driver, select.POLLIN)
     names: dict[int, str] = {}
     for pid in pids:
         with suppress(ProcessLookupError, FileNotFoundError):
@@ -27,8 +34,10 @@ def watch(pids: list[int], driver_pid: int) -> None:
             descriptor = os.pidfd_open(pid)
             names[descriptor] = f"{name}, process {pid}"
             poll.register(descriptor, select.POLLIN)
+    if os.getppid() != driver_pid:
+        return
     ready = {descriptor for descriptor, _event in poll.poll()}
-    if _STDIN in ready and os.read(_STDIN, 1):
+    if driver in ready or (_STDIN in ready and os.read(_STDIN, 1)):
         return
     if dead := [names[descriptor] for descriptor in names if descriptor in ready]:
         line = f"error: Ray died ({dead[0]}); see that the machine has memory left, then rerun the same command to resume\n"
@@ -36,9 +45,10 @@ def watch(pids: list[int], driver_pid: int) -> None:
             os.write(2, line.encode())
         poll = select.poll()
         poll.register(_STDIN, select.POLLIN | select.POLLHUP)
+        poll.register(driver, select.POLLIN)
         if not poll.poll(_DRIVER_ENDS_S * 1000):
-            os.kill(driver_pid, signal.SIGTERM)
+            signal.pidfd_send_signal(driver, signal.SIGTERM)
 
 
 if __name__ == "__main__":
-    watch([int(pid) for pid in sys.argv[1:]], os.getppid())
+    watch([int(pid) for pid in sys.argv[2:]], int(sys.argv[1]))

@@ -1,5 +1,6 @@
 """The watcher against processes that stand for Ray's servers and for the driver."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -8,17 +9,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+import pytest
 
 from cluster import ray_watch
 
 SLEEP = [sys.executable, "-S", "-c", "import time; time.sleep(60)"]
 # Starts two servers and the watcher, says their pids, and does what it is told.
 DRIVER = f"""
-import signal, subprocess, sys
+import os, signal, subprocess, sys, time
 servers = [subprocess.Popen({SLEEP!r}) for _ in range(2)]
 watcher = subprocess.Popen(
-    [sys.executable, "-S", {ray_watch.__file__!r}, *(str(s.pid) for s in servers)], stdin=subprocess.PIPE
+    [sys.executable, "-S", {ray_watch.__file__!r}, str(os.getpid()), *(str(s.pid) for s in servers)], stdin=subprocess.PIPE
 )
+if sys.argv[1:] == ["fork"] and os.fork() == 0:
+    time.sleep(60)  # holds the pipe to the watcher
 print(watcher.pid, *(server.pid for server in servers), flush=True)
 if sys.stdin.readline() == "end\\n":
     watcher.communicate(b".")
@@ -28,10 +32,14 @@ if sys.stdin.readline() == "end\\n":
 
 
 @contextmanager
-def driver() -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
+def driver(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], list[psutil.Process]]]:
     pipe = subprocess.PIPE
     process = subprocess.Popen(
-        [sys.executable, "-S", "-c", DRIVER], stdin=pipe, stdout=pipe, stderr=pipe, text=True
+        [sys.executable, "-S", "-c", DRIVER, *arguments],
+        stdin=pipe,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
     )
     assert process.stdout is not None
     family = [psutil.Process(int(pid)) for pid in process.stdout.readline().split()]
@@ -59,6 +67,12 @@ def test_the_death_of_a_server_is_one_line() -> None:
         assert process.stderr.read() == ""
 
 
+def test_a_driver_that_ray_does_not_end_is_told_to_end() -> None:
+    with driver() as (process, (_watcher, server, _other)):
+        server.kill()
+        assert process.wait(30) == -signal.SIGTERM
+
+
 def test_a_driver_that_ends_its_servers_is_told_nothing() -> None:
     with driver() as (process, (watcher, *_servers)):
         _out, errors = process.communicate("end\n", timeout=20)
@@ -66,10 +80,16 @@ def test_a_driver_that_ends_its_servers_is_told_nothing() -> None:
         assert not watcher.is_running()
 
 
-def test_a_driver_that_is_killed_is_not_the_death_of_ray() -> None:
-    with driver() as (process, (watcher, *servers)):
+@pytest.mark.parametrize("arguments", [(), ("fork",)])
+def test_a_driver_that_is_killed_is_not_the_death_of_ray(arguments: tuple[str, ...]) -> None:
+    """Also where a process that it forked holds the pipe to the watcher."""
+    with driver(*arguments) as (process, (watcher, *servers)):
+        forked = [p for p in psutil.Process(process.pid).children() if p not in (watcher, *servers)]
+        assert len(forked) == len(arguments)
         process.kill()
         watcher.wait(10)
+        for child in forked:
+            child.kill()
         for server in servers:
             server.kill()
         assert process.stderr is not None

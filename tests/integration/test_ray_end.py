@@ -63,15 +63,15 @@ def test_a_signal_ends_the_command_and_its_ray(command, tmp_path: Path, number: 
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", ["raylet", "gcs_server"])
+@pytest.mark.parametrize("name", ["raylet", "gcs_server", "ray::DashboardAgent"])
 def test_the_death_of_ray_is_told(command, tmp_path: Path, name: str) -> None:
     family = psutil.Process(command.pid).children(recursive=True)
     (server,) = [process for process in family if process.name() == name]
     server.kill()
     wait_for_all(command, family)
     assert command.returncode != 0
-    line = (tmp_path / "stderr").read_text().splitlines()[0]
-    assert line.startswith(f"error: Ray died ({name}, process {server.pid});")
+    told = f"error: Ray died ({name[:15]}, process {server.pid});"  # after what a busy machine made it try again
+    assert [line for line in (tmp_path / "stderr").read_text().splitlines() if told in line]
 
 
 STARVED = """
