@@ -34,6 +34,7 @@ def run(config: Config) -> int:
     from encoders.backends.base import require_exported
     from encoders.bundle.card import read_card
     from indexing.serving.deploy import (
+        ON_A_BUSY_MACHINE,
         ONE_LOOP,
         app_settings,
         direct_ingress,
@@ -55,7 +56,8 @@ def run(config: Config) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     is_direct = config.replicas == 1 and not os.environ.get("RAY_ADDRESS")
-    os.environ |= ONE_LOOP | ray_serve_environment(config.connection_limits)
+    os.environ |= ONE_LOOP | ON_A_BUSY_MACHINE
+    os.environ |= ray_serve_environment(config.connection_limits)
     os.environ |= direct_ingress(config.port) if is_direct else {}
     with ExitStack() as stack:
         session = stack.enter_context(ray_session())

@@ -27,6 +27,14 @@ ONE_LOOP = {
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
 }
+ON_A_BUSY_MACHINE = {
+    "RAY_worker_niceness": "0",
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "120",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "120",
+}
+"""For a Ray that starts here. By default its workers have niceness 15: whatever else runs on the machine would hold up every answer, and
+the processes that trim and decode for the service, meant to come after it, would have almost its share of the cores. And a proxy that
+gets no processor for 15 s would be killed, and the service not start."""
 
 
 def direct_ingress(port: int) -> dict[str, str]:
