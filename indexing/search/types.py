@@ -13,8 +13,6 @@ import numpy as np
 
 from encoders.decoding.source import VideoClock
 from encoders.media.container import VIDEO_SUFFIXES, MediaLimits
-from encoders.media.time_forms import TIME_PATTERN
-from encoders.media.timecode import TIMECODE_PATTERN
 from indexing.store.client import QUERYING, CallOptions
 from indexing.store.schema import TO_THE_END
 
@@ -327,27 +325,37 @@ class Candidate:
     """Cosine with the vector that was searched for, as computed by Milvus."""
 
 
-_TIME = rf"{TIMECODE_PATTERN}|{TIME_PATTERN}"
-_SPAN = re.compile(rf"^(?P<file>.+)@(?P<start>{_TIME})-(?P<end>{_TIME})?$")
+_LIKE_A_SPAN = re.compile(r"[\d:;.,hms ]*-[\d:;.,hms ]*", re.ASCII | re.IGNORECASE)
 
 
 def parse_file(text: str) -> ClipPlace | None:
-    """Parse FILE, FILE@START-END or FILE@START-, times as VideoClock reads them; None where the file does not exist."""
+    """Parse FILE, FILE@START-END, FILE@START- or FILE@-END, times as VideoClock reads them; None where the file does not exist.
+
+    ValueError for a time that is none, and for a file that does not exist though its name ends as that of a video.
+    """
     path, start_s, end_s = Path(text), 0.0, None
-    matched = _SPAN.match(text)
-    if not path.is_file() and matched:
-        path = Path(matched["file"])
+    file, _, span = text.rpartition("@")
+    if file and not path.is_file() and (Path(file).is_file() or _LIKE_A_SPAN.fullmatch(span)):
+        path = Path(file)
         if path.is_file():
-            clock, end = VideoClock(), matched["end"]
-            start_s = clock.seconds(matched["start"], path)
-            end_s = None if end is None else clock.seconds(end, path)
-        if end_s is not None and end_s <= start_s:
-            raise ValueError(f"{text!r} ends at {end_s} s, which is not after {start_s} s")
+            start_s, end_s = _parse_span(span, path)
     if not path.is_file():
         if path.suffix.lower() in VIDEO_SUFFIXES:
             raise ValueError(f"file {str(path)!r} does not exist")
         return None
     return ClipPlace(clip_id="", video_uri=str(path.resolve()), start_s=start_s, end_s=end_s)
+
+
+def _parse_span(span: str, path: Path) -> tuple[float, float | None]:
+    clock = VideoClock()
+    start, is_span, end = span.partition("-")
+    if not is_span or not (start.strip() or end.strip()):
+        raise ValueError(f"span {span!r} must be START-END, START- or -END")
+    start_s = clock.seconds(start, path) if start.strip() else 0.0
+    end_s = clock.seconds(end, path) if end.strip() else None
+    if end_s is not None and end_s <= start_s:
+        raise ValueError(f"span {span!r} ends at {end_s} s, which is not after {start_s} s")
+    return start_s, end_s
 
 
 def clip_place_of_row(row: Mapping[str, Any]) -> ClipPlace:

@@ -61,10 +61,17 @@ def test_a_file_may_carry_a_span_and_an_at_sign(tmp_path: Path) -> None:
     assert parsed(f"{plain}@0:01-0:02") == ("a.mp4", 1.0, 2.0)
     assert parsed(f"{plain}@1:02:03.5-") == ("a.mp4", 3723.5, None)
     assert parsed(f"{plain}@00:00:01,250-00:00:02,500") == ("a.mp4", 1.25, 2.5)
+    assert parsed(f"{plain}@1m30s-2m") == ("a.mp4", 90.0, 120.0)
+    assert parsed(f"{plain}@ 1s - 2s") == ("a.mp4", 1.0, 2.0)
+    assert parsed(f"{plain}@-5") == ("a.mp4", 0.0, 5.0)
     assert parsed(odd) == ("b@1-2.mp4", 0.0, None)
     assert parsed(f"{odd}@0.5-1") == ("b@1-2.mp4", 0.5, 1.0)
     assert parse_file("dive-000017") is None
     with pytest.raises(ValueError, match="not after"):
         parse_file(f"{plain}@5-5")
+    for wrong in ("1e1-2e1", "1..2", "-", "+1-2", "0x10-0x20", "1\u20132", "nan-3", "1_0-20"):
+        with pytest.raises(ValueError, match=r"(time|span) '"):
+            parse_file(f"{plain}@{wrong}")
+    assert parse_file("dive@v2") is None
     with pytest.raises(ValueError, match="does not exist"):
         parse_file(f"{tmp_path}/c.mp4@1-2")
