@@ -1,14 +1,12 @@
 """Edits that training did not show: every fusion on the same vectors, condition by condition, with seeds and paired intervals.
 
-Reads the folder of a finished demo. Folders of the same form: `--unseen-class`, whose stage 1 did not see the held out classes;
-`--distractors`, other classes; `--full47`, all classes at difficulty `full`. What is not given is missing in the record. Resumable: rerun the same command after an
-interruption.
+Renders its archives and trains a stage 1 on each, with a seed that no setting was chosen on; what is said of "nothing matches" is
+measured on a finished demo, where one is given. Resumable: rerun the same command after an interruption.
 """
 
 import argparse
-import shutil
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +17,8 @@ import torch
 from rich.console import Console
 
 from benchmarks.harness.record import write_record
+from benchmarks.studies import abstain
+from benchmarks.studies.composition_archives import PLANS, SEED, add_distractors, make_archive
 from benchmarks.studies.conditions import (
     CONDITIONS,
     FEW,
@@ -65,36 +65,30 @@ def row_configs() -> dict[str, Stage2Config]:
 
 @dataclass(frozen=True)
 class Archive:
-    """A finished demo, or a folder of the same form, and where its runs go."""
+    """A folder of `make_archive`, where its runs go too."""
 
     folder: Path
-    out_dir: Path
     distractors: Path | None = None
-    """A folder of the same form whose clips, all of other labels, are in the gallery too."""
+    """Vectors of clips, all of other labels, that are in the gallery too."""
 
     @cached_property
     def triplets(self) -> list[Triplet]:
         """All of them."""
         return read_triplets(self.folder / "triplets.parquet")
 
-    @cached_property
+    @property
     def vectors_path(self) -> Path:
-        """A copy: text vectors are kept beside the clip vectors, and the demo's folder stays as it is."""
-        path = self.out_dir / "vectors.parquet"
-        if not path.exists():
-            self.out_dir.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(self.folder / "vectors.parquet", path)
-        return path
+        """Of all clips."""
+        return self.folder / "vectors.parquet"
 
     @cached_property
     def label_by_clip(self) -> dict[str, str | None]:
         """Of all clips."""
-        clips = read_clips(self.folder / "archive" / "clips.parquet")
-        return {clip.clip_id: clip.label for clip in clips}
+        return {clip.clip_id: clip.label for clip in read_clips(self.folder / "clips.parquet")}
 
     def train(self, condition: Condition, row: str, config: Stage2Config) -> Bundle:
         """The bundle of a row, trained on what the condition shows."""
-        path = self.out_dir / condition.name / "triplets.parquet"
+        path = self.folder / "runs" / condition.name / "triplets.parquet"
         kept = condition.triplets(self.triplets)
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -117,26 +111,17 @@ class Archive:
             triplets,
             read_unit_vectors(self.vectors_path),
             split=split,
-            clips=read_clips(self.folder / "archive" / "clips.parquet"),
+            clips=read_clips(self.folder / "clips.parquet"),
         )
         if self.distractors is None:
             return problem
-        added = distracting_vectors(self.distractors, set(self.label_by_clip.values()))
+        vectors = read_unit_vectors(self.distractors)
+        added = {f"distractor/{clip_id}": vectors[clip_id] for clip_id in vectors}
         return replace(
             problem,
             gallery_ids=(*problem.gallery_ids, *added),
             vectors={**problem.vectors, **added},
         )
-
-
-def distracting_vectors(folder: Path, labels: Collection[str | None]) -> dict[str, np.ndarray]:
-    """Vectors by clip id of a folder's clips, none of which may have one of these labels: it could be a right answer."""
-    clips = read_clips(folder / "archive" / "clips.parquet")
-    shared = sorted({c.label or "(none)" for c in clips if c.label is None or c.label in labels})
-    if shared:
-        raise ValueError(f"{folder}: clips that distract have labels of the archive: {shared[:3]}")
-    vectors = read_unit_vectors(folder / "vectors.parquet")
-    return {f"distractor/{c.clip_id}": vectors[c.clip_id] for c in clips if c.clip_id in vectors}
 
 
 def with_steps(config: Stage2Config, num_shown: int) -> Stage2Config:
@@ -280,34 +265,45 @@ def add_figures(figures: dict[str, float], name: str, answers: Answers) -> None:
 
 
 def run(given: argparse.Namespace, console: Console) -> dict[str, float]:
-    """All conditions that have their data."""
+    """All conditions that are asked for; a stage 1 is trained when its first condition is."""
     study = Study(given, given.rows)
-    demo = Archive(given.demo, given.out / "demo")
     figures: dict[str, float] = {}
-    jobs = [(demo, c, c.name) for c in CONDITIONS]
-    if given.unseen_class is not None:
-        jobs.append(
-            (Archive(given.unseen_class, given.out / "class"), UNSEEN_CLASS, "unseen_class")
-        )
-    if given.distractors is not None:
-        crowded = replace(demo, distractors=given.distractors)
-        jobs.append((crowded, SEEN_PAIRS, "distractors"))
-    if given.full47 is not None:
-        jobs.append((Archive(given.full47, given.out / "full47"), SEEN_PAIRS, "full47"))
-    for archive, condition, name in jobs:
+    for name, (plan, condition) in jobs().items():
         if given.only and name.split(".")[0] not in given.only:
             continue
+        archive = Archive(make_archive(PLANS[plan], given.out))
+        if name == "unseen_templates":
+            add_template_figures(figures, archive, given)
+            for bank in ("shown", "unseen"):
+                show(console, figures, f"{name}.{bank}", [OURS])
+            continue
+        if name == "distractors":
+            labels = set(archive.label_by_clip.values())
+            vectors = add_distractors(archive.folder, labels, given.num_distractors)
+            archive = replace(archive, distractors=vectors)
         add_figures(figures, name, study.answers(archive, condition))
         show(console, figures, name, study.rows)
-    if OURS in given.rows and (not given.only or "unseen_templates" in given.only):
-        add_template_figures(figures, demo, given)
-        for name in ("shown", "unseen"):
-            show(console, figures, f"unseen_templates.{name}", [OURS])
+    if given.demo is not None:
+        figures |= abstain.measure(abstain.Config(run_dir=given.demo, split=given.split))
     return {**figures, **headline(figures)}
 
 
+def jobs() -> dict[str, tuple[str, Condition]]:
+    """Condition -> its archive, and what is shown and asked; 10,000 distractors come last, they take the longest to render."""
+    plans = {
+        c.name: "values" if c.name.startswith("unseen_values") else "pairs" for c in CONDITIONS
+    }
+    return {
+        **{c.name: (plans[c.name], c) for c in CONDITIONS},
+        "unseen_templates": ("pairs", SEEN_PAIRS),
+        "unseen_class": ("unseen_class", UNSEEN_CLASS),
+        "full47": ("full47", SEEN_PAIRS),
+        "distractors": ("pairs", SEEN_PAIRS),
+    }
+
+
 def add_template_figures(
-    figures: dict[str, float], demo: Archive, given: argparse.Namespace
+    figures: dict[str, float], archive: Archive, given: argparse.Namespace
 ) -> None:
     """The same edits of seen pairs, phrased from the bank that training drew from and from one that it did not.
 
@@ -319,7 +315,7 @@ def add_template_figures(
         "unseen": "val" if given.split == "val" else "held_out",
     }
     for name, bank in banks.items():
-        answers = study.answers(demo, SEEN_PAIRS, reworded(demo.triplets, bank))
+        answers = study.answers(archive, SEEN_PAIRS, reworded(archive.triplets, bank))
         add_figures(figures, f"unseen_templates.{name}", answers)
     shown, other = (figures[f"unseen_templates.{name}.{OURS}"] for name in ("shown", "unseen"))
     figures["unseen_templates.gap"] = shown - other
@@ -339,19 +335,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.studies.composition",
         description=__doc__,
-        epilog="example: python -m benchmarks.studies.composition --demo runs/demo --out runs/composition",
+        epilog="example: python -m benchmarks.studies.composition --out runs/composition --demo runs/demo",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     rows = tuple(row_configs())
-    names = sorted({c.name.split(".")[0] for c in CONDITIONS})
-    names += ["unseen_class", "distractors", "full47", "unseen_templates"]
-    parser.add_argument("--demo", type=Path, required=True, help="folder of a finished demo")
+    names = sorted({name.split(".")[0] for name in jobs()})
+    parser.add_argument("--demo", type=Path, help="folder of a finished demo")
     parser.add_argument(
-        "--unseen-class", type=Path, help="the same without the held out classes in stage 1"
-    )
-    parser.add_argument("--full47", type=Path, help="the same of all 47 classes at difficulty full")
-    parser.add_argument(
-        "--distractors", type=Path, help="the same of other classes, embedded by the demo's stage 1"
+        "--num-distractors", type=int, default=10_000, help="clips of other classes (%(default)s)"
     )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--rows", nargs="+", choices=rows, default=list(rows))
@@ -365,15 +356,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--no-record", action="store_true", help="only print")
     given = parser.parse_args(argv)
-    for flag in ("demo", "unseen_class", "distractors", "full47"):
-        folder = getattr(given, flag)
-        if folder is not None and not (folder / "vectors.parquet").is_file():
-            parser.error(
-                f"--{flag.replace('_', '-')} {str(folder)!r} has no vectors.parquet: no demo has finished there"
-            )
-    if min(given.num_seeds, given.num_control_seeds) < 1:
+    if given.demo is not None and not (given.demo / "milvus").is_dir():
+        parser.error(f"--demo {str(given.demo)!r} has no folder milvus: no demo has finished there")
+    if min(given.num_seeds, given.num_control_seeds, given.num_distractors) < 1:
         parser.error(
-            f"--num-seeds is {given.num_seeds} and --num-control-seeds {given.num_control_seeds}; they must be at least 1"
+            f"--num-seeds is {given.num_seeds}, --num-control-seeds {given.num_control_seeds}, --num-distractors "
+            f"{given.num_distractors}; they must be at least 1"
         )
     torch.set_num_threads(1)
     console = Console(soft_wrap=True)
@@ -389,6 +377,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             "share_of_few": 1 / FEW,
             "held_out_classes": list(HELD_OUT_CLASSES),
             "held_out_values": ["=".join(pair) for pair in HELD_OUT_VALUES],
+            "stage1_saw_held_out_values": True,
+            "archive_seed": SEED,
+            "stage1_head": {name: plan.stage1.head for name, plan in PLANS.items()},
             "not_measured": sorted(set(names) - {n.split(".")[0] for n in metrics}),
             "split": given.split,
         }

@@ -1,17 +1,22 @@
 """What a condition hides from training is what it asks, texts keep their meaning in other words, and missing figures stay missing."""
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+from dataclasses import replace
+
 import pytest
 
 from benchmarks.studies.composition import (
     OURS,
-    distracting_vectors,
     headline,
+    jobs,
     main,
     row_configs,
     with_steps,
+)
+from benchmarks.studies.composition_archives import (
+    PLANS,
+    ArchivePlan,
+    add_distractors,
+    make_archive,
 )
 from benchmarks.studies.conditions import (
     CONDITIONS,
@@ -21,11 +26,13 @@ from benchmarks.studies.conditions import (
     edit_operations,
     reworded,
 )
-from encoders.clips import Clip, write_clips
+from encoders.clips import read_clips
 from encoders.query_encoder.factors import find_factors
+from training.annotations.labels.dive_numbers import DIVE_CLASSES
 from training.annotations.labels.names import label_attributes
-from training.annotations.triplets.table import Triplet
-from training.vectors.tables import list_column
+from training.annotations.triplets.table import Triplet, read_triplets
+from training.recipes import demo_actions_tiny
+from training.vectors.tables import read_unit_vectors
 
 LABELS = ("103b", "105b", "107b", "107c", "205b", "205c", "5132d", "5134d", "5152b", "5154b")
 BY_NAME = {condition.name: condition for condition in (*CONDITIONS, UNSEEN_CLASS)}
@@ -132,30 +139,45 @@ def test_what_was_not_measured_is_not_in_the_headline():
     assert headline(figures) == {"unseen_pairs_map50": 0.9, "unseen_pairs_low": 0.8}
 
 
-def test_a_folder_without_vectors_and_no_seed_are_refused(tmp_path, capsys):
+def test_a_folder_without_a_demo_and_no_seed_are_refused(tmp_path, capsys):
     flags = ["--demo", str(tmp_path), "--out", str(tmp_path / "out")]
     with pytest.raises(SystemExit):
         main(flags)
     assert "no demo has finished there" in capsys.readouterr().err
-    (tmp_path / "vectors.parquet").write_bytes(b"")
     with pytest.raises(SystemExit):
-        main([*flags, "--num-seeds", "0"])
+        main(["--out", str(tmp_path / "out"), "--num-seeds", "0"])
     assert "at least 1" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
-def test_clips_that_distract_are_of_other_labels(tmp_path):
-    clips = [
-        Clip(clip_id=f"{label}-{n}", video_uri="a.mp4", label=label, split="test")
-        for label in ("301b", "405c")
-        for n in range(2)
-    ]
-    (tmp_path / "archive").mkdir()
-    write_clips(tmp_path / "archive" / "clips.parquet", clips)
-    rows = np.eye(4, dtype=np.float32)
-    table = {"clip_id": [clip.clip_id for clip in clips], "embedding": list_column(rows)}
-    pq.write_table(pa.table(table), tmp_path / "vectors.parquet")
-    added = distracting_vectors(tmp_path, {"103b"})
-    assert sorted(added) == sorted(f"distractor/{clip.clip_id}" for clip in clips)
-    np.testing.assert_array_equal(added["distractor/301b-1"], rows[1])
-    with pytest.raises(ValueError, match=r"labels of the archive: \['405c'\]"):
-        distracting_vectors(tmp_path, {"405c"})
+def test_every_condition_has_an_archive_and_is_told_apart():
+    assert {plan for plan, _condition in jobs().values()} == set(PLANS)
+    assert set(PLANS["unseen_class"].unseen) == set(HELD_OUT_CLASSES)
+    assert set(HELD_OUT_CLASSES) < set(PLANS["unseen_class"].classes)
+
+
+def test_an_archive_is_made_once_and_stage_1_never_sees_what_is_held_out(tmp_path):
+    tiny = demo_actions_tiny()
+    plan = ArchivePlan(
+        name="tiny",
+        stage1=replace(tiny, loop=replace(tiny.loop, num_epochs=1)),
+        rendered="open",
+        classes=("103b", "105b", "107b"),
+        clips_per_class=(2, 1, 1),
+        unseen=("107b",),
+    )
+    folder = make_archive(plan, tmp_path)
+    shown = read_clips(folder / "shown_to_stage1.parquet")
+    assert {clip.label for clip in shown} == {"103b", "105b"}
+    vectors = read_unit_vectors(folder / "vectors.parquet")
+    assert set(vectors) == {clip.clip_id for clip in read_clips(folder / "clips.parquet")}
+    labels = {t.target_label for t in read_triplets(folder / "triplets.parquet")}
+    assert labels == {"103b", "105b", "107b"}
+    before = (folder / "vectors.parquet").stat().st_mtime_ns
+    assert make_archive(plan, tmp_path) == folder
+    assert (folder / "vectors.parquet").stat().st_mtime_ns == before
+
+
+def test_an_archive_of_all_classes_leaves_nothing_that_distracts(tmp_path):
+    with pytest.raises(ValueError, match="nothing distracts"):
+        add_distractors(tmp_path, set(DIVE_CLASSES), 10)
