@@ -102,6 +102,8 @@ def demo_fusion_factored() -> Stage2Config:
         recipe,
         fusion="factored",
         counts=True,
+        max_tokens=64,
+        num_free_texts=12_000,
         projection_dim=256,
         hidden_dim=512,
         loop=replace(

@@ -1,6 +1,6 @@
 """A clip vector and an edit text to a query vector: text encoder and fusion.
 
-Read in this order: factors, numbers, config, text_backbones, text_encoder, combiner, factored, fusion, composition, released_weights.
+Read in this order: factors, numbers, config, text_backbones, token_reader, text_encoder, combiner, factored, fusion, composition, released_weights.
 """
 
 __all__ = [
@@ -14,4 +14,5 @@ __all__ = [
     "released_weights",
     "text_backbones",
     "text_encoder",
+    "token_reader",
 ]

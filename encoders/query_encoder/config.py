@@ -32,6 +32,8 @@ class TextConfig:
     linear layer then has a learned vector for each count, beside the text's."""
     full_length: bool = False
     """Texts are padded to `max_tokens` and padding is read as text, as SigLIP was trained."""
+    num_reads: int = 0
+    """Number of learned reads of the token states that stand last in a text vector (`encoders.query_encoder.token_reader`)."""
 
     def __post_init__(self) -> None:
         if self.pooling not in ("mean", "cls", "own"):
@@ -40,6 +42,8 @@ class TextConfig:
             raise ValueError(
                 f"max_tokens is {self.max_tokens} (at least 3) and max_words {self.max_words} (at least 1)"
             )
+        if self.num_reads < 0:
+            raise ValueError(f"num_reads is {self.num_reads}; it must be at least 0")
         if self.released_words and not self.number_words:
             raise ValueError(
                 "released_words is True and number_words False; released_words is a way of number_words"
@@ -53,7 +57,9 @@ class TextConfig:
 
 def text_config_to_dict(config: TextConfig) -> dict[str, Any]:
     """What the card keeps; later options only where they are used, so that the ids of older bundles stay what they are."""
-    usual = {"is_unit": True, "released_words": False, "counts": False, "full_length": False}
+    usual = {
+        "is_unit": True, "released_words": False, "counts": False, "full_length": False, "num_reads": 0,
+    }  # fmt: skip
     return {
         name: value
         for name, value in asdict(config).items()
@@ -82,6 +88,8 @@ class FusionConfig:
     """The fusion reads clip vectors with the length that the encoder gave them, as TF-CoVR's code does, not unit vectors."""
     factors: tuple[Factor, ...] = ()
     """Factored fusion only: what an edit can change. Without factors it is the Combiner."""
+    read_dim: int = 0
+    """Factored fusion only: width of the last part of a text vector, which was read for each factor in turn, in equal shares."""
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(FusionKind):
@@ -97,6 +105,10 @@ class FusionConfig:
         if self.factors and self.kind != "factored":
             names = [factor.name for factor in self.factors]
             raise ValueError(f"factors are {names}; they must be empty for kind {self.kind!r}")
+        if not 0 <= self.read_dim < self.text_dim or self.read_dim % max(len(self.factors), 1):
+            raise ValueError(
+                f"read_dim is {self.read_dim}; it must be below text_dim ({self.text_dim}), the same for each of {len(self.factors)} factors"
+            )
         if len({factor.name for factor in self.factors}) != len(self.factors):
             raise ValueError(f"factors are {self.factors}; their names must differ")
         if self.keeps_length and self.kind == "factored":
@@ -111,7 +123,7 @@ class FusionConfig:
 
 def fusion_config_to_dict(config: FusionConfig) -> dict[str, Any]:
     """What the card keeps; later options only where they are used, so that the ids of older bundles stay what they are."""
-    usual = {"num_heads": 4, "keeps_length": False}
+    usual = {"num_heads": 4, "keeps_length": False, "read_dim": 0}
     values = {
         name: value
         for name, value in asdict(config).items()

@@ -19,7 +19,8 @@ from encoders.query_encoder.combiner import Combiner, Fusion
 from encoders.query_encoder.config import FusionConfig
 from encoders.query_encoder.factors import Factor, factor_codes
 
-_HIDDEN = 256
+_HIDDEN = 128
+_COMBINATION_HIDDEN = 256
 _READ_HIDDEN = 128
 _GATE_HIDDEN = 16
 _TEXT_DROPOUT = 0.2
@@ -130,20 +131,31 @@ class FactoredFusion(Fusion):
     def __init__(self, config: FusionConfig) -> None:
         super().__init__(config)
         factors, width = config.factors, config.video_dim
-        self.combiner = Combiner(replace(config, kind="combiner", inputs="both", factors=()))
+        self.combiner = Combiner(
+            replace(
+                config,
+                kind="combiner",
+                inputs="both",
+                text_dim=config.text_dim - config.read_dim,
+                factors=(),
+                read_dim=0,
+            )
+        )
         self.sizes = [len(factor.values) for factor in factors]
         if not factors:
             return
         self.read = nn.ModuleList([ReadFactor(factor, width) for factor in factors])
-        self.trunk_in = nn.Linear(config.text_dim, _HIDDEN)
-        self.trunk_out = nn.Linear(_HIDDEN, _HIDDEN)
+        self.whole_dim = config.text_dim - config.read_dim
+        width_in = self.whole_dim + config.read_dim // len(factors)
+        self.trunk_in = nn.ModuleList([nn.Linear(width_in, _HIDDEN) for _ in factors])
+        self.trunk_out = nn.ModuleList([nn.Linear(_HIDDEN, _HIDDEN) for _ in factors])
         self.edit = nn.ModuleList([EditFactor(factor, _HIDDEN) for factor in factors])
         codes = [torch.from_numpy(factor_codes(factor)) for factor in factors]
         self.register_buffer("codes_SC", torch.block_diag(*codes), persistent=False)
         num_columns = self.codes_SC.shape[1]
         self.decoder = nn.Linear(num_columns, width)
-        self.combination_in = nn.Linear(num_columns, _HIDDEN)
-        self.combination_out = nn.Linear(_HIDDEN, width)
+        self.combination_in = nn.Linear(num_columns, _COMBINATION_HIDDEN)
+        self.combination_out = nn.Linear(_COMBINATION_HIDDEN, width)
         nn.init.zeros_(self.combination_out.weight)
         nn.init.zeros_(self.combination_out.bias)
         self.gate_in = nn.Linear(len(factors) + 1, _GATE_HIDDEN)
@@ -190,7 +202,7 @@ class FactoredFusion(Fusion):
 
     def combine(self, video_NV: Tensor, text_ND: Tensor) -> Tensor:
         """The Combiner's unit query vectors."""
-        return self.combiner(video_NV, text_ND)
+        return self.combiner(video_NV, text_ND[:, : self.combiner.config.text_dim])
 
     def read_clips(self, video_NV: Tensor) -> list[Tensor]:
         """Logarithms of the distributions read from clips, one [N, K] per factor."""
@@ -198,9 +210,17 @@ class FactoredFusion(Fusion):
 
     def edits(self, text_ND: Tensor) -> list[Tensor]:
         """What the texts do to each factor: matrices [N, K, K] whose rows sum to 1."""
-        hidden = F.dropout(F.relu(self.trunk_in(text_ND)), _TEXT_DROPOUT, training=self.training)
-        hidden = hidden + F.relu(self.trunk_out(hidden))
-        return [edit(hidden) for edit in self.edit]
+        whole_ND, reads_NR = text_ND[:, : self.whole_dim], text_ND[:, self.whole_dim :]
+        # Unit vectors have entries of about 1 / sqrt(D).
+        whole_ND = whole_ND * self.whole_dim**0.5
+        matrices = []
+        for number, edit in enumerate(self.edit):
+            share = reads_NR.shape[1] // len(self.sizes)
+            read_NR = reads_NR[:, number * share : (number + 1) * share]
+            hidden_NH = F.relu(self.trunk_in[number](torch.cat([whole_ND, read_NR], dim=-1)))
+            hidden_NH = F.dropout(hidden_NH, _TEXT_DROPOUT, training=self.training)
+            matrices.append(edit(hidden_NH + F.relu(self.trunk_out[number](hidden_NH))))
+        return matrices
 
     def decode(self, targets: list[Tensor]) -> Tensor:
         """Distributions over the slots of all factors -> unit clip vectors.

@@ -47,12 +47,13 @@ class QFormerText(nn.Module):
                     delattr(layer, name)
             layer.has_cross_attention = False
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Any:
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, **options: Any) -> Any:
         """The Q-Former's output over the tokens; `last_hidden_state` is [N, L, D]."""
         return self.qformer(
             query_embeds=self.embeddings(input_ids=input_ids),
             query_length=0,
             attention_mask=attention_mask,
+            **options,
         )
 
 

@@ -1,12 +1,13 @@
 """Text encoder: edit texts to unit vectors, by pooling the last states of any Hugging Face encoder.
 
-N texts, L tokens, D width, K kinds of counts.
+N texts, L tokens, D width, K kinds of counts, E width of the token states that a reader reads.
 """
 
 import importlib.util
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from encoders.query_encoder.numbers import (
     normalize_as_released,
     normalize_text,
 )
+from encoders.query_encoder.token_reader import TokenReader
 
 DEFAULT_TEXT_ENCODER = "packaged:all-MiniLM-L6-v2"
 
@@ -73,13 +75,24 @@ def tokenizer_from_json(text: str, config: TextConfig) -> Tokenizer:
 
 
 class TextEncoder(nn.Module):
-    """A Hugging Face encoder and its pooling."""
+    """A Hugging Face encoder, its pooling, and where a factored fusion wants it a reader of its tokens."""
+
+    reader: TokenReader | None
 
     def __init__(self, config: TextConfig, model: nn.Module, tokenizer: Tokenizer) -> None:
         super().__init__()
         if isinstance(getattr(model, "pooler", None), nn.Module):
             model.pooler = None  # type: ignore[assignment]  # its output isn't read, so it would never train
         self.config, self.model, self.tokenizer = config, model, tokenizer
+        self.reader = None
+        if config.num_reads:
+            self.add_reader(config.num_reads)
+
+    def add_reader(self, num_reads: int) -> TokenReader:
+        """A new reader with random weights, which text vectors end with from now on."""
+        self.config = replace(self.config, num_reads=num_reads)
+        self.reader = TokenReader(2 * self.model.config.hidden_size, num_reads)  # type: ignore[union-attr]
+        return self.reader
 
     @property
     def text_dim(self) -> int:
@@ -89,25 +102,45 @@ class TextEncoder(nn.Module):
         if self.config.pooling == "own":
             name = "projection_size" if hasattr(settings, "projection_size") else "projection_dim"
             width = getattr(settings, name)
-        return width + self.config.num_count_columns * NUM_CODES
+        width += self.config.num_count_columns * NUM_CODES
+        return width + (0 if self.reader is None else self.reader.width)
 
     def forward(self, tokens_NL: Tensor, mask_NL: Tensor) -> Tensor:
         """What `Tokenizer.tokenize` gives -> text vectors [N, D]."""
+        vectors_ND, states_NLE = self.whole_and_states(tokens_NL, mask_NL)
+        if self.reader is None:
+            return vectors_ND
+        mask_NL = mask_NL[:, self.config.num_count_columns :]
+        return torch.cat([vectors_ND, self.reader(states_NLE, mask_NL)], dim=1)
+
+    def whole_and_states(self, tokens_NL: Tensor, mask_NL: Tensor) -> tuple[Tensor, Tensor]:
+        """The part of text vectors that no reader makes, and the states [N, L, E] that it reads; E is 0 without one.
+
+        Those of the middle layer, which know the sentence, beside the embeddings, which know the word.
+        """
         num_counts = self.config.num_count_columns
         codes_NK, tokens_NL, mask_NL = (
             tokens_NL[:, :num_counts],
             tokens_NL[:, num_counts:],
             mask_NL[:, num_counts:],
         )
-        mask = {} if self.config.full_length else {"attention_mask": mask_NL}
-        vectors_ND = self._pooled(self.model(input_ids=tokens_NL, **mask), mask_NL)
+        options: dict[str, Any] = {} if self.config.full_length else {"attention_mask": mask_NL}
+        if self.reader is not None:
+            options["output_hidden_states"] = True
+        outputs = self.model(input_ids=tokens_NL, **options)
+        vectors_ND = self._pooled(outputs, mask_NL)
         if self.config.is_unit:
             vectors_ND = F.normalize(vectors_ND, dim=-1)
-        if not num_counts:
-            return vectors_ND
-        places = torch.arange(1, NUM_CODES + 1, device=codes_NK.device)
-        is_named_NKC = codes_NK.unsqueeze(-1) == places
-        return torch.cat([vectors_ND, is_named_NKC.to(vectors_ND.dtype).flatten(1)], dim=1)
+        if num_counts:
+            places = torch.arange(1, NUM_CODES + 1, device=codes_NK.device)
+            is_named_NKC = codes_NK.unsqueeze(-1) == places
+            codes_NC = is_named_NKC.to(vectors_ND.dtype).flatten(1)
+            vectors_ND = torch.cat([vectors_ND, codes_NC], dim=1)
+        if self.reader is None:
+            return vectors_ND, vectors_ND.new_zeros((*mask_NL.shape, 0))
+        layers = outputs.hidden_states
+        chosen = [F.layer_norm(s, s.shape[-1:]) for s in (layers[len(layers) // 2], layers[0])]
+        return vectors_ND, torch.cat(chosen, dim=-1)
 
     def _pooled(self, outputs: Any, mask_NL: Tensor) -> Tensor:
         if self.config.pooling == "own":
@@ -163,6 +196,7 @@ def open_text_encoder(
         pooling=pooling or usual.get(kind) or _recorded_pooling(place),
         max_tokens=max_tokens,
         number_words=number_words,
+        max_words=max_tokens - 2,  # two stand for begin and end; 30 with the paper's 32
         is_unit=kind not in usual,
         released_words=released_words,
         counts=counts,

@@ -11,6 +11,7 @@ from torch import distributed as dist
 
 from encoders.query_encoder.fusion import Fusion
 from encoders.query_encoder.text_encoder import TextEncoder
+from encoders.query_encoder.token_reader import TokenReader
 from training.configs import Stage2Config
 from training.losses import at_least_float32, loss_of, same_label_mask
 
@@ -18,9 +19,14 @@ from training.losses import at_least_float32, loss_of, same_label_mask
 class QueryComposer(nn.Module):
     """The fusion, the text encoder if it is trained, and the loss against the target vectors."""
 
+    reader: TokenReader | None
+
     def __init__(self, fusion: Fusion, text: TextEncoder | None, config: Stage2Config) -> None:
+        """`text` None = batches bring text vectors, and nothing of the text encoder is trained."""
         super().__init__()
-        self.fusion, self.text = fusion, text
+        self.fusion, self.text = fusion, text if config.train_text else None
+        # Of a frozen text encoder the reader alone is trained.
+        self.reader = None if text is None or config.train_text else text.reader
         self.config, self._loss = config, loss_of(config)
         self.learning_rate_scales = {"text.": config.text_learning_rate_scale}
         self.may_leave_parameters_unused = config.inputs != "both"
@@ -30,8 +36,13 @@ class QueryComposer(nn.Module):
         return self.fusion.masked(batch["video"], self.text_vectors(batch))
 
     def text_vectors(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Text vectors [N, D]: those of the batch, or of its tokens where the text encoder is trained."""
-        return batch["text"] if self.text is None else self.text(batch["tokens"], batch["mask"])
+        """Text vectors [N, D]: those of the batch with what is read of its token states, or of its tokens where the text encoder is trained."""
+        if self.text is not None:
+            return self.text(batch["tokens"], batch["mask"])
+        if self.reader is None:
+            return batch["text"]
+        states_NLE = batch["states"].to(batch["text"].dtype)
+        return torch.cat([batch["text"], self.reader(states_NLE, batch["mask"])], dim=1)
 
     def queries(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Unit query vectors [N, V]."""

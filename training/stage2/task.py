@@ -17,6 +17,7 @@ from encoders.query_encoder.factored import FactoredFusion
 from encoders.query_encoder.factors import Factor
 from encoders.query_encoder.fusion import build_fusion
 from encoders.query_encoder.text_encoder import TextEncoder, open_text_encoder
+from encoders.query_encoder.token_reader import READS_PER_FACTOR
 from training.annotations.triplets.table import Triplet, read_triplets
 from training.configs import Stage2Config
 from training.stage2.composer import QueryComposer
@@ -199,8 +200,12 @@ def open_text(config: Stage2Config) -> TextEncoder:
 def build_composer(
     config: Stage2Config, text: TextEncoder, *, video_dim: int, factors: tuple[Factor, ...] = ()
 ) -> QueryComposer:
-    """The module at the start of training; its random weights depend on the seed alone."""
+    """The module at the start of training; its random weights depend on the seed alone.
+
+    With factors the text encoder gets a reader, which is trained whether the rest of it is or not.
+    """
     torch.manual_seed(config.loop.seed)
+    reader = text.add_reader(READS_PER_FACTOR * len(factors)) if factors else None
     fusion = build_fusion(
         FusionConfig(
             kind=config.fusion,
@@ -211,12 +216,13 @@ def build_composer(
             hidden_dim=config.hidden_dim,
             dropout=config.dropout,
             factors=factors,
+            read_dim=0 if reader is None else reader.width,
             keeps_length=config.keeps_length,
         )
     )
     if isinstance(fusion, FactoredFusion) and factors:
-        return FactoredComposer(fusion, text if config.train_text else None, config)
-    return QueryComposer(fusion, text if config.train_text else None, config)
+        return FactoredComposer(fusion, text, config)
+    return QueryComposer(fusion, text, config)
 
 
 def select_triplets(

@@ -17,6 +17,8 @@ from training.annotations.labels.pairs import AttributeChange
 from training.annotations.triplets.phrase_bank import (
     FRAMES,
     JOINTS,
+    NAMES,
+    NOUNS,
     OPPOSITES,
     PHRASES,
     SYNONYMS,
@@ -33,6 +35,7 @@ Bank = Literal["shown", "val", "held_out"]
 _NUM_OPERATIONS = (1, 1, 1, 2, 2, 3)
 _TYPO_SHARE = 0.15
 _TEMPLATE_SHARE = 0.3
+_OTHER_NAME_SHARE = 0.2
 _SHIFTS = (1, 1, 1, 2, 2, 3, 4)
 _YES_NO = {"yes", "no"}
 
@@ -177,8 +180,12 @@ def _words_of(operation: Operation, rng: random.Random, bank: Bank) -> str:
         return rng.choice(old)
     pattern = _pick(PHRASES[kind], bank, rng)
     style = rng.random()
-    filled = {"name": factor.name.replace("_", "-" if rng.random() < 0.5 else " ")}
+    name = factor.name.replace("_", "-" if rng.random() < 0.5 else " ")
     singular, plural = noun_forms(factor.name)
+    if bank == "shown" and rng.random() < _OTHER_NAME_SHARE:
+        name = rng.choice(NAMES.get(factor.name, (name,)))
+        singular, plural = rng.choice(NOUNS.get(factor.name, ((singular, plural),)))
+    filled = {"name": name}
     draw = rng.choice(factor.present)
     if kind in ("set_number", "more", "fewer", "set_zero"):
         number = operation.value
