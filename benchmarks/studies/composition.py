@@ -59,7 +59,7 @@ def row_configs() -> dict[str, Stage2Config]:
         "combiner": replace(demo, counts=True),
         OURS: factored,
         "text_only": replace(factored, inputs="text"),
-        "video_only": replace(factored, inputs="video"),
+        "video_only": replace(demo, inputs="video"),
     }
 
 
