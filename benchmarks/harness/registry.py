@@ -83,7 +83,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         measures="other seeds, the `full` archive, a random image part, AIM beside the demo's encoder",
     ),
     "composition": Benchmark(
-        module="benchmarks.studies.composition",
+        module="benchmarks.studies.composition.run",
         measures="edits that training did not show, of every fusion: label pairs, values, wordings, classes, few triplets",
     ),
     "abstain": Benchmark(

@@ -18,8 +18,8 @@ from rich.console import Console
 
 from benchmarks.harness.record import write_record
 from benchmarks.studies import abstain
-from benchmarks.studies.composition_archives import PLANS, SEED, add_distractors, make_archive
-from benchmarks.studies.conditions import (
+from benchmarks.studies.composition.archives import PLANS, SEED, add_distractors, make_archive
+from benchmarks.studies.composition.conditions import (
     CONDITIONS,
     FEW,
     HELD_OUT_CLASSES,
@@ -333,9 +333,9 @@ def show(console: Console, figures: Mapping[str, float], name: str, rows: Sequen
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.studies.composition",
+        prog="python -m benchmarks composition",
         description=__doc__,
-        epilog="example: python -m benchmarks.studies.composition --out runs/composition --demo runs/demo",
+        epilog="example: python -m benchmarks composition --out runs/composition --demo runs/demo",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     rows = tuple(row_configs())

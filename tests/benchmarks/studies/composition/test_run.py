@@ -4,27 +4,27 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.studies.composition import (
-    OURS,
-    headline,
-    jobs,
-    main,
-    row_configs,
-    with_steps,
-)
-from benchmarks.studies.composition_archives import (
+from benchmarks.studies.composition.archives import (
     PLANS,
     ArchivePlan,
     add_distractors,
     make_archive,
 )
-from benchmarks.studies.conditions import (
+from benchmarks.studies.composition.conditions import (
     CONDITIONS,
     HELD_OUT_CLASSES,
     UNSEEN_CLASS,
     Condition,
     edit_operations,
     reworded,
+)
+from benchmarks.studies.composition.run import (
+    OURS,
+    headline,
+    jobs,
+    main,
+    row_configs,
+    with_steps,
 )
 from encoders.clips import read_clips
 from encoders.query_encoder.factors import find_factors

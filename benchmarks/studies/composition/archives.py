@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.demo.steps import CLASSES
 from benchmarks.dives.archive import ArchiveConfig, write_archive
-from benchmarks.studies.conditions import HELD_OUT_CLASSES
+from benchmarks.studies.composition.conditions import HELD_OUT_CLASSES
 from encoders.clips import read_clips, write_clips
 from training.annotations.labels.dive_numbers import DIVE_CLASSES
 from training.annotations.triplets.build import TripletConfig, build_triplets_with_report
