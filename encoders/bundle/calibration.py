@@ -61,14 +61,15 @@ class ClipCalibration:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextCalibration:
-    """Which texts are like the edits of training. Both tables hold unit vectors."""
+    """Which texts are like the edits of training. Both tables hold unit vectors, without what a reader of tokens adds to a text vector:
+    that was trained to tell edits apart, not to know what is none."""
 
     known_TE: np.ndarray
     unrelated_TE: np.ndarray
 
     def is_related(self, texts_NE: np.ndarray) -> np.ndarray:
         """Whether each text vector is nearer to a known text than to all unrelated ones [N]."""
-        unit_NE = _unit(texts_NE)
+        unit_NE = _unit(texts_NE[:, : self.known_TE.shape[1]])
         return (unit_NE @ self.known_TE.T).max(axis=1) > (unit_NE @ self.unrelated_TE.T).max(axis=1)
 
 

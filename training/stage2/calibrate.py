@@ -78,7 +78,7 @@ class Calibrator:
             clips=fit_clips(
                 self._unit(sorted(_clips_of(self._train))), self._unit(self._gallery_ids)
             ),
-            texts=fit_texts(self._encode(known), self._encode(unrelated_texts())),
+            texts=fit_texts(self._encode_whole(known), self._encode_whole(unrelated_texts())),
         )
 
     def _composed(self) -> _Answers:
@@ -161,6 +161,13 @@ class Calibrator:
                 encoded = self._text.encode(part).float().cpu().numpy()
                 self._text_by_text.update(zip(part, encoded, strict=True))
         return np.stack([self._text_by_text[text] for text in texts])
+
+    def _encode_whole(self, texts: Sequence[str]) -> np.ndarray:
+        """The same without what a reader of tokens adds."""
+        reader = self._text.reader
+        return self._encode(texts)[
+            :, : self._text.text_dim - (0 if reader is None else reader.width)
+        ]
 
     def _fuse(self, clips_ND: np.ndarray, texts_NE: np.ndarray) -> np.ndarray:
         device = next(self._fusion.parameters()).device

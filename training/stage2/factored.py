@@ -141,7 +141,7 @@ class FactorBatches:
         self._values_MF = table.values(clip_ids)
         self._truths = table.truths()
         self._texts = None
-        if table.texts:
+        if table.texts and config.inputs != "video":
             free = [free_text.text for free_text in table.texts]
             self._texts = read_texts(free, text, cache_dir=cache_dir)
         self._is_fold_N = torch.tensor(

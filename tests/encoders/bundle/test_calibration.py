@@ -63,6 +63,8 @@ def test_a_text_belongs_to_the_nearest_text() -> None:
     assert len(fitted.unrelated_TE) == 1  # `near` is about what the known texts are about
     texts = np.array([[3.0, 1.0, 1.0, 0.0], [0.1, 0.0, 0.9, 0.0]])
     assert fitted.is_related(texts).tolist() == [True, False]
+    read = np.concatenate([texts, np.random.default_rng(0).normal(size=(2, 8)) * 9], axis=1)
+    assert fitted.is_related(read).tolist() == [True, False]  # what a reader adds is no part of it
 
 
 def _calibration(width: int) -> Calibration:
