@@ -1,13 +1,15 @@
 """Phrases for one operation on one factor, as people type them; some are held out of training: val for choices, held_out to measure.
 
-A phrase is a pattern of {n} (a number), {m} (another), {noun} and {nouns}, {name}, {value}, {old} and {other}. Those of held_out are by
-somebody who had not seen the others, and no choice was made on them.
+A phrase is a pattern of {n} (a number), {m} (another), {noun} and {nouns}, {name}, {value}, {old} and {other}. Besides those here, three
+authors wrote for training (`data/`), and a fourth, who had seen nothing of it, what is held out: no choice was made on that. The four
+are personas of a language model, so the held-out ones tell how new wordings are read, not how real users write.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-
-from training.annotations.triplets.phrases_held_out import HELD_OUT, HELD_OUT_SYNONYMS
+from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,6 +24,26 @@ class Phrases:
 def _each(patterns: Iterable[str], words: str) -> tuple[str, ...]:
     """Every pattern with every one of the words, which commas separate, in place of its VERB."""
     return tuple(p.replace("VERB", word.strip()) for word in words.split(",") for p in patterns)
+
+
+def _wordings(author: str) -> dict[str, Any]:
+    path = Path(__file__).resolve().parent / "data" / f"{author}.json"
+    return json.loads(path.read_text())
+
+
+_AUTHORS = [_wordings(author) for author in ("coach", "editor", "fans")]
+_HELD_OUT = _wordings("held_out")
+
+
+def _with_authors(shown: tuple[str, ...], *path: str) -> tuple[str, ...]:
+    """What is shown, and twice what the authors wrote: theirs are more natural, ours more."""
+    found = []
+    for author in _AUTHORS:
+        part: Any = author
+        for key in path:
+            part = part.get(key, {})
+        found += part
+    return (*shown, *(2 * [phrase for phrase in dict.fromkeys(found) if phrase not in shown]))
 
 
 _SHOWN: Mapping[str, tuple[str, ...]] = {
@@ -193,12 +215,12 @@ _VAL: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 PHRASES: Mapping[str, Phrases] = {
-    kind: Phrases(shown=shown, val=_VAL[kind], held_out=HELD_OUT[kind])
+    kind: Phrases(shown=_with_authors(shown, kind), val=_VAL[kind], held_out=tuple(_HELD_OUT[kind]))
     for kind, shown in _SHOWN.items()
 }
 
 FRAMES = Phrases(
-    shown=(
+    shown=_with_authors((
         "{}", "{}", "{}", "{}", "{}", "{}", "show {}", "the same {}", "the same but {}", "same dive {}", "now {}", "show the same {}",
         "as here, {}", "find {}", "this dive, {}", "exactly this but {}", "the dive again, {}", "and now {}", "search for {}",
         "a similar dive {}", "as in the clip but {}", "find me the same {}", "would be nice {}", "the one {}", "repeat it {}",
@@ -210,12 +232,12 @@ FRAMES = Phrases(
         "{}?", "{}, if there is one", "{} for comparison", "next, {}", "then {}", "also {}", "instead {}", "actually {}",
         "in the same way {}", "all the same, {}", "identical dive, {}", "one more time, {}", "a clip {}", "any clip {}",
         "all else the same: {}", "change one thing: {}", "only this differs: {}", "a version of this {}", "just {}", "only {}",
-    ),
+    ), "frames"),
     val=(
         "is there one {}", "just like that, {}", "I need this {}", "otherwise identical, {}", "can you show this {}",
         "like this one, only {}", "please {}", "similar to this, {}",
     ),
-    held_out=HELD_OUT["frames"],
+    held_out=tuple(_HELD_OUT["frames"]),
 )  # fmt: skip
 
 JOINTS = (
@@ -313,8 +335,12 @@ _SYNONYMS: Mapping[tuple[str, str], tuple[tuple[str, ...], tuple[str, ...]]] = {
 }  # fmt: skip
 
 SYNONYMS: Mapping[tuple[str, str], Phrases] = {
-    key: Phrases(shown=shown, val=val, held_out=HELD_OUT_SYNONYMS[key])
-    for key, (shown, val) in _SYNONYMS.items()
+    (name, value): Phrases(
+        shown=_with_authors(shown, "synonyms", name, value),
+        val=val,
+        held_out=tuple(_HELD_OUT["synonyms"][name][value]),
+    )
+    for (name, value), (shown, val) in _SYNONYMS.items()
 }
 """Other words for a value of a dive; every other value goes by its own name."""
 
