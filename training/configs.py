@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from encoders.decoding.backends import DecodeChoice, check_decode_choice
 from encoders.media.sampling import Color, Resize
-from encoders.video_encoder.config import AimConfig, FrameTemporalConfig
+from encoders.video_encoder.config import TrainableConfig
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 ClusterKind = Literal["query", "query_clip", "label_pair"]
@@ -99,7 +99,7 @@ class AugmentConfig:
 class Stage1Config:
     """Stage 1, action classification: trains the video encoder to distinguish near-identical actions."""
 
-    encoder: AimConfig | FrameTemporalConfig
+    encoder: TrainableConfig
     loop: LoopConfig
     pretrained_image: str | None = None
     """Name or file of pretrained weights for the image part; None = random weights."""

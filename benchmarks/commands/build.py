@@ -58,9 +58,29 @@ def run(config: Config) -> int:
     if not config.window_s > 0:
         raise ValueError(f"window_s is {config.window_s}; it must be above 0")
     if "://" not in config.videos and not Path(config.videos).is_dir():
-        raise ValueError(f"videos is {config.videos!r}; it must be a folder or a URI")
+        raise ValueError(
+            f"videos is {config.videos!r}, which is not a folder; it must be a folder or a URI"
+        )
+    _check_encoder(config.encoder)
     if config.labels is not None and not config.labels.is_file():
         raise ValueError(f"labels is {str(config.labels)!r}, which is not a file")
     from benchmarks.demo.build import build_archive
 
     return build_archive(config)
+
+
+def _check_encoder(encoder: str | None) -> None:
+    """ValueError for what can neither be a folder of a model nor a name on the hub."""
+    if encoder is None:
+        return
+    folder = Path(encoder)
+    if folder.is_dir():
+        if not any((folder / name).is_file() for name in ("card.json", "config.json")):
+            raise ValueError(
+                f"encoder is {encoder!r}, a folder with neither card.json (a bundle) nor config.json (a model that save_pretrained wrote)"
+            )
+    elif folder.exists() or encoder.startswith((".", "/", "~")) or encoder.count("/") > 1:
+        raise ValueError(
+            f"encoder is {encoder!r}, which is not a folder; it must be the folder of a bundle or of a model, or a Hugging Face name such as "
+            "openai/clip-vit-base-patch16"
+        )

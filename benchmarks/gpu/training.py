@@ -19,7 +19,7 @@ from benchmarks.gpu.steps import Measurement
 from benchmarks.harness.composer import ComposerWidths, untrained_composer
 from benchmarks.harness.record import summarize_samples
 from encoders.clips import Clip
-from encoders.video_encoder.config import PRESETS, VideoEncoderConfig
+from encoders.video_encoder.config import PRESETS, TrainableConfig
 from training.annotations.triplets.table import Triplet
 from training.configs import LoopConfig, Stage1Config, Stage2Config
 from training.stage1.task import Stage1Task, build_classifier
@@ -35,7 +35,7 @@ MAX_LOSS_LEFT = 0.8
 class MemoryClips:
     """A ClipSource whose clips of one label share a pattern under noise, different in each frame."""
 
-    def __init__(self, config: VideoEncoderConfig, *, num_clips: int, seed: int = 0) -> None:
+    def __init__(self, config: TrainableConfig, *, num_clips: int, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)
         side = config.image_size
         shape = (config.num_frames, side, side, 3)

@@ -17,6 +17,7 @@ import numpy as np
 
 from benchmarks.studies.numbered_video import read_numbered_video, write_numbered_video
 from cluster.progress import progress_bar
+from encoders.media.errors import DecodeError
 from encoders.media.frame_index import Span
 from indexing.handoff.basket import Basket
 from indexing.handoff.cuts import Pick
@@ -77,8 +78,9 @@ class Config:
 def measure(config: Config) -> dict[str, object]:
     """How many spans are off by a frame in any format, and how many a parser rejected."""
     rng = random.Random(config.seed)
-    names = ("spans", "spans_read_back", "spans_in_reels", "off_by_a_frame", "rejected", "refused_variable")  # fmt: skip
-    counts = dict.fromkeys(names, 0)
+    names = ("spans", "spans_read_back", "spans_in_reel", "off_by_a_frame", "rejected", "refused_variable")  # fmt: skip
+    counts: dict[str, int] = dict.fromkeys(names, 0)
+    shown: list[tuple[Pick, list[int]]] = []
     per_kind = -(-config.num_spans // len(KINDS))
     with (
         tempfile.TemporaryDirectory() as name,
@@ -91,22 +93,23 @@ def measure(config: Config) -> dict[str, object]:
             write_numbered_video(
                 path, kind.rate, config.num_frames, timecode=kind.timecode, gaps=gaps
             )
-            _check_kind(kind, path, count, rng, counts)
+            shown += _check_kind(kind, path, count, rng, counts)
             counts["spans"] += count
             update(done)
+        _check_reel(Path(name), shown, counts)
     return {**counts, "formats": len(FORMATS), "kinds": len(KINDS)}
 
 
 def _check_kind(
     kind: Kind, path: Path, count: int, rng: random.Random, counts: dict[str, int]
-) -> None:
+) -> list[tuple[Pick, list[int]]]:
+    """The spans, and the numbers that their frames show."""
     numbers, times_s = read_numbered_video(path)
     wanted = [
         range(first, rng.randint(first + 1, len(numbers)))
         for first in (rng.randrange(len(numbers) - 1) for _ in range(count))
     ]
     picks = [_pick(path, frames, times_s, rng) for frames in wanted]
-    _check_basket_and_reel(picks, wanted, numbers, counts)
     for suffix in FORMATS:
         file = path.with_name(f"reel{suffix}")
         try:
@@ -127,35 +130,30 @@ def _check_kind(
         for read, meant in zip(frames, in_file, strict=False):
             shown = range(numbers[read.start], numbers[read.stop - 1] + 1) if read else range(0)
             counts["off_by_a_frame"] += shown != meant
+    return [(p, [numbers[n] for n in span]) for p, span in zip(picks, wanted, strict=True)]
 
 
-def _check_basket_and_reel(
-    picks: Sequence[Pick], wanted: Sequence[range], numbers: Sequence[int], counts: dict[str, int]
+def _check_reel(
+    folder: Path, shown: Sequence[tuple[Pick, list[int]]], counts: dict[str, int]
 ) -> None:
-    """Every frame of the reel by the number that it shows."""
-    folder = picks[0].path.parent
-    kept, reel = folder / f"{picks[0].path.stem}.basket", folder / "reel.mp4"
-    places = [
-        ClipPlace(clip_id=str(n), video_uri=str(pick.path), start_s=pick.span.start_s, end_s=pick.span.end_s)
-        for n, pick in enumerate(picks)
-    ]  # fmt: skip
-    basket = Basket(kept)
-    basket.save(places)
-    counts["spans_in_reels"] += len(basket)
-    # A basket holds a span once.
-    once = list(dict.fromkeys((place.start_s, place.end_s) for place in places))
-    frames = dict(zip(((p.start_s, p.end_s) for p in places), wanted, strict=True))
+    """All kinds of videos through one basket into one reel, and every frame of it by the number that it shows."""
+    basket, meant = Basket(folder / "all.basket"), []
+    for pick, numbers in shown:
+        span = pick.span
+        place = ClipPlace(clip_id=pick.name, video_uri=str(pick.path), start_s=span.start_s, end_s=span.end_s)  # fmt: skip
+        if basket.save([place]):  # it keeps a span once
+            meant.append(numbers)
+    counts["spans_in_reel"] = len(meant)
     try:
-        Basket(kept).render(reel)
-        shown, _ = read_numbered_video(reel)
-    except (ValueError, OSError):
-        counts["rejected"] += len(basket)
+        Basket(basket.path).render(folder / "reel.mp4")
+        found, _ = read_numbered_video(folder / "reel.mp4")
+    except (ValueError, OSError, DecodeError):
+        counts["rejected"] += len(meant)
         return
-    for span in once:
-        meant = [numbers[frame] for frame in frames[span]]
-        counts["off_by_a_frame"] += shown[: len(meant)] != meant
-        shown = shown[len(meant) :]
-    counts["off_by_a_frame"] += bool(shown)
+    for numbers in meant:
+        counts["off_by_a_frame"] += found[: len(numbers)] != numbers
+        found = found[len(numbers) :]
+    counts["off_by_a_frame"] += bool(found)
 
 
 def _pick(path: Path, frames: range, times_s: np.ndarray, rng: random.Random) -> Pick:

@@ -26,7 +26,7 @@ from encoders.bundle.folder import load_bundle, save_bundle
 from encoders.export.onnx_export import write_graphs
 from encoders.export.parity import cosines
 from encoders.video_encoder.compiled import CompiledVideo
-from encoders.video_encoder.config import PRESETS, VideoEncoderConfig
+from encoders.video_encoder.config import PRESETS, TrainableConfig
 from encoders.video_encoder.registry import build_video_encoder
 
 Variant = Literal["eager", "compiled", "onnx", "compiled_bf16", "compiled_fp16"]
@@ -87,7 +87,7 @@ class EncodeFigures:
         return max(sizes, key=lambda size: self.clips_per_s[variant, size].median)
 
 
-def count_gflop(config: VideoEncoderConfig) -> float:
+def count_gflop(config: TrainableConfig) -> float:
     """Matrix products and convolutions of one clip in GFLOP, multiply and add counted apart, attention included."""
     with torch.device("meta"):
         encoder = build_video_encoder(config).eval()

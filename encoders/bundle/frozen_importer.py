@@ -87,7 +87,7 @@ def open_frozen(source: str, *, num_frames: int | None = None) -> tuple[FrozenEn
     """
     import transformers
 
-    whole: Any = transformers.AutoConfig.from_pretrained(source)
+    whole = _read_config(source)
     is_clip_like = whole.model_type in _CLIP_LIKE
     config = whole.vision_config if is_clip_like else whole
     kind = _CLIP_LIKE.get(whole.model_type, whole.model_type)
@@ -115,6 +115,19 @@ def open_frozen(source: str, *, num_frames: int | None = None) -> tuple[FrozenEn
     encoder = FrozenEncoder(shape).eval()
     encoder.model.load_state_dict(part_that_embeds(model).state_dict())
     return encoder, is_clip_like
+
+
+def _read_config(source: str) -> Any:
+    """ValueError, in one line, where it is neither a folder here nor what the hub has."""
+    import transformers
+
+    try:
+        return transformers.AutoConfig.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"source is {source!r}; it must be the folder of a model of transformers, or its name on a hub that this machine reaches: {reason}"
+        ) from error
 
 
 def _num_frames(config: Any) -> int:
@@ -146,9 +159,7 @@ def _architecture(config: Any) -> Mapping[str, Any]:
 
 
 def _open_text(source: str, width: int) -> TextEncoder:
-    import transformers
-
-    whole: Any = transformers.AutoConfig.from_pretrained(source)
+    whole = _read_config(source)
     text = open_text_encoder(
         source, max_tokens=whole.text_config.max_position_embeddings, number_words=False
     )

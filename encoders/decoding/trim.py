@@ -51,7 +51,8 @@ def trim_video(
         raise DecodeError("span_outside_video", str(error)) from error
     arguments = ["--video", str(video), f"--start-s={start_s!r}"]
     arguments += [] if end_s is None else [f"--end-s={end_s!r}"]
-    _run_child(arguments, out, deadline_s, is_cancelled)
+    # The encoder would take all cores; queries come first.
+    _run_child([*nice_prefix(_NICENESS)], arguments, out, deadline_s, is_cancelled)
 
 
 def join_frames(
@@ -66,18 +67,18 @@ def join_frames(
     DecodeError where a file, the time or `is_cancelled` does not allow it.
     """
     spans = [[str(video), numbers.start, numbers.stop] for video, numbers in frames]
-    _run_child(["--joined"], out, deadline_s, is_cancelled, text=json.dumps(spans))
+    _run_child([], ["--joined"], out, deadline_s, is_cancelled, text=json.dumps(spans))
 
 
-def _run_child(
+def _run_child(  # what the two ways to call it differ in
+    prefix: Sequence[str],
     arguments: Sequence[str],
     out: Path,
     deadline_s: float,
     is_cancelled: Callable[[], bool],
     text: str = "",
 ) -> None:
-    # The encoder would take all cores; queries come first.
-    command = [*nice_prefix(_NICENESS), sys.executable, "-P", "-m", "encoders.decoding.trim"]
+    command = [*prefix, sys.executable, "-P", "-m", "encoders.decoding.trim"]
     command += [*arguments, "--out", str(out), f"--deadline-s={deadline_s!r}"]
     paths = [str(_SOURCE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     with subprocess.Popen(

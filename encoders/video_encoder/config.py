@@ -205,6 +205,7 @@ class FrozenConfig:
             )
 
 
+TrainableConfig = AimConfig | FrameTemporalConfig
 VideoEncoderConfig = AimConfig | FrameTemporalConfig | FrozenConfig
 
 
@@ -259,7 +260,7 @@ AIM_PRESETS: dict[str, AimConfig] = {
         num_time_adapters=2,
     ),
 }
-PRESETS: dict[str, VideoEncoderConfig] = {
+PRESETS: dict[str, TrainableConfig] = {
     **AIM_PRESETS,
     "frame_temporal_small": FrameTemporalConfig(),
 }

@@ -24,7 +24,7 @@ from encoders.decoding.backends import decode_backend
 from encoders.media.sampling import Color, Resize, SamplingConfig, sampling_to_dict
 from encoders.stages.base import DeadLetter, error_of, split_rows
 from encoders.video_encoder.config import (
-    VideoEncoderConfig,
+    TrainableConfig,
     video_config_from_dict,
     video_config_to_dict,
 )
@@ -39,7 +39,7 @@ _CHUNK = 128
 class VectorSource:
     """What decides the vectors of a clip: the image part (weights in a file) and the kept positions."""
 
-    config: VideoEncoderConfig
+    config: TrainableConfig
     weights_path: str
     """State dict of the image part, safetensors."""
     num_positions: int

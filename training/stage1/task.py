@@ -20,7 +20,7 @@ from encoders.clips import Clip, read_clips
 from encoders.decoding.backends import choose_decode_backend, decode_backend
 from encoders.video_encoder.aim import AimEncoder
 from encoders.video_encoder.base import VideoEncoder
-from encoders.video_encoder.config import VideoEncoderConfig
+from encoders.video_encoder.config import TrainableConfig
 from encoders.video_encoder.frame_temporal import FrameTemporalEncoder, load_pretrained_image
 from encoders.video_encoder.pretrained.aim_weights import load_weights
 from encoders.video_encoder.registry import build_video_encoder
@@ -227,7 +227,7 @@ class Stage1Factory(TaskFactory):
         )
 
 
-def has_frozen_image_part(config: VideoEncoderConfig) -> bool:
+def has_frozen_image_part(config: TrainableConfig) -> bool:
     """Whether frame vectors can be computed once and cached."""
     return config.kind == "frame_temporal"
 

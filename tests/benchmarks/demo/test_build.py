@@ -10,11 +10,15 @@ from benchmarks.commands.build import Config
 from benchmarks.demo.build import plan_parts
 from benchmarks.demo.build_clips import require_edits, whole_videos, write_build_clips
 from benchmarks.demo.build_encoder import Paths, write_shipped_encoder
+from encoders.bundle.card import read_card
 from encoders.clips import Clip, read_clips, write_clips
+from encoders.decoding.isolated import iter_clip_frames
 from indexing.archive_folder import Archive, write_archive
 from indexing.search.client import SearchClient
+from tests.support.published_models import write_clip, write_vjepa2
 from tests.support.served_archive import write_served_archive
 from tests.support.videos import VideoSpec, write_video
+from training.evaluation.clip_baseline import ClipLike
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -54,7 +58,9 @@ def test_an_archive_folder_is_all_that_a_search_needs(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["gone"], "videos is 'gone'; it must be a folder or a URI"),
+        (["gone"], "videos is 'gone', which is not a folder; it must be a folder or a URI"),
+        ([".", "--encoder", "./gone"], "encoder is './gone', which is not a folder"),
+        ([".", "--encoder", "."], "neither card.json (a bundle) nor config.json"),
         (["."], "no video files"),
         ([".", "--labels", "gone.csv"], "labels is 'gone.csv', which is not a file"),
         ([".", "--columns", "label", "x"], "columns and skip_bad are for --labels"),
@@ -155,8 +161,25 @@ def test_a_folder_with_and_without_labels_becomes_searchable(tmp_path: Path) -> 
     assert "columns: file = 'file', label = 'dive'" in run(*build)
     assert run(*build).count("(finished before)") == 8
     run("build", videos, "--out", plain)
-    for folder in (archive, plain):
+    clip_model = write_clip(tmp_path / "clip")
+    worded, motion = tmp_path / "worded", tmp_path / "motion"
+    run("build", videos, "--encoder", clip_model, "--out", worded)
+    run("build", videos, "--encoder", write_vjepa2(tmp_path / "vjepa2"), "--out", motion)
+    for folder in (archive, plain, worded, motion):
+        assert "Ask it" in (folder / "report.html").read_text()
         with SearchClient(folder) as client:
             clip = client.search(clip=str(files[0]), limit=2)
             assert len(clip.hits) == 2
             assert np.isfinite([hit.score for hit in clip.hits]).all()
+    with SearchClient(motion) as client, pytest.raises(ValueError, match=r"--labels labels\.csv"):
+        client.search(edit="in pike")
+    with SearchClient(worded) as client:
+        # Ranked as the published model itself ranks, text against mean of frames.
+        found = client.search(edit="in pike", limit=3)
+        model, bundle = ClipLike(str(clip_model)), read_card(worded / "encoder")
+        clips = read_clips(worded / "clips.parquet")
+        frames = [frames for _, frames in iter_clip_frames(clips, bundle.sampling)]
+        scores = model.embed_clips(np.stack(frames)) @ model.embed_texts(["in pike"])[0]
+        best = [clips[n].clip_id for n in np.argsort(-scores)[:3]]
+        assert [hit.clip_id for hit in found.hits] == best
+        assert found.hits[0].score == pytest.approx(float(scores.max()), abs=1e-4)

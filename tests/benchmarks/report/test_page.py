@@ -265,3 +265,26 @@ def test_a_folder_where_nothing_has_run_gets_no_page(tmp_path) -> None:
     with pytest.raises(ValueError, match="which is not a folder"):
         run_command("report", ["page", str(tmp_path / "nowhere")])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_page_of_a_build_has_what_it_made_and_no_promises(tmp_path) -> None:
+    write(tmp_path, "build.json", {"videos": "dives/", "notes": ["a.csv: <b> 3 labels"], "next_steps": ["  tfcovr serve runs/mine"]})  # fmt: skip
+    write(
+        tmp_path, "index/index_summary.json", {"written": 5, "skipped": 2, "dead": 0, "clips_in": 7}
+    )
+    write(tmp_path, "encoder/card.json", {"encoder_id": "0123abcd", "labels": None})
+    text = page(tmp_path)
+    assert f"<h1>{tmp_path.name}</h1>" in text
+    assert "tfcovr serve runs/mine" in text
+    assert "a.csv: &lt;b&gt; 3 labels" in text
+    assert "0123abcd" in text
+    assert "clips in the index</dt><dd>7" in text
+    for name in ("answers", "bars", "quality", "time", "training"):
+        assert f'id="{name}"' not in text
+        assert f"#{name}" not in text
+    row = {"name": "composed", "map@50": 0.61}
+    write(tmp_path, "evaluate/metrics.json", {"rows": [row]})
+    with_labels = page(tmp_path)
+    assert 'id="quality"' in with_labels
+    assert "61.0" in with_labels
+    assert 'id="bars"' not in with_labels

@@ -13,14 +13,14 @@ def test_every_format_names_the_frames_that_were_meant() -> None:
     assert figures == {
         "spans": 5 * len(KINDS),
         "spans_read_back": 5 * len(KINDS) * len(export.FORMATS) - num_variable,
-        "spans_in_reels": figures["spans_in_reels"],
+        "spans_in_reel": figures["spans_in_reel"],
         "off_by_a_frame": 0,
         "rejected": 0,
         "refused_variable": num_variable,
         "formats": len(export.FORMATS),
         "kinds": len(KINDS),
     }
-    assert 4 * len(KINDS) < int(str(figures["spans_in_reels"])) <= 5 * len(KINDS)
+    assert 4 * len(KINDS) < int(str(figures["spans_in_reel"])) <= 5 * len(KINDS)
 
 
 def test_an_export_that_is_off_by_a_frame_is_counted(monkeypatch) -> None:

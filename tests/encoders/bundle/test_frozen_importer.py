@@ -120,4 +120,6 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     (clip / "config.json").write_text(json.dumps(values))
     with pytest.raises(ValueError, match="is a 't5' model; choose one of clip, siglip, dinov2, vj"):
         import_weights(ImportConfig(source=str(clip), out=tmp_path / "bundle", frozen=True))
+    with pytest.raises(ValueError, match="it must be the folder of a model of transformers, or"):
+        import_weights(ImportConfig(source="./gone", out=tmp_path / "bundle", frozen=True))
     assert not (tmp_path / "bundle").exists()

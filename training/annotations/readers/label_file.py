@@ -6,7 +6,7 @@ A cell of the column of files names a video below the videos' folder, by its pat
 import difflib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -27,7 +27,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "start": ("start", "starts", "starttime", "startsec", "begin", "from", "in", "onset"),
     "end": ("end", "ends", "endtime", "endsec", "stop", "to", "out", "offset"),
     "label": (
-        "label", "class", "classname", "action", "actionname", "dive", "divename", "divenumber",
+        "label", "class", "classname", "action", "actionname", "dive", "divename", "divenumber", "diveno",
         "element", "category", "annotation", "event", "name", "title", "tag",
     ),
     "split": ("split", "subset", "partition", "fold"),
@@ -62,19 +62,34 @@ class ImportLabelFile(ImportOptions):
             raise ValueError(f"columns names {unknown[0]!r}; choose from {', '.join(_NAMES)}")
 
 
-def guess_columns(path: Path, header: Sequence[str], given: Mapping[str, str]) -> dict[str, str]:
-    """Role -> column: what is given, then by name. ValueError where no column names the files or the labels."""
+def guess_columns(
+    path: Path,
+    header: Sequence[str],
+    given: Mapping[str, str],
+    *,
+    names_video: Callable[[str], bool] = lambda _column: False,
+) -> dict[str, str]:
+    """Role -> column: what is given, then the column whose first cell names a video, then by name.
+
+    Where nothing is left but one column, it holds the labels. ValueError where no column names the files or the labels.
+    """
     missing = [name for name in given.values() if name not in header]
     if missing:
         raise ValueError(f"{path} has no column {missing[0]!r}; it has {', '.join(header)}")
     by_plain_name = {re.sub(r"[^a-z0-9]", "", name.lower()): name for name in reversed(header)}
     by_plain_name |= {plain.removesuffix("s"): name for plain, name in by_plain_name.items()}
     columns = dict(given)
+    of_videos = [name for name in header if names_video(name)]
+    if "file" not in columns and len(of_videos) == 1:
+        columns["file"] = of_videos[0]
     for role, names in _NAMES.items():
         free = [by_plain_name[n] for n in names if n in by_plain_name]
         free = [name for name in free if name not in columns.values()]
         if role not in columns and free:
             columns[role] = free[0]
+    rest = [name for name in header if name not in columns.values()]
+    if "label" not in columns and len(rest) == 1:
+        columns["label"] = rest[0]
     for role, what in (("file", "names the videos"), ("label", "holds the labels")):
         if role not in columns:
             raise ValueError(
@@ -107,6 +122,11 @@ class VideoNames:
                 f"videos is {videos!r}, which has no video files ({', '.join(sorted(VIDEO_SUFFIXES))})"
             )
 
+    def has(self, name: str) -> bool:
+        """Whether a cell names a video of the folder; of a remote one nothing is known."""
+        plain = PurePosixPath(name.replace("\\", "/"))
+        return bool(name) and bool(self._by_name.keys() & {str(plain), plain.name, plain.stem})
+
     def uri(self, name: str) -> str:
         """The video that a cell names; ValueError where it is none or several."""
         if "://" in name:
@@ -137,9 +157,14 @@ def read_label_file(config: ImportLabelFile, problems: Problems) -> list[Clip]:
     columns: dict[str, str] = {}
     rows: list[Row] = []
     clips: list[Clip] = []
-    for row in read_csv_rows(path, (), problems):
+    for row in read_csv_rows(path, (), problems, delimiters=",;\t"):
         if not columns:
-            columns = guess_columns(path, list(row.cells), config.columns)
+            columns = guess_columns(
+                path,
+                list(row.cells),
+                config.columns,
+                names_video=lambda column, cells=row.cells: videos.has(cells[column].strip()),
+            )
         with problems.of_row():
             clips.append(_clip(row, columns, videos))
             rows.append(row)
@@ -167,9 +192,7 @@ def _clip(row: Row, columns: Mapping[str, str], videos: VideoNames) -> Clip:
 
     name = row.text(columns["file"])
     times: list[float | None] = [
-        row.parsed(columns[role], parse_seconds, "seconds, MM:SS or HH:MM:SS")
-        if cell(role)
-        else None
+        row.parsed(columns[role], _seconds, "seconds, MM:SS or HH:MM:SS") if cell(role) else None
         for role in ("start", "end")
     ]
     split = cell("split").lower() or None
@@ -187,6 +210,11 @@ def _clip(row: Row, columns: Mapping[str, str], videos: VideoNames) -> Clip:
         )
     except ValueError as error:
         raise ValueError(f"{row.path}: line {row.line}: {error}") from error
+
+
+def _seconds(text: str) -> float:
+    """Some spreadsheets write 1,5 for 1.5."""
+    return parse_seconds(text.replace(",", "."))
 
 
 def _require_unique(path: Path, clips: Sequence[Clip], rows: Sequence[Row]) -> None:

@@ -53,16 +53,22 @@ class Row:
             raise self.error(column, f"{allowed} ({error})") from error
 
 
-def read_csv_rows(path: Path, required: Sequence[str], problems: "Problems") -> Iterator[Row]:
+def read_csv_rows(
+    path: Path, required: Sequence[str], problems: "Problems", *, delimiters: str = ","
+) -> Iterator[Row]:
     """The rows of a CSV with a header that has the required columns; other columns are included, without a name they are not.
 
+    Cells are parted by the one of `delimiters` that the header has most of.
     A row that cannot be read costs itself, and a row without any cell filled is none.
     """
     old_limit = csv.field_size_limit(_MAX_FIELD_CHARS)
     try:
         # Bytes that are not UTF-8 come as surrogates, so that they cost their row and not the file.
         with path.open(encoding="utf-8-sig", newline="", errors="surrogateescape") as file:
-            reader = csv.reader(file, strict=True)
+            first = file.readline()
+            file.seek(0)
+            delimiter = max(delimiters, key=first.count)
+            reader = csv.reader(file, strict=True, delimiter=delimiter)
             header = _header(path, reader, required)
             while True:
                 try:
@@ -97,7 +103,7 @@ def _cells(path: Path, line: int, header: Sequence[str], values: list[str]) -> d
 
 def _require_utf8(path: Path, line: int, text: str) -> None:
     if any(0xDC80 <= ord(char) <= 0xDCFF for char in text):
-        raise ValueError(f"{path}: line {line}: not UTF-8")
+        raise ValueError(f"{path}: line {line}: not UTF-8; save the table as CSV in UTF-8")
 
 
 def _header(path: Path, reader: Any, required: Sequence[str]) -> list[str]:
@@ -182,5 +188,5 @@ class Problems:
             yield
         except ValueError as error:
             if not self.skip_bad:
-                raise
+                raise ValueError(f"{error} (--skip-bad leaves bad rows out)") from error
             self.messages.append(str(error))

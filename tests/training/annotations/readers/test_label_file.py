@@ -58,6 +58,39 @@ def test_columns_are_guessed_by_name(header: str, expected: dict[str, str] | Non
         assert guess_columns(Path("a.csv"), header.split(","), {}) == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "file", "label"),
+    [
+        ("Clip ref;What\nv0;103b\n", "Clip ref", "What"),
+        ("what\tpath\n103b\tv0.mp4\n", "path", "what"),
+        ("video,original\n103b,v0.mp4\n", "original", "video"),
+        ("name,dive no.\nv0.mp4,103b\n", "name", "dive no."),
+    ],
+)
+def test_the_column_whose_cell_names_a_video_is_that_of_the_files(
+    tmp_path: Path, text: str, file: str, label: str
+) -> None:
+    header, row = text.splitlines()
+    sign = next(sign for sign in ";\t," if sign in header)
+    first, second = row.split(sign)
+    swapped = "v" not in first
+    more = "".join(
+        (f"103b{sign}v{n}\n" if swapped else f"v{n}{sign}103b\n").replace("103b", f"10{3 + 2 * (n % 2)}b")
+        for n in range(1, 8)
+    )  # fmt: skip
+    clips, problems = read(tmp_path, text + more)
+    assert len(clips) == 8
+    assert second
+    assert problems.notes[0].startswith(f"columns: file = {file!r}, label = {label!r}")
+
+
+def test_a_decimal_comma_is_a_time(tmp_path: Path) -> None:
+    text = "file;start;end;label\n" + "".join(
+        f"v{n};0,5;1,25;10{3 + 2 * (n % 2)}b\n" for n in range(8)
+    )
+    assert {(clip.start_s, clip.end_s) for clip in read(tmp_path, text)[0]} == {(0.5, 1.25)}
+
+
 def test_a_column_can_be_given_and_an_unknown_one_is_named() -> None:
     header = ["file", "what", "dive"]
     assert guess_columns(Path("a.csv"), header, {"label": "what"})["label"] == "what"
@@ -112,7 +145,7 @@ def test_words_of_splits_are_understood(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("file,judge\nv0.mp4,1\n", "no column is known that holds the labels"),
+        ("file,judge,date\nv0.mp4,1,2\n", "no column is known that holds the labels"),
         ("what,dive\nv0.mp4,103b\n", "no column is known that names the videos"),
         ("file,dive\nv0.mp4,103b\nvv1.mp4,103b\n", "line 3: 'vv1.mp4' is not among the 8 videos .*nearest name is 'v1"),
         ("file,dive\nv0.mp4,103b\nv1.mp4,103b\n", "holds only '103b'; training needs two labels"),
