@@ -172,12 +172,17 @@ def test_text_and_fusion_are_two_graphs_with_named_ends(exported_bundle):
 @pytest.mark.parametrize("kind", get_args(FusionKind))
 @pytest.mark.parametrize("inputs", get_args(FusionInputs))
 def test_every_fusion_keeps_both_inputs_also_where_it_reads_one(tiny_parts, tmp_path, kind, inputs):
-    fusion = build_fusion(replace(tiny_parts["fusion"].config, kind=kind, inputs=inputs)).eval()
+    # A sum needs both to be as wide.
+    text_dim = 12 if kind == "sum" else 8
+    config = replace(tiny_parts["fusion"].config, kind=kind, inputs=inputs, text_dim=text_dim)
+    fusion = build_fusion(config).eval()
     write_fusion(fusion, tmp_path / "fusion.onnx")
     session = open_session(tmp_path / "fusion.onnx")
     rng = np.random.default_rng(0)
     for num_queries in (1, 5):
-        pair = [rng.standard_normal((num_queries, width)).astype(np.float32) for width in (12, 8)]
+        pair = [
+            rng.standard_normal((num_queries, width)).astype(np.float32) for width in (12, text_dim)
+        ]
         vectors = session.run(["query_vector"], {"clip_vector": pair[0], "text_vector": pair[1]})[0]
         expected = fusion(*map(torch.from_numpy, pair)).detach().numpy()
         np.testing.assert_allclose(vectors, expected, atol=2e-6)

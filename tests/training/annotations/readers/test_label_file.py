@@ -146,7 +146,7 @@ def test_words_of_splits_are_understood(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("file,judge,date\nv0.mp4,1,2\n", "no column is known that holds the labels"),
-        ("what,dive\nv0.mp4,103b\n", "no column is known that names the videos"),
+        ("what,dive\nx9.mp4,103b\n", "no column is known that names the videos"),
         ("file,dive\nv0.mp4,103b\nvv1.mp4,103b\n", "line 3: 'vv1.mp4' is not among the 8 videos .*nearest name is 'v1"),
         ("file,dive\nv0.mp4,103b\nv1.mp4,103b\n", "holds only '103b'; training needs two labels"),
         ("file,dive\nv0.mp4,\n", "holds no label"),

@@ -109,7 +109,7 @@ def test_a_bad_row_costs_itself_and_blank_rows_and_unnamed_columns_are_nothing(t
         {"a": "9", "b": "10"},
     ]
     assert [message.split(": ")[1:3] for message in problems.messages] == [
-        ["line 3", "not UTF-8"], ["line 5", "2 columns; the header has 3"], ["line 6", "not CSV"],
+        ["line 3", "not UTF-8; save the table as CSV in UTF-8"], ["line 5", "2 columns; the header has 3"], ["line 6", "not CSV"],
     ]  # fmt: skip
 
 
