@@ -19,7 +19,7 @@ ContainerFormat = Literal["mov", "matroska", "mpegts", "mpeg", "avi", "mxf", "fl
 CONTAINER_NAMES = "MP4/MOV, Matroska/WebM, MPEG-TS, MPEG-PS, AVI, MXF, FLV and ASF/WMV"
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".avi", ".mxf", ".flv", ".f4v", ".wmv", ".asf"),
-    *(".ts", ".m2ts", ".mts", ".m2t", ".mpg", ".mpeg", ".vob"),
+    *(".ts", ".m2ts", ".mts", ".m2t", ".trp", ".mpg", ".mpeg", ".m2p", ".vob", ".mod", ".tod", ".qt", ".3g2", ".divx"),
 )  # fmt: skip
 """Files with these names are listed as videos, in lower or upper case; where a name has several, the first."""
 # Names of FFmpeg's decoders, software only.
