@@ -25,7 +25,7 @@ _CLOSED = _X264.format("keyint=12:bframes=3:scenecut=0")
 def run(*arguments: str | Path) -> str:
     """FFmpeg's command; what it says."""
     command = [FFMPEG, "-nostdin", "-hide_banner", "-y", "-threads", "1", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, check=False, timeout=120)
+    done = subprocess.run(command, capture_output=True, check=False, timeout=600)
     assert done.returncode == 0, f"{command}: {done.stderr.decode(errors='replace')[-800:]}"
     return done.stderr.decode(errors="replace")
 
