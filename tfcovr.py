@@ -126,6 +126,9 @@ GROUPS: dict[str, dict[str, Command]] = {
         "serve": Command(
             module="indexing.commands.serve", help="answer over HTTP, with a web page"
         ),
+        "labels": Command(
+            module="indexing.commands.labels", help="label clips, what to ask next; import, export"
+        ),
         "mcp": Command(
             module="indexing.commands.mcp", help="answer agents: read-only tools over MCP"
         ),

@@ -98,6 +98,10 @@ BENCHMARKS: dict[str, Benchmark] = {
         module="benchmarks.studies.handoff",
         measures="spans exported for editing programs, read back by other parsers and decoded",
     ),
+    "labelling": Benchmark(
+        module="benchmarks.studies.labelling",
+        measures="labels that composed search needs, asked by choice or at random, of an annotator who also errs",
+    ),
     "moments": Benchmark(
         module="benchmarks.studies.moments",
         measures="composed search in raw broadcasts without spans: moments beside oracle spans, windows and shots",

@@ -31,6 +31,7 @@ from indexing.serving.routes.clips import (
     client_of,
     milvus_errors_as_503,
 )
+from indexing.serving.routes.labels import add_label_routes
 from indexing.serving.routes.page import add_page_routes
 from indexing.serving.schemas import SearchRequest, SearchResponse, search_response
 from indexing.serving.uploads import QueryReader
@@ -53,12 +54,14 @@ class AppConfig:
     limits: Limits = field(default_factory=Limits)
     batching: BatcherConfig = field(default_factory=BatcherConfig)
     urls: UrlPolicy = field(default_factory=UrlPolicy)
+    labels: Path | None = None
+    """Folder that clicks are written to; None = there are no routes that write."""
 
 
 def create_app(open_client: Callable[[], SearchClient], config: AppConfig | None = None) -> Guard:
     """The app behind its guard; `open_client` runs when the service starts."""
     config = config or AppConfig()
-    state = State(open_client, config.batching)
+    state = State(open_client, config.batching, config.labels)
     reader = QueryReader(max_json_bytes=config.limits.max_json_bytes)
     urls = ClipUrls(config.urls)
 
@@ -85,6 +88,8 @@ def create_app(open_client: Callable[[], SearchClient], config: AppConfig | None
     add_clips(app, state)
     add_clips_by_path(app, state)
     add_page_routes(app, state, reader)
+    if config.labels is not None:
+        add_label_routes(app, state, reader)
     _add_health(app, state)
     app.mount("/web", StaticFiles(directory=WEB_DIR, follow_symlink=False), name="web")
     return Guard(app, config.limits)

@@ -1,6 +1,7 @@
 """Options of the HTTP service. Imports nothing heavy, so that `tfcovr serve --help` is quick."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from indexing.archive_folder import ArchiveOptions
@@ -46,6 +47,8 @@ class ServeConfig(ArchiveOptions):
     """HOST or HOST:PORT by which clients may name the service. None = the names of loopback where it listens there without a token, else any name."""
     trusted_proxies: tuple[str, ...] = ()
     """Addresses or networks of proxies whose X-Forwarded-For names the client; none = no such header is believed."""
+    labels: Path | None = None
+    """Folder that clicks of people who label are written to, such as runs/mine/labels; none = the service only reads."""
     clip_hosts: tuple[str, ...] = ()
     """HOST or HOST:PORT from which a query may load its clip by URL (`clip_url`); none = URLs are disabled."""
     clip_hosts_private: bool = False
@@ -75,6 +78,10 @@ class ServeConfig(ArchiveOptions):
                 raise ValueError(
                     f"allowed_hosts has {host!r}; each must be HOST or HOST:PORT, in lower case, without scheme, path or wildcard"
                 )
+        if self.labels is not None and self.replicas > 1:
+            raise ValueError(
+                f"replicas is {self.replicas}; with labels it must be 1, because one process writes them"
+            )
         if not self.token.isascii() or any(char.isspace() for char in self.token):
             raise ValueError("token must be ASCII without spaces")
         _ = self.url_policy, self.connection_limits

@@ -81,6 +81,7 @@ def build_app(settings: dict[str, Any]) -> Any:
             ],  # the guard refuses before the queue is full
         ),
         urls=UrlPolicy(**settings["urls"]),
+        labels=None if settings["labels"] is None else Path(settings["labels"]),
     )
     return create_app(open_client, config)
 
@@ -112,6 +113,7 @@ def app_settings(config: ServeConfig, archive: Archive, *, token: str) -> dict[s
         "sample_share": config.sample_share,
         "ef": config.ef,
         "urls": asdict(config.url_policy),
+        "labels": None if config.labels is None else str(config.labels.resolve()),
         "limits": {
             "token": token,
             "allowed_hosts": allowed_hosts(config, token=token),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from anyio import to_thread
@@ -9,6 +10,7 @@ from fastapi import FastAPI, Header, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
 from encoders.bundle.calibration import STATED_PRECISION
+from indexing.labelling.desk import LabelDesk
 from indexing.search.client import SearchClient
 from indexing.search.filters import FilterFields
 from indexing.search.types import ClipPlace
@@ -34,13 +36,29 @@ _MEDIA_HEADERS = {"accept-ranges": "bytes", "cache-control": "private, max-age=3
 
 
 class State:
-    """State of the service: the batcher once it has started, and the media."""
+    """State of the service: the batcher once it has started, the media, and the desk for labels where there is a folder for them."""
 
-    def __init__(self, open_client: Callable[[], SearchClient], config: BatcherConfig) -> None:
-        self._open_client, self._config = open_client, config
+    def __init__(
+        self,
+        open_client: Callable[[], SearchClient],
+        config: BatcherConfig,
+        labels: Path | None = None,
+    ) -> None:
+        self._open_client, self._config, self._labels = open_client, config, labels
         self.media = Media()
         self.cut_lists: WorkQueue[bytes] = WorkQueue("the list of cuts", deadline_s=60.0)
+        self.label_work: WorkQueue[Any] = WorkQueue(
+            "labelling", deadline_s=60.0, remember_failure_s=1.0
+        )
         self._batcher: QueryBatcher | None = None
+        self._desk: LabelDesk | None = None
+
+    @property
+    def desk(self) -> LabelDesk:
+        """The desk for labels; 503 while the service starts."""
+        if self._desk is None:
+            raise ProblemError(503, "the service is starting", {"retry-after": "2"})
+        return self._desk
 
     @property
     def batcher(self) -> QueryBatcher:
@@ -49,16 +67,27 @@ class State:
             raise ProblemError(503, "the service is starting", {"retry-after": "2"})
         return self._batcher
 
+    @property
+    def can_label(self) -> bool:
+        """Whether labels may be written."""
+        return self._labels is not None
+
     def start(self) -> None:
         """Open the client and warm it up."""
         batcher = QueryBatcher(self._open_client(), self._config)
         batcher.warm_up()
+        if self._labels is not None:
+            self._desk = LabelDesk(batcher.client, self._labels)
         self._batcher = batcher
 
     def stop(self) -> None:
-        """Close the media, the queue of cut lists and the client."""
+        """Close the media, the queues, the desk and the client."""
         self.media.close()
         self.cut_lists.close()
+        self.label_work.close()
+        if self._desk is not None:
+            self._desk.close()
+            self._desk = None
         if self._batcher is not None:
             self._batcher.close()
             self._batcher = None
@@ -160,6 +189,7 @@ def add_clips(app: FastAPI, state: State) -> None:
                     "attributes": {name: list(v) for name, v in facts.attributes.items()},
                     "filters": FilterFields(attributes=facts.attributes).names(),
                     "can_compose": client.query_encoder.can_compose,
+                    "can_label": state.can_label,
                     "is_exact": snapshot.is_exact,
                     "abstain": None if calibration is None else {"precision": STATED_PRECISION},
                 }

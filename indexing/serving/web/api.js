@@ -33,6 +33,13 @@ export async function cutList(clipIds, format) {
   return response.ok ? response.blob() : answer(response);
 }
 
+export const sendClicks = async (clicks) => answer(await post("/v1/labels/clicks", { clicks }));
+
+export async function exportedLabels(format) {
+  const response = await fetch(`/v1/labels/export?format=${format}`, { headers: headers() });
+  return response.ok ? response.blob() : answer(response);
+}
+
 function post(path, body) {
   return fetch(path, { method: "POST", headers: { ...headers(), "content-type": "application/json" }, body: JSON.stringify(body) });
 }
@@ -65,6 +72,7 @@ async function answer(response) {
   if (response.ok) return body;
   const text = WORDS[response.status] || body.detail || `${response.status} ${response.statusText}`;
   const error = new Error(text[0].toUpperCase() + text.slice(1));
+  error.status = response.status;
   error.request = response.status >= 500 ? body.request_id : "";
   throw error;
 }

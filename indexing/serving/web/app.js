@@ -1,12 +1,13 @@
 // The page: one state, drawn again after every change, and kept in the URL.
 
 import { clipOf, get, search, takeToken } from "/web/api.js";
+import { isLabelling, labelByThumb, labellingKey, setUpLabels } from "/web/labels.js";
 import { forget, player, synchronise, togglePause } from "/web/players.js";
 import { isKept, setUpBasket, setUpBrowse, showTimeline, toggleSheet } from "/web/sheets.js";
 import { button, clipPlayer, describe, el, hitCard, qualityPanel, readingChips, seconds, skeletons, wish } from "/web/view.js";
 
 const $ = (id) => document.getElementById(id);
-const state = { clip: null, file: null, edits: [], source: {}, thumbs: new Map(), collection: null, turn: 0 };
+const state = { clip: null, file: null, edits: [], source: {}, thumbs: new Map(), collection: null, turn: 0, reading: [] };
 
 let keepInBasket = () => false, browse = () => {};
 
@@ -119,6 +120,7 @@ function noAnswers(query) {
 }
 
 function showReading(reading) {
+  state.reading = reading;
   const correct = (name, value) => { state.source = { ...state.source, [name]: value }; ask(); };
   $("reading").replaceChildren(...(state.edits.length ? readingChips(reading, state.collection.attributes, { correct }) : []));
 }
@@ -131,7 +133,12 @@ function showHits(hits) {
   const on = {
     chain: (hit) => { pick(hit); $("edit").focus(); scrollTo({ top: 0, behavior: "smooth" }); },
     keep: (hit) => { keepInBasket(hit); showHits(hits); },
-    thumb: (hit, sign) => { state.thumbs.get(hit.clip_id) === sign ? state.thumbs.delete(hit.clip_id) : state.thumbs.set(hit.clip_id, sign); ask({ push: false }); },
+    thumb: (hit, sign) => {
+      const before = state.thumbs.get(hit.clip_id), taken = before === sign ? 0 : sign;
+      if (taken) state.thumbs.set(hit.clip_id, taken); else state.thumbs.delete(hit.clip_id);
+      if (state.collection.can_label) labelByThumb(hit, taken, before, state);
+      ask({ push: false });
+    },
   };
   $("hits").replaceChildren(...hits.map((hit, i) => hitCard(hit, i + 1, { thumbs: state.thumbs, isKept: isKept(hit), on })));
   $("link").hidden = !hits.length || Boolean(state.file);
@@ -202,6 +209,7 @@ function keys(event) {
   const isTyping = /INPUT|SELECT|TEXTAREA/.test(event.target.tagName);
   if (isTyping) { if (event.key === "Escape") event.target.blur(); return; }
   if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (isLabelling() && !card && labellingKey(event)) return;
   const onButton = /BUTTON|A|SUMMARY|LABEL/.test(event.target.tagName);
   const press = (key) => card?.querySelector(`[data-key="${key}"]`)?.click();
   const act = {
@@ -223,6 +231,7 @@ async function start() {
   drawFilters();
   browse = setUpBrowse(state.collection, { choose: pick, fail });
   keepInBasket = setUpBasket(state.collection, { choose: pick, fail, say });
+  if (state.collection.can_label) setUpLabels(state.collection, { say, onFail: fail });
   for (const id of ["browse-button", "pick"]) $(id).addEventListener("click", () => browse());
   $("basket-button").addEventListener("click", () => toggleSheet("basket"));
   $("link").addEventListener("click", copyLink);

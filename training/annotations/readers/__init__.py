@@ -1,6 +1,6 @@
 """Label files of public data sets and a user's own tables to clips.
 
-Read in this order: rows, reader, clip_table, label_file, finegym, finediving, tfcovr, frame_folders, video_folder, import_clips.
+Read in this order: rows, reader, clip_table, label_file, finegym, finediving, tfcovr, label_studio, osl, frame_folders, video_folder, import_clips.
 """
 
 __all__ = [
@@ -10,6 +10,8 @@ __all__ = [
     "frame_folders",
     "import_clips",
     "label_file",
+    "label_studio",
+    "osl",
     "reader",
     "rows",
     "tfcovr",

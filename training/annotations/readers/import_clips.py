@@ -16,7 +16,15 @@ from typing import Annotated, Any
 
 from cluster.storage import write_atomic
 from encoders.clips import write_clips
-from training.annotations.readers import clip_table, finediving, finegym, label_file, tfcovr
+from training.annotations.readers import (
+    clip_table,
+    finediving,
+    finegym,
+    label_file,
+    label_studio,
+    osl,
+    tfcovr,
+)
 from training.annotations.readers.reader import ImportOptions, LabelReader
 from training.annotations.readers.rows import Problems
 from training.annotations.triplets.table import write_triplets
@@ -27,6 +35,8 @@ READERS: dict[str, LabelReader] = {
     "tfcovr": tfcovr.READER,
     "table": clip_table.READER,
     "any-table": label_file.READER,
+    "label-studio": label_studio.READER,
+    "osl": osl.READER,
 }
 """Label formats by the name of their subcommand; config union, subcommands and examples derive from it."""
 

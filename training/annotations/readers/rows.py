@@ -2,6 +2,7 @@
 
 import ast
 import csv
+import json
 import re
 import reprlib
 from collections.abc import Callable, Iterator, Sequence
@@ -133,6 +134,18 @@ def read_lines(path: Path, problems: "Problems") -> Iterator[tuple[int, str]]:
                 text = line.strip()
             if text:
                 yield number, text
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file, without NaN and infinity; ValueError names the file."""
+
+    def refuse(text: str) -> Any:
+        raise ValueError(f"{text} is not JSON")
+
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"), parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not JSON: {error}") from error
 
 
 _PLAIN_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")

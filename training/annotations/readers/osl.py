@@ -1,0 +1,150 @@
+"""Reader of OSL JSON, the format of SoccerNet's OpenSportsLib and its annotation tool.
+
+A sample is one video input with a label of the chosen head (`labels`), events at points in time (`events`), or both. A sample with
+`start_ms` in its metadata is that span, as `tfcovr labels` writes it; an event without an end becomes a span around its point.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from encoders.clips import Clip
+from training.annotations.labels.names import label_attributes
+from training.annotations.readers.clip_table import missing_videos
+from training.annotations.readers.reader import ImportOptions, LabelReader, ReadLabels
+from training.annotations.readers.rows import Problems, read_json
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImportOsl(ImportOptions):
+    """OSL JSON (SoccerNet's OpenSportsLib)."""
+
+    annotations: Path
+    """The JSON; paths of videos are relative to its folder."""
+    head: str = ""
+    """The annotation head to read; none = the only one."""
+    before_s: float = 2.0
+    """Seconds before the point of an event that its span begins."""
+    after_s: float = 2.0
+    """Seconds behind it that the span ends."""
+    split: str = ""
+    """Split of samples that name none, such as train."""
+
+    def __post_init__(self) -> None:
+        if not (self.before_s >= 0 and self.after_s >= 0 and self.before_s + self.after_s > 0):
+            raise ValueError(
+                f"before_s is {self.before_s} and after_s {self.after_s}; both must be at least 0, and one above"
+            )
+
+
+def read_osl(config: ImportOsl, problems: Problems) -> list[Clip]:
+    """A clip per labelled sample, or per event of a sample without a span of its own."""
+    path = config.annotations
+    document = read_json(path)
+    if not isinstance(document, dict) or not isinstance(document.get("data"), list):
+        raise ValueError(f"{path}: it must be an object with a list `data` (OSL JSON)")
+    head = _head(path, document, config.head)
+    clips: list[Clip] = []
+    seen: set[str] = set()
+    for number, sample in enumerate(document["data"]):
+        with problems.of_row():
+            for clip in _clips(sample, head, config, f"{path}: sample {number}"):
+                if clip.clip_id in seen:
+                    raise ValueError(f"{path}: sample {number}: id {clip.clip_id!r} occurs twice")
+                seen.add(clip.clip_id)
+                clips.append(clip)
+    return clips
+
+
+def _head(path: Path, document: Mapping[str, Any], chosen: str) -> str:
+    heads = document.get("labels")
+    names = list(heads) if isinstance(heads, dict) else []
+    if chosen and (chosen in names or not names):
+        return chosen
+    if chosen or len(names) != 1:
+        raise ValueError(
+            f"{path}: head is {chosen!r}; it must be one of {', '.join(map(repr, names)) or 'those of the samples: name it'}"
+        )
+    return names[0]
+
+
+def _clips(sample: Any, head: str, config: ImportOsl, where: str) -> Iterator[Clip]:
+    if not isinstance(sample, dict):
+        raise ValueError(f"{where}: it is a {type(sample).__name__}; it must be an object")
+    uri = _video(sample, config.annotations, where)
+    sample_id = sample.get("id")
+    sample_id = sample_id if isinstance(sample_id, str) and sample_id else PurePosixPath(uri).stem
+    metadata = sample.get("metadata")
+    metadata = metadata if isinstance(metadata, dict) else {}
+    split = metadata.get("split") or config.split or None
+    labels = sample.get("labels")
+    answer = labels.get(head) if isinstance(labels, dict) else None
+    label = answer.get("label") if isinstance(answer, dict) else None
+    events = [e for e in sample.get("events") or [] if isinstance(e, dict) and e.get("head", head) == head]  # fmt: skip
+    if label is not None and ("start_ms" in metadata or not events):
+        start_s, end_s = _seconds(metadata, "start_ms", where) or 0.0, _seconds(metadata, "end_ms", where)  # fmt: skip
+        yield _clip(sample_id, uri, (start_s, end_s), label, split, where)
+        return
+    for number, event in enumerate(events):
+        at_s = _seconds(event, "position_ms", where)
+        if at_s is None:
+            raise ValueError(f"{where}: event {number} has no position_ms")
+        end_s = _seconds(event, "end_ms", where)
+        span = (at_s, end_s) if end_s is not None else (max(at_s - config.before_s, 0.0), at_s + config.after_s)  # fmt: skip
+        yield _clip(f"{sample_id}-{number}", uri, span, event.get("label"), split, where)
+
+
+def _clip(
+    clip_id: str,
+    uri: str,
+    span: tuple[float, float | None],
+    label: Any,
+    split: Any,
+    where: str,
+) -> Clip:
+    if not isinstance(label, str) or not label.strip():
+        raise ValueError(f"{where}: label is {label!r}; it must be a non-empty text")
+    label = label.strip()
+    try:
+        return Clip(
+            clip_id=clip_id,
+            video_uri=uri,
+            start_s=span[0],
+            end_s=span[1],
+            label=label,
+            split=None if split is None else str(split),
+            attributes=label_attributes(label),
+        )
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+def _video(sample: Mapping[str, Any], path: Path, where: str) -> str:
+    """The first video input: of several views, the first is the main one."""
+    inputs = sample.get("inputs")
+    for item in inputs if isinstance(inputs, list) else []:
+        named = item.get("path") if isinstance(item, dict) else None
+        if isinstance(named, str) and named and item.get("type", "video") == "video":
+            return named if "://" in named else str(path.resolve().parent / named)
+    raise ValueError(f"{where}: no input of type video with a path")
+
+
+def _seconds(values: Mapping[str, Any], name: str, where: str) -> float | None:
+    value = values.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{where}: {name} is {value!r}; it must be milliseconds")
+    return value / 1000
+
+
+def _read(config: ImportOsl, problems: Problems) -> ReadLabels:
+    clips = read_osl(config, problems)
+    return ReadLabels(clips=clips, missing=missing_videos(clips))
+
+
+READER = LabelReader(
+    config=ImportOsl, read=_read, example="--annotations annotations.json --out clips.parquet"
+)
