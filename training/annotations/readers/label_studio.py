@@ -3,6 +3,7 @@
 A region counts frames from 1 and holds both of its ends. Of several annotations of a task the last one counts, as the tool shows it.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -40,11 +41,13 @@ class ImportLabelStudio(ImportOptions):
             )
 
 
-class _Rates:
-    """Frame rates of videos, each read once."""
+class _Videos:
+    """What is known of videos: their frame rates, each read once, and how many regions they have."""
 
     def __init__(self, given: float | None) -> None:
         self._given = given
+        self.counts: Counter[str] = Counter()
+        """Regions without an id so far, by the name of their video."""
         self._rates: dict[str, float] = {}
 
     def of(self, uri: str, named: object, where: str) -> float:
@@ -72,13 +75,13 @@ def read_label_studio(config: ImportLabelStudio, problems: Problems) -> list[Cli
     tasks = read_json(path)
     if not isinstance(tasks, list):
         raise ValueError(f"{path}: it must be a list of tasks (Label Studio's JSON or JSON-MIN)")
-    videos, rates = VideoNames(config.videos), _Rates(config.frames_per_s)
+    videos, known = VideoNames(config.videos), _Videos(config.frames_per_s)
     clips: list[Clip] = []
     seen: set[str] = set()
     for number, task in enumerate(tasks):
         where = f"{path}: task {number}"
         with problems.of_row():
-            for clip in _clips(task, videos, rates, config.split or None, where):
+            for clip in _clips(task, videos, known, config.split or None, where):
                 if clip.clip_id in seen:
                     raise ValueError(f"{where}: region id {clip.clip_id!r} occurs twice")
                 seen.add(clip.clip_id)
@@ -87,7 +90,7 @@ def read_label_studio(config: ImportLabelStudio, problems: Problems) -> list[Cli
 
 
 def _clips(
-    task: Any, videos: VideoNames, rates: _Rates, split: str | None, where: str
+    task: Any, videos: VideoNames, known: _Videos, split: str | None, where: str
 ) -> Iterator[Clip]:
     if not isinstance(task, dict):
         raise ValueError(f"{where}: it is a {type(task).__name__}; it must be an object")
@@ -97,17 +100,18 @@ def _clips(
         raise ValueError(f"{where}: it names no `video`")
     uri = videos.uri(_file_of(name))
     stem = PurePosixPath(uri).stem
-    for place, (region_id, value) in enumerate(_regions(task)):
+    for region_id, value in _regions(task):
         labels = value.get("timelinelabels") or value.get("choices") or []
         if not isinstance(labels, list) or len(labels) != 1 or not isinstance(labels[0], str):
             raise ValueError(f"{where}: a region has the labels {labels!r}; it must have one")
         label = labels[0].strip()
         spans: list[tuple[float, float | None]] = [(0.0, None)]
         if "ranges" in value:
-            rate = rates.of(uri, data.get("fps"), where)
+            rate = known.of(uri, data.get("fps"), where)
             spans = [_span(given, rate, where) for given in value["ranges"]]
+        known.counts[stem] += not region_id
         for turn, (start_s, end_s) in enumerate(spans):
-            clip_id = region_id or f"{stem}-{place}"
+            clip_id = region_id or f"{stem}-{known.counts[stem]}"
             yield Clip(
                 clip_id=clip_id if len(spans) == 1 else f"{clip_id}-{turn}",
                 video_uri=uri,

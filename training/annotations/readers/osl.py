@@ -1,7 +1,8 @@
 """Reader of OSL JSON, the format of SoccerNet's OpenSportsLib and its annotation tool.
 
 A sample is one video input with a label of the chosen head (`labels`), events at points in time (`events`), or both. A sample with
-`start_ms` in its metadata is that span, as `tfcovr labels` writes it; an event without an end becomes a span around its point.
+`start_ms` in its metadata is that span, as `tfcovr labels` writes it; an event without an end becomes a span around its point. The
+older form, `videos` with `annotations` at a `position`, is read as samples with events.
 """
 
 import math
@@ -43,12 +44,17 @@ def read_osl(config: ImportOsl, problems: Problems) -> list[Clip]:
     """A clip per labelled sample, or per event of a sample without a span of its own."""
     path = config.annotations
     document = read_json(path)
-    if not isinstance(document, dict) or not isinstance(document.get("data"), list):
-        raise ValueError(f"{path}: it must be an object with a list `data` (OSL JSON)")
-    head = _head(path, document, config.head)
+    if not isinstance(document, dict):
+        raise ValueError(f"{path}: it must be an object (OSL JSON)")
+    samples = document.get("data")
+    if isinstance(document.get("videos"), list):
+        samples = [_sample_of_video(video) for video in document["videos"]]
+    elif not isinstance(samples, list):
+        raise ValueError(f"{path}: it must have a list `data` (OSL JSON), or `videos`")
+    head = "" if "videos" in document else _head(path, document, config.head)
     clips: list[Clip] = []
     seen: set[str] = set()
-    for number, sample in enumerate(document["data"]):
+    for number, sample in enumerate(samples or ()):
         with problems.of_row():
             for clip in _clips(sample, head, config, f"{path}: sample {number}"):
                 if clip.clip_id in seen:
@@ -56,6 +62,22 @@ def read_osl(config: ImportOsl, problems: Problems) -> list[Clip]:
                 seen.add(clip.clip_id)
                 clips.append(clip)
     return clips
+
+
+def _sample_of_video(video: Any) -> Any:
+    """A video of the older form as a sample: times are milliseconds, also as text."""
+    if not isinstance(video, dict):
+        return video
+    events = []
+    for annotation in video.get("annotations") or []:
+        if isinstance(annotation, dict):
+            metadata = annotation.get("metadata")
+            end = metadata.get("end_position") if isinstance(metadata, dict) else None
+            position = annotation.get("position")
+            if isinstance(position, str) and position.isascii() and position.isdigit():
+                position = int(position)
+            events.append({"head": "", "label": annotation.get("label"), "position_ms": position, "end_ms": end})  # fmt: skip
+    return {"inputs": [{"type": "video", "path": video.get("path")}], "events": events}
 
 
 def _head(path: Path, document: Mapping[str, Any], chosen: str) -> str:
