@@ -105,7 +105,7 @@ class LabelDesk:
                 )
             )
         self.journal.append(records)
-        self._refit_beside()
+        self.refit_beside()
 
     def round(self) -> Round:
         """What the last refit came to; the first one is waited for."""
@@ -233,7 +233,7 @@ class LabelDesk:
         state = self.journal.clicks.state(clip_id)
         return state is not None and state.is_asked
 
-    def _refit_beside(self) -> None:
+    def refit_beside(self) -> None:
         """Refit in a thread until it knows every click; does nothing where one runs."""
         with self._waiting:
             if self._is_closed or (self._thread is not None and self._thread.is_alive()):

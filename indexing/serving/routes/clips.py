@@ -78,6 +78,7 @@ class State:
         batcher.warm_up()
         if self._labels is not None:
             self._desk = LabelDesk(batcher.client, self._labels)
+            self._desk.refit_beside()  # the first question finds it done
         self._batcher = batcher
 
     def stop(self) -> None:

@@ -7,7 +7,7 @@ import { toggleSheet } from "/web/sheets.js";
 import { button, describe, el, posterButton, seconds } from "/web/view.js";
 
 const $ = (id) => document.getElementById(id);
-const NUM_KEYS = 9;
+const NUM_KEYS = 9, AGAIN_MS = 3000;
 const FORMATS = [["csv", "labels.csv", "CSV"], ["label-studio", "tasks.json", "Label Studio"], ["osl", "osl.json", "OSL"]];
 const answered = new Set(), thumbs = new Map();
 let known = [], counts = { num_labelled: 0, heads: null }, queue = [], current = null, done = [], undone = [], fail = () => {}, asking = null;
@@ -62,13 +62,18 @@ function fill() {
       const clips = await get("/v1/labels/next?limit=12");
       queue = clips.filter((clip) => !answered.has(clip.clip_id) && clip.clip_id !== current?.clip_id);
       await refresh();
-    } catch (error) { fail(error); } finally { asking = null; }
+      return true;
+    } catch (error) { fail(error); return false; } finally { asking = null; }
   })();
   return asking;
 }
 
 async function next() {
-  if (!queue.length) await fill();
+  if (!queue.length && !(await fill())) {  // such as a first look at many clips that takes long
+    $("label-name").textContent = "No clips yet; asking again in a moment ...";
+    setTimeout(() => { if (isLabelling() && !queue.length) next(); }, AGAIN_MS);
+    return;
+  }
   const clip = queue.shift();
   if (queue.length < 4) fill();
   if (clip) show(clip);
@@ -98,12 +103,12 @@ function showSpan(start, end) {
 }
 
 // `after` is the clip as the click leaves it; without, the click answers it, and another one is shown.
-function remember(before, click_id, after = null) { done.push({ before: { ...before }, after, click_id }); undone = []; }
+function remember(before, click_id, { after = null, isLabel = false } = {}) { done.push({ before: { ...before }, after, isLabel, click_id }); undone = []; }
 
 function label(name) {
   if (!current) return;
   const clip = current;
-  remember(clip, click({ kind: "label", clip_id: clip.clip_id, label: name }));
+  remember(clip, click({ kind: "label", clip_id: clip.clip_id, label: name }), { isLabel: true });
   answered.add(clip.clip_id);
   if (!known.some((one) => one.label === name)) { known.push({ label: name, num_clicked: 1, attributes: {} }); $("label-list").append(el("option", { value: name })); }
   counts.num_labelled += 1;
@@ -125,11 +130,14 @@ function turn(from, to) {
   return last;
 }
 
+const count = ({ isLabel }, change) => { if (isLabel) { counts.num_labelled += change; showProgress(); } };
+
 function undo() {
   const last = turn(done, undone);
   if (!last) return;
   const { before, after } = last;
   if (!after) answered.delete(before.clip_id);
+  count(last, -1);
   if (current && current.clip_id !== before.clip_id) queue.unshift(current);
   show(before);
 }
@@ -137,6 +145,7 @@ function undo() {
 function redo() {
   const last = turn(undone, done);
   if (!last) return;
+  count(last, 1);
   if (last.after) return show({ ...last.after });
   answered.add(last.before.clip_id);
   queue = queue.filter((one) => one.clip_id !== last.before.clip_id);
@@ -151,7 +160,7 @@ function move(side, frames) {
   if (end_s - start_s < shown.frame_s) return;
   [start_s, end_s] = [Math.round(1e6 * start_s) / 1e6, Math.round(1e6 * end_s) / 1e6];
   const after = { ...current, start_s, end_s };
-  remember(current, click({ kind: "span", clip_id: current.clip_id, start_s, end_s }), after);
+  remember(current, click({ kind: "span", clip_id: current.clip_id, start_s, end_s }), { after });
   Object.assign(shown, { start_s, end_s });
   current = after;
   shown.video.pause();
@@ -182,7 +191,7 @@ async function showGroups() {
 
 function groupRow(group) {
   const best = group.clips[0].suggestions[0];
-  const all = (name) => { for (const clip of group.clips) if (!answered.has(clip.clip_id)) { remember(clip, click({ kind: "label", clip_id: clip.clip_id, label: name })); answered.add(clip.clip_id); counts.num_labelled += 1; } queue = queue.filter((one) => !answered.has(one.clip_id)); showGroups(); if (current && answered.has(current.clip_id)) next(); };
+  const all = (name) => { for (const clip of group.clips) if (!answered.has(clip.clip_id)) { remember(clip, click({ kind: "label", clip_id: clip.clip_id, label: name }), { isLabel: true }); answered.add(clip.clip_id); counts.num_labelled += 1; } queue = queue.filter((one) => !answered.has(one.clip_id)); showGroups(); if (current && answered.has(current.clip_id)) next(); };
   const row = el("div", { className: "group" }, el("b", { textContent: `${group.num_clips} clips` }));
   if (best) row.append(button(`these ${group.clips.length} show ${best.label}`, `label the ${group.clips.length} clips shown as ${best.label}; the first one is so to ${(100 * best.probability).toFixed(0)} %`, () => all(best.label)));
   const posters = el("div", { className: "posters" }, ...group.clips.map((clip) => posterButton(clip, () => { show(clip); $("labelling").scrollIntoView({ block: "start" }); })));
