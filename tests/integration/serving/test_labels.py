@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from encoders.clips import read_clips
+from encoders.clips import Clip, read_clips, write_clips
 from indexing.labelling.journal import JOURNAL_NAME, read_journal
 from tests.support.labelled_archive import NUM_CLIPS, NUM_KINDS, kind_of, open_app
+from tfcovr import main
 from training.annotations.readers.import_clips import import_annotations
 from training.annotations.readers.label_file import ImportLabelFile
 from training.annotations.readers.label_studio import ImportLabelStudio
@@ -166,3 +167,29 @@ def test_every_export_is_read_again_with_the_same_labels_and_spans(
             assert clip.end_s == pytest.approx(float(row["end_s"]), abs=0.041)
             assert Path(clip.video_uri).name == Path(row["video_uri"]).name
     assert json.loads(texts["osl"].text)["version"] == "2.0"
+
+
+def test_the_command_adds_imports_asks_and_exports(
+    unlabelled: Path, tiny_bundle, tmp_path: Path, capsys
+) -> None:
+    table = tmp_path / "clips.parquet"
+    clips = [
+        # By its id, by file name and nearly the same span, and one that the archive does not have.
+        Clip(clip_id="clip/7", video_uri="/elsewhere/x.mp4", end_s=1.0, label="kind 1"),
+        Clip(clip_id="other", video_uri="/elsewhere/b.mp4", start_s=0.13, end_s=1.13, label="kind 2"),
+        Clip(clip_id="none", video_uri="/elsewhere/b.mp4", start_s=50.0, end_s=51.0, label="kind 0"),
+    ]  # fmt: skip
+    write_clips(table, clips)
+    out = tmp_path / "labels.csv"
+    common = ["--bundle", tiny_bundle, "--milvus-uri", unlabelled / "milvus", "--labels", tmp_path]
+    for more in (["--add", "clip/3=kind 0", "--import-from", table], ["--import-from", table, "--export", out]):  # fmt: skip
+        assert main(["labels", *map(str, common + more)]) == 0
+    shown = capsys.readouterr().out
+    assert "2 clips have their label" in shown
+    assert "1 are no clips of the archive, first: none" in shown
+    assert "3 clips labelled by clicks" in shown
+    rows = list(csv.DictReader(out.open()))
+    assert {row["clip_id"]: row["label"] for row in rows} == {
+        "clip/3": "kind 0", "clip/7": "kind 1", "clip/8": "kind 2",
+    }  # fmt: skip
+    assert len(read_journal(tmp_path / JOURNAL_NAME)[0]) == 3  # imported again, stored once

@@ -50,7 +50,9 @@ def context() -> Iterator[object]:
         browser = engine.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         opened = browser.new_context(viewport={"width": 390, "height": 844})
         opened.set_default_timeout(60_000)
+        playwright.expect.set_options(timeout=60_000)  # the first refit imports scikit-learn
         yield opened
+        playwright.expect.set_options(timeout=5_000)
         browser.close()
 
 
