@@ -3,4 +3,4 @@
 Read in this order: steps, step_notes, questions, time_evidence, summary, run, build_settings, build_encoder, build_clips, build.
 """
 
-__all__ = ["build", "run", "steps", "time_evidence"]
+__all__ = ["build", "build_encoder", "run", "steps", "time_evidence"]

@@ -99,7 +99,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         measures="spans exported for editing programs, read back by other parsers and decoded",
     ),
     "labelling": Benchmark(
-        module="benchmarks.studies.labelling",
+        module="benchmarks.studies.labelling.run",
         measures="labels that composed search needs, asked by choice or at random, of an annotator who also errs",
     ),
     "moments": Benchmark(

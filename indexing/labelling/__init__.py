@@ -3,4 +3,4 @@
 Read in this order: clicks, journal, heads, choice, pool, desk, import_labels, export.
 """
 
-__all__ = ["choice", "clicks", "desk", "export", "heads", "import_labels", "journal"]
+__all__ = ["choice", "clicks", "desk", "export", "heads", "import_labels", "journal", "pool"]

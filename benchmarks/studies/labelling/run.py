@@ -14,7 +14,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from benchmarks.demo.build_encoder import write_shipped_encoder
-from benchmarks.studies.labelling_clips import DiveClips, LabelledVectors, embed, write_frames
+from benchmarks.studies.labelling.clips import DiveClips, LabelledVectors, embed, write_frames
 from encoders.metrics import average_precision_at_k
 from indexing.labelling.choice import DOUBT_POWER, choose_groups, doubt
 from indexing.labelling.heads import Heads, Scaling, fit_heads
