@@ -41,7 +41,7 @@ async function refresh() {
 function showProgress() {
   const heads = counts.heads;
   const parts = [`${counts.num_labelled} labelled by clicks`];
-  if (heads) parts.push(`suggestions know ${heads.num_labelled} labelled clips (fitted in ${heads.seconds.toFixed(1)} s)`);
+  if (heads) parts.push(`suggestions know ${heads.num_labelled} labelled clips`);
   if (numWaiting()) parts.push(`${numWaiting()} waiting to be stored`);
   $("label-progress").textContent = parts.join(" \u00b7 ");
   $("labelling-button").textContent = numWaiting() ? `label (${numWaiting()} waiting)` : "label";

@@ -49,8 +49,6 @@ def test_the_training_table_holds_what_the_encoder_reads(encoder, tmp_path):
 
 
 def test_an_encoder_of_a_card_has_its_reader(encoder):
-    again = build_text_encoder(
-        encoder.config, encoder.architecture(), encoder.tokenizer.to_json()
-    )
+    again = build_text_encoder(encoder.config, encoder.architecture(), encoder.tokenizer.to_json())
     again.load_state_dict(encoder.state_dict())
     torch.testing.assert_close(again.encode(TEXTS), encoder.encode(TEXTS))

@@ -139,6 +139,7 @@ def test_a_foreign_page_and_a_missing_token_write_nothing(
 def test_every_export_is_read_again_with_the_same_labels_and_spans(
     client, unlabelled: Path, tmp_path: Path
 ) -> None:
+    assert send(client, *(label(number, serial="-export") for number in range(12))).status_code == 200  # fmt: skip
     texts = {kind: client.get(f"/v1/labels/export?format={kind}") for kind in ("csv", "label-studio", "osl")}  # fmt: skip
     for kind, reply in texts.items():
         assert reply.status_code == 200, (kind, reply.text)

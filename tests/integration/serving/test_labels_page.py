@@ -29,6 +29,17 @@ def labels_dir(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("labels")
 
 
+def wait_for_questions(address: str) -> None:
+    """The first refit imports scikit-learn, which takes long on a busy machine."""
+    for _ in range(1000):
+        try:
+            with urllib.request.urlopen(f"{address}/v1/labels/next", timeout=100):
+                return
+        except OSError:
+            time.sleep(0.2)
+    raise AssertionError("the service asks nothing")
+
+
 @pytest.fixture(scope="module")
 def address(unlabelled, tiny_bundle, labels_dir) -> Iterator[str]:
     port = free_port()
@@ -38,7 +49,9 @@ def address(unlabelled, tiny_bundle, labels_dir) -> Iterator[str]:
     thread.start()
     while not server.started and thread.is_alive():
         thread.join(0.05)
-    yield f"http://127.0.0.1:{port}"
+    address = f"http://127.0.0.1:{port}"
+    wait_for_questions(address)
+    yield address
     server.should_exit = True
     thread.join(20)
 
@@ -160,13 +173,8 @@ def test_no_click_is_lost_by_a_service_that_is_killed(
     def start() -> subprocess.Popen:
         command = [sys.executable, "-m", "tests.support.labelled_archive", unlabelled, tiny_bundle, tmp_path, port]  # fmt: skip
         process = subprocess.Popen([str(part) for part in command])
-        for _ in range(600):
-            try:
-                with urllib.request.urlopen(f"{address}/readyz", timeout=5):
-                    return process
-            except OSError:
-                time.sleep(0.2)
-        raise AssertionError("the service did not start")
+        wait_for_questions(address)
+        return process
 
     process = start()
     try:
