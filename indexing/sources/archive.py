@@ -80,7 +80,16 @@ def list_clips(source: str | Path) -> list[Clip]:
     files = sorted(file for file in files if file.is_file())
     if not files:
         raise ValueError(f"{text!r} has no video files ({', '.join(VIDEO_SUFFIXES)})")
-    return [clip_of_file(file, base) for file in files]
+    clips: dict[str, Clip] = {}
+    for file in files:
+        clip = clip_of_file(file, base)
+        if clip.clip_id in clips:  # one of them is not UTF-8; `sorted` has it behind the other
+            logger.warning(
+                "%s is left out: another file is really named so; rename one", clip.clip_id
+            )
+        else:
+            clips[clip.clip_id] = clip
+    return list(clips.values())
 
 
 def clip_of_file(file: Path, base: Path) -> Clip:

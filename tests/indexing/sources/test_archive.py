@@ -52,7 +52,7 @@ def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
     ]
 
 
-def test_a_name_that_is_not_utf_8_is_escaped_and_opens(tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf_8_is_escaped_and_opens(tmp_path: Path, caplog) -> None:
     path = os.fsencode(tmp_path) + b"/caf\xe9.mp4"
     with open(path, "wb") as file:  # noqa: PTH123 - bytes
         file.write(b"x")
@@ -63,6 +63,10 @@ def test_a_name_that_is_not_utf_8_is_escaped_and_opens(tmp_path: Path) -> None:
     write_clips(tmp_path / "clips.parquet", [escaped, good])
     assert list_clips(tmp_path / "clips.parquet") == [escaped, good]
     assert next(iter(read_contents([escaped.video_uri], {}).values())).content_hash
+    (tmp_path / "caf%E9.mp4").touch()
+    named_so, good = list_clips(tmp_path)
+    assert (named_so.video_uri, good.clip_id) == (str(tmp_path / "caf%E9.mp4"), "good.mp4")
+    assert "caf%E9.mp4 is left out" in caplog.text
 
 
 def test_remote_clips_show_no_secret(tmp_path: Path) -> None:
