@@ -12,7 +12,7 @@ import numpy as np
 _MAX_ITERATIONS = 100
 _TOLERANCE = 1e-3
 PRIOR_VARIANCE = 0.1
-"""Of each weight; chosen on the validation split of `python -m benchmarks labelling`."""
+"""Of each weight."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

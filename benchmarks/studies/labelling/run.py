@@ -97,8 +97,8 @@ def measure(config: Config) -> dict[str, object]:
     if not shipped.exists():
         write_shipped_encoder(shipped)
     with threadpool_limits(1):  # CPU-seconds are reported
-        figures = _study(config, embed(frames, config.bundle, clips))
-        beside = _study(config, embed(frames, shipped, clips))
+        figures = measure_splits(config, embed(frames, config.bundle, clips))
+        beside = measure_splits(config, embed(frames, shipped, clips))
         return {
             **figures,
             **{f"shipped_{name}": value for name, value in beside.items()},
@@ -107,7 +107,8 @@ def measure(config: Config) -> dict[str, object]:
         }
 
 
-def _study(config: Config, splits: Mapping[str, LabelledVectors]) -> dict[str, float]:
+def measure_splits(config: Config, splits: Mapping[str, LabelledVectors]) -> dict[str, float]:
+    """Means over the seeds."""
     runs = [_run(config, splits, seed) for seed in config.seeds]
     figures = {name: float(np.mean([run[name] for run in runs])) for name in runs[0]}
     figures["random_over_active"] = figures["random_share_for_90"] / figures["label_share_for_90"]
