@@ -1,11 +1,12 @@
 """Reads the tokens of a text once per factor: a pooled vector alone mixes what a sentence asks of one attribute with the rest of it.
 
-N texts, L tokens, E width of token states, K width inside, R reads, W width of one read.
+N texts, L tokens, T tokens of all texts, E width of token states, K width inside, R reads, W width of one read.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 READS_PER_FACTOR = 2
 READ_WIDTH = 64
@@ -32,12 +33,20 @@ class TokenReader(nn.Module):
 
     def forward(self, states_NLE: Tensor, mask_NL: Tensor) -> Tensor:
         """States and mask (1 = a token) to [N, R * W], the reads side by side."""
+        return self._read(F.relu(self.states(states_NLE)), mask_NL)
+
+    def read_packed(self, states_TE: Tensor, lengths_N: Tensor) -> Tensor:
+        """The same of texts that stand one behind the other: what is padded is only as wide as the reader."""
+        parts = F.relu(self.states(states_TE)).split(lengths_N.tolist())
+        places_L = torch.arange(int(lengths_N.max()), device=lengths_N.device)
+        return self._read(pad_sequence(parts, batch_first=True), places_L < lengths_N[:, None])
+
+    def _read(self, states_NLK: Tensor, mask_NL: Tensor) -> Tensor:
         is_token_NL = mask_NL.bool()
         if self.training:
             is_kept_NL = torch.rand(mask_NL.shape, device=mask_NL.device) > _TOKEN_DROPOUT
             is_kept_NL[:, 0] = True
             is_token_NL = is_token_NL & is_kept_NL
-        states_NLK = F.relu(self.states(states_NLE))
         shown_NLK = states_NLK * is_token_NL.unsqueeze(-1).to(states_NLK.dtype)
         near_NLK = self.neighbours(shown_NLK.transpose(1, 2)).transpose(1, 2)
         states_NLK = F.dropout(states_NLK + F.relu(near_NLK), 0.1, training=self.training)

@@ -41,8 +41,9 @@ class QueryComposer(nn.Module):
             return self.text(batch["tokens"], batch["mask"])
         if self.reader is None:
             return batch["text"]
-        states_NLE = batch["states"].to(batch["text"].dtype)
-        return torch.cat([batch["text"], self.reader(states_NLE, batch["mask"])], dim=1)
+        states_TE = batch["states"].to(batch["text"].dtype)
+        read_NR = self.reader.read_packed(states_TE, batch["lengths"])
+        return torch.cat([batch["text"], read_NR], dim=1)
 
     def queries(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Unit query vectors [N, V]."""

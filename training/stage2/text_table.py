@@ -13,7 +13,6 @@ from pathlib import Path
 import safetensors.torch
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from cluster.storage import write_atomic
 from encoders.query_encoder.text_encoder import TextEncoder
@@ -34,15 +33,15 @@ class TokenStates:
         return self.lengths_U.cumsum(0) - self.lengths_U
 
     def rows(self, numbers: Tensor) -> dict[str, Tensor]:
-        """States [N, L, E] and mask [N, L], padded to the longest of these texts."""
-        starts, lengths = self.starts_u[numbers].tolist(), self.lengths_U[numbers].tolist()
+        """The states of these texts, again one behind the other, and their lengths."""
+        lengths_N = self.lengths_U[numbers]
         parts = [
             self.states_TE[start : start + length]
-            for start, length in zip(starts, lengths, strict=True)
+            for start, length in zip(
+                self.starts_u[numbers].tolist(), lengths_N.tolist(), strict=True
+            )
         ]
-        places_L = torch.arange(max(lengths))
-        mask_NL = (places_L < self.lengths_U[numbers][:, None]).long()
-        return {"states": pad_sequence(parts, batch_first=True), "mask": mask_NL}
+        return {"states": torch.cat(parts), "lengths": lengths_N}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,7 +40,7 @@ def test_a_text_is_read_alike_alone_and_beside_longer_ones(encoder):
 def test_the_training_table_holds_what_the_encoder_reads(encoder, tmp_path):
     table = read_texts(TEXTS, encoder, cache_dir=tmp_path)
     rows = table.rows(torch.tensor([2, 0, 1]))
-    read = encoder.reader(rows["states"].float(), rows["mask"])
+    read = encoder.reader.read_packed(rows["states"].float(), rows["lengths"])
     made = torch.cat([rows["text"], read], dim=1)
     # The table keeps states in half precision.
     torch.testing.assert_close(
