@@ -6,7 +6,6 @@ N texts, L tokens, T tokens of all texts, E width of token states, K width insid
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pad_sequence
 
 READS_PER_FACTOR = 2
 READ_WIDTH = 64
@@ -37,9 +36,14 @@ class TokenReader(nn.Module):
 
     def read_packed(self, states_TE: Tensor, lengths_N: Tensor) -> Tensor:
         """The same of texts that stand one behind the other: what is padded is only as wide as the reader."""
-        parts = F.relu(self.states(states_TE)).split(lengths_N.tolist())
+        states_TK = F.relu(self.states(states_TE))
         places_L = torch.arange(int(lengths_N.max()), device=lengths_N.device)
-        return self._read(pad_sequence(parts, batch_first=True), places_L < lengths_N[:, None])
+        is_token_NL = places_L < lengths_N[:, None]
+        # One scatter: the gradient of many narrow slices would be as many full copies.
+        places_T = is_token_NL.flatten().nonzero()[:, 0]
+        padded = states_TK.new_zeros(is_token_NL.numel(), states_TK.shape[1])
+        padded = padded.index_copy(0, places_T, states_TK)
+        return self._read(padded.unflatten(0, is_token_NL.shape), is_token_NL)
 
     def _read(self, states_NLK: Tensor, mask_NL: Tensor) -> Tensor:
         is_token_NL = mask_NL.bool()
