@@ -102,6 +102,10 @@ GROUPS: dict[str, dict[str, Command]] = {
     },
     "Index": {
         "index": Command(module="indexing.commands.index", help="embed an archive into Milvus"),
+        "watch": Command(
+            module="indexing.sources.watching.watch",
+            help="keep the collection in step with a folder",
+        ),
         "verify": Command(
             module="indexing.commands.verify", help="prove that the collection is complete"
         ),

@@ -25,6 +25,7 @@ _LOCK = "run.lock"
 DRIVER = "driver"
 # How often a driver touches its record: other machines that share the folder cannot see its process, only the file's time.
 _BEAT_S = 2.0
+_TRACK_S = 0.5
 
 
 class RunFolderBusyError(OSError):
@@ -184,7 +185,7 @@ def _not_below(
 
 
 @contextmanager
-def track_child_processes(run_dir: str | Path, *, interval_s: float = 0.5) -> Iterator[None]:
+def track_child_processes(run_dir: str | Path, *, interval_s: float = _TRACK_S) -> Iterator[None]:
     """Record this process and, while the block runs, every new descendant; forget the ended ones at exit.
 
     Children from before, such as a server that a notebook started, do not belong to the run and are not recorded.
@@ -219,8 +220,10 @@ def track_child_processes(run_dir: str | Path, *, interval_s: float = 0.5) -> It
 
 
 @contextmanager
-def own_run_folder(run_dir: str | Path) -> Iterator[None]:
+def own_run_folder(run_dir: str | Path, *, track_s: float = _TRACK_S) -> Iterator[None]:
     """Be the only driver of the run folder while the block runs: end what an earlier run left, and record what this one starts.
+
+    New processes are looked for every `track_s` seconds, which takes a percent of a core at half a second.
 
     RunFolderBusyError where another driver is there. Of two that start together the lock lets one in; it goes with its process.
     """
@@ -237,7 +240,7 @@ def own_run_folder(run_dir: str | Path) -> Iterator[None]:
         reap_orphans(
             run_dir
         )  # a driver on another machine, where its file system does not share locks, is found by its heartbeat
-        with track_child_processes(run_dir):
+        with track_child_processes(run_dir, interval_s=track_s):
             yield
     finally:
         lock.release()

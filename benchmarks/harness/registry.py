@@ -55,6 +55,15 @@ BENCHMARKS: dict[str, Benchmark] = {
         measures="one command from 414 videos and a CSV to an archive, beside the steps by hand; 40 videos without labels to the first answer",
         needs="a quiet machine",
     ),
+    "scale-watch": Benchmark(
+        module="benchmarks.throughput.watch",
+        measures="a watched folder: from a closed file to its row, CPU time of an idle watch, seeded histories of files and kills",
+        needs="a quiet machine",
+    ),
+    "scale-replica": Benchmark(
+        module="benchmarks.search.replica",
+        measures="memory of a replica of the service at 10,000 and a million rows, and the share of labels and values that it lists",
+    ),
     "search": Benchmark(
         module="benchmarks.search.run",
         measures="searching: one client, many, a held load, overload, a crash of Milvus; `exclude`, hostile requests",

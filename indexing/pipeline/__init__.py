@@ -4,4 +4,12 @@ Read in this order: config, workers, shards, fetch_stage, decode_stage, write_st
 recompute, index_archive, throughput, verify.
 """
 
-__all__ = ["config", "index_archive", "verify"]
+__all__ = [
+    "config",
+    "decode_stage",
+    "index_archive",
+    "shards",
+    "stages",
+    "verify",
+    "write_stage",
+]

@@ -185,5 +185,12 @@ def read_config(run_dir: Path) -> IndexConfig:
     return from_dict(IndexConfig, values | {"run_dir": str(run_dir)}, str(path))
 
 
+def earlier_settings(run_dir: Path, **places: Any) -> IndexConfig:
+    """The settings of the folder's last run, if there was one, with these in place of its own."""
+    has_run = (run_dir / CONFIG).exists()
+    earlier = replace(read_config(run_dir), **places) if has_run else None
+    return earlier or IndexConfig(run_dir=run_dir, **places)
+
+
 def _absolute(place: str) -> str:
     return place if "://" in place else str(Path(place).resolve())

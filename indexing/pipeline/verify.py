@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from cluster.ray_session import ray_session
 from encoders.bundle.card import read_card
@@ -12,7 +11,7 @@ from indexing.ledger.archives import find_archive
 from indexing.ledger.ledger import Ledger, read_dead_letters
 from indexing.ledger.planned_clip import plan_clips
 from indexing.ledger.reconcile import Comparison, compare
-from indexing.pipeline.config import CONFIG, IndexConfig, VerifyConfig, archive_request, read_config
+from indexing.pipeline.config import IndexConfig, VerifyConfig, archive_request, earlier_settings
 from indexing.pipeline.index_archive import index_archive
 from indexing.pipeline.recompute import Recomputed, recompute_clips, sample_clips
 from indexing.pipeline.stages import vector_options
@@ -132,14 +131,12 @@ def repair_archive(config: VerifyConfig, verification: Verification) -> None:
 
 def _index_config(config: VerifyConfig) -> IndexConfig:
     """The settings of the archive's last run, for this bundle and these places."""
-    places: dict[str, Any] = {
-        "bundle": config.bundle,
-        "clips": config.clips,
-        "milvus_uri": config.milvus_uri,
-        "run_dir": config.run_dir,
-        "collection": config.collection,
-        "archive": config.archive,
-        "bulk_import": "",  # for first loads; a repair is small
-    }
-    has_run = (config.run_dir / CONFIG).exists()
-    return replace(read_config(config.run_dir), **places) if has_run else IndexConfig(**places)
+    return earlier_settings(
+        config.run_dir,
+        bundle=config.bundle,
+        clips=config.clips,
+        milvus_uri=config.milvus_uri,
+        collection=config.collection,
+        archive=config.archive,
+        bulk_import="",  # for first loads; a repair is small
+    )
