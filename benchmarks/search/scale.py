@@ -4,6 +4,7 @@ Everything is kept in the work folder and made once: what an interrupted run has
 N vectors, D = 768 their width, Q queries.
 """
 
+import hashlib
 import json
 import sys
 import time
@@ -191,7 +192,7 @@ def say(text: str) -> None:
 
 def _row(number: int, vector_D: np.ndarray, which: int) -> dict[str, object]:
     return {
-        "clip_key": f"{number:032x}", "clip_id": clip_id(number), "video_uri": f"/videos/{number // 8:06d}.mp4",
+        "clip_key": hashlib.sha256(clip_id(number).encode()).hexdigest()[:32], "clip_id": clip_id(number), "video_uri": f"/videos/{number // 8:06d}.mp4",
         "label": _label(which % NUM_LABELS), "split": "test", "backend": "onnx", "precision": "float32",
         "start_s": float(number % 8) * 4, "end_s": float(number % 8) * 4 + 3.0,
         "attributes": {"position": _POSITIONS[which % 3], "twists": _TWISTS[which % 4]}, "embedding": vector_D.tolist(),

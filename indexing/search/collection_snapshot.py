@@ -1,16 +1,16 @@
-"""Snapshot of a collection: labels, attributes, sample vectors, draws of clips, and all vectors for exact search.
+"""Snapshot of a collection: labels, attributes, sample vectors and draws of clips; and exact search.
 
-Each part is read once, with the first query that needs it. What is known of the values of all rows is counted page by page, so that
-its memory grows with the values and not with the rows. N clips, D vector, Q queries.
+What is known of the values of all rows is counted page by page, so that its memory grows with the values and not with the rows; a
+service counts beside its answers, and again when rows were added. N clips, D vector, Q queries.
 """
 
 import heapq
 import logging
 import random
 import threading
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
@@ -36,13 +36,25 @@ MAX_ROWS = 16_384
 """Rows that Milvus gives or finds in one call."""
 NUM_SAMPLES = 64
 NUM_FIT = 1024
-MAX_EXACT_BYTES = 4 << 30
+_NUM_SLICES = 32
+"""Of the rows, by their keys, in an exact search. Milvus compares a query with every row that meets a condition where it leaves out
+more than 93 % of them (kHnswSearchKnnBFFilterThreshold of knowhere); a slice leaves out 97 %."""
+_RECOUNT_S = 60.0
+_COUNTING_SHARE = 1 / 50
+"""Of the time, at most, that counting takes while rows are added all the time."""
 _FIRST_ROWS = MAX_ROWS
 """Rows whose values are counted before the first answer; those of a larger collection are counted beside the answers."""
 _PAGE_ROWS = 4096
 _MOST_LABELS = 256
+"""In one condition on labels."""
+_DRAWN_LABELS = 1024
+"""That clips are drawn from, of those that contain a text."""
 _NUM_NAMED = 8
 _CLIP_FIELDS = ("clip_key", "clip_id", "label", "split", "attributes")
+
+
+class StillCountingError(OSError):
+    """A query needs the values of all rows, which are being counted; asking again later helps."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,18 +127,25 @@ def _first(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return heapq.nsmallest(NUM_FIT, rows, key=itemgetter("clip_key"))
 
 
+def _slices(number: int) -> Iterator[str]:
+    """Conditions that cut the rows into equal parts by their keys, which are hashes."""
+    ends = [f"{i * 256 // number:02x}" for i in range(1, number)]
+    for low, high in zip(["", *ends], [*ends, ""], strict=True):
+        parts = [f"clip_key >= {quoted(low)}"] if low else []
+        parts += [f"clip_key < {quoted(high)}"] if high else []
+        yield " and ".join(parts)
+
+
 class CollectionSnapshot:
     """Facts of a collection, as of their first use."""
 
     def __init__(self, collection: ClipCollection, bundle_dir: Path, card: BundleCard) -> None:
         self._collection, self._bundle_dir, self._card = collection, bundle_dir, card
-        self._lock = threading.Lock()
         self._facts_lock = threading.Lock()
         self._facts: CollectionFacts | None = None
         self._reader: tuple[Mapping[str, Mapping[str, str]], AttributeReader | None] | None = None
         self._is_stopped = threading.Event()
         self._counting: threading.Thread | None = None
-        self._exact: tuple[list[str], np.ndarray] | None = None
 
     @cached_property
     def is_exact(self) -> bool:
@@ -143,16 +162,21 @@ class CollectionSnapshot:
         return self._facts
 
     def count_all(self) -> CollectionFacts:
-        """Of all rows, for which a large collection is read once, without its vectors."""
+        """Of all rows, for which a large collection is read once, without its vectors.
+
+        StillCountingError while they are counted beside the answers: no query waits for that.
+        """
         if not self.facts.is_complete:
-            with self._facts_lock:
-                if not self.facts.is_complete:
-                    self._facts = self._read_facts(None)
+            if self._counting is not None:
+                raise StillCountingError(
+                    "the values of all clips are still being counted, and this query needs them; ask again"
+                )
+            self._facts = self._read_facts(None)
         return self.facts
 
     def count_beside(self) -> None:
-        """Count all rows in a thread, where the first ones are not all."""
-        if not self.facts.is_complete and self._counting is None:
+        """Count all rows in a thread, and again when there are more or fewer of them."""
+        if self._counting is None:
             self._counting = threading.Thread(target=self._count, name="count-values", daemon=True)
             self._counting.start()
 
@@ -163,11 +187,18 @@ class CollectionSnapshot:
             self._counting.join()
 
     def _count(self) -> None:
-        try:
-            self.count_all()
-        except (MilvusBusyError, ConnectionError) as error:
-            logger.warning("the values of all clips could not be counted: %s", error)
-            self._counting = None
+        wait_s = 0.0
+        while not self._is_stopped.wait(wait_s):
+            wait_s, started_s = _RECOUNT_S, time.monotonic()
+            try:
+                is_known = (
+                    self.facts.is_complete and self.facts.num_rows == self._collection.count()
+                )
+                if not is_known and (facts := self._read_facts(None)).is_complete:
+                    self._facts = facts
+            except (MilvusBusyError, ConnectionError) as error:
+                logger.warning("the values of all clips could not be counted: %s", error)
+            wait_s = max(wait_s, (time.monotonic() - started_s) / _COUNTING_SHARE)
 
     def _read_facts(self, num_rows: int | None) -> CollectionFacts:
         return read_facts(self._collection, num_rows=num_rows, is_stopped=self._is_stopped)
@@ -180,7 +211,7 @@ class CollectionSnapshot:
     def fields(self, filters: Iterable[Mapping[str, Any]]) -> FilterFields:
         """The names that these filters may use, and the values of each attribute.
 
-        All rows are counted first where an attribute is not known yet, or is asked for by more than one value.
+        All rows are counted first where an attribute is not known yet, or is asked for by more than one value; as `count_all`.
         """
         known = self.facts.attributes
         is_simple = all(
@@ -211,7 +242,7 @@ class CollectionSnapshot:
         They are drawn from the rows that follow a random key, which is a hash: at most a page of them is read.
         """
         draw, needle = random.Random(seed), text.lower()
-        condition = self._condition(text) if text else ""
+        condition = self._condition(text, draw) if text else ""
         start = draw.choice(self.facts.page_keys or ("",))
         rows = list(islice(self._rows_from(start, condition), _PAGE_ROWS))
         matching = [row for row in rows if needle in f"{row['label']} {row['clip_id']}".lower()]
@@ -223,12 +254,13 @@ class CollectionSnapshot:
             both = f"{side} and {condition}" if condition else side
             yield from self._collection.rows(_CLIP_FIELDS, condition=both)
 
-    def _condition(self, text: str) -> str:
-        """Met by all rows whose label contains the text in any case, and by those whose id contains it as one of its usual spellings.
+    def _condition(self, text: str, draw: random.Random) -> str:
+        """Met by rows whose label contains the text in any case, and by those whose id contains it as one of its usual spellings.
 
         Servers before 2.4 find ids by their beginning only.
         """
         labels = [name for name in self.facts.labels if text.lower() in name.lower()]
+        labels = draw.sample(labels, min(len(labels), _DRAWN_LABELS))
         spellings = dict.fromkeys((text, text.lower(), text.upper(), text.capitalize()))
         inside = self._collection.finds_inside_texts
         parts = [contains("clip_id", spelling, inside=inside) for spelling in spellings]
@@ -273,54 +305,23 @@ class CollectionSnapshot:
     def exact_nearest(
         self, vectors_QD: np.ndarray, *, limit: int, condition: str = ""
     ) -> list[list[tuple[float, dict[str, Any]]]]:
-        """Exact search: (cosine, row with its vector), best first."""
-        keys, gallery_ND = self._gallery()
-        allowed = self._allowed(keys, condition)
-        answers = []
-        for vector_D in vectors_QD:
-            cosines_N = gallery_ND @ vector_D.astype(np.float32)
-            cosines_N[~allowed] = -np.inf
-            num_hits = min(limit, int(allowed.sum()))
-            best = np.argpartition(-cosines_N, max(num_hits - 1, 0))[:num_hits]
-            best = best[np.argsort(-cosines_N[best], kind="stable")]
-            rows = {row["clip_key"]: row for row in self._rows_of([keys[i] for i in best])}
-            ranked = [(float(cosines_N[i]), rows.get(keys[i])) for i in best]
-            # A row may have been deleted since the gallery was read.
-            answers.append([(cosine, row) for cosine, row in ranked if row is not None])
-        return answers
+        """Exact search by Milvus, whatever the index: (cosine, row with its vector), best first.
 
-    def read_gallery(self) -> None:
-        """Read all vectors into memory before the first exact query; does nothing where they exceed MAX_EXACT_BYTES."""
-        with suppress(ValueError):
-            self._gallery()
-
-    def _gallery(self) -> tuple[list[str], np.ndarray]:
-        """All keys and vectors in memory; read again when the number of rows has changed."""
-        with self._lock:
-            count = self._collection.count()
-            num_bytes = count * self._card.embedding_dim * 4
-            if num_bytes > MAX_EXACT_BYTES:
-                raise ValueError(
-                    f"exact search would hold {num_bytes / 2**30:.1f} GiB of vectors in memory; at most "
-                    f"{MAX_EXACT_BYTES / 2**30:.0f} GiB are allowed"
-                )
-            if self._exact is None or len(self._exact[0]) != count:
-                keys: list[str] = []
-                vectors_ND = np.empty((count, self._card.embedding_dim), np.float32)
-                for row in self._collection.rows(("clip_key", "embedding")):
-                    if len(keys) == len(vectors_ND):  # rows were added while it was read
-                        break
-                    vectors_ND[len(keys)] = row["embedding"]
-                    keys.append(row["clip_key"])
-                self._exact = keys, vectors_ND[: len(keys)]
-            return self._exact
-
-    def _allowed(self, keys: Sequence[str], condition: str) -> np.ndarray:
-        if not condition:
-            return np.ones(len(keys), bool)
-        rows = self._collection.rows(("clip_key",), condition=condition)
-        matching = {row["clip_key"] for row in rows}
-        return np.array([key in matching for key in keys], bool)
+        Rows of the last seconds, which Milvus keeps in an index of its own, may be missed.
+        """
+        best: list[list[tuple[float, str]]] = [[] for _ in vectors_QD]
+        for of_slice in _slices(_NUM_SLICES):
+            both = f"{of_slice} and ({condition})" if condition else of_slice
+            answers = self._collection.nearest_many(
+                vectors_QD, limit=limit, condition=both, fields=("clip_key",)
+            )
+            for number, hits in enumerate(answers):
+                found = [(cosine, str(row["clip_key"])) for cosine, row in hits]
+                best[number] = heapq.nlargest(limit, [*best[number], *found])
+        keys = sorted({key for hits in best for _cosine, key in hits})
+        rows = {row["clip_key"]: row for row in self._rows_of(keys)}
+        # A row may have been deleted since it was found.
+        return [[(cosine, rows[key]) for cosine, key in hits if key in rows] for hits in best]
 
     def _rows_of(self, keys: Sequence[str]) -> list[dict[str, Any]]:
         return self._collection.rows_of_keys(keys) if keys else []

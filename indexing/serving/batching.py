@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from indexing.search.client import SearchClient
+from indexing.search.collection_snapshot import StillCountingError
 from indexing.search.types import ComposedQuery, SearchResult, UploadedVideo
 from indexing.serving.guard.problems import ProblemError
 from indexing.serving.guard.work_queue import FairQueue, StopSignal, WorkQueue
@@ -102,8 +103,6 @@ class QueryBatcher:
         if self.client.query_encoder.can_compose:
             self.client.search(edit="ready", limit=1)
         _ = self.client.snapshot.reader
-        if self.config.sample_share > 0 and not self.client.snapshot.is_exact:
-            self.client.snapshot.read_gallery()
 
     async def search(self, query: ComposedQuery, *, client: str = "") -> SearchResult:
         """Answer a query together with those that wait at the same time; ProblemError 503 where the queue is full.
@@ -125,6 +124,9 @@ class QueryBatcher:
         except (MilvusBusyError, ConnectionError) as error:
             self.quality.failed(503)
             raise ProblemError(503, "Milvus does not answer", {"retry-after": "2"}) from error
+        except StillCountingError as error:
+            self.quality.failed(503)
+            raise ProblemError(503, str(error), {"retry-after": "10"}) from error
         except ProblemError as problem:
             self.quality.failed(problem.status)
             raise

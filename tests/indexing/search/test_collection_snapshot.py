@@ -1,7 +1,9 @@
 """The values of all rows, whatever their number, and clips that are drawn from all of them."""
 
+import hashlib
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,15 @@ import numpy as np
 import pytest
 
 from indexing.search import collection_snapshot
-from indexing.search.collection_snapshot import CollectionSnapshot, read_facts
+from indexing.search.collection_snapshot import (
+    CollectionFacts,
+    CollectionSnapshot,
+    StillCountingError,
+    _slices,
+    read_facts,
+)
 from indexing.store.collection import ClipCollection, open_collection
+from indexing.store.vector_index import HnswIndex, build_index
 
 NUM_ROWS = 90
 
@@ -82,14 +91,88 @@ def test_values_are_those_of_all_rows(collection) -> None:
     assert snapshot.facts.label_attributes["Label 0"]["twists"] in "012"
 
 
-def test_they_are_counted_beside_the_answers(collection) -> None:
+def wait_until(is_so: Callable[[], bool]) -> None:
+    give_up_s = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < give_up_s
+        time.sleep(0.02)
+
+
+def test_they_are_counted_beside_the_answers_and_again_when_rows_came(
+    collection, monkeypatch
+) -> None:
+    monkeypatch.setattr(collection_snapshot, "_RECOUNT_S", 0.05)
+    monkeypatch.setattr(collection_snapshot, "_COUNTING_SHARE", 1.0)
     snapshot = snapshot_of(collection)
     snapshot.count_beside()
-    thread = snapshot._counting
-    assert thread is not None
-    thread.join(60)
-    assert snapshot.facts.is_complete
+    wait_until(lambda: snapshot.facts.is_complete)
+    new = rows_of(1)[0] | {"clip_key": f"{NUM_ROWS:032x}", "clip_id": "new", "label": "New label"}
+    collection.upsert([new])
+    wait_until(lambda: "New label" in snapshot.labels)
+    collection.delete([new["clip_key"]])
+    wait_until(lambda: "New label" not in snapshot.labels)
     snapshot.close()
+
+
+def test_no_query_waits_for_them(collection, monkeypatch) -> None:
+    """One that needs them is answered with what a service makes a 503 of."""
+    goes_on = threading.Event()
+    read = collection_snapshot.read_facts
+
+    def slow_read(collection, *, num_rows, is_stopped) -> CollectionFacts:
+        if num_rows is None:
+            goes_on.wait(60)
+        return read(collection, num_rows=num_rows, is_stopped=is_stopped)
+
+    monkeypatch.setattr(collection_snapshot, "read_facts", slow_read)
+    snapshot = snapshot_of(collection)
+    snapshot.count_beside()
+    assert snapshot.fields([{"twists": "1"}]).attributes  # which needs none of them
+    for filters in ({"twists": ["1", "2"]}, {"no-such-attribute": "1"}):
+        with pytest.raises(StillCountingError, match="still being counted"):
+            snapshot.fields([filters])
+    goes_on.set()
+    wait_until(lambda: snapshot.facts.is_complete)
+    assert set(snapshot.fields([{"twists": ["1", "2"]}]).attributes["twists"]) == {"0", "1", "2"}
+    snapshot.close()
+
+
+def test_exact_search_is_that_of_all_vectors_whatever_the_index(milvus_server) -> None:
+    rng = np.random.default_rng(0)
+    vectors_ND = rng.normal(size=(6000, 32)).astype(np.float32)
+    vectors_ND /= np.linalg.norm(vectors_ND, axis=1, keepdims=True)
+    rows = [
+        row | {"clip_key": hashlib.sha256(row["clip_id"].encode()).hexdigest()[:32], "embedding": vector_D}
+        for row, vector_D in zip(rows_of(6000), vectors_ND.tolist(), strict=True)
+    ]  # fmt: skip
+    with open_collection(milvus_server, "exact_search") as collection:
+        collection.create_or_check(encoder_id="e", embedding_dim=32)
+        for first in range(0, len(rows), 2000):
+            collection.upsert(rows[first : first + 2000])
+        collection.flush()
+        build_index(collection, HnswIndex(m=2, ef_construction=2))  # a bad one, which misses much
+        queries_QD = vectors_ND[:3] + rng.normal(size=(3, 32)).astype(np.float32) / 8
+        cosines_QN = queries_QD @ vectors_ND.T / np.linalg.norm(queries_QD, axis=1, keepdims=True)
+        is_one_N = np.array([row["label"] == "Label 1" for row in rows])
+        snapshot = snapshot_of(collection)
+        for condition, allowed_N in (("", np.ones(6000, bool)), ('label == "Label 1" or label == "Label 1"', is_one_N)):  # fmt: skip
+            answers = snapshot.exact_nearest(queries_QD, limit=50, condition=condition)
+            for hits, cosines_N in zip(answers, cosines_QN, strict=True):
+                best = np.argsort(-np.where(allowed_N, cosines_N, -np.inf))[:50]
+                assert [row["clip_id"] for _, row in hits] == [rows[i]["clip_id"] for i in best]
+                np.testing.assert_allclose([c for c, _ in hits], cosines_N[best], atol=1e-4)
+                assert all(len(row["embedding"]) == 32 for _, row in hits)
+        found = {row["clip_id"] for _, row in collection.nearest(queries_QD[0], limit=50)}
+        exact = {row["clip_id"] for _, row in snapshot.exact_nearest(queries_QD[:1], limit=50)[0]}
+        assert found != exact  # the graph alone does not find them all
+        collection.drop()
+
+
+def test_slices_hold_every_key_once() -> None:
+    conditions = list(_slices(32))
+    assert conditions[0] == 'clip_key < "08"'
+    assert conditions[1] == 'clip_key >= "08" and clip_key < "10"'
+    assert conditions[-1] == 'clip_key >= "f8"'
 
 
 def test_counting_stops_when_the_client_is_closed(collection) -> None:

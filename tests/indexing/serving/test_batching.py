@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from indexing.search.collection_snapshot import StillCountingError
 from indexing.search.types import ClipPlace, ComposedQuery, SearchResult
 from indexing.serving.batching import BatcherConfig, QueryBatcher
 from indexing.serving.guard.problems import ProblemError
@@ -31,6 +32,8 @@ class CountingClient:
             raise MilvusBusyError("gone")
         if any(query.edits[0] == "wrong" for query in queries):
             raise ValueError("wrong")
+        if any(query.edits[0] == "of all values" for query in queries):
+            raise StillCountingError("still being counted")
         place = ClipPlace(clip_id="", video_uri="", start_s=0, end_s=None)
         return [
             SearchResult(query=place, edit_text=query.edits[0], hits=(), backend_used="none")
@@ -136,6 +139,16 @@ def test_a_wrong_query_costs_no_other() -> None:
         return answers
 
     assert asyncio.run(run()) == ["a", 422, "b"]
+
+
+def test_a_query_that_needs_what_is_still_counted_is_refused_alone() -> None:
+    async def ask_all() -> list[str | int]:
+        batcher = batcher_over(CountingClient())
+        answers = [await outcome(batcher, text) for text in ("a", "of all values", "b")]
+        batcher.close()
+        return answers
+
+    assert asyncio.run(ask_all()) == ["a", 503, "b"]
 
 
 def test_while_milvus_is_away_queries_are_refused_at_once_and_then_one_tries() -> None:
