@@ -389,6 +389,6 @@ def run_histories(num_histories: int, milvus: str, *, keeps: bool, num_steps: in
             database=None,
             deadline=None,
             phases=phases,
-            suppress_health_check=list(HealthCheck),  # on a busy machine nothing is quick
+            suppress_health_check=(HealthCheck.too_slow,),  # as all is on a busy machine
         ),
     )
