@@ -46,6 +46,11 @@ BENCHMARKS: dict[str, Benchmark] = {
         parts=("decode", "flow", "growth", "write"),
         needs="a quiet machine",
     ),
+    "overlap": Benchmark(
+        module="benchmarks.throughput.overlap",
+        measures="decoding and encoding at once in one process, of the slower of both alone",
+        needs="a quiet machine",
+    ),
     "scale-manifest": Benchmark(
         module="benchmarks.throughput.manifest",
         measures="what planning, the ledger, verifying and listing a bucket cost the driver, at three sizes",
