@@ -9,7 +9,9 @@ from encoders.backends.registry import open_backend
 from encoders.bundle.card import read_card
 from encoders.decoding.decode import decode_clips
 from encoders.decoding.request import DecodeRequest
+from encoders.media.errors import DecodeError
 from encoders.media.frame_index import Span
+from encoders.stages import decode_embed_worker
 from encoders.stages.decode_embed_worker import (
     ClipEncoder,
     DeviceFrames,
@@ -81,3 +83,43 @@ def test_a_decoded_clip_is_a_sign_of_life_and_waits_for_the_next_request(request
     second = list(iter_encoded_spans(request_of(batch_size=3, ticket=2)))
     tickets = [reply.ticket for reply in second if reply is not None and reply.encoding]
     assert tickets == [1, 1, 2, 2]
+
+
+def test_several_videos_at_once_give_the_same_vectors_and_errors(
+    request_of, make_video, tmp_path, monkeypatch
+):
+    (tmp_path / "text.mp4").write_text("no video at all, however long the text is")
+    videos = [
+        *(make_video(f"{n}.mp4", num_frames=60 + 10 * n) for n in range(3)),
+        tmp_path / "text.mp4",
+    ]
+
+    def answers() -> dict[tuple[int, int], object]:
+        found: dict[tuple[int, int], object] = {}
+
+        def take(request: EncodeRequest) -> None:
+            for reply in iter_encoded_spans(request):
+                if reply is not None:
+                    what = reply.span.error if reply.encoding is None else reply.encoding.vector_D
+                    found[reply.ticket, reply.span.number] = what
+
+        for ticket, video in enumerate(videos):
+            request = request_of(batch_size=2, ticket=ticket, is_last=False)
+            try:
+                take(replace(request, decode=replace(request.decode, video=str(video))))
+            except DecodeError as error:
+                found |= {(ticket, number): error for number in range(len(SPANS))}
+        last = request_of(batch_size=2, ticket=9, is_last=True)
+        take(replace(last, decode=replace(last.decode, spans=())))
+        return found
+
+    expected = answers()
+    monkeypatch.setattr(decode_embed_worker, "overlaps", lambda _device: True)
+    found = answers()
+    assert found.keys() == expected.keys()
+    assert len(found) == len(videos) * len(SPANS)
+    for key, one in expected.items():
+        if isinstance(one, DecodeError):
+            assert str(found[key]) == str(one)
+        else:
+            np.testing.assert_allclose(found[key], one, atol=1e-6)

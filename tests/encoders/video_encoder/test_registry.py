@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from encoders.video_encoder.config import PRESETS, video_config_from_dict, video_config_to_dict
 from encoders.video_encoder.registry import build_video_encoder
@@ -61,3 +62,31 @@ def test_options_that_came_later_are_in_the_card_only_where_they_are_used():
     values = json.loads(json.dumps(video_config_to_dict(changed)))
     assert (values["temporal_pooling"], values["num_time_adapters"]) == ("attention", 2)
     assert video_config_from_dict(values) == changed
+
+
+class _HostWork(TorchDispatchMode):
+    """Operations that make a tensor of numbers of the host, or that the host waits for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func in (torch.ops.aten.lift_fresh.default, torch.ops.aten._local_scalar_dense.default):
+            self.seen.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["aim_small", "frame_temporal_small"])
+def test_an_encoder_needs_nothing_of_the_host_while_it_runs(name):
+    """On a GPU each would be a copy that the host waits for, and none can be in a CUDA graph."""
+    config = PRESETS[name]
+    with torch.device("meta"):
+        encoder = build_video_encoder(config).eval()
+        shape = (2, config.num_frames, config.image_size, config.image_size, 3)
+        frames_NTHWC = torch.empty(shape, dtype=torch.uint8)
+    with torch.no_grad(), _HostWork() as host:
+        vectors_ND = encoder(frames_NTHWC)
+        assert (vectors_ND.device.type, host.seen) == ("meta", [])
+        torch.tensor([0.5], device="meta")
+        assert host.seen == ["aten.lift_fresh.default"]
