@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.dives.video import write_video
-from benchmarks.gpu.backends import save_random_bundle
 from benchmarks.throughput.decode import moving_pictures
 from encoders.bundle.card import read_card
+from encoders.bundle.folder import save_bundle
 from encoders.decoding.request import DecodeRequest
 from encoders.export.config import ExportConfig
 from encoders.export.onnx_export import export_onnx
@@ -23,6 +23,8 @@ from encoders.media.frame_index import Span
 from encoders.stages.decode_embed_worker import ClipEncoder, HostFrames
 from encoders.stages.encode_request import EncodeRequest, EncoderOptions
 from encoders.stages.overlap import OverlappedEncoder
+from encoders.video_encoder.config import PRESETS
+from encoders.video_encoder.registry import build_video_encoder
 
 _FPS = 25
 _SPANS_PER_VIDEO = 4
@@ -53,7 +55,7 @@ def measure(config: Config) -> dict[str, Any]:
     """`of_slower`: the whole, in clips/s, of the slower of decoding and encoding alone; medians over the rounds."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        save_random_bundle(folder / "bundle", config.preset)
+        save_bundle(folder / "bundle", video=build_video_encoder(PRESETS[config.preset]).eval())
         export_onnx(ExportConfig(bundle=folder / "bundle", num_clips=4))
         video = folder / "moving.mp4"
         seconds = 2 * _SPANS_PER_VIDEO
