@@ -1,53 +1,36 @@
 """The ledger of a run folder: the outcome of each clip by its key, written after Milvus has the row, read back by the next run.
 
-It is a SQLite database with a write-ahead log: a batch is in it wholly or not at all, whatever is killed, and others may read while
-a run writes. Tables come out as Arrow batches, never as a whole. A damaged database is named, what can be read of it goes into a
-new one, and Milvus and the videos know the rest, so that the next `tfcovr index` writes it anew. Ray Data's own checkpoints do not
-serve here: they need one id that a row keeps from reading to writing, and the row of a video becomes rows of clips, some of them
-with errors; and they believe their files where Milvus can be asked.
+Lines are appended and synced batch by batch; a truncated last line is ignored, because the clip
+is then simply done again. The last line of a key counts. A damaged line or file is named and passed over: Milvus and the
+videos know what it said, so that the next `tfcovr index` writes it anew. Ray Data's own checkpoints do not serve here:
+they need one id that a row keeps from reading to writing, and the row of a video becomes rows of clips,
+some of them with errors; and they believe their files where Milvus can be asked.
 """
 
-import errno
+import json
 import logging
-import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.storage import write_atomic
+from cluster.storage import atomic_path, write_atomic
 from encoders.files import read_table
 from encoders.stages.base import DEAD_LETTER_COLUMNS, ClipError, DeadLetter
-from indexing.ledger.earlier_lines import earlier_contents, earlier_outcomes
 from indexing.sources.content import Content, FileStamp
 
 logger = logging.getLogger(__name__)
-_ERROR = ("stage", "reason", "detail")
-OUTCOMES_SCHEMA = pa.schema(
-    [(name, pa.string()) for name in ("clip_key", "clip_id", "video_uri", "row_digest", *_ERROR)]
-)
-"""`reason` is "" where the clip is in the collection."""
-CONTENTS_SCHEMA = pa.schema(
-    [
-        ("video_uri", pa.string()),
-        ("content_hash", pa.string()),
-        ("size_bytes", pa.int64()),
-        ("mtime_ns", pa.int64()),
-        ("version", pa.string()),
-    ]
-)
+T = TypeVar("T")
+_OUTCOMES = "outcomes.jsonl"
+_CONTENTS = "contents.jsonl"
 DEAD_LETTERS = "dead_letters.parquet"
 DEAD_LETTERS_SCHEMA = pa.schema([(name, pa.string()) for name in DEAD_LETTER_COLUMNS])
-_SCHEMAS = {"outcomes": OUTCOMES_SCHEMA, "contents": CONTENTS_SCHEMA}
-_ROWS_AT_ONCE = 16_384
-_KEYS_AT_ONCE = 512
-_CACHE_KIB = 16 * 1024
-_BUSY_S = 60.0
+_NO_ERROR = ClipError(stage="", reason="", detail="")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,171 +45,61 @@ class Outcome:
     error: ClipError | None = None
 
 
-def ledger_path(run_dir: str | Path) -> Path:
-    """The database of a run folder."""
-    return Path(run_dir) / "ledger" / "ledger.sqlite"
-
-
-def count_outcomes(run_dir: str | Path) -> int:
-    """Number of clips with an outcome, also while another process writes; 0 without a ledger."""
-    path = ledger_path(run_dir)
-    if not path.exists():
-        return 0
-    with suppress(sqlite3.OperationalError), closing(_connect(path)) as database:  # no table yet
-        return database.execute("SELECT count(*) FROM outcomes").fetchone()[0]
-    return 0
+_OUTCOME_NAMES = (
+    *("clip_key", "clip_id", "video_uri", "status", "row_digest"),
+    *("stage", "reason", "detail"),
+)
 
 
 class Ledger:
-    """The ledger of one run folder; one process at a time writes it.
-
-    Reading a folder without a ledger makes none. OSError where the database cannot be read or written, a full disk for one.
-    """
+    """The ledger of one run folder; one process at a time writes it."""
 
     def __init__(self, run_dir: str | Path) -> None:
         self.run_dir = Path(run_dir)
-        self._path = ledger_path(run_dir)
-        self._database: sqlite3.Connection | None = None
-        if self._path.exists():
-            self._open()
-        self._take_earlier()
-
-    def close(self) -> None:
-        """Close the database."""
-        if self._database is not None:
-            self._database.close()
-            self._database = None
+        self._folder = self.run_dir / "ledger"
+        outcomes, self.num_damaged = _read_lines(self._folder / _OUTCOMES, _outcome_of_line)
+        self.outcomes = {outcome.clip_key: outcome for outcome in outcomes}
 
     def record(self, outcomes: Sequence[Outcome]) -> None:
-        """Durable when this returns; replaces what was recorded of the same keys."""
-        self._put("outcomes", map(_row_of, outcomes))
-
-    def outcomes(self) -> Iterator[pa.RecordBatch]:
-        """Every outcome, in batches of OUTCOMES_SCHEMA in the order of their keys."""
-        return self._batches("outcomes")
-
-    def find(self, clip_keys: Sequence[str]) -> dict[str, Outcome]:
-        """The outcomes of these keys, of those that have one."""
-        if self._database is None:
-            return {}
-        found: dict[str, Outcome] = {}
-        for first in range(0, len(clip_keys), _KEYS_AT_ONCE):
-            part = list(clip_keys[first : first + _KEYS_AT_ONCE])
-            marks = ", ".join("?" * len(part))
-            with self._errors():
-                rows = self._database.execute(
-                    f"SELECT * FROM outcomes WHERE clip_key IN ({marks})",
-                    part,
-                ).fetchall()
-            found |= {row[0]: _outcome_of(row) for row in rows}
-        return found
+        """Durable when this returns."""
+        _append_lines(self._folder / _OUTCOMES, [_line_of(outcome) for outcome in outcomes])
+        self.outcomes |= {outcome.clip_key: outcome for outcome in outcomes}
 
     def dead_keys(self) -> set[str]:
         """Keys of clips that failed for good."""
-        if self._database is None:
-            return set()
-        with self._errors():
-            rows = self._database.execute("SELECT clip_key FROM outcomes WHERE reason <> ''")
-            return {key for (key,) in rows}
+        return {key for key, outcome in self.outcomes.items() if outcome.error is not None}
+
+    def dead_letter(self, clip_key: str) -> DeadLetter:
+        """Of one of `dead_keys`."""
+        outcome = self.outcomes[clip_key]
+        if outcome.error is None:
+            raise KeyError(f"clip_key {clip_key!r} has no error in {self._folder / _OUTCOMES}")
+        return DeadLetter(clip_id=outcome.clip_id, video_uri=outcome.video_uri, error=outcome.error)
 
     def forget(self, clip_keys: Iterable[str]) -> None:
-        """For keys whose rows were deleted."""
-        self._delete("DELETE FROM outcomes WHERE clip_key = ?", clip_keys)
+        """For keys whose rows were deleted; durable with the next `compact`."""
+        for clip_key in clip_keys:
+            self.outcomes.pop(clip_key, None)
 
-    def contents(self) -> Iterator[pa.RecordBatch]:
-        """What the videos contained when they were last read, in batches of CONTENTS_SCHEMA in the order of their URIs."""
-        return self._batches("contents")
+    def compact(self) -> None:
+        """One line per key, and none that is damaged."""
+        with atomic_path(self._folder / _OUTCOMES) as path, path.open("w") as file:
+            file.writelines(json.dumps(_line_of(one)) + "\n" for one in self.outcomes.values())
+        self.num_damaged = 0
 
     def read_contents(self) -> dict[str, Content]:
-        """`contents` by URI, all at once."""
-        return {
-            row["video_uri"]: Content(
-                content_hash=row["content_hash"],
-                stamp=FileStamp(
-                    size_bytes=row["size_bytes"], mtime_ns=row["mtime_ns"], version=row["version"]
-                ),
-            )
-            for batch in self.contents()
-            for row in batch.to_pylist()
-        }
+        """What the videos contained when they were last read, by URI."""
+        contents, _num_damaged = _read_lines(self._folder / _CONTENTS, _content_of_line)
+        return dict(contents)
 
     def keep_contents(self, contents: Mapping[str, Content]) -> None:
-        """Keep the hashes of the files among these that could be read; durable when this returns."""
-        rows = [
-            (uri, one.content_hash, one.stamp.size_bytes, one.stamp.mtime_ns, one.stamp.version)
-            for uri, one in contents.items()
-            if one.stamp is not None and not one.problem
-        ]
-        self._put("contents", rows)
+        """Add the hashes of these files to what is kept, durably: they were read while a run goes on."""
+        _append_lines(self._folder / _CONTENTS, _content_lines(contents))
 
-    def forget_contents(self, video_uris: Iterable[str]) -> None:
-        """Of videos that the archive does not have any more, or that cannot be read."""
-        self._delete("DELETE FROM contents WHERE video_uri = ?", video_uris)
-
-    def _open(self) -> sqlite3.Connection:
-        if self._database is not None:
-            return self._database
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._errors():
-            try:
-                self._database = _sound_database(self._path)
-            except sqlite3.DatabaseError as error:
-                if isinstance(error, sqlite3.OperationalError):
-                    raise
-                self._database = _rebuilt(self._path, error)
-        return self._database
-
-    def _take_earlier(self) -> None:
-        """Move the lines of a run folder of an earlier version into the database."""
-        folder = self._path.parent
-        outcomes, contents = earlier_outcomes(folder), earlier_contents(folder)
-        while lines := list(islice(outcomes, _ROWS_AT_ONCE)):
-            self.record([Outcome(**fields) for fields in lines])
-        while part := list(islice(contents, _ROWS_AT_ONCE)):
-            self.keep_contents(
-                {
-                    uri: Content(content_hash=content_hash, stamp=FileStamp(**stamp))
-                    for uri, content_hash, stamp in part
-                }
-            )
-        for path in folder.glob("*.jsonl"):
-            path.unlink()
-
-    def _put(self, table: str, rows: Iterable[Sequence[Any]]) -> None:
-        if not (rows := list(rows)):
-            return
-        marks = ", ".join("?" * len(_SCHEMAS[table]))
-        database = self._open()
-        with self._errors(), database:
-            database.executemany(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", rows)
-
-    def _delete(self, statement: str, values: Iterable[str]) -> None:
-        if self._database is None:
-            return
-        with self._errors(), self._database:
-            self._database.executemany(statement, ((value,) for value in values))
-
-    def _batches(self, table: str) -> Iterator[pa.RecordBatch]:
-        if self._database is None:
-            return
-        schema = _SCHEMAS[table]
-        with self._errors():
-            cursor = self._database.execute(f"SELECT * FROM {table} ORDER BY 1")
-            while rows := cursor.fetchmany(_ROWS_AT_ONCE):
-                columns = zip(*rows, strict=True)
-                yield pa.record_batch(
-                    [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)],
-                    schema=schema,
-                )  # fmt: skip
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            text = f"ledger {self._path}: {error}"
-            is_full = getattr(error, "sqlite_errorname", "") == "SQLITE_FULL"
-            raise (OSError(errno.ENOSPC, text) if is_full else OSError(text)) from error
+    def write_contents(self, contents: Mapping[str, Content]) -> None:
+        """Keep the hashes of the files that could be read, and of no others."""
+        lines = [json.dumps(line) + "\n" for line in _content_lines(contents)]
+        write_atomic(self._folder / _CONTENTS, "".join(lines))
 
 
 def write_dead_letters(run_dir: str | Path, letters: Sequence[DeadLetter]) -> Path:
@@ -252,79 +125,113 @@ def read_dead_letters(run_dir: str | Path) -> list[DeadLetter]:
     return [DeadLetter.from_columns(row) for row in table.to_pylist()]
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    # A generator that reads may end in another thread than the one it began in, never in two at once.
-    database = sqlite3.connect(path, timeout=_BUSY_S, check_same_thread=False)
-    database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-    return database
+def _line_of(outcome: Outcome) -> dict[str, str]:
+    """Flat, with empty texts where there is no error: the lines of earlier runs are read too."""
+    error = outcome.error or _NO_ERROR
+    return {
+        "clip_key": outcome.clip_key,
+        "clip_id": outcome.clip_id,
+        "video_uri": outcome.video_uri,
+        "status": "written" if outcome.error is None else "dead",
+        "row_digest": outcome.row_digest,
+        "stage": error.stage,
+        "reason": error.reason,
+        "detail": error.detail,
+    }
 
 
-def _sound_database(path: Path) -> sqlite3.Connection:
-    """Opened, with its tables. sqlite3.DatabaseError where it is damaged."""
-    database = _connect(path)
-    try:
-        (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
-        if verdict != "ok":
-            raise sqlite3.DatabaseError(verdict.replace("\n", " "))
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = FULL")  # a batch survives a crash of the machine
-        for table, schema in _SCHEMAS.items():
-            types = {pa.string(): "TEXT NOT NULL", pa.int64(): "INTEGER NOT NULL"}
-            fields = ", ".join(f"{field.name} {types[field.type]}" for field in schema)
-            database.execute(
-                f"CREATE TABLE IF NOT EXISTS {table} ({fields}, PRIMARY KEY ({schema.names[0]})) WITHOUT ROWID, STRICT"
-            )
-    except sqlite3.Error:
-        database.close()
-        raise
-    return database
-
-
-def _rebuilt(path: Path, error: sqlite3.DatabaseError) -> sqlite3.Connection:
-    """A new database with what can be read of a damaged one, which stays beside it under another name."""
-    aside = path.with_suffix(".damaged")
-    logger.warning(
-        "%s is damaged (%s); passed over, `tfcovr index` writes anew what Milvus and the videos tell. It is kept as %s",
-        path,
-        error,
-        aside,
-    )
-    for suffix in ("", "-wal", "-shm"):
-        with suppress(FileNotFoundError):
-            Path(f"{path}{suffix}").replace(f"{aside}{suffix}")
-    database = _sound_database(path)
-    # From both ends to the damage.
-    for table, schema in _SCHEMAS.items():
-        marks = ", ".join("?" * len(schema))
-        for order in ("ASC", "DESC"):
-            with suppress(sqlite3.Error), closing(_connect(aside)) as damaged:
-                damaged.text_factory = lambda data: data.decode(errors="replace")
-                # What came before the damage is kept: the error does not reach the transaction.
-                with database, suppress(sqlite3.Error):
-                    for row in damaged.execute(f"SELECT * FROM {table} ORDER BY 1 {order}"):
-                        database.execute(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", row)
-    return database
-
-
-def _row_of(outcome: Outcome) -> tuple[str, ...]:
-    error = outcome.error or ClipError(stage="", reason="", detail="")
-    return (
-        outcome.clip_key,
-        outcome.clip_id,
-        outcome.video_uri,
-        outcome.row_digest,
-        error.stage,
-        error.reason,
-        error.detail,
-    )
-
-
-def _outcome_of(row: Sequence[str]) -> Outcome:
-    key, clip_id, video_uri, row_digest, stage, reason, detail = row
+def _outcome_of_line(line: dict[str, Any]) -> Outcome:
+    key, clip_id, video_uri, status, digest, *error = [_text(line, name) for name in _OUTCOME_NAMES]
+    stage, reason, detail = error
     return Outcome(
         clip_key=key,
         clip_id=clip_id,
-        video_uri=video_uri,
-        row_digest=row_digest,
-        error=ClipError(stage=stage, reason=reason, detail=detail) if reason else None,
+        video_uri=sys.intern(video_uri),  # of many clips
+        row_digest=digest,
+        error=ClipError(stage=stage, reason=reason, detail=detail) if status == "dead" else None,
     )
+
+
+def _content_lines(contents: Mapping[str, Content]) -> list[dict[str, Any]]:
+    return [
+        {
+            "uri": uri,
+            "content_hash": content.content_hash,
+            "size_bytes": content.stamp.size_bytes,
+            "mtime_ns": content.stamp.mtime_ns,
+            "version": content.stamp.version,
+        }
+        for uri, content in contents.items()
+        if content.stamp is not None and not content.problem
+    ]
+
+
+def _content_of_line(line: dict[str, Any]) -> tuple[str, Content]:
+    stamp = FileStamp(
+        size_bytes=_number(line, "size_bytes"),
+        mtime_ns=_number(line, "mtime_ns"),
+        version=_text({"version": "", **line}, "version"),
+    )
+    content = Content(content_hash=_text(line, "content_hash"), stamp=stamp)
+    return _text(line, "uri"), content
+
+
+def _text(line: dict[str, Any], name: str) -> str:
+    if not isinstance(line[name], str):
+        raise ValueError(f"{name} is {line[name]!r}; it must be a text")
+    return line[name]
+
+
+def _number(line: dict[str, Any], name: str) -> int:
+    if not isinstance(line[name], int):
+        raise ValueError(f"{name} is {line[name]!r}; it must be a whole number")
+    return line[name]
+
+
+def _read_lines(path: Path, parse: Callable[[dict[str, Any]], T]) -> tuple[list[T], int]:
+    """What each line says, and the number of damaged ones, which are named and passed over."""
+    if not path.exists():
+        return [], 0
+    parsed: list[T] = []
+    problems: list[str] = []
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip() or not line.endswith(b"\n"):  # an end that was never finished
+                continue
+            try:
+                parsed.append(parse(json.loads(line)))
+            except (ValueError, TypeError, KeyError, RecursionError) as error:
+                problems.append(f"line {number} ({type(error).__name__}: {str(error)[:80]})")
+    if problems:
+        more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
+        logger.warning(
+            "%s: %s%s damaged; passed over, `tfcovr index` writes anew what Milvus and the videos tell",
+            path,
+            problems[0],
+            f"{more} are" if more else " is",
+        )
+    return parsed, len(problems)
+
+
+def _append_lines(path: Path, lines: Sequence[dict[str, Any]]) -> None:
+    if not lines:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab+") as file:
+        _drop_truncated_line(file)
+        file.write("".join(json.dumps(line) + "\n" for line in lines).encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _drop_truncated_line(file: Any) -> None:
+    """A truncated last line must not swallow the one that follows it."""
+    end = file.seek(0, os.SEEK_END)
+    if end == 0:
+        return
+    file.seek(end - 1)
+    if file.read(1) == b"\n":
+        return
+    file.seek(0)
+    file.truncate(file.read().rfind(b"\n") + 1)
+    file.seek(0, os.SEEK_END)

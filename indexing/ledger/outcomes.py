@@ -31,12 +31,7 @@ def outcomes_of_batch(batch: Mapping[str, np.ndarray]) -> list[Outcome]:
 
 def dead_letters_of(comparison: Comparison, ledger: Ledger) -> list[DeadLetter]:
     """All clips of the archive that have no row for a reason, from this run or an earlier one."""
-    dead = {planned_clip.clip_key: planned_clip.clip for planned_clip in comparison.dead}
-    letters = [
-        DeadLetter(clip_id=dead[key].clip_id, video_uri=dead[key].video_uri, error=outcome.error)
-        for key, outcome in ledger.find(list(dead)).items()
-        if outcome.error is not None
-    ]
+    letters = [ledger.dead_letter(planned_clip.clip_key) for planned_clip in comparison.dead]
     return letters + [
         DeadLetter(
             clip_id=planned_clip.clip.clip_id,
@@ -61,10 +56,9 @@ def dead_to_retry(
     dead: Sequence[PlannedClip], ledger: Ledger, reasons: Collection[str]
 ) -> list[PlannedClip]:
     """The dead clips whose recorded reason is one of these ("all" = any)."""
-    outcomes = ledger.find([planned_clip.clip_key for planned_clip in dead])
     return [
         planned_clip
         for planned_clip in dead
-        if (error := outcomes[planned_clip.clip_key].error) is not None
-        and (ALL_REASONS in reasons or error.reason in reasons)
+        if ALL_REASONS in reasons
+        or ledger.dead_letter(planned_clip.clip_key).error.reason in reasons
     ]

@@ -79,13 +79,13 @@ def index_archive(config: IndexConfig, *, console: Console | None = None) -> Ind
                 stamps=archive.stamps,
                 keep=ledger.keep_contents,
             )
-        ledger.forget_contents(uri for uri in known if uri not in contents or contents[uri].problem)
+        if contents != known:
+            ledger.write_contents(contents)
 
         def plan(rows: ArchiveRows) -> list[PlannedClip]:
             return plan_clips(clips, contents, encoder_id=card.encoder_id, archive=rows)
 
         with ExitStack() as stack:
-            stack.callback(ledger.close)
             run = _IndexRun(config, card, ledger, stack, console)
             return run.run(plan, archive.fetch_uris)
 
@@ -128,9 +128,8 @@ class _IndexRun:
         # Ray starts its processes by fork, which is not safe once gRPC has threads: Ray first, then Milvus.
         session = None
         unchecked_ids = self._unchecked_ids(planned)
-        outcomes = self._ledger.find([planned_clip.clip_key for planned_clip in planned])
         if unchecked_ids or any(
-            not planned_clip.problem and planned_clip.clip_key not in outcomes
+            not planned_clip.problem and planned_clip.clip_key not in self._ledger.outcomes
             for planned_clip in planned
         ):
             session = self._open_session()
@@ -169,8 +168,9 @@ class _IndexRun:
         self._clips_path.unlink(missing_ok=True)
         if self._config.prune:
             self._delete(list(comparison.orphaned))
-        if pending or num_refreshed or self._num_deleted:
+        if pending or num_refreshed or self._num_deleted or self._ledger.num_damaged:
             self._collection.flush()
+            self._ledger.compact()
         with self._console.status("building the index of the collection"):
             self._index = ensure_index(
                 self._collection, self._config.index, is_lite=self._is_lite, lease=self._lease
@@ -280,6 +280,7 @@ class _IndexRun:
             )
         if recomputed.wrong:
             self._delete([planned_clip.clip_key for planned_clip in written])
+            self._ledger.compact()
             self._clips_path.unlink()
             raise VectorMismatchError(
                 f"{mismatch_text(recomputed.wrong)}. The rows of all {len(written)} clips of this run have been deleted; find out "
@@ -289,11 +290,10 @@ class _IndexRun:
 
     def _refresh(self, present: Sequence[PlannedClip]) -> int:
         """Rows whose label, attributes or file name changed, or that no ledger line describes."""
-        outcomes = self._ledger.find([planned_clip.clip_key for planned_clip in present])
         outdated = [
             planned_clip
             for planned_clip in present
-            if (known := outcomes.get(planned_clip.clip_key)) is None
+            if (known := self._ledger.outcomes.get(planned_clip.clip_key)) is None
             or known.error is not None  # a retry wrote it, and was killed before it said so
             or known.row_digest != row_digest(planned_clip.clip)
         ]

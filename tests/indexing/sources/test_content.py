@@ -89,6 +89,6 @@ def test_what_was_read_is_kept_while_the_rest_is_read(tmp_path) -> None:
     found = read_contents(uris, known, keep=kept.update)
     assert kept == {uri: found[uri] for uri in uris[2:]}
     ledger = Ledger(tmp_path / "run")
-    ledger.keep_contents(known)
+    ledger.write_contents(known)
     ledger.keep_contents(kept)
     assert Ledger(tmp_path / "run").read_contents() == found

@@ -6,7 +6,7 @@ import pytest
 
 from encoders.bundle.card import read_card
 from encoders.clips import Clip, write_clips
-from indexing.ledger.ledger import DEAD_LETTERS, Ledger, ledger_path, read_dead_letters
+from indexing.ledger.ledger import DEAD_LETTERS, Ledger, read_dead_letters
 from indexing.pipeline.index_archive import PENDING
 from indexing.store.collection import open_collection
 from tests.support.small_videos import write_video
@@ -42,11 +42,6 @@ def num_rows(folder: Path, bundle: Path) -> int:
     with open_collection(str(folder / "milvus"), "clips") as collection:
         collection.check(encoder_id=read_card(bundle).encoder_id)
         return collection.count()
-
-
-def recorded(folder: Path) -> tuple[list, dict]:
-    ledger = Ledger(folder / "run")
-    return [batch.to_pylist() for batch in ledger.outcomes()], ledger.read_contents()
 
 
 @pytest.mark.parametrize("command", [("index", "--prune"), ("verify", "--repair")])
@@ -91,19 +86,24 @@ def test_an_archive_of_which_nothing_can_be_read_is_no_success(
 def test_damaged_files_of_a_run_are_named_and_written_anew(
     folder: Path, tiny_bundle: Path, caplog
 ) -> None:
-    before = recorded(folder)
-    path = ledger_path(folder / "run")
-    path.write_bytes(path.read_bytes()[:100] + b"\xff" * 8000)
+    paths = [folder / "run" / "ledger" / f"{name}.jsonl" for name in ("outcomes", "contents")]
+    before = [sorted(path.read_bytes().splitlines()) for path in paths]
+    for path in paths:
+        lines = path.read_bytes().splitlines()
+        lines[2] = lines[2][:30] + b"\xff" + lines[2][40:]
+        path.write_bytes(b"\n".join([*lines, b""]))
     for name in (DEAD_LETTERS, PENDING):
         (folder / "run" / name).write_bytes(b"PAR1 and no more")
+    damaged = [f"{path}: line 3 " for path in paths] + [str(folder / "run" / DEAD_LETTERS)]
     assert run("verify", folder, tiny_bundle) == 0
-    assert f"{path} is damaged" in caplog.text
+    assert all(name in caplog.text for name in damaged[:2])
     caplog.clear()
     assert run("index", folder, tiny_bundle) == 0
     assert str(folder / "run" / PENDING) in caplog.text
-    assert recorded(folder) == before
+    assert [sorted(path.read_bytes().splitlines()) for path in paths] == before
     assert read_dead_letters(folder / "run") == []
     caplog.clear()
+    assert len(Ledger(folder / "run").outcomes) == NUM_VIDEOS
     assert run("verify", folder, tiny_bundle) == 0
     assert caplog.text == ""
     assert num_rows(folder, tiny_bundle) == NUM_VIDEOS

@@ -136,11 +136,11 @@ def test_retry_takes_only_dead_letters_of_its_reason(config, capsys) -> None:
 def test_a_dead_letter_that_came_alive_is_dead_no_more(config) -> None:
     """`tfcovr retry` was killed between Milvus and the ledger; lost later, the clip must be missing and not dead."""
     key = sorted(vectors(config))[0]
-    known = Ledger(config.run_dir).find([key])[key]
+    known = Ledger(config.run_dir).outcomes[key]
     timeout = ClipError(stage="decode", reason="decode_timeout", detail="")
     Ledger(config.run_dir).record([replace(known, error=timeout)])
     assert index_archive(config).refreshed == 1
-    assert Ledger(config.run_dir).find([key])[key].error is None
+    assert Ledger(config.run_dir).outcomes[key].error is None
     assert key not in Ledger(config.run_dir).dead_keys()
 
 

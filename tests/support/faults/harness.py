@@ -14,7 +14,7 @@ import psutil
 
 from encoders.bundle.card import read_card
 from encoders.clips import read_clips, write_clips
-from indexing.ledger.ledger import DEAD_LETTERS, count_outcomes, read_dead_letters
+from indexing.ledger.ledger import DEAD_LETTERS, read_dead_letters
 from indexing.pipeline.config import CONFIG, VerifyConfig
 from indexing.pipeline.verify import verify_archive
 from indexing.store.collection import open_collection
@@ -213,7 +213,8 @@ class _Trial:
         return self._processes(driver, victim if victim == CHILD else f"_Step_{victim})")
 
     def _num_recorded(self) -> int:
-        return count_outcomes(self.run_dir)
+        path = self.run_dir / "ledger" / "outcomes.jsonl"
+        return path.read_bytes().count(b"\n") if path.exists() else 0
 
     def _processes(self, driver: subprocess.Popen, name: str) -> list[psutil.Process]:
         roots = [driver.pid] if self._cluster is None else [self._cluster.process.pid]
