@@ -17,11 +17,12 @@ import numpy as np
 
 from benchmarks.studies.numbered_video import read_numbered_video, write_numbered_video
 from cluster.progress import progress_bar
+from cluster.storage import write_atomic
 from encoders.media.errors import DecodeError
 from encoders.media.frame_index import Span
 from indexing.handoff.basket import Basket
-from indexing.handoff.cuts import Pick
-from indexing.handoff.export import FORMATS, export_picks
+from indexing.handoff.cuts import Pick, make_cuts
+from indexing.handoff.export import FORMATS
 from indexing.search.types import ClipPlace
 
 IN_FRAMES = (".otio", ".edl", ".fcpxml", ".xml")
@@ -110,10 +111,11 @@ def _check_kind(
         for first in (rng.randrange(len(numbers) - 1) for _ in range(count))
     ]
     picks = [_pick(path, frames, times_s, rng) for frames in wanted]
-    for suffix in FORMATS:
+    cuts = make_cuts(picks)
+    for suffix, write in FORMATS.items():
         file = path.with_name(f"reel{suffix}")
         try:
-            export_picks(picks, [file])
+            write_atomic(file, write(cuts, file.stem))
         except ValueError:
             is_expected = kind.is_variable and suffix in IN_FRAMES
             counts["refused_variable" if is_expected else "rejected"] += count

@@ -237,14 +237,17 @@ def _find_packaged(name: str) -> str:
 
 @contextmanager
 def no_progress_bar() -> Iterator[None]:
-    """transformers draws one even for weights that load in a tenth of a second."""
+    """transformers draws one even for weights that load in a tenth of a second, and lists those that are not taken; we check them."""
     from transformers.utils import logging as transformers_logging
 
     was_enabled = transformers_logging.is_progress_bar_enabled()
+    verbosity = transformers_logging.get_verbosity()
     transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
     try:
         yield
     finally:
+        transformers_logging.set_verbosity(verbosity)
         if was_enabled:
             transformers_logging.enable_progress_bar()
 
