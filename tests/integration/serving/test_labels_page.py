@@ -144,7 +144,9 @@ def test_clicks_of_a_page_that_is_closed_while_the_service_is_away_are_stored_la
     names = []
     for _ in range(3):
         names.append(page.locator("#label-name").text_content())
-        page.keyboard.press("1")
+        page.keyboard.press("l")
+        page.keyboard.type("kind 1")
+        page.keyboard.press("Enter")
         playwright.expect(page.locator("#label-name")).not_to_have_text(names[-1])
     playwright.expect(page.locator("#labelling-button")).to_contain_text("waiting")
     page.close()
