@@ -1,11 +1,10 @@
 """Infrastructure: Ray, storage, retry, processes and the hardware of this machine; independent of models, video and Milvus.
 
-Read in this order: machine, network, loopback, storage, retry, periodic, processes, progress, tables, ray_watch, ray_session, dataflow.
+Read in this order: machine, network, storage, retry, periodic, processes, progress, tables, ray_watch, ray_session, dataflow.
 """
 
 __all__ = [
     "dataflow",
-    "loopback",
     "machine",
     "network",
     "periodic",

@@ -11,8 +11,7 @@ import grpc
 from pymilvus import MilvusClient
 from pymilvus.exceptions import ConnectError, MilvusException, MilvusUnavailableException
 
-from cluster.loopback import is_loopback_host
-from cluster.network import require_listener
+from cluster.network import is_loopback_host, require_listener
 from cluster.retry import retry
 from indexing.sources.uris import public_uri, without_secrets
 from indexing.store.endpoint import split_token

@@ -19,8 +19,7 @@ import psutil
 import yaml
 from filelock import FileLock, Timeout
 
-from cluster.loopback import is_loopback, keep_on_loopback
-from cluster.network import free_port
+from cluster.network import free_port, is_loopback, keep_on_loopback
 from cluster.storage import write_atomic
 
 STATE = "server.json"

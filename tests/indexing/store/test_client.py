@@ -11,7 +11,7 @@ import psutil
 import pytest
 from pymilvus.exceptions import MilvusException, MilvusUnavailableException, ParamError
 
-from cluster.loopback import is_loopback
+from cluster.network import is_loopback
 from indexing.store import client
 from indexing.store.aliases import open_catalog
 from indexing.store.client import (

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cluster.loopback import is_loopback
+from cluster.network import is_loopback
 from indexing.store import dev_server
 from indexing.store.dev_server import STATE, start, status, stop
 from tfcovr import run_command
