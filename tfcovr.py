@@ -106,6 +106,9 @@ GROUPS: dict[str, dict[str, Command]] = {
             module="indexing.sources.watching.watch",
             help="keep the collection in step with a folder",
         ),
+        "status": Command(
+            module="indexing.commands.status", help="how far a run is, from another terminal"
+        ),
         "verify": Command(
             module="indexing.commands.verify", help="prove that the collection is complete"
         ),

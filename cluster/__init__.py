@@ -1,6 +1,6 @@
 """Infrastructure: Ray, storage, retry, processes and the hardware of this machine; independent of models, video and Milvus.
 
-Read in this order: machine, network, storage, retry, periodic, processes, progress, tables, ray_watch, ray_session, dataflow.
+Read in this order: machine, network, storage, retry, periodic, processes, progress, telemetry, tables, ray_watch, ray_session, dataflow.
 """
 
 __all__ = [
@@ -15,4 +15,5 @@ __all__ = [
     "retry",
     "storage",
     "tables",
+    "telemetry",
 ]

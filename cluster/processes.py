@@ -110,12 +110,26 @@ def _is_beating(path: Path, wait_s: float) -> bool:
         time.sleep(_BEAT_S / 4)
 
 
-def _require_no_driver_elsewhere(run_dir: str | Path) -> None:
+def find_driver(run_dir: str | Path) -> ProcessRecord | None:
+    """The driver that is running in the run folder, here or on another machine that shares it; None without one.
+
+    A look at a driver elsewhere takes a few seconds.
+    """
     for record in read_records(run_dir):
-        is_foreign = record.host not in ("", socket.gethostname())
-        path = _path_of(Path(run_dir), record)
-        if record.name == DRIVER and is_foreign and _is_beating(path, 4 * _BEAT_S):
-            raise _busy(run_dir, f"process {record.pid} on {record.host}")
+        if record.name != DRIVER:
+            continue
+        if record.host in ("", socket.gethostname()):
+            if is_running(record):
+                return record
+        elif _is_beating(_path_of(Path(run_dir), record), 4 * _BEAT_S):
+            return record
+    return None
+
+
+def _require_no_driver_elsewhere(run_dir: str | Path) -> None:
+    driver = find_driver(run_dir)
+    if driver is not None and driver.host not in ("", socket.gethostname()):
+        raise _busy(run_dir, f"process {driver.pid} on {driver.host}")
 
 
 def _own_family() -> set[int]:

@@ -109,11 +109,16 @@ def ray_session(
         yield describe_session(started_here=started_here)
 
 
+def count_machines() -> int:
+    """How many machines the connected Ray has now."""
+    return len({node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]})
+
+
 def describe_session(*, started_here: bool) -> RaySession:
     """What the connected Ray has now."""
     resources = ray.cluster_resources()
     return RaySession(
-        num_nodes=len({n["NodeManagerAddress"] for n in ray.nodes() if n["Alive"]}),
+        num_nodes=count_machines(),
         num_cpus=resources.get("CPU", 0.0),
         num_gpus=resources.get("GPU", 0.0),
         started_here=started_here,

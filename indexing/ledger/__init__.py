@@ -1,6 +1,6 @@
 """What a run has done: planned clips, outcomes, the ledger, the comparison with the collection.
 
-Read in this order: archives, planned_clip, outcomes, ledger, reconcile, summary.
+Read in this order: archives, planned_clip, outcomes, ledger, reconcile, summary, progress.
 """
 
-__all__ = ["archives", "ledger", "outcomes", "planned_clip", "reconcile", "summary"]
+__all__ = ["archives", "ledger", "outcomes", "planned_clip", "progress", "reconcile", "summary"]

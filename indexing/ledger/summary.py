@@ -173,6 +173,8 @@ class Tally:
 
     written: int = 0
     dead: int = 0
+    errors: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """(stage, reason) -> clips that failed there."""
     busy_s: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     embed_backends: Counter[str] = field(default_factory=Counter)
     decode_backends: Counter[str] = field(default_factory=Counter)
@@ -205,7 +207,9 @@ class Tally:
         A writer's is what it wrote over the time that it spent on writing.
         """
         ceilings = {
-            name: self._ceiling_sums[name] / num for name, num in self._num_ceilings.items() if num
+            name: self._ceiling_sums[name] / num
+            for name, num in dict(self._num_ceilings).items()  # read while batches are added
+            if num
         }
         if self.fetch_bytes > 0 and "fetch" in ceilings:
             ceilings["fetch"] *= (self.written + self.dead) / self.fetch_bytes
@@ -215,7 +219,9 @@ class Tally:
 
     def add(self, batch: Mapping[str, np.ndarray]) -> None:
         """One batch that came out of the write stage."""
-        is_ok = np.array([error_of(error) is None for error in batch["error"]])
+        errors = [error_of(error) for error in batch["error"]]
+        is_ok = np.array([error is None for error in errors])
+        self.errors.update((error.stage, error.reason) for error in errors if error is not None)
         self.written += int(is_ok.sum())
         self.dead += int((~is_ok).sum())
         self._last_s = time.perf_counter()

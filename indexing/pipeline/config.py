@@ -63,6 +63,8 @@ class IndexConfig:
     run folder or the collection records it; a new one is named after its folder, the first of a collection not at all ('')."""
     moved: bool = False
     """The archive is the recorded one, although its clips are in another place now, or listed in another way."""
+    price_per_node_h: float = 0.0
+    """Price of one node for an hour, in your currency: what the run has cost so far is then part of its progress and its metrics."""
     recompute: int | None = None
     """Clips of the run that are decoded and embedded again at its end and compared with their vectors in Milvus; None = 16 or one in
     a thousand, whichever is more, at most 256. 0 = none."""
@@ -70,6 +72,10 @@ class IndexConfig:
     def __post_init__(self) -> None:
         require_recompute(self.recompute)
         _require_share(self.max_delete_share)
+        if not 0 <= self.price_per_node_h < float("inf"):
+            raise ValueError(
+                f"price_per_node_h is {self.price_per_node_h}; it must be a number of at least 0"
+            )
         if self.batch_size < 0:
             raise ValueError(
                 f"batch_size is {self.batch_size}; it must be at least 1, or 0 = choose"

@@ -15,8 +15,9 @@ from rich.console import Console
 
 from cluster.processes import own_run_folder
 from cluster.progress import progress_bar
-from cluster.ray_session import RaySession, ray_session, session_with
+from cluster.ray_session import RaySession, count_machines, ray_session, session_with
 from cluster.storage import require_shared
+from cluster.telemetry import RayMetrics
 from encoders.bundle.canaries import read_canaries
 from encoders.bundle.card import BundleCard, read_card
 from encoders.clips import read_clips, write_clips
@@ -24,6 +25,7 @@ from indexing.ledger.archives import ArchiveRequest, ArchiveRows, open_archive
 from indexing.ledger.ledger import Ledger, Outcome, write_dead_letters
 from indexing.ledger.outcomes import checked_reasons, dead_letters_of, dead_to_retry
 from indexing.ledger.planned_clip import PlannedClip, plan_clips
+from indexing.ledger.progress import RunProgress
 from indexing.ledger.reconcile import Comparison, compare
 from indexing.ledger.summary import IndexSummary, Tally, find_bottleneck, stage_times, write_summary
 from indexing.pipeline.config import IndexConfig, archive_request, write_config
@@ -63,7 +65,8 @@ def index_archive(config: IndexConfig, *, console: Console | None = None) -> Ind
     """The whole run. Raises for a broken setup; a clip that fails becomes a dead letter."""
     console = console or Console(quiet=True)
     checked_reasons(config.retry)
-    with own_run_folder(config.run_dir):
+    progress = RunProgress(config.run_dir, price_per_node_h=config.price_per_node_h)
+    with own_run_folder(config.run_dir), progress.published():
         card = read_card(config.bundle)
         read_canaries(config.bundle)  # a bundle without them is refused before anything starts
         archive = list_archive(config.clips)
@@ -86,7 +89,7 @@ def index_archive(config: IndexConfig, *, console: Console | None = None) -> Ind
             return plan_clips(clips, contents, encoder_id=card.encoder_id, archive=rows)
 
         with ExitStack() as stack:
-            run = _IndexRun(config, card, ledger, stack, console)
+            run = _IndexRun(config, card, ledger, stack, console, progress)
             return run.run(plan, archive.fetch_uris)
 
 
@@ -103,8 +106,10 @@ class _IndexRun:
         ledger: Ledger,
         stack: ExitStack,
         console: Console,
+        progress: RunProgress,
     ) -> None:
         self._config = config
+        self._progress = progress
         self._card = card
         self._ledger = ledger
         self._stack = stack
@@ -164,6 +169,7 @@ class _IndexRun:
                 started = time.perf_counter()
                 unchecked += self._stream(pending, comparison, workers, tally)
                 seconds = time.perf_counter() - started
+            self._progress.phase = "checking"
             recomputed = self._recompute(unchecked, workers)
         self._clips_path.unlink(missing_ok=True)
         if self._config.prune:
@@ -186,6 +192,9 @@ class _IndexRun:
 
     def _open_session(self) -> RaySession:
         session = self._stack.enter_context(ray_session())
+        export = RayMetrics(self._progress).export
+        attached = self._progress.attached(count_nodes=count_machines, export=export)
+        self._stack.enter_context(attached)
         for uri, what, needed in (
             (self._config.milvus_uri, "the Milvus URI", "http://HOST:19530"),
             (self._config.run_dir, "the run folder", "a folder on NFS, /mnt/SHARED/RUN"),
@@ -240,6 +249,8 @@ class _IndexRun:
             run_dir=self._config.run_dir,
             bulk_import=self._config.bulk_import,
         )
+        num_fetch = self._config.fetch.num_workers if self._fetch_uris else 0
+        self._progress.begin(tally, total=len(pending), num_workers=workers.by_stage(num_fetch))
         by_key = {planned_clip.clip_key: planned_clip for planned_clip in pending}
         written: list[PlannedClip] = []
         with progress_bar("indexing", len(pending), console=self._console) as update:
