@@ -9,6 +9,7 @@ import errno
 import glob
 import importlib
 import inspect
+import logging
 import os
 import signal
 import sys
@@ -20,8 +21,10 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
+from cluster.telemetry import json_logs, say
 from encoders.media.errors import DecodeSetupError
 
+_LOG_JSON = "--log-json"
 _RESUME = "rerun the same command to resume"
 # Option that names something to read -> what it must be. An option means the same thing in every command.
 _EXPECTED = {
@@ -209,6 +212,7 @@ def help_text() -> str:
         "  tfcovr demo --tiny",
         "  tfcovr search SEARCH_OPTIONS --edit 'with one more twist'",
         "  tfcovr COMMAND --help",
+        f"  tfcovr {_LOG_JSON} COMMAND ...",
         "  tfcovr --version",
     ]
     return "\n".join(lines)
@@ -264,6 +268,13 @@ def _require_inputs(config: object) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; what can be said in one line ends with that line on stderr and exit status 2."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] != [_LOG_JSON]:
+        return _main(arguments)
+    with json_logs():
+        return _main(arguments[1:])
+
+
+def _main(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         sys.stdout.write(help_text() + "\n")
         return 0
@@ -282,21 +293,21 @@ def main(argv: Sequence[str] | None = None) -> int:
             return run_command(name, rest)
     except KeyboardInterrupt:
         if is_terminated.is_set():
-            sys.stderr.write(f"terminated; {_RESUME}\n")
+            say(f"terminated; {_RESUME}", level=logging.ERROR)
             return 128 + signal.SIGTERM
-        sys.stderr.write(f"interrupted; {_RESUME}\n")
+        say(f"interrupted; {_RESUME}", level=logging.ERROR)
         return 128 + signal.SIGINT
     except SystemExit as error:
         # Ray has a handler of its own while it starts, which exits with the number of the signal.
         if error.code not in (signal.SIGTERM, 128 + signal.SIGTERM):
             raise
-        sys.stderr.write(f"terminated; {_RESUME}\n")
+        say(f"terminated; {_RESUME}", level=logging.ERROR)
         return 128 + signal.SIGTERM
     except Exception as error:
         line = error_line(error)
         if line is None:
             raise
-        sys.stderr.write(f"error: {line}\n")
+        say(f"error: {line}", level=logging.ERROR)
         return 2
 
 

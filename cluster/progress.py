@@ -23,6 +23,7 @@ from rich.progress import (
 )
 
 from cluster.periodic import repeated
+from cluster.telemetry import logs_are_json
 
 PROGRESS_VARIABLE = "TFCOVR_PROGRESS"
 _POLL_S = 1.0
@@ -62,7 +63,7 @@ def progress_bar(
         TextColumn("{task.fields[note]}"),
     )
     console = console or Console(stderr=True)
-    is_drawn = shown and PROGRESS_VARIABLE not in os.environ
+    is_drawn = shown and PROGRESS_VARIABLE not in os.environ and not logs_are_json()
     with Progress(*columns, console=console, disable=not is_drawn) as progress:
         bar = progress.add_task(text, total=total, note="")
         write = _writer(text, total) if shown else None

@@ -26,6 +26,7 @@ from ray.autoscaler.sdk import request_resources
 from ray.autoscaler.v2.utils import is_autoscaler_v2
 from ray.experimental import internal_kv
 
+from cluster import telemetry
 from cluster.network import require_listener
 from cluster.processes import reap_orphans, track_child_processes
 from cluster.retry import retry
@@ -287,7 +288,7 @@ def wait_for_resources(
         return True
     if not has_autoscaler():
         return False
-    say = say or _say_on_stderr
+    say = say or telemetry.say
     limit_s, started = _limit_s(), time.monotonic()
     last_said_s = -_SAY_EVERY_S
     request_resources(bundles=[dict(bundle) for bundle in bundles])
@@ -325,8 +326,3 @@ def _limit_s() -> float:
             f"{NODE_WAIT_VARIABLE} is {text!r}; it must be a number of seconds above 0"
         )
     return limit_s
-
-
-def _say_on_stderr(line: str) -> None:
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()

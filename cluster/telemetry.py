@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
     from ray.util.metrics import Gauge
 
+logger = logging.getLogger(__name__)
 _RAY_LOG_ENCODING = "RAY_LOGGING_CONFIG_ENCODING"
 _SERVICE = "tfcovr"
 
@@ -55,6 +56,21 @@ def json_logs() -> Iterator[None]:
             os.environ[_RAY_LOG_ENCODING] = before
 
 
+def logs_are_json() -> bool:
+    """Whether the log of this process goes to stderr as JSON, where bars and lines for people have no place."""
+    handlers = logging.getLogger().handlers
+    return any(isinstance(handler.formatter, JsonFormatter) for handler in handlers)
+
+
+def say(line: str, *, level: int = logging.INFO) -> None:
+    """A line for people on stderr; a line of the log where that is JSON."""
+    if logs_are_json():
+        logger.log(level, "%s", line)
+    else:
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
+
+
 class MetricSource(Protocol):
     """A registry or a collector of prometheus_client."""
 
@@ -67,8 +83,10 @@ class RayMetrics:
     Gauges, because they hold sums that were counted elsewhere; the rate of such a sum is asked for as that of a counter.
     """
 
-    def __init__(self, source: MetricSource) -> None:
+    def __init__(self, source: MetricSource, *, labels: Mapping[str, str] | None = None) -> None:
+        """`labels` tell this process from others that have the same metrics."""
         self._source = source
+        self._labels = dict(labels or {})
         self._gauges: dict[str, Gauge] = {}
 
     def export(self) -> None:
@@ -82,13 +100,14 @@ class RayMetrics:
             for sample in metric.samples:
                 if sample.name.endswith("_created"):  # when a counter began, which nobody plots
                     continue
+                labels = sample.labels | self._labels
                 if sample.name not in self._gauges:
                     self._gauges[sample.name] = Gauge(
                         sample.name,
                         description=metric.documentation,
-                        tag_keys=tuple(sample.labels),
+                        tag_keys=tuple(labels),
                     )
-                self._gauges[sample.name].set(sample.value, sample.labels)
+                self._gauges[sample.name].set(sample.value, labels)
 
 
 def open_tracer(endpoint: str) -> "Tracer":

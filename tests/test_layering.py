@@ -50,6 +50,7 @@ NOT_ENTRIES = {
     "__main__.py",
     "__pycache__",
     "data",
+    "kubernetes",
     "milvus",
     "results",
     "web",

@@ -28,6 +28,8 @@ _EVERY_S = 2.0
 _LOG_EVERY_S = 30.0
 # The rate is that of the last minutes: nodes come and go.
 _WINDOW_S = 120.0
+Labelled = Mapping[tuple[str, ...], float]
+"""Values of labels -> the value of the metric."""
 Phase = Literal["planning", "indexing", "checking", "finished"]
 
 
@@ -196,35 +198,36 @@ class RunProgress:
         progress = self.snapshot()
         run = self._run_dir.name
 
-        def metric(name: str, text: str, *values: tuple[dict[str, str], float]) -> Metric:
-            labels = ["run", *(values[0][0] if values else ())]
-            family = GaugeMetricFamily(f"tfcovr_index_{name}", text, labels=labels)
-            for more, value in values:
-                family.add_metric([run, *more.values()], value)
+        def metric(name: str, text: str, values: Labelled, *labels: str) -> Metric:
+            family = GaugeMetricFamily(f"tfcovr_index_{name}", text, labels=["run", *labels])
+            for more, value in values.items():
+                family.add_metric([run, *more], value)
             return family
 
         outcomes = {"write/written": progress.written, **progress.dead}
         yield metric(
             "clips",
             "clips of this run so far, by the stage that they ended in and how",
-            *(
-                (dict(zip(("stage", "outcome"), name.split("/", 1), strict=True)), count)
-                for name, count in outcomes.items()
-            ),
+            {tuple(name.split("/", 1)): count for name, count in outcomes.items()},
+            "stage",
+            "outcome",
         )
-        yield metric("clips_planned", "clips that this run has to do", ({}, progress.total))
-        yield metric("clips_per_second", "of the last two minutes", ({}, progress.clips_per_s))
         remaining_s = progress.remaining_s
-        yield metric(
-            "remaining_seconds",
-            "until the last clip at the present rate, NaN = not known",
-            ({}, float("nan") if remaining_s is None else remaining_s),
-        )
-        loads = progress.stages.items()
+        for name, text, value in (
+            ("clips_planned", "clips that this run has to do", progress.total),
+            ("clips_per_second", "of the last two minutes", progress.clips_per_s),
+            (
+                "remaining_seconds",
+                "until the last clip at the present rate, NaN = not known",
+                float("nan") if remaining_s is None else remaining_s,
+            ),
+            ("nodes", "machines of the run", progress.nodes),
+            ("cost", "of the nodes so far, 0 without a price", progress.cost or 0.0),
+        ):
+            yield metric(name, text, {(): value})
         for name, text, read in _STAGE_METRICS:
-            yield metric(name, text, *(({"stage": stage}, read(load)) for stage, load in loads))
-        yield metric("nodes", "machines of the run", ({}, progress.nodes))
-        yield metric("cost", "of the nodes so far, 0 without a price", ({}, progress.cost or 0.0))
+            loads = {(stage,): read(load) for stage, load in progress.stages.items()}
+            yield metric(name, text, loads, "stage")
 
 
 _STAGE_METRICS: tuple[tuple[str, str, Callable[[StageLoad], float]], ...] = (

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -23,6 +23,7 @@ from indexing.serving.guard.access import HEALTH_PATH
 from indexing.serving.guard.limits import Limits
 from indexing.serving.guard.middleware import Guard
 from indexing.serving.guard.problems import MEDIA_TYPE, ProblemError, problem_json
+from indexing.serving.metrics import Quality
 from indexing.serving.routes.clips import (
     PROBLEMS,
     State,
@@ -34,6 +35,7 @@ from indexing.serving.routes.clips import (
 from indexing.serving.routes.labels import add_label_routes
 from indexing.serving.routes.page import add_page_routes
 from indexing.serving.schemas import SearchRequest, SearchResponse, search_response
+from indexing.serving.spans import QuerySpans
 from indexing.serving.uploads import QueryReader
 
 WEB_DIR = Path(__file__).resolve().parent / "web"
@@ -49,13 +51,16 @@ _CSP = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AppConfig:
-    """Limits of requests, batching of queries and policy of query clips by URL."""
+    """Limits of requests, batching of queries and policy of query clips by URL; who watches the service."""
 
     limits: Limits = field(default_factory=Limits)
     batching: BatcherConfig = field(default_factory=BatcherConfig)
     urls: UrlPolicy = field(default_factory=UrlPolicy)
     labels: Path | None = None
     """Folder that clicks are written to; None = there are no routes that write."""
+    spans: QuerySpans = field(default_factory=lambda: QuerySpans(None))
+    published: Callable[[Quality], AbstractContextManager[object]] = nullcontext
+    """Publishes the metrics elsewhere while the service runs."""
 
 
 def create_app(open_client: Callable[[], SearchClient], config: AppConfig | None = None) -> Guard:
@@ -68,7 +73,8 @@ def create_app(open_client: Callable[[], SearchClient], config: AppConfig | None
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await to_thread.run_sync(state.start)
-        yield
+        with config.published(state.batcher.quality):
+            yield
         for end in (reader.close, urls.close, state.stop):
             await to_thread.run_sync(end)
 
@@ -84,7 +90,7 @@ def create_app(open_client: Callable[[], SearchClient], config: AppConfig | None
     )
     _describe_token(app)
     _add_problems(app)
-    _add_queries(app, state, reader, urls)
+    _add_queries(app, state, reader, urls, config.spans)
     add_clips(app, state)
     add_clips_by_path(app, state)
     add_page_routes(app, state, reader)
@@ -136,7 +142,9 @@ def _add_problems(app: FastAPI) -> None:
         return refuse(request, 500, "internal error of the service; see its log")
 
 
-def _add_queries(app: FastAPI, state: State, reader: QueryReader, urls: ClipUrls) -> None:
+def _add_queries(
+    app: FastAPI, state: State, reader: QueryReader, urls: ClipUrls, spans: QuerySpans
+) -> None:
     schema = SearchRequest.model_json_schema()
     multipart = {
         "type": "object",
@@ -165,7 +173,7 @@ def _add_queries(app: FastAPI, state: State, reader: QueryReader, urls: ClipUrls
     async def search(request: Request) -> Response:
         """Search for clips like the query clip, changed as the edits say. The query clip may be an uploaded video."""
         client = client_of(request)
-        with ExitStack() as files:
+        with spans.query(request.headers) as answered, ExitStack() as files:
             body, upload = await reader.read(request, files)
             if body.clip_url and upload is None:
                 file = files.enter_context(tempfile.NamedTemporaryFile(suffix=".video"))
@@ -176,6 +184,7 @@ def _add_queries(app: FastAPI, state: State, reader: QueryReader, urls: ClipUrls
             except ValueError as error:
                 raise ProblemError(422, str(error)) from error
             result = await state.batcher.search(query, client=client)
+            answered(result.timings_ms)
         answer = search_response(result, request.state.request_id)  # checked once, here
         return Response(answer.model_dump_json(), media_type="application/json")
 

@@ -29,6 +29,8 @@ class ServeConfig(ArchiveOptions):
     """Whether to listen beyond loopback without a token."""
     sample_share: float = 0.02
     """Fraction of the unfiltered queries that are also run as exact search, to estimate the recall in /metrics."""
+    otlp_endpoint: str = ""
+    """Address of an OpenTelemetry collector, such as http://HOST:4318, that gets spans of every query by OTLP over HTTP; none = no spans."""
     ef: int | None = None
     """Number of candidates per search of an HNSW index; none = the default of Milvus."""
     requests_per_s: float = 50.0

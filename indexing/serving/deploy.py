@@ -3,11 +3,15 @@
 Ray starts first: it forks, and a process that has opened Milvus Lite has threads that do not survive a fork.
 """
 
+import os
 import re
+import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from indexing.archive_folder import Archive
 from indexing.serving.batching import BatcherConfig
@@ -16,9 +20,14 @@ from indexing.serving.config import ServeConfig
 from indexing.serving.guard.access import LOOPBACK_HOSTS
 from indexing.serving.guard.limits import Limits
 
+if TYPE_CHECKING:
+    from indexing.serving.metrics import Quality
+
 APP_NAME = "tfcovr"
 _ERROR = re.compile(r"[\w.]*(Error|Exception)\b.*: ")
 _KEEP_ALIVE_S = 30
+_EXPORT_EVERY_S = 5.0
+_QUIET: dict[str, Any] = {"log_level": "WARNING", "enable_access_log": False}
 _SWITCH_INTERVAL_S = 0.001
 _ADD_GRPC_PORT = "add_port_to_grpc_server"
 # Fewer thread switches per request. Safe because the app never blocks the event loop that it shares with Ray: the encoder and Milvus
@@ -53,8 +62,10 @@ def direct_ingress(port: int) -> dict[str, str]:
 
 def build_app(settings: dict[str, Any]) -> Any:
     """The ASGI app, built inside a replica from plain values."""
+    from cluster.telemetry import open_tracer
     from indexing.search.client import SearchClient, SearchOptions
     from indexing.serving.app import UPLOAD_LIMITS, AppConfig, create_app
+    from indexing.serving.spans import QuerySpans
     from indexing.store.client import QUERYING
 
     # The event loop gets the interpreter back from the threads that read queries and rank answers after a fifth of the usual time.
@@ -82,8 +93,23 @@ def build_app(settings: dict[str, Any]) -> Any:
         ),
         urls=UrlPolicy(**settings["urls"]),
         labels=None if settings["labels"] is None else Path(settings["labels"]),
+        spans=QuerySpans(
+            open_tracer(endpoint) if (endpoint := settings["otlp_endpoint"]) else None
+        ),
+        published=_published_by_ray,
     )
     return create_app(open_client, config)
+
+
+@contextmanager
+def _published_by_ray(quality: "Quality") -> Iterator[None]:
+    """Copy the metrics of this replica to Ray's endpoint: behind the proxy, /metrics is that of whichever replica answers."""
+    from cluster.periodic import repeated
+    from cluster.telemetry import RayMetrics
+
+    metrics = RayMetrics(quality, labels={"replica": f"{socket.gethostname()}-{os.getpid()}"})
+    with repeated(metrics.export, every_s=_EXPORT_EVERY_S, name="export-metrics"):
+        yield
 
 
 def _keep_replica_on_loopback() -> None:
@@ -112,6 +138,7 @@ def app_settings(config: ServeConfig, archive: Archive, *, token: str) -> dict[s
         "num_threads": config.threads_per_replica,
         "sample_share": config.sample_share,
         "ef": config.ef,
+        "otlp_endpoint": config.otlp_endpoint,
         "urls": asdict(config.url_policy),
         "labels": None if config.labels is None else str(config.labels.resolve()),
         "limits": {
@@ -135,6 +162,50 @@ def allowed_hosts(config: ServeConfig, *, token: str) -> tuple[str, ...]:
     return LOOPBACK_HOSTS
 
 
+def application(options: dict[str, Any]) -> Any:
+    """The service as an application of a Ray Serve config file, whose `args` are options of `tfcovr serve`.
+
+    ValueError for options that it does not have, a Milvus that only one machine reaches, or without TFCOVR_TOKEN.
+    """
+    from encoders.bundle.card import read_card
+    from encoders.files import from_dict
+    from indexing.store.collection import open_collection
+    from indexing.store.endpoint import is_lite
+
+    config = from_dict(ServeConfig, {"host": "0.0.0.0", **options}, "args")
+    token = config.token or os.environ.get("TFCOVR_TOKEN", "")
+    if not token and not config.no_token:
+        raise ValueError("TFCOVR_TOKEN is not set; give the service a token by it, or no_token")
+    archive = config.located()
+    if is_lite(archive.milvus_uri):
+        raise ValueError(
+            f"milvus_uri is {archive.milvus_uri!r}, a folder; give a server, http://HOST:19530"
+        )
+    card = read_card(archive.bundle)
+    with open_collection(archive.milvus_uri, archive.collection) as collection:
+        collection.check(encoder_id=card.encoder_id)
+    settings = app_settings(config, archive, token=token) | {"milvus_address": archive.milvus_uri}
+    return _deployment(settings, replicas=config.replicas).bind()
+
+
+def _deployment(settings: dict[str, Any], *, replicas: int) -> Any:
+    from ray import serve
+    from ray.serve.schema import LoggingConfig
+
+    def build() -> Any:
+        _keep_replica_on_loopback()
+        return build_app(settings)
+
+    return serve.deployment(
+        num_replicas=replicas,
+        max_ongoing_requests=2 * settings["limits"]["max_in_flight"],  # the guard refuses first
+        max_queued_requests=256,
+        # The proxy and the replicas share the cores.
+        ray_actor_options={"num_cpus": 0, "runtime_env": {"env_vars": ONE_LOOP}},
+        logging_config=LoggingConfig(**_QUIET),
+    )(serve.ingress(build)())
+
+
 def start_service(settings: dict[str, Any], *, host: str, proxy_port: int, replicas: int) -> None:
     """Deploy on the connected Ray; returns when the replicas answer. ConnectionError with the reason of a replica that cannot start."""
     from ray import serve
@@ -142,25 +213,13 @@ def start_service(settings: dict[str, Any], *, host: str, proxy_port: int, repli
     from ray.serve.config import HTTPOptions
     from ray.serve.schema import LoggingConfig
 
-    def build() -> Any:
-        _keep_replica_on_loopback()
-        return build_app(settings)
-
-    quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
     serve.start(
         http_options=HTTPOptions(
             host=host, port=proxy_port, request_timeout_s=90, keep_alive_timeout_s=_KEEP_ALIVE_S
         ),
-        logging_config=quiet,
+        logging_config=LoggingConfig(**_QUIET),
     )
-    deployment = serve.deployment(
-        num_replicas=replicas,
-        max_ongoing_requests=2 * settings["limits"]["max_in_flight"],  # the guard refuses first
-        max_queued_requests=256,
-        # The proxy and the replicas share the cores.
-        ray_actor_options={"num_cpus": 0, "runtime_env": {"env_vars": ONE_LOOP}},
-        logging_config=quiet,
-    )(serve.ingress(build)())
+    deployment = _deployment(settings, replicas=replicas)
     try:
         serve.run(deployment.bind(), name=APP_NAME, route_prefix="/")
     except RuntimeError as error:

@@ -2,10 +2,11 @@
 
 import time
 from collections import deque
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 
 _WINDOW = 2000
 _BUCKETS_S = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -79,11 +80,16 @@ class Quality:
             "num_sampled": len(self._recalls),
         }
 
-    def exposition(self) -> bytes:
-        """Metrics in Prometheus text format."""
+    def collect(self) -> Iterator[Metric]:
+        """The metrics as of now, as a collector of prometheus_client."""
         summary = self.summary()
         for name in ("p50_ms", "p95_ms", "p99_ms"):
             if summary[name] is not None:
                 self._quantiles.labels(f"0.{name[1:3]}").set(summary[name])
         self._qps.set(summary["qps"])
+        return iter(self.registry.collect())
+
+    def exposition(self) -> bytes:
+        """Metrics in Prometheus text format."""
+        self.collect()
         return generate_latest(self.registry)

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from PIL import Image
 from starlette.testclient import TestClient
 
@@ -20,9 +23,11 @@ from indexing.serving.app import UPLOAD_LIMITS, AppConfig, create_app
 from indexing.serving.batching import BatcherConfig
 from indexing.serving.clip_urls import UrlPolicy
 from indexing.serving.guard.limits import Limits
+from indexing.serving.spans import QuerySpans
 from tests.support.served_archive import ODD_IDS, write_served_archive
 
 TOKEN = "right-token"
+SPANS = InMemorySpanExporter()
 AUTHORIZED = {"authorization": f"Bearer {TOKEN}"}
 
 
@@ -47,7 +52,11 @@ def client(archive, tiny_bundle) -> Iterator[TestClient]:
         requests_per_s=1e4,
     )
     urls = UrlPolicy(hosts=ALLOWED_HOSTS)
-    config = AppConfig(limits=limits, batching=BatcherConfig(sample_share=1.0), urls=urls)
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(SPANS))
+    spans = QuerySpans(provider.get_tracer("test"))
+    batching = BatcherConfig(sample_share=1.0)
+    config = AppConfig(limits=limits, batching=batching, urls=urls, spans=spans)
     with TestClient(create_app(open_client, config), raise_server_exceptions=False) as opened:
         yield opened
 
@@ -193,6 +202,23 @@ def test_metrics_hold_the_recall_of_sampled_queries(client) -> None:
     text = client.get("/metrics", headers=AUTHORIZED).text
     assert "tfcovr_search_seconds_bucket" in text
     assert 'tfcovr_latency_ms{quantile="0.99"}' in text
+
+
+def test_a_query_is_a_span_of_its_callers_trace_with_its_steps_below(client) -> None:
+    SPANS.clear()
+    trace, parent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+    headers = AUTHORIZED | {"traceparent": f"00-{trace}-{parent}-01"}
+    reply = client.post("/v1/search", json={"clip": "clip/2"}, headers=headers).json()
+    *steps, query = SPANS.get_finished_spans()
+    assert (query.name, f"{query.parent.span_id:016x}") == ("search", parent)
+    assert {f"{span.context.trace_id:032x}" for span in (*steps, query)} == {trace}
+    assert {span.name for span in steps} == set(reply["timings_ms"])
+    for span in steps:
+        assert span.parent.span_id == query.context.span_id
+        took_ms = (span.end_time - span.start_time) / 1e6
+        assert took_ms == pytest.approx(reply["timings_ms"][span.name], abs=0.1)
+    client.post("/v1/search", json={"clip": "clip/none"}, headers=AUTHORIZED)
+    assert not SPANS.get_finished_spans()[-1].status.is_ok
 
 
 def test_no_hostile_request_succeeds(client) -> None:
