@@ -11,6 +11,7 @@ EXAMPLES = """
       --collection dives --run-dir runs/dives
   tfcovr index --bundle BUNDLE --clips /videos/cam2 --milvus-uri http://HOST:19530 \\
       --collection dives --run-dir runs/cam2 --archive cam2
+  tfcovr index ... --dry-run --price-per-node-h 1.2 --forecast.nodes 8 --forecast.cpus 16
 """
 
 
@@ -18,8 +19,13 @@ def run(config: Config) -> int:
     """Index and print the summary; progress goes to stderr. Status 1 where clips have no vector, dead or missing, or rows are stale."""
     from rich.console import Console
 
+    from indexing.pipeline.dry_run import dry_run
     from indexing.pipeline.index_archive import index_archive
 
-    summary = index_archive(config, console=Console(stderr=True))
+    console = Console(stderr=True)
+    if config.dry_run:
+        sys.stdout.write("\n".join(dry_run(config, console=console).lines()) + "\n")
+        return 0
+    summary = index_archive(config, console=console)
     sys.stdout.write("\n".join(summary.lines()) + "\n")
     return summary.status

@@ -105,7 +105,7 @@ class RunProgress:
     def snapshot(self) -> Progress:
         """As of now."""
         tally = self._tally
-        dead = dict(tally.errors)  # a copy: the driver goes on counting
+        dead = tally.dead_by_stage()
         done = tally.written + sum(dead.values())
         rate = self._rate(done)
         busy_s = {name: tally.busy_s.get(name, 0.0) for name in self._num_workers}
@@ -129,7 +129,7 @@ class RunProgress:
             updated_s=time.time(),
             total=self._total,
             written=tally.written,
-            dead={f"{stage}/{reason}": count for (stage, reason), count in dead.items()},
+            dead=dead,
             clips_per_s=round(rate, 3),
             remaining_s=round((self._total - done) / rate, 1) if rate else None,
             stages=stages,

@@ -85,6 +85,15 @@ class IndexSummary:
     """The rate as shares of the ceilings, and the flag that would move the bottleneck; "" when nothing was written."""
     speeds: tuple[StageSpeed, ...]
     stages: tuple[StageTime, ...]
+    dead_in_run: Mapping[str, int]
+    """STAGE/REASON -> clips that failed in this run."""
+    driver_cpu_s: float
+    """CPU-seconds of the driver while the clips streamed."""
+    devices: Mapping[str, str]
+    """`cpu` or `cuda` of the decode and the embed stage; empty when there was nothing to do."""
+    num_cpus: float
+    """Of all nodes."""
+    num_gpus: float
     embed_backends: Mapping[str, int]
     decode_backends: Mapping[str, int]
     frames_decoded: int
@@ -173,6 +182,7 @@ class Tally:
 
     written: int = 0
     dead: int = 0
+    driver_cpu_s: float = 0.0
     errors: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(stage, reason) -> clips that failed there."""
     busy_s: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -188,6 +198,11 @@ class Tally:
     _started_s: float = field(default_factory=lambda: time.perf_counter())
     _first: tuple[float, int] | None = None
     _last_s: float = 0.0
+
+    def dead_by_stage(self) -> dict[str, int]:
+        """STAGE/REASON -> clips that failed there."""
+        errors = dict(self.errors)  # read while batches are added
+        return {f"{stage}/{reason}": count for (stage, reason), count in errors.items()}
 
     def clips_per_s_warm(self) -> float:
         """From the first batch to the last, without the first; 0 where that was only the end of the run.

@@ -21,6 +21,29 @@ _MAX_DELETE_SHARE = 0.2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ForecastOptions:
+    """What a dry run forecasts, and from what."""
+
+    sample: int = 50
+    """Clips that go through the real stages on this machine, into a collection that is dropped."""
+    rates: Path | None = None
+    """index_summary.json of a run on one node of the kind, in place of a sample."""
+    nodes: int = 1
+    """Number of nodes."""
+    cpus: float = 0.0
+    """Cores of each node; 0 = as measured."""
+    gpus: float = 0.0
+    """GPUs of each node; 0 = as measured."""
+
+    def __post_init__(self) -> None:
+        if self.sample < 2 or self.nodes < 1 or self.cpus < 0 or self.gpus < 0:
+            raise ValueError(
+                f"sample is {self.sample} (at least 2), nodes {self.nodes} (at least 1), cpus {self.cpus} and gpus {self.gpus} "
+                "(at least 0)"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class IndexConfig:
     """Embed an archive into Milvus. Run the same command again after a kill: it goes on."""
 
@@ -65,6 +88,9 @@ class IndexConfig:
     """The archive is the recorded one, although its clips are in another place now, or listed in another way."""
     price_per_node_h: float = 0.0
     """Price of one node for an hour, in your currency: what the run has cost so far is then part of its progress and its metrics."""
+    dry_run: bool = False
+    """Index nothing: tell what the archive holds, and what indexing it will take and cost on nodes of a kind."""
+    forecast: ForecastOptions = field(default_factory=ForecastOptions)
     recompute: int | None = None
     """Clips of the run that are decoded and embedded again at its end and compared with their vectors in Milvus; None = 16 or one in
     a thousand, whichever is more, at most 256. 0 = none."""
@@ -150,6 +176,8 @@ def write_config(config: IndexConfig) -> None:
         prune=False,
         max_delete_share=_MAX_DELETE_SHARE,
         moved=False,
+        dry_run=False,
+        forecast=ForecastOptions(),
     )
     write_atomic(config.run_dir / CONFIG, json.dumps(asdict(kept), indent=2, default=str) + "\n")
 

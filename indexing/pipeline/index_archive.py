@@ -115,7 +115,7 @@ class _IndexRun:
         self._stack = stack
         self._console = console
         self._num_deleted = 0
-        self._num_cpus = 0.0
+        self._session: RaySession | None = None
         self._is_lite = is_lite(config.milvus_uri)
         self._index = ""
         self._fetch_uris: Mapping[str, str] = {}
@@ -166,9 +166,10 @@ class _IndexRun:
                 self._clips_path, [planned_clip.clip for planned_clip in (*unchecked, *pending)]
             )
             if pending:
-                started = time.perf_counter()
+                started, started_cpu_s = time.perf_counter(), time.process_time()
                 unchecked += self._stream(pending, comparison, workers, tally)
                 seconds = time.perf_counter() - started
+                tally.driver_cpu_s = time.process_time() - started_cpu_s
             self._progress.phase = "checking"
             recomputed = self._recompute(unchecked, workers)
         self._clips_path.unlink(missing_ok=True)
@@ -204,7 +205,7 @@ class _IndexRun:
             require_shared(uri, num_nodes=num_nodes, what=what, needed=needed)
         # What one worker needs: the node that comes tells what the others will have.
         session = session_with(session, [worker_bundle(self._config.workers)])
-        self._num_cpus = session.num_cpus
+        self._session = session
         return session
 
     def _open_collection(self, num_clips: int) -> ClipCollection:
@@ -347,9 +348,10 @@ class _IndexRun:
         rate = tally.clips_per_s_warm() or whole_rate
         speeds = stage_speeds(tally.ceilings_per_s(), num_workers, rate)
         bottleneck = slowest_stage(speeds) or find_bottleneck(stages)
+        num_cpus = self._session.num_cpus if self._session else 0.0
         line = ""
         if workers and tally.written:
-            advice = advise(bottleneck, workers, num_cpus=self._num_cpus, is_lite=self._is_lite)
+            advice = advise(bottleneck, workers, num_cpus=num_cpus, is_lite=self._is_lite)
             cores = share_of_cores(speeds, workers, whole_rate)
             line = speed_line(speeds, bottleneck, advice, cores=cores)
         return IndexSummary(
@@ -375,6 +377,11 @@ class _IndexRun:
             speed_of_light=line,
             speeds=speeds,
             stages=stages,
+            dead_in_run=tally.dead_by_stage(),
+            driver_cpu_s=round(tally.driver_cpu_s, 3),
+            devices=workers.devices() if workers else {},
+            num_cpus=num_cpus,
+            num_gpus=self._session.num_gpus if self._session else 0.0,
             embed_backends=dict(tally.embed_backends),
             decode_backends=dict(tally.decode_backends),
             frames_decoded=tally.frames_decoded,

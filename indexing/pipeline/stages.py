@@ -11,10 +11,10 @@ from encoders.stages.embed_stage import CheckedEmbedStage
 from encoders.stages.encode_request import EncoderOptions
 from indexing.pipeline.config import IndexConfig
 from indexing.pipeline.decode_stage import ArchiveDecodeStage, ArchiveVectorStage
-from indexing.pipeline.fetch_stage import FetchStage
 from indexing.pipeline.workers import Workers, clips_per_batch, videos_per_group
 from indexing.pipeline.write_stage import WriteStage
 from indexing.sources.fetch_cache import FetchOptions
+from indexing.sources.fetch_stage import FetchStage
 from indexing.sources.uris import is_remote
 
 

@@ -47,6 +47,10 @@ class Workers:
     is_shared: bool = False
     """The decode workers encode too; `num_embed` says how many again, and takes nothing."""
 
+    def devices(self) -> dict[str, str]:
+        """What the stages that compute run on."""
+        return {"decode": self.decode_device, "embed": self.embed_device}
+
     def by_stage(self, num_fetch: int) -> dict[str, int]:
         """Workers of each stage in the order of the dataflow; 0 fetch workers = no such stage."""
         fetch = {"fetch": num_fetch} if num_fetch else {}

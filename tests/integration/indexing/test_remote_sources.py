@@ -14,11 +14,11 @@ from indexing.clipping.cut_video import CutSettings
 from indexing.clipping.split_videos import SplitConfig, split_videos
 from indexing.ledger.ledger import Ledger, read_dead_letters
 from indexing.pipeline.config import IndexConfig
-from indexing.pipeline.fetch_stage import FetchStage
 from indexing.pipeline.index_archive import index_archive
 from indexing.sources.archive import list_archive
 from indexing.sources.content import read_contents
 from indexing.sources.fetch_cache import FetchCache, FetchOptions
+from indexing.sources.fetch_stage import FetchStage
 from indexing.sources.remote import RemoteStamp, stat_remote
 from indexing.store.collection import open_collection
 from tests.support.remote_server import RemoteServer, serve_folder
@@ -126,7 +126,7 @@ def test_a_fetch_worker_tells_what_its_first_seconds_came_to(server, tmp_path, m
     again = fetched("a")
     assert again["fetch_bytes"] == 0
     assert again["fetch_ceiling_bytes_per_s"] == first["fetch_ceiling_bytes_per_s"]
-    monkeypatch.setattr("indexing.pipeline.fetch_stage.CEILING_S", 0.0)
+    monkeypatch.setattr("indexing.sources.fetch_stage.CEILING_S", 0.0)
     assert fetched("b")["fetch_ceiling_bytes_per_s"] == first["fetch_ceiling_bytes_per_s"]
 
 
