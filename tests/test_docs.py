@@ -32,7 +32,18 @@ PAGES = [
 MAX_README_LINES = 150
 SHELLS = ("bash", "console", "sh", "shell")
 # Programs that are not ours. What is looked at is that they are spelled rightly, and that files they name exist.
-OTHERS = ("docker", "helm", "kubectl", "pip", "pyright", "pytest", "ruff", "source", "export", "ray")
+OTHERS = (
+    "docker",
+    "helm",
+    "kubectl",
+    "pip",
+    "pyright",
+    "pytest",
+    "ruff",
+    "source",
+    "export",
+    "ray",
+)
 _FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 _CODE = re.compile(r"`([^`\n]+)`")

@@ -55,6 +55,11 @@ BENCHMARKS: dict[str, Benchmark] = {
         module="benchmarks.throughput.manifest",
         measures="what planning, the ledger, verifying and listing a bucket cost the driver, at three sizes",
     ),
+    "scale-forecast": Benchmark(
+        module="benchmarks.throughput.forecast",
+        measures="the forecast of 2,000 clips from a sample of 50, beside the run",
+        needs="a quiet machine",
+    ),
     "build": Benchmark(
         module="benchmarks.throughput.build",
         measures="one command from 414 videos and a CSV to an archive, beside the steps by hand; 40 videos without labels to the first answer",

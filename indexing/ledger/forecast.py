@@ -6,7 +6,7 @@ fetchers, or the one driver, which no further node relieves.
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 _COMPUTE = ("decode", "embed")
@@ -58,6 +58,8 @@ class Rates:
 
     seconds_per_clip: Mapping[str, float]
     start_s: float
+    start_cpu_s: float
+    """CPU-seconds of decoding and encoding beyond those of the clips: what a worker does once."""
     devices: Mapping[str, str]
     workers_per_node: Mapping[str, int]
     gpu_share: float
@@ -78,6 +80,7 @@ def rates_of(large: MeasuredRun, small: MeasuredRun | None = None) -> Rates:
     rates = Rates(
         seconds_per_clip=per_clip,
         start_s=0.0,
+        start_cpu_s=0.0,
         devices=large.devices,
         workers_per_node=large.workers,
         gpu_share=large.gpus / on_gpu if on_gpu else 0.0,
@@ -86,12 +89,9 @@ def rates_of(large: MeasuredRun, small: MeasuredRun | None = None) -> Rates:
         return rates
     node = Nodes(count=1, cpus=large.cpus, gpus=large.gpus)
     work_s = max(_work_s(rates, small.clips, node).values())
-    return Rates(
-        seconds_per_clip=per_clip,
-        start_s=max(small.seconds - work_s, 0.0),
-        devices=large.devices,
-        workers_per_node=large.workers,
-        gpu_share=rates.gpu_share,
+    once_s = [small.busy_s[name] - small.clips * per_clip[name] for name in _on_cpu(rates)]
+    return replace(
+        rates, start_s=max(small.seconds - work_s, 0.0), start_cpu_s=max(sum(once_s), 0.0)
     )
 
 
@@ -138,9 +138,9 @@ class Forecast:
 
     @property
     def cpu_s(self) -> float:
-        """CPU-seconds of decoding and encoding, without those of a start."""
-        on_cpu = [name for name in _COMPUTE if self.rates.devices[name] == "cpu"]
-        return self.size.clips * sum(self.rates.seconds_per_clip[name] for name in on_cpu)
+        """CPU-seconds of decoding and encoding on one node."""
+        per_clip_s = sum(self.rates.seconds_per_clip[name] for name in _on_cpu(self.rates))
+        return self.rates.start_cpu_s + self.size.clips * per_clip_s
 
     @property
     def price(self) -> float | None:
@@ -180,12 +180,15 @@ def forecast_run(rates: Rates, size: ArchiveSize, nodes: Nodes) -> Forecast:
     return Forecast(size=size, nodes=nodes, rates=rates, work_s=_work_s(rates, size.clips, nodes))
 
 
+def _on_cpu(rates: Rates) -> list[str]:
+    return [name for name in _COMPUTE if rates.devices[name] == "cpu"]
+
+
 def _work_s(rates: Rates, clips: int, nodes: Nodes) -> dict[str, float]:
     seconds = rates.seconds_per_clip
     on_gpu = [name for name in _COMPUTE if rates.devices[name] == "cuda"]
     # One machine does everything; of several, the driver has a core of its own and Milvus machines of its own.
-    on_cpu = [name for name in _COMPUTE if rates.devices[name] == "cpu"]
-    on_cpu += ["write", "driver"] if nodes.count == 1 else []
+    on_cpu = [*_on_cpu(rates), *(("write", "driver") if nodes.count == 1 else ())]
     work = {"cores": sum(seconds.get(name, 0.0) for name in on_cpu) / (nodes.count * nodes.cpus)}
     if on_gpu:
         busy_s = sum(seconds[name] for name in on_gpu) * rates.gpu_share

@@ -1,11 +1,14 @@
-"""A cluster as ray_cluster.yaml describes it, idle: no worker nodes. A run asks for one and waits, then works.
+"""A cluster as ray_cluster.yaml describes it, idle: no worker nodes. A run asks for one and waits, then works while nodes come and go.
 
 The cloud is emulated: real Ray processes here, and a node of the file's worker type that is added when the autoscaler's channel
-holds a request.
+holds a request, or when the test says so.
 """
 
 import json
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,17 +21,22 @@ from ray import cloudpickle
 
 from cluster.dataflow import Stage, stream_dataflow
 from cluster.ray_session import ray_session, session_with
+from indexing.pipeline.config import IndexConfig
+from indexing.pipeline.index_archive import index_archive
 from indexing.pipeline.workers import WorkerOptions, choose_workers, worker_bundle
+from indexing.store.collection import open_collection
+from tests.support.expected_vectors import expected_vectors
 from tests.support.faults.places import Subprogram
+from tests.support.small_videos import write_archive
 from training.configs import LaunchSettings, LoopConfig
 from training.trainer.loop import TaskFactory
 from training.trainer.ray_launch import fit_with_ray, ray_for
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test file
 CLUSTER = yaml.safe_load((Path(__file__).parents[2] / "ray_cluster.yaml").read_text())
-# Answers a request as an autoscaler does: with a node of the worker type; and reports as one does.
+# Answers a request as an autoscaler does: with a node of the worker type; and reports as one does. `add` adds one, `kill` kills the oldest.
 CLOUD = """
-import json, sys, threading, traceback
+import json, queue, sys, threading, traceback
 import ray
 from ray._private import ray_constants
 from ray.cluster_utils import Cluster
@@ -42,22 +50,42 @@ ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
 report = json.dumps({"autoscaler_report": {"active_nodes": {"head": 1}}})
 internal_kv._internal_kv_put(ray_constants.DEBUG_AUTOSCALING_STATUS, report, overwrite=True)
 
+workers = []
+
+def add():
+    workers.append(cluster.add_node(num_cpus=worker["CPU"], num_gpus=worker["GPU"], object_store_memory=1 << 28))
+
 def answer():
     channel = ray_constants.AUTOSCALER_RESOURCE_REQUEST_CHANNEL
     wanted = json.loads(internal_kv._internal_kv_get(channel) or b"[]")
     total = {name: sum(bundle.get(name, 0) for bundle in wanted) for name in worker}
     have = ray.cluster_resources()
     if any(amount > have.get(name, 0) for name, amount in total.items()):
-        cluster.add_node(num_cpus=worker["CPU"], num_gpus=worker["GPU"], object_store_memory=1 << 28)
+        add()
 
-closed = threading.Event()
-threading.Thread(target=lambda: (sys.stdin.read(), closed.set()), daemon=True).start()
+said = queue.Queue()
+
+def read():
+    for line in sys.stdin:
+        said.put(line.strip())
+    said.put("end")
+
+threading.Thread(target=read, daemon=True).start()
 print(cluster.address, flush=True)
-while not closed.wait(0.3):  # nodes are added by the main thread: Ray sets signal handlers
-    try:
-        answer()
-    except Exception:  # on a busy machine a node may miss Ray's 30 s
-        traceback.print_exc()
+word = ""
+while word != "end":
+    try:  # nodes are added by the main thread: Ray sets signal handlers
+        word = said.get(timeout=0.3)
+        if word == "add":
+            add()
+        if word == "kill":
+            cluster.remove_node(workers.pop(0), allow_graceful=False)
+        print(len(workers), flush=True)
+    except queue.Empty:
+        try:
+            answer()
+        except Exception:  # on a busy machine a node may miss Ray's 30 s
+            traceback.print_exc()
 ray.shutdown()
 cluster.shutdown()
 """
@@ -95,20 +123,26 @@ class Line(TaskFactory):
         return Task()
 
 
+@contextmanager
+def cloud_with(worker: dict[str, int], log: Path, monkeypatch) -> Iterator[Subprogram]:
+    head = CLUSTER["available_node_types"][CLUSTER["head_node_type"]]["resources"]
+    cloud = Subprogram(CLOUD, json.dumps(head), json.dumps(worker), log=log)
+    monkeypatch.setenv("RAY_ADDRESS", cloud.line)
+    monkeypatch.setenv("TFCOVR_NODE_WAIT_S", "300")
+    try:
+        yield cloud
+    finally:
+        cloud.close()
+
+
 @pytest.fixture
 def idle_cluster(tmp_path, monkeypatch):
     types = dict(CLUSTER["available_node_types"])
-    head = types.pop(CLUSTER["head_node_type"])
+    types.pop(CLUSTER["head_node_type"])
     ((_, worker),) = types.items()
     assert worker["min_workers"] == 0
-    texts = (json.dumps(node["resources"]) for node in (head, worker))
-    cloud = Subprogram(CLOUD, *texts, log=tmp_path / "cloud.log")
-    monkeypatch.setenv("RAY_ADDRESS", cloud.line)
-    monkeypatch.setenv("TFCOVR_NODE_WAIT_S", "120")
-    try:
+    with cloud_with(worker["resources"], tmp_path / "cloud.log", monkeypatch):
         yield worker["resources"]
-    finally:
-        cloud.close()
 
 
 @pytest.mark.long  # three Ray nodes: a minute of two cores
@@ -141,3 +175,59 @@ def test_training_and_indexing_start_from_an_idle_cluster(
         batches = list(stream_dataflow(rows, [stage]))
     assert sorted(n for batch in batches for n in batch["number"]) == list(range(6))
     assert {n for batch in batches for n in batch["gpus"]} == {1}
+
+
+def num_recorded(run_dir: Path) -> int:
+    path = run_dir / "ledger" / "outcomes.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+@pytest.mark.long  # four Ray nodes: some minutes of two cores
+def test_indexing_goes_on_while_nodes_come_and_are_killed(
+    tmp_path, tiny_bundle, monkeypatch, capsys
+):
+    """From no worker to one, another is added, the first one is killed, a third is added: the collection is that of a machine alone."""
+    # The nodes that come are this machine, and share its folders.
+    monkeypatch.setattr("indexing.pipeline.index_archive.require_shared", lambda *_a, **_b: None)
+    num_videos, clips_per_video = 60, 4
+    clips = write_archive(
+        tmp_path / "videos", num_videos=num_videos, clips_per_video=clips_per_video
+    )
+    config = IndexConfig(
+        bundle=tiny_bundle,
+        clips=str(clips),
+        milvus_uri=str(tmp_path / "milvus"),
+        run_dir=tmp_path / "run",
+        batch_size=1,
+    )
+    seen = []
+
+    def let_nodes_come_and_go(cloud: Subprogram) -> None:
+        for word in ("add", "kill", "add"):
+            before = num_recorded(config.run_dir)
+            while num_recorded(config.run_dir) <= before + 4 and not ended.wait(0.01):
+                pass
+            if not ended.is_set():
+                seen.append((word, cloud.ask(word)))
+
+    ended = threading.Event()
+    with cloud_with({"CPU": 1, "GPU": 0}, tmp_path / "cloud.log", monkeypatch) as cloud:
+        thread = threading.Thread(target=let_nodes_come_and_go, args=(cloud,))
+        thread.start()
+        try:
+            summary = index_archive(config)
+        finally:
+            ended.set()
+            thread.join()
+    assert seen == [("add", "2"), ("kill", "1"), ("add", "2")], (tmp_path / "cloud.log").read_text()
+    assert "waiting for nodes: 0 of 1 CPU" in capsys.readouterr().err
+    assert (summary.written, summary.dead, summary.missing) == (num_videos * clips_per_video, 0, 0)
+    expected = expected_vectors(tiny_bundle, clips)
+    with open_collection(config.milvus_uri, config.collection) as collection:
+        collection.check(encoder_id=summary.encoder_id)
+        rows = {
+            row["clip_id"]: row["embedding"] for row in collection.rows(("clip_id", "embedding"))
+        }
+        assert collection.count() == len(rows) == len(expected)
+    for clip_id, vector_D in rows.items():
+        np.testing.assert_allclose(vector_D, expected[clip_id], atol=1e-4)

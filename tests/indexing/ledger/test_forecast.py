@@ -40,7 +40,7 @@ def test_two_runs_tell_the_start_from_what_a_clip_takes():
         rates_of(run_of(50), run_of(10)), size(2000), Nodes(count=1, cpus=2, gpus=0)
     )
     assert forecast.seconds == pytest.approx(run_of(2000).seconds)
-    assert forecast.cpu_s == pytest.approx(2000 * 0.08)
+    assert forecast.cpu_s == pytest.approx(2000 * 0.08 + 1.5 + 2.5)
     assert forecast.binds == "cores"
     # The run alone counts its start as work: too much for an archive that is forty times as large.
     alone = forecast_run(rates_of(run_of(50)), size(2000), forecast.nodes)
