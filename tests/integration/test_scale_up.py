@@ -37,7 +37,7 @@ CLUSTER = yaml.safe_load((Path(__file__).parents[2] / "ray_cluster.yaml").read_t
 # Answers a request as an autoscaler does: with a node of the worker type; and reports as one does. `add` adds one, `kill` kills the oldest.
 CLOUD = """
 import json, queue, sys, threading, traceback
-import ray
+import psutil, ray
 from ray._private import ray_constants
 from ray.cluster_utils import Cluster
 from ray.experimental import internal_kv
@@ -45,7 +45,20 @@ from ray.experimental import internal_kv
 head, worker = (json.loads(text) for text in sys.argv[1:3])
 # A node that gets no processor for a minute is busy, not dead.
 patient = {"health_check_timeout_ms": 30_000, "health_check_failure_threshold": 60, "gcs_rpc_server_reconnect_timeout_s": 600}
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": head["CPU"], "num_gpus": 0, "object_store_memory": 1 << 28, "_system_config": patient})
+
+def patiently(start):  # on a busy machine a node may miss the 30 s that Ray gives it
+    for attempt in range(6):
+        before = set(psutil.Process().children(recursive=True))
+        try:
+            return start()
+        except Exception:
+            traceback.print_exc()
+            for half_started in set(psutil.Process().children(recursive=True)) - before:
+                half_started.kill()
+    raise SystemExit("no node started")
+
+options = {"num_cpus": head["CPU"], "num_gpus": 0, "object_store_memory": 1 << 28, "_system_config": patient}
+cluster = patiently(lambda: Cluster(initialize_head=True, head_node_args=options))
 ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
 report = json.dumps({"autoscaler_report": {"active_nodes": {"head": 1}}})
 internal_kv._internal_kv_put(ray_constants.DEBUG_AUTOSCALING_STATUS, report, overwrite=True)
@@ -53,7 +66,8 @@ internal_kv._internal_kv_put(ray_constants.DEBUG_AUTOSCALING_STATUS, report, ove
 workers = []
 
 def add():
-    workers.append(cluster.add_node(num_cpus=worker["CPU"], num_gpus=worker["GPU"], object_store_memory=1 << 28))
+    start = lambda: cluster.add_node(num_cpus=worker["CPU"], num_gpus=worker["GPU"], object_store_memory=1 << 28)
+    workers.append(patiently(start))
 
 def answer():
     channel = ray_constants.AUTOSCALER_RESOURCE_REQUEST_CHANNEL
@@ -82,10 +96,7 @@ while word != "end":
             cluster.remove_node(workers.pop(0), allow_graceful=False)
         print(len(workers), flush=True)
     except queue.Empty:
-        try:
-            answer()
-        except Exception:  # on a busy machine a node may miss Ray's 30 s
-            traceback.print_exc()
+        answer()
 ray.shutdown()
 cluster.shutdown()
 """
@@ -226,8 +237,9 @@ def test_indexing_goes_on_while_nodes_come_and_are_killed(
     with open_collection(config.milvus_uri, config.collection) as collection:
         collection.check(encoder_id=summary.encoder_id)
         rows = {
-            row["clip_id"]: row["embedding"] for row in collection.rows(("clip_id", "embedding"))
+            row["clip_key"]: row["embedding"] for row in collection.rows(("clip_key", "embedding"))
         }
-        assert collection.count() == len(rows) == len(expected)
-    for clip_id, vector_D in rows.items():
-        np.testing.assert_allclose(vector_D, expected[clip_id], atol=1e-4)
+        assert collection.count() == len(rows)
+    assert rows.keys() == expected.keys()
+    for key, vector_D in rows.items():
+        np.testing.assert_allclose(vector_D, expected[key], atol=1e-5)
