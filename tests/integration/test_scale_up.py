@@ -36,7 +36,7 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot im
 CLUSTER = yaml.safe_load((Path(__file__).parents[2] / "ray_cluster.yaml").read_text())
 # Answers a request as an autoscaler does: with a node of the worker type; and reports as one does. `add` adds one, `kill` kills the oldest.
 CLOUD = """
-import json, queue, sys, threading, traceback
+import contextlib, json, queue, sys, threading, traceback
 import psutil, ray
 from ray._private import ray_constants
 from ray.cluster_utils import Cluster
@@ -54,7 +54,8 @@ def patiently(start):  # on a busy machine a node may miss the 30 s that Ray giv
         except Exception:
             traceback.print_exc()
             for half_started in set(psutil.Process().children(recursive=True)) - before:
-                half_started.kill()
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    half_started.kill()
     raise SystemExit("no node started")
 
 options = {"num_cpus": head["CPU"], "num_gpus": 0, "object_store_memory": 1 << 28, "_system_config": patient}
