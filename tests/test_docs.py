@@ -268,7 +268,7 @@ def known_options() -> frozenset[str]:
                 tfcovr.main(words)
             except SystemExit:
                 continue
-    return frozenset(_OPTION.findall(shown.getvalue()))
+    return frozenset(_OPTION.findall(shown.getvalue() + tfcovr.help_text()))
 
 
 OPTIONS_OF_OTHERS = {"--check", "--runtime-env-json", "--no-deps"}

@@ -51,10 +51,10 @@ def test_more_nodes_help_until_the_driver_binds():
     rates = rates_of(run_of(50), run_of(10))
 
     def hours(nodes: int) -> float:
-        kind = Nodes(count=nodes, cpus=16, gpus=0, price_per_h=2.0)
+        kind = Nodes(count=nodes, cpus=4, gpus=0, price_per_h=2.0)
         return forecast_run(rates, size(10**7), kind).seconds / 3600
 
-    assert hours(2) == pytest.approx(10**7 * 0.08 / 32 / 3600, rel=0.01)
+    assert hours(2) == pytest.approx(10**7 * 0.08 / 8 / 3600, rel=0.01)
     assert hours(4) == pytest.approx(hours(2) / 2, rel=0.01)
     far = forecast_run(rates, size(10**7), Nodes(count=400, cpus=16, gpus=0, price_per_h=2.0))
     assert far.binds == "write"
