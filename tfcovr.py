@@ -110,7 +110,7 @@ GROUPS: dict[str, dict[str, Command]] = {
             help="keep the collection in step with a folder",
         ),
         "status": Command(
-            module="indexing.commands.status", help="how far a run is, from another terminal"
+            module="indexing.ledger.status", help="how far a run is, from another terminal"
         ),
         "verify": Command(
             module="indexing.commands.verify", help="prove that the collection is complete"

@@ -1,6 +1,6 @@
 """What a run has done: planned clips, outcomes, the ledger, the comparison with the collection.
 
-Read in this order: archives, planned_clip, outcomes, ledger, reconcile, summary, progress, forecast.
+Read in this order: archives, planned_clip, outcomes, ledger, reconcile, summary, progress, status, forecast.
 """
 
 __all__ = [
