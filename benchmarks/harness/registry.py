@@ -56,7 +56,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         measures="what planning, the ledger, verifying and listing a bucket cost the driver, at three sizes",
     ),
     "scale-forecast": Benchmark(
-        module="benchmarks.throughput.forecast",
+        module="benchmarks.throughput.scale.forecast",
         measures="the forecast of 2,000 clips from a sample of 50, beside the run",
         needs="a quiet machine",
     ),
@@ -66,7 +66,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         needs="a quiet machine",
     ),
     "scale-watch": Benchmark(
-        module="benchmarks.throughput.watch",
+        module="benchmarks.throughput.scale.watch",
         measures="a watched folder: from a closed file to its row, CPU time of an idle watch, seeded histories of files and kills",
         needs="a quiet machine",
     ),

@@ -6,7 +6,7 @@ from threading import Event
 
 import pytest
 
-from benchmarks.throughput.watch_histories import run_histories, video_bytes
+from benchmarks.throughput.scale.watch_histories import run_histories, video_bytes
 from indexing.sources.archive import Archive
 from indexing.sources.watching.config import WatchRules
 from indexing.sources.watching.follower import Update

@@ -140,7 +140,7 @@ def _cpu_share(process: psutil.Process, seconds: float) -> float:
 
 def _measure_histories(config: Config) -> dict[str, Any]:
     # Here, since hypothesis comes with the packages of the tests.
-    from benchmarks.throughput.watch_histories import History, run_histories
+    from benchmarks.throughput.scale.watch_histories import History, run_histories
 
     with tempfile.TemporaryDirectory() as folder, serve_milvus(f"{folder}/milvus"):
         run_histories(config.histories, f"{folder}/milvus", keeps=True)
