@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_FLAGS ?=
 
-.PHONY: install demo test test-long lint gpu-check milvus-check sbom advisories fuzz
+.PHONY: install demo test test-long lint gpu-check milvus-check lock sbom advisories fuzz
 
 # Two sets of packages in one environment: what the demo and the commands need, and what the tests need besides.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
@@ -39,6 +39,10 @@ gpu-check:
 # MILVUS_URI=http://USER:PASSWORD@HOST:19530 or a folder; IMPORT= a folder or s3:// prefix that the server reads itself. Leaves nothing.
 milvus-check: $(VENV)/.installed-base
 	$(BIN)/python -m benchmarks.fidelity.milvus --milvus-uri '$(MILVUS_URI)' --import-folder '$(IMPORT)'
+
+# requirements.txt and requirements-tests.txt: what is installed, with the hashes of its files for Python 3.11 and 3.12.
+lock: install
+	$(BIN)/python -m benchmarks.doctor.lock
 
 # sbom.cdx.json (CycloneDX) of what is installed; and its advisories at osv.dev, status 3 where that cannot be reached.
 sbom: install
