@@ -271,7 +271,13 @@ def known_options() -> frozenset[str]:
     return frozenset(_OPTION.findall(shown.getvalue() + tfcovr.help_text()))
 
 
-OPTIONS_OF_OTHERS = {"--check", "--runtime-env-json", "--no-deps"}
+OPTIONS_OF_OTHERS = {
+    "--check",
+    "--runtime-env-json",
+    "--no-deps",
+    "--require-hashes",
+    "--constraint",
+}
 
 
 def unknown_options(text: str) -> set[str]:
