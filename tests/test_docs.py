@@ -260,6 +260,7 @@ def known_options() -> frozenset[str]:
     inputs += [
         ["import-annotations", "table", "--help"],
         ["import-annotations", "tfcovr", "--help"],
+        ["import-annotations", "osl", "--help"],
     ]
     inputs += [["collections", "copy", "--help"]]
     for words in inputs:
