@@ -58,8 +58,9 @@ def test_a_signal_ends_the_command_and_its_ray(command, tmp_path: Path, number: 
     command.send_signal(number)
     wait_for_all(command, family)
     assert command.returncode == 128 + number
-    (line,) = (tmp_path / "stderr").read_text().splitlines()
+    *before, line = (tmp_path / "stderr").read_text().splitlines()
     assert line.endswith("rerun the same command to resume")
+    assert all("attempt" in said for said in before)  # a busy machine may have made Ray start again
 
 
 @pytest.mark.long
