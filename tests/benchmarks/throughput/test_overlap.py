@@ -17,5 +17,5 @@ def test_every_half_and_the_whole_have_a_rate(monkeypatch):
 
 
 def test_settings_that_measure_nothing_are_refused():
-    with pytest.raises(ValueError, match="num_rounds is 0"):
+    with pytest.raises(ValueError, match="num_rounds 0; each must be at least 1"):
         Config(num_rounds=0)
