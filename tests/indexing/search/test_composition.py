@@ -25,6 +25,7 @@ class Encoder:
     """Fusion = the unit sum, so that a query can be computed by hand."""
 
     factors = ()
+    adds_texts = False
 
     def given_factors(self, given):
         return given_factors(self.factors, given)
