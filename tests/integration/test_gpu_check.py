@@ -32,6 +32,7 @@ def test_dali_on_a_cpu_equals_pyav_through_the_step_that_a_gpu_runs() -> None:
     assert found.metrics["p999_pixel_difference"] <= 24
 
 
+@pytest.mark.long
 def test_indexing_through_the_step_that_a_gpu_runs(monkeypatch) -> None:
     tiny = AimConfig(num_frames=2, image_size=16, patch_size=8, width=32, depth=1, num_heads=2)
     monkeypatch.setitem(PRESETS, "tiny_for_test", tiny)

@@ -1,4 +1,4 @@
-"""Seven seeded faults, one of each kind; the rest run with `make test-long`."""
+"""Seeded faults, one of each kind; those of files, which mutants and damaged files ask too, and the rest run with `make test-long`."""
 
 import subprocess
 from pathlib import Path
@@ -8,6 +8,8 @@ import pytest
 
 from tests.support.faults.fault import KINDS, expected_of_clips, fault_of_seed, write_archive
 from tests.support.faults.harness import run_fault
+
+_LONG = {"cut", "videos"}
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +26,12 @@ def can_mount(folder: Path) -> bool:
     return True
 
 
-@pytest.mark.parametrize("seed", range(len(KINDS)), ids=lambda seed: fault_of_seed(seed).kind)
+def _seed(seed: int):
+    kind = fault_of_seed(seed).kind
+    return pytest.param(seed, id=kind, marks=[pytest.mark.long] if kind in _LONG else [])
+
+
+@pytest.mark.parametrize("seed", [_seed(seed) for seed in range(len(KINDS))])
 def test_after_a_fault_and_a_rerun_nothing_is_lost_or_doubled(
     seed, archive, tmp_path, tiny_bundle
 ) -> None:

@@ -45,7 +45,7 @@ def stored(config: IndexConfig, encoder_id: str) -> dict[str, np.ndarray]:
         }
 
 
-@pytest.mark.parametrize("backend", ["onnx", "torch"])
+@pytest.mark.parametrize("backend", ["onnx", pytest.param("torch", marks=pytest.mark.long)])
 def test_the_collection_is_the_same(archive, tiny_bundle, tmp_path, backend) -> None:
     two = IndexConfig(
         bundle=tiny_bundle,
