@@ -131,12 +131,13 @@ class FactoredFusion(Fusion):
     def __init__(self, config: FusionConfig) -> None:
         super().__init__(config)
         factors, width = config.factors, config.video_dim
+        self.whole_dim = config.text_dim - config.read_dim
         self.combiner = Combiner(
             replace(
                 config,
                 kind="combiner",
                 inputs="both",
-                text_dim=config.text_dim - config.read_dim,
+                text_dim=self.whole_dim,
                 factors=(),
                 read_dim=0,
             )
@@ -145,7 +146,6 @@ class FactoredFusion(Fusion):
         if not factors:
             return
         self.read = nn.ModuleList([ReadFactor(factor, width) for factor in factors])
-        self.whole_dim = config.text_dim - config.read_dim
         width_in = self.whole_dim + config.read_dim // len(factors)
         self.trunk_in = nn.ModuleList([nn.Linear(width_in, _HIDDEN) for _ in factors])
         self.trunk_out = nn.ModuleList([nn.Linear(_HIDDEN, _HIDDEN) for _ in factors])
@@ -202,7 +202,7 @@ class FactoredFusion(Fusion):
 
     def combine(self, video_NV: Tensor, text_ND: Tensor) -> Tensor:
         """The Combiner's unit query vectors."""
-        return self.combiner(video_NV, text_ND[:, : self.combiner.config.text_dim])
+        return self.combiner(video_NV, text_ND[:, : self.whole_dim])
 
     def read_clips(self, video_NV: Tensor) -> list[Tensor]:
         """Logarithms of the distributions read from clips, one [N, K] per factor."""

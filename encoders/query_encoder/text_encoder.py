@@ -97,13 +97,17 @@ class TextEncoder(nn.Module):
     @property
     def text_dim(self) -> int:
         """Length of a text vector (D)."""
+        return self.whole_dim + (0 if self.reader is None else self.reader.width)
+
+    @property
+    def whole_dim(self) -> int:
+        """Length of the part of it that no reader makes, which stands first."""
         settings: Any = self.model.config
         width = settings.hidden_size
         if self.config.pooling == "own":
             name = "projection_size" if hasattr(settings, "projection_size") else "projection_dim"
             width = getattr(settings, name)
-        width += self.config.num_count_columns * NUM_CODES
-        return width + (0 if self.reader is None else self.reader.width)
+        return width + self.config.num_count_columns * NUM_CODES
 
     def forward(self, tokens_NL: Tensor, mask_NL: Tensor) -> Tensor:
         """What `Tokenizer.tokenize` gives -> text vectors [N, D]."""

@@ -164,10 +164,7 @@ class Calibrator:
 
     def _encode_whole(self, texts: Sequence[str]) -> np.ndarray:
         """The same without what a reader of tokens adds."""
-        reader = self._text.reader
-        return self._encode(texts)[
-            :, : self._text.text_dim - (0 if reader is None else reader.width)
-        ]
+        return self._encode(texts)[:, : self._text.whole_dim]
 
     def _fuse(self, clips_ND: np.ndarray, texts_NE: np.ndarray) -> np.ndarray:
         device = next(self._fusion.parameters()).device

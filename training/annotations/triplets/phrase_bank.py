@@ -41,7 +41,7 @@ def _with_authors(shown: tuple[str, ...], *path: str) -> tuple[str, ...]:
     for author in _AUTHORS:
         part: Any = author
         for key in path:
-            part = part.get(key, {})
+            part = part[key]
         found += part
     return (*shown, *(2 * [phrase for phrase in dict.fromkeys(found) if phrase not in shown]))
 
