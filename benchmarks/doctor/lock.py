@@ -6,6 +6,7 @@ pip checks hashes of requirements only, not of constraints; what these two hold 
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
@@ -30,8 +31,8 @@ Hashes = Mapping[str, set[str]]
 class Config:
     """Write the two files."""
 
-    pythons: tuple[str, ...] = ("python3.11", "python3.12")
-    """Interpreters whose files count, on this kind of machine."""
+    pythons: tuple[str, ...] = ("3.11", "3.12")
+    """Versions of Python whose files count, on this kind of machine; none but the running one need be installed."""
 
 
 def run(config: Config) -> int:
@@ -85,9 +86,12 @@ def _lines(names: Iterable[str], pins: Mapping[str, str], hashes: Hashes) -> lis
 
 def _chosen_files(python: str, pins: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """Name -> (URL, SHA-256) of the file of each package that pip would install."""
-    command = [python, "-m", "pip", "install", "--dry-run", "--quiet", "--ignore-installed", "--no-deps", "--report", "-"]  # fmt: skip
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--ignore-installed", "--no-deps", "--report", "-"]  # fmt: skip
     command += [f"{name}=={version}" for name, version in pins.items()]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, cwd=Path.home())
+    # pip answers for another Python only about wheels, and only with a folder to install into.
+    with tempfile.TemporaryDirectory() as folder:
+        command += ["--python-version", python, "--only-binary", ":all:", "--target", folder]
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=True, cwd=Path.home())
     files: dict[str, tuple[str, str]] = {}
     for item in json.loads(done.stdout)["install"]:
         source = item["download_info"]
