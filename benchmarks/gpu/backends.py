@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
-from benchmarks.gpu.steps import Measurement
+from benchmarks.gpu.steps import Measurement, installed_tensorrt
 from benchmarks.harness.record import REPOSITORY
 from encoders.video_encoder.config import PRESETS
 from encoders.video_encoder.registry import build_video_encoder
@@ -64,10 +64,12 @@ def compare_tensorrt(
     from encoders.commands.export import Config as ExportCommand
     from encoders.commands.export import run_export
 
+    library = installed_tensorrt()
+    assert library is not None  # the part needs one
     with tempfile.TemporaryDirectory() as folder:
         bundle_dir = Path(folder) / "bundle"
         card = save_random_bundle(bundle_dir, preset)
-        run_export(ExportCommand(bundle=bundle_dir, backend="tensorrt", precision=precision))
+        run_export(ExportCommand(bundle=bundle_dir, backend=library, precision=precision))
         (record,) = read_card(bundle_dir).engines
         engine = open_backend(bundle_dir, "auto", device=device)
         frames_NTHWC = synthetic_clips(card.sampling, record.max_batch_size, name="gpu-check")

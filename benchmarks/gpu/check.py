@@ -36,6 +36,7 @@ from benchmarks.gpu.steps import (
     needs_cuda,
     needs_onnx_cuda,
     needs_packages,
+    needs_tensorrt,
     needs_time,
 )
 from benchmarks.gpu.training import train_stage1, train_stage2
@@ -89,7 +90,7 @@ def all_parts(record: CheckRecord | None = None, *, end_s: float = math.inf) -> 
         *(
             gpu_part(
                 f"tensorrt_{precision}", f"TensorRT in {precision} is within the drift limits",
-                (*onnx, needs_packages("tensorrt")), partial(compare_tensorrt, "cuda", precision=precision),
+                (*onnx, needs_tensorrt), partial(compare_tensorrt, "cuda", precision=precision),
             )
             for precision in ENGINE_PRECISIONS
         ),

@@ -1,6 +1,5 @@
 """Share of a GPU that reaches the archive: the whole flow beside decoding alone and encoding alone, on the same videos and device."""
 
-import importlib.util
 import json
 import subprocess
 import tempfile
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 
 from benchmarks.gpu.backends import save_random_bundle
-from benchmarks.gpu.steps import Measurement
+from benchmarks.gpu.steps import Measurement, installed_tensorrt
 from benchmarks.harness.record import Ceiling
 from benchmarks.harness.steps import index_command
 from encoders.backends.registry import open_backend
@@ -91,8 +90,8 @@ def _export(bundle_dir: Path, device: str) -> str:
     if device == "cpu":
         export_onnx(ExportConfig(bundle=bundle_dir, num_clips=4))
         return "onnx"
-    if importlib.util.find_spec("tensorrt"):
-        command = ExportCommand(bundle=bundle_dir, backend="tensorrt", num_clips=_NUM_CLIPS)
+    if library := installed_tensorrt():
+        command = ExportCommand(bundle=bundle_dir, backend=library, num_clips=_NUM_CLIPS)
         run_export(command)
         return "tensorrt"
     run_export(

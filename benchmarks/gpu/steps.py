@@ -17,6 +17,8 @@ from benchmarks.harness.parts import Part, PartFailedError, Requirement
 from benchmarks.harness.record import Ceiling, capture_environment, write_record
 from benchmarks.harness.registry import BENCHMARKS
 from benchmarks.harness.thresholds import judge, read_bars
+from encoders.backends.tensorrt_library import MODULES
+from encoders.bundle.engine_records import Library
 
 RECORD = "gpu_check"
 
@@ -129,6 +131,16 @@ def needs_packages(*modules: str) -> Requirement:
         return f"not installed: {', '.join(names)}" if names else None
 
     return missing
+
+
+def needs_tensorrt() -> str | None:
+    """A requirement: TensorRT or TensorRT for RTX."""
+    return None if installed_tensorrt() else f"not installed: {' or '.join(MODULES.values())}"
+
+
+def installed_tensorrt() -> Library | None:
+    """The one that a check takes; TensorRT first."""
+    return next((library for library, module in MODULES.items() if _is_installed(module)), None)
 
 
 def needs_onnx_cuda() -> str | None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.gpu.steps import installed_tensorrt
 from encoders.backends.registry import open_backend
 from encoders.bundle.canaries import synthetic_clips
 from encoders.bundle.card import read_card
@@ -14,8 +15,11 @@ from encoders.export.parity import cosines
 from encoders.video_encoder.config import AimConfig
 from encoders.video_encoder.registry import build_video_encoder
 
-pytest.importorskip("tensorrt", reason="needs tensorrt: pip install '.[gpu]'")
-pytestmark = pytest.mark.needs_gpu
+LIBRARY = installed_tensorrt()
+pytestmark = [
+    pytest.mark.needs_gpu,
+    pytest.mark.skipif(LIBRARY is None, reason="needs tensorrt: pip install '.[gpu]'"),
+]
 
 
 @pytest.fixture(scope="module", params=["fp16", "bf16", "fp32"])
@@ -31,7 +35,7 @@ def bundle_dir(request, tmp_path_factory):
     run_export(
         ExportCommand(
             bundle=folder,
-            backend="tensorrt",
+            backend=LIBRARY,
             precision=request.param,
             max_batch_size=8,
             num_clips=16,
