@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
-from benchmarks.gpu.steps import Measurement, installed_tensorrt
+from benchmarks.gpu.steps import Measurement, usable_tensorrt
 from benchmarks.harness.record import REPOSITORY
 from encoders.video_encoder.config import PRESETS
 from encoders.video_encoder.registry import build_video_encoder
@@ -64,7 +64,7 @@ def compare_tensorrt(
     from encoders.commands.export import Config as ExportCommand
     from encoders.commands.export import run_export
 
-    library = installed_tensorrt()
+    library = usable_tensorrt()
     assert library is not None  # the part needs one
     with tempfile.TemporaryDirectory() as folder:
         bundle_dir = Path(folder) / "bundle"

@@ -84,7 +84,7 @@ def all_parts(record: CheckRecord | None = None, *, end_s: float = math.inf) -> 
         gpu_part("matmul", "bf16 matrix product", cuda, lambda: measure_matmul(device)),
         gpu_part("encode", "aim_vit_b16 encodes clips", cuda, lambda: measure_encode(device)),
         gpu_part("stage1_aim", "stage 1 trains AIM", cuda, lambda: train_stage1(device, preset="aim_vit_b16")),
-        gpu_part("stage1_temporal", "stage 1 trains frame_temporal", cuda, lambda: train_stage1(device, preset="frame_temporal_small")),
+        gpu_part("stage1_temporal", "stage 1 trains frame_temporal", cuda, lambda: train_stage1(device, preset="frame_temporal_small", num_epochs=30)),
         gpu_part("stage2", "stage 2 trains the composer", (*cuda, text), lambda: train_stage2(device)),
         gpu_part("onnx_cuda", "ONNX Runtime CUDA equals torch", (*onnx, needs_onnx_cuda), lambda: compare_onnx_cuda("cuda")),
         *(

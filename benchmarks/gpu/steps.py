@@ -9,16 +9,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from benchmarks.harness.parts import Part, PartFailedError, Requirement
-from benchmarks.harness.record import Ceiling, capture_environment, write_record
+from benchmarks.harness.record import Ceiling, Samples, capture_environment, write_record
 from benchmarks.harness.registry import BENCHMARKS
 from benchmarks.harness.thresholds import judge, read_bars
-from encoders.backends.tensorrt_library import MODULES
-from encoders.bundle.engine_records import Library
+from encoders.backends.tensorrt_library import MODULES, runs_rtx
 
 RECORD = "gpu_check"
 
@@ -96,7 +95,10 @@ def _below_the_bars(name: str, measurement: Measurement) -> list[str]:
         [bar for bar in read_bars() if bar.metric.startswith(f"{name}_")],
         benchmark=RECORD,
         hardware=str(capture_environment()["hardware"]),
-        metrics={f"{name}_{metric}": value for metric, value in measurement.metrics.items()},
+        metrics={
+            f"{name}_{metric}": value.median if isinstance(value, Samples) else value
+            for metric, value in measurement.metrics.items()
+        },
     )
     return [
         f"{verdict.bar.metric} is {verdict.value}, it must be {verdict.bar.rule()}"
@@ -134,13 +136,20 @@ def needs_packages(*modules: str) -> Requirement:
 
 
 def needs_tensorrt() -> str | None:
-    """A requirement: TensorRT or TensorRT for RTX."""
-    return None if installed_tensorrt() else f"not installed: {' or '.join(MODULES.values())}"
+    """A requirement: a TensorRT that runs on this GPU."""
+    if usable_tensorrt():
+        return None
+    if _is_installed(MODULES["tensorrt-rtx"]):
+        return "not installed: tensorrt; TensorRT for RTX does not support this GPU"
+    return f"not installed: {' or '.join(MODULES.values())}"
 
 
-def installed_tensorrt() -> Library | None:
-    """The one that a check takes; TensorRT first."""
-    return next((library for library, module in MODULES.items() if _is_installed(module)), None)
+def usable_tensorrt() -> Literal["tensorrt", "tensorrt-rtx"] | None:
+    """The library that a check takes; TensorRT before TensorRT for RTX, which does not support every GPU."""
+    if _is_installed(MODULES["tensorrt"]):
+        return "tensorrt"
+    has_rtx = _is_installed(MODULES["tensorrt-rtx"]) and torch.cuda.is_available()
+    return "tensorrt-rtx" if has_rtx and runs_rtx(torch.cuda.get_device_capability()) else None
 
 
 def needs_onnx_cuda() -> str | None:

@@ -8,21 +8,22 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.gpu.encoder import count_aim_flops, matmul_rate
 from benchmarks.gpu.steps import Measurement
 from benchmarks.harness.composer import ComposerWidths, untrained_composer
-from benchmarks.harness.record import summarize_samples
+from benchmarks.harness.record import Ceiling, Samples, summarize_samples
 from encoders.clips import Clip
-from encoders.video_encoder.config import PRESETS, TrainableConfig
+from encoders.video_encoder.config import PRESETS, AimConfig, TrainableConfig
 from training.annotations.triplets.table import Triplet
 from training.configs import LoopConfig, Stage1Config, Stage2Config
-from training.stage1.task import Stage1Task, build_classifier
+from training.stage1.task import Stage1Task, classifier_on
 from training.stage2.task import Stage2Task
 from training.stage2.text_table import TextTable
 from training.trainer.loop import Batch, World, fit
@@ -123,19 +124,41 @@ def train_stage1(
     config = Stage1Config(encoder=encoder, loop=loop)
     source = MemoryClips(encoder, num_clips=num_clips)
     classes = {"label": sorted(LABELS)}
-    module = build_classifier(config, classes).to(device)
+    module = classifier_on(str(device), config, classes)
     with tempfile.TemporaryDirectory() as folder:
         run_dir = Path(folder)
         task = _TimedStage1(module, {"train": source, "val": source}, classes, config, run_dir)
         task.device, task.epoch_seconds = device, []
         fit(task, loop, run_dir, world=World(device=str(device)))
         losses = read_losses(run_dir)
-    return describe_training(
+    measured = describe_training(
         losses,
         task.epoch_seconds,
         clips_per_epoch=num_clips // batch_size * batch_size,
         config={"preset": preset, "batch_size": batch_size, "precision": "bf16"},
         excluded=["decoding", "evaluation", "checkpoints"],
+    )
+    return _beside_matmul(measured, encoder, device) if isinstance(encoder, AimConfig) else measured
+
+
+def _beside_matmul(measured: Measurement, encoder: AimConfig, device: torch.device) -> Measurement:
+    """With the share of this device's bf16 matmul rate that the linear layers reached, forward and backward."""
+    flops = count_aim_flops(encoder)
+    adapters = 3 * 4 * encoder.width * int(encoder.width * encoder.adapter_ratio)
+    learned = encoder.num_frames * encoder.depth * encoder.num_tokens * adapters
+    rate = measured.metrics["clips_per_s"]
+    assert isinstance(rate, Samples)
+    # Back through every layer, and for the adapters' own weights once more.
+    achieved = rate.median * (2 * flops.linear + learned) / 1e12
+    ceiling = matmul_rate(device, size=8192, num_runs=10, warmup=5).median
+    share = achieved / ceiling
+    return replace(
+        measured,
+        line=f"{measured.line}, {share:.1%} of the matmul rate",
+        metrics={**measured.metrics, "fraction_of_matmul": share},
+        ceiling=Ceiling(
+            name="bf16 matmul on this device", value=ceiling, unit="TFLOP/s", fraction=share
+        ),
     )
 
 

@@ -198,10 +198,12 @@ def _slug(text: str) -> str:
 
 
 def _git_state() -> tuple[str, bool | None]:
-    """Commit and whether tracked files differ from it; a copy without .git may name its commit."""
+    """Commit and whether tracked files differ from it. A copy names its commit: it has no .git, or that of an older one."""
+    if named := os.environ.get("TFCOVR_COMMIT"):
+        return named, None
     commit = _git("rev-parse", "HEAD")
     if commit is None:
-        return os.environ.get("TFCOVR_COMMIT") or "unknown", None
+        return "unknown", None
     changes = _git("status", "--porcelain", "--untracked-files=no")
     return commit, None if changes is None else bool(changes)
 

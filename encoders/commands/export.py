@@ -50,7 +50,7 @@ class Config(ExportConfig):
 def run_export(command: Config) -> list[str]:
     """Do it; the lines to print."""
     from encoders.export.onnx_export import export_onnx
-    from encoders.export.tensorrt_export import EngineOptions, add_engines
+    from encoders.export.tensorrt_export import EngineOptions, add_engines, engine_target
 
     folder = command.bundle
     options = None
@@ -61,6 +61,7 @@ def run_export(command: Config) -> list[str]:
             max_batch_size=command.max_batch_size,
             compute_capability=command.compute_capability,
         )
+        engine_target(options)  # before the hours of an export, not after
     report = export_onnx(command)
     lines = [
         f"{folder}: lowest cosine with torch {report.min_cosine:.7f} over {report.num_clips} clips ({report.clips_from})"

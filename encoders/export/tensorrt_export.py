@@ -137,11 +137,11 @@ def add_engines(bundle_dir: Path, probe: Probe, options: EngineOptions) -> Engin
     """
     card = read_card(bundle_dir)
     if options.compute_capability is not None:
-        record, plans = _build(bundle_dir, card, _target(options), options, REDUCED[0])
+        record, plans = _build(bundle_dir, card, engine_target(options), options, REDUCED[0])
         return add_engine(bundle_dir, record, plans)
     problems: list[str] = []
     for reduced in REDUCED if options.precision != "fp32" else REDUCED[:1]:
-        record, plans = _build(bundle_dir, card, _target(options), options, reduced)
+        record, plans = _build(bundle_dir, card, engine_target(options), options, reduced)
         reports = _measure(bundle_dir, card, record, plans, probe)
         problems = DriftLimits().problems(reports["engine"])
         if not problems:
@@ -199,7 +199,8 @@ def _measure(
     return measure_drift(open_backend(bundle_dir, "torch", device="cuda"), candidates, probe)
 
 
-def _target(options: EngineOptions) -> EngineTarget:
+def engine_target(options: EngineOptions) -> EngineTarget:
+    """What its engines will run on; ValueError or ImportError where they cannot be built here."""
     if options.compute_capability is None:
         return local_target(options.library)
     return EngineTarget(

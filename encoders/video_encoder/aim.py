@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from encoders.video_encoder.base import VideoEncoder, normalize_pixels
 from encoders.video_encoder.config import AimConfig
+from encoders.video_encoder.time_attention import attend_over_frames
 
 _LEARNED_NAMES = ("temporal_embedding", "temporal_pool.", "_Adapter.", "_Adapter_in.")
 
@@ -52,23 +53,9 @@ class Attention(nn.Module):
         return self.out_proj(mixed.transpose(1, 2).flatten(2))
 
     def over_frames(self, x_NTLD: Tensor) -> Tensor:
-        """The same attention over T, each token on its own: [N, T, L, D] to [N, T, L, D].
-
-        Every token's heads count as heads of their clip, so that nothing is moved in memory: query, key and value are made apart,
-        and each is a view [N, L * heads, T, head].
-        """
-        query, key, value = (
-            F.linear(x_NTLD, weight, bias)
-            .unflatten(-1, (self.num_heads, -1))
-            .flatten(2, 3)
-            .transpose(1, 2)
-            for weight, bias in zip(
-                self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3), strict=True
-            )
-        )
-        mixed = F.scaled_dot_product_attention(query, key, value)
-        heads_NTLHD = mixed.transpose(1, 2).unflatten(2, (-1, self.num_heads))
-        return self.out_proj(heads_NTLHD.flatten(3))
+        """The same attention over T, each token on its own: [N, T, L, D] to [N, T, L, D]."""
+        qkv_NTLD = F.linear(x_NTLD, self.in_proj_weight, self.in_proj_bias)
+        return self.out_proj(attend_over_frames(qkv_NTLD, self.num_heads))
 
 
 class Mlp(nn.Module):
@@ -87,14 +74,15 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """Attention over frames, the same attention over space, and the MLP, each with its adapter."""
 
+    keep: Tensor
+    """Share of the clips whose adapters a training step uses (stochastic depth)."""
+
     def __init__(self, config: AimConfig, drop_path: float) -> None:
         super().__init__()
         width, hidden = config.width, int(config.width * config.adapter_ratio)
-        self.num_frames, self.drop_path, self.scale = (
-            config.num_frames,
-            drop_path,
-            config.adapter_scale,
-        )
+        self.num_frames, self.scale = config.num_frames, config.adapter_scale
+        # A tensor, for a compiled block is compiled again for another number.
+        self.register_buffer("keep", torch.tensor(1 - drop_path), persistent=False)
         self.attn = Attention(width, config.num_heads)
         self.ln_1 = nn.LayerNorm(width)
         self.mlp = Mlp(width)
@@ -121,12 +109,11 @@ class Block(nn.Module):
 
         (In the released code the token axis comes first, so there it drops token positions of the whole batch.)
         """
-        if not self.training or self.drop_path == 0:
+        if not self.training:
             return x_BLD
-        keep = 1 - self.drop_path
         num_clips = x_BLD.shape[0] // self.num_frames
-        kept_N = torch.rand(num_clips, device=x_BLD.device) < keep
-        weight_B = (kept_N.to(x_BLD.dtype) / keep).repeat_interleave(self.num_frames)
+        kept_N = torch.rand(num_clips, device=x_BLD.device) < self.keep
+        weight_B = (kept_N.to(x_BLD.dtype) / self.keep).repeat_interleave(self.num_frames)
         return x_BLD * weight_B[:, None, None]
 
 
@@ -190,13 +177,27 @@ class AimEncoder(VideoEncoder):
             frames_NTD.mean(dim=1) if self.temporal_pool is None else self.temporal_pool(frames_NTD)
         )
 
+    def compile_blocks(self) -> None:
+        """See VideoEncoder; blocks are alike, so what is compiled for the first serves all."""
+        for block in self.transformer.resblocks:
+            block.compile(dynamic=True)
+
     def freeze_pretrained(self) -> None:
         """Train only what AIM adds to CLIP: the adapters, the temporal embedding, and the pooling where it is learned."""
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(is_learned(name))
 
+    def _embed_patches(self, pixels_BCHW: Tensor) -> Tensor:
+        """What `conv1` computes, as one matrix product, which is many times as fast on a GPU: patches do not overlap."""
+        size = self.config.patch_size
+        # [B, C, rows, size, columns, size] -> [B, rows, columns, C, size, size]
+        patches = (
+            pixels_BCHW.unflatten(3, (-1, size)).unflatten(2, (-1, size)).permute(0, 2, 4, 1, 3, 5)
+        )
+        return F.linear(patches.flatten(3).flatten(1, 2), self.conv1.weight.flatten(1))
+
     def _embed_tokens(self, pixels_BCHW: Tensor) -> Tensor:
-        patches_BLD = self.conv1(pixels_BCHW).flatten(2).transpose(1, 2)
+        patches_BLD = self._embed_patches(pixels_BCHW)
         class_token = self.class_embedding.to(patches_BLD.dtype).expand(
             patches_BLD.shape[0], 1, self.config.width
         )

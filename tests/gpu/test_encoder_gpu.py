@@ -10,6 +10,7 @@ from encoders.export.parity import compare_backends, cosines
 from encoders.media.sampling import SamplingConfig
 from encoders.video_encoder.config import PRESETS
 from encoders.video_encoder.registry import build_video_encoder
+from encoders.video_encoder.time_attention import attend_over_frames, kernels
 
 pytestmark = pytest.mark.needs_gpu
 
@@ -67,3 +68,22 @@ def test_gradients_reach_the_adapters_in_bf16_autocast(encoder, frames):
     learned = [p for p in trained.parameters() if p.requires_grad]
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in learned)
     assert np.mean([float(p.grad.abs().max()) > 0 for p in learned if p.grad is not None]) > 0.9
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_over_frames_in_one_kernel_is_torchs_and_its_gradient(dtype):
+    qkv_NTLD = torch.randn(3, 12, 50, 3 * 4 * 64, device="cuda", dtype=dtype, requires_grad=True)
+    assert kernels() is not None
+    found_NTLD = attend_over_frames(qkv_NTLD, 4)
+    upstream_NTLD = torch.randn_like(found_NTLD)
+    (found_gradient,) = torch.autograd.grad(found_NTLD, qkv_NTLD, upstream_NTLD)
+    wide_NTLD = qkv_NTLD.detach().cpu().double().requires_grad_()
+    expected_NTLD = attend_over_frames(wide_NTLD, 4)
+    (expected_gradient,) = torch.autograd.grad(
+        expected_NTLD, wide_NTLD, upstream_NTLD.cpu().double()
+    )
+    bound = 1e-5 if dtype == torch.float32 else 2e-2
+    torch.testing.assert_close(found_NTLD.cpu().double(), expected_NTLD, atol=bound, rtol=bound)
+    torch.testing.assert_close(
+        found_gradient.cpu().double(), expected_gradient, atol=bound, rtol=bound
+    )

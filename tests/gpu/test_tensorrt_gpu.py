@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.gpu.steps import installed_tensorrt
+from benchmarks.gpu.steps import usable_tensorrt
 from encoders.backends.registry import open_backend
 from encoders.bundle.canaries import synthetic_clips
 from encoders.bundle.card import read_card
@@ -15,7 +15,7 @@ from encoders.export.parity import cosines
 from encoders.video_encoder.config import AimConfig
 from encoders.video_encoder.registry import build_video_encoder
 
-LIBRARY = installed_tensorrt()
+LIBRARY = usable_tensorrt()
 pytestmark = [
     pytest.mark.needs_gpu,
     pytest.mark.skipif(LIBRARY is None, reason="needs tensorrt: pip install '.[gpu]'"),

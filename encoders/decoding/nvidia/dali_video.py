@@ -53,6 +53,8 @@ class DaliVideo(HardwareVideo):
             return "the file's packets do not tell which frames it shows, and when"
         if index.num_frames != index.num_packets:
             return "the file has packets that are not shown, which dali counts as frames"
+        if self._device_id is not None and index.is_keyframe_P.all():
+            return "the file has keyframes only, for which dali asks NVDEC for no reference frame and is refused"
         if video.has_false_keyframes:
             return "the file has keyframes at which dali may not start (periodic intra refresh)"
         if video.num_video_streams > 1:
@@ -69,8 +71,8 @@ class DaliVideo(HardwareVideo):
             pipeline.feed_input("frames", [np.array(numbers, np.int32)])
             (sequences,) = pipeline.run()
             if not self._keeps_on_device:
-                return np.array(sequences.as_cpu().at(0))
-            frames_FHWC = torch.from_dlpack(sequences.at(0)).clone()
+                return np.array(sequences.as_cpu()[0])
+            frames_FHWC = torch.from_dlpack(sequences[0]).clone()
             if (
                 frames_FHWC.is_cuda
             ):  # the copy must end before another run writes over what it reads

@@ -16,7 +16,7 @@ MAX_MEAN_DIFFERENCE = 8.0
 """Levels of 255, over a frame: rounding and chroma interpolation stay below 2, another range or matrix does not."""
 # Levels: two frames of a still scene are equally near, and noise must not decide between them.
 _NEIGHBOUR_MARGIN = 0.25
-# Of a kind that was believed once: damaged files come one by one.
+# One file may be damaged, or odd in a way that its kind does not tell.
 _MAX_FAILURES_IN_A_ROW = 3
 
 
@@ -57,11 +57,11 @@ class TrustedKinds:
             self._record(kind).refusal = f"{kind}: {reason}"
 
     def note_failure(self, kind: StreamKind, reason: str) -> None:
-        """The decoder failed: at once the end for a kind that never went well, otherwise after several videos in a row."""
+        """The decoder failed: the end for a kind after several videos in a row."""
         with self._lock:
             record = self._record(kind)
             record.num_failures += 1
-            if not record.is_believed or record.num_failures >= _MAX_FAILURES_IN_A_ROW:
+            if record.num_failures >= _MAX_FAILURES_IN_A_ROW:
                 record.refusal = f"{kind}: {reason}"
 
     def _record(self, kind: StreamKind) -> _Record:

@@ -1,0 +1,206 @@
+"""Attention of each token over the frames of its clip, in one kernel, forward and backward.
+
+Kernels for long sequences work in tiles of 64 or 128 rows, of which a clip's 12 frames fill a tenth: on an H200 they took a quarter of
+AIM's time. Here a program has one token of one head, its frames padded to a tile of 16, and reads query, key and value where the
+projection wrote them. Without a GPU, or with more frames than a tile should have, torch's attention computes the same.
+
+N clips, T frames, L tokens of a picture, D width, H heads.
+"""
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_MAX_FRAMES = 64
+_HEAD_WIDTHS = (16, 32, 64, 128)
+
+
+def attend_over_frames(qkv_NTLD: Tensor, num_heads: int) -> Tensor:
+    """Query, key and value side by side [N, T, L, 3 * D] -> [N, T, L, D]: softmax(q k / sqrt(D / H)) v over T."""
+    num_frames, head = qkv_NTLD.shape[1], qkv_NTLD.shape[-1] // 3 // num_heads
+    has_kernel = qkv_NTLD.is_cuda and num_frames <= _MAX_FRAMES and head in _HEAD_WIDTHS
+    if has_kernel and kernels() is not None:
+        return _over_frames(qkv_NTLD.contiguous(), num_heads)
+    # Every token's heads count as heads of their clip, so that nothing is moved in memory.
+    query, key, value = (
+        part.unflatten(-1, (num_heads, -1)).flatten(2, 3).transpose(1, 2)
+        for part in qkv_NTLD.chunk(3, dim=-1)
+    )
+    mixed = F.scaled_dot_product_attention(query, key, value)
+    return mixed.transpose(1, 2).unflatten(2, (-1, num_heads)).flatten(3)
+
+
+@torch.library.custom_op("tfcovr::attend_over_frames", mutates_args=())
+def _over_frames(qkv_NTLD: Tensor, num_heads: int) -> Tensor:
+    return launch_forward(qkv_NTLD, num_heads)
+
+
+@_over_frames.register_fake
+def _over_frames_shape(qkv_NTLD: Tensor, num_heads: int) -> Tensor:
+    del num_heads
+    return qkv_NTLD.new_empty((*qkv_NTLD.shape[:3], qkv_NTLD.shape[3] // 3))
+
+
+@torch.library.custom_op("tfcovr::attend_over_frames_backward", mutates_args=())
+def _over_frames_backward(grad_NTLD: Tensor, qkv_NTLD: Tensor, num_heads: int) -> Tensor:
+    return launch_backward(grad_NTLD, qkv_NTLD, num_heads)
+
+
+@_over_frames_backward.register_fake
+def _over_frames_backward_shape(grad_NTLD: Tensor, qkv_NTLD: Tensor, num_heads: int) -> Tensor:
+    del grad_NTLD, num_heads
+    return torch.empty_like(qkv_NTLD)
+
+
+def _keep_for_backward(ctx: Any, inputs: tuple[Tensor, int], output: Tensor) -> None:
+    del output
+    qkv_NTLD, ctx.num_heads = inputs
+    ctx.save_for_backward(qkv_NTLD)
+
+
+def _differentiate(ctx: Any, grad_NTLD: Tensor) -> tuple[Tensor, None]:
+    (qkv_NTLD,) = ctx.saved_tensors
+    return _over_frames_backward(grad_NTLD.contiguous(), qkv_NTLD, ctx.num_heads), None
+
+
+_over_frames.register_autograd(_differentiate, setup_context=_keep_for_backward)
+
+
+def launch_forward(qkv_NTLD: Tensor, num_heads: int) -> Tensor:
+    """As attend_over_frames, by the kernel; `qkv_NTLD` is contiguous."""
+    num_clips, num_frames, num_tokens, width = qkv_NTLD.shape
+    out_NTLD = qkv_NTLD.new_empty((num_clips, num_frames, num_tokens, width // 3))
+    forward, _ = _needed_kernels()
+    with _on_device_of(qkv_NTLD):
+        forward[(num_clips * num_tokens, num_heads)](
+            qkv_NTLD,
+            out_NTLD,
+            num_frames,
+            num_tokens,
+            num_heads,
+            (width // 3 // num_heads) ** -0.5,
+            **_tile(qkv_NTLD, num_heads),
+        )
+    return out_NTLD
+
+
+def launch_backward(grad_NTLD: Tensor, qkv_NTLD: Tensor, num_heads: int) -> Tensor:
+    """The gradient of launch_forward's argument from that of its result; both contiguous."""
+    num_clips, num_frames, num_tokens, width = qkv_NTLD.shape
+    grad_qkv_NTLD = torch.empty_like(qkv_NTLD)
+    _, backward = _needed_kernels()
+    with _on_device_of(qkv_NTLD):
+        backward[(num_clips * num_tokens, num_heads)](
+            grad_NTLD,
+            qkv_NTLD,
+            grad_qkv_NTLD,
+            num_frames,
+            num_tokens,
+            num_heads,
+            (width // 3 // num_heads) ** -0.5,
+            **_tile(qkv_NTLD, num_heads),
+        )
+    return grad_qkv_NTLD
+
+
+def _tile(qkv_NTLD: Tensor, num_heads: int) -> dict[str, int]:
+    """A matrix product of Triton has at least 16 rows."""
+    rows = max(16, 1 << (qkv_NTLD.shape[1] - 1).bit_length())
+    return {"ROWS": rows, "HEAD": qkv_NTLD.shape[-1] // 3 // num_heads, "num_warps": 1}
+
+
+def _on_device_of(tensor: Tensor) -> Any:
+    """Triton launches on the current device."""
+    return torch.cuda.device(tensor.device if tensor.is_cuda else -1)
+
+
+def _needed_kernels() -> tuple[Any, Any]:
+    found = kernels()
+    if found is None:
+        raise ImportError("the kernel needs the package 'triton', which comes with torch for CUDA")
+    return found
+
+
+@lru_cache(1)
+def kernels() -> tuple[Any, Any] | None:
+    """Forward and backward, compiled for their first use; None where Triton is not installed."""
+    try:
+        import triton  # pyright: ignore[reportMissingImports]
+        import triton.language as tl  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        return None
+
+    @triton.jit
+    def forward(  # noqa: ANN202, PLR0913 - a kernel's arguments are what it reads
+        qkv,  # noqa: ANN001
+        out,  # noqa: ANN001
+        num_frames,  # noqa: ANN001
+        num_tokens,  # noqa: ANN001
+        num_heads,  # noqa: ANN001
+        scale,  # noqa: ANN001
+        ROWS: tl.constexpr,
+        HEAD: tl.constexpr,
+    ):
+        place, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
+        clip, token = place // num_tokens, place % num_tokens
+        frame, column = tl.arange(0, ROWS), tl.arange(0, HEAD)
+        is_frame = frame < num_frames
+        row = (clip * num_frames + frame) * num_tokens + token
+        width = num_heads * HEAD
+        source = qkv + row[:, None] * (3 * width) + head * HEAD + column[None, :]
+        query = tl.load(source, mask=is_frame[:, None], other=0.0)
+        key = tl.load(source + width, mask=is_frame[:, None], other=0.0)
+        value = tl.load(source + 2 * width, mask=is_frame[:, None], other=0.0)
+        scores = tl.dot(query, tl.trans(key), input_precision="ieee") * scale
+        scores = tl.where(is_frame[None, :], scores, float("-inf"))
+        weights = tl.exp(scores - tl.max(scores, 1)[:, None])
+        weights = weights / tl.sum(weights, 1)[:, None]
+        mixed = tl.dot(weights.to(value.dtype), value, input_precision="ieee")
+        target = out + row[:, None] * width + head * HEAD + column[None, :]
+        tl.store(target, mixed.to(value.dtype), mask=is_frame[:, None])
+
+    @triton.jit
+    def backward(  # noqa: ANN202, PLR0913
+        grad,  # noqa: ANN001
+        qkv,  # noqa: ANN001
+        grad_qkv,  # noqa: ANN001
+        num_frames,  # noqa: ANN001
+        num_tokens,  # noqa: ANN001
+        num_heads,  # noqa: ANN001
+        scale,  # noqa: ANN001
+        ROWS: tl.constexpr,
+        HEAD: tl.constexpr,
+    ):
+        place, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
+        clip, token = place // num_tokens, place % num_tokens
+        frame, column = tl.arange(0, ROWS), tl.arange(0, HEAD)
+        is_frame = frame < num_frames
+        mask = is_frame[:, None]
+        row = (clip * num_frames + frame) * num_tokens + token
+        width = num_heads * HEAD
+        offset = row[:, None] * (3 * width) + head * HEAD + column[None, :]
+        query = tl.load(qkv + offset, mask=mask, other=0.0)
+        key = tl.load(qkv + offset + width, mask=mask, other=0.0)
+        value = tl.load(qkv + offset + 2 * width, mask=mask, other=0.0)
+        upstream = tl.load(
+            grad + row[:, None] * width + head * HEAD + column[None, :], mask=mask, other=0.0
+        ).to(value.dtype)
+        scores = tl.dot(query, tl.trans(key), input_precision="ieee") * scale
+        scores = tl.where(is_frame[None, :], scores, float("-inf"))
+        weights = tl.exp(scores - tl.max(scores, 1)[:, None])
+        weights = weights / tl.sum(weights, 1)[:, None]
+        low = weights.to(value.dtype)
+        grad_value = tl.dot(tl.trans(low), upstream, input_precision="ieee")
+        grad_weights = tl.dot(upstream, tl.trans(value), input_precision="ieee")
+        mean = tl.sum(grad_weights * weights, 1)
+        grad_scores = (weights * (grad_weights - mean[:, None]) * scale).to(value.dtype)
+        grad_query = tl.dot(grad_scores, key, input_precision="ieee")
+        grad_key = tl.dot(tl.trans(grad_scores), query, input_precision="ieee")
+        tl.store(grad_qkv + offset, grad_query.to(value.dtype), mask=mask)
+        tl.store(grad_qkv + offset + width, grad_key.to(value.dtype), mask=mask)
+        tl.store(grad_qkv + offset + 2 * width, grad_value.to(value.dtype), mask=mask)
+
+    return forward, backward
