@@ -10,6 +10,7 @@ from pathlib import Path
 from benchmarks.demo.steps import CLASSES
 from benchmarks.dives.archive import ArchiveConfig, write_archive
 from benchmarks.studies.composition.conditions import HELD_OUT_CLASSES
+from cluster.storage import write_atomic
 from encoders.clips import read_clips, write_clips
 from training.annotations.labels.dive_numbers import DIVE_CLASSES
 from training.annotations.triplets.build import TripletConfig, build_triplets_with_report
@@ -66,6 +67,9 @@ PLANS = {
 def make_archive(plan: ArchivePlan, out_dir: Path) -> Path:
     """Returns the plan's folder: clips.parquet, triplets.parquet, stage1/bundle, vectors.parquet."""
     folder = out_dir / plan.name
+    made = folder / "plan.txt"
+    if made.exists() and made.read_text() == repr(plan):
+        return folder
     rendered = write_archive(
         out_dir / plan.rendered,
         ArchiveConfig(
@@ -89,6 +93,7 @@ def make_archive(plan: ArchivePlan, out_dir: Path) -> Path:
     )
     train_stage1(plan.stage1, inputs, folder / "stage1", _LAUNCH)
     _embed(folder / "clips.parquet", folder / "stage1" / BUNDLE, folder / "vectors.parquet")
+    write_atomic(made, repr(plan))
     return folder
 
 
