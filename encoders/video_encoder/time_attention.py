@@ -7,6 +7,7 @@ projection wrote them. Without a GPU, or with more frames than a tile should hav
 N clips, T frames, L tokens of a picture, D width, H heads.
 """
 
+import importlib.util
 from functools import lru_cache
 from typing import Any
 
@@ -14,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+# Told once: torch.compile follows calls, and would break its graph at an import.
+_HAS_TRITON = importlib.util.find_spec("triton") is not None
 _MAX_FRAMES = 64
 _HEAD_WIDTHS = (16, 32, 64, 128)
 
@@ -22,7 +25,7 @@ def attend_over_frames(qkv_NTLD: Tensor, num_heads: int) -> Tensor:
     """Query, key and value side by side [N, T, L, 3 * D] -> [N, T, L, D]: softmax(q k / sqrt(D / H)) v over T."""
     num_frames, head = qkv_NTLD.shape[1], qkv_NTLD.shape[-1] // 3 // num_heads
     has_kernel = qkv_NTLD.is_cuda and num_frames <= _MAX_FRAMES and head in _HEAD_WIDTHS
-    if has_kernel and kernels() is not None:
+    if has_kernel and _HAS_TRITON:
         return _over_frames(qkv_NTLD.contiguous(), num_heads)
     # Every token's heads count as heads of their clip, so that nothing is moved in memory.
     query, key, value = (
