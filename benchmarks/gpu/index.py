@@ -1,6 +1,5 @@
 """Share of a GPU that reaches the archive: the whole flow beside decoding alone and encoding alone, on the same videos and device."""
 
-import importlib.util
 import json
 import subprocess
 import tempfile
@@ -43,9 +42,6 @@ def measure_index(device: str, *, preset: str = "aim_small", num_videos: int = 4
         backend = _export(bundle_dir, device)
         few, many = write_archives(folder, num_videos)
         decode_rates = _decode_rates(bundle_dir, few, device, "pyav" if device == "cpu" else "dali")
-        other_rates = {}
-        if device != "cpu" and importlib.util.find_spec("PyNvVideoCodec"):
-            other_rates = _decode_rates(bundle_dir, few, device, "pynv")
         decode = max(decode_rates.values())
         encode = _encode_rate(bundle_dir, backend, device)
         seconds = {}
@@ -71,7 +67,6 @@ def measure_index(device: str, *, preset: str = "aim_small", num_videos: int = 4
             "clips_per_s": flow,
             "decode_clips_per_s": decode,
             **{f"decode_clips_per_s_{n}_sessions": rate for n, rate in decode_rates.items()},
-            **{f"decode_pynv_clips_per_s_{n}_sessions": rate for n, rate in other_rates.items()},
             "encode_clips_per_s": encode,
             "share_of_slower": flow / slower,
             "canary_min_cosine": summary["canary_min_cosine"],
@@ -108,7 +103,7 @@ def _export(bundle_dir: Path, device: str) -> str:
 
 
 def _decode_rates(
-    bundle_dir: Path, clips: Sequence[Clip], device: str, backend: Literal["pyav", "dali", "pynv"]
+    bundle_dir: Path, clips: Sequence[Clip], device: str, backend: Literal["pyav", "dali"]
 ) -> dict[int, float]:
     """Clips/s by the number of videos that are decoded at once; frames stay where they were decoded."""
     from encoders.decoding.device import iter_device_spans
