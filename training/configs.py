@@ -109,8 +109,6 @@ class Stage1Config:
     """Order of an epoch; label_balanced draws every label equally often, and clips of rare labels several times."""
     recompute_activations: bool = False
     """Recompute activations of transformer blocks in the backward pass: less memory, a third more time."""
-    compile_blocks: bool = False
-    """On a GPU, compile AIM's blocks with torch.compile, where it can; not with --config.recompute-activations."""
     loss: str = "smoothed_cross_entropy"
     """Name of a stage 1 loss in `training.losses.LOSSES`."""
     loss_options: Mapping[str, float] = field(default_factory=dict)

@@ -49,9 +49,6 @@ class VideoEncoder(nn.Module):
     def freeze_pretrained(self) -> None:
         """Leave only what stage 1 learns trainable; an encoder without a pretrained part trains whole."""
 
-    def compile_blocks(self) -> None:
-        """Fuse what lies between matrix products by torch.compile, from the next call on; nothing where there is little to gain."""
-
     def forward(self, frames_NTHWC: Tensor) -> Tensor:
         """uint8 frames -> unit clip vectors [N, D], float32."""
         return self.with_length(frames_NTHWC)[0]

@@ -3,21 +3,10 @@
 What lies between the matrix products (QuickGELU, residuals, norms, the adapters' GELUs) is fused. N clips, D clip vector.
 """
 
-import importlib.util
-import os
-import shutil
-
 import torch
 from torch import Tensor
 
 from encoders.video_encoder.base import VideoEncoder
-
-
-def can_compile() -> bool:
-    """Whether torch.compile finds what it needs for a GPU: Triton, and a C compiler for its launchers."""
-    return importlib.util.find_spec("triton") is not None and any(
-        shutil.which(name) for name in (os.environ.get("CC"), "cc", "gcc", "clang") if name
-    )
 
 
 class CompiledVideo:

@@ -12,7 +12,7 @@ from encoders.query_encoder.fusion import build_fusion
 from encoders.video_encoder.config import AimConfig
 from training.annotations.triplets.table import Triplet
 from training.configs import LoopConfig, Stage1Config, Stage2Config
-from training.stage1.task import Stage1Task, classifier_on
+from training.stage1.task import Stage1Task, build_classifier
 from training.stage2.composer import QueryComposer
 from training.stage2.task import Stage2Task
 from training.stage2.text_table import TextTable
@@ -56,7 +56,7 @@ def stage1_losses(run_dir, device: str, precision: str) -> list[float]:
     config = Stage1Config(encoder=aim, loop=replace(LOOP, precision=precision))
     classes = {"label": LABELS}
     clips = MemoryClips(aim)
-    module = classifier_on(device, config, classes)
+    module = build_classifier(config, classes).to(device)
     task = Stage1Task(module, {"train": clips, "val": clips}, classes, config, run_dir)
     fit(task, config.loop, run_dir, world=World(device=device))
     return [line["loss"] for line in read_metrics(run_dir) if "loss" in line]

@@ -20,7 +20,6 @@ from encoders.clips import Clip, read_clips
 from encoders.decoding.backends import choose_decode_backend, decode_backend
 from encoders.video_encoder.aim import AimEncoder
 from encoders.video_encoder.base import VideoEncoder
-from encoders.video_encoder.compiled import can_compile
 from encoders.video_encoder.config import TrainableConfig
 from encoders.video_encoder.frame_temporal import FrameTemporalEncoder, load_pretrained_image
 from encoders.video_encoder.pretrained.aim_weights import load_weights
@@ -182,7 +181,7 @@ class Stage1Factory(TaskFactory):
         config = self.config
         clips = select_clips(read_clips(self.clips_path), config)
         classes = class_names(clips["train"], config)
-        module = classifier_on(world.device, config, classes)
+        module = build_classifier(config, classes).to(world.device)
         settings = ExampleSettings(
             num_frames=config.encoder.num_frames,
             image_size=config.encoder.image_size,
@@ -255,17 +254,6 @@ def build_classifier(
     classifier = ActionClassifier(build_encoder(config), classes, config)
     if config.recompute_activations:
         checkpoint_blocks(classifier.encoder)
-    return classifier
-
-
-def classifier_on(
-    device: str, config: Stage1Config, classes: Mapping[str, Sequence[str]]
-) -> ActionClassifier:
-    """As `build_classifier`, on a device and compiled where the config wants it and the device gains by it."""
-    classifier = build_classifier(config, classes).to(device)
-    wants = config.compile_blocks and not config.recompute_activations
-    if wants and device.startswith("cuda") and can_compile():
-        classifier.encoder.compile_blocks()
     return classifier
 
 

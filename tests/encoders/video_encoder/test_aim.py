@@ -68,7 +68,7 @@ def test_stochastic_depth_drops_the_adapter_branches_of_whole_clips():
 
 def test_stochastic_depth_rises_linearly_from_the_first_block_to_the_last():
     encoder = AimEncoder(replace(TINY, depth=5, drop_path=0.2))
-    rates = [1 - float(block.keep) for block in encoder.transformer.resblocks]
+    rates = [block.drop_path for block in encoder.transformer.resblocks]
     assert rates == pytest.approx([0, 0.05, 0.1, 0.15, 0.2])
 
 
