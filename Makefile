@@ -30,7 +30,7 @@ lint: install
 
 # Two processes: the tests wait for servers to start more than they work.
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 3 --dist loadgroup
 
 # Runs under the machine's own python3 and packages; records go to $OUT or benchmarks/results/.
 gpu-check:

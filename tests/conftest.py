@@ -14,8 +14,8 @@ _SLOW = Path(__file__).parent / "integration"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """GPU tests skip where there is no GPU, unless FAIL_WITHOUT_GPU=1 says that there must be one; long ones run with LONG_TESTS=1.
 
-    Tests that start Ray or Milvus are three groups for `pytest -n 2 --dist loadgroup`: what they wait for does not grow with cores.
-    The third is for the process that ends the group of Ray first, which is the shorter one.
+    Tests that start Ray or Milvus stay together by file for `pytest -n 3 --dist loadgroup`: they share what they started, and they wait
+    more than they compute, so three processes fill two cores.
     """
     has_gpu = torch.cuda.is_available() or os.environ.get("FAIL_WITHOUT_GPU") == "1"
     for item in items:
@@ -26,16 +26,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         needs_milvus = (
             "milvus_server" in getattr(item, "fixturenames", ()) or "[server" in item.name
         )
-        if _is_below(item, "indexing"):
-            item.add_marker(pytest.mark.xdist_group("milvus"))
-        elif needs_milvus or _is_below(item, "serving"):
-            item.add_marker(pytest.mark.xdist_group("service"))
-        elif item.path.is_relative_to(_SLOW):
-            item.add_marker(pytest.mark.xdist_group("ray"))
-
-
-def _is_below(item: pytest.Item, *folders: str) -> bool:
-    return any(item.path.is_relative_to(_SLOW / folder) for folder in folders)
+        if needs_milvus or item.path.is_relative_to(_SLOW):
+            name = str(item.path.relative_to(Path(__file__).parent))
+            item.add_marker(pytest.mark.xdist_group(name))
 
 
 @pytest.fixture(scope="session")

@@ -15,9 +15,8 @@ from encoders.decoding.request import DecodedSpan, DecodeRequest
 from encoders.media.errors import DecodeError
 from encoders.stages.encode_request import EncodedSpan, EncodeRequest
 
-NUM_SESSIONS = 16
-"""Videos that are decoded at once: two for each engine, of which no GPU has more than eight (NVDEC Application Note, table 1), for while one
-is between two frames the other decodes (14 sessions decode 1.4 times as fast as 7 on an H200). An idle one holds surfaces only."""
+NUM_SESSIONS = 8
+"""Videos that are decoded at once: no GPU has more engines (NVDEC Application Note, table 1), and an idle session holds surfaces only."""
 MAX_WAITING_BYTES = 512 << 20
 """Of decoded clips that wait for the encoder; a full batch may wait in any case."""
 

@@ -138,6 +138,7 @@ def test_a_connection_that_breaks_as_a_part_is_told_does_not_tell_it_twice(
     assert keys(collection) == wanted_keys()
 
 
+@pytest.mark.long
 def test_an_archive_is_in_once_when_its_run_is_killed_while_milvus_imports(
     milvus_server: str, tmp_path: Path, tiny_bundle
 ) -> None:

@@ -155,13 +155,8 @@ def test_a_killed_plain_run_goes_on(name, kill, stages, tmp_path) -> None:
     assert_same_run(tmp_path / "run", stages[name].reference)
 
 
-@pytest.mark.parametrize(
-    ("name", "kill"),
-    [
-        pytest.param("stage1", kill_driver, marks=pytest.mark.long),
-        ("stage2", kill_group),
-    ],
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("name", "kill"), [("stage1", kill_driver), ("stage2", kill_group)])
 def test_a_killed_driver_of_a_ray_run_goes_on(name, kill, stages, tmp_path) -> None:
     """One worker has the very numbers of the plain loop; nothing of the first start is left running."""
     arguments = stages[name].command(tmp_path / "run", "--num-workers", "1")
