@@ -31,7 +31,7 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "milvus_lite": ("indexing/store/",),
     "nvidia": ("encoders/decoding/nvidia/dali_video.py",),
     "PyNvVideoCodec": ("encoders/decoding/nvidia/pynv_video.py",),
-    "triton": ("encoders/decoding/nvidia/resize.py",),
+    "triton": ("encoders/decoding/nvidia/resize.py", "encoders/video_encoder/time_attention.py"),
     "tensorrt": ("encoders/backends/tensorrt_library.py",),
     "tensorrt_rtx_bindings": ("encoders/backends/tensorrt_library.py",),
     "av": (

@@ -1,6 +1,7 @@
 """Training of the factored fusion: what is read, what the text does, what is decoded, and when the Combiner is to be trusted.
 
-N queries of this worker, G of all workers, V width of clip vectors, F factors, K slots of one factor, R texts.
+N queries of this worker, G of all workers, V width of clip vectors, F factors, K slots of one factor, R texts, L labels that stage 1
+learned, U of them that no triplet shows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -59,7 +60,7 @@ class FactoredComposer(QueryComposer):
         contrast = self._contrast(
             batch, fusion.decode(known), decoded_NV, combined_NV, F.normalize(query_NV, dim=-1)
         )
-        loss = read + edited + self._text_loss(batch) + contrast
+        loss = read + edited + self._text_loss(batch) + self._label_loss(batch) + contrast
         num_workers = self.num_workers(batch)
         # Only the contrasts are of the whole batch; DDP averages the others over workers as it should.
         return {
@@ -89,6 +90,21 @@ class FactoredComposer(QueryComposer):
             )
             trains_gate = is_hidden_G.any().to(loss.dtype)
             return loss + trains_gate * self.contrast(gated, target_GV, labels_G)
+
+    def _label_loss(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Labels that no triplet shows, where stage 1 put their clips: what is read there, and what is decoded from their values."""
+        if "unshown_values" not in batch:
+            return batch["video"].new_zeros(())
+        directions_LV, numbers_U = batch["label_directions"], batch["unshown_labels"]
+        logs = [
+            at_least_float32(log) for log in self._factored.read_clips(directions_LV[numbers_U])
+        ]
+        known = _known_slots([log.exp().detach() for log in logs], batch["unshown_values"])
+        decoded_UV = at_least_float32(self._factored.decode(known))
+        with torch.autocast(decoded_UV.device.type, enabled=False):
+            scores_UL = decoded_UV @ directions_LV.T / self.config.temperature
+            decoded = F.cross_entropy(scores_UL, numbers_U)
+        return _value_loss(logs, batch["unshown_values"]) + _CONTRAST_WEIGHT * decoded
 
     def _text_loss(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Cross-entropy of what generated texts do to every slot of every factor."""
@@ -144,6 +160,14 @@ class FactorBatches:
         if table.texts and config.inputs != "video":
             free = [free_text.text for free_text in table.texts]
             self._texts = read_texts(free, text, cache_dir=cache_dir)
+        self._labels: dict[str, Tensor] = {}
+        if table.unshown:
+            labels = list(table.directions)
+            self._labels = {
+                "label_directions": torch.from_numpy(np.stack(list(table.directions.values()))),
+                "unshown_labels": torch.tensor([labels.index(label) for label in table.unshown]),
+                "unshown_values": table.unshown_values(),
+            }
         self._is_fold_N = torch.tensor(
             [
                 stable_hash("fold", config.loop.seed, t.source_label or "", t.target_label or "") % _FOLDS == 0
@@ -163,6 +187,7 @@ class FactorBatches:
             "target_values": self._values_MF[targets],
             # A batch of hidden pairs alone would leave the Combiner nothing.
             "is_hidden": (is_hidden_N & ~is_hidden_N.all()).long(),
+            **self._labels,
         }
         if self._texts is None:
             return batch

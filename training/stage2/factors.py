@@ -1,17 +1,20 @@
-"""What stage 2 knows of factors: the values of the clips that its triplets name, and texts whose effect is known.
+"""What stage 2 knows of factors: the values of the clips that its triplets name, texts whose effect is known, and labels that stage 1
+learned and no triplet shows.
 
-M clips with vectors, F factors, U texts, K slots of one factor.
+M clips with vectors, F factors, U texts, K slots of one factor, L labels of stage 1, V width of clip vectors.
 """
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from encoders.bundle.folder import load_bundle
 from encoders.clips import read_clips
 from encoders.query_encoder.factors import Factor, find_factors
 from training.annotations.labels.names import label_attributes
@@ -30,16 +33,27 @@ class FactorTable:
     attributes: Mapping[str, Mapping[str, str]]
     """Attributes by clip id, of clips that training triplets name."""
     texts: tuple[FreeText, ...]
+    unshown: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Attributes by label, of labels that stage 1 learned and no training triplet has."""
+    directions: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """By label that stage 1 learned: the unit direction [V] of its clip vectors."""
 
     def values(self, clip_ids: Sequence[str]) -> Tensor:
         """The slot of every factor [M, F]; -1 where it is not known."""
+        return self._slots([self.attributes.get(clip_id) for clip_id in clip_ids])
+
+    def unshown_values(self) -> Tensor:
+        """As `values`, of the labels that no triplet shows."""
+        return self._slots(list(self.unshown.values()))
+
+    def _slots(self, known: Sequence[Mapping[str, str] | None]) -> Tensor:
         rows = [
-            [factor.slot(known.get(factor.name)) for factor in self.factors]
-            if (known := self.attributes.get(clip_id))
+            [factor.slot(values.get(factor.name)) for factor in self.factors]
+            if values
             else [-1] * len(self.factors)
-            for clip_id in clip_ids
+            for values in known
         ]
-        return torch.tensor(rows, dtype=torch.int64).reshape(len(clip_ids), len(self.factors))
+        return torch.tensor(rows, dtype=torch.int64).reshape(len(known), len(self.factors))
 
     def truths(self) -> list[Tensor]:
         """What each text does to each factor: per factor [U, K, K]."""
@@ -51,9 +65,13 @@ class FactorTable:
 
 
 def read_factors(
-    config: Stage2Config, triplets: Sequence[Triplet], clips_path: Path | None
+    config: Stage2Config,
+    triplets: Sequence[Triplet],
+    clips_path: Path | None,
+    directions: Mapping[str, np.ndarray] | None = None,
 ) -> FactorTable:
-    """The factors of training triplets: attributes of the clips' rows where there are any, else those that label names tell.
+    """The factors of training triplets and of labels with `directions`, those that stage 1 learned: attributes of the clips' rows where
+    there are any, else those that label names tell.
 
     Without either there are no factors, and the factored fusion is its Combiner.
     """
@@ -65,17 +83,39 @@ def read_factors(
         for clip_id in triplet.target_clip_ids:
             label_by_clip.setdefault(clip_id, triplet.target_label)
     columns: dict[str, Mapping[str, str]] = {}
-    if clips_path is not None:
-        columns = {c.clip_id: dict(c.attributes) for c in read_clips(clips_path)}
+    columns_by_label: dict[str, Mapping[str, str]] = {}
+    for clip in read_clips(clips_path) if clips_path is not None else []:
+        columns[clip.clip_id] = dict(clip.attributes)
+        columns_by_label.setdefault(clip.label or "", dict(clip.attributes))
     attributes = {
         clip_id: columns.get(clip_id) or label_attributes(label or "")
         for clip_id, label in label_by_clip.items()
     }
-    factors = find_factors(attributes.values())
+    unshown = {
+        label: columns_by_label.get(label) or label_attributes(label)
+        for label in sorted(set(directions or ()) - set(label_by_clip.values()))
+    }
+    unshown = {label: values for label, values in unshown.items() if values}
+    factors = find_factors([*attributes.values(), *unshown.values()])
     if not factors:
         logger.warning(
             "no attribute of the %d training clips takes two values, so the factored fusion is its Combiner alone",
             len(attributes),
         )
     texts = free_texts(factors, num_texts=config.num_free_texts, seed=0)
-    return FactorTable(factors=factors, attributes=attributes, texts=tuple(texts))
+    return FactorTable(
+        factors=factors,
+        attributes=attributes,
+        texts=tuple(texts),
+        unshown=unshown,
+        directions=directions or {},
+    )
+
+
+def read_label_directions(bundle_dir: Path) -> dict[str, np.ndarray]:
+    """Of each label of a stage 1 head the unit direction [V] that its clip vectors lie in; nothing for a bundle without a head."""
+    bundle = load_bundle(bundle_dir)
+    if bundle.head is None or bundle.card.labels is None:
+        return {}
+    unit_LV = F.normalize(bundle.head.weight.detach().float(), dim=-1).numpy()
+    return dict(zip(bundle.card.labels, unit_LV, strict=True))

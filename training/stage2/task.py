@@ -22,7 +22,7 @@ from training.annotations.triplets.table import Triplet, read_triplets
 from training.configs import Stage2Config
 from training.stage2.composer import QueryComposer
 from training.stage2.factored import FactorBatches, FactoredComposer
-from training.stage2.factors import read_factors
+from training.stage2.factors import read_factors, read_label_directions
 from training.stage2.text_table import TextTable, read_texts
 from training.trainer.loop import TaskFactory, World
 from training.vectors.tables import read_lengths, read_unit_vectors, with_own_length
@@ -165,6 +165,7 @@ class Stage2Factory(TaskFactory):
     triplets_path: str
     vectors_path: str
     clips_path: str | None = None
+    init_bundle: str | None = None
 
     def build(self, world: World) -> Stage2Task:
         vectors = read_unit_vectors(self.vectors_path)
@@ -172,7 +173,10 @@ class Stage2Factory(TaskFactory):
         text = open_text(self.config).to(world.device)
         width = len(next(iter(vectors.values())))
         clips_path = None if self.clips_path is None else Path(self.clips_path)
-        table = read_factors(self.config, triplets["train"], clips_path)
+        directions = {}
+        if self.config.fusion == "factored" and self.init_bundle is not None:
+            directions = read_label_directions(Path(self.init_bundle))
+        table = read_factors(self.config, triplets["train"], clips_path, directions)
         module = build_composer(self.config, text, video_dim=width, factors=table.factors)
         module.to(world.device)
         edit_texts = sorted({t.edit_text for part in triplets.values() for t in part})

@@ -21,7 +21,7 @@ from training.configs import LaunchSettings, Stage2Config
 from training.losses import loss_of
 from training.stage2.calibrate import Calibrator
 from training.stage2.composer import QueryComposer
-from training.stage2.factors import read_factors
+from training.stage2.factors import read_factors, read_label_directions
 from training.stage2.task import (
     Stage2Factory,
     build_composer,
@@ -79,6 +79,7 @@ def train_stage2(
         triplets_path=str(inputs.triplets_path.absolute()),
         vectors_path=str(vectors_path),
         clips_path=None if inputs.clips_path is None else str(inputs.clips_path.absolute()),
+        init_bundle=None if inputs.init_bundle is None else str(inputs.init_bundle.absolute()),
     )
 
     def prepare() -> None:
@@ -128,7 +129,8 @@ def _write_factors(
         return
     triplets = read_triplets(inputs.triplets_path)
     chosen = select_triplets(triplets, read_unit_vectors(vectors_path), config)
-    table = read_factors(config, chosen["train"], inputs.clips_path)
+    directions = {} if inputs.init_bundle is None else read_label_directions(inputs.init_bundle)
+    table = read_factors(config, chosen["train"], inputs.clips_path, directions)
     write_atomic(run_dir / FACTORS, json.dumps(factors_to_list(table.factors), indent=1))
 
 

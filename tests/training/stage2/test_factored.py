@@ -1,5 +1,6 @@
 """The factored composer on made vectors whose label pairs training shows in part, and the losses' parts one by one."""
 
+from dataclasses import replace
 from itertools import product
 from unittest.mock import Mock
 
@@ -53,14 +54,18 @@ def make_vectors() -> dict[str, np.ndarray]:
     return vectors
 
 
-def make_triplets() -> dict[str, list[Triplet]]:
-    """Half of the pairs are shown; val asks the others."""
+def make_triplets(hidden: str | None = None) -> dict[str, list[Triplet]]:
+    """Half of the pairs are shown, and val asks the others; or all pairs without the count `hidden`, and val asks for it."""
     made: dict[str, list[Triplet]] = {"train": [], "val": []}
     for label, text, n in product(LABELS, TEXTS, range(3)):
         target = edited(label, text)
         if target is None:
             continue
         split = "train" if stable_hash(label, target) % 2 else "val"
+        if hidden is not None:
+            if label.endswith(hidden):
+                continue
+            split = "val" if target.endswith(hidden) else "train"
         first = 0 if split == "train" else 3
         made[split].append(
             Triplet(
@@ -76,8 +81,17 @@ def make_triplets() -> dict[str, list[Triplet]]:
     return made
 
 
-def make_task(config: Stage2Config) -> Stage2Task:
-    vectors, triplets = make_vectors(), make_triplets()
+def make_directions() -> dict[str, np.ndarray]:
+    """What a head of stage 1 would have: the middle of each label's clips."""
+    vectors = make_vectors()
+    means = {label: sum(vectors[f"{label}/{n}"] for n in range(3)) for label in LABELS}
+    return {label: mean / np.linalg.norm(mean) for label, mean in means.items()}
+
+
+def make_task(
+    config: Stage2Config, hidden: str | None = None, *, knows_labels: bool = False
+) -> Stage2Task:
+    vectors, triplets = make_vectors(), make_triplets(hidden)
     texts = TextTable(
         number_by_text={text: n for n, text in enumerate(TEXTS)},
         vectors_UD=torch.eye(len(TEXTS)),
@@ -101,25 +115,36 @@ def make_task(config: Stage2Config) -> Stage2Task:
     if not isinstance(fusion, FactoredFusion):
         return Stage2Task(QueryComposer(fusion, None, config), triplets, vectors, texts, config)
     table = FactorTable(factors=factors, attributes=known, texts=())
+    if knows_labels:
+        unshown = {label: attributes(label) for label in LABELS if label.endswith(hidden or "")}
+        table = replace(table, unshown=unshown, directions=make_directions())
     train, ids = triplets["train"], sorted(vectors)
     batches = FactorBatches(table, Mock(), train, ids, config, cache_dir=None)
     module = FactoredComposer(fusion, None, config)
     return Stage2Task(module, triplets, vectors, texts, config, batches)
 
 
-def trained_score(tmp_path, fusion: str) -> float:
+def trained_score(tmp_path, fusion: str, **about) -> float:
     loop = LoopConfig(
         num_epochs=60, batch_size=32, learning_rate=3e-3, weight_decay=0.01, eval_every=60
     )
     config = Stage2Config(loop=loop, fusion=fusion, dropout=0.0, mask_same_label=True)  # type: ignore[arg-type]
     scores: list[dict] = []
-    fit(make_task(config), loop, tmp_path / fusion, on_epoch=scores.append)
+    fit(make_task(config, **about), loop, tmp_path / f"{fusion} {about}", on_epoch=scores.append)
     return scores[-1]["val_map@50"]
 
 
 def test_pairs_that_training_never_shows_are_composed_where_the_combiner_cannot(tmp_path):
     factored, combiner = (trained_score(tmp_path, kind) for kind in ("factored", "combiner"))
     assert factored > combiner + 0.1
+
+
+def test_a_count_that_no_triplet_shows_is_composed_from_what_stage_1_learned_of_it(tmp_path):
+    with_labels, without = (
+        trained_score(tmp_path, "factored", hidden="3", knows_labels=knows)
+        for knows in (True, False)
+    )
+    assert with_labels > without + 0.1
 
 
 def test_generated_texts_are_supervised_on_every_slot():
@@ -187,3 +212,21 @@ def test_factors_come_from_label_names_where_clips_have_none_and_from_nothing_el
     assert table.factors[2].values[values[0, 2]] == "0"
     assert values[1].tolist() == [-1, -1, -1]
     assert read_factors(config, [triplet("cooking", "running")], None).factors == ()
+
+
+def test_labels_that_stage_1_learned_and_no_triplet_shows_bring_their_values():
+    config = Stage2Config(
+        loop=LoopConfig(num_epochs=1, batch_size=4, learning_rate=1e-3, weight_decay=0),
+        fusion="factored",
+        num_free_texts=20,
+    )
+    triplet = Triplet(
+        query_id="q", query_clip_id="107b/0", edit_text="x", target_clip_ids=("5253b/0",),
+        source_label="107b", target_label="5253b",
+    )  # fmt: skip
+    directions = {label: np.eye(3, dtype=np.float32)[0] for label in ("107b", "101c", "cooking")}
+    table = read_factors(config, [triplet], None, directions)
+    assert list(table.unshown) == ["101c"]  # one is shown, the other has no attributes
+    slots = table.unshown_values()[0].tolist()
+    values = {f.name: f.values[slot] for f, slot in zip(table.factors, slots, strict=True)}
+    assert (values["position"], values["somersaults"]) == ("tuck", "0.5")
