@@ -23,7 +23,7 @@ from encoders.clips import Clip
 from encoders.video_encoder.config import PRESETS, AimConfig, TrainableConfig
 from training.annotations.triplets.table import Triplet
 from training.configs import LoopConfig, Stage1Config, Stage2Config
-from training.stage1.task import Stage1Task, classifier_on
+from training.stage1.task import Stage1Task, build_classifier
 from training.stage2.task import Stage2Task
 from training.stage2.text_table import TextTable
 from training.trainer.loop import Batch, World, fit
@@ -124,7 +124,7 @@ def train_stage1(
     config = Stage1Config(encoder=encoder, loop=loop)
     source = MemoryClips(encoder, num_clips=num_clips)
     classes = {"label": sorted(LABELS)}
-    module = classifier_on(str(device), config, classes)
+    module = build_classifier(config, classes).to(device)
     with tempfile.TemporaryDirectory() as folder:
         run_dir = Path(folder)
         task = _TimedStage1(module, {"train": source, "val": source}, classes, config, run_dir)

@@ -74,15 +74,14 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """Attention over frames, the same attention over space, and the MLP, each with its adapter."""
 
-    keep: Tensor
-    """Share of the clips whose adapters a training step uses (stochastic depth)."""
-
     def __init__(self, config: AimConfig, drop_path: float) -> None:
         super().__init__()
         width, hidden = config.width, int(config.width * config.adapter_ratio)
-        self.num_frames, self.scale = config.num_frames, config.adapter_scale
-        # A tensor, for a compiled block is compiled again for another number.
-        self.register_buffer("keep", torch.tensor(1 - drop_path), persistent=False)
+        self.num_frames, self.drop_path, self.scale = (
+            config.num_frames,
+            drop_path,
+            config.adapter_scale,
+        )
         self.attn = Attention(width, config.num_heads)
         self.ln_1 = nn.LayerNorm(width)
         self.mlp = Mlp(width)
@@ -109,11 +108,12 @@ class Block(nn.Module):
 
         (In the released code the token axis comes first, so there it drops token positions of the whole batch.)
         """
-        if not self.training:
+        if not self.training or self.drop_path == 0:
             return x_BLD
+        keep = 1 - self.drop_path
         num_clips = x_BLD.shape[0] // self.num_frames
-        kept_N = torch.rand(num_clips, device=x_BLD.device) < self.keep
-        weight_B = (kept_N.to(x_BLD.dtype) / self.keep).repeat_interleave(self.num_frames)
+        kept_N = torch.rand(num_clips, device=x_BLD.device) < keep
+        weight_B = (kept_N.to(x_BLD.dtype) / keep).repeat_interleave(self.num_frames)
         return x_BLD * weight_B[:, None, None]
 
 
@@ -176,11 +176,6 @@ class AimEncoder(VideoEncoder):
         return (
             frames_NTD.mean(dim=1) if self.temporal_pool is None else self.temporal_pool(frames_NTD)
         )
-
-    def compile_blocks(self) -> None:
-        """See VideoEncoder; blocks are alike, so what is compiled for the first serves all."""
-        for block in self.transformer.resblocks:
-            block.compile(dynamic=True)
 
     def freeze_pretrained(self) -> None:
         """Train only what AIM adds to CLIP: the adapters, the temporal embedding, and the pooling where it is learned."""

@@ -12,8 +12,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = """
-import ray, time, tfcovr
+import ray, signal, time, tfcovr
 from cluster.ray_session import ray_session
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by what a shell starts in the background
 
 def run(name, arguments):
     with ray_session(num_cpus=1):
