@@ -289,6 +289,7 @@ class _IndexRun:
                 vector_options(self._config, self._card),
                 workers,
                 fetch_uris=self._fetch_uris,
+                beside=written,
             )
         if recomputed.wrong:
             self._delete([planned_clip.clip_key for planned_clip in written])

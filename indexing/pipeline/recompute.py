@@ -5,7 +5,7 @@ This catches vectors that were stored under another clip's name, or that changed
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -40,6 +40,8 @@ class Recomputed:
     """Clip id -> cosine, where it is below MIN_COSINE."""
     failed: Mapping[str, ClipError]
     """Clips that could not be computed again."""
+    unsteady: Mapping[str, float] = field(default_factory=dict)
+    """As `wrong`, of damaged files: their frames depend on where decoding starts, and with the clips beside them they came out as stored."""
 
     def line(self) -> str:
         """For people."""
@@ -48,6 +50,8 @@ class Recomputed:
         line = f"recomputed {self.num_compared} clips"
         if self.min_cosine is not None:
             line += f": lowest cosine with their stored vectors {self.min_cosine:.6f}"
+        if self.unsteady:
+            line += f"; {len(self.unsteady)} of damaged files, which decode otherwise alone ({min(self.unsteady)})"
         if self.failed:
             clip_id, error = next(iter(self.failed.items()))
             line += f"; {len(self.failed)} could not be computed again ({clip_id}: {error.reason}: {error.detail})"
@@ -72,15 +76,50 @@ def recompute_clips(
     workers: Workers,
     *,
     fetch_uris: Mapping[str, str],
+    beside: Sequence[PlannedClip],
 ) -> Recomputed:
-    """Needs a connected Ray. A clip without a row is left out: comparing keys finds it."""
+    """Needs a connected Ray. A clip without a row is left out: comparing keys finds it. `beside` are the clips that were decoded with them.
+
+    A clip that differs is decoded once more with all clips of its video, as it was at first: the frames of a damaged file can depend
+    on where decoding starts, and are no fault of the rows.
+    """
     stored = {
         row["clip_id"]: np.asarray(row["embedding"], np.float32)
         for row in collection.rows_of_keys([planned_clip.clip_key for planned_clip in clips])
     }
     clips = [planned_clip for planned_clip in clips if planned_clip.clip.clip_id in stored]
+    vectors, failed = _compute(clips, options, workers, fetch_uris)
+    cosines = {clip_id: _cosine(vector_D, stored[clip_id]) for clip_id, vector_D in vectors.items()}
+    differ = {clip_id: cosine for clip_id, cosine in cosines.items() if not cosine >= MIN_COSINE}
+    videos = {c.clip.video_uri for c in clips if c.clip.clip_id in differ}
+    together, _ = _compute(
+        [c for c in beside if c.clip.video_uri in videos], options, workers, fetch_uris
+    )
+    unsteady = {
+        clip_id: cosine
+        for clip_id, cosine in differ.items()
+        if clip_id in together and _cosine(together[clip_id], stored[clip_id]) >= MIN_COSINE
+    }
+    return Recomputed(
+        num_compared=len(cosines),
+        min_cosine=min((c for i, c in cosines.items() if i not in unsteady), default=None),
+        wrong={clip_id: cosine for clip_id, cosine in differ.items() if clip_id not in unsteady},
+        failed=failed,
+        unsteady=unsteady,
+    )
+
+
+def _compute(
+    clips: Sequence[PlannedClip],
+    options: VectorOptions,
+    workers: Workers,
+    fetch_uris: Mapping[str, str],
+) -> tuple[dict[str, np.ndarray], dict[str, ClipError]]:
+    """Vectors and errors by clip id, by few workers."""
+    vectors: dict[str, np.ndarray] = {}
+    failed: dict[str, ClipError] = {}
     if not clips:
-        return Recomputed(num_compared=0, min_cosine=None, wrong={}, failed={})
+        return vectors, failed
     num_workers = -(-len(clips) // _CLIPS_PER_WORKER)
     few = replace(
         workers,
@@ -88,22 +127,15 @@ def recompute_clips(
         num_embed=min(workers.num_embed, num_workers),
     )
     shards = make_shards(clips, fetch_uris, num_workers=few.num_decode)
-    cosines: dict[str, float] = {}
-    failed: dict[str, ClipError] = {}
     for batch in stream_dataflow(shards, vector_stages(options, few, shards=shards)):
         for clip_id, error, vector_D in zip(
             map(str, batch["clip_id"]), map(error_of, batch["error"]), batch["embedding"], strict=True
         ):  # fmt: skip
             if error is None:
-                cosines[clip_id] = _cosine(vector_D, stored[clip_id])
+                vectors[clip_id] = vector_D
             else:
                 failed[clip_id] = error
-    return Recomputed(
-        num_compared=len(cosines),
-        min_cosine=min(cosines.values(), default=None),
-        wrong={clip_id: cosine for clip_id, cosine in cosines.items() if not cosine >= MIN_COSINE},
-        failed=failed,
-    )
+    return vectors, failed
 
 
 def mismatch_text(wrong: Mapping[str, float]) -> str:

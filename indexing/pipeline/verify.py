@@ -85,6 +85,7 @@ def verify_archive(config: VerifyConfig) -> Verification:
             vector_options(index, card),
             choose_workers(index.workers, session, is_lite=is_lite(config.milvus_uri)),
             fetch_uris=archive.fetch_uris,
+            beside=comparison.present,
         )
         return Verification(comparison=comparison, recomputed=recomputed)
 
