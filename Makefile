@@ -28,7 +28,7 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-# Two processes: the tests wait for servers to start more than they work.
+# Three processes: the tests wait for servers to start more than they work.
 test: lint
 	$(BIN)/python -m pytest -n 3 --dist loadgroup
 
