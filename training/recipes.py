@@ -103,7 +103,7 @@ def demo_fusion_factored() -> Stage2Config:
         fusion="factored",
         counts=True,
         max_tokens=64,
-        num_free_texts=12_000,
+        num_free_texts=20_000,
         projection_dim=256,
         hidden_dim=512,
         loop=replace(

@@ -27,7 +27,7 @@ _FOLDS = 3
 _GATE_SHARE = 0.75
 """Share of the epochs in which the gate learns; after them the Combiner learns from all pairs."""
 _CONTRAST_WEIGHT = 0.5
-_TEXTS_PER_QUERY = 2.0
+_TEXTS_PER_QUERY = 3.0
 
 
 class FactoredComposer(QueryComposer):

@@ -32,7 +32,7 @@ from training.annotations.triplets.templates import (
 )
 
 Bank = Literal["shown", "val", "held_out"]
-_NUM_OPERATIONS = (1, 1, 1, 2, 2, 3)
+_NUM_OPERATIONS = (1, 1, 2, 2, 3, 4)
 _TYPO_SHARE = 0.15
 _TEMPLATE_SHARE = 0.3
 _OTHER_NAME_SHARE = 0.2
