@@ -8,6 +8,7 @@ N clips, T frames, L tokens of a picture, D width, H heads.
 """
 
 import importlib.util
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -74,62 +75,43 @@ _over_frames.register_autograd(_differentiate, setup_context=_keep_for_backward)
 
 def launch_forward(qkv_NTLD: Tensor, num_heads: int) -> Tensor:
     """As attend_over_frames, by the kernel; `qkv_NTLD` is contiguous."""
-    num_clips, num_frames, num_tokens, width = qkv_NTLD.shape
-    out_NTLD = qkv_NTLD.new_empty((num_clips, num_frames, num_tokens, width // 3))
-    forward, _ = _needed_kernels()
-    with _on_device_of(qkv_NTLD):
-        forward[(num_clips * num_tokens, num_heads)](
-            qkv_NTLD,
-            out_NTLD,
-            num_frames,
-            num_tokens,
-            num_heads,
-            (width // 3 // num_heads) ** -0.5,
-            **_tile(qkv_NTLD, num_heads),
-        )
+    out_NTLD = qkv_NTLD.new_empty((*qkv_NTLD.shape[:3], qkv_NTLD.shape[3] // 3))
+    _launch("forward", (qkv_NTLD, out_NTLD), qkv_NTLD.shape, num_heads)
     return out_NTLD
 
 
 def launch_backward(grad_NTLD: Tensor, qkv_NTLD: Tensor, num_heads: int) -> Tensor:
     """The gradient of launch_forward's argument from that of its result; both contiguous."""
-    num_clips, num_frames, num_tokens, width = qkv_NTLD.shape
     grad_qkv_NTLD = torch.empty_like(qkv_NTLD)
-    _, backward = _needed_kernels()
-    with _on_device_of(qkv_NTLD):
-        backward[(num_clips * num_tokens, num_heads)](
-            grad_NTLD,
-            qkv_NTLD,
-            grad_qkv_NTLD,
-            num_frames,
-            num_tokens,
-            num_heads,
-            (width // 3 // num_heads) ** -0.5,
-            **_tile(qkv_NTLD, num_heads),
-        )
+    _launch("backward", (grad_NTLD, qkv_NTLD, grad_qkv_NTLD), qkv_NTLD.shape, num_heads)
     return grad_qkv_NTLD
 
 
-def _tile(qkv_NTLD: Tensor, num_heads: int) -> dict[str, int]:
-    """A matrix product of Triton has at least 16 rows."""
-    rows = max(16, 1 << (qkv_NTLD.shape[1] - 1).bit_length())
-    return {"ROWS": rows, "HEAD": qkv_NTLD.shape[-1] // 3 // num_heads, "num_warps": 1}
-
-
-def _on_device_of(tensor: Tensor) -> Any:
-    """Triton launches on the current device."""
-    return torch.cuda.device(tensor.device if tensor.is_cuda else -1)
-
-
-def _needed_kernels() -> tuple[Any, Any]:
+def _launch(name: str, tensors: Sequence[Tensor], shape: torch.Size, num_heads: int) -> None:
+    """A program for each token of each clip and each head; `shape` is that of query, key and value."""
     found = kernels()
     if found is None:
         raise ImportError("the kernel needs the package 'triton', which comes with torch for CUDA")
-    return found
+    num_clips, num_frames, num_tokens, width = shape
+    head = width // 3 // num_heads
+    device = tensors[0].device
+    # Triton launches on the current device. A matrix product of it has at least 16 rows.
+    with torch.cuda.device(device if device.type == "cuda" else -1):
+        found[name][(num_clips * num_tokens, num_heads)](
+            *tensors,
+            num_frames,
+            num_tokens,
+            num_heads,
+            head**-0.5,
+            ROWS=max(16, 1 << (num_frames - 1).bit_length()),
+            HEAD=head,
+            num_warps=1,
+        )
 
 
 @lru_cache(1)
-def kernels() -> tuple[Any, Any] | None:
-    """Forward and backward, compiled for their first use; None where Triton is not installed."""
+def kernels() -> dict[str, Any] | None:
+    """`forward` and `backward`, compiled for their first use; None where Triton is not installed."""
     try:
         import triton  # pyright: ignore[reportMissingImports]
         import triton.language as tl  # pyright: ignore[reportMissingImports]
@@ -206,4 +188,4 @@ def kernels() -> tuple[Any, Any] | None:
         tl.store(grad_qkv + offset + width, grad_key.to(value.dtype), mask=mask)
         tl.store(grad_qkv + offset + 2 * width, grad_value.to(value.dtype), mask=mask)
 
-    return forward, backward
+    return {"forward": forward, "backward": backward}
