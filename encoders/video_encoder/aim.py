@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from encoders.video_encoder.base import VideoEncoder, normalize_pixels
 from encoders.video_encoder.config import AimConfig
-from encoders.video_encoder.time_attention import attend_over_frames
+from encoders.video_encoder.time_attention import attend_over_frames, has_kernel
 
 _LEARNED_NAMES = ("temporal_embedding", "temporal_pool.", "_Adapter.", "_Adapter_in.")
 
@@ -53,9 +53,26 @@ class Attention(nn.Module):
         return self.out_proj(mixed.transpose(1, 2).flatten(2))
 
     def over_frames(self, x_NTLD: Tensor) -> Tensor:
-        """The same attention over T, each token on its own: [N, T, L, D] to [N, T, L, D]."""
-        qkv_NTLD = F.linear(x_NTLD, self.in_proj_weight, self.in_proj_bias)
-        return self.out_proj(attend_over_frames(qkv_NTLD, self.num_heads))
+        """The same attention over T, each token on its own: [N, T, L, D] to [N, T, L, D].
+
+        By one kernel where there is one. Elsewhere every token's heads count as heads of their clip, so that nothing is moved in memory:
+        query, key and value are made apart, and each is a view [N, L * heads, T, head].
+        """
+        if has_kernel(x_NTLD, self.num_heads):
+            qkv_NTLD = F.linear(x_NTLD, self.in_proj_weight, self.in_proj_bias)
+            return self.out_proj(attend_over_frames(qkv_NTLD, self.num_heads))
+        query, key, value = (
+            F.linear(x_NTLD, weight, bias)
+            .unflatten(-1, (self.num_heads, -1))
+            .flatten(2, 3)
+            .transpose(1, 2)
+            for weight, bias in zip(
+                self.in_proj_weight.chunk(3), self.in_proj_bias.chunk(3), strict=True
+            )
+        )
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        heads_NTLHD = mixed.transpose(1, 2).unflatten(2, (-1, self.num_heads))
+        return self.out_proj(heads_NTLHD.flatten(3))
 
 
 class Mlp(nn.Module):

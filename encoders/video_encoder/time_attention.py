@@ -2,7 +2,7 @@
 
 Kernels for long sequences work in tiles of 64 or 128 rows, of which a clip's 12 frames fill a tenth: on an H200 they took a quarter of
 AIM's time. Here a program has one token of one head, its frames padded to a tile of 16, and reads query, key and value where the
-projection wrote them. Without a GPU, or with more frames than a tile should have, torch's attention computes the same.
+projection wrote them.
 
 N clips, T frames, L tokens of a picture, D width, H heads.
 """
@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 # Told once: torch.compile follows calls, and would break its graph at an import.
 _HAS_TRITON = importlib.util.find_spec("triton") is not None
@@ -22,19 +21,15 @@ _MAX_FRAMES = 64
 _HEAD_WIDTHS = (16, 32, 64, 128)
 
 
+def has_kernel(x_NTLD: Tensor, num_heads: int) -> bool:
+    """Whether attention of `num_heads` over the frames of [N, T, L, D] is done by the kernel: on a GPU, where a tile fits."""
+    fits = x_NTLD.shape[1] <= _MAX_FRAMES and x_NTLD.shape[-1] // num_heads in _HEAD_WIDTHS
+    return x_NTLD.is_cuda and fits and _HAS_TRITON
+
+
 def attend_over_frames(qkv_NTLD: Tensor, num_heads: int) -> Tensor:
-    """Query, key and value side by side [N, T, L, 3 * D] -> [N, T, L, D]: softmax(q k / sqrt(D / H)) v over T."""
-    num_frames, head = qkv_NTLD.shape[1], qkv_NTLD.shape[-1] // 3 // num_heads
-    has_kernel = qkv_NTLD.is_cuda and num_frames <= _MAX_FRAMES and head in _HEAD_WIDTHS
-    if has_kernel and _HAS_TRITON:
-        return _over_frames(qkv_NTLD.contiguous(), num_heads)
-    # Every token's heads count as heads of their clip, so that nothing is moved in memory.
-    query, key, value = (
-        part.unflatten(-1, (num_heads, -1)).flatten(2, 3).transpose(1, 2)
-        for part in qkv_NTLD.chunk(3, dim=-1)
-    )
-    mixed = F.scaled_dot_product_attention(query, key, value)
-    return mixed.transpose(1, 2).unflatten(2, (-1, num_heads)).flatten(3)
+    """Query, key and value side by side [N, T, L, 3 * D] -> [N, T, L, D]: softmax(q k / sqrt(D / H)) v over T; needs `has_kernel`."""
+    return _over_frames(qkv_NTLD.contiguous(), num_heads)
 
 
 @torch.library.custom_op("tfcovr::attend_over_frames", mutates_args=())
