@@ -99,7 +99,7 @@ class _Stopwatch:
             torch.cuda.synchronize(self._device)
 
 
-def train_stage1(
+def train_stage1(  # noqa: PLR0913 - the sizes of a run, each once
     device: torch.device,
     *,
     preset: str,
@@ -107,6 +107,7 @@ def train_stage1(
     batch_size: int = 8,
     num_epochs: int = 10,
     learning_rate: float = 3e-4,
+    matmul_size: int = 8192,
 ) -> Measurement:
     """Action classification from random weights, in bf16."""
     encoder = PRESETS[preset]
@@ -138,11 +139,14 @@ def train_stage1(
         config={"preset": preset, "batch_size": batch_size, "precision": "bf16"},
         excluded=["decoding", "evaluation", "checkpoints"],
     )
-    return _beside_matmul(measured, encoder, device) if isinstance(encoder, AimConfig) else measured
+    if not isinstance(encoder, AimConfig):
+        return measured
+    ceiling = matmul_rate(device, size=matmul_size, num_runs=10, warmup=5).median
+    return _beside_matmul(measured, encoder, ceiling)
 
 
-def _beside_matmul(measured: Measurement, encoder: AimConfig, device: torch.device) -> Measurement:
-    """With the share of this device's bf16 matmul rate that the linear layers reached, forward and backward."""
+def _beside_matmul(measured: Measurement, encoder: AimConfig, ceiling: float) -> Measurement:
+    """With the share of a bf16 matmul rate, in TFLOP/s, that the linear layers reached, forward and backward."""
     flops = count_aim_flops(encoder)
     adapters = 3 * 4 * encoder.width * int(encoder.width * encoder.adapter_ratio)
     learned = encoder.num_frames * encoder.depth * encoder.num_tokens * adapters
@@ -150,7 +154,6 @@ def _beside_matmul(measured: Measurement, encoder: AimConfig, device: torch.devi
     assert isinstance(rate, Samples)
     # Back through every layer, and for the adapters' own weights once more.
     achieved = rate.median * (2 * flops.linear + learned) / 1e12
-    ceiling = matmul_rate(device, size=8192, num_runs=10, warmup=5).median
     share = achieved / ceiling
     return replace(
         measured,

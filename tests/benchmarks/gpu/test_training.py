@@ -37,6 +37,7 @@ def test_stage_1_learns_in_bf16(monkeypatch, kind: str) -> None:
         batch_size=4,
         num_epochs=12,
         learning_rate=5e-3,
+        matmul_size=64,
     )
     assert found.metrics["num_steps"] == 48
     assert found.metrics["clips_per_s"].n == 11
