@@ -7,7 +7,6 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -41,7 +40,7 @@ def measure_index(device: str, *, preset: str = "aim_small", num_videos: int = 4
         save_random_bundle(bundle_dir, preset)
         backend = _export(bundle_dir, device)
         few, many = write_archives(folder, num_videos)
-        decode_rates = _decode_rates(bundle_dir, few, device, "pyav" if device == "cpu" else "dali")
+        decode_rates = _decode_rates(bundle_dir, few, device)
         decode = max(decode_rates.values())
         encode = _encode_rate(bundle_dir, backend, device)
         seconds = {}
@@ -102,9 +101,7 @@ def _export(bundle_dir: Path, device: str) -> str:
     return "compiled"
 
 
-def _decode_rates(
-    bundle_dir: Path, clips: Sequence[Clip], device: str, backend: Literal["pyav", "dali"]
-) -> dict[int, float]:
+def _decode_rates(bundle_dir: Path, clips: Sequence[Clip], device: str) -> dict[int, float]:
     """Clips/s by the number of videos that are decoded at once; frames stay where they were decoded."""
     from encoders.decoding.device import iter_device_spans
 
@@ -117,7 +114,7 @@ def _decode_rates(
             video=video,
             spans=tuple(spans),
             sampling=sampling,
-            backend=backend,
+            backend="pyav" if device == "cpu" else "dali",
             device=device,
         )
         for video, spans in spans_of.items()
