@@ -112,8 +112,12 @@ def read_factors(
     )
 
 
-def read_label_directions(bundle_dir: Path) -> dict[str, np.ndarray]:
-    """Of each label of a stage 1 head the unit direction [V] that its clip vectors lie in; nothing for a bundle without a head."""
+def read_label_directions(config: Stage2Config, bundle_dir: Path | None) -> dict[str, np.ndarray]:
+    """Of each label of a stage 1 head the unit direction [V] that its clip vectors lie in, for the factored fusion; nothing without a
+    bundle or a head.
+    """
+    if config.fusion != "factored" or bundle_dir is None:
+        return {}
     bundle = load_bundle(bundle_dir)
     if bundle.head is None or bundle.card.labels is None:
         return {}

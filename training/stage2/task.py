@@ -173,9 +173,8 @@ class Stage2Factory(TaskFactory):
         text = open_text(self.config).to(world.device)
         width = len(next(iter(vectors.values())))
         clips_path = None if self.clips_path is None else Path(self.clips_path)
-        directions = {}
-        if self.config.fusion == "factored" and self.init_bundle is not None:
-            directions = read_label_directions(Path(self.init_bundle))
+        init_bundle = None if self.init_bundle is None else Path(self.init_bundle)
+        directions = read_label_directions(self.config, init_bundle)
         table = read_factors(self.config, triplets["train"], clips_path, directions)
         module = build_composer(self.config, text, video_dim=width, factors=table.factors)
         module.to(world.device)

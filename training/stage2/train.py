@@ -129,7 +129,7 @@ def _write_factors(
         return
     triplets = read_triplets(inputs.triplets_path)
     chosen = select_triplets(triplets, read_unit_vectors(vectors_path), config)
-    directions = {} if inputs.init_bundle is None else read_label_directions(inputs.init_bundle)
+    directions = read_label_directions(config, inputs.init_bundle)
     table = read_factors(config, chosen["train"], inputs.clips_path, directions)
     write_atomic(run_dir / FACTORS, json.dumps(factors_to_list(table.factors), indent=1))
 
