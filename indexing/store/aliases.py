@@ -155,8 +155,9 @@ class Catalog:
 
     @contextmanager
     def _changing(self, alias: str, *, expected: str | None) -> Iterator[None]:
-        """Compare and swap: no other process changes the alias meanwhile, and ValueError where one did before."""
-        protected = Protected(whole=f"alias {alias}", busy=f"alias {alias!r} is being changed")
+        """Compare and swap: nobody else changes an alias meanwhile, and ValueError where this one was changed before."""
+        # One lease for all aliases: Milvus Lite keeps them in one file.
+        protected = Protected(whole="aliases", busy="an alias is being changed")
         with hold_lease(self.address, protected, wait_s=_WAIT_S):
             now = self.target(alias)
             if now != expected:

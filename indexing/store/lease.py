@@ -6,7 +6,7 @@ first creates its lease and then looks for others: of two that come at once, at 
 none holds the lease; one that sees a holder gives up, and among contenders the one whose name sorts first stays. No clocks are
 compared: a holder is dead when its process is, as seen from its own machine, or when its heartbeat stands still.
 
-A Milvus Lite folder needs no lease, because only one process can have it open.
+Only one process can have a Milvus Lite folder open, so that its leases are kept in memory and exclude its threads.
 """
 
 import hashlib
@@ -39,6 +39,9 @@ _SILENT_S = 4 * _BEAT_S
 """A heartbeat that stands still for so long is that of a dead process."""
 _POLL_S = 0.3
 _TIMEOUT_S = 20.0
+_leases_of_folders: set[tuple[str, str]] = set()
+"""(address, lease name) of the Milvus Lite folders that this process serves."""
+_folder_released = threading.Condition()
 
 
 class LeaseBusyError(OSError):
@@ -85,8 +88,8 @@ class Lease:
     ) -> None:
         self._client: Any = client  # its stubs mix with the async ones
         self._protected = protected
-        self._name = protected.lease_name(uuid.uuid4().hex[:12])
-        self._own = {self._name} | ({beside._name} if beside else set())
+        self.name = protected.lease_name(uuid.uuid4().hex[:12])
+        self.own_names = {self.name} | ({beside.name} if beside else set())
         self._num_beats = 0
         self._beaten_s = time.monotonic()
         self._is_lost = False
@@ -128,7 +131,7 @@ class Lease:
         seen: dict[str, tuple[str, float]] = {}
         while rivals := self._living_rivals(seen):
             holders = {name: lease for name, lease in rivals.items() if lease[_HOLDS]}
-            in_front = holders or {n: lease for n, lease in rivals.items() if n < self._name}
+            in_front = holders or {n: lease for n, lease in rivals.items() if n < self.name}
             # A heartbeat that was not yet seen to move may be that of a dead process.
             if moving := [lease["who"] for lease in in_front.values() if lease["is_moving"]]:
                 call_milvus(self._drop)
@@ -142,7 +145,7 @@ class Lease:
         """The leases that exclude this one; those of dead processes are dropped. `seen` is (heartbeat, since when) of each."""
         rivals = {}
         for name in call_milvus(lambda: self._client.list_collections(timeout=_TIMEOUT_S)):
-            if name in self._own or not self._protected.excludes(name):
+            if name in self.own_names or not self._protected.excludes(name):
                 continue
             lease = self._describe(name)
             if lease is None:
@@ -190,7 +193,7 @@ class Lease:
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=2)
         call_milvus(
             lambda: self._client.create_collection(
-                self._name, schema=schema, properties={_PROCESS: process}, timeout=_TIMEOUT_S
+                self.name, schema=schema, properties={_PROCESS: process}, timeout=_TIMEOUT_S
             )
         )
 
@@ -208,14 +211,14 @@ class Lease:
                 self._alter({_BEAT: str(self._num_beats)})
             except MilvusException:
                 with suppress(MilvusException):
-                    self._is_lost = not self._client.has_collection(self._name, timeout=_TIMEOUT_S)
+                    self._is_lost = not self._client.has_collection(self.name, timeout=_TIMEOUT_S)
 
     def _alter(self, properties: dict[str, str]) -> None:
-        self._client.alter_collection_properties(self._name, properties, timeout=_TIMEOUT_S)
+        self._client.alter_collection_properties(self.name, properties, timeout=_TIMEOUT_S)
         self._beaten_s = time.monotonic()
 
     def _drop(self) -> None:
-        self._client.drop_collection(self._name, timeout=_TIMEOUT_S)
+        self._client.drop_collection(self.name, timeout=_TIMEOUT_S)
 
 
 @contextmanager
@@ -227,7 +230,8 @@ def hold_lease(
     `beside` is a lease of this process that the new one would exclude.
     """
     if serves_lite(address):
-        yield Lease(None, protected)
+        with _hold_in_memory(address, protected, wait_s=wait_s, beside=beside) as lease:
+            yield lease
         return
     client = connect(address)
     lease = Lease(client, protected, beside)
@@ -239,6 +243,30 @@ def hold_lease(
             lease.release()
     finally:
         client.close()
+
+
+@contextmanager
+def _hold_in_memory(
+    address: str, protected: Protected, *, wait_s: float, beside: Lease | None
+) -> Iterator[Lease]:
+    lease = Lease(None, protected, beside)
+
+    def is_free() -> bool:
+        names = {name for place, name in _leases_of_folders if place == address}
+        return not any(protected.excludes(name) for name in names - lease.own_names)
+
+    with _folder_released:
+        if not _folder_released.wait_for(is_free, wait_s):
+            raise LeaseBusyError(
+                f"{protected.busy} by another thread of this process; wait until it has finished and try again"
+            )
+        _leases_of_folders.add((address, lease.name))
+    try:
+        yield lease
+    finally:
+        with _folder_released:
+            _leases_of_folders.discard((address, lease.name))
+            _folder_released.notify_all()
 
 
 def _digest(text: str) -> str:

@@ -117,6 +117,13 @@ def test_of_two_promotions_at_once_one_is_refused_or_follows_the_other(catalog, 
     assert len(swaps) == 1 or len(set(named)) == 3  # one after the other, none forgotten
 
 
+def test_aliases_that_change_at_once_are_all_there_afterwards(catalog: Catalog) -> None:
+    aliases = [f"at_once_{next(_numbers)}" for _ in range(8)]
+    with ThreadPoolExecutor(len(aliases)) as pool:
+        list(pool.map(lambda alias: Catalog(catalog.address).promote(alias, "old"), aliases))
+    assert set(aliases) <= set(catalog.aliases_of("old"))
+
+
 def test_what_nobody_should_ask_is_not_promoted(catalog: Catalog, alias: str) -> None:
     with pytest.raises(EncoderMismatchError, match=r"'encoder-new'.*'another'"):
         catalog.promote(alias, "new", encoder_id="another")

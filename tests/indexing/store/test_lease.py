@@ -1,10 +1,11 @@
-"""Leases on a Milvus server: of any number of contenders one gets in, and the lease of a dead process is taken over."""
+"""Leases: of any number of contenders one gets in, and the lease of a dead process is taken over."""
 
 import random
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -28,6 +29,13 @@ def quick(monkeypatch) -> None:
     monkeypatch.setattr(leases, "_BEAT_S", 0.1)
     monkeypatch.setattr(leases, "_SILENT_S", 1.5)
     monkeypatch.setattr(leases, "_POLL_S", 0.05)
+
+
+@pytest.fixture
+def address(milvus_uri: str) -> Iterator[str]:
+    """Of a Milvus Lite folder and of a Milvus server."""
+    with serve_milvus(milvus_uri) as served:
+        yield served
 
 
 def left_over(address: str) -> list[str]:
@@ -66,37 +74,37 @@ def test_one_of_many_contenders_gets_in_at_a_time(seed, milvus_server, quick) ->
     assert left_over(milvus_server) == []
 
 
-def test_parts_exclude_themselves_and_the_whole_but_not_each_other(milvus_server, quick) -> None:
-    with hold_lease(milvus_server, protected("parts", "a")) as held:
-        with hold_lease(milvus_server, protected("parts", "b")):
+def test_parts_exclude_themselves_and_the_whole_but_not_each_other(address, quick) -> None:
+    with hold_lease(address, protected("parts", "a")) as held:
+        with hold_lease(address, protected("parts", "b")):
             for part in ("a", "b", None):
                 with (
                     pytest.raises(LeaseBusyError),
-                    hold_lease(milvus_server, protected("parts", part)),
+                    hold_lease(address, protected("parts", part)),
                 ):
                     pass  # fmt: skip
         with (
-            hold_lease(milvus_server, protected("parts"), beside=held),
+            hold_lease(address, protected("parts"), beside=held),
             pytest.raises(LeaseBusyError),
-            hold_lease(milvus_server, protected("parts", "c")),
+            hold_lease(address, protected("parts", "c")),
         ):
             pass
-        with hold_lease(milvus_server, protected("another whole", "a")):
+        with hold_lease(address, protected("another whole", "a")):
             pass
 
 
-def test_who_waits_gets_in_when_the_holder_is_done(milvus_server, quick) -> None:
+def test_who_waits_gets_in_when_the_holder_is_done(address, quick) -> None:
     entered = threading.Event()
 
     def hold() -> None:
-        with hold_lease(milvus_server, protected("wait")):
+        with hold_lease(address, protected("wait")):
             entered.set()
             time.sleep(0.5)
 
     thread = threading.Thread(target=hold)
     thread.start()
     assert entered.wait(20)
-    with hold_lease(milvus_server, protected("wait"), wait_s=20):
+    with hold_lease(address, protected("wait"), wait_s=20):
         thread.join(0)
     thread.join()
 
