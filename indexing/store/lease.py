@@ -39,6 +39,8 @@ _SILENT_S = 4 * _BEAT_S
 """A heartbeat that stands still for so long is that of a dead process."""
 _POLL_S = 0.3
 _TIMEOUT_S = 20.0
+_NOT_FOUND = 100
+"""Milvus's error code for a collection that does not exist."""
 _leases_of_folders: set[tuple[str, str]] = set()
 """(address, lease name) of the Milvus Lite folders that this process serves."""
 _folder_released = threading.Condition()
@@ -138,7 +140,12 @@ class Lease:
                 return str(moving[0])
             time.sleep(_POLL_S)
             self._beat()
-        call_milvus(lambda: self._alter({_HOLDS: "1"}))
+        try:
+            call_milvus(lambda: self._alter({_HOLDS: "1"}))
+        except MilvusException as error:
+            if error.code != _NOT_FOUND:
+                raise
+            return "another process, which took this one for dead"
         return None
 
     def _living_rivals(self, seen: dict[str, tuple[str, float]]) -> dict[str, dict[str, Any]]:
@@ -183,6 +190,7 @@ class Lease:
         }
 
     def _create(self) -> None:
+        self._is_lost = False
         process = json.dumps(
             {"pid": os.getpid(), "host": socket.gethostname(), "machine": _this_machine()}
         )

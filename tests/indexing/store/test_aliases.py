@@ -118,7 +118,7 @@ def test_of_two_promotions_at_once_one_is_refused_or_follows_the_other(catalog, 
 
 
 def test_aliases_that_change_at_once_are_all_there_afterwards(catalog: Catalog) -> None:
-    aliases = [f"at_once_{next(_numbers)}" for _ in range(8)]
+    aliases = [f"at_once_{next(_numbers)}" for _ in range(4)]
     with ThreadPoolExecutor(len(aliases)) as pool:
         list(pool.map(lambda alias: Catalog(catalog.address).promote(alias, "old"), aliases))
     assert set(aliases) <= set(catalog.aliases_of("old"))

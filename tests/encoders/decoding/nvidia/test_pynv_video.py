@@ -136,9 +136,9 @@ def test_damage_is_left_to_the_cpu_which_tells_it(made, make_video, tmp_path, co
     found = decode_clips(damaged, SPANS, SAMPLING, backend="pynv", device="cuda")
     expected = decode_clips(damaged, SPANS, SAMPLING)
     assert found.backend_used == "pyav"
-    assert "damaged packets" in (found.fallback_reason or "") or "cut off" in (
-        found.fallback_reason or ""
-    )
+    # Which one depends on the bytes that the encoder made.
+    reasons = ("damaged packets", "cut off", "do not tell which frames")
+    assert any(reason in (found.fallback_reason or "") for reason in reasons)
     assert list(map(str, found.errors)) == list(map(str, expected.errors))
     np.testing.assert_array_equal(found.frames_NTHWC, expected.frames_NTHWC)
 
