@@ -6,14 +6,19 @@ Rows are dicts of any content, and every stage is a plain class with one instanc
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import ray
-from ray.data import Datasink
+from ray.data import Datasink, Datasource, ReadTask
+from ray.data.block import BlockMetadata
 from ray.exceptions import RayActorError, RayTaskError
 
 from cluster.ray_session import wait_for_resources
@@ -21,6 +26,7 @@ from cluster.ray_session import wait_for_resources
 logger = logging.getLogger(__name__)
 _TARGET_BLOCK_BYTES = 16 << 20
 _MAX_INPUT_BLOCKS = 2000
+_READS_AT_ONCE, _READ_CPUS = 4, 0.005
 _ROWS_AT_ONCE = 32
 # Retries of rows whose worker, or its whole node, went away.
 _MAX_TASK_RETRIES = 10
@@ -52,6 +58,8 @@ class Stage:
     num_cpus: float = 1.0
     num_gpus: float = 0.0
     batch_size: int = 16
+    is_spread: bool = False
+    """Its workers are spread over the nodes."""
 
     def __post_init__(self) -> None:
         if self.num_workers < 1:
@@ -86,13 +94,34 @@ class Stage:
         return {name: float(math.ceil(amount)) for name, amount in wanted.items() if amount}
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Block:
+    """Rows as a Parquet file, which is read when a worker is about to need them; every node must reach it under the same path."""
+
+    path: Path
+    num_rows: int
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict, repr=False)
+    """Set in the rows when they are read: what may not be stored."""
+
+
+def write_block(
+    path: Path,
+    rows: Sequence[Mapping[str, Any]],
+    schema: pa.Schema,
+    columns: Mapping[str, Sequence[str]],
+) -> Block:
+    """A block of these rows; `columns` are set when it is read."""
+    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), path)
+    return Block(path=path.resolve(), num_rows=len(rows), columns=columns)
+
+
 def stream_dataflow(
-    rows: Sequence[dict[str, Any]],
+    rows: Sequence[dict[str, Any]] | Sequence[Block],
     stages: Sequence[Stage],
     *,
     result_batch_size: int = 64,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Yield result batches as they are made, in any order; needs a connected Ray (`ray_session`).
+    """Yield result batches as they are made, in any order; needs a connected Ray (`ray_session`). The rows may lie in blocks.
 
     An error of a stage is raised with its own type, with the worker's traceback as its cause.
     """
@@ -117,7 +146,9 @@ def write_dataflow(
             _dataset(rows, stages).write_datasink(sink, concurrency=num_writers)
 
 
-def _dataset(rows: Sequence[dict[str, Any]], stages: Sequence[Stage]) -> ray.data.Dataset:
+def _dataset(
+    rows: Sequence[dict[str, Any]] | Sequence[Block], stages: Sequence[Stage]
+) -> ray.data.Dataset:
     _check_resources(stages)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
@@ -125,10 +156,53 @@ def _dataset(rows: Sequence[dict[str, Any]], stages: Sequence[Stage]) -> ray.dat
     context.raise_original_map_exception = True
     context.target_max_block_size = _TARGET_BLOCK_BYTES
     _keep_ray_data_off_the_terminal()
-    dataset = ray.data.from_items(list(rows), override_num_blocks=min(len(rows), _MAX_INPUT_BLOCKS))
+    if blocks := [row for row in rows if isinstance(row, Block)]:
+        # Next to nothing of a core, since the stages have them all; not nothing, which a head without cores has too.
+        dataset = ray.data.read_datasource(
+            _BlockSource(blocks),
+            override_num_blocks=len(blocks),
+            num_cpus=_READ_CPUS,
+            concurrency=min(_READS_AT_ONCE, len(blocks)),
+        )
+    else:
+        dataset = ray.data.from_items(
+            list(rows), override_num_blocks=min(len(rows), _MAX_INPUT_BLOCKS)
+        )
     for stage in (_at_most(stages[0], len(rows)), *stages[1:]):
         dataset = _append(dataset, stage)
     return dataset
+
+
+class _BlockSource(Datasource):
+    """A task for each block."""
+
+    def __init__(self, blocks: Sequence[Block]) -> None:
+        super().__init__()
+        self._blocks = blocks
+
+    def get_name(self) -> str:
+        return "Blocks"
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        return None
+
+    def get_read_tasks(self, *_: Any, **__: Any) -> list[ReadTask]:
+        return [
+            ReadTask(
+                partial(_read, block),
+                BlockMetadata(
+                    num_rows=block.num_rows, size_bytes=None, exec_stats=None, input_files=None
+                ),
+            )
+            for block in self._blocks
+        ]
+
+
+def _read(block: Block) -> Iterable[pa.Table]:
+    table = pq.read_table(block.path)
+    for name, values in block.columns.items():
+        table = table.set_column(table.schema.get_field_index(name), name, [list(values)])
+    yield table
 
 
 @contextmanager
@@ -219,6 +293,8 @@ def _append(dataset: ray.data.Dataset, stage: Stage) -> ray.data.Dataset:
     }
     if stage.num_gpus:
         shared["num_gpus"] = stage.num_gpus
+    if stage.is_spread:
+        shared["scheduling_strategy"] = "SPREAD"
     if stage.kind == "rows":
         return dataset.flat_map(step, **shared)
     apply: Callable[..., ray.data.Dataset] = dataset.map_batches

@@ -91,12 +91,17 @@ def require_shared(
         if parts.hostname not in ("127.0.0.1", "localhost", "::1"):
             return
         text = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-    elif file_system_of(text.removeprefix("file://"), mounts=mounts) in _SHARED_FILE_SYSTEMS:
+    elif is_network_folder(text.removeprefix("file://"), mounts=mounts):
         return
     raise ValueError(
         f"{what} {text!r} can be reached from one node only, and this run has {num_nodes} nodes; "
         f"give one that all of them reach, such as {needed}"
     )
+
+
+def is_network_folder(path: str | Path, *, mounts: str | None = None) -> bool:
+    """Whether several machines mount the file system that holds the path, or would hold it."""
+    return file_system_of(path, mounts=mounts) in _SHARED_FILE_SYSTEMS
 
 
 def file_system_of(path: str | Path, *, mounts: str | None = None) -> str:

@@ -9,13 +9,14 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from encoders.files import atomic_file, read_table
+from encoders.files import atomic_file, open_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,25 +83,62 @@ def read_clip_rows(
     path: str | Path, of_row: Callable[[], AbstractContextManager[None]]
 ) -> Iterator[tuple[int, Clip]]:
     """(row, clip) in file order, each row read within `of_row()`, which may take its ValueError."""
-    path = Path(path)
-    table = _checked_table(path)
-    folder = path.resolve().parent
     row_by_clip_id: dict[str, int] = {}
-    shared = _Shared(folder)
-    # Not all rows as Python objects at once: they take more memory than the clips.
-    values_of_rows = (row for batch in table.to_batches(_ROWS_AT_ONCE) for row in batch.to_pylist())
-    for row, values in enumerate(values_of_rows):
-        clip = None
+    for row, clip in _clips_of_table(Path(path), of_row):
+        first = row_by_clip_id.setdefault(clip.clip_id, row)
         with of_row():
-            clip = _clip_of_row(values, shared, where=f"{path}: row {row}")
-            if clip.clip_id in row_by_clip_id:
-                first, clip_id, clip = row_by_clip_id[clip.clip_id], clip.clip_id, None
+            if first != row:
                 raise ValueError(
-                    f"{path}: row {row}: clip_id is {clip_id!r}, as in row {first}; it must be unique"
+                    f"{path}: row {row}: clip_id is {clip.clip_id!r}, as in row {first}; it must be unique"
                 )
-            row_by_clip_id[clip.clip_id] = row
-        if clip is not None:
+        if first == row:
             yield row, clip
+
+
+def iter_clips(path: str | Path) -> Iterator[list[Clip]]:
+    """As `read_clips`, some thousand at a time, in memory that does not grow with the table; an id may come twice.
+
+    The path may also be a folder NAME.parquet of files, which are read in the order of their names; their relative URIs are relative
+    to the folder that holds it.
+    """
+    clips = (clip for _, clip in _clips_of_table(Path(path), nullcontext))
+    while part := list(islice(clips, _ROWS_AT_ONCE)):
+        yield part
+
+
+def read_video_uris(path: Path) -> Iterator[str]:
+    """The video_uri of every row of a table, absolute, in memory that does not grow with the table."""
+    shared = _Shared(path.resolve().parent)
+    for file_path in table_files(path):
+        with open_table(file_path, ("video_uri",)) as file:
+            for batch in file.iter_batches(_ROWS_AT_ONCE, columns=["video_uri"]):
+                yield from map(shared.uri, batch["video_uri"].cast(pa.string()).to_pylist())
+
+
+def table_files(path: Path) -> list[Path]:
+    """The files of a table of clips: itself, or those of a folder NAME.parquet. ValueError for a folder without one."""
+    if not path.is_dir():
+        return [path]
+    files = sorted(path.glob("*.parquet"))
+    if not files:
+        raise ValueError(f"{path} is a folder without one .parquet file; expected a table of clips")
+    return files
+
+
+def _clips_of_table(
+    path: Path, of_row: Callable[[], AbstractContextManager[None]]
+) -> Iterator[tuple[int, Clip]]:
+    shared = _Shared(path.resolve().parent)
+    for file_path in table_files(path):
+        first = 0
+        for batch in _checked_batches(file_path):
+            for row, values in enumerate(batch.to_pylist(), first):
+                clip = None
+                with of_row():
+                    clip = _clip_of_row(values, shared, where=f"{file_path}: row {row}")
+                if clip is not None:
+                    yield row, clip
+            first += len(batch)
 
 
 def write_clips(path: str | Path, clips: "Sequence[Clip] | pd.DataFrame") -> None:
@@ -161,26 +199,25 @@ def _is_missing(value: object) -> bool:
     return value is None or (not isinstance(value, str) and str(value) in ("nan", "NaT", "<NA>"))
 
 
-def _checked_table(path: Path) -> pa.Table:
-    """The table with exactly our columns; label, split, attributes and the span may be missing."""
-    table = read_table(path)
-    missing = [name for name in _REQUIRED_COLUMNS if name not in table.column_names]
-    if missing:
-        raise ValueError(f"{path}: column {missing[0]!r} is missing; it has {table.column_names}")
-    columns: list[pa.ChunkedArray] = []
-    for wanted in CLIPS_SCHEMA:
-        if wanted.name not in table.column_names:
-            columns.append(pa.chunked_array([pa.nulls(len(table), wanted.type)]))
-            continue
-        column = table[wanted.name]
-        try:
-            columns.append(column.cast(wanted.type))
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise ValueError(
-                f"{path}: column {wanted.name!r} has type {column.type}; it must be {wanted.type} ({error})"
-            ) from error
-    nullable = pa.schema([wanted.with_nullable(True) for wanted in CLIPS_SCHEMA])
-    return pa.table(columns, schema=nullable)
+def _checked_batches(path: Path) -> Iterator[pa.RecordBatch]:
+    """Rows of a file with exactly our columns; label, split, attributes and the span may be missing."""
+    with open_table(path, _REQUIRED_COLUMNS) as file:
+        known = [wanted.name for wanted in CLIPS_SCHEMA if wanted.name in file.schema_arrow.names]
+        for batch in file.iter_batches(_ROWS_AT_ONCE, columns=known):
+            columns = [_checked_column(batch, wanted, path) for wanted in CLIPS_SCHEMA]
+            yield pa.record_batch(columns, names=CLIPS_SCHEMA.names)
+
+
+def _checked_column(batch: pa.RecordBatch, wanted: pa.Field, path: Path) -> pa.Array:
+    if wanted.name not in batch.schema.names:
+        return pa.nulls(len(batch), wanted.type)
+    column = batch[wanted.name]
+    try:
+        return column.cast(wanted.type)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise ValueError(
+            f"{path}: column {wanted.name!r} has type {column.type}; it must be {wanted.type} ({error})"
+        ) from error
 
 
 class _Shared:
@@ -188,27 +225,24 @@ class _Shared:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._uris: dict[str, str] = {}
-        self._texts: dict[str | None, str | None] = {}
-        self._attributes: dict[tuple[tuple[str, str], ...], Mapping[str, str]] = {}
+        self._values: dict[Any, Any] = {}
 
     def uri(self, video_uri: str) -> str:
         """Absolute."""
-        if video_uri not in self._uris:
-            self._uris[video_uri] = _absolute_uri(video_uri, self._folder)
-        return self._uris[video_uri]
+        return self._kept(("uri", video_uri), lambda: _absolute_uri(video_uri, self._folder))
 
     def text(self, text: str | None) -> str | None:
-        return self._texts.setdefault(text, text)
+        return self._kept(text, lambda: text)
 
     def attributes(self, pairs: Sequence[tuple[str, str]] | None) -> Mapping[str, str]:
-        key = tuple(pairs or ())
-        if (known := self._attributes.get(key)) is not None:
-            return known
-        attributes = dict(key)
-        if len(self._attributes) < _MOST_SHARED:  # where every clip has its own, nothing is shared
-            self._attributes[key] = attributes
-        return attributes
+        return self._kept(key := tuple(pairs or ()), lambda: dict(key))
+
+    def _kept(self, key: Any, make: Callable[[], Any]) -> Any:
+        if key not in self._values:
+            if len(self._values) >= _MOST_SHARED:  # where every clip has its own, nothing is shared
+                self._values.clear()
+            self._values[key] = make()
+        return self._values[key]
 
 
 def _clip_of_row(values: dict[str, Any], shared: _Shared, *, where: str) -> Clip:

@@ -20,13 +20,20 @@ _MAX_SHOWN = 80
 
 def read_table(path: str | Path, columns: Sequence[str] | None = None) -> pa.Table:
     """All columns, or these in this order. ValueError for a file that is not Parquet, is truncated or lacks a column; OSError where there is none."""
+    with open_table(path, columns or ()) as file:
+        return file.read(columns=list(columns) if columns is not None else None)
+
+
+@contextmanager
+def open_table(path: str | Path, columns: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
+    """A Parquet file with these columns, to be read while the block runs; errors as those of `read_table`."""
     try:
         with pq.ParquetFile(path) as file:
             stored_columns = file.schema_arrow.names
-            for name in columns or ():
+            for name in columns:
                 if name not in stored_columns:
                     raise ValueError(f"{path}: column {name!r} is missing; it has {stored_columns}")
-            return file.read(columns=list(columns) if columns is not None else None)
+            yield file
     except FileNotFoundError as error:  # pyarrow's names neither the file nor what it should be
         wanted = f" with columns {', '.join(columns)}" if columns else ""
         raise FileNotFoundError(

@@ -19,8 +19,11 @@ import numpy as np
 import pyarrow as pa
 
 from encoders.clips import Clip
+from indexing.ledger.archives import ArchiveRows
+from indexing.ledger.ledger import Ledger
+from indexing.ledger.manifest import Manifest
 from indexing.ledger.planned_clip import PlannedClip
-from indexing.ledger.reconcile import compare
+from indexing.ledger.row_table import State
 from indexing.search.filters import FilterFields
 from indexing.store.aliases import open_catalog
 from indexing.store.bulk_import import BulkImport
@@ -152,29 +155,31 @@ class _Check:
 
     def verify(self) -> str:
         planned = [PlannedClip(clip=clip, clip_key=f"key-{i}", content_hash="") for i, clip in enumerate(self.clips)]  # fmt: skip
-        with self.collection() as collection:
+        with (
+            self.collection() as collection,
+            tempfile.TemporaryDirectory() as folder,
+            Ledger(folder) as ledger,
+            closing(Manifest(ledger, Path(folder))) as manifest,
+        ):
+            manifest.add(planned)
+            manifest.require_own_ids("made-up clips")
             foreign = self.rows[0] | {"clip_key": "foreign", "clip_id": "foreign"}
             collection.upsert([foreign])
             collection.delete(["key-7"])
             collection.flush()
-            comparison = compare(
-                planned, [(r["clip_key"], r["clip_id"]) for r in collection.rows()], dead_keys=()
-            )
-            _require(
-                [planned_clip.clip_key for planned_clip in comparison.missing] == ["key-7"],
-                f"missing: {comparison.missing}",
-            )
-            _require(list(comparison.orphaned) == ["foreign"], f"orphaned: {comparison.orphaned}")
+            manifest.read_rows(_keys(collection), ArchiveRows())
+            missing = [one.clip_key for one in manifest.clips(State.MISSING)]
+            _require(missing == ["key-7"], f"missing: {missing}")
+            orphaned = list(manifest.rows.orphaned_ids())
+            _require(orphaned == ["foreign"], f"orphaned: {orphaned}")
             collection.delete(["foreign"])
             collection.upsert([self.rows[7]])
             collection.flush()
-            comparison = compare(
-                planned, [(r["clip_key"], r["clip_id"]) for r in collection.rows()], dead_keys=()
+            manifest.read_rows(_keys(collection), ArchiveRows())
+            _require(
+                manifest.count(State.PRESENT) == manifest.rows.num() == _NUM_ROWS,
+                "not every row is present again",
             )
-        _require(
-            len(comparison.present) == comparison.num_rows == _NUM_ROWS,
-            "not every row is present again",
-        )
         return "one missing and one foreign row found and repaired"
 
     def aliases(self) -> str:
@@ -265,6 +270,10 @@ def _lowest_gap(
         gap <= tolerance, f"scores are up to {gap:.1e} from exact search; at most {tolerance:g}"
     )
     return gap
+
+
+def _keys(collection: ClipCollection) -> Iterator[tuple[str, str]]:
+    return ((row["clip_key"], row["clip_id"]) for row in collection.rows())
 
 
 def _require(is_right: bool, otherwise: str) -> None:

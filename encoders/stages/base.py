@@ -156,7 +156,7 @@ def clip_rows_of(row: dict[str, Any]) -> list[dict[str, Any]]:
 def span_row(clip: Clip) -> dict[str, float | None]:
     """The clip's span as rows hold it: the fields of `Span`, a struct in Arrow with a null end for "to the end"."""
     end_s = None if clip.end_s is None else float(clip.end_s)
-    return asdict(Span(start_s=float(clip.start_s), end_s=end_s))
+    return {"start_s": float(clip.start_s), "end_s": end_s}
 
 
 def decoded_columns(span: DecodedSpan, busy_s: float) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def pieces(cuts_s: Sequence[float], end_s: float, *, length_s: float) -> list[Se
 class Cutter:
     """Videos to spans, each in a killable child; threads may share it.
 
-    `fetch_uris` are the URIs that open remote videos, by public URI.
+    `fetch_uris` are the URIs that open remote videos, by public URI, where they have more than that.
     """
 
     def __init__(  # noqa: PLR0913 - what a run of `tfcovr split` decides
@@ -105,7 +105,7 @@ class Cutter:
     ) -> None:
         self._settings, self._fetch_uris, self._finder = settings, fetch_uris, finder
         self._limits = limits or MediaLimits()
-        self._cache = FetchCache(fetch) if fetch_uris else None
+        self._fetch = fetch
         self._decoders = [IsolatedTimeline(deadline_s=deadline_s) for _ in range(num_workers)]
         self._idle: SimpleQueue[IsolatedTimeline] = SimpleQueue()
         for decoder in self._decoders:
@@ -130,12 +130,13 @@ class Cutter:
 
     @contextmanager
     def _local(self, uri: str, content: Content) -> Iterator[str]:
-        if self._cache is None or not is_remote(uri):
+        if not is_remote(uri):
             yield uri
             return
         stamp = content.stamp or FileStamp(size_bytes=0, mtime_ns=0)
         remote = RemoteStamp(size_bytes=stamp.size_bytes, version=stamp.version)
-        with self._cache.local_copy(self._fetch_uris[uri], content.content_hash, remote) as path:
+        full = self._fetch_uris.get(uri, uri)
+        with FetchCache(self._fetch).local_copy(full, content.content_hash, remote) as path:
             yield str(path)
 
     def _cut(self, path: str) -> Cut:

@@ -31,7 +31,7 @@ def run(config: Config) -> int:
 
     from rich.console import Console
 
-    from indexing.ledger.outcomes import checked_reasons
+    from indexing.ledger.ledger import checked_reasons
     from indexing.pipeline.config import read_config
     from indexing.pipeline.index_archive import index_archive
 

@@ -2,9 +2,11 @@
 
 import json
 import sys
+from dataclasses import replace
 
 from indexing.pipeline.config import VerifyConfig as Config
 
+_NUM_SHOWN = 5
 EXAMPLES = """
   tfcovr verify --bundle runs/demo/stage2/bundle --clips runs/demo/archive/clips.parquet \\
       --milvus-uri runs/demo/milvus --run-dir runs/demo/index
@@ -15,49 +17,49 @@ EXAMPLES = """
 
 def run(config: Config) -> int:
     """Print the counts; 0 when every fault is 0 and nothing is unread, otherwise 1."""
-    from indexing.pipeline.verify import NUM_SHOWN, repair_archive, verify_archive
+    from indexing.pipeline.verify import repair_archive, verify_archive
 
     verification = verify_archive(config)
-    before = verification.unread(config.run_dir)  # a repair makes dead letters of them
-    if config.repair and any(verification.faults().values()):
+    before = verification.faults["unread"]  # a repair makes dead letters of them
+    if config.repair and verification.has_repairs:
         repaired = ", ".join(
-            f"{len(names)} {kind}" for kind, names in verification.faults().items()
+            f"{fault.count} {kind}"
+            for kind, fault in verification.faults.items()
+            if kind != "unread"
         )
         sys.stderr.write(f"repairing {repaired}\n")
+        why_unread = verification.why_unread
         repair_archive(config, verification)
         verification = verify_archive(config)
-    compared = verification.comparison
-    problems = {
-        planned_clip.clip.clip_id: planned_clip.problem for planned_clip in compared.unreadable
-    }
-    still = {*before, *verification.unread(config.run_dir)}
-    if not (compared.present or compared.missing or compared.dead):
-        still |= problems.keys()  # no dead letter explains that not one video can be read
-    by_kind = verification.faults() | {
-        "unread": [clip_id for clip_id in problems if clip_id in still]
-    }
-    is_right = not any(by_kind.values())
+        unread = max(before, verification.faults["unread"], key=lambda fault: fault.count)
+        verification = replace(
+            verification,
+            faults=verification.faults | {"unread": unread},
+            why_unread=verification.why_unread or why_unread,
+        )
     counts = {
-        "present": len(compared.present),
-        "dead": len(compared.dead),
-        "unreadable": len(compared.unreadable),
-        **{kind: len(names) for kind, names in by_kind.items()},
+        "present": verification.present,
+        "dead": verification.dead,
+        "unreadable": verification.unreadable,
+        **{kind: fault.count for kind, fault in verification.faults.items()},
     }
     if config.json:
-        sys.stdout.write(json.dumps({"is_right": is_right, **counts, "clips": by_kind}) + "\n")
-        return 0 if is_right else 1
+        clips = {kind: fault.clip_ids for kind, fault in verification.faults.items()}
+        shown = {"is_right": verification.is_right, **counts, "clips": clips}
+        sys.stdout.write(json.dumps(shown) + "\n")
+        return 0 if verification.is_right else 1
     sys.stdout.write(", ".join(f"{count} {kind}" for kind, count in counts.items()) + "\n")
-    for kind, names in by_kind.items():
-        if names:
-            more = " ..." if len(names) > NUM_SHOWN else ""
-            sys.stdout.write(f"{kind}: {', '.join(names[:NUM_SHOWN])}{more}\n")
+    for kind, fault in verification.faults.items():
+        if fault.count:
+            more = " ..." if fault.count > _NUM_SHOWN else ""
+            sys.stdout.write(f"{kind}: {', '.join(fault.clip_ids[:_NUM_SHOWN])}{more}\n")
     if verification.recomputed:
         sys.stdout.write(f"{verification.recomputed.line()}\n")
-    if any(verification.faults().values()):
+    if verification.has_repairs:
         sys.stdout.write("repair it with the same command and --repair\n")
-    if by_kind["unread"]:
+    if verification.faults["unread"].count:
         sys.stdout.write(
-            f"unread: {problems[by_kind['unread'][0]]}\nverify again when the videos can be read; `tfcovr index` makes those "
+            f"unread: {verification.why_unread}\nverify again when the videos can be read; `tfcovr index` makes those "
             "that it cannot read dead letters\n"
         )
-    return 0 if is_right else 1
+    return 0 if verification.is_right else 1

@@ -1,15 +1,19 @@
-"""What a run has done: planned clips, outcomes, the ledger, the comparison with the collection.
+"""What a run has done: planned clips, the ledger, the manifest beside the rows of the collection.
 
-Read in this order: archives, planned_clip, outcomes, ledger, reconcile, summary, progress, status, forecast.
+Read in this order: archives, planned_clip, ledger, row_table, manifest, plan_archive, finished, dead_letters, summary, progress,
+status, forecast.
 """
 
 __all__ = [
     "archives",
+    "dead_letters",
+    "finished",
     "forecast",
     "ledger",
-    "outcomes",
+    "manifest",
+    "plan_archive",
     "planned_clip",
     "progress",
-    "reconcile",
+    "row_table",
     "summary",
 ]

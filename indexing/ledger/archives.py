@@ -65,6 +65,13 @@ class ArchiveRows:
             return bool(separator) and name == self.name
         return not (separator and name in self.others)
 
+    def count(self, collection: ClipCollection) -> int:
+        """Number of rows of this archive in a collection."""
+        others = () if self.name else self.others
+        return collection.count(condition=self.condition()) - sum(
+            collection.count(condition=_begins_with(other)) for other in others
+        )
+
     def condition(self) -> str:
         """A Milvus condition that all rows of this archive meet, and for an archive without a name those of others too."""
         return _begins_with(self.name) if self.name else ""

@@ -1,36 +1,55 @@
-"""The ledger of a run folder: the outcome of each clip by its key, written after Milvus has the row, read back by the next run.
+"""The ledger of a run folder: the outcome of each clip, written after Milvus has the row, and the content of each video.
 
-Lines are appended and synced batch by batch; a truncated last line is ignored, because the clip
-is then simply done again. The last line of a key counts. A damaged line or file is named and passed over: Milvus and the
-videos know what it said, so that the next `tfcovr index` writes it anew. Ray Data's own checkpoints do not serve here:
-they need one id that a row keeps from reading to writing, and the row of a video becomes rows of clips,
-some of them with errors; and they believe their files where Milvus can be asked.
+One SQLite file, which needs no service: one process at a time writes it, a transaction that a kill interrupts never was, a key is
+looked up without reading the others, and memory does not grow with the archive. (DuckDB and Polars join faster, and are not made for
+a commit per batch.) Its write-ahead log needs memory that all processes share, which a network folder does not give: there it keeps a
+rollback journal, which takes longer. A damaged file is named and moved aside: Milvus and the videos know what it said, so that the next `tfcovr index` writes it
+anew. Ray Data's own checkpoints do not serve here: they need one id that a row keeps from reading to writing, and the row of a video
+becomes rows of clips, some of them with errors; and they believe their files where Milvus can be asked.
 """
 
-import json
+import errno
 import logging
-import os
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Self, get_args
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import numpy as np
 
-from cluster.storage import atomic_path, write_atomic
-from encoders.files import read_table
-from encoders.stages.base import DEAD_LETTER_COLUMNS, ClipError, DeadLetter
+from cluster.storage import is_network_folder
+from encoders.media.errors import DecodeReason
+from encoders.stages.base import ClipError, error_of
 from indexing.sources.content import Content, FileStamp
 
 logger = logging.getLogger(__name__)
-T = TypeVar("T")
-_OUTCOMES = "outcomes.jsonl"
-_CONTENTS = "contents.jsonl"
-DEAD_LETTERS = "dead_letters.parquet"
-DEAD_LETTERS_SCHEMA = pa.schema([(name, pa.string()) for name in DEAD_LETTER_COLUMNS])
-_NO_ERROR = ClipError(stage="", reason="", detail="")
+LEDGER = "ledger.sqlite"
+_IN_MEMORY = ":memory:"
+_WAIT_S = 60.0
+"""For another process's transaction: `tfcovr verify` reads while a run writes."""
+_CACHE_KIB = 32 * 1024
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS outcomes (
+    clip_id TEXT, clip_key TEXT, video_uri TEXT, row_digest TEXT, stage TEXT, reason TEXT, detail TEXT,
+    PRIMARY KEY (clip_id, clip_key)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS dead ON outcomes (clip_id, clip_key) WHERE stage IS NOT NULL;
+CREATE TABLE IF NOT EXISTS contents (
+    uri TEXT PRIMARY KEY, content_hash TEXT, size_bytes INTEGER, mtime_ns INTEGER, version TEXT
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS unchecked (
+    clip_id TEXT, clip_key TEXT, PRIMARY KEY (clip_id, clip_key)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS finished (only INTEGER PRIMARY KEY CHECK (only = 1), text TEXT);
+"""
+"""`stage` NULL = written. `unchecked`: rows of a run whose vectors have not been compared with a sample computed again. `finished`: what
+a run saw that left nothing to do; any later change of the ledger forgets it."""
+ALL_REASONS = "all"
+REASONS: tuple[str, ...] = tuple(sorted(get_args(DecodeReason)))
+_TABLES = {"outcomes", "contents", "unchecked", "finished"}
+_OUTCOME = "clip_key, clip_id, video_uri, row_digest, stage, reason, detail"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,193 +64,198 @@ class Outcome:
     error: ClipError | None = None
 
 
-_OUTCOME_NAMES = (
-    *("clip_key", "clip_id", "video_uri", "status", "row_digest"),
-    *("stage", "reason", "detail"),
-)
-
-
 class Ledger:
-    """The ledger of one run folder; one process at a time writes it."""
+    """The ledger of one run folder. Closing it turns errors of SQLite into OSErrors that name the file."""
 
-    def __init__(self, run_dir: str | Path) -> None:
+    def __init__(self, run_dir: str | Path, *, reads_only: bool = False) -> None:
+        """A reader makes no file where there is none, and moves none."""
         self.run_dir = Path(run_dir)
-        self._folder = self.run_dir / "ledger"
-        outcomes, self.num_damaged = _read_lines(self._folder / _OUTCOMES, _outcome_of_line)
-        self.outcomes = {outcome.clip_key: outcome for outcome in outcomes}
+        self.path = self.run_dir / LEDGER
+        self.was_damaged = False
+        if reads_only and not self.path.exists():
+            self.database = _open(_IN_MEMORY)
+            return
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            self.database = _open(self.path)
+        except sqlite3.OperationalError as error:  # locked, no room, no permission
+            raise OSError(f"{self.path}: {error}") from error
+        except sqlite3.DatabaseError as error:
+            self.was_damaged = True
+            logger.warning(
+                "%s is damaged (%s); passed over, `tfcovr index` writes anew what Milvus and the videos tell",
+                self.path,
+                error,
+            )
+            if not reads_only:
+                self.path.replace(self.path.with_name(f"{LEDGER}.damaged"))
+                for ending in ("journal", "wal", "shm"):
+                    self.path.with_name(f"{LEDGER}-{ending}").unlink(missing_ok=True)
+            self.database = _open(_IN_MEMORY if reads_only else self.path)
 
     def record(self, outcomes: Sequence[Outcome]) -> None:
         """Durable when this returns."""
-        _append_lines(self._folder / _OUTCOMES, [_line_of(outcome) for outcome in outcomes])
-        self.outcomes |= {outcome.clip_key: outcome for outcome in outcomes}
+        rows = []
+        for outcome in outcomes:
+            error = outcome.error
+            said = (error.stage, error.reason, error.detail) if error else (None, None, None)
+            known = (outcome.clip_key, outcome.clip_id, outcome.video_uri, outcome.row_digest)
+            rows.append((*known, *said))
+        with self._changing() as database:
+            database.executemany(
+                f"INSERT OR REPLACE INTO outcomes ({_OUTCOME}) VALUES (?, ?, ?, ?, ?, ?, ?)", rows
+            )
 
-    def dead_keys(self) -> set[str]:
-        """Keys of clips that failed for good."""
-        return {key for key, outcome in self.outcomes.items() if outcome.error is not None}
+    def outcome(self, clip_id: str, clip_key: str) -> Outcome | None:
+        """The last one of a row; `clip_id` is the stored one."""
+        row = self.database.execute(
+            f"SELECT {_OUTCOME} FROM outcomes WHERE clip_id = ? AND clip_key = ?",
+            (clip_id, clip_key),
+        ).fetchone()
+        return None if row is None else outcome_of_row(row)
 
-    def dead_letter(self, clip_key: str) -> DeadLetter:
-        """Of one of `dead_keys`."""
-        outcome = self.outcomes[clip_key]
-        if outcome.error is None:
-            raise KeyError(f"clip_key {clip_key!r} has no error in {self._folder / _OUTCOMES}")
-        return DeadLetter(clip_id=outcome.clip_id, video_uri=outcome.video_uri, error=outcome.error)
+    def outcomes(self) -> Iterator[Outcome]:
+        """All of them, by clip id."""
+        rows = self.database.execute(f"SELECT {_OUTCOME} FROM outcomes ORDER BY clip_id, clip_key")
+        yield from map(outcome_of_row, rows)
 
-    def forget(self, clip_keys: Iterable[str]) -> None:
-        """For keys whose rows were deleted; durable with the next `compact`."""
-        for clip_key in clip_keys:
-            self.outcomes.pop(clip_key, None)
+    def forget(self, rows: Iterable[tuple[str, str]]) -> None:
+        """(clip_id, clip_key) of rows that were deleted."""
+        with self._changing() as database:
+            database.executemany("DELETE FROM outcomes WHERE clip_id = ? AND clip_key = ?", rows)
 
-    def compact(self) -> None:
-        """One line per key, and none that is damaged."""
-        with atomic_path(self._folder / _OUTCOMES) as path, path.open("w") as file:
-            file.writelines(json.dumps(_line_of(one)) + "\n" for one in self.outcomes.values())
-        self.num_damaged = 0
-
-    def read_contents(self) -> dict[str, Content]:
-        """What the videos contained when they were last read, by URI."""
-        contents, _num_damaged = _read_lines(self._folder / _CONTENTS, _content_of_line)
-        return dict(contents)
+    def contents(self, uris: Iterable[str]) -> dict[str, Content]:
+        """What these videos contained when they were last read, of those that were."""
+        contents: dict[str, Content] = {}
+        for uri in uris:
+            row = self.database.execute(
+                "SELECT content_hash, size_bytes, mtime_ns, version FROM contents WHERE uri = ?",
+                (uri,),
+            ).fetchone()
+            if row is not None:
+                content_hash, size_bytes, mtime_ns, version = row
+                stamp = FileStamp(size_bytes=size_bytes, mtime_ns=mtime_ns, version=version)
+                contents[uri] = Content(content_hash=content_hash, stamp=stamp)
+        return contents
 
     def keep_contents(self, contents: Mapping[str, Content]) -> None:
-        """Add the hashes of these files to what is kept, durably: they were read while a run goes on."""
-        _append_lines(self._folder / _CONTENTS, _content_lines(contents))
+        """Keep the hashes of these files, of those that could be read; durable when this returns."""
+        rows = [
+            (uri, one.content_hash, one.stamp.size_bytes, one.stamp.mtime_ns, one.stamp.version)
+            for uri, one in contents.items()
+            if one.stamp is not None and not one.problem
+        ]
+        with self._changing() as database:
+            database.executemany("INSERT OR REPLACE INTO contents VALUES (?, ?, ?, ?, ?)", rows)
 
-    def write_contents(self, contents: Mapping[str, Content]) -> None:
-        """Keep the hashes of the files that could be read, and of no others."""
-        lines = [json.dumps(line) + "\n" for line in _content_lines(contents)]
-        write_atomic(self._folder / _CONTENTS, "".join(lines))
+    def has_unchecked(self) -> bool:
+        """Whether there are rows whose vectors were not compared with a sample computed again."""
+        return self.database.execute("SELECT 1 FROM unchecked LIMIT 1").fetchone() is not None
+
+    def clear_unchecked(self) -> None:
+        """After the sample was compared."""
+        with self._changing() as database:
+            database.execute("DELETE FROM unchecked")
+
+    def finished(self) -> str:
+        """What the last run saw where it left nothing to do, or ""."""
+        row = self.database.execute("SELECT text FROM finished").fetchone()
+        return "" if row is None else row[0]
+
+    def finish(self, text: str) -> None:
+        """Remember what a run saw that left nothing to do, until something changes."""
+        with self._changing() as database:
+            database.execute("INSERT INTO finished VALUES (1, ?)", (text,))
+
+    def _changing(self) -> "_Transaction":
+        return _Transaction(self.database)
+
+    def close(self) -> None:
+        """Close the file."""
+        self.database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        self.close()
+        if isinstance(error, sqlite3.Error):
+            is_full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+            raise OSError(
+                errno.ENOSPC if is_full else errno.EIO, str(error), str(self.path)
+            ) from error
 
 
-def write_dead_letters(run_dir: str | Path, letters: Sequence[DeadLetter]) -> Path:
-    """All dead letters of the archive as it stands, not only those of the last run."""
-    rows = [letter.to_columns() for letter in sorted(letters, key=lambda letter: letter.clip_id)]
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(rows, schema=DEAD_LETTERS_SCHEMA), sink)
-    path = Path(run_dir) / DEAD_LETTERS
-    write_atomic(path, sink.getvalue().to_pybytes())
-    return path
+class _Transaction:
+    """Everything in it, or nothing; forgets what a finished run saw."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+
+    def __enter__(self) -> sqlite3.Connection:
+        self._database.execute("BEGIN IMMEDIATE")
+        self._database.execute("DELETE FROM finished")
+        return self._database
+
+    def __exit__(self, kind: object, _error: object, _traceback: object) -> None:
+        self._database.execute("COMMIT" if kind is None else "ROLLBACK")
 
 
-def read_dead_letters(run_dir: str | Path) -> list[DeadLetter]:
-    """As `write_dead_letters` left them; none where there is no such file, or a damaged one."""
-    path = Path(run_dir) / DEAD_LETTERS
-    if not path.exists():
-        return []
+def _open(path: Path | str) -> sqlite3.Connection:
+    """sqlite3.DatabaseError for a file that is damaged, or is no ledger."""
+    # Calls come one after the other, from whichever thread runs the command.
+    database = sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False)
     try:
-        table = read_table(path, DEAD_LETTERS_SCHEMA.names)
-    except ValueError as error:
-        logger.warning("%s; passed over, `tfcovr index` writes it anew", error)
-        return []
-    return [DeadLetter.from_columns(row) for row in table.to_pylist()]
+        is_local = path == _IN_MEMORY or not is_network_folder(path)
+        database.execute(f"PRAGMA journal_mode = {'WAL' if is_local else 'TRUNCATE'}")
+        database.execute("PRAGMA synchronous = FULL")
+        database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}  # fmt: skip
+        if _TABLES - tables:
+            database.executescript(_SCHEMA)
+        with closing(database.execute("PRAGMA quick_check(1)")) as checked:
+            if (verdict := checked.fetchone()[0]) != "ok":
+                raise sqlite3.DatabaseError(verdict)
+    except BaseException:
+        database.close()
+        raise
+    return database
 
 
-def _line_of(outcome: Outcome) -> dict[str, str]:
-    """Flat, with empty texts where there is no error: the lines of earlier runs are read too."""
-    error = outcome.error or _NO_ERROR
-    return {
-        "clip_key": outcome.clip_key,
-        "clip_id": outcome.clip_id,
-        "video_uri": outcome.video_uri,
-        "status": "written" if outcome.error is None else "dead",
-        "row_digest": outcome.row_digest,
-        "stage": error.stage,
-        "reason": error.reason,
-        "detail": error.detail,
-    }
-
-
-def _outcome_of_line(line: dict[str, Any]) -> Outcome:
-    key, clip_id, video_uri, status, digest, *error = [_text(line, name) for name in _OUTCOME_NAMES]
-    stage, reason, detail = error
+def outcome_of_row(row: Sequence[str | None]) -> Outcome:
+    """Of the columns clip_key, clip_id, video_uri, row_digest, stage, reason, detail."""
+    clip_key, clip_id, video_uri, row_digest, stage, reason, detail = row
+    error = None
+    if stage is not None:
+        error = ClipError(stage=stage, reason=reason or "", detail=detail or "")
     return Outcome(
-        clip_key=key,
-        clip_id=clip_id,
-        video_uri=sys.intern(video_uri),  # of many clips
-        row_digest=digest,
-        error=ClipError(stage=stage, reason=reason, detail=detail) if status == "dead" else None,
+        clip_key=str(clip_key),
+        clip_id=str(clip_id),
+        video_uri=str(video_uri),
+        row_digest=row_digest or "",
+        error=error,
     )
 
 
-def _content_lines(contents: Mapping[str, Content]) -> list[dict[str, Any]]:
+def outcomes_of_batch(batch: Mapping[str, np.ndarray]) -> list[Outcome]:
+    """One line per row that came out of the write stage."""
     return [
-        {
-            "uri": uri,
-            "content_hash": content.content_hash,
-            "size_bytes": content.stamp.size_bytes,
-            "mtime_ns": content.stamp.mtime_ns,
-            "version": content.stamp.version,
-        }
-        for uri, content in contents.items()
-        if content.stamp is not None and not content.problem
+        Outcome(
+            clip_key=str(batch["clip_key"][i]),
+            clip_id=str(clip_id),
+            video_uri=str(batch["video_uri"][i]),
+            row_digest=str(batch["row_digest"][i]),
+            error=error_of(error),
+        )
+        for i, (clip_id, error) in enumerate(zip(batch["clip_id"], batch["error"], strict=True))
     ]
 
 
-def _content_of_line(line: dict[str, Any]) -> tuple[str, Content]:
-    stamp = FileStamp(
-        size_bytes=_number(line, "size_bytes"),
-        mtime_ns=_number(line, "mtime_ns"),
-        version=_text({"version": "", **line}, "version"),
-    )
-    content = Content(content_hash=_text(line, "content_hash"), stamp=stamp)
-    return _text(line, "uri"), content
-
-
-def _text(line: dict[str, Any], name: str) -> str:
-    if not isinstance(line[name], str):
-        raise ValueError(f"{name} is {line[name]!r}; it must be a text")
-    return line[name]
-
-
-def _number(line: dict[str, Any], name: str) -> int:
-    if not isinstance(line[name], int):
-        raise ValueError(f"{name} is {line[name]!r}; it must be a whole number")
-    return line[name]
-
-
-def _read_lines(path: Path, parse: Callable[[dict[str, Any]], T]) -> tuple[list[T], int]:
-    """What each line says, and the number of damaged ones, which are named and passed over."""
-    if not path.exists():
-        return [], 0
-    parsed: list[T] = []
-    problems: list[str] = []
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip() or not line.endswith(b"\n"):  # an end that was never finished
-                continue
-            try:
-                parsed.append(parse(json.loads(line)))
-            except (ValueError, TypeError, KeyError, RecursionError) as error:
-                problems.append(f"line {number} ({type(error).__name__}: {str(error)[:80]})")
-    if problems:
-        more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
-        logger.warning(
-            "%s: %s%s damaged; passed over, `tfcovr index` writes anew what Milvus and the videos tell",
-            path,
-            problems[0],
-            f"{more} are" if more else " is",
-        )
-    return parsed, len(problems)
-
-
-def _append_lines(path: Path, lines: Sequence[dict[str, Any]]) -> None:
-    if not lines:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab+") as file:
-        _drop_truncated_line(file)
-        file.write("".join(json.dumps(line) + "\n" for line in lines).encode())
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _drop_truncated_line(file: Any) -> None:
-    """A truncated last line must not swallow the one that follows it."""
-    end = file.seek(0, os.SEEK_END)
-    if end == 0:
-        return
-    file.seek(end - 1)
-    if file.read(1) == b"\n":
-        return
-    file.seek(0)
-    file.truncate(file.read().rfind(b"\n") + 1)
-    file.seek(0, os.SEEK_END)
+def checked_reasons(reasons: Sequence[str]) -> tuple[str, ...]:
+    """ValueError for a reason that no dead letter can have."""
+    for reason in reasons:
+        if reason not in (ALL_REASONS, *REASONS):
+            raise ValueError(
+                f"reason {reason!r} is unknown; choose of {', '.join((ALL_REASONS, *REASONS))}"
+            )
+    return tuple(reasons)

@@ -35,7 +35,7 @@ class Config:
 def run(config: Config) -> int:
     """Print where the run stands."""
     from cluster.processes import find_driver
-    from indexing.ledger.ledger import read_dead_letters
+    from indexing.ledger.dead_letters import read_dead_letters
     from indexing.ledger.progress import read_progress
 
     driver = find_driver(config.run_dir)

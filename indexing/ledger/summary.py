@@ -110,6 +110,7 @@ class IndexSummary:
     """Kept without user and password, for it is printed and written."""
     collection: str
     dead_letters: tuple[DeadLetter, ...]
+    """The first of them; dead_letters.parquet has all."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "milvus_uri", public_uri(self.milvus_uri))

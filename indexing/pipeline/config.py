@@ -50,7 +50,8 @@ class IndexConfig:
     bundle: Path
     """Bundle whose encoder makes the vectors."""
     clips: str
-    """A clips.parquet, or a folder or glob of videos (one clip per file); local, s3://, gs://, abfs:// or http(s)://."""
+    """A clips.parquet (a file, or a folder of them; remote with a / at its end), or a folder or glob of videos (one clip per file); local,
+    s3://, gs://, abfs:// or http(s)://."""
     milvus_uri: str
     """A folder (Milvus Lite) or http://HOST:19530."""
     run_dir: Path

@@ -4,6 +4,7 @@ Nothing is written into the collection: the sample goes into one of its own, whi
 """
 
 import os
+import random
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ from indexing.ledger.summary import SUMMARY
 from indexing.pipeline.config import IndexConfig
 from indexing.pipeline.index_archive import index_archive
 from indexing.pipeline.workers import choose_workers, clips_per_batch
-from indexing.sources.archive import Archive, list_archive
+from indexing.sources.archive import Archive, iter_archive
 from indexing.sources.uris import is_remote
 from indexing.store.collection import open_collection
 from indexing.store.endpoint import is_lite
@@ -44,9 +45,7 @@ def dry_run(config: IndexConfig, *, console: Console | None = None) -> Forecast:
     """The forecast; ValueError where the sample has too few clips that can be used, or the rates are not those of a run."""
     console = console or Console(quiet=True)
     options = config.forecast
-    archive = list_archive(config.clips)
-    sample = _sample(archive.clips, options.sample)
-    size = _measure_size(archive, sample)
+    sample, size = _measure(config.clips, options.sample)
     if options.rates is not None:
         run = measured_run(options.rates)
         rates = rates_of(run)
@@ -70,31 +69,37 @@ def dry_run(config: IndexConfig, *, console: Console | None = None) -> Forecast:
     return forecast_run(rates, size, nodes)
 
 
-def _sample(clips: Sequence[Clip], num: int) -> list[Clip]:
-    """Spread evenly over the archive as it is listed, and shuffled by that: every part of it stands for the whole."""
-    num = min(num, len(clips))
-    spread = [clips[(2 * i + 1) * len(clips) // (2 * num)] for i in range(num)]
-    stride = max(int(1 / _SMALL_SHARE), 1)
-    return [clip for first in range(stride) for clip in spread[first::stride]]
+def _measure(source: str, num: int) -> tuple[list[Clip], ArchiveSize]:
+    """A sample, drawn while the archive is listed, so that every clip is in it with the same chance, and the size of the archive.
 
-
-def _measure_size(archive: Archive, sample: Sequence[Clip]) -> ArchiveSize:
-    videos = {clip.video_uri for clip in archive.clips}
+    It is shuffled: every part of it stands for the whole.
+    """
+    rng = random.Random(0)
+    sample: list[Clip] = []
+    num_clips = num_videos = num_bytes = 0
+    last = ""
+    for part in iter_archive(source):
+        for clip in part.clips:
+            num_clips += 1
+            if clip.video_uri != last:  # the clips of one video follow each other
+                last = clip.video_uri
+                num_videos += 1
+                num_bytes += _num_bytes(part, last)
+            if len(sample) < num:
+                sample.append(clip)
+            elif (place := rng.randrange(num_clips)) < num:
+                sample[place] = clip
+    rng.shuffle(sample)
     spans = [clip_duration_s(clip.video_uri, clip.start_s, clip.end_s) for clip in sample]
     known_s = [seconds for seconds in spans if seconds is not None]
-    hours = sum(known_s) / len(known_s) * len(archive.clips) / 3600 if known_s else None
-    return ArchiveSize(
-        videos=len(videos),
-        clips=len(archive.clips),
-        bytes=sum(_num_bytes(archive, uri) for uri in videos),
-        hours=hours,
-    )
+    hours = sum(known_s) / len(known_s) * num_clips / 3600 if known_s else None
+    return sample, ArchiveSize(videos=num_videos, clips=num_clips, bytes=num_bytes, hours=hours)
 
 
-def _num_bytes(archive: Archive, uri: str) -> int:
+def _num_bytes(part: Archive, uri: str) -> int:
     """0 where neither the list nor the file system tells."""
     if is_remote(uri):
-        stamp = archive.stamps.get(uri)
+        stamp = part.stamps.get(uri)
         return stamp.size_bytes if stamp else 0
     try:
         return path_of(uri).stat().st_size

@@ -1,13 +1,14 @@
 """Indexes an archive into Milvus: plan, decode, embed, write, ledger; resumable after any interruption.
 
 A row is in Milvus before its ledger line is written, and an old row goes only after the new one is in. A run ends with a sample of
-its clips computed again: PENDING lists the clips of a run whose vectors have not been compared yet.
+its clips computed again; the ledger lists the clips of a run whose vectors have not been compared yet. Clips, rows and outcomes are
+tables on disk: the driver's memory does not grow with the archive.
 """
 
 import logging
+import shutil
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -20,77 +21,60 @@ from cluster.storage import require_shared
 from cluster.telemetry import RayMetrics
 from encoders.bundle.canaries import read_canaries
 from encoders.bundle.card import BundleCard, read_card
-from encoders.clips import read_clips, write_clips
 from indexing.ledger.archives import ArchiveRequest, ArchiveRows, open_archive
-from indexing.ledger.ledger import Ledger, Outcome, write_dead_letters
-from indexing.ledger.outcomes import checked_reasons, dead_letters_of, dead_to_retry
-from indexing.ledger.planned_clip import PlannedClip, plan_clips
+from indexing.ledger.dead_letters import read_dead_letters, write_dead_letters
+from indexing.ledger.finished import Counts, Finished, Seen, read_finished, write_finished
+from indexing.ledger.ledger import ALL_REASONS, Ledger, Outcome, checked_reasons
+from indexing.ledger.manifest import Manifest
+from indexing.ledger.plan_archive import Contents, Planned, plan_archive
 from indexing.ledger.progress import RunProgress
-from indexing.ledger.reconcile import Comparison, compare
-from indexing.ledger.summary import IndexSummary, Tally, find_bottleneck, stage_times, write_summary
+from indexing.ledger.row_table import Row, State
+from indexing.ledger.summary import IndexSummary, Tally, write_summary
 from indexing.pipeline.config import IndexConfig, archive_request, write_config
 from indexing.pipeline.recompute import (
     Recomputed,
     VectorMismatchError,
     mismatch_text,
     recompute_clips,
-    sample_clips,
+    sample_size,
 )
+from indexing.pipeline.shards import Work, write_work
 from indexing.pipeline.stages import vector_options
 from indexing.pipeline.stream import Flow
-from indexing.pipeline.throughput import (
-    advise,
-    share_of_cores,
-    slowest_stage,
-    speed_line,
-    stage_speeds,
-)
+from indexing.pipeline.throughput import Pass, summary_of
 from indexing.pipeline.workers import Workers, choose_workers, worker_bundle
 from indexing.pipeline.write_stage import refresh_rows
-from indexing.sources.archive import list_archive
-from indexing.sources.content import read_contents
+from indexing.sources.fingerprint import read_fingerprint
 from indexing.store.bulk_import import finish_earlier_import
 from indexing.store.collection import ClipCollection, open_collection
 from indexing.store.endpoint import is_lite
 from indexing.store.lease import Lease
-from indexing.store.rows import require_storable, row_digest
+from indexing.store.rows import row_digest
 from indexing.store.transfer.index_swap import ensure_index, hold_collection
 from indexing.store.vector_index import choose_index
 
 logger = logging.getLogger(__name__)
-PENDING = "pending.parquet"
+_BLOCKS = "blocks"
+_MAX_LETTERS = 100
+"""In the summary; dead_letters.parquet has all."""
 
 
-def index_archive(config: IndexConfig, *, console: Console | None = None) -> IndexSummary:
-    """The whole run. Raises for a broken setup; a clip that fails becomes a dead letter."""
+def index_archive(
+    config: IndexConfig, *, console: Console | None = None, is_thorough: bool = False
+) -> IndexSummary:
+    """The whole run. Raises for a broken setup; a clip that fails becomes a dead letter.
+
+    `is_thorough`: compare every row, also where file stamps and the number of rows say that nothing changed.
+    """
     console = console or Console(quiet=True)
     checked_reasons(config.retry)
     progress = RunProgress(config.run_dir, price_per_node_h=config.price_per_node_h)
-    with own_run_folder(config.run_dir), progress.published():
+    with own_run_folder(config.run_dir), progress.published(), Ledger(config.run_dir) as ledger:
         card = read_card(config.bundle)
         read_canaries(config.bundle)  # a bundle without them is refused before anything starts
-        archive = list_archive(config.clips)
-        clips = archive.clips
-        for clip in clips:
-            require_storable(clip)
-        ledger = Ledger(config.run_dir)
-        with console.status(f"reading the content of the videos of {len(clips)} clips"):
-            contents = read_contents(
-                (clip.video_uri for clip in clips),
-                known := ledger.read_contents(),
-                fetch_uris=archive.fetch_uris,
-                stamps=archive.stamps,
-                keep=ledger.keep_contents,
-            )
-        if contents != known:
-            ledger.write_contents(contents)
-
-        def plan(rows: ArchiveRows) -> list[PlannedClip]:
-            return plan_clips(clips, contents, encoder_id=card.encoder_id, archive=rows)
-
         with ExitStack() as stack:
             run = _IndexRun(config, card, ledger, stack, console, progress)
-            return run.run(plan, archive.fetch_uris)
+            return run.run(is_thorough=is_thorough)
 
 
 class _IndexRun:
@@ -98,6 +82,7 @@ class _IndexRun:
 
     _collection: ClipCollection
     _lease: Lease
+    _planned: Planned
 
     def __init__(
         self,
@@ -114,82 +99,139 @@ class _IndexRun:
         self._ledger = ledger
         self._stack = stack
         self._console = console
-        self._num_deleted = 0
+        self._done = Pass()
         self._session: RaySession | None = None
         self._is_lite = is_lite(config.milvus_uri)
         self._index = ""
-        self._fetch_uris: Mapping[str, str] = {}
-        self._clips_path = config.run_dir / PENDING
         self._archive = ArchiveRows()
+        self._manifest: Manifest | None = None
 
-    def run(
-        self, plan: Callable[[ArchiveRows], list[PlannedClip]], fetch_uris: Mapping[str, str]
-    ) -> IndexSummary:
-        self._fetch_uris = fetch_uris
+    def run(self, *, is_thorough: bool) -> IndexSummary:
         request = archive_request(self._config)
+        finished = None if is_thorough else self._finished_before()
+        if finished is not None:
+            self._open_collection(finished.counts.clips)
+            self._own_archive(request)
+            if self._is_as_finished(finished):
+                self._ensure_index()
+                return self._summary(finished.counts)
+            return self._bring_up_to_date(self._plan())
         recorded_name = request.recorded[0] if request.recorded else ""
         expected = ArchiveRows(name=recorded_name if request.name is None else request.name)
-        planned = plan(expected)
+        self._archive = expected
+        manifest = self._plan()
         # Ray starts its processes by fork, which is not safe once gRPC has threads: Ray first, then Milvus.
-        session = None
-        unchecked_ids = self._unchecked_ids(planned)
-        if unchecked_ids or any(
-            not planned_clip.problem and planned_clip.clip_key not in self._ledger.outcomes
-            for planned_clip in planned
-        ):
-            session = self._open_session()
-        self._collection = self._open_collection(len(planned))
-        if (archive := self._own_archive(request)) != expected:
-            planned = plan(archive)
+        if manifest.may_need_workers():
+            self._open_session()
+        self._open_collection(manifest.num_clips)
+        self._own_archive(request)
+        return self._bring_up_to_date(manifest if self._archive == expected else self._plan())
+
+    def _finished_before(self) -> Finished | None:
+        """What the last run left, where this one sees the same and is not asked for more."""
+        finished = read_finished(self._ledger)
+        if finished is None or self._config.retry or (self._config.prune and finished.orphaned):
+            return None
+        with self._console.status("looking for changes"):
+            seen = self._seen(read_fingerprint(self._config.clips))
+        return finished if seen.fingerprint and seen == finished.seen else None
+
+    def _seen(self, fingerprint: str) -> Seen:
+        return Seen(
+            fingerprint=fingerprint,
+            encoder_id=self._card.encoder_id,
+            milvus_uri=self._config.milvus_uri,
+            collection=self._config.collection,
+        )
+
+    def _is_as_finished(self, finished: Finished) -> bool:
+        is_same = self._archive.name == finished.archive
+        return is_same and self._archive.count(self._collection) == finished.rows
+
+    def _plan(self) -> Manifest:
+        """The clips under the ids and keys that they have in this archive."""
+        if self._manifest is None:
+            self._stack.callback(lambda: self._manifest and self._manifest.close())
+        else:
+            self._manifest.close()
+        self._manifest = Manifest(self._ledger, self._config.run_dir)
+        with self._console.status("planning") as status:
+            self._planned = plan_archive(
+                self._config.clips,
+                self._manifest,
+                encoder_id=self._card.encoder_id,
+                archive=self._archive,
+                contents=Contents(known=self._ledger.contents, keep=self._ledger.keep_contents),
+                on_part=lambda num: status.update(f"planning: {num:,} clips"),
+            )
+        return self._manifest
+
+    def _bring_up_to_date(self, manifest: Manifest) -> IndexSummary:
         finish_earlier_import(self._collection, self._config.run_dir)
         self._collection.flush()  # Milvus Lite lists rows ten times faster afterwards
-        comparison = self._compare(planned)
+        self._read_rows(manifest)
         if self._config.prune:
-            comparison.require_few_orphans(self._config.max_delete_share)
-        self._delete_stale(
-            comparison,
-            [planned_clip.clip.clip_id for planned_clip in (*comparison.present, *comparison.dead)],
-        )
-        num_refreshed = self._refresh(comparison.present)
-        again = dead_to_retry(comparison.dead, self._ledger, self._config.retry)
-        pending = [*comparison.missing, *again]
-        unchecked = [
-            planned_clip
-            for planned_clip in comparison.present
-            if planned_clip.clip.clip_id in unchecked_ids
-        ]
-        tally, seconds, workers, recomputed = Tally(), 0.0, None, None
-        if pending or unchecked:
-            session = session or self._open_session()
+            manifest.rows.require_few_orphans(self._config.max_delete_share)
+        self._delete_pages(manifest, manifest.rows.stale())
+        self._refresh(manifest)
+        if self._config.retry:
+            is_any = ALL_REASONS in self._config.retry
+            manifest.retry(self._config.retry, all_reasons=is_any)
+        if self._ledger.was_damaged:
+            manifest.check_all()
+        num_pending = manifest.begin_pending()
+        if num_pending or manifest.num_unchecked():
+            session = self._session or self._open_session()
             workers = choose_workers(self._config.workers, session, is_lite=self._is_lite)
-            write_clips(
-                self._clips_path, [planned_clip.clip for planned_clip in (*unchecked, *pending)]
-            )
-            if pending:
-                started, started_cpu_s = time.perf_counter(), time.process_time()
-                unchecked += self._stream(pending, comparison, workers, tally)
-                seconds = time.perf_counter() - started
-                tally.driver_cpu_s = time.process_time() - started_cpu_s
+            self._done.workers = workers
+            if num_pending:
+                self._make(manifest, num_pending, workers)
             self._progress.phase = "checking"
-            recomputed = self._recompute(unchecked, workers)
-        self._clips_path.unlink(missing_ok=True)
+            self._done.recomputed = self._recompute(manifest, workers)
+        if self._ledger.has_unchecked():
+            self._ledger.clear_unchecked()
         if self._config.prune:
-            self._delete(list(comparison.orphaned))
-        if pending or num_refreshed or self._num_deleted or self._ledger.num_damaged:
+            self._delete_pages(manifest, manifest.rows.orphaned())
+        if num_pending or self._done.refreshed or self._done.deleted:
             self._collection.flush()
-            self._ledger.compact()
-        with self._console.status("building the index of the collection"):
-            self._index = ensure_index(
-                self._collection, self._config.index, is_lite=self._is_lite, lease=self._lease
-            )
-        summary = replace(
-            self._summarise(planned, tally, seconds, workers),
-            refreshed=num_refreshed,
-            recomputed=recomputed.line() if recomputed else "",
+        self._ensure_index()
+        return self._finish(manifest)
+
+    def _finish(self, manifest: Manifest) -> IndexSummary:
+        self._read_rows(manifest)
+        counts = Counts(
+            clips=manifest.num_clips,
+            present=manifest.count(State.PRESENT),
+            missing=manifest.count(State.MISSING),
+            stale=manifest.rows.num_stale(),
+            dead_by_reason=manifest.dead_by_reason(),
         )
-        write_dead_letters(self._config.run_dir, summary.dead_letters)
+        write_dead_letters(self._config.run_dir, manifest.dead_letters())
+        summary = self._summary(counts)
         write_summary(self._config.run_dir, summary)
+        unreadable = manifest.count(State.UNREADABLE)
+        if self._planned.fingerprint and not (counts.missing or counts.stale or unreadable):
+            finished = Finished(
+                seen=self._seen(self._planned.fingerprint),
+                archive=self._archive.name,
+                rows=self._archive.count(self._collection),
+                orphaned=manifest.rows.num_orphaned(),
+                counts=counts,
+            )
+            write_finished(self._ledger, finished)
         return summary
+
+    def _summary(self, counts: Counts) -> IndexSummary:
+        self._done.index = self._index
+        self._done.rows_in_collection = self._collection.count()
+        return summary_of(
+            self._done,
+            counts,
+            self._config,
+            encoder_id=self._card.encoder_id,
+            session=self._session,
+            letters=read_dead_letters(self._config.run_dir)[:_MAX_LETTERS],
+        )
 
     def _open_session(self) -> RaySession:
         session = self._stack.enter_context(ray_session())
@@ -208,190 +250,131 @@ class _IndexRun:
         self._session = session
         return session
 
-    def _open_collection(self, num_clips: int) -> ClipCollection:
+    def _open_collection(self, num_clips: int) -> None:
         opened = open_collection(self._config.milvus_uri, self._config.collection)
-        collection = self._stack.enter_context(opened)
-        collection.create_or_check(
+        self._collection = self._stack.enter_context(opened)
+        self._collection.create_or_check(
             encoder_id=self._card.encoder_id,
             embedding_dim=self._card.embedding_dim,
             vector_dtype=self._config.vector_dtype,
             index_type=choose_index(self._config.index, num_clips, is_lite=self._is_lite),
         )
-        return collection
 
-    def _own_archive(self, request: ArchiveRequest) -> ArchiveRows:
+    def _own_archive(self, request: ArchiveRequest) -> None:
         """The archive as the collection records it, of which this process is the only writer until the run ends."""
         self._archive = open_archive(self._collection, request)
         self._lease = self._stack.enter_context(
             hold_collection(self._collection, self._archive.name, encoder_id=self._card.encoder_id)
         )
         write_config(replace(self._config, archive=self._archive.name))
-        return self._archive
 
-    def _compare(self, planned: Sequence[PlannedClip]) -> Comparison:
-        rows = self._collection.rows(condition=self._archive.condition())
-        stored = [(row["clip_key"], row["clip_id"]) for row in rows]
-        dead_keys = self._ledger.dead_keys()
-        return compare(planned, stored, dead_keys=dead_keys, archive=self._archive)
+    def _read_rows(self, manifest: Manifest) -> None:
+        with self._console.status("reading the keys of the collection"):
+            rows = self._collection.rows(condition=self._archive.condition())
+            keys = ((row["clip_key"], row["clip_id"]) for row in rows)
+            manifest.read_rows(keys, self._archive)
 
-    def _stream(
-        self,
-        pending: Sequence[PlannedClip],
-        comparison: Comparison,
-        workers: Workers,
-        tally: Tally,
-    ) -> list[PlannedClip]:
-        """The clips that were written."""
+    def _ensure_index(self) -> None:
+        with self._console.status("building the index of the collection"):
+            self._index = ensure_index(
+                self._collection, self._config.index, is_lite=self._is_lite, lease=self._lease
+            )
+
+    def _make(self, manifest: Manifest, num_pending: int, workers: Workers) -> None:
+        """Vectors of the pending clips into rows."""
+        folder = self._config.run_dir / _BLOCKS
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+        folder.mkdir()
+        self._stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        work = write_work(
+            folder,
+            manifest.pending(),
+            self._planned.fetch_uris,
+            num_clips=num_pending,
+            num_workers=workers.num_decode,
+        )
+        done = self._done
+        done.has_remote = work.num_remote > 0
+        started, started_cpu_s = time.perf_counter(), time.process_time()
+        self._stream(manifest, work, workers, done.tally)
+        done.seconds = time.perf_counter() - started
+        done.tally.driver_cpu_s = time.process_time() - started_cpu_s
+
+    def _stream(self, manifest: Manifest, work: Work, workers: Workers, tally: Tally) -> None:
         flow = Flow(
             options=vector_options(self._config, self._card),
             workers=workers,
             collection=self._collection,
-            fetch_uris=self._fetch_uris,
             run_dir=self._config.run_dir,
             bulk_import=self._config.bulk_import,
         )
-        num_fetch = self._config.fetch.num_workers if self._fetch_uris else 0
-        self._progress.begin(tally, total=len(pending), num_workers=workers.by_stage(num_fetch))
-        by_key = {planned_clip.clip_key: planned_clip for planned_clip in pending}
-        written: list[PlannedClip] = []
-        with progress_bar("indexing", len(pending), console=self._console) as update:
-            for batch, outcomes in flow.stream(pending):
+        per_node = self._config.fetch.num_workers if work.num_remote else 0
+        num_fetch = per_node * workers.num_nodes
+        self._progress.begin(tally, total=work.num_clips, num_workers=workers.by_stage(num_fetch))
+        with progress_bar("indexing", work.num_clips, console=self._console) as update:
+            for batch, outcomes in flow.stream(work):
                 self._lease.check()
                 self._ledger.record(outcomes)
-                self._delete_stale(comparison, [outcome.clip_id for outcome in outcomes])
-                written += [
-                    by_key[outcome.clip_key] for outcome in outcomes if outcome.error is None
-                ]
+                manifest.note_written(outcomes)
+                ids = (outcome.clip_id for outcome in outcomes)
+                self._delete(manifest, manifest.rows.stale_of(ids))
                 tally.add(batch)
                 update(tally.written + tally.dead)
-        return written
 
-    def _unchecked_ids(self, planned: Sequence[PlannedClip]) -> set[str]:
-        """Clips of a run that ended before a sample of its vectors was compared; any clip where their list is damaged."""
-        if not self._clips_path.exists():
-            return set()
-        try:
-            return {clip.clip_id for clip in read_clips(self._clips_path)}
-        except ValueError as error:
-            logger.warning("%s; passed over, a sample of all clips is computed again", error)
-            return {planned_clip.clip.clip_id for planned_clip in planned}
-
-    def _recompute(self, written: Sequence[PlannedClip], workers: Workers) -> Recomputed | None:
-        """A sample of these clips; VectorMismatchError after the rows of all of them have been deleted."""
-        sample = sample_clips(written, self._config.recompute)
+    def _recompute(self, manifest: Manifest, workers: Workers) -> Recomputed | None:
+        """A sample of the unchecked clips; VectorMismatchError after the rows of all of them have been deleted."""
+        num = manifest.num_unchecked()
+        wanted = self._config.recompute
+        sample = manifest.sample(
+            sample_size(num) if wanted is None else wanted, only_unchecked=True
+        )
         if not sample:
             return None
         self._collection.check(encoder_id=self._card.encoder_id)  # loads it in a restarted server
-        with self._console.status(f"computing {len(sample)} of {len(written)} clips again"):
+        with self._console.status(f"computing {len(sample)} of {num} clips again"):
             recomputed = recompute_clips(
                 sample,
                 self._collection,
                 vector_options(self._config, self._card),
                 workers,
-                fetch_uris=self._fetch_uris,
-                beside=written,
+                fetch_uris=self._planned.fetch_uris,
+                beside=manifest.beside,
             )
         if recomputed.wrong:
-            self._delete([planned_clip.clip_key for planned_clip in written])
-            self._ledger.compact()
-            self._clips_path.unlink()
+            self._delete_pages(manifest, manifest.unchecked_rows())
+            self._ledger.clear_unchecked()
             raise VectorMismatchError(
-                f"{mismatch_text(recomputed.wrong)}. The rows of all {len(written)} clips of this run have been deleted; find out "
+                f"{mismatch_text(recomputed.wrong)}. The rows of all {num} clips of this run have been deleted; find out "
                 "what mixes up or damages vectors, then run the same command again"
             )
         return recomputed
 
-    def _refresh(self, present: Sequence[PlannedClip]) -> int:
-        """Rows whose label, attributes or file name changed, or that no ledger line describes."""
-        outdated = [
-            planned_clip
-            for planned_clip in present
-            if (known := self._ledger.outcomes.get(planned_clip.clip_key)) is None
-            or known.error is not None  # a retry wrote it, and was killed before it said so
-            or known.row_digest != row_digest(planned_clip.clip)
-        ]
-        refresh_rows(self._collection, outdated)
-        self._ledger.record(
-            [
-                Outcome(
-                    clip_key=planned_clip.clip_key,
-                    clip_id=planned_clip.clip.clip_id,
-                    video_uri=planned_clip.clip.video_uri,
-                    row_digest=row_digest(planned_clip.clip),
-                )
-                for planned_clip in outdated
-            ]
-        )
-        return len(outdated)
+    def _refresh(self, manifest: Manifest) -> None:
+        """Rows whose label, attributes or file name changed, or that no ledger line describes, or only as failed: a retry wrote them, and
+        was killed before it said so."""
+        for page in refresh_rows(self._collection, manifest.outdated()):
+            self._ledger.record(
+                [
+                    Outcome(
+                        clip_key=one.clip_key,
+                        clip_id=one.clip.clip_id,
+                        video_uri=one.clip.video_uri,
+                        row_digest=row_digest(one.clip),
+                    )
+                    for one in page
+                ]
+            )
+            self._done.refreshed += len(page)
 
-    def _delete_stale(self, comparison: Comparison, clip_ids: Sequence[str]) -> None:
-        self._delete([key for clip_id in clip_ids for key in comparison.stale.get(clip_id, ())])
+    def _delete_pages(self, manifest: Manifest, pages: Iterable[Sequence[Row]]) -> None:
+        for rows in pages:
+            self._delete(manifest, rows)
 
-    def _delete(self, clip_keys: Sequence[str]) -> None:
+    def _delete(self, manifest: Manifest, rows: Sequence[Row]) -> None:
+        if not rows:
+            return
         self._lease.check()
-        self._collection.delete(clip_keys)
-        self._ledger.forget(clip_keys)
-        self._num_deleted += len(clip_keys)
-
-    def _summarise(
-        self,
-        planned: Sequence[PlannedClip],
-        tally: Tally,
-        seconds: float,
-        workers: Workers | None,
-    ) -> IndexSummary:
-        comparison = self._compare(planned)
-        letters = dead_letters_of(comparison, self._ledger)
-        num_fetch = self._config.fetch.num_workers if self._fetch_uris else 0
-        num_workers = workers.by_stage(num_fetch) if workers else {}
-        stages = stage_times(tally.busy_s, num_workers, seconds=seconds)
-        whole_rate = tally.written / seconds if seconds else 0.0
-        rate = tally.clips_per_s_warm() or whole_rate
-        speeds = stage_speeds(tally.ceilings_per_s(), num_workers, rate)
-        bottleneck = slowest_stage(speeds) or find_bottleneck(stages)
-        num_cpus = self._session.num_cpus if self._session else 0.0
-        line = ""
-        if workers and tally.written:
-            advice = advise(bottleneck, workers, num_cpus=num_cpus, is_lite=self._is_lite)
-            cores = share_of_cores(speeds, workers, whole_rate)
-            line = speed_line(speeds, bottleneck, advice, cores=cores)
-        return IndexSummary(
-            clips_in=len(planned),
-            written=tally.written,
-            dead=len(letters),
-            dead_by_reason=dict(Counter(letter.error.reason for letter in letters).most_common()),
-            skipped=max(len(comparison.present) - tally.written, 0),
-            missing=len(comparison.missing),
-            stale=sum(
-                len(comparison.stale.get(planned_clip.clip.clip_id, ()))
-                for planned_clip in (*comparison.present, *comparison.dead)
-            ),
-            refreshed=0,
-            recomputed="",
-            deleted=self._num_deleted,
-            rows_in_collection=self._collection.count(),
-            index=self._index,
-            seconds=round(seconds, 3),
-            clips_per_s=round(whole_rate, 3),
-            clips_per_s_warm=round(tally.clips_per_s_warm(), 3),
-            bottleneck=bottleneck,
-            speed_of_light=line,
-            speeds=speeds,
-            stages=stages,
-            dead_in_run=tally.dead_by_stage(),
-            driver_cpu_s=round(tally.driver_cpu_s, 3),
-            devices=workers.devices() if workers else {},
-            num_cpus=num_cpus,
-            num_gpus=self._session.num_gpus if self._session else 0.0,
-            embed_backends=dict(tally.embed_backends),
-            decode_backends=dict(tally.decode_backends),
-            frames_decoded=tally.frames_decoded,
-            frames_used=tally.frames_used,
-            decode_fallbacks=dict(tally.decode_fallbacks),
-            canary_min_cosine=tally.canary_min_cosine,
-            encoder_id=self._card.encoder_id,
-            bundle_dir=str(self._config.bundle),
-            milvus_uri=self._config.milvus_uri,
-            collection=self._config.collection,
-            dead_letters=tuple(letters),
-        )
+        self._collection.delete([row.clip_key for row in rows])
+        self._ledger.forget((row.clip_id, row.clip_key) for row in rows)
+        manifest.rows.forget(rows)
+        self._done.deleted += len(rows)

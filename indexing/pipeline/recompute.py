@@ -3,8 +3,7 @@
 This catches vectors that were stored under another clip's name, or that changed afterwards, in the archive's own rows.
 """
 
-import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy as np
 from cluster.dataflow import stream_dataflow
 from encoders.stages.base import ClipError, error_of
 from indexing.ledger.planned_clip import PlannedClip
-from indexing.pipeline.shards import make_shards
+from indexing.pipeline.shards import make_shards, work_of
 from indexing.pipeline.stages import VectorOptions, vector_stages
 from indexing.pipeline.workers import Workers
 from indexing.store.collection import ClipCollection
@@ -63,12 +62,6 @@ def sample_size(num_clips: int) -> int:
     return min(num_clips, max(_FEWEST, min(num_clips // _ONE_IN, _MOST)))
 
 
-def sample_clips(clips: Sequence[PlannedClip], num_clips: int | None) -> list[PlannedClip]:
-    """At random; None = `sample_size`."""
-    size = sample_size(len(clips)) if num_clips is None else min(num_clips, len(clips))
-    return random.sample(clips, size)
-
-
 def recompute_clips(
     clips: Sequence[PlannedClip],
     collection: ClipCollection,
@@ -76,9 +69,9 @@ def recompute_clips(
     workers: Workers,
     *,
     fetch_uris: Mapping[str, str],
-    beside: Sequence[PlannedClip],
+    beside: Callable[[Collection[str]], Sequence[PlannedClip]],
 ) -> Recomputed:
-    """Needs a connected Ray. A clip without a row is left out: comparing keys finds it. `beside` are the clips that were decoded with them.
+    """Needs a connected Ray. A clip without a row is left out: comparing keys finds it. `beside` gives the clips of some videos.
 
     A clip that differs is decoded once more with all clips of its video, as it was at first: the frames of a damaged file can depend
     on where decoding starts, and are no fault of the rows.
@@ -92,9 +85,7 @@ def recompute_clips(
     cosines = {clip_id: _cosine(vector_D, stored[clip_id]) for clip_id, vector_D in vectors.items()}
     differ = {clip_id: cosine for clip_id, cosine in cosines.items() if not cosine >= MIN_COSINE}
     videos = {c.clip.video_uri for c in clips if c.clip.clip_id in differ}
-    together, _ = _compute(
-        [c for c in beside if c.clip.video_uri in videos], options, workers, fetch_uris
-    )
+    together, _ = _compute(beside(videos) if videos else [], options, workers, fetch_uris)
     unsteady = {
         clip_id: cosine
         for clip_id, cosine in differ.items()
@@ -127,7 +118,7 @@ def _compute(
         num_embed=min(workers.num_embed, num_workers),
     )
     shards = make_shards(clips, fetch_uris, num_workers=few.num_decode)
-    for batch in stream_dataflow(shards, vector_stages(options, few, shards=shards)):
+    for batch in stream_dataflow(shards, vector_stages(options, few, work_of(shards))):
         for clip_id, error, vector_D in zip(
             map(str, batch["clip_id"]), map(error_of, batch["error"]), batch["embedding"], strict=True
         ):  # fmt: skip

@@ -1,6 +1,6 @@
 """The stages of indexing as pools of workers: fetch (where videos are remote), decode, embed (or both in one), write."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,11 +11,14 @@ from encoders.stages.embed_stage import CheckedEmbedStage
 from encoders.stages.encode_request import EncoderOptions
 from indexing.pipeline.config import IndexConfig
 from indexing.pipeline.decode_stage import ArchiveDecodeStage, ArchiveVectorStage
-from indexing.pipeline.workers import Workers, clips_per_batch, videos_per_group
+from indexing.pipeline.shards import Work
+from indexing.pipeline.workers import LIGHT_CPUS, Workers, clips_per_batch, videos_per_group
 from indexing.pipeline.write_stage import WriteStage
 from indexing.sources.fetch_cache import FetchOptions
 from indexing.sources.fetch_stage import FetchStage
-from indexing.sources.uris import is_remote
+
+_LIGHT = 0.01
+"""Cores of a worker that mostly waits."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,9 +34,9 @@ class VectorOptions:
     limits: MediaLimits
     fetch: FetchOptions
 
-    def clips_per_batch(self, workers: Workers, shards: Sequence[Mapping[str, Any]]) -> int:
-        """The batch size, chosen for these shards where it is 0."""
-        return self.batch_size or clips_per_batch(self.card.sampling, workers, _num_clips(shards))
+    def clips_per_batch(self, workers: Workers, work: Work) -> int:
+        """The batch size, chosen for this work where it is 0."""
+        return self.batch_size or clips_per_batch(self.card.sampling, workers, work.num_clips)
 
 
 def vector_options(config: IndexConfig, card: BundleCard) -> VectorOptions:
@@ -49,19 +52,17 @@ def vector_options(config: IndexConfig, card: BundleCard) -> VectorOptions:
     )
 
 
-def vector_stages(
-    options: VectorOptions, workers: Workers, *, shards: Sequence[Mapping[str, Any]]
-) -> list[Stage]:
-    """From these shards to rows with an `embedding` or an error."""
-    num_remote = sum(is_remote(shard["video_uri"]) for shard in shards)
-    num_clips, batch_size = _num_clips(shards), options.clips_per_batch(workers, shards)
+def vector_stages(options: VectorOptions, workers: Workers, work: Work) -> list[Stage]:
+    """From shards to rows with an `embedding` or an error."""
+    batch_size = options.clips_per_batch(workers, work)
     fetch = Stage(
         name="fetch",
         factory=FetchStage,
         arguments={"options": options.fetch},
         kind="rows",
-        num_workers=max(min(options.fetch.num_workers, num_remote), 1),
-        num_cpus=0.0,
+        num_workers=max(min(options.fetch.num_workers * workers.num_nodes, work.num_remote), 1),
+        num_cpus=min(_LIGHT, LIGHT_CPUS / 2 / options.fetch.num_workers),
+        is_spread=True,
     )
     decode = Stage(
         name="decode",
@@ -100,7 +101,7 @@ def vector_stages(
     )
     if workers.can_grow:
         decode, embed = (
-            replace(stage, min_workers=1, max_workers=max(stage.num_workers, len(shards)))
+            replace(stage, min_workers=1, max_workers=max(stage.num_workers, work.num_shards))
             for stage in (decode, embed)
         )
     both = replace(
@@ -109,17 +110,16 @@ def vector_stages(
         factory=ArchiveVectorStage,
         arguments={**decode.arguments, "encode": encode, "device": workers.embed_device},
         kind="groups",
-        batch_size=videos_per_group(batch_size, workers, num_clips, len(shards)),
+        batch_size=videos_per_group(batch_size, workers, work.num_clips, work.num_shards),
     )
-    return [*([fetch] if num_remote else []), *([both] if workers.is_shared else [decode, embed])]
+    return [
+        *([fetch] if work.num_remote else []),
+        *([both] if workers.is_shared else [decode, embed]),
+    ]
 
 
 def write_stage(
-    options: VectorOptions,
-    workers: Workers,
-    *,
-    shards: Sequence[Mapping[str, Any]],
-    arguments: Mapping[str, Any],
+    options: VectorOptions, workers: Workers, work: Work, *, arguments: Mapping[str, Any]
 ) -> Stage:
     """The last stage of indexing; `arguments` are those of WriteStage but for the encoder."""
     return Stage(
@@ -127,10 +127,7 @@ def write_stage(
         factory=WriteStage,
         arguments={"encoder_id": options.card.encoder_id, **arguments},
         num_workers=workers.num_write,
-        num_cpus=0.0,
-        batch_size=max(options.clips_per_batch(workers, shards), 32),
+        num_cpus=min(_LIGHT, LIGHT_CPUS / 4 * workers.num_nodes / workers.num_write),
+        is_spread=True,
+        batch_size=max(options.clips_per_batch(workers, work), 32),
     )
-
-
-def _num_clips(shards: Sequence[Mapping[str, Any]]) -> int:
-    return sum(len(shard["clip_ids"]) for shard in shards)

@@ -1,7 +1,7 @@
 """Streams pending clips through the stages and gives the outcomes of each result batch."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +11,8 @@ import numpy as np
 
 from cluster.dataflow import stream_dataflow
 from encoders.stages.base import error_of
-from indexing.ledger.ledger import Outcome
-from indexing.ledger.outcomes import outcomes_of_batch
-from indexing.ledger.planned_clip import PlannedClip
-from indexing.pipeline.shards import make_shards
+from indexing.ledger.ledger import Outcome, outcomes_of_batch
+from indexing.pipeline.shards import Work
 from indexing.pipeline.stages import VectorOptions, vector_stages, write_stage
 from indexing.pipeline.workers import Workers
 from indexing.store.bulk_import import BulkImport, rows_per_part
@@ -32,28 +30,24 @@ class Flow:
     options: VectorOptions
     workers: Workers
     collection: ClipCollection
-    fetch_uris: Mapping[str, str]
     run_dir: Path
     bulk_import: str
     """See IndexConfig."""
 
-    def stream(
-        self, pending: Sequence[PlannedClip]
-    ) -> Iterator[tuple[dict[str, np.ndarray], list[Outcome]]]:
+    def stream(self, work: Work) -> Iterator[tuple[dict[str, np.ndarray], list[Outcome]]]:
         """Batches of rows with their outcomes, which are in Milvus by then."""
-        shards = make_shards(pending, self.fetch_uris, num_workers=self.workers.num_decode)
         write = write_stage(
             self.options,
             self.workers,
-            shards=shards,
+            work,
             arguments={
                 "address": self.collection.address,
                 "collection": self.collection.name,
                 "is_bulk": bool(self.bulk_import),
             },
         )
-        stages = [*vector_stages(self.options, self.workers, shards=shards), write]
-        batches = stream_dataflow(shards, stages, result_batch_size=_RESULT_BATCH)
+        stages = [*vector_stages(self.options, self.workers, work), write]
+        batches = stream_dataflow(work.blocks, stages, result_batch_size=_RESULT_BATCH)
         if self.bulk_import:
             batches = self._imported(batches)
         for batch in batches:

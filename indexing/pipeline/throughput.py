@@ -1,10 +1,20 @@
 """How near a run came to what its stages can do alone: rate, share of the ceiling, the bottleneck, and the flag that would move it."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from encoders.decoding.backends import DECODE_BACKENDS
-from indexing.ledger.summary import StageSpeed
+from encoders.stages.base import DeadLetter
+from indexing.ledger.finished import Counts
+from indexing.ledger.summary import IndexSummary, StageSpeed, Tally, find_bottleneck, stage_times
+from indexing.pipeline.config import IndexConfig
+from indexing.pipeline.recompute import Recomputed
 from indexing.pipeline.workers import Workers
+from indexing.store.endpoint import is_lite
+
+if TYPE_CHECKING:
+    from cluster.ray_session import RaySession
 
 _LABELS = {"fetch": "fetch", "decode": "decode", "embed": "encode", "write": "write"}
 _NEAR = 0.25
@@ -100,4 +110,82 @@ def speed_line(
     return (
         f"speed of light: {rate:.1f} clips/s is {', '.join(parts)}{'' if cores else ' clips/s'}; "
         f"bottleneck {_LABELS.get(bottleneck, bottleneck)}, {moved}"
+    )
+
+
+@dataclass(kw_only=True, slots=True)
+class Pass:
+    """What one run did; nothing computed where there was nothing to do."""
+
+    tally: Tally = field(default_factory=Tally)
+    seconds: float = 0.0
+    workers: Workers | None = None
+    recomputed: Recomputed | None = None
+    refreshed: int = 0
+    deleted: int = 0
+    has_remote: bool = False
+    index: str = ""
+    rows_in_collection: int = 0
+
+
+def summary_of(
+    done: Pass,
+    counts: Counts,
+    config: IndexConfig,
+    *,
+    encoder_id: str,
+    session: "RaySession | None",
+    letters: Sequence[DeadLetter],
+) -> IndexSummary:
+    """The record of a run."""
+    tally, seconds, workers = done.tally, done.seconds, done.workers
+    per_node = config.fetch.num_workers if done.has_remote else 0
+    num_workers = workers.by_stage(per_node * workers.num_nodes) if workers else {}
+    stages = stage_times(tally.busy_s, num_workers, seconds=seconds)
+    whole_rate = tally.written / seconds if seconds else 0.0
+    rate = tally.clips_per_s_warm() or whole_rate
+    speeds = stage_speeds(tally.ceilings_per_s(), num_workers, rate)
+    bottleneck = slowest_stage(speeds) or find_bottleneck(stages)
+    num_cpus = session.num_cpus if session else 0.0
+    line = ""
+    if workers and tally.written:
+        advice = advise(bottleneck, workers, num_cpus=num_cpus, is_lite=is_lite(config.milvus_uri))
+        cores = share_of_cores(speeds, workers, whole_rate)
+        line = speed_line(speeds, bottleneck, advice, cores=cores)
+    return IndexSummary(
+        clips_in=counts.clips,
+        written=tally.written,
+        dead=sum(counts.dead_by_reason.values()),
+        dead_by_reason=counts.dead_by_reason,
+        skipped=max(counts.present - tally.written, 0),
+        missing=counts.missing,
+        stale=counts.stale,
+        refreshed=done.refreshed,
+        recomputed=done.recomputed.line() if done.recomputed else "",
+        deleted=done.deleted,
+        rows_in_collection=done.rows_in_collection,
+        index=done.index,
+        seconds=round(seconds, 3),
+        clips_per_s=round(whole_rate, 3),
+        clips_per_s_warm=round(tally.clips_per_s_warm(), 3),
+        bottleneck=bottleneck,
+        speed_of_light=line,
+        speeds=speeds,
+        stages=stages,
+        dead_in_run=tally.dead_by_stage(),
+        driver_cpu_s=round(tally.driver_cpu_s, 3),
+        devices=workers.devices() if workers else {},
+        num_cpus=num_cpus,
+        num_gpus=session.num_gpus if session else 0.0,
+        embed_backends=dict(tally.embed_backends),
+        decode_backends=dict(tally.decode_backends),
+        frames_decoded=tally.frames_decoded,
+        frames_used=tally.frames_used,
+        decode_fallbacks=dict(tally.decode_fallbacks),
+        canary_min_cosine=tally.canary_min_cosine,
+        encoder_id=encoder_id,
+        bundle_dir=str(config.bundle),
+        milvus_uri=config.milvus_uri,
+        collection=config.collection,
+        dead_letters=tuple(letters),
     )

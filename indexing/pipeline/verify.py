@@ -1,106 +1,182 @@
 """Verifies that a collection holds exactly the rows of its archive, and repairs it; status 0 only when nothing is wrong."""
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from cluster.ray_session import ray_session
-from encoders.bundle.card import read_card
+from encoders.bundle.card import BundleCard, read_card
 from indexing.ledger.archives import find_archive
-from indexing.ledger.ledger import Ledger, read_dead_letters
-from indexing.ledger.planned_clip import plan_clips
-from indexing.ledger.reconcile import Comparison, compare
+from indexing.ledger.dead_letters import read_dead_letters
+from indexing.ledger.ledger import Ledger
+from indexing.ledger.manifest import Manifest
+from indexing.ledger.plan_archive import Contents, Planned, plan_archive
+from indexing.ledger.row_table import Row, State, require_few_orphans
 from indexing.pipeline.config import IndexConfig, VerifyConfig, archive_request, earlier_settings
 from indexing.pipeline.index_archive import index_archive
-from indexing.pipeline.recompute import Recomputed, recompute_clips, sample_clips
+from indexing.pipeline.recompute import Recomputed, recompute_clips
 from indexing.pipeline.stages import vector_options
 from indexing.pipeline.workers import choose_workers
-from indexing.sources.archive import list_archive
-from indexing.sources.content import read_contents
 from indexing.store.collection import ClipCollection, open_collection
 from indexing.store.endpoint import is_lite, require_archive
 from indexing.store.filter_expression import quoted
-from indexing.store.rows import require_storable
 from indexing.store.transfer.index_swap import hold_collection
 
-NUM_SHOWN = 5
+MOST_NAMED = 10_000
 _PAGE = 256
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fault:
+    """Clips of one kind of fault."""
+
+    count: int
+    clip_ids: tuple[str, ...]
+    """The first MOST_NAMED of them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verification:
     """What a collection has and what it should have."""
 
-    comparison: Comparison
+    present: int
+    dead: int
+    unreadable: int
+    rows: int
+    """Of the archive, by key."""
+    faults: dict[str, Fault]
+    """By kind; `unread` are clips whose video cannot be read now, and nothing says why: whether their rows are right cannot be told."""
+    why_unread: str
+    """Of the first of them."""
+    doubled: tuple[Row, ...]
+    """Keys that more than one row has, but those of videos that cannot be read now."""
     recomputed: Recomputed | None
     """A sample of the vectors beside vectors computed again; None = not asked for."""
+    wrong: tuple[Row, ...]
+    """The rows of those that differ."""
 
-    def faults(self) -> dict[str, list[str]]:
-        """Clip ids (keys where they say more) by kind of fault."""
-        compared = self.comparison
-        return {
-            "missing": [planned_clip.clip.clip_id for planned_clip in compared.missing],
-            "duplicate": list(compared.duplicate),
-            "stale": sorted(compared.stale),
-            "orphaned": sorted(set(compared.orphaned.values())),
-            "wrong": sorted(self.recomputed.wrong) if self.recomputed else [],
-        }
+    @property
+    def is_right(self) -> bool:
+        """Whether there is no fault."""
+        return not any(fault.count for fault in self.faults.values())
 
-    def unread(self, run_dir: Path) -> list[str]:
-        """Clip ids whose video cannot be read now, and nothing says why: whether their rows are right cannot be told."""
-        explained = {letter.clip_id for letter in read_dead_letters(run_dir)}
-        clip_ids = (planned_clip.clip.clip_id for planned_clip in self.comparison.unreadable)
-        return [clip_id for clip_id in clip_ids if clip_id not in explained]
+    @property
+    def has_repairs(self) -> bool:
+        """Whether there is a fault that a repair can mend."""
+        return any(fault.count for kind, fault in self.faults.items() if kind != "unread")
 
 
 def verify_archive(config: VerifyConfig) -> Verification:
     """Reads only; raises when the collection is missing or of another encoder."""
     require_archive(config.milvus_uri)
     card = read_card(config.bundle)
-    ledger = Ledger(config.run_dir)
-    archive = list_archive(config.clips)
-    for clip in archive.clips:
-        require_storable(clip)
-    known = {} if config.read_all else ledger.read_contents()
-    uris = (clip.video_uri for clip in archive.clips)
-    contents = read_contents(uris, known, fetch_uris=archive.fetch_uris, stamps=archive.stamps)
     with ExitStack() as stack:
+        ledger = stack.enter_context(Ledger(config.run_dir, reads_only=True))
         # Ray starts its processes by fork, which is not safe once gRPC has threads: Ray first, then Milvus.
         session = stack.enter_context(ray_session()) if config.recompute else None
         collection = stack.enter_context(open_collection(config.milvus_uri, config.collection))
         collection.check(encoder_id=card.encoder_id)
-        own = find_archive(collection, archive_request(config))
-        planned = plan_clips(archive.clips, contents, encoder_id=card.encoder_id, archive=own)
-        stored = {row["clip_key"]: row["clip_id"] for row in collection.rows()}
-        doubled = _doubled_keys(collection, list(stored))
-        rows = [*stored.items(), *((key, stored[key]) for key in doubled)]
-        comparison = compare(planned, rows, dead_keys=ledger.dead_keys(), archive=own)
-        if session is None:
-            return Verification(comparison=comparison, recomputed=None)
-        index = _index_config(config)
-        recomputed = recompute_clips(
-            sample_clips(comparison.present, config.recompute),
-            collection,
-            vector_options(index, card),
-            choose_workers(index.workers, session, is_lite=is_lite(config.milvus_uri)),
-            fetch_uris=archive.fetch_uris,
-            beside=comparison.present,
-        )
-        return Verification(comparison=comparison, recomputed=recomputed)
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tfcovr-verify-")))
+        manifest = Manifest(ledger, folder)
+        stack.callback(manifest.close)
+        planned = _plan(config, card, ledger, manifest, collection)
+        recomputed = None
+        if session is not None:
+            index = _index_config(config)
+            recomputed = recompute_clips(
+                manifest.sample(config.recompute, only_unchecked=False),
+                collection,
+                vector_options(index, card),
+                choose_workers(index.workers, session, is_lite=is_lite(config.milvus_uri)),
+                fetch_uris=planned.fetch_uris,
+                beside=manifest.beside,
+            )
+        return _verification(manifest, recomputed, config.run_dir)
 
 
-def _doubled_keys(collection: ClipCollection, clip_keys: Sequence[str]) -> list[str]:
-    """Those of all keys of a collection that more than one row has."""
-    if collection.count() == len(clip_keys):
+def _plan(
+    config: VerifyConfig,
+    card: BundleCard,
+    ledger: Ledger,
+    manifest: Manifest,
+    collection: ClipCollection,
+) -> Planned:
+    """The clips beside the rows, with the rows that share a key."""
+    own = find_archive(collection, archive_request(config))
+    planned = plan_archive(
+        config.clips,
+        manifest,
+        encoder_id=card.encoder_id,
+        archive=own,
+        contents=Contents(known=(lambda _: {}) if config.read_all else ledger.contents),
+    )
+    manifest.read_rows(((row["clip_key"], row["clip_id"]) for row in collection.rows()), own)
+    if doubled := _doubled_rows(collection, manifest, own.count(collection)):
+        manifest.rows.add(doubled)
+    return planned
+
+
+def _doubled_rows(collection: ClipCollection, manifest: Manifest, num_rows: int) -> list[Row]:
+    """Those whose key more than one row has; a list of all rows has each key once."""
+    if num_rows == manifest.rows.num():
         return []
 
-    def num_rows(keys: Sequence[str]) -> int:
-        return collection.count(condition=f"clip_key in [{', '.join(map(quoted, keys))}]")
+    def count(rows: Sequence[Row]) -> int:
+        keys = ", ".join(quoted(row.clip_key) for row in rows)
+        return collection.count(condition=f"clip_key in [{keys}]")
 
-    pages = [clip_keys[i : i + _PAGE] for i in range(0, len(clip_keys), _PAGE)]
-    suspects = [key for page in pages if num_rows(page) > len(page) for key in page]
-    return [key for key in suspects if num_rows([key]) > 1]
+    doubled: list[Row] = []
+    for page in manifest.rows.all():
+        for first in range(0, len(page), _PAGE):
+            part = page[first : first + _PAGE]
+            if count(part) > len(part):
+                doubled += [row for row in part if count([row]) > 1]
+    return doubled
+
+
+def _verification(manifest: Manifest, recomputed: Recomputed | None, run_dir: Path) -> Verification:
+    explained = {letter.clip_id for letter in read_dead_letters(run_dir)}
+    doubled = manifest.rows.doubled()
+    wrong = dict(recomputed.wrong) if recomputed else {}
+    unread = [one for one in manifest.clips(State.UNREADABLE) if one.clip.clip_id not in explained]
+    present, dead = manifest.count(State.PRESENT), manifest.count(State.DEAD)
+    missing = manifest.count(State.MISSING)
+    if not (present or missing or dead):  # no dead letter explains that not one video can be read
+        unread = list(manifest.clips(State.UNREADABLE))
+    faults = {
+        "missing": Fault(count=missing, clip_ids=_first(manifest.ids(State.MISSING))),
+        "duplicate": _fault([row.clip_key for row in doubled]),
+        "stale": Fault(
+            count=manifest.rows.num_stale_clips(), clip_ids=_first(manifest.rows.stale_ids())
+        ),
+        "orphaned": Fault(
+            count=manifest.rows.num_orphaned(), clip_ids=_first(manifest.rows.orphaned_ids())
+        ),
+        "wrong": _fault(sorted(wrong)),
+        "unread": _fault([one.clip.clip_id for one in unread]),
+    }
+    return Verification(
+        present=present,
+        dead=dead,
+        unreadable=manifest.count(State.UNREADABLE),
+        rows=manifest.rows.num(),
+        faults=faults,
+        why_unread=unread[0].problem if unread else "",
+        doubled=tuple(row for row in doubled if manifest.is_readable(row.clip_id)),
+        recomputed=recomputed,
+        wrong=tuple(manifest.rows_of(wrong)),
+    )
+
+
+def _first(clip_ids: Iterable[str]) -> tuple[str, ...]:
+    return tuple(islice(clip_ids, MOST_NAMED))
+
+
+def _fault(names: Sequence[str]) -> Fault:
+    return Fault(count=len(names), clip_ids=_first(names))
 
 
 def repair_archive(config: VerifyConfig, verification: Verification) -> None:
@@ -110,24 +186,19 @@ def repair_archive(config: VerifyConfig, verification: Verification) -> None:
     stay until it can.
     """
     card = read_card(config.bundle)
-    compared, wrong = verification.comparison, verification.faults()["wrong"]
-    compared.require_few_orphans(config.max_delete_share)
-    unreadable = {planned_clip.clip.clip_id for planned_clip in compared.unreadable}
-    again = [key for key, clip_id in compared.duplicate.items() if clip_id not in unreadable]
-    again += [
-        planned_clip.clip_key
-        for planned_clip in compared.present
-        if planned_clip.clip.clip_id in set(wrong)
-    ]
+    orphaned = verification.faults["orphaned"]
+    first = orphaned.clip_ids[0] if orphaned.count else ""
+    require_few_orphans(orphaned.count, verification.rows, first, config.max_delete_share)
+    again = (*verification.doubled, *verification.wrong)
     if again:
         with open_collection(config.milvus_uri, config.collection) as collection:
             collection.check(encoder_id=card.encoder_id)
             own = find_archive(collection, archive_request(config))
             with hold_collection(collection, own.name, encoder_id=card.encoder_id):
-                collection.delete(again)
+                collection.delete([row.clip_key for row in again])
                 collection.flush()
     index = replace(_index_config(config), prune=True, max_delete_share=config.max_delete_share)
-    index_archive(index)
+    index_archive(index, is_thorough=True)
 
 
 def _index_config(config: VerifyConfig) -> IndexConfig:

@@ -19,6 +19,8 @@ DeviceChoice = Literal["auto", "cpu", "cuda"]
 ShareChoice = Literal["auto", "on", "off"]
 # It decodes on all engines of the GPU while it encodes; a second one would only take turns with its kernels.
 _SHARING_PER_GPU = 1
+LIGHT_CPUS = 0.1
+"""Of each node, for the workers that mostly wait: fetching, writing. With nothing they would run on a head without cores too."""
 # Frames of a batch. On a CPU more does not help: what passes from layer to layer leaves the caches. Workers of two stages hand
 # batches to each other, which costs the less the larger they are.
 _BATCH_BYTES = {"cpu": 16 << 20, "cuda": 128 << 20}
@@ -42,6 +44,7 @@ class Workers:
     decode_backend: str
     decode_device: Literal["cpu", "cuda"]
     embed_device: Literal["cpu", "cuda"]
+    num_nodes: int = 1
     can_grow: bool = False
     """The pools start with these numbers and grow with the cluster, or shrink to one each."""
     is_shared: bool = False
@@ -125,8 +128,11 @@ def choose_workers(options: WorkerOptions, session: "RaySession", *, is_lite: bo
     num_on_gpu = num_decode if is_shared else num_embed + (num_decode if decode_on_gpu else 0)
     # A whole number of them on each GPU: shares that do not add up to one leave a worker without a place.
     gpu_share = _floored(1 / math.ceil(num_on_gpu / num_gpus)) if on_gpu else 0.0
-    cpu_share = _floored(min(1.0, cpus / (num_decode if is_shared else num_decode + num_embed)))
+    spare_cpus = max(cpus - LIGHT_CPUS * session.num_nodes, 0.5)
+    num_heavy = num_decode if is_shared else num_decode + num_embed
+    cpu_share = _floored(min(1.0, spare_cpus / num_heavy))
     workers = Workers(
+        num_nodes=session.num_nodes,
         can_grow=session.can_grow,
         num_decode=num_decode,
         num_embed=num_embed,

@@ -1,7 +1,8 @@
 """The write stage, last of the dataflow: vectors into Milvus, and rows brought up to date with their clips' labels."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 import numpy as np
 
@@ -20,13 +21,13 @@ from indexing.store.schema import lengthened
 _REFRESH_PAGE = 512
 
 
-def refresh_rows(collection: ClipCollection, planned: Sequence[PlannedClip]) -> None:
-    """Bring label, split, attributes and file name of rows up to date; their vectors stay."""
-    for first in range(0, len(planned), _REFRESH_PAGE):
-        part = {
-            planned_clip.clip_key: planned_clip
-            for planned_clip in planned[first : first + _REFRESH_PAGE]
-        }
+def refresh_rows(
+    collection: ClipCollection, planned: Iterable[PlannedClip]
+) -> Iterator[list[PlannedClip]]:
+    """Bring label, split, attributes and file name of rows up to date; their vectors stay. Gives those that are, page by page."""
+    planned = iter(planned)
+    while page := list(islice(planned, _REFRESH_PAGE)):
+        part = {planned_clip.clip_key: planned_clip for planned_clip in page}
         collection.upsert(
             [
                 collection_row(
@@ -39,6 +40,7 @@ def refresh_rows(collection: ClipCollection, planned: Sequence[PlannedClip]) -> 
                 for row in collection.rows_of_keys(list(part))
             ]
         )
+        yield page
 
 
 class WriteStage:

@@ -1,16 +1,18 @@
-"""Lists the clips of an archive: a clips.parquet, or a file, folder or glob of videos, local or remote."""
+"""Lists the clips of an archive, part by part: a clips.parquet, or a file, folder or glob of videos, local or remote."""
 
 import glob
 import logging
+import os
 import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from itertools import chain, islice
 from pathlib import Path, PurePath, PurePosixPath
 
 from cluster.retry import retry
-from encoders.clips import Clip, read_clips
+from encoders.clips import Clip, iter_clips
 from encoders.media.container import VIDEO_SUFFIXES
 from indexing.sources.remote import (
     RemoteStamp,
@@ -19,77 +21,122 @@ from indexing.sources.remote import (
     list_remote,
     read_remote,
 )
-from indexing.sources.uris import NAMING_PARAMETERS, is_remote, name_of, public_uri, unsigned_uri
+from indexing.sources.uris import (
+    HTTP_SCHEMES,
+    NAMING_PARAMETERS,
+    is_remote,
+    name_of,
+    public_uri,
+    unsigned_uri,
+)
 
 logger = logging.getLogger(__name__)
+_AT_ONCE = 4096
+TABLE = ".parquet"
+"""Ending of a table of clips, and of a folder of its files."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Archive:
-    """The clips, with URIs that may be stored, and what opens those that are remote."""
+    """Clips, with URIs that may be stored, and what opens those that are remote."""
 
     clips: tuple[Clip, ...]
     fetch_uris: dict[str, str] = field(default_factory=dict, repr=False)
-    """Public URI -> the URI as it was given, with its credentials or signature. Never stored or logged."""
+    """Public URI -> the URI as it was given, where that has credentials or a signature. Never stored or logged."""
     stamps: Mapping[str, RemoteStamp] = field(default_factory=dict, repr=False)
     """Public URI -> what identifies the file, of those whose list had it: they need not be asked for it one by one."""
 
 
 def list_archive(source: str | Path) -> Archive:
-    """ValueError when there are no clips; OSError when a remote place cannot be listed."""
+    """All clips at once. ValueError when there are no clips; OSError when a remote place cannot be listed."""
+    parts = list(iter_archive(source))
+    return Archive(
+        clips=tuple(clip for part in parts for clip in part.clips),
+        fetch_uris={uri: given for part in parts for uri, given in part.fetch_uris.items()},
+        stamps={uri: stamp for part in parts for uri, stamp in part.stamps.items()},
+    )
+
+
+def iter_archive(source: str | Path) -> Iterator[Archive]:
+    """Parts of some thousand clips, in the order of the source. Errors as those of `list_archive`; an id may come twice."""
     text = str(source)
     try:
-        clips, stamps = _list_remote(text) if is_remote(text) else (list_clips(text), {})
+        parts = _remote_parts(text) if is_remote(text) else _local_parts(text)
+        names = _OwnNames()
+        for clips, stamps in parts:
+            names.require(clips)
+            yield _public(clips, stamps)
     except SourceGoneError as error:
         raise ValueError(str(error)) from None
-    _require_own_names(clips)
-    remote = {
-        public_uri(clip.video_uri): clip.video_uri for clip in clips if is_remote(clip.video_uri)
-    }
-    public = tuple(
-        replace(clip, video_uri=public_uri(clip.video_uri)) if is_remote(clip.video_uri) else clip
-        for clip in clips
-    )
-    return Archive(clips=public, fetch_uris=remote, stamps=stamps)
+
+
+def _public(clips: Sequence[Clip], stamps: Mapping[str, RemoteStamp]) -> Archive:
+    public: list[Clip] = []
+    fetch_uris: dict[str, str] = {}
+    for clip in clips:
+        uri = public_uri(clip.video_uri)
+        if uri != clip.video_uri:
+            fetch_uris[uri] = clip.video_uri
+            clip = replace(clip, video_uri=uri)
+        public.append(clip)
+    return Archive(clips=tuple(public), fetch_uris=fetch_uris, stamps=stamps)
 
 
 def list_clips(source: str | Path) -> list[Clip]:
-    """A clips.parquet, or a folder or glob of videos (one clip per file, named by its path)."""
-    text = str(source)
+    """The clips of a local source, all at once."""
+    return [clip for clips, _ in _local_parts(str(source)) for clip in clips]
+
+
+_Part = tuple[Sequence[Clip], Mapping[str, RemoteStamp]]
+
+
+def _local_parts(text: str) -> Iterator[_Part]:
     path = Path(text)
-    if path.is_file() and path.suffix == ".parquet":
-        return read_clips(path)
+    if path.suffix == TABLE and path.exists():
+        for clips in iter_clips(path):
+            yield clips, {}
+        return
+    base, files = video_files(text)
+    escaped: set[str] = set()
+    clips = (clip_of_file(file, base) for file in files)
+    own = (clip for clip in clips if _is_own_name(clip.clip_id, escaped))
+    while part := list(islice(own, _AT_ONCE)):
+        yield part, {}
+
+
+def video_files(text: str) -> tuple[Path, Iterator[Path]]:
+    """The folder that clips are named from, and the videos of a file, folder or glob; ValueError where there are none."""
+    path = Path(text)
     if path.is_dir():
-        base = path
-        files = videos_below(path)
+        base, files = path, videos_below(path)
     elif glob.has_magic(text):
         base = Path(*_parts_before_magic(path))
         pattern = path.relative_to(base).parts
-        if "**" in pattern:
-            below = _files_below(base)
-            files = [file for file in below if _fits(file.relative_to(base).parts, pattern)]
-        else:
-            files = list(base.glob("/".join(pattern)))
+        depth = None if "**" in pattern else len(pattern)
+        below = _files_below(base, depth)
+        files = (file for file in below if _fits(file.relative_to(base).parts, pattern))
     elif path.is_file() and is_video_name(path):
-        base, files = path.parent, [path]
+        base, files = path.parent, iter([path])
     else:
         raise ValueError(
             f"{text!r} has no clips; give a clips.parquet, a video file, a folder of videos "
             "or a glob such as 'videos/**/*.mp4'"
         )
-    files = sorted(file for file in files if file.is_file())
-    if not files:
+    first = next(files := (file for file in files if file.is_file()), None)
+    if first is None:
         raise ValueError(f"{text!r} has no video files ({', '.join(VIDEO_SUFFIXES)})")
-    clips: dict[str, Clip] = {}
-    for file in files:
-        clip = clip_of_file(file, base)
-        if clip.clip_id in clips:  # one of them is not UTF-8; `sorted` has it behind the other
-            logger.warning(
-                "%s is left out: another file is really named so; rename one", clip.clip_id
-            )
-        else:
-            clips[clip.clip_id] = clip
-    return list(clips.values())
+    return base, chain([first], files)
+
+
+def _is_own_name(clip_id: str, escaped: set[str]) -> bool:
+    """Whether no file before had this id: one that is really named as another is after its bytes were escaped comes first."""
+    if "%" not in clip_id:
+        return True
+    is_own = clip_id not in escaped
+    escaped.add(clip_id)
+    if not is_own:
+        logger.warning("%s is left out: another file is really named so; rename one", clip_id)
+    return is_own
 
 
 def clip_of_file(file: Path, base: Path) -> Clip:
@@ -98,9 +145,9 @@ def clip_of_file(file: Path, base: Path) -> Clip:
     return Clip(clip_id=clip_id, video_uri=_uri_of(file.resolve()))
 
 
-def videos_below(folder: Path) -> list[Path]:
+def videos_below(folder: Path) -> Iterator[Path]:
     """The files below a folder that are named as videos."""
-    return [file for file in _files_below(folder) if is_video_name(file)]
+    return (file for file in _files_below(folder) if is_video_name(file))
 
 
 def is_video_name(path: PurePath) -> bool:
@@ -108,28 +155,43 @@ def is_video_name(path: PurePath) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
-    """Every file below a folder. Links to folders are followed, each folder once: loops end, and real folders come before links."""
+def _files_below(folder: Path, depth: int | None = None) -> Iterator[Path]:
+    """Every file below a folder, at most so many parts deep, each folder's in the order of names.
+
+    Links to folders are followed, each folder once: loops end, and real folders come before links.
+    """
     seen: set[tuple[int, int]] = set()
-    folders, links = [folder], deque[Path]()
-    while folders or links:
-        current = folders.pop() if folders else links.popleft()
-        try:
-            status = current.stat()
-            entries = sorted(current.iterdir())
-        except OSError as error:
-            logger.warning("%s is left out: %s", _escaped(str(current)), error.strerror)
-            continue
-        if (status.st_dev, status.st_ino) in seen:
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        for entry in entries:
-            if not entry.is_dir():
-                yield entry
+    links = deque([folder])
+    while links:
+        top = links.popleft()
+        opened = [_entries(top, seen)]
+        while opened:
+            entry = next(opened[-1], None)
+            path = None if entry is None else Path(entry.path)
+            if entry is None or path is None:
+                opened.pop()
+            elif not entry.is_dir():
+                yield path
+            elif depth is not None and len(path.relative_to(folder).parts) >= depth:
+                continue
             elif entry.is_symlink():
-                links.append(entry)
+                links.append(path)
             else:
-                folders.append(entry)
+                opened.append(_entries(path, seen))
+
+
+def _entries(folder: Path, seen: set[tuple[int, int]]) -> Iterator[os.DirEntry[str]]:
+    """None of a folder that was seen before, or that cannot be listed."""
+    try:
+        status = folder.stat()
+        if (status.st_dev, status.st_ino) in seen:
+            return iter(())
+        seen.add((status.st_dev, status.st_ino))
+        with os.scandir(folder) as entries:
+            return iter(sorted(entries, key=lambda entry: entry.name))
+    except OSError as error:
+        logger.warning("%s is left out: %s", _escaped(str(folder)), error.strerror)
+        return iter(())
 
 
 def _uri_of(path: Path) -> str:
@@ -144,41 +206,60 @@ def _escaped(name: str) -> str:
     )
 
 
-def _list_remote(uri: str) -> tuple[list[Clip], dict[str, RemoteStamp]]:
-    """The clips, and the stamps that came with their list by public URI."""
+def _remote_parts(uri: str) -> Iterator[_Part]:
     path = name_of(uri)
-    if path.suffix == ".parquet":
-        return _read_remote_clips(uri), {}
+    if path.suffix == TABLE:
+        for table in _remote_tables(uri):
+            base = uri.partition("?")[0].rstrip("/").rpartition("/")[0]
+            yield from ((clips, {}) for clips in _read_remote_clips(table, base))
+        return
     if path.suffix.lower() in VIDEO_SUFFIXES and not glob.has_magic(str(path)):
-        return [Clip(clip_id=path.name, video_uri=uri)], {}
+        yield [Clip(clip_id=path.name, video_uri=uri)], {}
+        return
     base = uri
     if glob.has_magic(str(path)):
         plain = PurePosixPath(*_parts_before_magic(Path(path)))
         base = uri[: uri.index(str(path))] + str(plain)
-    files = retry(lambda: list_remote(base), on=(SourceError,))
-    if base != uri:
-        files = {u: stamp for u, stamp in files.items() if _fits(name_of(u).parts, path.parts)}
-    files = {u: s for u, s in files.items() if is_video_name(name_of(u))}
-    if not files:
-        raise ValueError(f"{public_uri(uri)!r} has no video files ({', '.join(VIDEO_SUFFIXES)})")
     root = name_of(base)
-    clips = [Clip(clip_id=str(name_of(uri).relative_to(root)), video_uri=uri) for uri in files]
-    return clips, {public_uri(uri): stamp for uri, stamp in files.items() if stamp is not None}
+    files = (
+        (file, stamp)
+        for file, stamp in list_remote(base)
+        if is_video_name(name_of(file)) and (base == uri or _fits(name_of(file).parts, path.parts))
+    )
+    is_empty = True
+    while part := list(islice(files, _AT_ONCE)):
+        is_empty = False
+        stamps = {public_uri(file): stamp for file, stamp in part if stamp is not None}
+        yield (
+            [Clip(clip_id=str(name_of(f).relative_to(root)), video_uri=f) for f, _ in part],
+            stamps,
+        )
+    if is_empty:
+        raise ValueError(f"{public_uri(uri)!r} has no video files ({', '.join(VIDEO_SUFFIXES)})")
 
 
-def _read_remote_clips(uri: str) -> list[Clip]:
-    """Relative URIs in the table are relative to its remote folder."""
+def _remote_tables(uri: str) -> list[str]:
+    """The table itself, or the files of a folder NAME.parquet/."""
+    if not uri.endswith("/"):
+        return [uri]
+    files = sorted(file for file, _ in list_remote(uri) if name_of(file).suffix == TABLE)
+    if not files:
+        raise ValueError(f"{public_uri(uri)!r} has no {TABLE} file; expected a table of clips")
+    return files
+
+
+def _read_remote_clips(uri: str, base: str) -> Iterator[list[Clip]]:
+    """Relative URIs in the table are relative to the remote folder `base`."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder).resolve() / "clips.parquet"
         path.write_bytes(retry(lambda: b"".join(read_remote(uri)), on=(SourceError,)))
-        clips = read_clips(path)
-        base = uri.partition("?")[0].rpartition("/")[0]
-        return [
-            replace(clip, video_uri=f"{base}/{Path(clip.video_uri).relative_to(path.parent)}")
-            if Path(clip.video_uri).is_relative_to(path.parent)
-            else clip
-            for clip in clips
-        ]
+        for clips in iter_clips(path):
+            yield [
+                replace(clip, video_uri=f"{base}/{Path(clip.video_uri).relative_to(path.parent)}")
+                if Path(clip.video_uri).is_relative_to(path.parent)
+                else clip
+                for clip in clips
+            ]
 
 
 def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
@@ -199,15 +280,25 @@ def _parts_before_magic(path: Path) -> Sequence[str]:
     return parts
 
 
-def _require_own_names(clips: Iterable[Clip]) -> None:
-    """ValueError where two videos would be stored under one URI."""
-    named: dict[str, str] = {}
-    remote = {clip.video_uri: clip.clip_id for clip in clips if is_remote(clip.video_uri)}
-    for uri, clip_id in remote.items():
-        public, unsigned = public_uri(uri), unsigned_uri(uri)
-        if named.setdefault(public, unsigned) != unsigned:
-            raise ValueError(
-                f"clip {clip_id!r}: another clip's video differs from {public!r} only in parameters of the query that are "
-                "not stored, since they may be secrets; give each video a path of its own, or name it by one of the "
-                f"parameters {', '.join(NAMING_PARAMETERS)}"
-            )
+class _OwnNames:
+    """The stored names of videos whose URIs may have more than is stored: those of http, and with user info or a query."""
+
+    def __init__(self) -> None:
+        self._unsigned: dict[str, int] = {}
+
+    def require(self, clips: Iterable[Clip]) -> None:
+        """ValueError where two videos would be stored under one URI."""
+        for clip in clips:
+            uri = clip.video_uri
+            if not is_remote(uri):
+                continue
+            public = public_uri(uri)
+            if public == uri and not uri.lower().startswith(HTTP_SCHEMES):
+                continue
+            unsigned = hash(unsigned_uri(uri))
+            if self._unsigned.setdefault(public, unsigned) != unsigned:
+                raise ValueError(
+                    f"clip {clip.clip_id!r}: another clip's video differs from {public!r} only in parameters of the query that are "
+                    "not stored, since they may be secrets; give each video a path of its own, or name it by one of the "
+                    f"parameters {', '.join(NAMING_PARAMETERS)}"
+                )

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from indexing.sources.uris import is_remote
 _CHUNK_BYTES = 1 << 20
 _REMOTE_AT_ONCE = 32
 _URIS_AT_ONCE = 4096
+_STATS_AT_ONCE = 128
 _KEEP_EVERY_S = 2.0
 
 
@@ -86,31 +87,60 @@ def read_contents(
     uris = sorted(set(video_uris))
     full, listed = fetch_uris or {}, stamps or {}
     contents: dict[str, Content] = {}
-    # Hashing lets go of the interpreter, and a remote file is waited for.
+    # Hashing lets go of the interpreter, and a remote or network file is waited for.
     with ThreadPoolExecutor(max_workers=max(os.cpu_count() or 1, _REMOTE_AT_ONCE)) as pool:
         cores = Semaphore(os.cpu_count() or 1)
         for first in range(0, len(uris), _URIS_AT_ONCE):
             part = uris[first : first + _URIS_AT_ONCE]
+            contents |= _unchanged(part, known, listed, pool)
             asked = {
                 uri: pool.submit(_read, uri, full.get(uri) or uri, known.get(uri), cores)
                 for uri in part
-                if uri not in listed
+                if uri not in contents
             }
-            fresh: dict[str, Content] = {}
+            fresh = {
+                uri: contents[uri]
+                for uri in part
+                if uri in contents and contents[uri] is not known.get(uri)
+            }
             kept_s = time.monotonic()
-            for uri in part:
-                if uri in asked:
-                    content = asked[uri].result()
-                else:
-                    content = _content_of_stamp(listed[uri], known.get(uri))
-                contents[uri] = content
-                if content is not known.get(uri):
-                    fresh[uri] = content
-                if fresh and time.monotonic() > kept_s + _KEEP_EVERY_S:
+            for uri, reading in asked.items():
+                contents[uri] = fresh[uri] = reading.result()
+                if time.monotonic() > kept_s + _KEEP_EVERY_S:
                     keep(fresh)
                     fresh, kept_s = {}, time.monotonic()
             if fresh:
                 keep(fresh)
+    return contents
+
+
+def _unchanged(
+    uris: Sequence[str],
+    known: Mapping[str, Content],
+    listed: Mapping[str, RemoteStamp],
+    pool: ThreadPoolExecutor,
+) -> dict[str, Content]:
+    """Contents of those that a list or the file system tells all of; some files a task, since most tasks are short."""
+    contents = {
+        uri: _content_of_stamp(listed[uri], known.get(uri)) for uri in uris if uri in listed
+    }
+    local = [uri for uri in uris if uri in known and not is_remote(uri)]
+    groups = [local[i : i + _STATS_AT_ONCE] for i in range(0, len(local), _STATS_AT_ONCE)]
+    for part in pool.map(lambda group: _known_still(group, known), groups):
+        contents |= part
+    return contents
+
+
+def _known_still(uris: Sequence[str], known: Mapping[str, Content]) -> dict[str, Content]:
+    contents = {}
+    for uri in uris:
+        try:
+            stamp = local_stamp(os.stat(path_of(uri)))  # noqa: PTH116 - of millions
+        except (OSError, ValueError, DecodeError):  # said by the reading
+            continue
+        content = known[uri]
+        if stamp.is_same(content.stamp):
+            contents[uri] = content if content.stamp == stamp else replace(content, stamp=stamp)
     return contents
 
 
@@ -119,10 +149,7 @@ def _read(uri: str, fetch_uri: str, known: Content | None, cores: Semaphore) -> 
         return _read_remote(fetch_uri, known)
     try:
         path = path_of(uri)
-        status = path.stat()
-        stamp = local_stamp(status)
-        if known is not None and stamp.is_same(known.stamp):
-            return known if known.stamp == stamp else replace(known, stamp=stamp)
+        stamp = local_stamp(path.stat())
         if not path.is_file():
             return Content(content_hash="", stamp=None, problem="not a file")
         with cores:
@@ -136,20 +163,21 @@ def _read_remote(uri: str, known: Content | None) -> Content:
         remote = retry(lambda: stat_remote(uri), on=(SourceError,))
         if remote.version:
             return _content_of_stamp(remote, known)
-        return Content(content_hash=_hash_remote(uri), stamp=_file_stamp(remote))
+        return Content(content_hash=_hash_remote(uri), stamp=remote_file_stamp(remote))
     except (SourceError, SourceGoneError) as error:
         return Content(content_hash="", stamp=None, problem=str(error))
 
 
 def _content_of_stamp(remote: RemoteStamp, known: Content | None) -> Content:
     """Of a file whose server names its version."""
-    stamp = _file_stamp(remote)
+    stamp = remote_file_stamp(remote)
     if known is not None and known.stamp == stamp:
         return known
     return Content(content_hash=remote.content_hash, stamp=stamp)
 
 
-def _file_stamp(remote: RemoteStamp) -> FileStamp:
+def remote_file_stamp(remote: RemoteStamp) -> FileStamp:
+    """The stamp of a remote file."""
     return FileStamp(size_bytes=remote.size_bytes, mtime_ns=0, version=remote.version)
 
 

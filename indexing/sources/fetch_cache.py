@@ -39,7 +39,7 @@ class FetchOptions:
     max_video_gib: float = 20.0
     """A larger remote file becomes a dead letter (limit_exceeded)."""
     num_workers: int = 4
-    """Files that are fetched ahead of decoding at once."""
+    """Files that are fetched ahead of decoding at once, on each node."""
 
     def __post_init__(self) -> None:
         for name in ("cache_gib", "max_video_gib", "num_workers"):

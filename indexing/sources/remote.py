@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 import pyarrow.fs as pafs
 import requests
 
-from indexing.sources.s3_listing import S3Error, S3Object, list_objects
+from cluster.retry import retry
+from indexing.sources.s3_listing import S3BusyError, S3Error, S3Object, list_objects
 from indexing.sources.uris import HTTP_SCHEMES, OBJECT_SCHEMES, public_uri, without_secrets
 
 _CHUNK_BYTES = 4 << 20
@@ -85,8 +86,8 @@ def read_remote(uri: str, start: int = 0, *, stamp: RemoteStamp | None = None) -
             yield chunk
 
 
-def list_remote(uri: str) -> dict[str, RemoteStamp | None]:
-    """All files below an object-storage folder by their URIs, with their stamps where the list has them: those of `stat_remote`."""
+def list_remote(uri: str) -> Iterator[tuple[str, RemoteStamp | None]]:
+    """The URI of every file below an object-storage folder, with its stamp where the list has it: that of `stat_remote`."""
     if _scheme(uri) in HTTP_SCHEMES:
         raise ValueError(
             f"{public_uri(uri)!r} names no video or clips.parquet, and http has no folders; "
@@ -97,29 +98,31 @@ def list_remote(uri: str) -> dict[str, RemoteStamp | None]:
         return _list_s3(folder, objects)
     filesystem, path = object_storage(uri)
     root = uri[: len(uri) - len(path)] if uri.endswith(path) else f"{_scheme(uri)}://"
-    with _errors():
-        entries = filesystem.get_file_info(pafs.FileSelector(path.rstrip("/"), recursive=True))
-    files = sorted(entry.path for entry in entries if entry.type == pafs.FileType.File)
-    return {root + path: None for path in files}
+
+    def entries() -> list[pafs.FileInfo]:
+        with _errors():
+            selector = pafs.FileSelector(path.rstrip("/"), recursive=True)
+            return filesystem.get_file_info(selector)
+
+    files = retry(entries, on=(SourceError,))
+    return iter(
+        (root + path, None)
+        for path in sorted(f.path for f in files if f.type == pafs.FileType.File)
+    )
 
 
-def _list_s3(folder: str, objects: Iterator[S3Object]) -> dict[str, RemoteStamp | None]:
+def _list_s3(folder: str, objects: Iterator[S3Object]) -> Iterator[tuple[str, RemoteStamp | None]]:
     bucket = folder[: len(folder) - len(urlsplit(folder).path)]
     try:
-        return {
-            f"{bucket}/{found.key}": RemoteStamp(size_bytes=found.size_bytes, version=found.etag)
-            if found.etag
-            else None
-            for found in objects
-            if not found.key.endswith("/")
-        }
+        for listed in objects:
+            if not listed.key.endswith("/"):
+                stamp = RemoteStamp(size_bytes=listed.size_bytes, version=listed.etag)
+                yield f"{bucket}/{listed.key}", stamp if listed.etag else None
     except S3Error as error:
         text = f"{public_uri(folder)}: {without_secrets(str(error))}"
         if error.code in _WRONG_KEY_CODES:
             raise SourceGoneError(text + _WHERE_KEYS_ARE) from None
-        if error.status in (0, 408, 429) or error.status >= 500:
-            raise SourceError(text) from None
-        raise SourceGoneError(text) from None
+        raise (SourceError if isinstance(error, S3BusyError) else SourceGoneError)(text) from None
 
 
 def _scheme(uri: str) -> str:

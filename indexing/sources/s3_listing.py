@@ -17,6 +17,8 @@ from xml.etree import ElementTree
 import pyarrow.fs as pafs
 import requests
 
+from cluster.retry import retry
+
 _TIMEOUT_S = (10.0, 60.0)
 _EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 
@@ -27,6 +29,10 @@ class S3Error(OSError):
     def __init__(self, message: str, code: str = "", status: int = 0) -> None:
         super().__init__(message)
         self.code, self.status = code, status
+
+
+class S3BusyError(S3Error):
+    """An answer that may be another one in a while."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +77,7 @@ def _pages(bucket: str, prefix: str, keys: _Keys | None) -> Iterator[S3Object]:
     query = {"list-type": "2", "prefix": prefix, "encoding-type": "url"}
     with requests.Session() as session:
         while True:
-            page = _page(session, base, query, keys, region)
+            page = retry(lambda: _page(session, base, query, keys, region), on=(S3BusyError,))
             yield from _objects(page)
             token = page.findtext("{*}NextContinuationToken")
             if not token:
@@ -101,15 +107,17 @@ def _page(
         response = session.get(f"{base}?{text}", headers=headers, timeout=_TIMEOUT_S)
         body = response.content
     except requests.RequestException as error:
-        raise S3Error(str(error)) from None
+        raise S3BusyError(str(error)) from None
     if response.status_code != 200:
         code = re.search(rb"<Code>(\w+)</Code>", body)
         name = code.group(1).decode() if code else ""
-        raise S3Error(f"HTTP {response.status_code} {name}".strip(), name, response.status_code)
+        status = response.status_code
+        kind = S3BusyError if status in (408, 429) or status >= 500 else S3Error
+        raise kind(f"HTTP {status} {name}".strip(), name, status)
     try:
         return ElementTree.fromstring(body)
     except ElementTree.ParseError as error:
-        raise S3Error(f"the list of objects is no XML ({error})") from None
+        raise S3BusyError(f"the list of objects is no XML ({error})") from None
 
 
 def _objects(page: ElementTree.Element) -> Iterator[S3Object]:

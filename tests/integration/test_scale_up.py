@@ -27,6 +27,7 @@ from indexing.pipeline.workers import WorkerOptions, choose_workers, worker_bund
 from indexing.store.collection import open_collection
 from tests.support.expected_vectors import expected_vectors
 from tests.support.faults.places import Subprogram
+from tests.support.ledgers import num_recorded
 from tests.support.small_videos import write_archive
 from training.configs import LaunchSettings, LoopConfig
 from training.trainer.loop import TaskFactory
@@ -187,11 +188,6 @@ def test_training_and_indexing_start_from_an_idle_cluster(
         batches = list(stream_dataflow(rows, [stage]))
     assert sorted(n for batch in batches for n in batch["number"]) == list(range(6))
     assert {n for batch in batches for n in batch["gpus"]} == {1}
-
-
-def num_recorded(run_dir: Path) -> int:
-    path = run_dir / "ledger" / "outcomes.jsonl"
-    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 @pytest.mark.long  # four Ray nodes: some minutes of two cores

@@ -31,7 +31,8 @@ from encoders.media.container import path_of, sniff_container
 from encoders.media.errors import DecodeError
 from encoders.stages.base import NO_ERROR, clip_rows_of, error_columns
 from indexing.ledger.archives import ArchiveRows
-from indexing.ledger.ledger import Ledger, read_dead_letters
+from indexing.ledger.dead_letters import read_dead_letters
+from indexing.ledger.ledger import Ledger
 from indexing.sources.watching.config import WatchRules
 from indexing.sources.watching.follower import Follower, Update
 from indexing.sources.watching.places import LIST_AGAIN, Folder
@@ -128,7 +129,7 @@ class History(RuleBasedStateMachine):
         """The watch that runs, or another one after a kill."""
         if self.watch is None:
             ledger, collection = Ledger(self.run_dir), self.fused_collection()
-            for name in ("record", "keep_contents", "compact"):
+            for name in ("record", "keep_contents", "forget"):
                 setattr(ledger, name, fused(getattr(ledger, name), self.fuse))
             follower = Follower(
                 collection,

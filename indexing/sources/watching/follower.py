@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from encoders.stages.base import error_of
+from encoders.stages.base import DeadLetter, error_of
 from indexing.ledger.archives import ArchiveRows
-from indexing.ledger.ledger import Ledger, Outcome, write_dead_letters
-from indexing.ledger.outcomes import outcomes_of_batch
+from indexing.ledger.dead_letters import write_dead_letters
+from indexing.ledger.ledger import Ledger, Outcome, outcomes_of_batch
 from indexing.ledger.planned_clip import PlannedClip, plan_clips
 from indexing.pipeline.shards import make_shards
 from indexing.pipeline.write_stage import WriteStage
@@ -66,7 +66,6 @@ class Follower:
         self._write = WriteStage(
             address=collection.address, collection=collection.name, encoder_id=encoder_id
         )
-        self._has_deleted = False
         self._dead: dict[str, str] = {}
         """Stored clip id -> key, of clips that failed with the content that their files have."""
 
@@ -79,7 +78,8 @@ class Follower:
         for row in self._collection.rows(condition=self._rows.condition()):
             if self._rows.owns(row["clip_id"]):
                 stored[row["clip_id"]].add(row["clip_key"])
-        known, changed = self._ledger.read_contents(), set()
+        known = self._ledger.contents(clip.video_uri for clip in archive.clips)
+        changed: set[str] = set()
         for clip in archive.clips:
             stored_id = self._rows.stored_id(clip.clip_id)
             keys = stored.pop(stored_id, set())
@@ -90,7 +90,7 @@ class Follower:
             key = clip_key(
                 self._encoder_id, stored_id, content.content_hash, clip.start_s, clip.end_s
             )
-            if not keys and self._is_dead(key):
+            if not keys and self._is_dead(stored_id, key):
                 self._dead[stored_id] = key
             elif keys != {key}:
                 changed.add(clip.clip_id)
@@ -116,7 +116,9 @@ class Follower:
         rows = self._rows_of([*(one.clip.clip_id for one in readable), *gone_ids])
         keys = {row["clip_key"] for row in rows}
         missing = [
-            one for one in readable if one.clip_key not in keys and not self._is_dead(one.clip_key)
+            one
+            for one in readable
+            if one.clip_key not in keys and not self._is_dead(one.clip.clip_id, one.clip_key)
         ]
         moved = self._move(missing, [row for row in rows if row["clip_id"] in set(gone_ids)])
         missing = [one for one in missing if one.clip_key not in moved]
@@ -142,17 +144,16 @@ class Follower:
         """Of the archive; for one without a name, those of others too."""
         return self._collection.count(condition=self._rows.condition())
 
-    def close(self) -> None:
-        """Forget in the ledger what was deleted."""
-        if self._has_deleted:
-            self._ledger.compact()
-
     def _plain_id(self, stored_id: str) -> str:
         return stored_id.removeprefix(self._rows.stored_id(""))
 
-    def _is_dead(self, key: str) -> bool:
-        outcome = self._ledger.outcomes.get(key)
+    def _is_dead(self, stored_id: str, key: str) -> bool:
+        outcome = self._ledger.outcome(stored_id, key)
         return outcome is not None and outcome.error is not None
+
+    def _is_written(self, planned: PlannedClip) -> bool:
+        outcome = self._ledger.outcome(planned.clip.clip_id, planned.clip_key)
+        return outcome is not None and outcome.error is None
 
     def _rows_of(self, stored_ids: Sequence[str]) -> list[dict[str, Any]]:
         """Keys and places, also of rows of former content."""
@@ -226,8 +227,7 @@ class Follower:
                 row_digest=row_digest(one.clip),
             )
             for one in readable
-            if one.clip_key in present
-            and (one.clip_key not in self._ledger.outcomes or self._is_dead(one.clip_key))
+            if one.clip_key in present and not self._is_written(one)
         ]
         if lines := [*outcomes, *unrecorded]:
             self._ledger.record(lines)
@@ -238,14 +238,13 @@ class Follower:
         """Rows of other contents of the clips that are done, and of those that are gone."""
         wanted = {one.clip.clip_id: one.clip_key for one in done} | dict.fromkeys(gone, "")
         former = [
-            row["clip_key"]
+            (row["clip_id"], row["clip_key"])
             for row in rows
             if row["clip_id"] in wanted and row["clip_key"] != wanted[row["clip_id"]]
         ]
         self._check()
-        self._collection.delete(former)
+        self._collection.delete([key for _, key in former])
         self._ledger.forget(former)
-        self._has_deleted |= bool(former)
         return len(former)
 
     def _note_dead(self, done: Sequence[PlannedClip], gone: Sequence[str]) -> None:
@@ -253,10 +252,15 @@ class Follower:
         for stored_id in gone:
             self._dead.pop(stored_id, None)
         for one in done:
-            if self._is_dead(one.clip_key):
+            if self._is_dead(one.clip.clip_id, one.clip_key):
                 self._dead[one.clip.clip_id] = one.clip_key
             else:
                 self._dead.pop(one.clip.clip_id, None)
         if self._dead != before:
-            letters = [self._ledger.dead_letter(key) for key in self._dead.values()]
+            outcomes = [self._ledger.outcome(*row) for row in sorted(self._dead.items())]
+            letters = [
+                DeadLetter(clip_id=one.clip_id, video_uri=one.video_uri, error=one.error)
+                for one in outcomes
+                if one is not None and one.error is not None
+            ]
             write_dead_letters(self._ledger.run_dir, letters)

@@ -201,7 +201,7 @@ class Bucket:
         uris = {clip.video_uri for clip in clips}
         return Archive(
             clips=clips,
-            fetch_uris={uri: self._archive.fetch_uris[uri] for uri in uris},
+            fetch_uris={u: full for u, full in self._archive.fetch_uris.items() if u in uris},
             stamps={uri: stamp for uri, stamp in self._archive.stamps.items() if uri in uris},
         )
 

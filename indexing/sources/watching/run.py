@@ -54,12 +54,14 @@ def watch_archive(
     def say(text: str) -> None:
         console.log(text, highlight=False, markup=False)
 
-    with own_run_folder(config.run_dir, track_s=_TRACK_S):
-        ledger = Ledger(config.run_dir)
-        with _follower(index, card, ledger) as follower:
-            watch = Watch(place, follower, config.rules, say=say)
-            say(f"watching {public_uri(config.videos)}: {follower.num_rows()} rows")
-            watch.follow(is_stopped or Event())
+    with (
+        own_run_folder(config.run_dir, track_s=_TRACK_S),
+        Ledger(config.run_dir) as ledger,
+        _follower(index, card, ledger) as follower,
+    ):
+        watch = Watch(place, follower, config.rules, say=say)
+        say(f"watching {public_uri(config.videos)}: {follower.num_rows()} rows")
+        watch.follow(is_stopped or Event())
 
 
 @contextmanager
@@ -89,7 +91,7 @@ def _follower(index: IndexConfig, card: BundleCard, ledger: Ledger) -> Iterator[
             encode=stage,
             check=lease.check,
         )
-        yield stack.enter_context(closing(follower))
+        yield follower
 
 
 def _stage(index: IndexConfig, card: BundleCard) -> ArchiveVectorStage:

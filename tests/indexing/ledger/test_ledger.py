@@ -1,128 +1,122 @@
-import json
+import sqlite3
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from encoders.stages.base import ClipError, DeadLetter
-from indexing.ledger.ledger import Ledger, Outcome, read_dead_letters, write_dead_letters
+from encoders.stages.base import NO_ERROR, ClipError
+from indexing.ledger.ledger import LEDGER, Ledger, Outcome, checked_reasons, outcomes_of_batch
 from indexing.sources.content import Content, FileStamp
 
 
 def written(name: str, **changes) -> Outcome:
-    fields = {
-        "clip_key": f"key-{name}",
-        "clip_id": name,
-        "video_uri": "/v.mp4",
-    }
-    return Outcome(**(fields | changes))
+    return Outcome(**{"clip_key": f"key-{name}", "clip_id": name, "video_uri": "/v.mp4"} | changes)
 
 
 TOO_SHORT = ClipError(stage="decode", reason="too_short", detail="1 frame")
 DEAD = written("bad", error=TOO_SHORT)
+STAMP = FileStamp(size_bytes=5, mtime_ns=1_700_000_000_123_456_789, version="8")
 
 
-def test_the_last_line_of_a_key_counts_and_survives_compaction(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
+def test_the_last_outcome_of_a_row_counts_and_is_there_when_it_was_recorded(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)  # never closed, as after a kill
     ledger.record([written("a"), DEAD])
     ledger.record([written("bad")])
-    ledger.record([DEAD, written("c")])
-    ledger.forget(["key-a", "key-unknown"])
-    ledger.compact()
-    again = Ledger(tmp_path)
-    assert again.outcomes == {"key-bad": DEAD, "key-c": written("c")}
-    assert again.dead_keys() == {"key-bad"}
-    assert len((tmp_path / "ledger" / "outcomes.jsonl").read_text().splitlines()) == 2
-
-
-def test_the_lines_of_earlier_runs_are_read(tmp_path: Path) -> None:
-    lines = [
-        {"clip_key": "key-a", "clip_id": "a", "video_uri": "/v.mp4", "status": "written", "row_digest": "", "stage": "", "reason": "", "detail": ""},
-        {"clip_key": "key-bad", "clip_id": "bad", "video_uri": "/v.mp4", "status": "dead", "row_digest": "", "stage": "decode", "reason": "too_short", "detail": "1 frame"},
-    ]  # fmt: skip
-    path = tmp_path / "ledger" / "outcomes.jsonl"
-    path.parent.mkdir()
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    ledger = Ledger(tmp_path)
-    assert ledger.outcomes == {"key-a": written("a"), "key-bad": DEAD}
-    ledger.compact()
-    assert [json.loads(line) for line in path.read_text().splitlines()] == lines
-
-
-@pytest.mark.parametrize("num_bytes", [1, 40])
-def test_a_torn_line_is_forgotten_and_spoils_nothing(tmp_path: Path, num_bytes: int) -> None:
-    ledger = Ledger(tmp_path)
-    ledger.record([written("a"), written("b")])
-    path = tmp_path / "ledger" / "outcomes.jsonl"
-    path.write_bytes(path.read_bytes()[:-num_bytes])
-    again = Ledger(tmp_path)
-    assert set(again.outcomes) == {"key-a"}
-    again.record([written("c")])
-    assert set(Ledger(tmp_path).outcomes) == {"key-a", "key-c"}
+    ledger.record([DEAD, written("c", row_digest="d")])
+    ledger.forget([("a", "key-a"), ("unknown", "key-unknown"), ("c", "key-other")])
+    with Ledger(tmp_path) as again:
+        assert list(again.outcomes()) == [DEAD, written("c", row_digest="d")]
+        assert again.outcome("bad", "key-bad") == DEAD
+        assert again.outcome("bad", "key-other") is None
 
 
 def test_contents_come_back_without_those_that_could_not_be_read(tmp_path: Path) -> None:
-    stamp = FileStamp(size_bytes=5, mtime_ns=1_700_000_000_123_456_789)
-    good = Content(content_hash="ab", stamp=stamp)
-    ledger = Ledger(tmp_path)
-    ledger.write_contents(
-        {"/a.mp4": good, "/b.mp4": Content(content_hash="", stamp=None, problem="gone")}
-    )
-    assert ledger.read_contents() == {"/a.mp4": good}
+    good = Content(content_hash="ab", stamp=STAMP)
+    with Ledger(tmp_path) as ledger:
+        gone = Content(content_hash="", stamp=None, problem="gone")
+        ledger.keep_contents({"/a.mp4": good, "/b.mp4": gone, "/c.mp4": good})
+    with Ledger(tmp_path) as ledger:
+        assert ledger.contents(["/b.mp4", "/a.mp4", "/d.mp4"]) == {"/a.mp4": good}
 
 
-def test_dead_letters_are_a_parquet_table_even_when_there_are_none(tmp_path: Path) -> None:
-    letters = [DeadLetter(clip_id=name, video_uri="/v.mp4", error=TOO_SHORT) for name in ("b", "a")]
-    write_dead_letters(tmp_path, letters)
-    assert read_dead_letters(tmp_path) == letters[::-1]
-    write_dead_letters(tmp_path, [])
-    assert read_dead_letters(tmp_path) == []
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda ledger: ledger.record([written("a")]),
+        lambda ledger: ledger.forget([("a", "key-a")]),
+        lambda ledger: ledger.keep_contents({"/a.mp4": Content(content_hash="ab", stamp=STAMP)}),
+    ],
+)
+def test_what_a_finished_run_saw_is_forgotten_by_any_change(tmp_path: Path, change) -> None:
+    with Ledger(tmp_path) as ledger:
+        assert ledger.finished() == ""
+        ledger.finish("all")
+        ledger.finish("all of it")
+    with Ledger(tmp_path) as ledger:
+        assert ledger.finished() == "all of it"
+        change(ledger)
+        assert ledger.finished() == ""
 
 
-DAMAGED = [
-    b'{"clip_key": "key-b", "clip_id": "b", "vid',
-    b"\xff\xfe\x00garbage",
-    b'{"clip_key": "x"}',
-    b"[1, 2]",
-    b"null",
-    b"[" * 200_000,
-    b'{"clip_key": ["key-b"], "clip_id": "b", "video_uri": "/v.mp4", "status": "written", "row_digest": "", "stage": "", "reason": "", "detail": ""}',
-]
+@pytest.mark.parametrize("content", [b"no ledger" * 999, b"SQLite format 3\x00" + bytes(5000)])
+def test_a_damaged_file_is_named_and_moved_aside_by_who_writes(
+    tmp_path: Path, caplog, content: bytes
+) -> None:
+    path = tmp_path / LEDGER
+    path.write_bytes(content)
+    with Ledger(tmp_path, reads_only=True) as ledger:
+        assert ledger.was_damaged
+        assert list(ledger.outcomes()) == []
+    assert path.read_bytes() == content
+    with Ledger(tmp_path) as ledger:
+        assert ledger.was_damaged
+        ledger.record([DEAD])
+    assert (tmp_path / f"{LEDGER}.damaged").read_bytes() == content
+    assert all(str(path) in record.getMessage() for record in caplog.records)
+    with Ledger(tmp_path) as ledger:
+        assert not ledger.was_damaged
+        assert list(ledger.outcomes()) == [DEAD]
 
 
-@pytest.mark.parametrize("damaged", DAMAGED)
-def test_a_damaged_line_is_named_and_passed_over(tmp_path: Path, caplog, damaged: bytes) -> None:
-    Ledger(tmp_path).record([written("a"), written("b"), DEAD])
-    path = tmp_path / "ledger" / "outcomes.jsonl"
-    lines = path.read_bytes().splitlines()
-    path.write_bytes(b"\n".join([lines[0], damaged, lines[2], b""]))
-    ledger = Ledger(tmp_path)
-    assert ledger.outcomes == {"key-a": written("a"), "key-bad": DEAD}
-    assert ledger.num_damaged == 1
-    (message,) = [record.getMessage() for record in caplog.records]
-    assert f"{path}: line 2 " in message
-    ledger.record([written("b")])
-    ledger.compact()
-    caplog.clear()
-    assert set(Ledger(tmp_path).outcomes) == {"key-a", "key-b", "key-bad"}
-    assert caplog.records == []
+def test_damage_in_the_middle_of_the_file_is_found_when_it_is_opened(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        ledger.record([written(f"{n:06}") for n in range(5000)])
+    path = tmp_path / LEDGER
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 8192 * 4096
+    content[middle : middle + 4096] = bytes(4096)
+    path.write_bytes(content)
+    with Ledger(tmp_path, reads_only=True) as ledger:
+        assert ledger.was_damaged
 
 
-@pytest.mark.parametrize("damaged", [*DAMAGED[:-1], b'{"uri": "/b.mp4", "content_hash": 5, "size_bytes": 1, "mtime_ns": 1}'])  # fmt: skip
-def test_contents_lose_only_a_damaged_line(tmp_path: Path, caplog, damaged: bytes) -> None:
-    good = Content(content_hash="ab", stamp=FileStamp(size_bytes=5, mtime_ns=1))
-    ledger = Ledger(tmp_path)
-    ledger.write_contents({"/a.mp4": good, "/b.mp4": good, "/c.mp4": good})
-    path = tmp_path / "ledger" / "contents.jsonl"
-    lines = path.read_bytes().splitlines()
-    path.write_bytes(b"\n".join([lines[0], damaged, lines[2], b""]))
-    assert ledger.read_contents() == {"/a.mp4": good, "/c.mp4": good}
-    assert f"{path}: line 2 " in caplog.records[0].getMessage()
+def test_a_reader_makes_no_file(tmp_path: Path) -> None:
+    with Ledger(tmp_path / "nowhere", reads_only=True) as ledger:
+        assert ledger.contents(["/a.mp4"]) == {}
+    assert not (tmp_path / "nowhere").exists()
 
 
-@pytest.mark.parametrize("damage", [lambda _: b"", lambda c: c[:-9], lambda _: b"hello", lambda c: c[:9] + bytes(60) + c[69:]])  # fmt: skip
-def test_damaged_dead_letters_are_named_and_passed_over(tmp_path: Path, caplog, damage) -> None:
-    letters = [DeadLetter(clip_id="a", video_uri="/v.mp4", error=TOO_SHORT)]
-    path = write_dead_letters(tmp_path, letters)
-    path.write_bytes(damage(path.read_bytes()))
-    assert read_dead_letters(tmp_path) == []
-    assert str(path) in caplog.records[0].getMessage()
+def test_an_error_of_the_file_names_it(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=LEDGER), Ledger(tmp_path):
+        raise sqlite3.OperationalError("database or disk is full")
+    (tmp_path / "folder" / LEDGER).mkdir(parents=True)
+    with pytest.raises(OSError, match=LEDGER):
+        Ledger(tmp_path / "folder")
+
+
+def test_batches_become_outcomes() -> None:
+    short = {"stage": "decode", "reason": "too_short", "detail": "1 frame"}
+    batch = {
+        "clip_id": np.array(["a", "bad"], object),
+        "clip_key": np.array(["key-a", "key-bad"], object),
+        "video_uri": np.array(["/v.mp4"] * 2, object),
+        "row_digest": np.array(["d", ""], object),
+        "error": np.array([NO_ERROR, short]),
+    }
+    assert outcomes_of_batch(batch) == [written("a", row_digest="d"), DEAD]
+
+
+def test_a_reason_that_no_dead_letter_can_have_is_refused() -> None:
+    assert checked_reasons(["all", "fetch_failed"]) == ("all", "fetch_failed")
+    with pytest.raises(ValueError, match="'tired' is unknown"):
+        checked_reasons(["tired"])

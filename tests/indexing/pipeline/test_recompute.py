@@ -8,7 +8,7 @@ from encoders.stages.base import ClipError
 from indexing.ledger.planned_clip import PlannedClip
 from indexing.pipeline import recompute
 from indexing.pipeline.config import VerifyConfig
-from indexing.pipeline.recompute import Recomputed, mismatch_text, sample_clips, sample_size
+from indexing.pipeline.recompute import Recomputed, mismatch_text, sample_size
 
 
 @pytest.mark.parametrize(
@@ -17,17 +17,6 @@ from indexing.pipeline.recompute import Recomputed, mismatch_text, sample_clips,
 )
 def test_the_default_sample_grows_with_the_run_up_to_a_limit(num_clips: int, size: int) -> None:
     assert sample_size(num_clips) == size
-
-
-def test_a_sample_is_drawn_from_the_whole_run_and_never_larger_than_it() -> None:
-    clips = [
-        PlannedClip(clip=Clip(clip_id=f"{n}", video_uri="v"), clip_key=f"k{n}", content_hash="h")
-        for n in range(40)
-    ]
-    assert sample_clips(clips, 0) == []
-    assert sorted(sample_clips(clips, 100), key=clips.index) == clips
-    drawn = {one.clip_key for _ in range(200) for one in sample_clips(clips, 5)}
-    assert len(drawn) == 40
 
 
 def test_the_line_names_what_is_wrong_or_could_not_be_computed() -> None:
@@ -70,7 +59,7 @@ def test_only_a_clip_that_decodes_otherwise_alone_is_let_off(monkeypatch, depend
         rows_of_keys=lambda keys: [{"clip_id": key, "embedding": stored[key]} for key in keys]
     )
     found = recompute.recompute_clips(
-        clips[1:], collection, Mock(), Mock(), fetch_uris={}, beside=clips
+        clips[1:], collection, Mock(), Mock(), fetch_uris={}, beside=lambda _: clips
     )
     assert (list(found.unsteady), list(found.wrong)) == (
         (["b"], []) if depends_on_start else ([], ["b"])

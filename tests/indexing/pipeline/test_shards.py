@@ -1,14 +1,12 @@
-from dataclasses import replace
 from pathlib import Path
+
+import pyarrow.parquet as pq
 
 from encoders.clips import Clip
 from indexing.ledger.planned_clip import plan_clips
-from indexing.ledger.reconcile import compare
-from indexing.pipeline.shards import make_shards
+from indexing.pipeline.shards import make_shards, write_work
 from indexing.sources.content import Content, read_contents
 from indexing.store.rows import clip_key
-
-CLIP = Clip(clip_id="a", video_uri="/v/1.mp4", start_s=1.5, end_s=4.0)
 
 
 def contents_of(*uris: str, content_hash: str = "h1") -> dict[str, Content]:
@@ -71,28 +69,34 @@ def test_long_videos_are_cut_for_all_workers_and_never_finer_than_a_minute() -> 
     assert shard_sizes([0.0] * 5000) == [4096, 904]
 
 
-def test_comparison_sorts_every_clip_and_row_into_its_kind() -> None:
-    clips = [replace(CLIP, clip_id=name) for name in ("ok", "new", "moved", "bad", "gone")]
-    planned = plan_clips(clips, contents_of("/v/1.mp4"), encoder_id="e")
-    planned[4] = replace(planned[4], problem="no such file")
-    key = {one.clip.clip_id: one.clip_key for one in planned}
-    stored = [
-        (key["ok"], "ok"),
-        (key["ok"], "ok"),
-        ("old-moved", "moved"),
-        (key["moved"], "moved"),
-        ("old-bad", "bad"),
-        ("old-gone", "gone"),
-        ("k", "sold"),
+def test_blocks_on_disk_hold_the_shards_and_get_smaller_towards_the_end(tmp_path: Path) -> None:
+    clips = [
+        Clip(
+            clip_id=f"{v:05}-{i}",
+            video_uri=f"https://h/{v:05}.mp4",
+            start_s=i,
+            end_s=i + 1,
+            label="x",
+        )
+        for v in range(3000)
+        for i in range(4)
     ]
-    found = compare(planned, stored, dead_keys={key["bad"], "unrelated"})
-    assert [one.clip.clip_id for one in found.present] == ["ok", "moved"]
-    assert [one.clip.clip_id for one in found.missing] == ["new"]
-    assert [one.clip.clip_id for one in found.dead] == ["bad"]
-    assert [one.clip.clip_id for one in found.unreadable] == ["gone"]
-    assert found.stale == {"moved": ("old-moved",), "bad": ("old-bad",)}
-    assert found.orphaned == {"k": "sold"}
-    assert found.duplicate == {key["ok"]: "ok"}
+    contents = contents_of(*{clip.video_uri for clip in clips})
+    planned = plan_clips(clips, contents, encoder_id="e")
+    secret = {"https://h/00007.mp4": "https://h/00007.mp4?token=SECRET"}
+    work = write_work(tmp_path, iter(planned), secret, num_clips=len(planned), num_workers=2)
+    assert (work.num_clips, work.num_shards, work.num_remote) == (12_000, 3000, 3000)
+    tables = [pq.read_table(block.path) for block in work.blocks]
+    read = [row for table in tables for row in table.to_pylist()]
+    expected = make_shards(planned, num_workers=2)
+    assert read == expected
+    assert b"SECRET" not in b"".join(block.path.read_bytes() for block in work.blocks)
+    (opened,) = [b for b in work.blocks if b.columns]
+    assert opened.columns["fetch_uri"][7] == secret["https://h/00007.mp4"]
+    sizes = [sum(len(ids) for ids in table["clip_ids"].to_pylist()) for table in tables]
+    assert max(sizes) == 512
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] == 4
 
 
 def test_an_unchanged_file_is_not_read_again_and_a_changed_one_is(tmp_path, monkeypatch) -> None:

@@ -45,11 +45,9 @@ def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
     (archive / "b").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "back").symlink_to(archive)
     (tmp_path / "elsewhere" / "loop").symlink_to(tmp_path / "elsewhere")
-    assert [clip.clip_id for clip in list_clips(archive)] == ["b/deep/far.mp4", "own/near.mp4"]
-    assert [clip.clip_id for clip in list_clips(f"{archive}/**/*.mp4")] == [
-        "b/deep/far.mp4",
-        "own/near.mp4",
-    ]
+    for source in (archive, f"{archive}/**/*.mp4"):
+        names = [clip.clip_id for clip in list_clips(source)]
+        assert names == ["own/near.mp4", "b/deep/far.mp4"]
 
 
 def test_a_name_that_is_not_utf_8_is_escaped_and_opens(tmp_path: Path, caplog) -> None:
@@ -78,6 +76,24 @@ def test_remote_clips_show_no_secret(tmp_path: Path) -> None:
     assert "pass" not in repr(archive)
     with pytest.raises(ValueError, match="http has no folders"):
         list_archive("https://user:pass@host/folder/?token=1")
+
+
+def test_a_table_may_be_a_folder_of_files(tmp_path: Path) -> None:
+    folder = tmp_path / "clips.parquet"
+    for number in range(3):
+        clip = Clip(clip_id=f"c{number}", video_uri=f"videos/{number}.mp4")
+        write_clips(
+            tmp_path / f"{number}.parquet",
+            [replace(clip, video_uri=str(tmp_path / clip.video_uri))],
+        )
+    folder.mkdir()
+    with pytest.raises(ValueError, match=r"clips\.parquet is a folder without one \.parquet file"):
+        list_archive(folder)
+    for number in range(3):
+        (tmp_path / f"{number}.parquet").rename(folder / f"part-{number}.parquet")
+    assert [clip.video_uri for clip in list_archive(folder).clips] == [
+        str(tmp_path / "videos" / f"{number}.mp4") for number in range(3)
+    ]
 
 
 def test_videos_that_would_be_stored_under_one_name_are_refused(tmp_path: Path) -> None:
@@ -113,7 +129,9 @@ def test_a_glob_means_in_a_bucket_what_it_means_in_a_folder(tmp_path, monkeypatc
     monkeypatch.setattr(
         archive_module,
         "list_remote",
-        lambda uri: {f"s3://bucket/{n}": None for n in names if f"s3://bucket/{n}".startswith(uri)},
+        lambda uri: [
+            (f"s3://bucket/{n}", None) for n in names if f"s3://bucket/{n}".startswith(uri)
+        ],
     )
     local = [clip.video_uri.removeprefix(f"{tmp_path}/") for clip in list_clips(tmp_path / pattern)]
     remote = [clip.video_uri for clip in list_archive(f"s3://bucket/{pattern}").clips]

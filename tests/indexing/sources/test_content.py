@@ -88,7 +88,7 @@ def test_what_was_read_is_kept_while_the_rest_is_read(tmp_path) -> None:
     kept: dict[str, Content] = {}
     found = read_contents(uris, known, keep=kept.update)
     assert kept == {uri: found[uri] for uri in uris[2:]}
-    ledger = Ledger(tmp_path / "run")
-    ledger.write_contents(known)
-    ledger.keep_contents(kept)
-    assert Ledger(tmp_path / "run").read_contents() == found
+    with Ledger(tmp_path / "run") as ledger:
+        ledger.keep_contents(known)
+        ledger.keep_contents(kept)
+        assert ledger.contents(uris) == found

@@ -27,7 +27,7 @@ def server(tmp_path, monkeypatch) -> Iterator[RemoteServer]:
 
 
 def test_a_listing_has_the_stamp_of_each_object_as_a_head_has_it(server) -> None:
-    listed = list_remote("s3://b/top")
+    listed = dict(list_remote("s3://b/top"))
     assert list(listed) == [f"s3://b/{name}" for name in NAMES[:4]]
     assert sum("list-type" in request for request in server.requests) == 2
     assert not any(request.startswith("HEAD") for request in server.requests)
@@ -35,7 +35,7 @@ def test_a_listing_has_the_stamp_of_each_object_as_a_head_has_it(server) -> None
 
 
 def test_listed_objects_are_asked_for_nothing_more(server) -> None:
-    listed = list_remote("s3://b/top")
+    listed = dict(list_remote("s3://b/top"))
     stamps = {uri: stamp for uri, stamp in listed.items() if stamp is not None}
     server.requests.clear()
     contents = read_contents(listed, {}, stamps=stamps)
@@ -46,11 +46,11 @@ def test_listed_objects_are_asked_for_nothing_more(server) -> None:
 
 def test_keys_of_the_uri_are_used_before_those_of_the_environment(server, monkeypatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-    assert len(list_remote("s3://id:very-secret@b/top/")) == 4
+    assert len(list(list_remote("s3://id:very-secret@b/top/"))) == 4
     with pytest.raises(
         SourceGoneError, match=r"s3://b/top/: HTTP 403 SignatureDoesNotMatch.*AWS_SECRET"
     ):
-        list_remote("s3://b/top/")
+        list(list_remote("s3://b/top/"))
 
 
 def test_keys_of_profiles_and_roles_are_left_to_pyarrow(monkeypatch) -> None:

@@ -19,7 +19,7 @@ from encoders.bundle.canaries import CANARY_FILE, read_canaries, write_canaries
 from encoders.bundle.card import BundleMismatchError, read_card, with_bundle_id, write_card
 from encoders.clips import Clip, write_clips
 from encoders.files import hash_file
-from indexing.ledger.ledger import read_dead_letters
+from indexing.ledger.dead_letters import read_dead_letters
 from indexing.ledger.summary import IndexSummary
 from indexing.pipeline import index_archive as index_archive_module
 from indexing.pipeline.config import IndexConfig

@@ -13,6 +13,7 @@ import psutil
 from encoders.bundle.card import read_card
 from indexing.store.collection import open_collection
 from tests.support.expected_vectors import expected_vectors
+from tests.support.ledgers import num_recorded
 from tests.support.small_videos import write_archive
 from tfcovr import run_command
 
@@ -23,11 +24,6 @@ def start(arguments: list[str], log: Path) -> subprocess.Popen:
     command = [sys.executable, "-m", "tfcovr", "index", *arguments]
     with log.open("ab") as file:
         return subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
-
-
-def num_recorded(run_dir: Path) -> int:
-    path = run_dir / "ledger" / "outcomes.jsonl"
-    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def wait_until_more_is_recorded(driver: subprocess.Popen, run_dir: Path, log: Path) -> None:

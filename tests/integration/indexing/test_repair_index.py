@@ -16,12 +16,13 @@ from encoders.bundle.card import read_card
 from encoders.clips import Clip, write_clips
 from encoders.stages.base import ClipError
 from encoders.stages.embed_stage import CheckedEmbedStage
-from indexing.ledger.ledger import DEAD_LETTERS, Ledger, Outcome
+from indexing.ledger.dead_letters import DEAD_LETTERS
+from indexing.ledger.ledger import Ledger, Outcome
 from indexing.pipeline import index_archive as index_module
 from indexing.pipeline import stream
 from indexing.pipeline.config import IndexConfig, read_config
 from indexing.pipeline.decode_stage import ArchiveVectorStage
-from indexing.pipeline.index_archive import PENDING, index_archive
+from indexing.pipeline.index_archive import index_archive
 from indexing.pipeline.recompute import VectorMismatchError
 from indexing.pipeline.workers import WorkerOptions
 from indexing.sources.content import hash_file
@@ -112,16 +113,9 @@ def test_retry_takes_only_dead_letters_of_its_reason(config, capsys) -> None:
         collection.check(encoder_id=card.encoder_id)
         collection.delete([key])
         collection.flush()
-    Ledger(config.run_dir).record(
-        [
-            Outcome(
-                clip_key=key,
-                clip_id="0.mp4",
-                video_uri=str(path),
-                error=ClipError(stage="decode", reason="decode_timeout", detail="nothing came"),
-            )
-        ]
-    )
+    timeout = ClipError(stage="decode", reason="decode_timeout", detail="nothing came")
+    with Ledger(config.run_dir) as ledger:
+        ledger.record([Outcome(clip_key=key, clip_id="0.mp4", video_uri=str(path), error=timeout)])
     assert index_archive(config).dead_by_reason == {"container_not_allowed": 1, "decode_timeout": 1}
     arguments = ["--run-dir", str(config.run_dir), "--reason"]
     assert run_command("retry", [*arguments, "codec_unsupported"]) == 1
@@ -136,12 +130,13 @@ def test_retry_takes_only_dead_letters_of_its_reason(config, capsys) -> None:
 def test_a_dead_letter_that_came_alive_is_dead_no_more(config) -> None:
     """`tfcovr retry` was killed between Milvus and the ledger; lost later, the clip must be missing and not dead."""
     key = sorted(vectors(config))[0]
-    known = Ledger(config.run_dir).outcomes[key]
     timeout = ClipError(stage="decode", reason="decode_timeout", detail="")
-    Ledger(config.run_dir).record([replace(known, error=timeout)])
+    with Ledger(config.run_dir) as ledger:
+        (known,) = [outcome for outcome in ledger.outcomes() if outcome.clip_key == key]
+        ledger.record([replace(known, error=timeout)])
     assert index_archive(config).refreshed == 1
-    assert Ledger(config.run_dir).outcomes[key].error is None
-    assert key not in Ledger(config.run_dir).dead_keys()
+    with Ledger(config.run_dir) as ledger:
+        assert ledger.outcome(known.clip_id, key) == known
 
 
 def test_rows_that_go_while_a_run_goes_on_are_told_at_its_end(config, monkeypatch, capsys) -> None:
@@ -367,13 +362,15 @@ def test_a_run_that_ended_before_its_vectors_were_compared_is_compared_by_the_ne
     with pytest.raises(KeyboardInterrupt):
         index_archive(other)
     assert len(vectors(other)) == NUM_VIDEOS
-    assert (other.run_dir / PENDING).exists()
+    with Ledger(other.run_dir, reads_only=True) as ledger:
+        assert ledger.has_unchecked()
     monkeypatch.undo()
     with pytest.raises(VectorMismatchError, match=r"2 stored vectors .* 0\.mp4 .*1\.mp4"):
         index_archive(other)
     assert vectors(other) == {}
     assert index_archive(other).written == NUM_VIDEOS
-    assert not (other.run_dir / PENDING).exists()
+    with Ledger(other.run_dir, reads_only=True) as ledger:
+        assert not ledger.has_unchecked()
 
 
 def test_a_damaged_vector_is_named_by_verify_and_made_again_by_its_repair(config, capsys) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from encoders.clips import write_clips
-from indexing.ledger.ledger import read_dead_letters
+from indexing.ledger.dead_letters import read_dead_letters
 from indexing.pipeline.config import VerifyConfig
 from indexing.pipeline.verify import verify_archive
 from indexing.sources.archive import list_clips
@@ -111,5 +111,5 @@ def test_a_collection_follows_a_folder(archive) -> None:
             run_dir=archive.run_dir,
         )
     )
-    assert not any(found.faults().values())
-    assert len(found.comparison.present) == 2
+    assert found.is_right
+    assert found.present == 2

@@ -14,18 +14,19 @@ import psutil
 
 from encoders.bundle.card import read_card
 from encoders.clips import read_clips, write_clips
-from indexing.ledger.ledger import DEAD_LETTERS, read_dead_letters
+from indexing.ledger.dead_letters import DEAD_LETTERS, read_dead_letters
 from indexing.pipeline.config import CONFIG, VerifyConfig
 from indexing.pipeline.verify import verify_archive
 from indexing.store.collection import open_collection
 from tests.support.faults.fault import CHILD, MOMENTS, NUM_CLIPS, NUM_VIDEOS, Fault, FaultResult
 from tests.support.faults.places import MilvusProcess, MilvusServer, Proxy, RayCluster
+from tests.support.ledgers import num_recorded
 from tests.support.remote_server import serve_folder
 
 _RUN_LIMIT_S = 300.0
 _CUT_S = 20.0
 _FETCH_S = 0.3  # of a video at least, so that fetching goes on while others are decoded
-_TMPFS = "size=500k"
+_TMPFS = "size=4m"
 
 
 def run_fault(
@@ -63,8 +64,7 @@ def _judge(
             run_dir=trial.run_dir,
         )
     )
-    compared = verification.comparison
-    counts = {kind: len(names) for kind, names in verification.faults().items()}
+    counts = {kind: fault.count for kind, fault in verification.faults.items()}
     with open_collection(trial.uri, "clips") as collection:
         collection.check(encoder_id=read_card(trial.bundle_dir).encoder_id)
         rows = list(collection.rows(("clip_id", "embedding")))
@@ -79,7 +79,7 @@ def _judge(
         num_runs=num_runs,
         struck=struck,
         is_hung=is_hung,
-        lost=counts["missing"] + len(compared.dead) + len(compared.unreadable),
+        lost=counts["missing"] + verification.dead + verification.unreadable,
         doubled=counts["duplicate"] + num_rows - len({row["clip_id"] for row in rows}),
         stale=counts["stale"] + counts["orphaned"],
         wrong_vectors=wrong,
@@ -206,15 +206,11 @@ class _Trial:
             return num_asked >= max((share or 0.0) * NUM_VIDEOS, 1)
         if share is None:
             return bool(self._processes(driver, "_Step_decode"))
-        return self._num_recorded() >= max(share * NUM_CLIPS, 1)
+        return num_recorded(self.run_dir) >= max(share * NUM_CLIPS, 1)
 
     def _victims(self, driver: subprocess.Popen) -> list[psutil.Process]:
         victim = self.fault.victim
         return self._processes(driver, victim if victim == CHILD else f"_Step_{victim})")
-
-    def _num_recorded(self) -> int:
-        path = self.run_dir / "ledger" / "outcomes.jsonl"
-        return path.read_bytes().count(b"\n") if path.exists() else 0
 
     def _processes(self, driver: subprocess.Popen, name: str) -> list[psutil.Process]:
         roots = [driver.pid] if self._cluster is None else [self._cluster.process.pid]

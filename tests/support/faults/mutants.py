@@ -12,7 +12,7 @@ import av
 from benchmarks.dives.archive import ArchiveConfig, write_archive
 from encoders.bundle.card import read_card
 from encoders.clips import Clip, read_clips, write_clips
-from indexing.ledger.ledger import read_dead_letters
+from indexing.ledger.dead_letters import read_dead_letters
 from indexing.pipeline.config import IndexConfig
 from indexing.pipeline.index_archive import index_archive
 from indexing.store.collection import open_collection

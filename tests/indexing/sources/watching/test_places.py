@@ -116,7 +116,8 @@ def test_a_bucket_is_told_from_listings_alone(server, monkeypatch) -> None:
     assert second["a.mp4"] != first["a.mp4"]
     archive = place.archive(["b.mp4"])
     assert [clip.video_uri for clip in archive.clips] == ["s3://b/top/b.mp4"]
-    assert archive.stamps.keys() == archive.fetch_uris.keys() == {"s3://b/top/b.mp4"}
+    assert archive.stamps.keys() == {"s3://b/top/b.mp4"}
+    assert archive.fetch_uris == {}  # its name opens it
     monkeypatch.setattr(places, "_TICK_MS", 10)
     assert LIST_AGAIN in told(place.changes(), {LIST_AGAIN})
 
