@@ -3,13 +3,14 @@
 Rows are dicts of any content, and every stage is a plain class with one instance per worker.
 """
 
+import json
 import logging
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -17,8 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
-from ray.data import Datasink, Datasource, ReadTask
-from ray.data.block import BlockMetadata
+from ray.data import Datasink
 from ray.exceptions import RayActorError, RayTaskError
 
 from cluster.ray_session import wait_for_resources
@@ -26,7 +26,6 @@ from cluster.ray_session import wait_for_resources
 logger = logging.getLogger(__name__)
 _TARGET_BLOCK_BYTES = 16 << 20
 _MAX_INPUT_BLOCKS = 2000
-_READS_AT_ONCE, _READ_CPUS = 4, 0.005
 _ROWS_AT_ONCE = 32
 # Retries of rows whose worker, or its whole node, went away.
 _MAX_TASK_RETRIES = 10
@@ -103,6 +102,10 @@ class Block:
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict, repr=False)
     """Set in the rows when they are read: what may not be stored."""
 
+    def row(self) -> dict[str, str]:
+        """What a worker needs to read it."""
+        return {"path": str(self.path), "columns": json.dumps(dict(self.columns))}
+
 
 def write_block(
     path: Path,
@@ -156,53 +159,18 @@ def _dataset(
     context.raise_original_map_exception = True
     context.target_max_block_size = _TARGET_BLOCK_BYTES
     _keep_ray_data_off_the_terminal()
-    if blocks := [row for row in rows if isinstance(row, Block)]:
-        # Next to nothing of a core, since the stages have them all; not nothing, which a head without cores has too.
-        dataset = ray.data.read_datasource(
-            _BlockSource(blocks),
-            override_num_blocks=len(blocks),
-            num_cpus=_READ_CPUS,
-            concurrency=min(_READS_AT_ONCE, len(blocks)),
-        )
+    first = _at_most(stages[0], len(rows))
+    if isinstance(rows[0], Block):
+        items = [block.row() for block in rows if isinstance(block, Block)]
+        dataset = ray.data.from_items(items, override_num_blocks=len(items))
+        dataset = _append(dataset, first, step=_BLOCK_STEPS[first.kind])
     else:
-        dataset = ray.data.from_items(
-            list(rows), override_num_blocks=min(len(rows), _MAX_INPUT_BLOCKS)
-        )
-    for stage in (_at_most(stages[0], len(rows)), *stages[1:]):
-        dataset = _append(dataset, stage)
+        num_blocks = min(len(rows), _MAX_INPUT_BLOCKS)
+        dataset = ray.data.from_items(list(rows), override_num_blocks=num_blocks)
+        dataset = _append(dataset, first, step=_STEPS[first.kind])
+    for stage in stages[1:]:
+        dataset = _append(dataset, stage, step=_STEPS[stage.kind])
     return dataset
-
-
-class _BlockSource(Datasource):
-    """A task for each block."""
-
-    def __init__(self, blocks: Sequence[Block]) -> None:
-        super().__init__()
-        self._blocks = blocks
-
-    def get_name(self) -> str:
-        return "Blocks"
-
-    def estimate_inmemory_data_size(self) -> int | None:
-        return None
-
-    def get_read_tasks(self, *_: Any, **__: Any) -> list[ReadTask]:
-        return [
-            ReadTask(
-                partial(_read, block),
-                BlockMetadata(
-                    num_rows=block.num_rows, size_bytes=None, exec_stats=None, input_files=None
-                ),
-            )
-            for block in self._blocks
-        ]
-
-
-def _read(block: Block) -> Iterable[pa.Table]:
-    table = pq.read_table(block.path)
-    for name, values in block.columns.items():
-        table = table.set_column(table.schema.get_field_index(name), name, [list(values)])
-    yield table
 
 
 @contextmanager
@@ -253,7 +221,7 @@ class _Step:
         except Exception as error:  # noqa: BLE001  raised again by the first call
             self._error = error
 
-    def __call__(self, rows: dict[str, Any]) -> Any:
+    def __call__(self, rows: Any) -> Any:
         if self._error is not None:
             raise self._error
         return self._stage(rows)
@@ -263,25 +231,60 @@ class _GroupStep(_Step):
     """As `_Step`, but takes rows as a table and yields the resulting rows as small tables."""
 
     def __call__(self, rows: Any) -> Iterator[dict[str, np.ndarray]]:
-        waiting: list[dict[str, Any]] = []
-        for row in super().__call__(rows.to_pylist()):
-            waiting.append(row)
-            if len(waiting) == _ROWS_AT_ONCE:
-                yield _columns(waiting)
-                waiting = []
-        if waiting:
-            yield _columns(waiting)
+        yield from _tables(super().__call__(rows.to_pylist()))
+
+
+class _RowsOfBlockStep(_Step):
+    """As `_Step` for each row of a block."""
+
+    def __call__(self, rows: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        for row in _read_block(rows):
+            yield from super().__call__(row)
+
+
+class _GroupsOfBlockStep(_Step):
+    """As `_GroupStep` for the rows of a block, so many at once."""
+
+    def __init__(self, factory: type, arguments: Mapping[str, Any], batch_size: int) -> None:
+        super().__init__(factory, arguments)
+        self._batch_size = batch_size
+
+    def __call__(self, rows: Any) -> Iterator[dict[str, np.ndarray]]:
+        for block in rows.to_pylist():
+            shards = _read_block(block)
+            for first in range(0, len(shards), self._batch_size):
+                yield from _tables(super().__call__(shards[first : first + self._batch_size]))
+
+
+def _read_block(row: Mapping[str, str]) -> list[dict[str, Any]]:
+    table = pq.read_table(row["path"])
+    for name, values in json.loads(row["columns"]).items():
+        table = table.set_column(table.schema.get_field_index(name), name, [values])
+    return table.to_pylist()
+
+
+def _tables(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, np.ndarray]]:
+    rows = iter(rows)
+    while waiting := list(islice(rows, _ROWS_AT_ONCE)):
+        yield _columns(waiting)
 
 
 def _columns(rows: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
-def _append(dataset: ray.data.Dataset, stage: Stage) -> ray.data.Dataset:
-    base = _GroupStep if stage.kind == "groups" else _Step
-    step: Any = type(f"_Step_{stage.name}", (base,), {})  # the name that Ray shows
+_STEPS: dict[str, type[_Step]] = {"rows": _Step, "groups": _GroupStep, "batches": _Step}
+_BLOCK_STEPS: dict[str, type[_Step]] = {"rows": _RowsOfBlockStep, "groups": _GroupsOfBlockStep}
+
+
+def _append(dataset: ray.data.Dataset, stage: Stage, *, step: type[_Step]) -> ray.data.Dataset:
+    named: Any = type(f"_Step_{stage.name}", (step,), {})  # the name that Ray shows
+    constructor: dict[str, Any] = {"factory": stage.factory, "arguments": dict(stage.arguments)}
+    batch_size = stage.batch_size
+    if step is _GroupsOfBlockStep:
+        constructor, batch_size = constructor | {"batch_size": batch_size}, 1
     shared: dict[str, Any] = {
-        "fn_constructor_kwargs": {"factory": stage.factory, "arguments": dict(stage.arguments)},
+        "fn_constructor_kwargs": constructor,
         "compute": ray.data.ActorPoolStrategy(
             min_size=stage.least_workers,
             initial_size=stage.num_workers,
@@ -296,11 +299,11 @@ def _append(dataset: ray.data.Dataset, stage: Stage) -> ray.data.Dataset:
     if stage.is_spread:
         shared["scheduling_strategy"] = "SPREAD"
     if stage.kind == "rows":
-        return dataset.flat_map(step, **shared)
+        return dataset.flat_map(named, **shared)
     apply: Callable[..., ray.data.Dataset] = dataset.map_batches
     return apply(
-        step,
-        batch_size=stage.batch_size,
+        named,
+        batch_size=batch_size,
         batch_format="pyarrow" if stage.kind == "groups" else "numpy",
         zero_copy_batch=False,
         **shared,

@@ -107,12 +107,17 @@ def iter_clips(path: str | Path) -> Iterator[list[Clip]]:
 
 
 def read_video_uris(path: Path) -> Iterator[str]:
-    """The video_uri of every row of a table, absolute, in memory that does not grow with the table."""
+    """The video_uri of every row of a table, absolute, in memory that does not grow with the table. ValueError for one that is missing."""
     shared = _Shared(path.resolve().parent)
     for file_path in table_files(path):
         with open_table(file_path, ("video_uri",)) as file:
             for batch in file.iter_batches(_ROWS_AT_ONCE, columns=["video_uri"]):
-                yield from map(shared.uri, batch["video_uri"].cast(pa.string()).to_pylist())
+                for uri in batch["video_uri"].cast(pa.string()).to_pylist():
+                    if not uri:
+                        raise ValueError(
+                            f"{file_path}: video_uri is {uri!r}; it must be a non-empty text"
+                        )
+                    yield shared.uri(uri)
 
 
 def table_files(path: Path) -> list[Path]:

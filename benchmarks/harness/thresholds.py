@@ -12,7 +12,9 @@ from typing import Literal, get_args
 from encoders.files import from_dict
 
 THRESHOLDS_PATH = Path(__file__).resolve().parent.parent / "thresholds.toml"
-Unit = Literal["percent", "points", "times", "cosine", "ms", "s", "GB", "count", "clips/s", "error"]
+Unit = Literal[
+    "percent", "points", "times", "cosine", "us", "ms", "s", "GB", "count", "clips/s", "error"
+]
 State = Literal["pass", "fail", "not measured"]
 _RULES = ("min", "max", "above", "exact")
 
@@ -114,8 +116,8 @@ def format_figure(value: float, unit: Unit, *, is_limit: bool = False) -> str:
         return f"{value:g} times" if is_limit else f"{value:.2f} times"
     if unit == "cosine":
         return f"{value:.{4 if is_limit else 6}f}"
-    if unit == "ms":
-        return f"{value:.{digits}f} ms"
+    if unit in ("us", "ms"):
+        return f"{value:.{digits}f} {unit}"
     if unit == "s":
         return format_duration(value)
     if unit == "GB":

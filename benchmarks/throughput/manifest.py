@@ -26,7 +26,7 @@ from encoders.clips import CLIPS_SCHEMA
 from indexing.ledger.archives import ArchiveRows
 from indexing.ledger.ledger import Ledger, Outcome
 from indexing.ledger.manifest import Manifest
-from indexing.ledger.plan_archive import Contents, plan_archive
+from indexing.ledger.plan_archive import Contents, Source, plan_archive
 from indexing.ledger.row_table import State
 from indexing.pipeline.shards import write_work
 from indexing.sources.archive import list_archive
@@ -112,7 +112,7 @@ def _measured(
 
 def _plan(ledger: Ledger, manifest: Manifest, folder: Path) -> str:
     return plan_archive(
-        str(folder / "clips.parquet"),
+        Source(str(folder / "clips.parquet")),
         manifest,
         encoder_id=_ENCODER_ID,
         archive=ArchiveRows(),

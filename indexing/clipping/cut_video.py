@@ -100,12 +100,13 @@ class Cutter:
         num_workers: int,
         deadline_s: float,
         fetch_uris: Mapping[str, str],
+        has_remote: bool,
         fetch: FetchOptions,
         limits: MediaLimits | None = None,
     ) -> None:
         self._settings, self._fetch_uris, self._finder = settings, fetch_uris, finder
         self._limits = limits or MediaLimits()
-        self._fetch = fetch
+        self._cache = FetchCache(fetch) if has_remote else None
         self._decoders = [IsolatedTimeline(deadline_s=deadline_s) for _ in range(num_workers)]
         self._idle: SimpleQueue[IsolatedTimeline] = SimpleQueue()
         for decoder in self._decoders:
@@ -130,13 +131,13 @@ class Cutter:
 
     @contextmanager
     def _local(self, uri: str, content: Content) -> Iterator[str]:
-        if not is_remote(uri):
+        if self._cache is None or not is_remote(uri):
             yield uri
             return
         stamp = content.stamp or FileStamp(size_bytes=0, mtime_ns=0)
         remote = RemoteStamp(size_bytes=stamp.size_bytes, version=stamp.version)
         full = self._fetch_uris.get(uri, uri)
-        with FetchCache(self._fetch).local_copy(full, content.content_hash, remote) as path:
+        with self._cache.local_copy(full, content.content_hash, remote) as path:
             yield str(path)
 
     def _cut(self, path: str) -> Cut:

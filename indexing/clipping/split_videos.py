@@ -23,7 +23,7 @@ from indexing.clipping.moments import Cut, MomentFinder
 from indexing.sources.archive import list_archive
 from indexing.sources.content import Content, FileStamp, read_contents
 from indexing.sources.fetch_cache import FetchOptions
-from indexing.sources.uris import public_uri
+from indexing.sources.uris import is_remote, public_uri
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,6 +97,7 @@ def split_videos(
         num_workers=config.num_workers,
         deadline_s=config.decode_deadline_s,
         fetch_uris=archive.fetch_uris,
+        has_remote=any(map(is_remote, videos)),
         fetch=FetchOptions(cache_dir=config.cache_dir),
         limits=config.limits,
     )

@@ -11,6 +11,7 @@ EXAMPLES = """
       --collection dives --run-dir runs/dives
   tfcovr index --bundle BUNDLE --clips /videos/cam2 --milvus-uri http://HOST:19530 \\
       --collection dives --run-dir runs/cam2 --archive cam2
+  tfcovr index ... --since 36h
   tfcovr index ... --dry-run --price-per-node-h 1.2 --forecast.nodes 8 --forecast.cpus 16
 """
 

@@ -7,6 +7,7 @@ ids: rows that were written before archives had names belong to the archive with
 
 import hashlib
 import re
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -17,6 +18,7 @@ from indexing.store.filter_expression import quoted
 from indexing.store.lease import Protected, hold_lease
 
 _SEPARATOR = ":"
+_CHANGES = "tfcovr.changes."
 _WAIT_S = 30.0
 
 
@@ -91,6 +93,18 @@ def open_archive(collection: ClipCollection, request: ArchiveRequest) -> Archive
         if sources.get(rows.name) != request.source:
             collection.set_properties({f"{ARCHIVE}{rows.name}": request.source})
     return rows
+
+
+def mark_changes(collection: ClipCollection, archive: ArchiveRows) -> str:
+    """A new mark of the archive in the collection's properties, before something of it changes; the same mark later, the same rows."""
+    mark = uuid.uuid4().hex[:12]
+    collection.set_properties({f"{_CHANGES}{archive.name}": mark})
+    return mark
+
+
+def read_mark(collection: ClipCollection, archive: ArchiveRows) -> str:
+    """The mark of the last that changed rows of the archive, or ""."""
+    return collection.properties().get(f"{_CHANGES}{archive.name}", "")
 
 
 def find_archive(collection: ClipCollection, request: ArchiveRequest) -> ArchiveRows:

@@ -27,6 +27,7 @@ class Seen:
     """Of the source of the clips; "" = not known, and the same as no other."""
     encoder_id: str
     milvus_uri: str
+    """Absolute, without user and password."""
     collection: str
 
 
@@ -36,6 +37,8 @@ class Finished:
 
     seen: Seen
     archive: str
+    mark: str
+    """Of the archive in the collection when the run began: whoever writes its rows later sets another."""
     rows: int
     """Of the archive in the collection."""
     orphaned: int

@@ -12,10 +12,11 @@ import errno
 import logging
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, get_args
+from urllib.parse import quote
 
 import numpy as np
 
@@ -44,8 +45,9 @@ CREATE TABLE IF NOT EXISTS unchecked (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS finished (only INTEGER PRIMARY KEY CHECK (only = 1), text TEXT);
 """
-"""`stage` NULL = written. `unchecked`: rows of a run whose vectors have not been compared with a sample computed again. `finished`: what
-a run saw that left nothing to do; any later change of the ledger forgets it."""
+"""`stage` NULL = written. `unchecked`: rows of a run whose vectors have not been compared with a sample computed again; one with empty
+texts stands for all rows, since a damaged ledger knew which. `finished`: what a run saw that left nothing to do; any later change of
+the ledger forgets it."""
 ALL_REASONS = "all"
 REASONS: tuple[str, ...] = tuple(sorted(get_args(DecodeReason)))
 _TABLES = {"outcomes", "contents", "unchecked", "finished"}
@@ -68,18 +70,21 @@ class Ledger:
     """The ledger of one run folder. Closing it turns errors of SQLite into OSErrors that name the file."""
 
     def __init__(self, run_dir: str | Path, *, reads_only: bool = False) -> None:
-        """A reader makes no file where there is none, and moves none."""
+        """A reader changes nothing: it makes no file where there is none, and moves none."""
         self.run_dir = Path(run_dir)
         self.path = self.run_dir / LEDGER
         self.was_damaged = False
         if reads_only and not self.path.exists():
-            self.database = _open(_IN_MEMORY)
+            self.database = _open_new(_IN_MEMORY)
             return
         self.run_dir.mkdir(parents=True, exist_ok=True)
         try:
-            self.database = _open(self.path)
+            is_empty = self.path.exists() and self.path.stat().st_size == 0
+            if is_empty:
+                raise sqlite3.DatabaseError("it is empty")
+            self.database = _open_to_read(self.path) if reads_only else _open_new(self.path)
         except sqlite3.OperationalError as error:  # locked, no room, no permission
-            raise OSError(f"{self.path}: {error}") from error
+            raise os_error(error, self.path) from error
         except sqlite3.DatabaseError as error:
             self.was_damaged = True
             logger.warning(
@@ -88,10 +93,14 @@ class Ledger:
                 error,
             )
             if not reads_only:
-                self.path.replace(self.path.with_name(f"{LEDGER}.damaged"))
-                for ending in ("journal", "wal", "shm"):
-                    self.path.with_name(f"{LEDGER}-{ending}").unlink(missing_ok=True)
-            self.database = _open(_IN_MEMORY if reads_only else self.path)
+                self._move_aside()
+            self.database = _open_new(_IN_MEMORY if reads_only else self.path)
+            self.database.execute("INSERT INTO unchecked VALUES ('', '')")
+
+    def _move_aside(self) -> None:
+        self.path.replace(self.path.with_name(f"{LEDGER}.damaged"))
+        for ending in ("journal", "wal", "shm"):
+            self.path.with_name(f"{LEDGER}-{ending}").unlink(missing_ok=True)
 
     def record(self, outcomes: Sequence[Outcome]) -> None:
         """Durable when this returns."""
@@ -152,6 +161,11 @@ class Ledger:
         """Whether there are rows whose vectors were not compared with a sample computed again."""
         return self.database.execute("SELECT 1 FROM unchecked LIMIT 1").fetchone() is not None
 
+    def knows_unchecked(self) -> bool:
+        """False after a ledger was damaged: any row may be one."""
+        query = "SELECT 1 FROM unchecked WHERE clip_id = '' AND clip_key = ''"
+        return self.database.execute(query).fetchone() is None
+
     def clear_unchecked(self) -> None:
         """After the sample was compared."""
         with self._changing() as database:
@@ -167,8 +181,12 @@ class Ledger:
         with self._changing() as database:
             database.execute("INSERT INTO finished VALUES (1, ?)", (text,))
 
-    def _changing(self) -> "_Transaction":
-        return _Transaction(self.database)
+    @contextmanager
+    def _changing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction, which forgets what a finished run saw."""
+        with transaction(self.database, self.path, kind="IMMEDIATE") as database:
+            database.execute("DELETE FROM finished")
+            yield database
 
     def close(self) -> None:
         """Close the file."""
@@ -180,46 +198,79 @@ class Ledger:
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         self.close()
         if isinstance(error, sqlite3.Error):
-            is_full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
-            raise OSError(
-                errno.ENOSPC if is_full else errno.EIO, str(error), str(self.path)
-            ) from error
+            raise os_error(error, self.path) from error
 
 
-class _Transaction:
-    """Everything in it, or nothing; forgets what a finished run saw."""
+@contextmanager
+def transaction(
+    database: sqlite3.Connection, path: Path, *, kind: str = "DEFERRED"
+) -> Iterator[sqlite3.Connection]:
+    """Everything in the block, or nothing; OSError where the file cannot be written."""
+    try:
+        database.execute(f"BEGIN {kind}")
+        yield database
+        database.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise os_error(error, path) from error
+    finally:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
 
-    def __init__(self, database: sqlite3.Connection) -> None:
-        self._database = database
 
-    def __enter__(self) -> sqlite3.Connection:
-        self._database.execute("BEGIN IMMEDIATE")
-        self._database.execute("DELETE FROM finished")
-        return self._database
-
-    def __exit__(self, kind: object, _error: object, _traceback: object) -> None:
-        self._database.execute("COMMIT" if kind is None else "ROLLBACK")
+def os_error(error: sqlite3.Error, path: Path) -> OSError:
+    """What happened to a file, as the system would say it."""
+    is_full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    return OSError(errno.ENOSPC if is_full else errno.EIO, str(error), str(path))
 
 
-def _open(path: Path | str) -> sqlite3.Connection:
+def _open_new(path: Path | str) -> sqlite3.Connection:
     """sqlite3.DatabaseError for a file that is damaged, or is no ledger."""
-    # Calls come one after the other, from whichever thread runs the command.
-    database = sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False)
+    database = _connect(path)
     try:
         is_local = path == _IN_MEMORY or not is_network_folder(path)
         database.execute(f"PRAGMA journal_mode = {'WAL' if is_local else 'TRUNCATE'}")
         database.execute("PRAGMA synchronous = FULL")
-        database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-        tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}  # fmt: skip
-        if _TABLES - tables:
+        if _TABLES - _tables(database):
             database.executescript(_SCHEMA)
-        with closing(database.execute("PRAGMA quick_check(1)")) as checked:
-            if (verdict := checked.fetchone()[0]) != "ok":
-                raise sqlite3.DatabaseError(verdict)
+        _require_sound(database)
     except BaseException:
         database.close()
         raise
     return database
+
+
+def _open_to_read(path: Path) -> sqlite3.Connection:
+    """Beside a run that writes it; a folder without the right to write holds no run."""
+    uri = f"file:{quote(str(path))}?mode=ro"
+    try:
+        database = _connect(uri)
+        _tables(database)
+    except sqlite3.OperationalError:
+        database = _connect(f"{uri}&immutable=1")
+    if not _tables(database) >= _TABLES:
+        raise sqlite3.DatabaseError("it lacks tables")
+    _require_sound(database)
+    return database
+
+
+def _connect(path: Path | str) -> sqlite3.Connection:
+    # Calls come one after the other, from whichever thread runs the command.
+    database = sqlite3.connect(
+        path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False, uri=True
+    )
+    database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    return database
+
+
+def _tables(database: sqlite3.Connection) -> set[str]:
+    rows = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+    return {name for (name,) in rows}
+
+
+def _require_sound(database: sqlite3.Connection) -> None:
+    verdict = database.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if verdict != "ok":
+        raise sqlite3.DatabaseError(verdict)
 
 
 def outcome_of_row(row: Sequence[str | None]) -> Outcome:

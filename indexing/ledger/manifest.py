@@ -11,13 +11,14 @@ from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from encoders.clips import Clip
 from encoders.stages.base import ClipError, DeadLetter
 from indexing.ledger.archives import ArchiveRows
-from indexing.ledger.ledger import Ledger, Outcome
+from indexing.ledger.ledger import ALL_REASONS, Ledger, Outcome, transaction
 from indexing.ledger.planned_clip import PlannedClip
-from indexing.ledger.row_table import PAGE, SCHEMA, Row, RowTable, State, in_one
+from indexing.ledger.row_table import PAGE, SCHEMA, Row, RowTable, State
 from indexing.sources.content import FileStamp
 from indexing.store.rows import row_digest
 
@@ -29,6 +30,7 @@ CREATE TABLE plan.clips (
     content_hash TEXT, size_bytes INTEGER, mtime_ns INTEGER, version TEXT, problem TEXT
 );
 CREATE TABLE plan.pending (clip INTEGER);
+CREATE TABLE plan.dead (clip_id TEXT, clip_key TEXT, PRIMARY KEY (clip_id, clip_key)) WITHOUT ROWID;
 """
 _COLUMNS = (
     *("c.position", "c.clip_id", "c.clip_key", "c.video_uri", "c.start_s", "c.end_s", "c.label"),
@@ -52,12 +54,14 @@ class Manifest:
         self._database = ledger.database
         self._path = folder / "manifest.sqlite"
         self._path.unlink(missing_ok=True)  # of a run that was killed
-        self._database.execute("ATTACH DATABASE ? AS plan", (str(self._path),))
-        for setting in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{_CACHE_KIB}"):
+        uri = f"file:{quote(str(self._path))}?mode=rwc"
+        self._database.execute("ATTACH DATABASE ? AS plan", (uri,))
+        settings = ("journal_mode = OFF", "synchronous = OFF", "locking_mode = EXCLUSIVE", f"cache_size = -{_CACHE_KIB}")  # fmt: skip
+        for setting in settings:
             self._database.execute(f"PRAGMA plan.{setting}")
         self._database.executescript(_SCHEMA + SCHEMA)
         self.num_clips = 0
-        self.rows = RowTable(self._database)
+        self.rows = RowTable(self._database, self._path)
 
     def close(self) -> None:
         """Remove it."""
@@ -79,12 +83,7 @@ class Manifest:
             rows.append((*place, *labels, one.content_hash, *size, one.problem))
         names = "clip_id, clip_key, video_uri, start_s, end_s, label, split, attributes, row_digest, content_hash, size_bytes, mtime_ns, version, problem"
         marks = ", ".join("?" * (names.count(",") + 1))
-        in_one(
-            self._database,
-            lambda: self._database.executemany(
-                f"INSERT INTO plan.clips (state, {names}) VALUES (0, {marks})", rows
-            ),
-        )
+        self._apply(f"INSERT INTO plan.clips (state, {names}) VALUES (0, {marks})", rows)
         self.num_clips += len(rows)
 
     def require_own_ids(self, source: str) -> None:
@@ -96,25 +95,38 @@ class Manifest:
                 "SELECT clip_id, MIN(position), MAX(position) FROM plan.clips GROUP BY clip_id HAVING COUNT(*) > 1 LIMIT 1"
             ).fetchone()
             raise ValueError(
-                f"{source}: row {second - 1}: clip_id is {clip_id!r}, as in row {first - 1}; it must be unique"
+                f"{source}: clips {first} and {second} both have clip_id {clip_id!r}; it must be unique"
             ) from None
 
     def may_need_workers(self) -> bool:
         """Whether a clip has no outcome, or there are vectors to compare: before the rows are known."""
         query = f"SELECT 1 FROM plan.clips c WHERE problem = '' AND NOT EXISTS (SELECT 1 FROM outcomes o WHERE {_IS_OWN_OUTCOME}) LIMIT 1"
-        unchecked = "SELECT 1 FROM unchecked LIMIT 1"
+        unchecked = "SELECT 1 FROM unchecked u WHERE u.clip_id = '' OR EXISTS (SELECT 1 FROM plan.clips c WHERE c.clip_id = u.clip_id) LIMIT 1"
         return any(self._database.execute(one).fetchone() for one in (query, unchecked))
 
     def read_rows(self, rows: Iterable[tuple[str, str]], archive: ArchiveRows) -> None:
         """(clip_key, clip_id) of every row of the collection; those of other archives are passed over."""
         self.rows.read(rows, archive)
+        self._read_dead()
         self._database.execute(
             f"""UPDATE plan.clips AS c SET state = CASE
                 WHEN problem != '' THEN {State.UNREADABLE:d}
                 WHEN EXISTS (SELECT 1 FROM plan.rows r WHERE {_IS_OWN_ROW}) THEN {State.PRESENT:d}
-                WHEN EXISTS (SELECT 1 FROM outcomes o WHERE {_IS_OWN_OUTCOME} AND o.stage IS NOT NULL) THEN {State.DEAD:d}
+                WHEN EXISTS (SELECT 1 FROM plan.dead o WHERE {_IS_OWN_OUTCOME}) THEN {State.DEAD:d}
                 ELSE {State.MISSING:d} END"""
         )
+
+    def _read_dead(self) -> None:
+        """Page by page: a run that writes the ledger is never held up for long."""
+        self._database.execute("DELETE FROM plan.dead")
+        after = ("", "")
+        query = (
+            "SELECT clip_id, clip_key FROM outcomes WHERE stage IS NOT NULL AND (clip_id, clip_key) > (?, ?) "
+            "ORDER BY clip_id, clip_key LIMIT ?"
+        )
+        while page := self._database.execute(query, (*after, PAGE)).fetchall():
+            self._apply("INSERT INTO plan.dead VALUES (?, ?)", page)
+            after = page[-1]
 
     def count(self, state: State) -> int:
         """Number of clips in a state."""
@@ -131,14 +143,14 @@ class Manifest:
             "o.stage IS NULL AND o.row_digest = c.row_digest)"
         )
 
-    def retry(self, reasons: Collection[str], *, all_reasons: bool) -> None:
-        """Dead clips whose recorded reason is one of these become missing ones."""
-        marks = ", ".join("?" * len(reasons))
-        is_chosen = "1" if all_reasons else f"o.reason IN ({marks})"
+    def retry(self, reasons: Collection[str]) -> None:
+        """Dead clips whose recorded reason is one of these (ALL_REASONS = any) become missing ones."""
+        is_any = ALL_REASONS in reasons
+        is_chosen = "1" if is_any else f"o.reason IN ({', '.join('?' * len(reasons))})"
         self._database.execute(
             f"UPDATE plan.clips AS c SET state = {State.MISSING:d} WHERE state = {State.DEAD:d} AND "
             f"EXISTS (SELECT 1 FROM outcomes o WHERE {_IS_OWN_OUTCOME} AND {is_chosen})",
-            () if all_reasons else tuple(reasons),
+            () if is_any else tuple(reasons),
         )
 
     def begin_pending(self) -> int:
@@ -147,20 +159,10 @@ class Manifest:
         self._database.execute(
             f"INSERT INTO plan.pending SELECT position FROM plan.clips WHERE state = {State.MISSING:d} ORDER BY video_uri, start_s"
         )
-        in_one(
-            self._database,
-            lambda: self._database.execute(
-                "INSERT OR IGNORE INTO unchecked SELECT clip_id, clip_key FROM plan.clips c JOIN plan.pending p ON c.position = p.clip"
-            ),
+        self._apply(
+            "INSERT OR IGNORE INTO unchecked SELECT clip_id, clip_key FROM plan.clips c JOIN plan.pending p ON c.position = p.clip"
         )
         return self._number("SELECT COUNT(*) FROM plan.pending")
-
-    def num_remote_pending(self) -> int:
-        """Of the clips that are made now, those whose video is fetched first."""
-        return self._number(
-            "SELECT COUNT(*) FROM plan.pending p JOIN plan.clips c ON c.position = p.clip "
-            "WHERE instr(video_uri, '://') AND video_uri NOT LIKE 'file:%'"
-        )
 
     def pending(self) -> Iterator[PlannedClip]:
         """The clips of `begin_pending`, those of one video together."""
@@ -176,22 +178,30 @@ class Manifest:
     def note_written(self, outcomes: Iterable[Outcome]) -> None:
         """These clips have a row by now."""
         keys = [(one.clip_id, one.clip_key) for one in outcomes if one.error is None]
-        in_one(
-            self._database,
-            lambda: self._database.executemany(
-                f"UPDATE plan.clips SET state = {State.PRESENT:d} WHERE clip_id = ? AND clip_key = ?",
-                keys,
-            ),
+        self._apply(
+            f"UPDATE plan.clips SET state = {State.PRESENT:d} WHERE clip_id = ? AND clip_key = ?",
+            keys,
         )
 
     def check_all(self) -> None:
         """The vectors of all present clips are to be compared: nothing tells which ones were."""
-        in_one(
-            self._database,
-            lambda: self._database.execute(
-                f"INSERT OR IGNORE INTO unchecked SELECT clip_id, clip_key FROM plan.clips WHERE state = {State.PRESENT:d}"
-            ),
+        self._apply(
+            f"INSERT OR IGNORE INTO unchecked SELECT clip_id, clip_key FROM plan.clips WHERE state = {State.PRESENT:d}"
         )
+
+    def note_checked(self) -> None:
+        """The vectors of these clips were compared."""
+        self._apply(
+            "DELETE FROM unchecked WHERE EXISTS (SELECT 1 FROM plan.clips c WHERE c.clip_id = unchecked.clip_id)"
+        )
+
+    def require_no_other(self, names: Iterable[str]) -> None:
+        """ValueError where a clip's id would be taken for one of another archive's."""
+        for name in names:
+            prefix = f"{name}:"
+            query = "SELECT clip_id FROM plan.clips WHERE substr(clip_id, 1, ?) = ? LIMIT 1"
+            for (clip_id,) in self._database.execute(query, (len(prefix), prefix)).fetchall():
+                ArchiveRows(others=frozenset({name})).stored_id(clip_id)
 
     def num_unchecked(self) -> int:
         """Present clips whose vectors were not compared yet."""
@@ -228,6 +238,11 @@ class Manifest:
             for (key,) in self._database.execute(query, (clip_id,)).fetchall()
         ]
 
+    def has(self, clip_id: str) -> bool:
+        """Whether it is one of the planned clips."""
+        query = "SELECT 1 FROM plan.clips WHERE clip_id = ?"
+        return self._database.execute(query, (clip_id,)).fetchone() is not None
+
     def is_readable(self, clip_id: str) -> bool:
         """False for a clip whose video is not there at the moment."""
         query = f"SELECT 1 FROM plan.clips WHERE clip_id = ? AND state = {State.UNREADABLE:d}"
@@ -238,6 +253,16 @@ class Manifest:
         query = "SELECT clip_id FROM plan.clips WHERE state = ? ORDER BY position"
         yield from (clip_id for (clip_id,) in self._database.execute(query, (state,)))
 
+    def unexplained(self, explained_ids: Iterable[str]) -> Iterator[PlannedClip]:
+        """Clips that cannot be read, but for these."""
+        self._database.execute("DROP TABLE IF EXISTS plan.explained")
+        self._database.execute("CREATE TABLE plan.explained (clip_id TEXT PRIMARY KEY) WITHOUT ROWID")  # fmt: skip
+        rows = ((clip_id,) for clip_id in explained_ids)
+        self._apply("INSERT OR IGNORE INTO plan.explained VALUES (?)", rows)
+        return self._clips(
+            f"c.state = {State.UNREADABLE:d} AND NOT EXISTS (SELECT 1 FROM plan.explained e WHERE e.clip_id = c.clip_id)"
+        )
+
     def dead_by_reason(self) -> dict[str, int]:
         """Number of `dead_letters` by reason, most first."""
         query = f"""SELECT reason, COUNT(*) FROM (
@@ -246,16 +271,31 @@ class Manifest:
             ) GROUP BY reason ORDER BY 2 DESC, 1"""
         return dict(self._database.execute(query).fetchall())
 
-    def dead_letters(self, limit: int = -1) -> Iterator[DeadLetter]:
-        """Clips of the archive that have no row for a reason, from this run or an earlier one, by clip id; -1 = all."""
+    def id_pages(self) -> Iterator[list[str]]:
+        """The ids of all clips, some hundred at a time."""
+        after, query = (
+            0,
+            "SELECT position, clip_id FROM plan.clips WHERE position > ? ORDER BY position LIMIT 500",
+        )
+        while page := self._database.execute(query, (after,)).fetchall():
+            yield [clip_id for _, clip_id in page]
+            after = page[-1][0]
+
+    def dead_letters(self) -> Iterator[DeadLetter]:
+        """Clips of the archive that have no row for a reason, from this run or an earlier one, by clip id."""
         query = f"""SELECT c.clip_id, c.video_uri, o.stage, o.reason, o.detail FROM plan.clips c JOIN outcomes o ON {_IS_OWN_OUTCOME}
             WHERE c.state = {State.DEAD:d}
             UNION ALL SELECT clip_id, video_uri, 'plan', 'fetch_failed', problem FROM plan.clips
-            WHERE state = {State.UNREADABLE:d} ORDER BY 1 LIMIT ?"""
-        for clip_id, video_uri, *error in self._database.execute(query, (limit,)):
+            WHERE state = {State.UNREADABLE:d} ORDER BY 1"""
+        for clip_id, video_uri, *error in self._database.execute(query):
             stage, reason, detail = error
             cause = ClipError(stage=stage, reason=reason, detail=detail)
             yield DeadLetter(clip_id=clip_id, video_uri=video_uri, error=cause)
+
+    def _apply(self, query: str, rows: Iterable[Sequence[Any]] = ((),)) -> None:
+        """One transaction, however many rows."""
+        with transaction(self._database, self._path) as database:
+            database.executemany(query, rows)
 
     def _clips(self, condition: str, values: Sequence[str] = ()) -> Iterator[PlannedClip]:
         """Page by page: what is done between two pages may change the ledger."""

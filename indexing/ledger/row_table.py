@@ -1,12 +1,14 @@
 """The rows of an archive in the collection, as a table on disk beside the planned clips: which are stale, orphaned or doubled."""
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import islice
+from pathlib import Path
 
 from indexing.ledger.archives import ArchiveRows
+from indexing.ledger.ledger import transaction
 
 PAGE = 2000
 SCHEMA = "CREATE TABLE plan.rows (clip_id TEXT, clip_key TEXT);"
@@ -15,7 +17,7 @@ _STALE = (
     "WHERE r.clip_key != c.clip_key"
 )
 _ORPHANED = (
-    "SELECT clip_id, clip_key FROM plan.rows r WHERE NOT EXISTS "
+    "SELECT DISTINCT clip_id, clip_key FROM plan.rows r WHERE NOT EXISTS "
     "(SELECT 1 FROM plan.clips c WHERE c.clip_id = r.clip_id)"
 )
 
@@ -46,8 +48,8 @@ _HAS_OUTCOME = f"c.state IN ({State.PRESENT:d}, {State.DEAD:d})"
 class RowTable:
     """`plan.rows` of a database that has the planned clips, with their states, as `plan.clips`."""
 
-    def __init__(self, database: sqlite3.Connection) -> None:
-        self._database = database
+    def __init__(self, database: sqlite3.Connection, path: Path) -> None:
+        self._database, self._path = database, path
 
     def read(self, rows: Iterable[tuple[str, str]], archive: ArchiveRows) -> None:
         """(clip_key, clip_id) of every row of the collection; those of other archives are passed over."""
@@ -145,18 +147,8 @@ class RowTable:
         return self._database.execute(query).fetchone()[0]
 
     def _change(self, query: str, values: Iterable[tuple[str, str]]) -> None:
-        in_one(self._database, lambda: self._database.executemany(query, values))
-
-
-def in_one(database: sqlite3.Connection, change: Callable[[], object]) -> None:
-    """One transaction, however many rows."""
-    database.execute("BEGIN")
-    try:
-        change()
-    except BaseException:
-        database.execute("ROLLBACK")
-        raise
-    database.execute("COMMIT")
+        with transaction(self._database, self._path) as database:
+            database.executemany(query, values)
 
 
 def require_few_orphans(num_orphans: int, num_rows: int, first: str, max_share: float) -> None:

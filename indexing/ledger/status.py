@@ -35,7 +35,7 @@ class Config:
 def run(config: Config) -> int:
     """Print where the run stands."""
     from cluster.processes import find_driver
-    from indexing.ledger.dead_letters import read_dead_letters
+    from indexing.ledger.dead_letters import iter_dead_letters
     from indexing.ledger.progress import read_progress
 
     driver = find_driver(config.run_dir)
@@ -43,7 +43,7 @@ def run(config: Config) -> int:
         config.run_dir
     )  # after the look: a run that ended meanwhile has finished
     state = "running" if driver else "finished" if progress.phase == "finished" else "interrupted"
-    letters = Counter(letter.error.reason for letter in read_dead_letters(config.run_dir))
+    letters = Counter(letter.error.reason for letter in iter_dead_letters(config.run_dir))
     if config.json:
         values = {"state": state, **asdict(progress), "dead_letters": letters}
         sys.stdout.write(json.dumps(values) + "\n")

@@ -1,6 +1,7 @@
 """What one indexing run is told, and how a later command of the same run folder reads it back."""
 
 import json
+import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from encoders.files import from_dict
 from encoders.media.container import MediaLimits
 from indexing.ledger.archives import ArchiveRequest
 from indexing.pipeline.workers import WorkerOptions
+from indexing.sources.changes import since_of
 from indexing.sources.fetch_cache import FetchOptions
 from indexing.sources.uris import public_uri
 from indexing.store.endpoint import is_lite
@@ -82,6 +84,9 @@ class IndexConfig:
     """Delete rows of clips that the archive does not have any more; rows of other archives stay."""
     max_delete_share: float = _MAX_DELETE_SHARE
     """Refuse to prune more than this share of the archive's rows, as a list of clips that was cut off would; 1 = prune any number."""
+    since: str = ""
+    """Look only at videos that changed since then: 2026-11-30, 2026-11-30T12:00, or how long ago, 36h or 7d. Rows of others are left
+    alone. Where the time of a video is not known, it is looked at."""
     archive: str | None = None
     """Name of the archive among those of the collection: its clip ids begin with NAME: and no other run touches them. None = as the
     run folder or the collection records it; a new one is named after its folder, the first of a collection not at all ('')."""
@@ -106,6 +111,12 @@ class IndexConfig:
         if self.batch_size < 0:
             raise ValueError(
                 f"batch_size is {self.batch_size}; it must be at least 1, or 0 = choose"
+            )
+        if self.since:
+            since_of(self.since, time.time())
+        if self.since and self.prune:
+            raise ValueError(
+                f"since is {self.since!r} and prune is asked for; what is gone is seen in a whole list only, leave one of them out"
             )
         if self.bulk_import and is_lite(self.milvus_uri):
             raise ValueError(
@@ -170,11 +181,12 @@ def write_config(config: IndexConfig) -> None:
         config,
         bundle=config.bundle.resolve(),
         run_dir=config.run_dir.resolve(),
-        clips=public_uri(_absolute(config.clips)),
-        milvus_uri=public_uri(_absolute(config.milvus_uri)),
-        bulk_import=public_uri(_absolute(config.bulk_import)) if config.bulk_import else "",
+        clips=public_uri(absolute(config.clips)),
+        milvus_uri=public_uri(absolute(config.milvus_uri)),
+        bulk_import=public_uri(absolute(config.bulk_import)) if config.bulk_import else "",
         retry=(),
         prune=False,
+        since="",
         max_delete_share=_MAX_DELETE_SHARE,
         moved=False,
         dry_run=False,
@@ -190,10 +202,10 @@ def archive_request(config: IndexConfig | VerifyConfig) -> ArchiveRequest:
     if path.exists():
         with suppress(ValueError, TypeError):  # a damaged file: the collection knows its archives
             recorded = dict(json.loads(path.read_text()))
-    here = (config.collection, public_uri(_absolute(config.milvus_uri)))
+    here = (config.collection, public_uri(absolute(config.milvus_uri)))
     is_here = (recorded.get("collection"), recorded.get("milvus_uri")) == here
     return ArchiveRequest(
-        source=public_uri(_absolute(config.clips)),
+        source=public_uri(absolute(config.clips)),
         name=config.archive,
         is_moved=isinstance(config, IndexConfig) and config.moved,
         # Run folders of earlier versions record no name: their rows have none.
@@ -227,5 +239,6 @@ def earlier_settings(run_dir: Path, **places: Any) -> IndexConfig:
     return earlier or IndexConfig(run_dir=run_dir, **places)
 
 
-def _absolute(place: str) -> str:
+def absolute(place: str) -> str:
+    """A path without its working folder; a URI as it is."""
     return place if "://" in place else str(Path(place).resolve())

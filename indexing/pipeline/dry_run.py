@@ -6,6 +6,7 @@ Nothing is written into the collection: the sample goes into one of its own, whi
 import os
 import random
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -33,6 +34,7 @@ from indexing.pipeline.config import IndexConfig
 from indexing.pipeline.index_archive import index_archive
 from indexing.pipeline.workers import choose_workers, clips_per_batch
 from indexing.sources.archive import Archive, iter_archive
+from indexing.sources.changes import changed_since, since_of
 from indexing.sources.uris import is_remote
 from indexing.store.collection import open_collection
 from indexing.store.endpoint import is_lite
@@ -45,7 +47,7 @@ def dry_run(config: IndexConfig, *, console: Console | None = None) -> Forecast:
     """The forecast; ValueError where the sample has too few clips that can be used, or the rates are not those of a run."""
     console = console or Console(quiet=True)
     options = config.forecast
-    sample, size = _measure(config.clips, options.sample)
+    sample, size = _measure(config, options.sample)
     if options.rates is not None:
         run = measured_run(options.rates)
         rates = rates_of(run)
@@ -69,7 +71,7 @@ def dry_run(config: IndexConfig, *, console: Console | None = None) -> Forecast:
     return forecast_run(rates, size, nodes)
 
 
-def _measure(source: str, num: int) -> tuple[list[Clip], ArchiveSize]:
+def _measure(config: IndexConfig, num: int) -> tuple[list[Clip], ArchiveSize]:
     """A sample, drawn while the archive is listed, so that every clip is in it with the same chance, and the size of the archive.
 
     It is shuffled: every part of it stands for the whole.
@@ -78,7 +80,9 @@ def _measure(source: str, num: int) -> tuple[list[Clip], ArchiveSize]:
     sample: list[Clip] = []
     num_clips = num_videos = num_bytes = 0
     last = ""
-    for part in iter_archive(source):
+    since_s = since_of(config.since, time.time()) if config.since else None
+    for listed in iter_archive(config.clips):
+        part = listed if since_s is None else changed_since(listed, since_s)
         for clip in part.clips:
             num_clips += 1
             if clip.video_uri != last:  # the clips of one video follow each other
@@ -89,6 +93,10 @@ def _measure(source: str, num: int) -> tuple[list[Clip], ArchiveSize]:
                 sample.append(clip)
             elif (place := rng.randrange(num_clips)) < num:
                 sample[place] = clip
+    if not sample:
+        raise ValueError(
+            f"no video of {config.clips!r} changed since {config.since!r}; give another --since"
+        )
     rng.shuffle(sample)
     spans = [clip_duration_s(clip.video_uri, clip.start_s, clip.end_s) for clip in sample]
     known_s = [seconds for seconds in spans if seconds is not None]
@@ -122,6 +130,7 @@ def _scratch(config: IndexConfig) -> Iterator[IndexConfig]:
             recompute=0,
             archive=None,
             bulk_import="",
+            since="",
         )
         try:
             yield scratch

@@ -11,26 +11,32 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import islice
+from typing import Any
 
 from rich.console import Console
 
 from cluster.processes import own_run_folder
 from cluster.progress import progress_bar
-from cluster.ray_session import RaySession, count_machines, ray_session, session_with
-from cluster.storage import require_shared
-from cluster.telemetry import RayMetrics
+from cluster.ray_session import RaySession
 from encoders.bundle.canaries import read_canaries
 from encoders.bundle.card import BundleCard, read_card
-from indexing.ledger.archives import ArchiveRequest, ArchiveRows, open_archive
-from indexing.ledger.dead_letters import read_dead_letters, write_dead_letters
+from indexing.ledger.archives import (
+    ArchiveRequest,
+    ArchiveRows,
+    mark_changes,
+    open_archive,
+    read_mark,
+)
+from indexing.ledger.dead_letters import iter_dead_letters, write_dead_letters
 from indexing.ledger.finished import Counts, Finished, Seen, read_finished, write_finished
-from indexing.ledger.ledger import ALL_REASONS, Ledger, Outcome, checked_reasons
+from indexing.ledger.ledger import Ledger, Outcome, checked_reasons
 from indexing.ledger.manifest import Manifest
-from indexing.ledger.plan_archive import Contents, Planned, plan_archive
+from indexing.ledger.plan_archive import Contents, Planned, Source, plan_archive
 from indexing.ledger.progress import RunProgress
 from indexing.ledger.row_table import Row, State
 from indexing.ledger.summary import IndexSummary, Tally, write_summary
-from indexing.pipeline.config import IndexConfig, archive_request, write_config
+from indexing.pipeline.config import IndexConfig, absolute, archive_request, write_config
 from indexing.pipeline.recompute import (
     Recomputed,
     VectorMismatchError,
@@ -40,11 +46,13 @@ from indexing.pipeline.recompute import (
 )
 from indexing.pipeline.shards import Work, write_work
 from indexing.pipeline.stages import vector_options
-from indexing.pipeline.stream import Flow
+from indexing.pipeline.stream import Flow, open_session
 from indexing.pipeline.throughput import Pass, summary_of
-from indexing.pipeline.workers import Workers, choose_workers, worker_bundle
+from indexing.pipeline.workers import Workers, choose_workers
 from indexing.pipeline.write_stage import refresh_rows
+from indexing.sources.changes import since_of
 from indexing.sources.fingerprint import read_fingerprint
+from indexing.sources.uris import public_uri
 from indexing.store.bulk_import import finish_earlier_import
 from indexing.store.collection import ClipCollection, open_collection
 from indexing.store.endpoint import is_lite
@@ -102,9 +110,11 @@ class _IndexRun:
         self._done = Pass()
         self._session: RaySession | None = None
         self._is_lite = is_lite(config.milvus_uri)
-        self._index = ""
         self._archive = ArchiveRows()
         self._manifest: Manifest | None = None
+        self._mark = ""
+        since = config.since
+        self._since_s = since_of(since, time.time()) if since else None
 
     def run(self, *, is_thorough: bool) -> IndexSummary:
         request = archive_request(self._config)
@@ -125,12 +135,16 @@ class _IndexRun:
             self._open_session()
         self._open_collection(manifest.num_clips)
         self._own_archive(request)
-        return self._bring_up_to_date(manifest if self._archive == expected else self._plan())
+        if self._archive.name != expected.name:
+            manifest = self._plan()
+        manifest.require_no_other(self._archive.others)
+        return self._bring_up_to_date(manifest)
 
     def _finished_before(self) -> Finished | None:
         """What the last run left, where this one sees the same and is not asked for more."""
         finished = read_finished(self._ledger)
-        if finished is None or self._config.retry or (self._config.prune and finished.orphaned):
+        is_more = self._config.retry or self._config.since or self._config.moved
+        if finished is None or is_more or (self._config.prune and finished.orphaned):
             return None
         with self._console.status("looking for changes"):
             seen = self._seen(read_fingerprint(self._config.clips))
@@ -140,12 +154,13 @@ class _IndexRun:
         return Seen(
             fingerprint=fingerprint,
             encoder_id=self._card.encoder_id,
-            milvus_uri=self._config.milvus_uri,
+            milvus_uri=public_uri(absolute(self._config.milvus_uri)),
             collection=self._config.collection,
         )
 
     def _is_as_finished(self, finished: Finished) -> bool:
-        is_same = self._archive.name == finished.archive
+        mark = read_mark(self._collection, self._archive)
+        is_same = (self._archive.name, mark) == (finished.archive, finished.mark)
         return is_same and self._archive.count(self._collection) == finished.rows
 
     def _plan(self) -> Manifest:
@@ -157,7 +172,7 @@ class _IndexRun:
         self._manifest = Manifest(self._ledger, self._config.run_dir)
         with self._console.status("planning") as status:
             self._planned = plan_archive(
-                self._config.clips,
+                Source(self._config.clips, self._since_s),
                 self._manifest,
                 encoder_id=self._card.encoder_id,
                 archive=self._archive,
@@ -167,6 +182,7 @@ class _IndexRun:
         return self._manifest
 
     def _bring_up_to_date(self, manifest: Manifest) -> IndexSummary:
+        self._mark = mark_changes(self._collection, self._archive)
         finish_earlier_import(self._collection, self._config.run_dir)
         self._collection.flush()  # Milvus Lite lists rows ten times faster afterwards
         self._read_rows(manifest)
@@ -175,9 +191,8 @@ class _IndexRun:
         self._delete_pages(manifest, manifest.rows.stale())
         self._refresh(manifest)
         if self._config.retry:
-            is_any = ALL_REASONS in self._config.retry
-            manifest.retry(self._config.retry, all_reasons=is_any)
-        if self._ledger.was_damaged:
+            manifest.retry(self._config.retry)
+        if not self._ledger.knows_unchecked():
             manifest.check_all()
         num_pending = manifest.begin_pending()
         if num_pending or manifest.num_unchecked():
@@ -188,14 +203,19 @@ class _IndexRun:
                 self._make(manifest, num_pending, workers)
             self._progress.phase = "checking"
             self._done.recomputed = self._recompute(manifest, workers)
-        if self._ledger.has_unchecked():
-            self._ledger.clear_unchecked()
+        self._note_checked(manifest)
         if self._config.prune:
             self._delete_pages(manifest, manifest.rows.orphaned())
         if num_pending or self._done.refreshed or self._done.deleted:
             self._collection.flush()
         self._ensure_index()
         return self._finish(manifest)
+
+    def _note_checked(self, manifest: Manifest) -> None:
+        if self._config.since:
+            manifest.note_checked()
+        elif self._ledger.has_unchecked():
+            self._ledger.clear_unchecked()
 
     def _finish(self, manifest: Manifest) -> IndexSummary:
         self._read_rows(manifest)
@@ -206,7 +226,11 @@ class _IndexRun:
             stale=manifest.rows.num_stale(),
             dead_by_reason=manifest.dead_by_reason(),
         )
-        write_dead_letters(self._config.run_dir, manifest.dead_letters())
+        write_dead_letters(
+            self._config.run_dir,
+            manifest.dead_letters(),
+            is_other=(lambda clip_id: not manifest.has(clip_id)) if self._config.since else None,
+        )
         summary = self._summary(counts)
         write_summary(self._config.run_dir, summary)
         unreadable = manifest.count(State.UNREADABLE)
@@ -214,6 +238,7 @@ class _IndexRun:
             finished = Finished(
                 seen=self._seen(self._planned.fingerprint),
                 archive=self._archive.name,
+                mark=self._mark,
                 rows=self._archive.count(self._collection),
                 orphaned=manifest.rows.num_orphaned(),
                 counts=counts,
@@ -222,7 +247,6 @@ class _IndexRun:
         return summary
 
     def _summary(self, counts: Counts) -> IndexSummary:
-        self._done.index = self._index
         self._done.rows_in_collection = self._collection.count()
         return summary_of(
             self._done,
@@ -230,25 +254,12 @@ class _IndexRun:
             self._config,
             encoder_id=self._card.encoder_id,
             session=self._session,
-            letters=read_dead_letters(self._config.run_dir)[:_MAX_LETTERS],
+            letters=list(islice(iter_dead_letters(self._config.run_dir), _MAX_LETTERS)),
         )
 
     def _open_session(self) -> RaySession:
-        session = self._stack.enter_context(ray_session())
-        export = RayMetrics(self._progress).export
-        attached = self._progress.attached(count_nodes=count_machines, export=export)
-        self._stack.enter_context(attached)
-        for uri, what, needed in (
-            (self._config.milvus_uri, "the Milvus URI", "http://HOST:19530"),
-            (self._config.run_dir, "the run folder", "a folder on NFS, /mnt/SHARED/RUN"),
-        ):
-            # The nodes that come are not this one.
-            num_nodes = session.num_nodes + session.can_grow
-            require_shared(uri, num_nodes=num_nodes, what=what, needed=needed)
-        # What one worker needs: the node that comes tells what the others will have.
-        session = session_with(session, [worker_bundle(self._config.workers)])
-        self._session = session
-        return session
+        self._session = open_session(self._stack, self._config, self._progress)
+        return self._session
 
     def _open_collection(self, num_clips: int) -> None:
         opened = open_collection(self._config.milvus_uri, self._config.collection)
@@ -270,13 +281,21 @@ class _IndexRun:
 
     def _read_rows(self, manifest: Manifest) -> None:
         with self._console.status("reading the keys of the collection"):
-            rows = self._collection.rows(condition=self._archive.condition())
+            rows = self._rows(manifest)
             keys = ((row["clip_key"], row["clip_id"]) for row in rows)
             manifest.read_rows(keys, self._archive)
 
+    def _rows(self, manifest: Manifest) -> Iterable[dict[str, Any]]:
+        """All rows of the archive, or those of the clips that are looked at."""
+        if not self._config.since:
+            return self._collection.rows(condition=self._archive.condition())
+        fields = ("clip_key", "clip_id")
+        pages = manifest.id_pages()
+        return (r for page in pages for r in self._collection.rows_of_clips(page, fields=fields))
+
     def _ensure_index(self) -> None:
         with self._console.status("building the index of the collection"):
-            self._index = ensure_index(
+            self._done.index = ensure_index(
                 self._collection, self._config.index, is_lite=self._is_lite, lease=self._lease
             )
 
@@ -284,7 +303,7 @@ class _IndexRun:
         """Vectors of the pending clips into rows."""
         folder = self._config.run_dir / _BLOCKS
         shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         self._stack.callback(shutil.rmtree, folder, ignore_errors=True)
         work = write_work(
             folder,

@@ -119,7 +119,10 @@ def _iter_shards(
 ) -> Iterator[dict[str, Any]]:
     fewest, most = _CLIPS_PER_SHARD
     num_clips = min(max(num // (_SHARDS_PER_WORKER * num_workers), fewest), most)
-    for video_uri, group in groupby(ordered, key=lambda one: one.clip.video_uri):
+    # A file that changed while it was planned has clips of two contents.
+    for (video_uri, _), group in groupby(
+        ordered, key=lambda one: (one.clip.video_uri, one.content_hash)
+    ):
         for part in _parts(list(group), num_clips):
             yield _shard(part, fetch_uris.get(video_uri, video_uri))
 

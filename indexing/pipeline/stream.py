@@ -1,8 +1,8 @@
-"""Streams pending clips through the stages and gives the outcomes of each result batch."""
+"""The Ray of a run, and pending clips that stream through its stages: the outcomes of each result batch."""
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,17 +10,38 @@ from typing import Any
 import numpy as np
 
 from cluster.dataflow import stream_dataflow
+from cluster.ray_session import RaySession, count_machines, ray_session, session_with
+from cluster.storage import require_shared
+from cluster.telemetry import RayMetrics
 from encoders.stages.base import error_of
 from indexing.ledger.ledger import Outcome, outcomes_of_batch
+from indexing.ledger.progress import RunProgress
+from indexing.pipeline.config import IndexConfig
 from indexing.pipeline.shards import Work
 from indexing.pipeline.stages import VectorOptions, vector_stages, write_stage
-from indexing.pipeline.workers import Workers
+from indexing.pipeline.workers import Workers, worker_bundle
 from indexing.store.bulk_import import BulkImport, rows_per_part
 from indexing.store.collection import ClipCollection
 from indexing.store.rows import row_of_batch
 
 _RESULT_BATCH = 32
 _PART_S = 60.0
+
+
+def open_session(stack: ExitStack, config: IndexConfig, progress: RunProgress) -> RaySession:
+    """A connected Ray that has room for the least work, until the stack is closed. ValueError for storage that its nodes do not share."""
+    session = stack.enter_context(ray_session())
+    export = RayMetrics(progress).export
+    stack.enter_context(progress.attached(count_nodes=count_machines, export=export))
+    for uri, what, needed in (
+        (config.milvus_uri, "the Milvus URI", "http://HOST:19530"),
+        (config.run_dir, "the run folder", "a folder on NFS, /mnt/SHARED/RUN"),
+    ):
+        # The nodes that come are not this one.
+        num_nodes = session.num_nodes + session.can_grow
+        require_shared(uri, num_nodes=num_nodes, what=what, needed=needed)
+    # What one worker needs: the node that comes tells what the others will have.
+    return session_with(session, [worker_bundle(config.workers)])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

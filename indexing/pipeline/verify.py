@@ -1,5 +1,6 @@
 """Verifies that a collection holds exactly the rows of its archive, and repairs it; status 0 only when nothing is wrong."""
 
+import os
 import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -10,10 +11,11 @@ from pathlib import Path
 from cluster.ray_session import ray_session
 from encoders.bundle.card import BundleCard, read_card
 from indexing.ledger.archives import find_archive
-from indexing.ledger.dead_letters import read_dead_letters
+from indexing.ledger.dead_letters import iter_dead_letters
 from indexing.ledger.ledger import Ledger
 from indexing.ledger.manifest import Manifest
-from indexing.ledger.plan_archive import Contents, Planned, plan_archive
+from indexing.ledger.plan_archive import Contents, Planned, Source, plan_archive
+from indexing.ledger.planned_clip import PlannedClip
 from indexing.ledger.row_table import Row, State, require_few_orphans
 from indexing.pipeline.config import IndexConfig, VerifyConfig, archive_request, earlier_settings
 from indexing.pipeline.index_archive import index_archive
@@ -79,7 +81,10 @@ def verify_archive(config: VerifyConfig) -> Verification:
         session = stack.enter_context(ray_session()) if config.recompute else None
         collection = stack.enter_context(open_collection(config.milvus_uri, config.collection))
         collection.check(encoder_id=card.encoder_id)
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tfcovr-verify-")))
+        # A gigabyte for a million clips: beside the ledger, not where a temporary folder may be memory.
+        place = config.run_dir if os.access(config.run_dir, os.W_OK) else None
+        temporary = tempfile.TemporaryDirectory(prefix=".verify-", dir=place)
+        folder = Path(stack.enter_context(temporary))
         manifest = Manifest(ledger, folder)
         stack.callback(manifest.close)
         planned = _plan(config, card, ledger, manifest, collection)
@@ -107,7 +112,7 @@ def _plan(
     """The clips beside the rows, with the rows that share a key."""
     own = find_archive(collection, archive_request(config))
     planned = plan_archive(
-        config.clips,
+        Source(config.clips),
         manifest,
         encoder_id=card.encoder_id,
         archive=own,
@@ -138,14 +143,14 @@ def _doubled_rows(collection: ClipCollection, manifest: Manifest, num_rows: int)
 
 
 def _verification(manifest: Manifest, recomputed: Recomputed | None, run_dir: Path) -> Verification:
-    explained = {letter.clip_id for letter in read_dead_letters(run_dir)}
     doubled = manifest.rows.doubled()
     wrong = dict(recomputed.wrong) if recomputed else {}
-    unread = [one for one in manifest.clips(State.UNREADABLE) if one.clip.clip_id not in explained]
     present, dead = manifest.count(State.PRESENT), manifest.count(State.DEAD)
     missing = manifest.count(State.MISSING)
+    explained = (letter.clip_id for letter in iter_dead_letters(run_dir))
     if not (present or missing or dead):  # no dead letter explains that not one video can be read
-        unread = list(manifest.clips(State.UNREADABLE))
+        explained = iter(())
+    unread, why_unread = _unread(manifest.unexplained(explained))
     faults = {
         "missing": Fault(count=missing, clip_ids=_first(manifest.ids(State.MISSING))),
         "duplicate": _fault([row.clip_key for row in doubled]),
@@ -156,7 +161,7 @@ def _verification(manifest: Manifest, recomputed: Recomputed | None, run_dir: Pa
             count=manifest.rows.num_orphaned(), clip_ids=_first(manifest.rows.orphaned_ids())
         ),
         "wrong": _fault(sorted(wrong)),
-        "unread": _fault([one.clip.clip_id for one in unread]),
+        "unread": unread,
     }
     return Verification(
         present=present,
@@ -164,11 +169,22 @@ def _verification(manifest: Manifest, recomputed: Recomputed | None, run_dir: Pa
         unreadable=manifest.count(State.UNREADABLE),
         rows=manifest.rows.num(),
         faults=faults,
-        why_unread=unread[0].problem if unread else "",
+        why_unread=why_unread,
         doubled=tuple(row for row in doubled if manifest.is_readable(row.clip_id)),
         recomputed=recomputed,
         wrong=tuple(manifest.rows_of(wrong)),
     )
+
+
+def _unread(planned: Iterable[PlannedClip]) -> tuple[Fault, str]:
+    """With the problem of the first."""
+    count, clip_ids, problem = 0, [], ""
+    for one in planned:
+        count += 1
+        problem = problem or one.problem
+        if count <= MOST_NAMED:
+            clip_ids.append(one.clip.clip_id)
+    return Fault(count=count, clip_ids=tuple(clip_ids)), problem
 
 
 def _first(clip_ids: Iterable[str]) -> tuple[str, ...]:

@@ -50,8 +50,15 @@ class Archive:
 def list_archive(source: str | Path) -> Archive:
     """All clips at once. ValueError when there are no clips; OSError when a remote place cannot be listed."""
     parts = list(iter_archive(source))
+    clips = tuple(clip for part in parts for clip in part.clips)
+    first: dict[str, int] = {}
+    for number, clip in enumerate(clips):
+        if (earlier := first.setdefault(clip.clip_id, number)) != number:
+            raise ValueError(
+                f"{public_uri(str(source))}: clips {earlier + 1} and {number + 1} both have clip_id {clip.clip_id!r}; it must be unique"
+            )
     return Archive(
-        clips=tuple(clip for part in parts for clip in part.clips),
+        clips=clips,
         fetch_uris={uri: given for part in parts for uri, given in part.fetch_uris.items()},
         stamps={uri: stamp for part in parts for uri, stamp in part.stamps.items()},
     )
@@ -82,11 +89,6 @@ def _public(clips: Sequence[Clip], stamps: Mapping[str, RemoteStamp]) -> Archive
     return Archive(clips=tuple(public), fetch_uris=fetch_uris, stamps=stamps)
 
 
-def list_clips(source: str | Path) -> list[Clip]:
-    """The clips of a local source, all at once."""
-    return [clip for clips, _ in _local_parts(str(source)) for clip in clips]
-
-
 _Part = tuple[Sequence[Clip], Mapping[str, RemoteStamp]]
 
 
@@ -97,9 +99,9 @@ def _local_parts(text: str) -> Iterator[_Part]:
             yield clips, {}
         return
     base, files = video_files(text)
-    escaped: set[str] = set()
+    seen: set[str] = set()
     clips = (clip_of_file(file, base) for file in files)
-    own = (clip for clip in clips if _is_own_name(clip.clip_id, escaped))
+    own = (clip for clip in clips if _is_own_name(clip.clip_id, seen))
     while part := list(islice(own, _AT_ONCE)):
         yield part, {}
 
@@ -112,9 +114,11 @@ def video_files(text: str) -> tuple[Path, Iterator[Path]]:
     elif glob.has_magic(text):
         base = Path(*_parts_before_magic(path))
         pattern = path.relative_to(base).parts
-        depth = None if "**" in pattern else len(pattern)
-        below = _files_below(base, depth)
-        files = (file for file in below if _fits(file.relative_to(base).parts, pattern))
+        if "**" in pattern:
+            below = _files_below(base)
+            files = (file for file in below if _fits(file.relative_to(base).parts, pattern))
+        else:
+            files = iter(sorted(base.glob("/".join(pattern))))
     elif path.is_file() and is_video_name(path):
         base, files = path.parent, iter([path])
     else:
@@ -128,12 +132,12 @@ def video_files(text: str) -> tuple[Path, Iterator[Path]]:
     return base, chain([first], files)
 
 
-def _is_own_name(clip_id: str, escaped: set[str]) -> bool:
+def _is_own_name(clip_id: str, seen: set[str]) -> bool:
     """Whether no file before had this id: one that is really named as another is after its bytes were escaped comes first."""
     if "%" not in clip_id:
         return True
-    is_own = clip_id not in escaped
-    escaped.add(clip_id)
+    is_own = clip_id not in seen
+    seen.add(clip_id)
     if not is_own:
         logger.warning("%s is left out: another file is really named so; rename one", clip_id)
     return is_own
@@ -141,8 +145,8 @@ def _is_own_name(clip_id: str, escaped: set[str]) -> bool:
 
 def clip_of_file(file: Path, base: Path) -> Clip:
     """The clip of a whole file, named by its path below a folder."""
-    clip_id = _escaped(file.relative_to(base).as_posix())
-    return Clip(clip_id=clip_id, video_uri=_uri_of(file.resolve()))
+    clip_id = escaped(file.relative_to(base).as_posix())
+    return Clip(clip_id=clip_id, video_uri=uri_of(file.resolve()))
 
 
 def videos_below(folder: Path) -> Iterator[Path]:
@@ -155,8 +159,8 @@ def is_video_name(path: PurePath) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
-def _files_below(folder: Path, depth: int | None = None) -> Iterator[Path]:
-    """Every file below a folder, at most so many parts deep, each folder's in the order of names.
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Every file below a folder, each folder's in the order of names.
 
     Links to folders are followed, each folder once: loops end, and real folders come before links.
     """
@@ -170,14 +174,19 @@ def _files_below(folder: Path, depth: int | None = None) -> Iterator[Path]:
             path = None if entry is None else Path(entry.path)
             if entry is None or path is None:
                 opened.pop()
-            elif not entry.is_dir():
+            elif not _is_folder(entry):
                 yield path
-            elif depth is not None and len(path.relative_to(folder).parts) >= depth:
-                continue
             elif entry.is_symlink():
                 links.append(path)
             else:
                 opened.append(_entries(path, seen))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # of a link that leads to itself
+        return False
 
 
 def _entries(folder: Path, seen: set[tuple[int, int]]) -> Iterator[os.DirEntry[str]]:
@@ -190,16 +199,16 @@ def _entries(folder: Path, seen: set[tuple[int, int]]) -> Iterator[os.DirEntry[s
         with os.scandir(folder) as entries:
             return iter(sorted(entries, key=lambda entry: entry.name))
     except OSError as error:
-        logger.warning("%s is left out: %s", _escaped(str(folder)), error.strerror)
+        logger.warning("%s is left out: %s", escaped(str(folder)), error.strerror)
         return iter(())
 
 
-def _uri_of(path: Path) -> str:
+def uri_of(path: Path) -> str:
     """The path; where its bytes are not UTF-8, which neither Arrow nor Milvus stores, a file:// URI with these bytes escaped."""
-    return str(path) if _escaped(str(path)) == str(path) else path.as_uri()
+    return str(path) if escaped(str(path)) == str(path) else path.as_uri()
 
 
-def _escaped(name: str) -> str:
+def escaped(name: str) -> str:
     """Bytes that are not UTF-8 as %XX; Python has them as lone surrogates."""
     return "".join(
         f"%{ord(char) - 0xDC00:02X}" if 0xDC80 <= ord(char) <= 0xDCFF else char for char in name
@@ -252,7 +261,7 @@ def _read_remote_clips(uri: str, base: str) -> Iterator[list[Clip]]:
     """Relative URIs in the table are relative to the remote folder `base`."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder).resolve() / "clips.parquet"
-        path.write_bytes(retry(lambda: b"".join(read_remote(uri)), on=(SourceError,)))
+        retry(lambda: _download(uri, path), on=(SourceError,))
         for clips in iter_clips(path):
             yield [
                 replace(clip, video_uri=f"{base}/{Path(clip.video_uri).relative_to(path.parent)}")
@@ -278,6 +287,12 @@ def _parts_before_magic(path: Path) -> Sequence[str]:
             break
         parts.append(part)
     return parts
+
+
+def _download(uri: str, path: Path) -> None:
+    with path.open("wb") as file:
+        for chunk in read_remote(uri):
+            file.write(chunk)
 
 
 class _OwnNames:

@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
@@ -47,6 +47,8 @@ class RemoteStamp:
 
     size_bytes: int
     version: str
+    modified_s: float | None = field(default=None, compare=False)
+    """Seconds since 1970, where a listing tells it."""
 
     @property
     def content_hash(self) -> str:
@@ -116,7 +118,9 @@ def _list_s3(folder: str, objects: Iterator[S3Object]) -> Iterator[tuple[str, Re
     try:
         for listed in objects:
             if not listed.key.endswith("/"):
-                stamp = RemoteStamp(size_bytes=listed.size_bytes, version=listed.etag)
+                stamp = RemoteStamp(
+                    size_bytes=listed.size_bytes, version=listed.etag, modified_s=listed.modified_s
+                )
                 yield f"{bucket}/{listed.key}", stamp if listed.etag else None
     except S3Error as error:
         text = f"{public_uri(folder)}: {without_secrets(str(error))}"

@@ -43,6 +43,8 @@ class S3Object:
     size_bytes: int
     etag: str
     """"" where the store lists none."""
+    modified_s: float | None
+    """Seconds since 1970; None where the store does not tell it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,8 +130,18 @@ def _objects(page: ElementTree.Element) -> Iterator[S3Object]:
         values = {child.tag.rpartition("}")[2]: child.text or "" for child in entry}
         key = unquote_plus(values["Key"]) if is_encoded else values["Key"]
         yield S3Object(
-            key=key, size_bytes=int(values["Size"]), etag=values.get("ETag", "").strip('"')
+            key=key,
+            size_bytes=int(values["Size"]),
+            etag=values.get("ETag", "").strip('"'),
+            modified_s=_time_of(values.get("LastModified", "")),
         )
+
+
+def _time_of(text: str) -> float | None:
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return None
 
 
 def _signed(base: str, query: str, keys: _Keys, region: str) -> dict[str, str]:

@@ -242,6 +242,7 @@ def test_submitted_jobs_train_and_index_from_the_uploaded_checkout(
     assert run_command("verify", place) == 0
 
 
+@pytest.mark.long  # two Ray nodes on two cores: minutes
 def test_two_nodes_train_and_evaluate_released_data(
     tmp_path, job_server, second_node, environment
 ) -> None:

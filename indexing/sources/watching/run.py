@@ -13,7 +13,7 @@ from encoders.bundle.canaries import read_canaries
 from encoders.bundle.card import BundleCard, read_card
 from encoders.decoding.backends import choose_decode_backend
 from encoders.stages.encode_request import EncoderOptions
-from indexing.ledger.archives import open_archive
+from indexing.ledger.archives import mark_changes, open_archive
 from indexing.ledger.ledger import Ledger
 from indexing.pipeline.config import IndexConfig, archive_request, earlier_settings, write_config
 from indexing.pipeline.decode_stage import ArchiveVectorStage
@@ -81,6 +81,7 @@ def _follower(index: IndexConfig, card: BundleCard, ledger: Ledger) -> Iterator[
         held = hold_collection(collection, archive.name, encoder_id=card.encoder_id)
         lease = stack.enter_context(held)
         write_config(replace(index, archive=archive.name))
+        mark_changes(collection, archive)
         finish_earlier_import(collection, index.run_dir)
         ensure_index(collection, index.index, is_lite=lite, lease=lease)
         follower = Follower(

@@ -1,3 +1,4 @@
+import errno
 import sqlite3
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def test_what_a_finished_run_saw_is_forgotten_by_any_change(tmp_path: Path, chan
         assert ledger.finished() == ""
 
 
-@pytest.mark.parametrize("content", [b"no ledger" * 999, b"SQLite format 3\x00" + bytes(5000)])
+@pytest.mark.parametrize("content", [b"", b"no ledger" * 999, b"SQLite format 3\x00" + bytes(5000)])
 def test_a_damaged_file_is_named_and_moved_aside_by_who_writes(
     tmp_path: Path, caplog, content: bytes
 ) -> None:
@@ -76,6 +77,9 @@ def test_a_damaged_file_is_named_and_moved_aside_by_who_writes(
     with Ledger(tmp_path) as ledger:
         assert not ledger.was_damaged
         assert list(ledger.outcomes()) == [DEAD]
+        assert not ledger.knows_unchecked()  # whatever ended the run that saw the damage
+        ledger.clear_unchecked()
+        assert ledger.knows_unchecked()
 
 
 def test_damage_in_the_middle_of_the_file_is_found_when_it_is_opened(tmp_path: Path) -> None:
@@ -94,6 +98,28 @@ def test_a_reader_makes_no_file(tmp_path: Path) -> None:
     with Ledger(tmp_path / "nowhere", reads_only=True) as ledger:
         assert ledger.contents(["/a.mp4"]) == {}
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_full_disk_is_told_as_one_and_leaves_the_ledger_usable(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        ledger.record([written("a")])
+        num_pages = ledger.database.execute("PRAGMA page_count").fetchone()[0]
+        ledger.database.execute(f"PRAGMA max_page_count = {num_pages}")
+        with pytest.raises(OSError, match=LEDGER) as raised:
+            ledger.record([written(f"{n:06}") for n in range(5000)])
+        assert raised.value.errno == errno.ENOSPC
+        ledger.record([DEAD])
+        assert list(ledger.outcomes()) == [written("a"), DEAD]
+
+
+def test_a_reader_is_not_in_the_way_of_who_writes(tmp_path: Path) -> None:
+    with Ledger(tmp_path) as ledger:
+        ledger.record([written("a")])
+        with Ledger(tmp_path, reads_only=True) as reader:
+            first = reader.outcomes()
+            assert next(first) == written("a")
+            ledger.record([DEAD])
+            assert reader.outcome("bad", "key-bad") in (None, DEAD)
 
 
 def test_an_error_of_the_file_names_it(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_every_clip_and_every_row_has_one_verdict(folder: Path) -> None:
 
 def test_what_is_pending_comes_by_video_and_is_compared_once_it_is_written(folder: Path) -> None:
     with open_manifest(folder, WANTED, STORED, ARCHIVE) as manifest:
-        manifest.retry(["decode_timeout"], all_reasons=False)
+        manifest.retry(["decode_timeout"])
         assert manifest.begin_pending() == 3
         assert [one.clip.clip_id for one in manifest.pending()] == ["changed", "late", "lost"]
         assert manifest.num_unchecked() == 0
@@ -85,6 +85,28 @@ def test_what_is_pending_comes_by_video_and_is_compared_once_it_is_written(folde
         assert sorted(one.clip.clip_id for one in sample) == ["changed", "late"]
         assert sorted(keys(manifest.unchecked_rows())) == ["k-late", "k-new"]
         assert [one.clip.clip_id for one in manifest.beside(["/in.mp4", "/lost.mp4"])] == ["in"]
+
+
+def test_of_a_part_of_the_archive_only_that_part_is_compared_and_forgotten(folder: Path) -> None:
+    stored = [("k-in", "in"), ("k-twice", "twice")]
+    with open_manifest(folder, WANTED, stored) as manifest:
+        manifest.check_all()
+        assert manifest.num_unchecked() == 2
+    with open_manifest(folder, WANTED[:1], stored) as manifest:
+        assert manifest.num_unchecked() == 1
+        manifest.note_checked()
+        assert manifest.num_unchecked() == 0
+    with open_manifest(folder, WANTED, stored) as manifest:
+        assert [one.clip.clip_id for one in manifest.sample(9, only_unchecked=True)] == ["twice"]
+
+
+def test_a_clip_that_would_be_one_of_another_archive_is_refused(tmp_path: Path) -> None:
+    with open_manifest(
+        tmp_path, [planned_clip("cam2:in", "k"), planned_clip("cam3", "l")], []
+    ) as manifest:
+        manifest.require_no_other(["cam", "cam3"])
+        with pytest.raises(ValueError, match="'cam2:in' would be taken for one of archive 'cam2'"):
+            manifest.require_no_other(["cam3", "cam2"])
 
 
 def test_rows_that_lack_what_the_archive_says_are_outdated_until_it_is_recorded(folder) -> None:
@@ -124,7 +146,9 @@ def test_a_planned_clip_comes_back_as_it_was(tmp_path: Path) -> None:
 def test_two_clips_of_one_id_are_refused_with_their_rows(tmp_path: Path) -> None:
     planned = [planned_clip(name, f"k{name}") for name in "abcb"]
     with (
-        pytest.raises(ValueError, match="here: row 3: clip_id is 'b', as in row 1; it must be"),
+        pytest.raises(
+            ValueError, match="here: clips 2 and 4 both have clip_id 'b'; it must be unique"
+        ),
         open_manifest(tmp_path, planned, []),
     ):
         pass

@@ -7,8 +7,13 @@ import pytest
 from encoders.clips import Clip, write_clips
 from encoders.media.container import local_path
 from indexing.sources import archive as archive_module
-from indexing.sources.archive import list_archive, list_clips
+from indexing.sources.archive import list_archive
 from indexing.sources.content import read_contents
+
+
+def list_clips(source) -> list[Clip]:
+    return list(list_archive(source).clips)
+
 
 CLIP = Clip(clip_id="one", video_uri="/v/1.mp4", start_s=1.0, end_s=2.0)
 

@@ -9,7 +9,7 @@ from encoders.clips import Clip, write_clips
 from indexing.ledger.archives import ArchiveRows
 from indexing.ledger.ledger import Ledger
 from indexing.ledger.manifest import Manifest
-from indexing.ledger.plan_archive import Contents, plan_archive
+from indexing.ledger.plan_archive import Contents, Source, plan_archive
 from indexing.sources.fingerprint import read_fingerprint
 from tests.support.remote_server import serve_folder
 
@@ -18,7 +18,7 @@ def planned(source: str, run_dir: Path) -> str:
     with Ledger(run_dir) as ledger:
         manifest = Manifest(ledger, run_dir)
         contents = Contents(known=ledger.contents, keep=ledger.keep_contents)
-        made = plan_archive(source, manifest, encoder_id="e", archive=ArchiveRows(), contents=contents)  # fmt: skip
+        made = plan_archive(Source(source), manifest, encoder_id="e", archive=ArchiveRows(), contents=contents)  # fmt: skip
         manifest.close()
     return made.fingerprint
 

@@ -2,9 +2,11 @@
 
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import av
@@ -21,7 +23,7 @@ from encoders.clips import Clip, write_clips
 from encoders.files import hash_file
 from indexing.ledger.dead_letters import read_dead_letters
 from indexing.ledger.summary import IndexSummary
-from indexing.pipeline import index_archive as index_archive_module
+from indexing.pipeline import stream
 from indexing.pipeline.config import IndexConfig
 from indexing.pipeline.index_archive import index_archive
 from indexing.pipeline.workers import WorkerOptions
@@ -162,6 +164,30 @@ def test_changes_and_only_changes_are_worked_on(config, archive, first_run, caps
     assert "1 orphaned" in capsys.readouterr().out
 
 
+def test_only_what_changed_since_is_looked_at(config, archive, first_run) -> None:
+    index_archive(config)
+    before = stored_rows(config, first_run.encoder_id)
+    letters = read_dead_letters(config.run_dir)
+    time.sleep(0.05)
+    since = datetime.now(UTC).isoformat()
+    time.sleep(0.05)
+    write_video(archive / "late.mp4", 77)
+    (archive / "good-4.mp4").touch()
+    with open_collection(config.milvus_uri, config.collection) as collection:
+        collection.check(encoder_id=first_run.encoder_id)
+        collection.delete([before["good-3.mp4"]])
+    summary = index_archive(replace(config, since=since))
+    assert (summary.clips_in, summary.written, summary.skipped, summary.dead) == (2, 1, 1, 0)
+    after = stored_rows(config, first_run.encoder_id)
+    assert after.keys() == before.keys() - {"good-3.mp4"} | {"late.mp4"}
+    assert read_dead_letters(config.run_dir) == letters != []
+    assert index_archive(config).written == 1
+    assert verified(config) == 1  # of a clip that the archive lost
+    (archive / "late.mp4").unlink()
+    with pytest.raises(ValueError, match="since is '1h' and prune is asked for"):
+        replace(config, since="1h", prune=True)
+
+
 def test_labels_follow_without_a_new_vector(config, archive, first_run, tmp_path) -> None:
     videos = [archive / "good-1.mp4", archive / "good-4.mp4"]
 
@@ -282,7 +308,7 @@ def test_storage_of_one_node_is_refused_when_there_are_two(config, tmp_path, mon
     def two_nodes() -> Iterator[RaySession]:
         yield RaySession(num_nodes=2, num_cpus=4, num_gpus=0, started_here=False, address="")
 
-    monkeypatch.setattr(index_archive_module, "ray_session", two_nodes)
+    monkeypatch.setattr(stream, "ray_session", two_nodes)
     fresh = replace(config, run_dir=tmp_path / "run", milvus_uri=str(tmp_path / "milvus"))
     with pytest.raises(ValueError, match=r"Milvus URI .*milvus.* 2 nodes.*http://HOST:19530"):
         index_archive(fresh)

@@ -1,4 +1,4 @@
-"""Fifty damaged files in one run: no crash, no hang, no good one lost, and every other explained."""
+"""Damaged files in one run: no crash, no hang, no good one lost, and every other explained."""
 
 from collections.abc import Iterator
 
@@ -14,10 +14,11 @@ def ray_of_this_module() -> Iterator[None]:
         yield
 
 
-def test_fifty_mutants_cost_nothing_but_themselves(tmp_path, tiny_bundle) -> None:
-    found = index_mutants(tmp_path, tiny_bundle, range(50))
-    assert (found["mutants_tried"], found["mutants_spans"]) == (50, 100)
-    assert 10 < found["mutants_good"] < 90
+@pytest.mark.parametrize("num", [25, pytest.param(100, marks=pytest.mark.long)])
+def test_mutants_cost_nothing_but_themselves(tmp_path, tiny_bundle, num: int) -> None:
+    found = index_mutants(tmp_path, tiny_bundle, range(num))
+    assert (found["mutants_tried"], found["mutants_spans"]) == (num, 2 * num)
+    assert 0.1 < found["mutants_good"] / (2 * num) < 0.9
     assert found["mutants_lost_names"] == []
     assert found["mutants_unexplained"] == 0
     assert found["mutants_crashed"] == 0

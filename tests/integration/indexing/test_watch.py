@@ -13,7 +13,7 @@ from encoders.clips import write_clips
 from indexing.ledger.dead_letters import read_dead_letters
 from indexing.pipeline.config import VerifyConfig
 from indexing.pipeline.verify import verify_archive
-from indexing.sources.archive import list_clips
+from indexing.sources.archive import list_archive
 from indexing.sources.watching.config import WatchConfig, WatchRules
 from indexing.sources.watching.run import watch_archive
 from indexing.store.collection import ClipCollection, open_collection
@@ -53,7 +53,7 @@ class Archive:
 
     def expected(self) -> dict[str, np.ndarray]:
         clips = self.root / "clips.parquet"
-        good = [clip for clip in list_clips(self.videos) if clip.clip_id != "cut.mp4"]
+        good = [clip for clip in list_archive(self.videos).clips if clip.clip_id != "cut.mp4"]
         write_clips(clips, good)
         return expected_vectors(self.bundle, clips)
 
