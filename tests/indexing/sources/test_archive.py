@@ -2,6 +2,8 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from encoders.clips import Clip, write_clips
@@ -53,6 +55,22 @@ def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
     for source in (archive, f"{archive}/**/*.mp4"):
         names = [clip.clip_id for clip in list_clips(source)]
         assert names == ["own/near.mp4", "b/deep/far.mp4"]
+
+
+def test_a_glob_follows_every_link_and_a_link_to_itself_hides_nothing(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "a.mp4").touch()
+    (tmp_path / "y").symlink_to(tmp_path / "x")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert [clip.clip_id for clip in list_clips(f"{tmp_path}/*/a.mp4")] == ["x/a.mp4", "y/a.mp4"]
+    assert [clip.clip_id for clip in list_clips(tmp_path)] == ["x/a.mp4"]
+
+
+def test_clips_of_one_id_are_refused(tmp_path: Path) -> None:
+    table = pa.table({"clip_id": ["a", "b", "a"], "video_uri": ["1.mp4", "2.mp4", "3.mp4"]})
+    pq.write_table(table, tmp_path / "clips.parquet")
+    with pytest.raises(ValueError, match="clips 1 and 3 both have clip_id 'a'"):
+        list_archive(tmp_path / "clips.parquet")
 
 
 def test_a_name_that_is_not_utf_8_is_escaped_and_opens(tmp_path: Path, caplog) -> None:

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from encoders.clips import Clip, write_clips
@@ -72,6 +74,33 @@ def test_a_label_changes_that_of_a_table_and_a_new_file_that_of_a_folder(folder:
     assert read_fingerprint(table(folder, label="y")) != before[0]
     (folder / "deep" / "e.mp4").touch()
     assert read_fingerprint(str(folder)) != before[1]
+
+
+@pytest.mark.parametrize("source", [".", "*.mp4"])
+def test_a_relative_source_has_one_too(folder: Path, tmp_path, monkeypatch, source: str) -> None:
+    monkeypatch.chdir(folder)
+    (folder / "a.mp4").rename(folder / "caf\udce9.mp4")  # not UTF-8
+    assert planned(source, tmp_path / "run") == read_fingerprint(source) != ""
+
+
+def test_a_folder_that_moved_behind_a_link_has_another(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "archive").mkdir()
+    (tmp_path / "archive" / "cam").symlink_to(folder)
+    source = str(tmp_path / "archive")
+    first = planned(source, tmp_path / "run")
+    assert read_fingerprint(source) == first
+    folder.rename(tmp_path / "elsewhere")
+    (tmp_path / "archive" / "cam").unlink()
+    (tmp_path / "archive" / "cam").symlink_to(tmp_path / "elsewhere")
+    assert read_fingerprint(source) == planned(source, tmp_path / "again") != first
+
+
+def test_a_table_without_a_video_is_left_to_planning(tmp_path: Path) -> None:
+    table = pa.table({"clip_id": ["a"], "video_uri": pa.array([None], pa.string())})
+    pq.write_table(table, tmp_path / "clips.parquet")
+    assert read_fingerprint(str(tmp_path / "clips.parquet")) == ""
+    with pytest.raises(ValueError, match="row 0: video_uri is None"):
+        planned(str(tmp_path / "clips.parquet"), tmp_path / "run")
 
 
 def test_what_only_planning_can_tell_has_none(folder: Path, tmp_path: Path) -> None:

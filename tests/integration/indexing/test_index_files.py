@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest.mock import Mock
 
 import av
 import numpy as np
@@ -23,6 +24,7 @@ from encoders.clips import Clip, write_clips
 from encoders.files import hash_file
 from indexing.ledger.dead_letters import read_dead_letters
 from indexing.ledger.summary import IndexSummary
+from indexing.pipeline import index_archive as index_module
 from indexing.pipeline import stream
 from indexing.pipeline.config import IndexConfig
 from indexing.pipeline.index_archive import index_archive
@@ -186,6 +188,29 @@ def test_only_what_changed_since_is_looked_at(config, archive, first_run) -> Non
     (archive / "late.mp4").unlink()
     with pytest.raises(ValueError, match="since is '1h' and prune is asked for"):
         replace(config, since="1h", prune=True)
+
+
+def test_a_rerun_of_an_unchanged_archive_plans_nothing_until_somebody_changes_its_rows(
+    config, archive, first_run, tmp_path, monkeypatch
+) -> None:
+    seen = index_archive(config)
+    plan = Mock(side_effect=RuntimeError("planned"))
+    monkeypatch.setattr(index_module, "plan_archive", plan)
+    again = index_archive(config)
+    assert (again.written, again.skipped, again.seconds) == (0, seen.skipped + seen.written, 0.0)
+    assert (again.clips_in, again.dead, again.dead_by_reason) == (seen.clips_in, seen.dead, seen.dead_by_reason)  # fmt: skip
+    for changed in (replace(config, prune=True, max_delete_share=1.0), replace(config, retry=("all",)), replace(config, moved=True)):  # fmt: skip
+        with pytest.raises(RuntimeError, match="planned"):
+            index_archive(changed)
+    (archive / "good-0.mp4").touch()
+    with pytest.raises(RuntimeError, match="planned"):
+        index_archive(config)
+    monkeypatch.undo()
+    index_archive(config)
+    index_archive(replace(config, run_dir=tmp_path / "other"))  # writes nothing, and might have
+    monkeypatch.setattr(index_module, "plan_archive", plan)
+    with pytest.raises(RuntimeError, match="planned"):
+        index_archive(config)
 
 
 def test_labels_follow_without_a_new_vector(config, archive, first_run, tmp_path) -> None:
