@@ -29,7 +29,7 @@ class BatcherConfig:
 
     max_batch: int = 16
     """Maximum number of queries in a batch."""
-    batch_s: float = 0.3
+    batch_s: float = 0.6
     """Time that a batch should take; it holds fewer queries where recent ones were slow."""
     max_batches: int = 2
     """Maximum number of batches in flight: one is encoded while another waits for Milvus."""
