@@ -98,7 +98,6 @@ class Block:
     """Rows as a Parquet file, which is read when a worker is about to need them; every node must reach it under the same path."""
 
     path: Path
-    num_rows: int
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict, repr=False)
     """Set in the rows when they are read: what may not be stored."""
 
@@ -115,7 +114,7 @@ def write_block(
 ) -> Block:
     """A block of these rows; `columns` are set when it is read."""
     pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), path)
-    return Block(path=path.resolve(), num_rows=len(rows), columns=columns)
+    return Block(path=path.resolve(), columns=columns)
 
 
 def stream_dataflow(

@@ -3,13 +3,14 @@
 One SQLite file, which needs no service: one process at a time writes it, a transaction that a kill interrupts never was, a key is
 looked up without reading the others, and memory does not grow with the archive. (DuckDB and Polars join faster, and are not made for
 a commit per batch.) Its write-ahead log needs memory that all processes share, which a network folder does not give: there it keeps a
-rollback journal, which takes longer. A damaged file is named and moved aside: Milvus and the videos know what it said, so that the next `tfcovr index` writes it
-anew. Ray Data's own checkpoints do not serve here: they need one id that a row keeps from reading to writing, and the row of a video
-becomes rows of clips, some of them with errors; and they believe their files where Milvus can be asked.
+rollback journal, which takes longer. A damaged file is named and moved aside: Milvus and the videos know what it said, so that the
+next `tfcovr index` writes it anew. Ray Data's own checkpoints do not serve here: they need one id that a row keeps from reading to
+writing, and the row of a video becomes rows of clips, some of them with errors; and they believe their files where Milvus can be asked.
 """
 
 import errno
 import logging
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -246,6 +247,8 @@ def _open_to_read(path: Path) -> sqlite3.Connection:
         database = _connect(uri)
         _tables(database)
     except sqlite3.OperationalError:
+        if os.access(path.parent, os.W_OK):  # a run may be writing it
+            raise
         database = _connect(f"{uri}&immutable=1")
     if not _tables(database) >= _TABLES:
         raise sqlite3.DatabaseError("it lacks tables")

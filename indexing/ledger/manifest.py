@@ -16,13 +16,14 @@ from urllib.parse import quote
 from encoders.clips import Clip
 from encoders.stages.base import ClipError, DeadLetter
 from indexing.ledger.archives import ArchiveRows
-from indexing.ledger.ledger import ALL_REASONS, Ledger, Outcome, transaction
+from indexing.ledger.ledger import ALL_REASONS, Ledger, Outcome
 from indexing.ledger.planned_clip import PlannedClip
-from indexing.ledger.row_table import PAGE, SCHEMA, Row, RowTable, State
+from indexing.ledger.row_table import PAGE, SCHEMA, PlanTables, Row, RowTable, State
 from indexing.sources.content import FileStamp
 from indexing.store.rows import row_digest
 
 _CACHE_KIB = 64 * 1024
+_IDS_PER_PAGE = 500
 _SCHEMA = """
 CREATE TABLE plan.clips (
     position INTEGER PRIMARY KEY, state INTEGER, clip_id TEXT, clip_key TEXT, video_uri TEXT, start_s REAL, end_s REAL,
@@ -47,12 +48,11 @@ _UNCHECKED = (
 )
 
 
-class Manifest:
+class Manifest(PlanTables):
     """Fill it with `add` and `read_rows`; then it knows the state of every clip."""
 
     def __init__(self, ledger: Ledger, folder: Path) -> None:
-        self._database = ledger.database
-        self._path = folder / "manifest.sqlite"
+        super().__init__(ledger.database, folder / "manifest.sqlite")
         self._path.unlink(missing_ok=True)  # of a run that was killed
         uri = f"file:{quote(str(self._path))}?mode=rwc"
         self._database.execute("ATTACH DATABASE ? AS plan", (uri,))
@@ -166,14 +166,12 @@ class Manifest:
 
     def pending(self) -> Iterator[PlannedClip]:
         """The clips of `begin_pending`, those of one video together."""
-        after = 0
         query = (
             f"SELECT p.rowid, {', '.join(_COLUMNS)} FROM plan.pending p JOIN plan.clips c ON c.position = p.clip "
             "WHERE p.rowid > ? ORDER BY p.rowid LIMIT ?"
         )
-        while page := self._database.execute(query, (after, PAGE)).fetchall():
+        for page in self._paged(query):
             yield from (_planned(row[1:]) for row in page)
-            after = page[-1][0]
 
     def note_written(self, outcomes: Iterable[Outcome]) -> None:
         """These clips have a row by now."""
@@ -273,13 +271,11 @@ class Manifest:
 
     def id_pages(self) -> Iterator[list[str]]:
         """The ids of all clips, some hundred at a time."""
-        after, query = (
-            0,
-            "SELECT position, clip_id FROM plan.clips WHERE position > ? ORDER BY position LIMIT 500",
+        query = (
+            "SELECT position, clip_id FROM plan.clips WHERE position > ? ORDER BY position LIMIT ?"
         )
-        while page := self._database.execute(query, (after,)).fetchall():
+        for page in self._paged(query, size=_IDS_PER_PAGE):
             yield [clip_id for _, clip_id in page]
-            after = page[-1][0]
 
     def dead_letters(self) -> Iterator[DeadLetter]:
         """Clips of the archive that have no row for a reason, from this run or an earlier one, by clip id."""
@@ -292,21 +288,10 @@ class Manifest:
             cause = ClipError(stage=stage, reason=reason, detail=detail)
             yield DeadLetter(clip_id=clip_id, video_uri=video_uri, error=cause)
 
-    def _apply(self, query: str, rows: Iterable[Sequence[Any]] = ((),)) -> None:
-        """One transaction, however many rows."""
-        with transaction(self._database, self._path) as database:
-            database.executemany(query, rows)
-
     def _clips(self, condition: str, values: Sequence[str] = ()) -> Iterator[PlannedClip]:
-        """Page by page: what is done between two pages may change the ledger."""
-        after = 0
         query = f"SELECT {', '.join(_COLUMNS)} FROM plan.clips c WHERE c.position > ? AND {condition} ORDER BY c.position LIMIT ?"
-        while page := self._database.execute(query, (after, *values, PAGE)).fetchall():
+        for page in self._paged(query, values):
             yield from map(_planned, page)
-            after = page[-1][0]
-
-    def _number(self, query: str, values: Sequence[int] = ()) -> int:
-        return self._database.execute(query, values).fetchone()[0]
 
 
 @lru_cache(maxsize=65_536)

@@ -1,11 +1,12 @@
 """The rows of an archive in the collection, as a table on disk beside the planned clips: which are stale, orphaned or doubled."""
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from indexing.ledger.archives import ArchiveRows
 from indexing.ledger.ledger import transaction
@@ -45,11 +46,34 @@ class Row:
 _HAS_OUTCOME = f"c.state IN ({State.PRESENT:d}, {State.DEAD:d})"
 
 
-class RowTable:
-    """`plan.rows` of a database that has the planned clips, with their states, as `plan.clips`."""
+class PlanTables:
+    """Tables of the attached database `plan`, whose file is `path`."""
 
     def __init__(self, database: sqlite3.Connection, path: Path) -> None:
         self._database, self._path = database, path
+
+    def _apply(self, query: str, rows: Iterable[Sequence[Any]] = ((),)) -> None:
+        """One transaction, however many rows."""
+        with transaction(self._database, self._path) as database:
+            database.executemany(query, rows)
+
+    def _number(self, query: str, values: Sequence[int] = ()) -> int:
+        return self._database.execute(query, values).fetchone()[0]
+
+    def _paged(
+        self, query: str, values: Sequence[str] = (), size: int = PAGE
+    ) -> Iterator[list[tuple[Any, ...]]]:
+        """Pages of a query whose first column is above its first parameter and in order, and whose last parameter is the size of a page:
+        what is done between two pages may change the tables.
+        """
+        after = 0
+        while page := self._database.execute(query, (after, *values, size)).fetchall():
+            yield page
+            after = page[-1][0]
+
+
+class RowTable(PlanTables):
+    """`plan.rows` of a database that has the planned clips, with their states, as `plan.clips`."""
 
     def read(self, rows: Iterable[tuple[str, str]], archive: ArchiveRows) -> None:
         """(clip_key, clip_id) of every row of the collection; those of other archives are passed over."""
@@ -57,13 +81,13 @@ class RowTable:
         self._database.execute("DROP INDEX IF EXISTS plan.rows_by_id")
         self._database.execute("DELETE FROM plan.rows")
         while part := list(islice(own, PAGE)):
-            self._change("INSERT INTO plan.rows VALUES (?, ?)", part)
+            self._apply("INSERT INTO plan.rows VALUES (?, ?)", part)
         self._database.execute("CREATE INDEX plan.rows_by_id ON rows (clip_id, clip_key)")
 
     def forget(self, rows: Iterable[Row]) -> None:
         """Rows that were deleted."""
         keys = [(row.clip_id, row.clip_key) for row in rows]
-        self._change("DELETE FROM plan.rows WHERE clip_id = ? AND clip_key = ?", keys)
+        self._apply("DELETE FROM plan.rows WHERE clip_id = ? AND clip_key = ?", keys)
 
     def stale(self) -> Iterator[list[Row]]:
         """Rows of former content or span of clips that are present or dead."""
@@ -121,7 +145,7 @@ class RowTable:
     def add(self, rows: Iterable[Row]) -> None:
         """Rows with a key that others have."""
         keys = [(row.clip_id, row.clip_key) for row in rows]
-        self._change("INSERT INTO plan.rows VALUES (?, ?)", keys)
+        self._apply("INSERT INTO plan.rows VALUES (?, ?)", keys)
 
     def doubled(self) -> list[Row]:
         """Keys that more than one row has."""
@@ -132,23 +156,15 @@ class RowTable:
         """Pages of a query for (clip_id, clip_key) as of its start: what is done between them may delete the rows."""
         self._database.execute("DROP TABLE IF EXISTS plan.listed")
         self._database.execute(f"CREATE TABLE plan.listed AS {query}")
-        after = 0
-        page_query = "SELECT rowid, clip_id, clip_key FROM plan.listed WHERE rowid > ? ORDER BY rowid LIMIT ?"
-        while page := self._database.execute(page_query, (after, PAGE)).fetchall():
+        for page in self._paged(
+            "SELECT rowid, clip_id, clip_key FROM plan.listed WHERE rowid > ? ORDER BY rowid LIMIT ?"
+        ):
             yield [Row(clip_id=clip_id, clip_key=key) for _, clip_id, key in page]
-            after = page[-1][0]
 
     def _ids(self, query: str) -> Iterator[str]:
         """Of the rows of a query, sorted."""
         rows = self._database.execute(f"SELECT DISTINCT clip_id FROM ({query}) ORDER BY 1")
         yield from (clip_id for (clip_id,) in rows)
-
-    def _number(self, query: str) -> int:
-        return self._database.execute(query).fetchone()[0]
-
-    def _change(self, query: str, values: Iterable[tuple[str, str]]) -> None:
-        with transaction(self._database, self._path) as database:
-            database.executemany(query, values)
 
 
 def require_few_orphans(num_orphans: int, num_rows: int, first: str, max_share: float) -> None:

@@ -361,7 +361,7 @@ class _IndexRun:
             )
         if recomputed.wrong:
             self._delete_pages(manifest, manifest.unchecked_rows())
-            self._ledger.clear_unchecked()
+            self._note_checked(manifest)
             raise VectorMismatchError(
                 f"{mismatch_text(recomputed.wrong)}. The rows of all {num} clips of this run have been deleted; find out "
                 "what mixes up or damages vectors, then run the same command again"
