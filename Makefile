@@ -7,18 +7,21 @@ DEMO_FLAGS ?=
 .PHONY: install demo test test-long lint gpu-check milvus-check lock sbom advisories fuzz
 
 # Two sets of packages in one environment: what the demo and the commands need, and what the tests need besides.
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+# Modules are compiled when they are first imported: most of the twenty thousand that are installed never are.
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 
 install: $(VENV)/.installed-tests
 
-$(VENV)/.installed-base: pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed-base: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP_INSTALL) --editable '.[cpu]'
 	touch $@
 
-$(VENV)/.installed-tests: $(VENV)/.installed-base
+$(VENV)/.installed-tests: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP_INSTALL) --editable '.[cpu,dev,dali,tensorrt-rtx,server,shots]'
-	touch $@
+	touch $(VENV)/.installed-base $@
 
 demo: $(VENV)/.installed-base
 	$(BIN)/tfcovr demo $(DEMO_FLAGS)
