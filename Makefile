@@ -6,22 +6,29 @@ DEMO_FLAGS ?=
 
 .PHONY: install demo test test-long lint gpu-check milvus-check lock sbom advisories fuzz
 
-# Two sets of packages in one environment: what the demo and the commands need, and what the tests need besides.
-# Modules are compiled when they are first imported: most of the twenty thousand that are installed never are.
-PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
+# Two sets of packages in one environment: what the demo and the commands need, and what the tests need besides. Every file is checked
+# against its hash; then torch, of which each machine takes its own build, and the program itself.
+PIP_INSTALL := $(BIN)/python -m pip install --quiet
 
 install: $(VENV)/.installed-tests
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed-base: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP_INSTALL) --editable '.[cpu]'
+$(VENV)/.installed-base: pyproject.toml constraints.txt requirements.txt | $(BIN)/python
+	$(PIP_INSTALL) --require-hashes --no-deps --requirement requirements.txt
+	$(PIP_INSTALL) --constraint constraints.txt --editable '.[cpu]'
 	touch $@
 
-$(VENV)/.installed-tests: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP_INSTALL) --editable '.[cpu,dev,dali,tensorrt-rtx,server,shots]'
+$(VENV)/.installed-tests: pyproject.toml constraints.txt requirements-tests.txt | $(BIN)/python
+	$(PIP_INSTALL) --no-compile --require-hashes --no-deps --requirement requirements-tests.txt
+	$(PIP_INSTALL) --no-compile --constraint constraints.txt --editable '.[cpu,dev,dali,tensorrt-rtx,server,shots]'
 	touch $(VENV)/.installed-base $@
+
+# Hundreds of processes of the tests import these. A few files of packages are no modules, and say so.
+$(VENV)/.compiled: $(VENV)/.installed-tests
+	$(BIN)/python -m compileall -qq $(VENV)/lib || true
+	touch $@
 
 demo: $(VENV)/.installed-base
 	$(BIN)/tfcovr demo $(DEMO_FLAGS)
@@ -32,8 +39,9 @@ lint: install
 	$(BIN)/pyright
 
 # Three processes: the tests wait for servers to start more than they work.
-test: lint
-	$(BIN)/python -m pytest -n 3 --dist loadgroup
+test:
+	$(MAKE) --jobs 2 lint $(VENV)/.compiled
+	$(BIN)/python -m pytest -n 3 --dist loadgroup --durations 30
 
 # Runs under the machine's own python3 and packages; records go to $OUT or benchmarks/results/.
 gpu-check:

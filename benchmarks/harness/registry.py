@@ -70,6 +70,10 @@ BENCHMARKS: dict[str, Benchmark] = {
         measures="a watched folder: from a closed file to its row, CPU time of an idle watch, seeded histories of files and kills",
         needs="a quiet machine",
     ),
+    "scale-migration": Benchmark(
+        module="benchmarks.throughput.scale.migration",
+        measures="a change of the encoder while people search: mAP@50 at every tenth of the way, failed queries, the way back",
+    ),
     "scale-replica": Benchmark(
         module="benchmarks.search.replica",
         measures="memory of a replica of the service at 10,000 and a million rows, and the share of labels and values that it lists",

@@ -40,9 +40,13 @@ class ScoreCalibration:
     min_cosine: float
     """Best cosine of an answer from which on STATED_PRECISION of the answers are right."""
 
+    def log_odds(self, cosines_N: np.ndarray) -> np.ndarray:
+        """[N], log(p / (1 - p)) of the probability."""
+        return self.slope * cosines_N + self.bias
+
     def probability(self, cosines_N: np.ndarray) -> np.ndarray:
         """[N], 0 to 1."""
-        return 1 / (1 + np.exp(-np.clip(self.slope * cosines_N + self.bias, -50, 50)))
+        return 1 / (1 + np.exp(-np.clip(self.log_odds(cosines_N), -50, 50)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,7 +1,7 @@
 """tfcovr collections: change the encoder of an archive that is in use, one command per step.
 
 An alias such as `live` is what `tfcovr search` and `tfcovr serve` are told to ask. A service keeps the collection that the
-alias named when it started, because it holds that collection's encoder; start it again with the new bundle to follow.
+alias named when it started, because it holds that collection's encoder; one with `--next-bundle` holds both, and follows.
 """
 
 import json
@@ -19,7 +19,7 @@ from cluster.tables import text_table
 from indexing.store.vector_index import IndexChoice
 
 if TYPE_CHECKING:
-    from indexing.search.compare_collections import ComparisonReport
+    from indexing.search.migration.compare_collections import ComparisonReport
     from indexing.store.aliases import StoredCollection, Swap
 
 EXAMPLES = """
@@ -120,8 +120,8 @@ def show_collections(config: ListConfig) -> int:
 
 def show_comparison(config: CompareConfig) -> int:
     """A table of metrics."""
-    from indexing.search.compare_collections import (
-        ComparedCollection,
+    from indexing.search.migration.compare_collections import (
+        EncodedCollection,
         compare_collections,
         read_probe_queries,
     )
@@ -129,8 +129,8 @@ def show_comparison(config: CompareConfig) -> int:
     probes = read_probe_queries(config.triplets, split=config.split, num_queries=config.num_queries)
     report = compare_collections(
         config.milvus_uri,
-        ComparedCollection(collection=config.collection, bundle_dir=config.bundle),
-        ComparedCollection(collection=config.other, bundle_dir=config.other_bundle),
+        EncodedCollection(collection=config.collection, bundle_dir=config.bundle),
+        EncodedCollection(collection=config.other, bundle_dir=config.other_bundle),
         probes,
         split=config.split,
     )

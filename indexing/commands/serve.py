@@ -13,6 +13,7 @@ EXAMPLES = """
   tfcovr serve runs/mine
   tfcovr serve --bundle runs/demo/stage2/bundle --milvus-uri runs/demo/milvus
   tfcovr serve --bundle BUNDLE --milvus-uri http://HOST:19530 --host 0.0.0.0 --clip-hosts media.example.org
+  tfcovr serve --bundle BUNDLE --milvus-uri http://HOST:19530 --collection live --next-bundle NEW --next-collection clips_new
   tfcovr serve --bundle BUNDLE --milvus-uri http://HOST:19530 --allowed-hosts clips.example.org --trusted-proxies 127.0.0.1
 """
 
@@ -37,19 +38,19 @@ def run(config: Config) -> int:
         ON_A_BUSY_MACHINE,
         ONE_LOOP,
         app_settings,
+        collection_settings,
         direct_ingress,
         start_service,
         stop_service,
     )
     from indexing.serving.guard.connections import ray_serve_environment
-    from indexing.store.collection import open_collection
     from indexing.store.endpoint import is_lite, require_archive, serve_milvus
 
     token = chosen_token(config)
     archive = config.located()
     require_archive(archive.milvus_uri)
-    card = read_card(archive.bundle)
-    require_exported(card, archive.bundle)
+    for bundle in filter(None, (archive.bundle, config.next_bundle)):
+        require_exported(read_card(bundle), bundle)
     settings = app_settings(config, archive, token=token)
     require_free_port(config.host, config.port)
     ended = threading.Event()
@@ -67,9 +68,7 @@ def run(config: Config) -> int:
                 "use a Milvus server (http://HOST:19530)"
             )
         address = stack.enter_context(serve_milvus(archive.milvus_uri))
-        with open_collection(address, archive.collection) as collection:
-            collection.check(encoder_id=card.encoder_id)
-        settings["milvus_address"] = address
+        settings |= collection_settings(config, archive, address)
         proxy_port = free_port(config.host) if is_direct else config.port
         start_service(settings, host=config.host, proxy_port=proxy_port, replicas=config.replicas)
         ask = f"#token={token}" if token else ""

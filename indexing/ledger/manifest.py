@@ -6,7 +6,7 @@ a sorted index answers what is missing. Made anew by every run, and removed with
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -153,12 +153,23 @@ class Manifest(PlanTables):
             () if is_any else tuple(reasons),
         )
 
-    def begin_pending(self) -> int:
-        """Fix which clips are made now: the missing ones, by video and start. Their number; durable, with the need to compare them."""
+    def begin_pending(self, asked: Mapping[str, int] | None = None) -> int:
+        """Fix which clips are made now: the missing ones, by video and start. Their number; durable, with the need to compare them.
+
+        `asked` is how often clips are asked for: those come first, those of the most asked videos before the others.
+        """
         self._database.execute("DELETE FROM plan.pending")
-        self._database.execute(
-            f"INSERT INTO plan.pending SELECT position FROM plan.clips WHERE state = {State.MISSING:d} ORDER BY video_uri, start_s"
-        )
+        if not asked:
+            order = "SELECT position FROM plan.clips WHERE state = {0} ORDER BY video_uri, start_s"
+        else:
+            self._database.execute("DROP TABLE IF EXISTS plan.asked")
+            self._database.execute("CREATE TABLE plan.asked (clip_id TEXT PRIMARY KEY, num INTEGER) WITHOUT ROWID")  # fmt: skip
+            self._apply("INSERT INTO plan.asked VALUES (?, ?)", asked.items())
+            order = (
+                "SELECT c.position FROM plan.clips c LEFT JOIN plan.asked a ON a.clip_id = c.clip_id WHERE c.state = {0} "
+                "ORDER BY a.num IS NULL, SUM(a.num) OVER (PARTITION BY a.num IS NULL, c.video_uri) DESC, c.video_uri, c.start_s"
+            )
+        self._database.execute(f"INSERT INTO plan.pending {order.format(int(State.MISSING))}")
         self._apply(
             "INSERT OR IGNORE INTO unchecked SELECT clip_id, clip_key FROM plan.clips c JOIN plan.pending p ON c.position = p.clip"
         )

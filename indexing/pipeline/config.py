@@ -87,6 +87,8 @@ class IndexConfig:
     since: str = ""
     """Look only at videos that changed since then: 2026-11-30, 2026-11-30T12:00, or how long ago, 36h or 7d. Rows of others are left
     alone. Where the time of a video is not known, it is looked at."""
+    asked: Path | None = None
+    """Folder of the counts that `tfcovr serve --asked` writes: the clips that are asked for most are indexed first."""
     archive: str | None = None
     """Name of the archive among those of the collection: its clip ids begin with NAME: and no other run touches them. None = as the
     run folder or the collection records it; a new one is named after its folder, the first of a collection not at all ('')."""
@@ -187,6 +189,7 @@ def write_config(config: IndexConfig) -> None:
         retry=(),
         prune=False,
         since="",
+        asked=None,
         max_delete_share=_MAX_DELETE_SHARE,
         moved=False,
         dry_run=False,

@@ -50,6 +50,7 @@ from indexing.pipeline.stream import Flow, open_session
 from indexing.pipeline.throughput import Pass, summary_of
 from indexing.pipeline.workers import Workers, choose_workers
 from indexing.pipeline.write_stage import refresh_rows
+from indexing.sources.asked_counts import read_asked_counts
 from indexing.sources.changes import since_of
 from indexing.sources.fingerprint import read_fingerprint
 from indexing.sources.uris import public_uri
@@ -113,8 +114,8 @@ class _IndexRun:
         self._archive = ArchiveRows()
         self._manifest: Manifest | None = None
         self._mark = ""
-        since = config.since
-        self._since_s = since_of(since, time.time()) if since else None
+        self._asked = read_asked_counts(config.asked) if config.asked else {}
+        self._since_s = since_of(config.since, time.time()) if config.since else None
 
     def run(self, *, is_thorough: bool) -> IndexSummary:
         request = archive_request(self._config)
@@ -194,7 +195,7 @@ class _IndexRun:
             manifest.retry(self._config.retry)
         if not self._ledger.knows_unchecked():
             manifest.check_all()
-        num_pending = manifest.begin_pending()
+        num_pending = manifest.begin_pending(self._asked)
         if num_pending or manifest.num_unchecked():
             session = self._session or self._open_session()
             workers = choose_workers(self._config.workers, session, is_lite=self._is_lite)

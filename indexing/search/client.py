@@ -3,7 +3,7 @@
 import tempfile
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -66,6 +66,8 @@ __all__ = [
 _Place = TypeVar("_Place", bound=ClipPlace)
 _Call = tuple[str, int, bool, tuple[str, ...]]
 """Condition, number of candidates, whether exact, fields. Queries that agree in these share one call to Milvus."""
+Elsewhere = Callable[[Set[str]], Set[str]]
+"""Ids of candidates -> those that another collection answers with, which are left out."""
 
 
 class SearchClient:
@@ -155,6 +157,14 @@ class SearchClient:
 
         `on_encoded` is called as soon as the encoder is free for other queries, before Milvus is searched.
         """
+        return self._search_many(queries, on_encoded, lambda _: set())
+
+    def _search_many(
+        self,
+        queries: Sequence[ComposedQuery],
+        on_encoded: Callable[[], object],
+        elsewhere: Elsewhere,
+    ) -> list[SearchResult]:
         if self._is_closed:
             raise ValueError("this SearchClient is closed; open another one")
         timer = StageTimer()
@@ -184,7 +194,7 @@ class SearchClient:
             self._compose(pending)
         on_encoded()
         with timer.step("milvus"):
-            results = self._answers(pending)
+            results = self._answers(pending, elsewhere)
         timings_ms = timer.timings_ms()
         return [replace(result, timings_ms=timings_ms) for result in results]
 
@@ -216,10 +226,15 @@ class SearchClient:
             vectors = with_score_terms(query_D, item.clip_D, terms, self.query_encoder)
             item.vectors = replace(vectors, reading=reading)
 
-    def _answers(self, pending: Sequence[PendingQuery]) -> list[SearchResult]:
-        """Again with more candidates where replays of one performance left fewer answers than were asked for."""
+    def _answers(self, pending: Sequence[PendingQuery], elsewhere: Elsewhere) -> list[SearchResult]:
+        """Again with more candidates where replays of one performance, or what is elsewhere, left fewer answers than were asked for."""
+
+        def answered(items: Sequence[PendingQuery], found: list[list[Candidate]]) -> Any:
+            left_out = elsewhere({c.place.clip_id for of_query in found for c in of_query})
+            return [self._answer(*pair, left_out) for pair in zip(items, found, strict=True)]
+
         candidates = self._nearest(pending)
-        results = [self._answer(*pair) for pair in zip(pending, candidates, strict=True)]
+        results = answered(pending, candidates)
         short = [
             n
             for n, item in enumerate(pending)
@@ -227,8 +242,9 @@ class SearchClient:
         ]
         for n in short:
             pending[n].is_wide = True
-        for n, found in zip(short, self._nearest([pending[n] for n in short]), strict=True):
-            results[n] = self._answer(pending[n], found)
+        again = [pending[n] for n in short]
+        for n, result in zip(short, answered(again, self._nearest(again)), strict=True):
+            results[n] = result
         return results
 
     def _nearest(self, pending: Sequence[PendingQuery]) -> list[list[Candidate]]:
@@ -257,12 +273,14 @@ class SearchClient:
                 self.clip_cache.put(candidates.values())
         return [list(candidates.values()) for candidates in by_query]
 
-    def _answer(self, item: PendingQuery, candidates: Sequence[Candidate]) -> SearchResult:
+    def _answer(
+        self, item: PendingQuery, candidates: Sequence[Candidate], left_out: Set[str]
+    ) -> SearchResult:
         assert item.vectors is not None
         query = item.query
-        own_id, own = item.place.clip_id or None, performance(item.place)
+        own, left_out = performance(item.place), left_out | {item.place.clip_id}
         others = [
-            c for c in candidates if c.place.clip_id != own_id and performance(c.place) != own
+            c for c in candidates if c.place.clip_id not in left_out and performance(c.place) != own
         ]
         unrelated = self.confidence.unrelated(query, None if item.place.clip_id else item.clip_D)
         likely = partial(self.confidence.probabilities, query, unrelated)
@@ -303,13 +321,13 @@ class SearchClient:
         if isinstance(clip, UploadedVideo):
             place = ClipPlace(clip_id="", video_uri=str(clip.path), start_s=0.0, end_s=None)
             place = self._tightened(place)
-            embedded = self._embed(place, name="the uploaded video")
+            embedded = self.embed(place, name="the uploaded video")
             return replace(place, video_uri=""), *embedded
         candidate = cached.get(_clip_id(clip))
         if candidate is not None:
             return candidate.place, candidate.vector_D, candidate.vector_length
         if isinstance(clip, ClipPlace):
-            return clip, *self._embed(clip, name=clip.video_uri)
+            return clip, *self.embed(clip, name=clip.video_uri)
         if not clip:
             return ClipPlace(clip_id="", video_uri="", start_s=0.0, end_s=None), None, 1.0
         place = parse_file(clip) if self.options.files else None
@@ -322,7 +340,7 @@ class SearchClient:
             )
         if place.start_s == 0 and place.end_s is None:
             place = self._tightened(place)
-        return place, *self._embed(place, name=clip)
+        return place, *self.embed(place, name=clip)
 
     def _tightened(self, place: ClipPlace) -> ClipPlace:
         """The best moment of a whole file, where the bundle has a moment head and it finds one; else the place as it is."""
@@ -348,12 +366,8 @@ class SearchClient:
         with self._decode_lock:
             self._decoder.close()
 
-    def embed(self, place: ClipPlace, *, name: str) -> np.ndarray:
-        """The unit vector of a span of a file; ValueError with the reason where the file cannot be decoded."""
-        return self._embed(place, name=name)[0]
-
-    def _embed(self, place: ClipPlace, *, name: str) -> tuple[np.ndarray, float]:
-        """The unit vector and the length that it had."""
+    def embed(self, place: ClipPlace, *, name: str) -> tuple[np.ndarray, float]:
+        """The unit vector of a span of a file and the length that it had; ValueError with the reason where the file cannot be decoded."""
         span = Span(start_s=place.start_s, end_s=place.end_s)
         request = DecodeRequest(
             video=place.video_uri,

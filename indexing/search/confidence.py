@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from encoders.bundle.calibration import Calibration, QueryKind
+from encoders.bundle.calibration import Calibration, QueryKind, ScoreCalibration
 from indexing.search.collection_snapshot import CollectionSnapshot
 from indexing.search.query_encoder import QueryEncoder
 from indexing.search.types import ComposedQuery, Hit, Mismatch
@@ -50,10 +50,19 @@ class Confidence:
         self, query: ComposedQuery, unrelated: Mismatch, cosines_N: np.ndarray
     ) -> list[float | None]:
         """The probability that each hit shows what was asked; None where the bundle does not tell."""
-        score = None if self.calibration is None else self.calibration.scores.get(_kind(query))
+        score = self._score(query)
         if unrelated:
             return [0.0] * len(cosines_N)
         return [None] * len(cosines_N) if score is None else score.probability(cosines_N).tolist()
+
+    def log_odds(self, query: ComposedQuery, scores_N: np.ndarray) -> np.ndarray | None:
+        """Scores of hits as log-odds of being right, which those of another encoder can be set beside; None where the bundle does not
+        tell."""
+        score = self._score(query)
+        return None if score is None else score.log_odds(scores_N)
+
+    def _score(self, query: ComposedQuery) -> ScoreCalibration | None:
+        return None if self.calibration is None else self.calibration.scores.get(_kind(query))
 
     def mismatch(
         self, query: ComposedQuery, hits: tuple[Hit, ...], unrelated: Mismatch
@@ -61,7 +70,7 @@ class Confidence:
         """Why nothing matches, "" where something does; None where the bundle does not tell."""
         if unrelated or not hits:
             return unrelated or "filters"
-        score = None if self.calibration is None else self.calibration.scores.get(_kind(query))
+        score = self._score(query)
         if score is None:
             return None
         best = max(hit.probability or 0.0 for hit in hits)

@@ -37,12 +37,14 @@ from indexing.serving.routes.page import add_page_routes
 from indexing.serving.schemas import SearchRequest, SearchResponse, search_response
 from indexing.serving.spans import QuerySpans
 from indexing.serving.uploads import QueryReader
+from indexing.sources.asked_counts import AskedCounts
 
 WEB_DIR = Path(__file__).resolve().parent / "web"
 UPLOAD_LIMITS = MediaLimits(
     max_pixels=4096 * 2304, max_streams=8, max_duration_s=600.0, max_frames=180_000
 )
 """Limits of query clips that are uploaded or fetched by URL."""
+_COUNTS_EVERY_S = 10.0
 _CSP = (
     "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; style-src 'self'; script-src 'self'; "
     "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -58,6 +60,8 @@ class AppConfig:
     urls: UrlPolicy = field(default_factory=UrlPolicy)
     labels: Path | None = None
     """Folder that clicks are written to; None = there are no routes that write."""
+    asked: Path | None = None
+    """Folder of the counts of clips that are asked for; None = nothing is counted."""
     spans: QuerySpans = field(default_factory=lambda: QuerySpans(None))
     published: Callable[[Quality], AbstractContextManager[object]] = nullcontext
     """Publishes the metrics elsewhere while the service runs."""
@@ -69,11 +73,15 @@ def create_app(open_client: Callable[[], SearchClient], config: AppConfig | None
     state = State(open_client, config.batching, config.labels)
     reader = QueryReader(max_json_bytes=config.limits.max_json_bytes)
     urls = ClipUrls(config.urls)
+    asked = None if config.asked is None else AskedCounts(config.asked)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await to_thread.run_sync(state.start)
-        with config.published(state.batcher.quality):
+        with ExitStack() as stack:
+            stack.enter_context(config.published(state.batcher.quality))
+            if asked is not None:
+                stack.enter_context(asked.written(every_s=_COUNTS_EVERY_S))
             yield
         for end in (reader.close, urls.close, state.stop):
             await to_thread.run_sync(end)
@@ -90,7 +98,7 @@ def create_app(open_client: Callable[[], SearchClient], config: AppConfig | None
     )
     _describe_token(app)
     _add_problems(app)
-    _add_queries(app, state, reader, urls, config.spans)
+    _add_queries(app, state, reader, urls, config.spans, asked)
     add_clips(app, state)
     add_clips_by_path(app, state)
     add_page_routes(app, state, reader)
@@ -143,7 +151,12 @@ def _add_problems(app: FastAPI) -> None:
 
 
 def _add_queries(
-    app: FastAPI, state: State, reader: QueryReader, urls: ClipUrls, spans: QuerySpans
+    app: FastAPI,
+    state: State,
+    reader: QueryReader,
+    urls: ClipUrls,
+    spans: QuerySpans,
+    asked: AskedCounts | None,
 ) -> None:
     schema = SearchRequest.model_json_schema()
     multipart = {
@@ -185,6 +198,8 @@ def _add_queries(
                 raise ProblemError(422, str(error)) from error
             result = await state.batcher.search(query, client=client)
             answered(result.timings_ms)
+        if asked is not None:
+            asked.add(place.clip_id for place in (result.query, *result.hits))
         answer = search_response(result, request.state.request_id)  # checked once, here
         return Response(answer.model_dump_json(), media_type="application/json")
 

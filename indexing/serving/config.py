@@ -49,6 +49,12 @@ class ServeConfig(ArchiveOptions):
     """HOST or HOST:PORT by which clients may name the service. None = the names of loopback where it listens there without a token, else any name."""
     trusted_proxies: tuple[str, ...] = ()
     """Addresses or networks of proxies whose X-Forwarded-For names the client; none = no such header is believed."""
+    next_bundle: Path | None = None
+    """Bundle of a new encoder that fills another collection beside this one: every query is then answered from both, as one."""
+    next_collection: str = ""
+    """The collection that the new encoder fills."""
+    asked: Path | None = None
+    """Folder of counts of the clips that are asked for and answered with, for `tfcovr index --asked`; none = nothing is counted."""
     labels: Path | None = None
     """Folder that clicks of people who label are written to, such as runs/mine/labels; none = the service only reads."""
     clip_hosts: tuple[str, ...] = ()
@@ -86,7 +92,18 @@ class ServeConfig(ArchiveOptions):
             )
         if not self.token.isascii() or any(char.isspace() for char in self.token):
             raise ValueError("token must be ASCII without spaces")
+        self._require_fitting_next()
         _ = self.url_policy, self.connection_limits
+
+    def _require_fitting_next(self) -> None:
+        if (self.next_bundle is None) != (not self.next_collection):
+            raise ValueError(
+                f"next_bundle is {self.next_bundle} and next_collection {self.next_collection!r}; give both or neither"
+            )
+        if self.next_bundle is not None and self.labels is not None:
+            raise ValueError(
+                f"labels is {self.labels} and next_bundle {self.next_bundle}; clips are labelled by one encoder, leave one of them out"
+            )
 
     @property
     def client_places(self) -> int:

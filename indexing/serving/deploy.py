@@ -64,6 +64,8 @@ def build_app(settings: dict[str, Any]) -> Any:
     """The ASGI app, built inside a replica from plain values."""
     from cluster.telemetry import open_tracer
     from indexing.search.client import SearchClient, SearchOptions
+    from indexing.search.migration.compare_collections import EncodedCollection
+    from indexing.search.migration.two_generations import TwoGenerations
     from indexing.serving.app import UPLOAD_LIMITS, AppConfig, create_app
     from indexing.serving.spans import QuerySpans
     from indexing.store.client import QUERYING
@@ -80,8 +82,16 @@ def build_app(settings: dict[str, Any]) -> Any:
     )
 
     def open_client() -> SearchClient:
-        where = (settings["milvus_address"], settings["collection"], settings["bundle_dir"])
-        return SearchClient(*where, options=options)
+        address, following = settings["milvus_address"], settings["next"]
+        name, bundle_dir = settings["collection"], Path(settings["bundle_dir"])
+        if following is None:
+            return SearchClient(address, name, bundle_dir, options=options)
+        present = EncodedCollection(collection=name, bundle_dir=bundle_dir)
+        following = EncodedCollection(
+            collection=following["collection"], bundle_dir=Path(following["bundle_dir"])
+        )
+        alias = settings["alias"]
+        return TwoGenerations(address, present, following, alias=alias, options=options)
 
     config = AppConfig(
         limits=Limits(**settings["limits"]),
@@ -93,6 +103,7 @@ def build_app(settings: dict[str, Any]) -> Any:
         ),
         urls=UrlPolicy(**settings["urls"]),
         labels=None if settings["labels"] is None else Path(settings["labels"]),
+        asked=None if settings["asked"] is None else Path(settings["asked"]),
         spans=QuerySpans(
             open_tracer(endpoint) if (endpoint := settings["otlp_endpoint"]) else None
         ),
@@ -141,6 +152,12 @@ def app_settings(config: ServeConfig, archive: Archive, *, token: str) -> dict[s
         "otlp_endpoint": config.otlp_endpoint,
         "urls": asdict(config.url_policy),
         "labels": None if config.labels is None else str(config.labels.resolve()),
+        "asked": None if config.asked is None else str(config.asked.resolve()),
+        "next": config.next_bundle
+        and {
+            "collection": config.next_collection,
+            "bundle_dir": str(config.next_bundle.resolve()),
+        },
         "limits": {
             "token": token,
             "allowed_hosts": allowed_hosts(config, token=token),
@@ -155,6 +172,27 @@ def app_settings(config: ServeConfig, archive: Archive, *, token: str) -> dict[s
     }
 
 
+def collection_settings(config: ServeConfig, archive: Archive, address: str) -> dict[str, Any]:
+    """The settings that say where the vectors are, after a look at the collections; ValueError where one is not of its bundle.
+
+    A replica that starts again later opens the collection that an alias names now.
+    """
+    from encoders.bundle.card import read_card
+    from indexing.store.collection import open_collection
+
+    asked = [(archive.collection, archive.bundle)]
+    if config.next_bundle is not None:
+        asked.append((config.next_collection, config.next_bundle))
+    names = []
+    for name, bundle in asked:
+        with open_collection(address, name) as collection:
+            collection.check(encoder_id=read_card(bundle).encoder_id)
+            names.append(collection.name)
+    # A collection whose index is swapped becomes another, under the same name: only what an alias names is fixed, and only for a change.
+    present = names[0] if config.next_bundle is not None else archive.collection
+    return {"milvus_address": address, "collection": present, "alias": archive.collection}
+
+
 def allowed_hosts(config: ServeConfig, *, token: str) -> tuple[str, ...]:
     """The names that a Host header may hold: without a token, a page that a browser reaches by another name must not be answered."""
     if config.allowed_hosts or token or not config.listens_on_loopback:
@@ -167,9 +205,7 @@ def application(options: dict[str, Any]) -> Any:
 
     ValueError for options that it does not have, a Milvus that only one machine reaches, or without TFCOVR_TOKEN.
     """
-    from encoders.bundle.card import read_card
     from encoders.files import from_dict
-    from indexing.store.collection import open_collection
     from indexing.store.endpoint import is_lite
 
     config = from_dict(ServeConfig, {"host": "0.0.0.0", **options}, "args")
@@ -181,10 +217,8 @@ def application(options: dict[str, Any]) -> Any:
         raise ValueError(
             f"milvus_uri is {archive.milvus_uri!r}, a folder; give a server, http://HOST:19530"
         )
-    card = read_card(archive.bundle)
-    with open_collection(archive.milvus_uri, archive.collection) as collection:
-        collection.check(encoder_id=card.encoder_id)
-    settings = app_settings(config, archive, token=token) | {"milvus_address": archive.milvus_uri}
+    settings = app_settings(config, archive, token=token)
+    settings |= collection_settings(config, archive, archive.milvus_uri)
     return _deployment(settings, replicas=config.replicas).bind()
 
 

@@ -6,7 +6,7 @@ The previous target of an alias is a property of its current collection, so it i
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pymilvus import MilvusClient
@@ -19,9 +19,14 @@ from indexing.store.endpoint import place_of, require_archive, serve_milvus
 from indexing.store.lease import Protected, hold_lease, is_lease
 
 _PREVIOUS = "tfcovr.previous."
+_WITHDRAWN = "tfcovr.withdrawn."
+"""Beginning of the property of a collection that an alias was taken back from."""
 _TIMEOUT_S = 60.0
 _WAIT_S = 30.0
 _SAME_COSINE = 0.999
+Generation = Literal["present", "both", "next"]
+"""Which collections answer while an encoder is changed: until the alias names the next one, both; that one alone from then on; and
+after a rollback the present one alone."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,12 +124,11 @@ class Catalog:
         with self._changing(alias, expected=before):
             if before == name:
                 return Swap(alias=alias, before=before, after=name)
+            # Written first: after a crash in between the alias is unchanged.
+            self._remember(name, alias, before=before, withdrawn="")
             if before is None:
                 self._client.create_alias(name, alias, timeout=_TIMEOUT_S)
             else:
-                self._remember(
-                    name, alias, before
-                )  # written first: after a crash in between the alias is unchanged
                 self._client.alter_alias(name, alias, timeout=_TIMEOUT_S)
         return Swap(alias=alias, before=before, after=name)
 
@@ -148,9 +152,8 @@ class Catalog:
         self._check_finds_itself(self.stored(before))
         with self._changing(alias, expected=now):
             self._client.alter_alias(before, alias, timeout=_TIMEOUT_S)
-            self._remember(
-                now, alias, ""
-            )  # so that a second rollback goes further back instead of undoing the first
+            # So that a second rollback goes further back instead of undoing the first.
+            self._remember(now, alias, before="", withdrawn="yes")
         return Swap(alias=alias, before=now, after=before)
 
     @contextmanager
@@ -171,10 +174,19 @@ class Catalog:
         """Close the connection."""
         self._client.close()
 
-    def _remember(self, name: str, alias: str, before: str) -> None:
-        self._client.alter_collection_properties(
-            name, {f"{_PREVIOUS}{alias}": before}, timeout=_TIMEOUT_S
-        )
+    def generation(self, alias: str, name: str) -> Generation:
+        """Where the change of an alias to a collection stands."""
+        of_alias = self._client.describe_collection(alias, timeout=_TIMEOUT_S)
+        described = self._client.describe_collection(name, timeout=_TIMEOUT_S)
+        if of_alias["collection_name"] == described["collection_name"]:
+            return "next"
+        properties = dict(described.get("properties") or {})
+        return "present" if properties.get(f"{_WITHDRAWN}{alias}") else "both"
+
+    def _remember(self, name: str, alias: str, *, before: str | None, withdrawn: str) -> None:
+        values = {_PREVIOUS: before, _WITHDRAWN: withdrawn}
+        properties = {f"{key}{alias}": value for key, value in values.items() if value is not None}
+        self._client.alter_collection_properties(name, properties, timeout=_TIMEOUT_S)
 
     def _index_type(self, name: str) -> str:
         described: dict[str, Any] | None = self._client.describe_index(name, "embedding")

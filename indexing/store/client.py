@@ -29,6 +29,10 @@ class MilvusBusyError(OSError):
     """Milvus could not answer this time; a retry may succeed."""
 
 
+MILVUS_ERRORS = (OSError, MilvusException, grpc.RpcError)
+"""All that a call to Milvus raises where Milvus fails, for good or for now."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CallOptions:
     """Options of calls to Milvus; the defaults are those of a run that writes."""

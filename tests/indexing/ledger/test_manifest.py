@@ -87,6 +87,22 @@ def test_what_is_pending_comes_by_video_and_is_compared_once_it_is_written(folde
         assert [one.clip.clip_id for one in manifest.beside(["/in.mp4", "/lost.mp4"])] == ["in"]
 
 
+def test_clips_that_are_asked_for_come_first_those_of_the_most_asked_videos_before_the_others(
+    tmp_path: Path,
+) -> None:
+    wanted = [
+        planned_clip(f"{video}{i}", f"k-{video}{i}", video_uri=f"/{video}.mp4", start_s=float(i))
+        for video in "abc"
+        for i in range(3)
+    ]
+    with open_manifest(tmp_path, wanted, [("k-c1", "c1")], ArchiveRows()) as manifest:
+        assert manifest.begin_pending({"b2": 2, "b0": 5, "a1": 3, "c1": 90, "gone": 9}) == 8
+        order = [one.clip.clip_id for one in manifest.pending()]
+        assert order == ["b0", "b2", "a1", "a0", "a2", "b1", "c0", "c2"]
+        assert manifest.begin_pending({}) == 8
+        assert [one.clip.clip_id for one in manifest.pending()] == sorted(order)
+
+
 def test_of_a_part_of_the_archive_only_that_part_is_compared_and_forgotten(folder: Path) -> None:
     stored = [("k-in", "in"), ("k-twice", "twice")]
     with open_manifest(folder, WANTED, stored) as manifest:

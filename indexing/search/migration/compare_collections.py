@@ -31,7 +31,7 @@ class ProbeQuery:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ComparedCollection:
+class EncodedCollection:
     """A collection, or an alias of it, and the bundle of its encoder."""
 
     collection: str
@@ -100,8 +100,8 @@ def read_probe_queries(path: Path, *, split: str, num_queries: int) -> list[Prob
 
 def compare_collections(
     milvus_uri: str,
-    first: ComparedCollection,
-    second: ComparedCollection,
+    first: EncodedCollection,
+    second: EncodedCollection,
     probes: Sequence[ProbeQuery],
     *,
     split: str,
@@ -115,7 +115,7 @@ def compare_collections(
             rows = client.collection.rows(("clip_id",), condition=condition)
             galleries.append({row["clip_id"] for row in rows})
             _check_gallery(galleries, (first.collection, second.collection), probes, split)
-            values = _search_all(client, probes, split)
+            values = answer_probes(client, probes, split)
             sides.append(
                 Side(
                     collection=client.collection.name,
@@ -182,9 +182,10 @@ def _check_gallery(
         )
 
 
-def _search_all(
+def answer_probes(
     client: SearchClient, probes: Sequence[ProbeQuery], split: str
 ) -> dict[str, np.ndarray]:
+    """The value of each metric for each probe query [Q], with the clips of the split as gallery."""
     values: dict[str, list[float]] = {}
     for first in range(0, len(probes), _BATCH):
         batch = probes[first : first + _BATCH]

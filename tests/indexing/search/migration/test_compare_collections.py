@@ -5,7 +5,12 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from indexing.search.compare_collections import Side, read_probe_queries, report_of, scores_of
+from indexing.search.migration.compare_collections import (
+    Side,
+    read_probe_queries,
+    report_of,
+    scores_of,
+)
 
 
 def side(name: str, values: np.ndarray) -> Side:

@@ -1,0 +1,225 @@
+"""Two random encoders, the next of which has half of the clips."""
+
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from pymilvus.exceptions import MilvusException
+
+from encoders.bundle.calibration import ScoreCalibration
+from encoders.bundle.card import read_card
+from indexing.search.client import SearchClient
+from indexing.search.migration.compare_collections import EncodedCollection
+from indexing.search.migration.two_generations import TwoGenerations
+from indexing.search.types import ComposedQuery, SearchOptions, SearchResult, UploadedVideo
+from indexing.store.aliases import open_catalog
+from indexing.store.collection import open_collection
+from tests.support.small_videos import write_video
+
+NUM_CLIPS, NUM_MOVED = 12, 6
+EVERYTHING = 50
+_numbers = count()
+
+
+def fill(uri: str, name: str, bundle: Path, folder: Path, numbers: range, *, seed: int) -> None:
+    """Clip `cN` is of the video N.mp4, which only the first four clips have."""
+    card = read_card(bundle)
+    vectors = np.random.default_rng(seed).normal(size=(NUM_CLIPS, card.embedding_dim))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    rows = [
+        {
+            "clip_key": f"{name}{i}", "clip_id": f"c{i}", "video_uri": str(folder / f"{i}.mp4"), "label": f"l{i % 3}",
+            "split": "test", "backend": "onnx", "precision": "float32", "start_s": 0.0, "end_s": -1.0,
+            "attributes": {}, "embedding": vectors[i].tolist(),
+        }
+        for i in numbers
+    ]  # fmt: skip
+    with open_collection(uri, name) as collection:
+        collection.create_or_check(encoder_id=card.encoder_id, embedding_dim=card.embedding_dim)
+        collection.upsert(rows)
+        collection.flush()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("videos")
+    for number in (0, NUM_MOVED):
+        write_video(folder / f"{number}.mp4", number)
+    return folder
+
+
+class Archive:
+    """Two collections of their own, and the alias that names the present one."""
+
+    def __init__(self, uri: str, folder: Path, present: Path, following: Path) -> None:
+        number = next(_numbers)
+        self.uri, self.folder = uri, folder
+        self.alias = f"live_{number}"
+        self.present = EncodedCollection(collection=f"old_{number}", bundle_dir=present)
+        self.following = EncodedCollection(collection=f"new_{number}", bundle_dir=following)
+        fill(uri, self.present.collection, present, folder, range(NUM_CLIPS), seed=0)
+        fill(uri, self.following.collection, following, folder, range(NUM_MOVED), seed=1)
+        with open_catalog(uri) as catalog:
+            catalog.promote(self.alias, self.present.collection)
+
+    def open(self, **how) -> TwoGenerations:
+        return TwoGenerations(self.uri, self.present, self.following, alias=self.alias, **how)
+
+    def ids(self, which: EncodedCollection, **query) -> list[str]:
+        with SearchClient(self.uri, which.collection, which.bundle_dir) as client:
+            return ids_of(client.search(limit=EVERYTHING, **query))
+
+    def move_all(self) -> None:
+        name, bundle = self.following.collection, self.following.bundle_dir
+        fill(self.uri, name, bundle, self.folder, range(NUM_CLIPS), seed=1)
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory, folder, tiny_bundle, other_bundle) -> Archive:
+    """On Milvus Lite; no test changes it."""
+    uri = str(tmp_path_factory.mktemp("milvus"))
+    return Archive(uri, folder, tiny_bundle, other_bundle)
+
+
+def ids_of(result: SearchResult) -> list[str]:
+    return [hit.clip_id for hit in result.hits]
+
+
+def now(client: TwoGenerations) -> TwoGenerations:
+    """As half a second later."""
+    client.generation.cache_clear()  # pyright: ignore[reportFunctionMemberAccess]
+    return client
+
+
+MOVED = {f"c{i}" for i in range(NUM_MOVED)}
+
+
+@pytest.mark.parametrize("query", [{"clip": "c1"}, {"clip": "c1", "edit": "in tuck"}])
+def test_every_clip_is_answered_once_by_the_encoder_that_judges_it(archive, query) -> None:
+    with archive.open() as client:
+        hits = ids_of(client.search(limit=EVERYTHING, **query))
+    assert sorted(hits) == sorted(f"c{i}" for i in range(NUM_CLIPS) if i != 1)
+    new = archive.ids(archive.following, **query)
+    old = archive.ids(archive.present, **query)
+    assert [clip_id for clip_id in hits if clip_id in MOVED] == new
+    rest = [clip_id for clip_id in hits if clip_id not in MOVED]
+    assert rest == [clip_id for clip_id in old if clip_id not in MOVED]
+    # Half of the clips are in each: without a calibration the two lists alternate.
+    assert [clip_id in MOVED for clip_id in hits[:4]].count(True) == 2
+
+
+def test_calibrated_scores_decide_where_both_encoders_have_them(archive, monkeypatch) -> None:
+    with archive.open() as client:
+        both = {client.confidence: 5.0, client._next.confidence: -5.0}
+        for confidence, bias in both.items():
+            score = ScoreCalibration(slope=1.0, bias=bias, min_cosine=0.0)
+            monkeypatch.setattr(confidence, "_score", lambda _query, score=score: score)
+        hits = client.search(clip="c1", limit=EVERYTHING).hits
+        assert [hit.clip_id in MOVED for hit in hits] == [False] * 6 + [True] * 5
+        assert ids_of(client.search(clip="c1", limit=3)) == [hit.clip_id for hit in hits[:3]]
+
+
+def test_a_query_clip_that_is_not_moved_yet_is_read_by_the_next_encoder(archive) -> None:
+    unmoved = f"c{NUM_MOVED}"
+    with archive.open() as client:
+        hits = ids_of(client.search(clip=unmoved, limit=EVERYTHING))
+        assert len(hits) == NUM_CLIPS - 1
+        place = client.place_of(unmoved)
+        assert place is not None
+        new = ids_of(client._next.search(clip=replace(place, clip_id=""), limit=EVERYTHING))
+        assert [clip_id for clip_id in hits if clip_id in MOVED] == new
+
+
+def test_a_query_clip_that_cannot_be_read_is_answered_by_the_present_encoder_alone(archive) -> None:
+    unreadable = f"c{NUM_CLIPS - 1}"
+    with archive.open() as client:
+        for _ in range(2):  # the second time without trying to read it
+            hits = ids_of(client.search(clip=unreadable, limit=EVERYTHING))
+            assert hits == archive.ids(archive.present, clip=unreadable)
+        many = [ComposedQuery(clip=clip, limit=EVERYTHING) for clip in (unreadable, "c1", "c2")]
+        results = client.search_many(many)
+        assert [result.query.clip_id for result in results] == [unreadable, "c1", "c2"]
+        assert ids_of(results[1]) == ids_of(client.search(clip="c1", limit=EVERYTHING))
+
+
+def test_an_upload_and_a_text_are_asked_of_both(archive, folder) -> None:
+    with archive.open() as client:
+        for query in ({"clip": UploadedVideo(path=folder / "0.mp4")}, {"edit": "in tuck"}):
+            hits = ids_of(client.search(limit=EVERYTHING, **query))
+            assert sorted(hits) == sorted(f"c{i}" for i in range(NUM_CLIPS))
+            assert [c for c in hits if c in MOVED] == archive.ids(archive.following, **query)
+
+
+def test_filters_likes_and_groups_hold_over_both(archive) -> None:
+    with archive.open() as client:
+        hits = client.search(clip="c1", filters={"label": "l0"}, limit=EVERYTHING).hits
+        assert {hit.label for hit in hits} == {"l0"}
+        assert len(hits) == 4
+        liked = client.search(clip="c1", liked=("c2",), disliked=("c0",), limit=EVERYTHING)
+        assert len(liked.hits) == NUM_CLIPS - 1
+        grouped = client.search(clip="c1", group_by_video=True, limit=EVERYTHING)
+        assert len({hit.video_uri for hit in grouped.hits}) == len(grouped.hits)
+
+
+def test_what_the_present_collection_refuses_is_refused(archive) -> None:
+    with archive.open() as client:
+        with pytest.raises(ValueError, match="'nothing'"):
+            client.search(clip="nothing")
+        with pytest.raises(ValueError, match="color"):
+            client.search(clip="c1", filters={"color": "red"})
+
+
+def test_a_next_collection_that_fails_costs_no_answer(archive, monkeypatch) -> None:
+    def fail(*_args, **_how):
+        raise MilvusException(code=1, message="gone")
+
+    with archive.open() as client:
+        monkeypatch.setattr(client._next.collection, "nearest_many", fail)
+        hits = ids_of(client.search(clip="c1", limit=EVERYTHING))
+        assert hits == archive.ids(archive.present, clip="c1")
+
+
+def test_the_alias_says_who_answers_and_a_rollback_holds(
+    milvus_uri, folder, tiny_bundle, other_bundle
+) -> None:
+    archive = Archive(milvus_uri, folder, tiny_bundle, other_bundle)
+    with archive.open() as client, open_catalog(archive.uri) as catalog:
+        assert client.generation() == "both"
+        archive.move_all()
+        new = archive.ids(archive.following, clip="c1")
+        assert ids_of(client.search(clip="c1", limit=EVERYTHING)) == new
+        catalog.promote(archive.alias, archive.following.collection)
+        assert now(client).generation() == "next"
+        assert ids_of(client.search(clip="c1", limit=EVERYTHING)) == new
+        catalog.rollback(archive.alias)
+        assert now(client).generation() == "present"
+        old = archive.ids(archive.present, clip="c1")
+        assert ids_of(client.search(clip="c1", limit=EVERYTHING)) == old
+        catalog.promote(archive.alias, archive.following.collection)
+        assert now(client).generation() == "next"
+
+
+def test_while_milvus_does_not_tell_what_it_told_last_holds(archive, monkeypatch) -> None:
+    with archive.open() as client:
+        monkeypatch.setattr(client, "_catalog", SimpleNamespace(generation=_no_milvus))
+        assert now(client).generation() == "both"
+        client._last = "present"
+        assert now(client).generation() == "present"
+
+
+def _no_milvus(*_names):
+    raise MilvusException(code=1, message="no connection")
+
+
+def test_two_collections_of_one_encoder_are_refused(archive) -> None:
+    with pytest.raises(ValueError, match="nothing to change"):
+        TwoGenerations(archive.uri, archive.present, archive.present)
+
+
+def test_a_slow_video_is_given_up_sooner_than_alone(archive) -> None:
+    with archive.open(options=SearchOptions(decode_deadline_s=20.0)) as client:
+        assert client.options.decode_deadline_s == 20.0
+        assert client._next.options.decode_deadline_s == 2.0
