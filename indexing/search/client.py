@@ -97,7 +97,7 @@ class SearchClient:
             self.options = replace(self.options, moved_videos=folder.moved_videos)
         require_archive(milvus_uri)
         self.card = read_card(bundle_dir)
-        self._bundle_dir = Path(bundle_dir)
+        self.bundle_dir = Path(bundle_dir)
         self._stack = ExitStack()
         self._decode_lock = threading.Lock()
         with ExitStack() as opening:
@@ -157,13 +157,13 @@ class SearchClient:
 
         `on_encoded` is called as soon as the encoder is free for other queries, before Milvus is searched.
         """
-        return self._search_many(queries, on_encoded, lambda _: set())
+        return self._search_many(queries, on_encoded, None)
 
     def _search_many(
         self,
         queries: Sequence[ComposedQuery],
         on_encoded: Callable[[], object],
-        elsewhere: Elsewhere,
+        elsewhere: Elsewhere | None,
     ) -> list[SearchResult]:
         if self._is_closed:
             raise ValueError("this SearchClient is closed; open another one")
@@ -184,6 +184,7 @@ class SearchClient:
                         clip_D=clip_D,
                         row_filter=row_filter,
                         clip_length=length,
+                        is_wide=elsewhere is not None,
                     )
                 )
         with timer.step("text"):
@@ -226,25 +227,26 @@ class SearchClient:
             vectors = with_score_terms(query_D, item.clip_D, terms, self.query_encoder)
             item.vectors = replace(vectors, reading=reading)
 
-    def _answers(self, pending: Sequence[PendingQuery], elsewhere: Elsewhere) -> list[SearchResult]:
-        """Again with more candidates where replays of one performance, or what is elsewhere, left fewer answers than were asked for."""
-
-        def answered(items: Sequence[PendingQuery], found: list[list[Candidate]]) -> Any:
-            left_out = elsewhere({c.place.clip_id for of_query in found for c in of_query})
-            return [self._answer(*pair, left_out) for pair in zip(items, found, strict=True)]
-
+    def _answers(
+        self, pending: Sequence[PendingQuery], elsewhere: Elsewhere | None
+    ) -> list[SearchResult]:
+        """Again with more candidates where replays of one performance left fewer answers than were asked for."""
         candidates = self._nearest(pending)
-        results = answered(pending, candidates)
+        gone: Set[str] = set()
+        if elsewhere is not None:
+            gone = elsewhere({c.place.clip_id for found in candidates for c in found})
+        results = [self._answer(*pair, gone) for pair in zip(pending, candidates, strict=True)]
         short = [
             n
             for n, item in enumerate(pending)
-            if len(results[n].hits) < item.query.limit and len(candidates[n]) == item.pool()
+            if not item.is_wide
+            and len(results[n].hits) < item.query.limit
+            and len(candidates[n]) == item.pool()
         ]
         for n in short:
             pending[n].is_wide = True
-        again = [pending[n] for n in short]
-        for n, result in zip(short, answered(again, self._nearest(again)), strict=True):
-            results[n] = result
+        for n, found in zip(short, self._nearest([pending[n] for n in short]), strict=True):
+            results[n] = self._answer(pending[n], found, gone)
         return results
 
     def _nearest(self, pending: Sequence[PendingQuery]) -> list[list[Candidate]]:
@@ -274,13 +276,13 @@ class SearchClient:
         return [list(candidates.values()) for candidates in by_query]
 
     def _answer(
-        self, item: PendingQuery, candidates: Sequence[Candidate], left_out: Set[str]
+        self, item: PendingQuery, candidates: Sequence[Candidate], gone: Set[str]
     ) -> SearchResult:
         assert item.vectors is not None
         query = item.query
-        own, left_out = performance(item.place), left_out | {item.place.clip_id}
+        own, gone = performance(item.place), gone | {item.place.clip_id}
         others = [
-            c for c in candidates if c.place.clip_id not in left_out and performance(c.place) != own
+            c for c in candidates if c.place.clip_id not in gone and performance(c.place) != own
         ]
         unrelated = self.confidence.unrelated(query, None if item.place.clip_id else item.clip_D)
         likely = partial(self.confidence.probabilities, query, unrelated)
@@ -349,7 +351,7 @@ class SearchClient:
         from indexing.clipping.moments import best_span  # and torch
 
         limits, deadline_s = self.options.limits, self.options.decode_deadline_s
-        span = best_span(self._bundle_dir, place.video_uri, limits, deadline_s=deadline_s)
+        span = best_span(self.bundle_dir, place.video_uri, limits, deadline_s=deadline_s)
         return place if span is None else replace(place, start_s=span[0], end_s=span[1])
 
     def start_decoder(self) -> None:

@@ -105,7 +105,7 @@ class PendingQuery:
     clip_length: float = 1.0
     vectors: QueryVectors | None = None
     is_wide: bool = False
-    """Whether replays took the places of answers, so that more candidates are needed."""
+    """Whether replays, or clips that another collection answers with, take the places of answers, so that more candidates are needed."""
 
     def fusion_input(self) -> np.ndarray | None:
         """The clip vector as long as the encoder made it."""

@@ -175,22 +175,22 @@ def app_settings(config: ServeConfig, archive: Archive, *, token: str) -> dict[s
 def collection_settings(config: ServeConfig, archive: Archive, address: str) -> dict[str, Any]:
     """The settings that say where the vectors are, after a look at the collections; ValueError where one is not of its bundle.
 
-    A replica that starts again later opens the collection that an alias names now.
+    While an encoder is changed, `collection` is what the alias named before: also in a service that starts after the promotion.
     """
     from encoders.bundle.card import read_card
+    from indexing.store.aliases import open_catalog
     from indexing.store.collection import open_collection
 
-    asked = [(archive.collection, archive.bundle)]
+    name = archive.collection
+    asked = {name: archive.bundle}
     if config.next_bundle is not None:
-        asked.append((config.next_collection, config.next_bundle))
-    names = []
-    for name, bundle in asked:
-        with open_collection(address, name) as collection:
+        with open_catalog(address) as catalog:
+            name = catalog.before(archive.collection, config.next_collection)
+        asked = {name: archive.bundle, config.next_collection: config.next_bundle}
+    for one, bundle in asked.items():
+        with open_collection(address, one) as collection:
             collection.check(encoder_id=read_card(bundle).encoder_id)
-            names.append(collection.name)
-    # A collection whose index is swapped becomes another, under the same name: only what an alias names is fixed, and only for a change.
-    present = names[0] if config.next_bundle is not None else archive.collection
-    return {"milvus_address": address, "collection": present, "alias": archive.collection}
+    return {"milvus_address": address, "collection": name, "alias": archive.collection}
 
 
 def allowed_hosts(config: ServeConfig, *, token: str) -> tuple[str, ...]:

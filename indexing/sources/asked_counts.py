@@ -29,7 +29,6 @@ class AskedCounts:
     """The counts of one process. Thread-safe."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._path = folder / f"{name}.parquet"
         self._counts: Counter[str] = Counter()
@@ -60,12 +59,13 @@ class AskedCounts:
     def write(self) -> None:
         """Write the file anew, where there is more than it holds."""
         with self._lock:
-            counts, is_new = self._counts.most_common(), self._is_new
-            self._is_new = False
+            counts, is_new = dict(self._counts), self._is_new
         if is_new:
-            rows = [{"clip_id": clip_id, "num": num} for clip_id, num in counts]
+            table = pa.table([list(counts), list(counts.values())], _SCHEMA)
+            self._path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_file(self._path) as temporary:
-                pq.write_table(pa.Table.from_pylist(rows, _SCHEMA), temporary)
+                pq.write_table(table, temporary)
+            self._is_new = False
 
 
 def read_asked_counts(folder: Path) -> Counter[str]:

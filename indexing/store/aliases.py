@@ -22,6 +22,7 @@ _PREVIOUS = "tfcovr.previous."
 _WITHDRAWN = "tfcovr.withdrawn."
 """Beginning of the property of a collection that an alias was taken back from."""
 _TIMEOUT_S = 60.0
+_POLL_TIMEOUT_S = 5.0
 _WAIT_S = 30.0
 _SAME_COSINE = 0.999
 Generation = Literal["present", "both", "next"]
@@ -125,7 +126,7 @@ class Catalog:
             if before == name:
                 return Swap(alias=alias, before=before, after=name)
             # Written first: after a crash in between the alias is unchanged.
-            self._remember(name, alias, before=before, withdrawn="")
+            self._remember(name, alias, {_WITHDRAWN: ""} | ({_PREVIOUS: before} if before else {}))
             if before is None:
                 self._client.create_alias(name, alias, timeout=_TIMEOUT_S)
             else:
@@ -151,9 +152,11 @@ class Catalog:
             )
         self._check_finds_itself(self.stored(before))
         with self._changing(alias, expected=now):
+            # The mark first and the rest last: after a crash in between the same command finishes it.
+            self._remember(now, alias, {_WITHDRAWN: "yes"})
             self._client.alter_alias(before, alias, timeout=_TIMEOUT_S)
             # So that a second rollback goes further back instead of undoing the first.
-            self._remember(now, alias, before="", withdrawn="yes")
+            self._remember(now, alias, {_PREVIOUS: ""})
         return Swap(alias=alias, before=now, after=before)
 
     @contextmanager
@@ -174,18 +177,28 @@ class Catalog:
         """Close the connection."""
         self._client.close()
 
-    def generation(self, alias: str, name: str) -> Generation:
-        """Where the change of an alias to a collection stands."""
-        of_alias = self._client.describe_collection(alias, timeout=_TIMEOUT_S)
-        described = self._client.describe_collection(name, timeout=_TIMEOUT_S)
-        if of_alias["collection_name"] == described["collection_name"]:
+    def generation(self, alias: str, *, present: str, following: str) -> Generation:
+        """Where the change of an alias from one collection to another stands."""
+        targets, properties = [], {}
+        for name in (alias, present, following):
+            described: Any = self._client.describe_collection(name, timeout=_POLL_TIMEOUT_S)
+            targets.append(described["collection_name"])  # also of one whose index was swapped
+            properties = dict(described.get("properties") or {})
+        if targets[0] == targets[2]:
             return "next"
-        properties = dict(described.get("properties") or {})
-        return "present" if properties.get(f"{_WITHDRAWN}{alias}") else "both"
+        is_withdrawn = properties.get(f"{_WITHDRAWN}{alias}")
+        return "both" if targets[0] == targets[1] and not is_withdrawn else "present"
 
-    def _remember(self, name: str, alias: str, *, before: str | None, withdrawn: str) -> None:
-        values = {_PREVIOUS: before, _WITHDRAWN: withdrawn}
-        properties = {f"{key}{alias}": value for key, value in values.items() if value is not None}
+    def before(self, alias: str, name: str) -> str:
+        """The collection that an alias named before it was promoted to this one; what it names now, where it was not."""
+        now = self.target(alias) or alias
+        if now != (self.target(name) or name):
+            return now
+        before = self.stored(now).previous.get(alias, now)
+        return self.target(before) or before
+
+    def _remember(self, name: str, alias: str, values: Mapping[str, str]) -> None:
+        properties = {f"{key}{alias}": value for key, value in values.items()}
         self._client.alter_collection_properties(name, properties, timeout=_TIMEOUT_S)
 
     def _index_type(self, name: str) -> str:

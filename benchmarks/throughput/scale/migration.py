@@ -181,7 +181,7 @@ def _seconds_until(client: TwoGenerations, generation: str, change: Any) -> floa
     """From the call of a change of the alias to the moment from which its answers come from the named generation."""
     started = time.perf_counter()
     change()
-    while client.generation() != generation:
+    while client.generation != generation:
         if time.perf_counter() - started > _GIVE_UP_S:
             raise TimeoutError(f"the client did not follow to {generation!r}")
         time.sleep(0.01)

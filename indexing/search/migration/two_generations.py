@@ -1,47 +1,44 @@
 """One ranked answer over two generations of an archive: the collection in use, and the one that a new encoder fills beside it.
 
-Every query is asked of both. A clip that the next collection has is judged by the next encoder alone: what the present one says of it is
-left out. Scores of two encoders are no common scale; their log-odds of being right are (Platt scaling, fitted by each encoder's stage 2).
+A clip that the next collection has is judged by the next encoder alone: what the present one says of it is left out. Scores of two
+encoders are no common scale; their log-odds of being right are (Platt scaling, fitted by each encoder's stage 2). What goes wrong with
+the next generation, in whatever way, costs no answer: the present one gives it alone.
 """
 
 import logging
-import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 import numpy as np
-from cachetools import TTLCache
-from cachetools.func import ttl_cache
 
+from cluster.periodic import repeated
+from encoders.bundle.card import read_card
 from indexing.search.client import SearchClient
+from indexing.search.collection_snapshot import CollectionSnapshot
+from indexing.search.confidence import Confidence
 from indexing.search.migration.compare_collections import EncodedCollection
 from indexing.search.ranking import performance
-from indexing.search.types import (
-    Candidate,
-    ClipPlace,
-    ComposedQuery,
-    Hit,
-    Mismatch,
-    SearchOptions,
-    SearchResult,
-)
+from indexing.search.types import ClipPlace, ComposedQuery, Hit, SearchOptions, SearchResult
 from indexing.store.aliases import Catalog, Generation
 from indexing.store.client import MILVUS_ERRORS
+from indexing.store.collection import ARCHIVE
 
 logger = logging.getLogger(__name__)
 
-_READ_DEADLINE_S = 2.0
 _POLL_S = 0.5
-_COUNT_S = 5.0
-_UNREAD_S = 60.0
-_MOST_UNREAD = 10_000
+_REST_S = 5.0
+"""Time for which a next collection that failed is not asked."""
 _IDS_PER_CALL = 1000
 
 
 class TwoGenerations(SearchClient):
-    """A search client of the present collection with the next one beside it. What is told of the archive is told of the present one."""
+    """A search client of the present collection with the next one beside it.
+
+    What it tells of the archive, such as labels and counts, is told of the present collection, also after the promotion.
+    """
 
     def __init__(
         self,
@@ -54,40 +51,31 @@ class TwoGenerations(SearchClient):
     ) -> None:
         """`alias`, or the name of the present collection, decides who answers: see `Generation`; it is followed within half a second.
 
-        ValueError where both collections are of one encoder.
+        ValueError where both collections are of one encoder, or of other archives.
         """
-        super().__init__(milvus_uri, present.collection, present.bundle_dir, options=options)
-        # A query clip that only the present collection has is read now: the next queries of its batch wait.
-        deadline_s = min(self.options.decode_deadline_s, _READ_DEADLINE_S)
-        try:
-            self._next = SearchClient(
-                milvus_uri,
-                following.collection,
-                following.bundle_dir,
-                options=replace(self.options, decode_deadline_s=deadline_s),
+        encoder_id = read_card(present.bundle_dir).encoder_id
+        if read_card(following.bundle_dir).encoder_id == encoder_id:
+            raise ValueError(
+                f"collections {present.collection!r} and {following.collection!r} are both of encoder {encoder_id!r}; there is nothing "
+                "to change: leave the next bundle and collection out"
             )
+        super().__init__(milvus_uri, present.collection, present.bundle_dir, options=options)
+        try:
+            name, bundle_dir = following.collection, following.bundle_dir
+            self._next = SearchClient(milvus_uri, name, bundle_dir, options=self.options)
+            self._stack.callback(self._next.close)
+            _require_same_archives(self, self._next)
+            self._catalog = Catalog(self.collection.address)
+            self._stack.callback(self._catalog.close)
+            self._alias, self._next_name = alias or present.collection, name
+            self.generation: Generation = "both"
+            self._num_seen = 0
+            self._rests_until_s = 0.0
+            self._follow()
+            self._stack.enter_context(repeated(self._follow, every_s=_POLL_S, name="follow-alias"))
         except BaseException:
             super().close()
             raise
-        if self._next.card.encoder_id == self.card.encoder_id:
-            self.close()
-            raise ValueError(
-                f"collections {present.collection!r} and {following.collection!r} are both of encoder {self.card.encoder_id!r}; there is nothing "
-                "to change: leave the next bundle and collection out"
-            )
-        self._alias, self._next_name = alias or present.collection, following.collection
-        self._catalog = Catalog(self.collection.address)
-        self._stack.callback(self._catalog.close)
-        self._unread: TTLCache[str, bool] = TTLCache(_MOST_UNREAD, _UNREAD_S)
-        self._reading = threading.Lock()
-        self._last: Generation = "both"
-        self.generation: Callable[[], Generation] = ttl_cache(maxsize=1, ttl=_POLL_S)(self._look)
-        self._share: Callable[[], float] = ttl_cache(maxsize=1, ttl=_COUNT_S)(self._count_share)
-
-    def close(self) -> None:
-        """Close both."""
-        self._next.close()
-        super().close()
 
     def start_decoder(self) -> None:
         """As SearchClient.start_decoder, of both."""
@@ -104,79 +92,77 @@ class TwoGenerations(SearchClient):
         super().close_decoder()
         self._next.close_decoder()
 
+    def place_of(self, clip_id: str) -> ClipPlace | None:
+        """As SearchClient.place_of, of the present collection and then of the next."""
+        return super().place_of(clip_id) or self._next.place_of(clip_id)
+
     def search_many(
         self, queries: Sequence[ComposedQuery], *, on_encoded: Callable[[], object] = lambda: None
     ) -> list[SearchResult]:
         """As SearchClient.search_many, over both collections, or the one that the alias says.
 
-        A query that the next encoder cannot answer, because it cannot read the query clip or its collection fails, is answered by
-        the present collection alone.
+        A query is answered by the present collection alone where the next one does not have its query clip yet, or fails.
         """
-        generation = self.generation()
-        newer = {} if generation == "present" else self._ask_next(queries)
-        asked = [n for n in range(len(queries)) if n not in newer or generation == "both"]
-        of_both = [n for n in asked if n in newer]
-        alone = [n for n in asked if n not in newer]
-        answers = dict(newer)
-        for numbers, elsewhere in ((of_both, self._in_next), (alone, _nowhere)):
-            if numbers:
-                part = [queries[n] for n in numbers]
-                results = self._search_many(part, on_encoded, elsewhere)
-                answers |= dict(zip(numbers, results, strict=True))
-        on_encoded()
-        for n in of_both:
-            answers[n] = self._merged(queries[n], answers[n], newer[n])
-        return [answers[n] for n in range(len(queries))]
+        if self.generation == "next":
+            return self._next.search_many(queries, on_encoded=on_encoded)
+        if self.generation == "present" or not self._num_seen or self._rests():
+            return super().search_many(queries, on_encoded=on_encoded)
+        asked = dict(enumerate(queries))
+        of_next, of_both = self._divided(asked)
+        moved = _Moved(self._in_next)
+        # The present collection first: what it leaves out, the next one has by the time that it is asked. It refuses a wrong query.
+        answers = self._ask_present({n: asked[n] for n in of_both}, moved)
+        newer = self._ask_next({n: asked[n] for n in of_both | of_next}, on_encoded)
+        for n in newer.keys() & answers.keys():
+            answers[n] = _merged(asked[n], (self, answers[n]), (self._next, newer[n]), moved.share)
+        answers |= {n: newer[n] for n in newer.keys() - answers.keys()}
+        left = {n: q for n, q in asked.items() if n not in newer}
+        answers |= self._ask_present(left, None)
+        return [answers[n] for n in asked]
 
-    def _look(self) -> Generation:
-        """The last answer where Milvus has none."""
-        try:
-            self._last = self._catalog.generation(self._alias, self._next_name)
-        except MILVUS_ERRORS as error:
-            logger.warning("%r cannot be looked up: %s", self._alias, error)
-        return self._last
-
-    def _count_share(self) -> float:
-        """Share of the clips that the next collection has."""
-        return self._next.collection.count() / max(self.collection.count(), 1)
-
-    def _ask_next(self, queries: Sequence[ComposedQuery]) -> dict[int, SearchResult]:
-        """The answers of the next collection, by the number of the query."""
-        try:
-            known = self._read_clips(chain.from_iterable(map(_clips_of, queries)))
-            numbers = [n for n, query in enumerate(queries) if known.issuperset(_clips_of(query))]
-            if not numbers:
-                return {}
-            results = self._next.search_many([queries[n] for n in numbers])
-        except (ValueError, *MILVUS_ERRORS) as error:
-            # One of the query itself is raised again by the present collection.
-            logger.warning("the next collection does not answer: %s", error)
+    def _ask_present(
+        self, queries: Mapping[int, ComposedQuery], moved: "_Moved | None"
+    ) -> dict[int, SearchResult]:
+        if not queries:
             return {}
-        return dict(zip(numbers, results, strict=True))
+        results = self._search_many(list(queries.values()), lambda: None, moved)
+        return dict(zip(queries, results, strict=True))
 
-    def _read_clips(self, clip_ids: Iterable[str]) -> set[str]:
-        """Those of which the next encoder has a vector: from its collection, or read from the video now. Ids that are none count too."""
-        wanted = set(clip_ids)
-        missing = wanted - self._next.clip_cache.find(wanted).keys()
-        if not missing:
-            return wanted
-        with self._reading:
-            places = {name: clip.place for name, clip in self.clip_cache.find(missing).items()}
-            for clip_id, place in places.items():
-                if clip_id not in self._unread and not self._read(clip_id, place):
-                    self._unread[clip_id] = True
-            return wanted - {clip_id for clip_id in places if clip_id in self._unread}
-
-    def _read(self, clip_id: str, place: ClipPlace) -> bool:
-        """Whether the next encoder could read a clip, which it then knows for a while."""
+    def _ask_next(
+        self, queries: Mapping[int, ComposedQuery], on_encoded: Callable[[], object]
+    ) -> dict[int, SearchResult]:
+        """Those that it answers; the present collection has taken them all for good queries."""
+        if not queries:
+            return {}
         try:
-            vector_D, length = self._next.embed(self._now_at(place), name=clip_id)
+            results = self._next.search_many(list(queries.values()), on_encoded=on_encoded)
         except ValueError as error:
-            logger.warning("the next encoder cannot read a query clip: %s", error)
-            return False
-        read = Candidate(place=place, vector_D=vector_D, vector_length=length, cosine=0.0)
-        self._next.clip_cache.put([read])
-        return True
+            if len(queries) == 1:
+                logger.warning("the next collection refuses a query: %r", error)
+                return {}
+        except Exception as error:  # noqa: BLE001 - the present collection answers
+            self._note_failure(error)
+            return {}
+        else:
+            return dict(zip(queries, results, strict=True))
+        alone = (self._ask_next({n: query}, on_encoded) for n, query in queries.items())
+        return {n: result for answered in alone for n, result in answered.items()}
+
+    def _divided(self, queries: Mapping[int, ComposedQuery]) -> tuple[set[int], set[int]]:
+        """Queries for the next collection alone, whose clips the present one does not have; and for both."""
+        ids = set(chain.from_iterable(map(_clips_of, queries.values())))
+        present = self.clip_cache.find(ids).keys()
+        try:
+            following = self._next.clip_cache.find(ids).keys()
+        except MILVUS_ERRORS as error:
+            self._note_failure(error)
+            return set(), set()
+        of_next, of_both = set(), set()
+        for n, query in queries.items():
+            named = _clips_of(query)
+            if named & present <= following:  # what neither has may be a file, or is refused
+                (of_next if named & following - present else of_both).add(n)
+        return of_next, of_both
 
     def _in_next(self, clip_ids: Set[str]) -> Set[str]:
         """Those of these clips that the next collection has; none where it fails, for a clip that both answer with is shown once."""
@@ -185,42 +171,70 @@ class TwoGenerations(SearchClient):
         try:
             return {row["clip_id"] for part in parts for row in find(part, fields=("clip_id",))}
         except MILVUS_ERRORS as error:
-            logger.warning("the next collection does not answer: %s", error)
+            self._note_failure(error)
             return set()
 
-    def _merged(
-        self, query: ComposedQuery, older: SearchResult, newer: SearchResult
-    ) -> SearchResult:
-        older_keys = _log_odds(self, query, older)
-        newer_keys = _log_odds(self._next, query, newer)
-        if older_keys is None or newer_keys is None:
-            share = self._share()
-            older_keys, newer_keys = _by_rank(older, 1 - share), _by_rank(newer, share)
-        by_key = sorted(
-            zip(chain(older_keys, newer_keys), (*older.hits, *newer.hits), strict=True),
-            key=lambda pair: (-pair[0], pair[1].clip_id),
+    def _follow(self) -> None:
+        """The alias, and the next collection as it grows. What was known last holds where Milvus does not answer."""
+        try:
+            self.generation = self._catalog.generation(
+                self._alias, present=self.collection.name, following=self._next_name
+            )
+            num_rows = self._next.collection.count()
+            if num_rows and num_rows >= 2 * self._num_seen:
+                _renew_snapshot(self._next)
+                self._num_seen = num_rows
+        except (ValueError, *MILVUS_ERRORS) as error:
+            logger.warning("the next collection cannot be followed: %s", error)
+
+    def _note_failure(self, error: Exception) -> None:
+        logger.warning("the next collection does not answer: %s", error)
+        self._rests_until_s = time.monotonic() + _REST_S
+
+    def _rests(self) -> bool:
+        return time.monotonic() < self._rests_until_s
+
+
+@dataclass(slots=True)
+class _Moved:
+    """Which candidates the next collection has, and the share of those that were asked about."""
+
+    find: Callable[[Set[str]], Set[str]]
+    num_asked: int = field(default=0, init=False)
+    num_moved: int = field(default=0, init=False)
+
+    def __call__(self, clip_ids: Set[str]) -> Set[str]:
+        moved = self.find(clip_ids)
+        self.num_asked += len(clip_ids)
+        self.num_moved += len(moved)
+        return moved
+
+    @property
+    def share(self) -> float:
+        return self.num_moved / max(self.num_asked, 1)
+
+
+def _require_same_archives(present: SearchClient, following: SearchClient) -> None:
+    """Clips are the same where their ids are, which begin with the name of their archive."""
+    names = [
+        {name.removeprefix(ARCHIVE) for name in client.collection.properties() if name.startswith(ARCHIVE)}
+        for client in (present, following)
+    ]  # fmt: skip
+    if all(names) and not names[0] & names[1]:
+        raise ValueError(
+            f"collection {following.collection.name!r} holds archives {sorted(names[1])} and {present.collection.name!r} holds "
+            f"{sorted(names[0])}: no clip of one is one of the other; index it again with --archive as the former one"
         )
-        mismatches: tuple[Mismatch | None, ...] = (newer.mismatch, older.mismatch)
-        return replace(
-            newer,
-            query=older.query,
-            hits=_grouped(query, [hit for _, hit in by_key]),
-            is_exact=older.is_exact and newer.is_exact,
-            mismatch="" if "" in mismatches else newer.mismatch,
-            hint=older.hint,
-            timings_ms=_summed(older.timings_ms, newer.timings_ms),
-        )
 
 
-def _log_odds(
-    client: SearchClient, query: ComposedQuery, result: SearchResult
-) -> np.ndarray | None:
-    scores_N = np.array([hit.score for hit in result.hits])
-    return client.confidence.log_odds(query, scores_N)
-
-
-def _nowhere(_clip_ids: Set[str]) -> Set[str]:
-    return set()
+def _renew_snapshot(client: SearchClient) -> None:
+    """What a client knows of its collection, anew: it has grown much since it was opened."""
+    snapshot = CollectionSnapshot(client.collection, client.bundle_dir, client.card)
+    _ = snapshot.facts, snapshot.is_exact, snapshot.samples, snapshot.reader
+    snapshot.count_beside()
+    former, client.snapshot = client.snapshot, snapshot
+    client.confidence = Confidence(client.confidence.calibration, client.query_encoder, snapshot)
+    former.close()
 
 
 def _clips_of(query: ComposedQuery) -> set[str]:
@@ -229,13 +243,55 @@ def _clips_of(query: ComposedQuery) -> set[str]:
     return {clip_id for clip_id in (clip, *query.liked, *query.disliked) if clip_id}
 
 
+def _merged(
+    query: ComposedQuery,
+    older: tuple[SearchClient, SearchResult],
+    newer: tuple[SearchClient, SearchResult],
+    share: float,
+) -> SearchResult:
+    """One result; `share` of the clips are those of the newer one."""
+    (_, old), (_, new) = older, newer
+    old_keys, new_keys = _log_odds(query, *older), _log_odds(query, *newer)
+    if old_keys is None or new_keys is None:
+        old_keys, new_keys = _by_rank(old, 1 - share), _by_rank(new, share)
+    keyed = list(zip(new_keys.tolist(), new.hits, strict=True))
+    known = {hit.clip_id for hit in new.hits}  # also of what was moved while the query ran
+    of_old = zip(old_keys.tolist(), old.hits, strict=True)
+    keyed += [(key, hit) for key, hit in of_old if hit.clip_id not in known]
+    keyed.sort(key=lambda pair: (-pair[0], pair[1].clip_id))
+    with_hits = [result for result in (new, old) if result.hits] or [new, old]
+    mismatches = [result.mismatch for result in with_hits]
+    return replace(
+        new,
+        query=old.query,
+        hits=_grouped(query, [hit for _, hit in keyed]),
+        is_exact=old.is_exact and new.is_exact,
+        mismatch="" if "" in mismatches else mismatches[0],
+        hint="" if keyed else old.hint,
+        timings_ms=Counter(old.timings_ms) + Counter(new.timings_ms),
+    )
+
+
+def _log_odds(
+    query: ComposedQuery, client: SearchClient, result: SearchResult
+) -> np.ndarray | None:
+    """None where they say nothing: no calibration, a query that has nothing to do with it, scores that are no cosines."""
+    if query.keep or query.exclude or result.mismatch in ("text", "clip"):
+        return None
+    scores_N = np.array([hit.score for hit in result.hits])
+    return client.confidence.log_odds(query, scores_N)
+
+
 def _by_rank(result: SearchResult, share: float) -> np.ndarray:
-    """Without a calibration: the n-th hit of a collection with this share of the clips is about the n/share-th of all."""
+    """The n-th hit of a collection with this share of the clips is about the n/share-th of all."""
     return -(np.arange(len(result.hits)) + 0.5) / max(share, 1e-6)
 
 
 def _grouped(query: ComposedQuery, hits: Iterable[Hit]) -> tuple[Hit, ...]:
-    """As many as were asked for; one of each performance, and of each video where that was asked for."""
+    """As many as were asked for; one of each performance, and of each video where that was asked for.
+
+    Vectors of two encoders cannot be compared: `group_above` holds within each.
+    """
     shown: dict[tuple[str, ...], Hit] = {}
     for hit in hits:
         name = (hit.video_uri,) if query.group_by_video else performance(hit)
@@ -246,10 +302,3 @@ def _grouped(query: ComposedQuery, hits: Iterable[Hit]) -> tuple[Hit, ...]:
         elif len(shown) < query.limit:
             shown[name] = hit
     return tuple(shown.values())
-
-
-def _summed(*timings_ms: Mapping[str, float]) -> dict[str, float]:
-    total: Counter[str] = Counter()
-    for one in timings_ms:
-        total.update(one)
-    return dict(total)

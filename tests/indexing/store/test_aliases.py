@@ -71,6 +71,34 @@ def test_whoever_opened_an_alias_keeps_the_collection_of_its_encoder(catalog, al
         assert opened.name == "new"
 
 
+def test_a_generation_is_told_from_the_alias_and_a_rollback_that_was_killed_is_finished(
+    catalog: Catalog, alias: str, monkeypatch
+) -> None:
+    def told() -> tuple[str, str]:
+        generation = catalog.generation(alias, present="old", following="new")
+        return generation, catalog.before(alias, "new")
+
+    catalog.promote(alias, "old")
+    assert told() == ("both", "old")
+    catalog.promote(alias, "new")
+    assert told() == ("next", "old")
+
+    def killed(*_args, **_how):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(catalog.pymilvus, "alter_alias", killed)
+        with pytest.raises(KeyboardInterrupt):
+            catalog.rollback(alias)
+    assert told() == ("next", "old")
+    assert catalog.rollback(alias).after == "old"
+    assert told() == ("present", "old")
+    catalog.promote(alias, "third")
+    assert told() == ("present", "third")
+    catalog.promote(alias, "new")
+    assert told() == ("next", "third")
+
+
 def test_promoting_twice_forgets_nothing(catalog: Catalog, alias: str) -> None:
     catalog.promote(alias, "old")
     catalog.promote(alias, "new")

@@ -66,9 +66,15 @@ def test_every_clip_is_found_and_what_is_asked_for_is_counted(
         counts = read_asked_counts(folder / "asked")
         assert counts["clip/1"] == 1
         assert counts.keys() <= everything
-        # A replica that starts again after the promotion opens what was present when the service started.
-        settings = collection_settings(config, config.located(), address)
-        assert (settings["collection"], settings["alias"]) == ("clips", "live")
+        with open_catalog(address) as catalog:
+            catalog.promote("live", "clips_new")
+        # Started again after the promotion, by the same command: the new encoder alone, and the way back is open.
+        with service(config, address) as client:
+            hits = client.post("/v1/search", json=query).json()["hits"]
+            assert {hit["clip_id"] for hit in hits} == {
+                f"clip/{i}" for i in range(NUM_MOVED) if i != 1
+            }
+            assert client.get("/v1/clip", params={"id": "clip/11"}).status_code == 200
 
 
 def test_collections_of_other_encoders_are_refused_before_anything_starts(
