@@ -22,7 +22,7 @@ from indexing.ledger.row_table import PAGE, SCHEMA, PlanTables, Row, RowTable, S
 from indexing.sources.content import FileStamp
 from indexing.store.rows import row_digest
 
-_CACHE_KIB = 64 * 1024
+_CACHE_KIB = 32 * 1024
 _IDS_PER_PAGE = 500
 _SCHEMA = """
 CREATE TABLE plan.clips (
