@@ -3,18 +3,17 @@
 from itertools import count
 from pathlib import Path
 
-import numpy as np
 import pytest
 from pymilvus.exceptions import MilvusException
 
 from encoders.bundle.calibration import ScoreCalibration
-from encoders.bundle.card import read_card
 from indexing.search.client import SearchClient
 from indexing.search.migration.compare_collections import EncodedCollection
 from indexing.search.migration.two_generations import TwoGenerations
 from indexing.search.types import ComposedQuery, SearchResult, UploadedVideo
 from indexing.store.aliases import open_catalog
 from indexing.store.collection import open_collection
+from tests.support.random_rows import write_random_rows
 from tests.support.small_videos import write_video
 
 NUM_CLIPS, NUM_MOVED = 12, 6
@@ -22,43 +21,17 @@ EVERYTHING = 50
 _numbers = count()
 
 
-def fill(uri: str, name: str, bundle: Path, folder: Path, numbers: range, *, seed: int) -> None:
-    """Clip `cN` is of the video N.mp4."""
-    card = read_card(bundle)
-    vectors = np.random.default_rng(seed).normal(size=(NUM_CLIPS, card.embedding_dim))
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    rows = [
-        {
-            "clip_key": f"{name}{i}", "clip_id": f"c{i}", "video_uri": str(folder / f"{i}.mp4"), "label": f"l{i % 3}",
-            "split": "test", "backend": "onnx", "precision": "float32", "start_s": 0.0, "end_s": -1.0,
-            "attributes": {}, "embedding": vectors[i].tolist(),
-        }
-        for i in numbers
-    ]  # fmt: skip
-    with open_collection(uri, name) as collection:
-        collection.create_or_check(encoder_id=card.encoder_id, embedding_dim=card.embedding_dim)
-        collection.upsert(rows)
-        collection.flush()
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("videos")
-    write_video(folder / "0.mp4", 0)
-    return folder
-
-
 class Archive:
     """Two collections of their own, and the alias that names the present one."""
 
-    def __init__(self, uri: str, folder: Path, present: Path, following: Path) -> None:
+    def __init__(self, uri: str, present: Path, following: Path) -> None:
         number = next(_numbers)
-        self.uri, self.folder = uri, folder
+        self.uri = uri
         self.alias = f"live_{number}"
         self.present = EncodedCollection(collection=f"old_{number}", bundle_dir=present)
         self.following = EncodedCollection(collection=f"new_{number}", bundle_dir=following)
-        fill(uri, self.present.collection, present, folder, range(NUM_CLIPS), seed=0)
-        fill(uri, self.following.collection, following, folder, range(NUM_MOVED), seed=1)
+        write_random_rows(uri, self.present.collection, present, range(NUM_CLIPS), seed=0)
+        write_random_rows(uri, self.following.collection, following, range(NUM_MOVED), seed=1)
         with open_catalog(uri) as catalog:
             catalog.promote(self.alias, self.present.collection)
 
@@ -71,14 +44,14 @@ class Archive:
 
     def move_all(self) -> None:
         name, bundle = self.following.collection, self.following.bundle_dir
-        fill(self.uri, name, bundle, self.folder, range(NUM_CLIPS), seed=1)
+        write_random_rows(self.uri, name, bundle, range(NUM_CLIPS), seed=1)
 
 
 @pytest.fixture(scope="module")
-def archive(tmp_path_factory, folder, tiny_bundle, other_bundle) -> Archive:
+def archive(tmp_path_factory, tiny_bundle, other_bundle) -> Archive:
     """On Milvus Lite; no test changes it."""
     uri = str(tmp_path_factory.mktemp("milvus"))
-    return Archive(uri, folder, tiny_bundle, other_bundle)
+    return Archive(uri, tiny_bundle, other_bundle)
 
 
 def ids_of(result: SearchResult) -> list[str]:
@@ -133,9 +106,10 @@ def test_a_query_clip_that_is_not_moved_yet_is_answered_by_the_present_encoder_a
         assert ids_of(results[1]) != archive.ids(archive.present, clip="c1")
 
 
-def test_an_upload_and_a_text_are_asked_of_both(archive, folder) -> None:
+def test_an_upload_and_a_text_are_asked_of_both(archive, tmp_path) -> None:
+    write_video(tmp_path / "0.mp4", 0)
     with archive.open() as client:
-        for query in ({"clip": UploadedVideo(path=folder / "0.mp4")}, {"edit": "in tuck"}):
+        for query in ({"clip": UploadedVideo(path=tmp_path / "0.mp4")}, {"edit": "in tuck"}):
             hits = ids_of(client.search(limit=EVERYTHING, **query))
             assert sorted(hits) == sorted(f"c{i}" for i in range(NUM_CLIPS))
             assert [c for c in hits if c in MOVED] == archive.ids(archive.following, **query)
@@ -210,11 +184,11 @@ def test_an_empty_next_collection_is_not_asked_until_it_has_rows(
     archive, tiny_bundle, other_bundle
 ) -> None:
     empty = EncodedCollection(collection="empty", bundle_dir=other_bundle)
-    fill(archive.uri, "empty", other_bundle, archive.folder, range(0), seed=1)
+    write_random_rows(archive.uri, "empty", other_bundle, range(0), seed=1)
     with TwoGenerations(archive.uri, archive.present, empty) as client:
         old = archive.ids(archive.present, edit="in tuck")
         assert ids_of(client.search(edit="in tuck", limit=EVERYTHING)) == old
-        fill(archive.uri, "empty", other_bundle, archive.folder, range(4), seed=1)
+        write_random_rows(archive.uri, "empty", other_bundle, range(4), seed=1)
         hits = ids_of(now(client).search(edit="in tuck", limit=EVERYTHING))
         assert sorted(hits) == sorted(old)
         assert hits != old
@@ -223,7 +197,7 @@ def test_an_empty_next_collection_is_not_asked_until_it_has_rows(
 
 def test_other_archives_are_refused(archive, other_bundle) -> None:
     other = EncodedCollection(collection="other", bundle_dir=other_bundle)
-    fill(archive.uri, "other", other_bundle, archive.folder, range(2), seed=1)
+    write_random_rows(archive.uri, "other", other_bundle, range(2), seed=1)
     for name, archives in ((archive.present.collection, "cam1"), ("other", "cam2")):
         with open_collection(archive.uri, name) as collection:
             collection.set_properties({f"tfcovr.archive.{archives}": "/videos"})
@@ -232,9 +206,9 @@ def test_other_archives_are_refused(archive, other_bundle) -> None:
 
 
 def test_the_alias_says_who_answers_and_a_rollback_holds(
-    milvus_uri, folder, tiny_bundle, other_bundle
+    milvus_uri, tiny_bundle, other_bundle
 ) -> None:
-    archive = Archive(milvus_uri, folder, tiny_bundle, other_bundle)
+    archive = Archive(milvus_uri, tiny_bundle, other_bundle)
     with archive.open() as client, open_catalog(archive.uri) as catalog:
         assert client.generation == "both"
         archive.move_all()
