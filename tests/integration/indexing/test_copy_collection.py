@@ -100,6 +100,7 @@ def killed_with_some_rows(run: list[str], collection: ClipCollection) -> bool:
     return False
 
 
+@pytest.mark.long
 def test_from_a_folder_to_a_server_through_a_kill(milvus_server: str, tmp_path: Path) -> None:
     source, name = str(tmp_path / "one"), "copied_through_a_kill"
     fill(source, "clips", rows_of(range(NUM_ROWS)))

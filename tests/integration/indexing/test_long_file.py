@@ -6,6 +6,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import pytest
 
 from benchmarks.throughput.growth import index_measured
 from encoders.backends.registry import open_backend
@@ -59,6 +60,7 @@ def repeat_by_stream_copy(piece: Path, path: Path, times: int) -> Path:
     return path
 
 
+@pytest.mark.long
 def test_two_hours_of_1080p_stay_below_three_gigabytes(tmp_path: Path, tiny_bundle: Path) -> None:
     piece = write_piece(tmp_path / "piece.mp4")
     video = repeat_by_stream_copy(piece, tmp_path / "long.mp4", NUM_PIECES)
