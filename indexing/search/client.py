@@ -297,6 +297,7 @@ class SearchClient:
             edit_text=", then ".join(query.edits),
             hits=hits,
             backend_used=self._encoder.kind,
+            encoder_ids=(self.card.encoder_id,),
             is_exact=query.exact or self.snapshot.is_exact,
             mismatch=self.confidence.mismatch(query, hits, unrelated),
             hint="" if hits else self.snapshot.unknown_values(query.filters),
@@ -370,10 +371,9 @@ class SearchClient:
 
     def embed(self, place: ClipPlace, *, name: str) -> tuple[np.ndarray, float]:
         """The unit vector of a span of a file and the length that it had; ValueError with the reason where the file cannot be decoded."""
-        span = Span(start_s=place.start_s, end_s=place.end_s)
         request = DecodeRequest(
             video=place.video_uri,
-            spans=(span,),
+            spans=(Span(start_s=place.start_s, end_s=place.end_s),),
             sampling=self.card.sampling,
             limits=self.options.limits,
         )

@@ -131,6 +131,8 @@ class SearchResult:
     """All edits, joined into one text."""
     hits: tuple[Hit, ...]
     backend_used: str
+    encoder_ids: tuple[str, ...] = ()
+    """The encoders that answered: two while one takes the place of the other, and both were asked."""
     is_exact: bool = True
     mismatch: Mismatch | None = None
     """Why nothing matches, "" where something does; None for a bundle without a calibration."""

@@ -164,6 +164,7 @@ class SearchResponse(BaseModel):
     mismatch_text: str = Field(description="the same in words; empty where something matches")
     matched_by: Literal["", "attributes", "vector"]
     backend_used: str
+    encoder_ids: list[str] = Field(description="encoders that answered; two while one is changed")
     is_exact: bool
     reading: list[ReadingBody]
     timings_ms: dict[str, float]
@@ -240,6 +241,7 @@ def search_response(result: SearchResult, request_id: str) -> SearchResponse:
         mismatch_text=result.mismatch_text(),
         matched_by=result.matched_by,
         backend_used=result.backend_used,
+        encoder_ids=list(result.encoder_ids),
         is_exact=result.is_exact,
         reading=[
             ReadingBody.model_validate(reading, from_attributes=True) for reading in result.reading

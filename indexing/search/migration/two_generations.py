@@ -265,6 +265,7 @@ def _merged(
         new,
         query=old.query,
         hits=_grouped(query, [hit for _, hit in keyed]),
+        encoder_ids=old.encoder_ids + new.encoder_ids,
         is_exact=old.is_exact and new.is_exact,
         mismatch="" if "" in mismatches else mismatches[0],
         hint="" if keyed else old.hint,

@@ -70,7 +70,9 @@ MOVED = {f"c{i}" for i in range(NUM_MOVED)}
 @pytest.mark.parametrize("query", [{"clip": "c1"}, {"clip": "c1", "edit": "in tuck"}])
 def test_every_clip_is_answered_once_by_the_encoder_that_judges_it(archive, query) -> None:
     with archive.open() as client:
-        hits = ids_of(client.search(limit=EVERYTHING, **query))
+        result = client.search(limit=EVERYTHING, **query)
+        assert result.encoder_ids == (client.card.encoder_id, client._next.card.encoder_id)
+    hits = ids_of(result)
     assert sorted(hits) == sorted(f"c{i}" for i in range(NUM_CLIPS) if i != 1)
     new = archive.ids(archive.following, **query)
     old = archive.ids(archive.present, **query)
@@ -97,8 +99,9 @@ def test_a_query_clip_that_is_not_moved_yet_is_answered_by_the_present_encoder_a
 ) -> None:
     unmoved = f"c{NUM_CLIPS - 1}"
     with archive.open() as client:
-        hits = ids_of(client.search(clip=unmoved, limit=EVERYTHING))
-        assert hits == archive.ids(archive.present, clip=unmoved)
+        result = client.search(clip=unmoved, limit=EVERYTHING)
+        assert ids_of(result) == archive.ids(archive.present, clip=unmoved)
+        assert result.encoder_ids == (client.card.encoder_id,)
         many = [ComposedQuery(clip=clip, limit=EVERYTHING) for clip in (unmoved, "c1", "c2")]
         results = client.search_many(many)
         assert [result.query.clip_id for result in results] == [unmoved, "c1", "c2"]
