@@ -23,6 +23,8 @@ TESTS = ("cpu", "dev", "dali", "tensorrt-rtx", "server", "shots")
 _BUILD = "setuptools"
 """Builds the program, without a download of its own."""
 _LEFT_OUT = "torch"
+_OF_ITS_BUILD = ("cuda-", "nvidia-", "triton")
+"""Beginnings of the names of packages that a build of torch for GPUs brings."""
 Hashes = Mapping[str, set[str]]
 """Name -> SHA-256 of its files."""
 
@@ -73,6 +75,8 @@ def needed_packages(extras: Iterable[str], name: str = "tfcovr") -> dict[str, st
             needed = Requirement(line)
             if needed.marker is None or needed.marker.evaluate({"extra": item[1]}):
                 needed_name = canonicalize_name(needed.name)
+                if item[0] == _LEFT_OUT and needed_name.startswith(_OF_ITS_BUILD):
+                    continue
                 waiting += [(needed_name, extra) for extra in ("", *needed.extras)]
     return pins
 
