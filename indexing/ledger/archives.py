@@ -115,7 +115,7 @@ def find_archive(collection: ClipCollection, request: ArchiveRequest) -> Archive
 def _find(
     collection: ClipCollection, request: ArchiveRequest
 ) -> tuple[ArchiveRows, dict[str, str]]:
-    sources = sources_of(collection.properties())
+    sources = collection.archives()
     has_rows = bool(collection.some_rows(["clip_key"], limit=1))
     name = choose_archive(request, sources, has_rows=has_rows)
     if name and name not in sources and collection.count(condition=_begins_with(name)):
@@ -126,15 +126,6 @@ def _find(
             )
         name = f"{name}-{_digest(request.source)}"
     return ArchiveRows(name=name, others=frozenset(sources) - {name, ""}), sources
-
-
-def sources_of(properties: Mapping[str, str]) -> dict[str, str]:
-    """Name -> source of the archives that the properties of a collection record."""
-    return {
-        key.removeprefix(ARCHIVE): source
-        for key, source in properties.items()
-        if key.startswith(ARCHIVE)
-    }
 
 
 def choose_archive(request: ArchiveRequest, sources: Mapping[str, str], *, has_rows: bool) -> str:

@@ -142,6 +142,14 @@ class ClipCollection:
         """What is recorded with the collection beside its rows."""
         return dict(self._describe().get("properties") or {})
 
+    def archives(self) -> dict[str, str]:
+        """Name -> source of each archive that is recorded with the collection."""
+        return {
+            key.removeprefix(ARCHIVE): source
+            for key, source in self.properties().items()
+            if key.startswith(ARCHIVE)
+        }
+
     def set_properties(self, properties: Mapping[str, str]) -> None:
         """Record these; other ones stay."""
         if not properties:  # of which Milvus makes an error

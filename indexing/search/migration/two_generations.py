@@ -24,7 +24,6 @@ from indexing.search.ranking import performance
 from indexing.search.types import ClipPlace, ComposedQuery, Hit, SearchOptions, SearchResult
 from indexing.store.aliases import Catalog, Generation
 from indexing.store.client import MILVUS_ERRORS
-from indexing.store.collection import ARCHIVE
 
 logger = logging.getLogger(__name__)
 
@@ -216,14 +215,11 @@ class _Moved:
 
 def _require_same_archives(present: SearchClient, following: SearchClient) -> None:
     """Clips are the same where their ids are, which begin with the name of their archive."""
-    names = [
-        {name.removeprefix(ARCHIVE) for name in client.collection.properties() if name.startswith(ARCHIVE)}
-        for client in (present, following)
-    ]  # fmt: skip
-    if all(names) and not names[0] & names[1]:
+    old, new = present.collection.archives().keys(), following.collection.archives().keys()
+    if old and new and not old & new:
         raise ValueError(
-            f"collection {following.collection.name!r} holds archives {sorted(names[1])} and {present.collection.name!r} holds "
-            f"{sorted(names[0])}: no clip of one is one of the other; index it again with --archive as the former one"
+            f"collection {following.collection.name!r} holds archives {sorted(new)} and {present.collection.name!r} holds "
+            f"{sorted(old)}: no clip of one is one of the other; index it again with --archive as the former one"
         )
 
 

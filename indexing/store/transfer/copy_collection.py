@@ -147,15 +147,14 @@ class _Copying:
 
 def _archives(source: ClipCollection, target: ClipCollection) -> dict[str, str]:
     """The properties that record the archives of the source. ValueError where the target holds another archive of the same name."""
-    there = target.properties()
-    archives = {k: v for k, v in source.properties().items() if k.startswith(ARCHIVE)}
-    for key, place in archives.items():
-        if there.get(key, place) != place:
+    there, archives = target.archives(), source.archives()
+    for name, place in archives.items():
+        if there.get(name, place) != place:
             raise ValueError(
-                f"archive {key.removeprefix(ARCHIVE)!r} of {source.name!r} is {place!r}, and that of {target.name!r} is "
-                f"{there[key]!r}; give another --to-collection"
+                f"archive {name!r} of {source.name!r} is {place!r}, and that of {target.name!r} is "
+                f"{there[name]!r}; give another --to-collection"
             )
-    return archives
+    return {f"{ARCHIVE}{name}": place for name, place in archives.items()}
 
 
 def _place(uri: str) -> str:

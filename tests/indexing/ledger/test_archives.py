@@ -12,7 +12,6 @@ from indexing.ledger.archives import (
     choose_archive,
     find_archive,
     open_archive,
-    sources_of,
 )
 from indexing.store.collection import open_collection
 from indexing.store.rows import collection_row
@@ -105,7 +104,7 @@ def test_a_collection_records_its_archives(milvus_uri) -> None:
         collection.upsert([row(first.stored_id("a.mp4")), row("cam_2:x")])
         second = open_archive(collection, request(CAM2))
         collection.upsert([row(second.stored_id("a.mp4"))])
-        assert sources_of(collection.properties()) == {"": CAM1, "cam2": CAM2}
+        assert collection.archives() == {"": CAM1, "cam2": CAM2}
         assert find_archive(collection, request(CAM1)) == ArchiveRows(others=frozenset({"cam2"}))
         rows = [r["clip_id"] for r in collection.rows(condition=second.condition())]
         assert rows == ["cam2:a.mp4"]
@@ -118,4 +117,4 @@ def test_a_collection_records_its_archives(milvus_uri) -> None:
             open_archive(collection, request("/new/cam2", name="cam2", is_moved=True)).name
             == "cam2"
         )
-        assert sources_of(collection.properties())["cam2"] == "/new/cam2"
+        assert collection.archives()["cam2"] == "/new/cam2"

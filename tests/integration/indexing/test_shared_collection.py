@@ -7,7 +7,6 @@ import pytest
 
 from cluster.ray_session import ray_session
 from encoders.bundle.card import read_card
-from indexing.ledger.archives import sources_of
 from indexing.pipeline.config import IndexConfig, VerifyConfig
 from indexing.pipeline.index_archive import index_archive
 from indexing.pipeline.verify import verify_archive
@@ -38,7 +37,7 @@ def test_two_archives_of_one_collection_keep_their_rows(tmp_path, tiny_bundle) -
     def rows() -> dict[str, str]:
         with open_collection(str(tmp_path / "milvus"), "clips") as collection:
             collection.check(encoder_id=read_card(tiny_bundle).encoder_id)
-            assert set(sources_of(collection.properties()).values()) == {
+            assert set(collection.archives().values()) == {
                 str(tmp_path / "cam1"),
                 str(tmp_path / "cam2"),
             }
