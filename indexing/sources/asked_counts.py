@@ -60,12 +60,17 @@ class AskedCounts:
         """Write the file anew, where there is more than it holds."""
         with self._lock:
             counts, is_new = dict(self._counts), self._is_new
-        if is_new:
-            table = pa.table([list(counts), list(counts.values())], _SCHEMA)
+            self._is_new = False
+        if not is_new:
+            return
+        try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_file(self._path) as temporary:
+                table = pa.table([list(counts), list(counts.values())], _SCHEMA)
                 pq.write_table(table, temporary)
-            self._is_new = False
+        except OSError:
+            self._is_new = True  # the next call tries again
+            raise
 
 
 def read_asked_counts(folder: Path) -> Counter[str]:

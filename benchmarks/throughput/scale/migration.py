@@ -25,7 +25,7 @@ from indexing.search.migration.compare_collections import (
     read_probe_queries,
 )
 from indexing.search.migration.two_generations import TwoGenerations
-from indexing.search.types import ComposedQuery, SearchOptions
+from indexing.search.types import ComposedQuery
 from indexing.store.aliases import open_catalog
 from indexing.store.collection import ClipCollection, open_collection
 from indexing.store.endpoint import serve_milvus
@@ -71,14 +71,14 @@ def measure(config: Config) -> dict[str, Any]:
         config.demo / "triplets.parquet", split=_SPLIT, num_queries=config.num_queries
     )
     with serve_milvus(str(config.out / "milvus")) as uri:
-        alone = {
-            name: _map50(SearchClient(uri, name, bundle), probes)
-            for name, bundle in ((_PRESENT, config.present), (_WHOLE, config.following))
-        }
+        alone = {}
+        for name, bundle in ((_PRESENT, config.present), (_WHOLE, config.following)):
+            with SearchClient(uri, name, bundle) as client:
+                alone[name] = _map50(client, probes)
         rows = _rows_to_move(uri, config.following)
         with open_catalog(uri) as catalog:
             catalog.promote(_ALIAS, _PRESENT)
-            client = TwoGenerations(uri, present, following, alias=_ALIAS, options=SearchOptions())
+            client = TwoGenerations(uri, present, following, alias=_ALIAS)
             with client, open_collection(uri, _NEXT) as collection, _asked(client, probes) as load:
                 curve = list(_map50_by_tenth(client, collection, rows, probes))
                 promoted_s = _seconds_until(
@@ -121,16 +121,15 @@ def _rows_to_move(uri: str, bundle: Path) -> list[dict[str, Any]]:
         open_collection(uri, _NEXT) as collection,
     ):
         ids = [row["clip_id"] for row in whole.collection.rows(("clip_id",))]
-        random.Random(0).shuffle(ids)
         rows = [row for n in range(0, len(ids), 256) for row in whole.collection.rows_of_clips(ids[n : n + 256])]  # fmt: skip
+        random.Random(0).shuffle(rows)  # Milvus gives those of a call in an order of its own
         collection.drop()
         collection.create_or_check(**whole.collection.schema_of_copy())
     return rows
 
 
 def _map50(client: SearchClient, probes: Sequence[ProbeQuery]) -> float:
-    with client:
-        return float(answer_probes(client, probes, _SPLIT)[DECISIVE].mean())
+    return float(answer_probes(client, probes, _SPLIT)[DECISIVE].mean())
 
 
 def _map50_by_tenth(
@@ -145,7 +144,7 @@ def _map50_by_tenth(
             collection.upsert(
                 rows[(tenth - 1) * len(rows) // _TENTHS : tenth * len(rows) // _TENTHS]
             )
-        yield float(answer_probes(client, probes, _SPLIT)[DECISIVE].mean())
+        yield _map50(client, probes)
 
 
 @contextmanager

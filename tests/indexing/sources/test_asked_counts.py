@@ -17,6 +17,38 @@ def test_counts_of_several_processes_are_added_and_outlive_them(tmp_path: Path) 
     assert read_asked_counts(tmp_path / "asked") == {"a": 3, "b": 1, "c": 1}
 
 
+def test_what_is_asked_while_the_file_is_written_is_in_the_next_one(tmp_path, monkeypatch) -> None:
+    counts = AskedCounts(tmp_path)
+    counts.add(["a"])
+    write_table = asked_counts.pq.write_table
+
+    def slow(table, path) -> None:
+        counts.add(["b"])
+        write_table(table, path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(asked_counts.pq, "write_table", slow)
+        counts.write()
+    assert read_asked_counts(tmp_path) == {"a": 1}
+    counts.write()
+    assert read_asked_counts(tmp_path) == {"a": 1, "b": 1}
+
+
+def test_a_write_that_failed_is_tried_again(tmp_path, monkeypatch) -> None:
+    counts = AskedCounts(tmp_path)
+    counts.add(["a"])
+
+    def fail(*_args) -> None:
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(asked_counts.pq, "write_table", fail)
+        with pytest.raises(OSError, match="no space"):
+            counts.write()
+    counts.write()
+    assert read_asked_counts(tmp_path) == {"a": 1}
+
+
 def test_nothing_is_written_before_something_is_asked(tmp_path: Path) -> None:
     AskedCounts(tmp_path).write()
     with pytest.raises(ValueError, match="it must be a folder that `tfcovr serve --asked` wrote"):
