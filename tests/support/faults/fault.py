@@ -17,6 +17,8 @@ MOMENTS = {"plan": None, "start": None, "early": 0.0, "middle": 0.4, "late": 0.8
 _WHILE_WORKING = ("start", "early", "middle", "late")
 _WHILE_FETCHING = ("start", "early", "middle")
 """Of these, for kind videos and a fetch worker, the shares are of the videos that were asked for."""
+_WHILE_DECODING = ("start",)
+"""The ledger is seconds behind the decoders: by its middle they may all be done, and nobody is left to kill."""
 NUM_VIDEOS, CLIPS_PER_VIDEO = 40, 8
 CHILD = "sandbox.worker"
 NUM_CLIPS = NUM_VIDEOS * CLIPS_PER_VIDEO
@@ -69,12 +71,16 @@ def fault_of_seed(seed: int) -> Fault:
     stages: list[str] = ["decode_embed", "write"] if shares_device else ["decode", "embed", "write"]
     victims = [*stages, *(["fetch"] if is_remote else []), CHILD]
     victim = draw.choice(victims)
-    moments = _WHILE_WORKING if kind == "worker" else tuple(MOMENTS)
+    moments = tuple(MOMENTS)
     while_fetching = kind == "videos" or (kind == "worker" and victim == "fetch")
+    if while_fetching:
+        moments = _WHILE_FETCHING
+    elif kind == "worker":
+        moments = _WHILE_DECODING if victim == CHILD else _WHILE_WORKING
     return Fault(
         seed=seed,
         kind=kind,
-        moment=draw.choice(_WHILE_FETCHING if while_fetching else moments),
+        moment=draw.choice(moments),
         while_fetching=while_fetching,
         shares_device=shares_device,
         is_remote=is_remote,

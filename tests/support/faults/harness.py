@@ -113,7 +113,7 @@ class _Trial:
     def first_run(self) -> tuple[bool, bool, int]:
         """(did the fault strike, did the run hang, runs so far)."""
         driver = self._start()
-        struck = self._wait_for_moment(driver) and self._strike(driver)
+        struck = self._strike_in_time(driver)
         ended = self._wait(driver)
         if self.fault.kind == "disk":
             (self.run_dir / "filler").unlink(missing_ok=True)
@@ -188,12 +188,15 @@ class _Trial:
             self.last_status = 0
         return True
 
-    def _wait_for_moment(self, driver: subprocess.Popen) -> bool:
+    def _strike_in_time(self, driver: subprocess.Popen) -> bool:
         """False when the run ended before the fault could strike."""
         give_up = time.monotonic() + _RUN_LIMIT_S
         while driver.poll() is None and time.monotonic() < give_up:
-            if self._has_come(driver) and (self.fault.kind != "worker" or self._victims(driver)):
-                return True
+            if self._has_come(driver):
+                if self.fault.kind != "worker":
+                    return self._strike(driver)
+                if self._kill_victim(driver):
+                    return True
             time.sleep(0.01)
         return False
 
@@ -208,9 +211,13 @@ class _Trial:
             return bool(self._processes(driver, "_Step_decode"))
         return num_recorded(self.run_dir) >= max(share * NUM_CLIPS, 1)
 
-    def _victims(self, driver: subprocess.Popen) -> list[psutil.Process]:
+    def _kill_victim(self, driver: subprocess.Popen) -> bool:
         victim = self.fault.victim
-        return self._processes(driver, victim if victim == CHILD else f"_Step_{victim})")
+        for one in self._processes(driver, victim if victim == CHILD else f"_Step_{victim})"):
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+                return True
+        return False
 
     def _processes(self, driver: subprocess.Popen, name: str) -> list[psutil.Process]:
         roots = [driver.pid] if self._cluster is None else [self._cluster.process.pid]
@@ -230,12 +237,6 @@ class _Trial:
                 if driver.poll() is not None:
                     return False
                 driver.kill()
-            case "worker":
-                for one in self._victims(driver):
-                    with suppress(psutil.NoSuchProcess):
-                        one.kill()
-                        return True
-                return False
             case "milvus":
                 self._milvus.kill()
                 time.sleep(2)
