@@ -60,6 +60,13 @@ class Factor:
         """The values without ABSENT."""
         return self.values[:-1] if self.is_optional else self.values
 
+    @property
+    def step(self) -> Fraction | None:
+        """The step of an even number line; slots at other distances have no common one, which "one more" would name."""
+        numbers = [Fraction(value) for value in self.present] if self.is_ordered else []
+        gaps = {high - low for low, high in pairwise(numbers)}
+        return gaps.pop() if len(gaps) == 1 else None
+
     def slot(self, value: str | None) -> int:
         """The slot of a value (None = the attribute is missing), or -1 where the factor has no such slot."""
         if value is None:

@@ -5,7 +5,9 @@ A count is one of 48 codes: absolute, more or less; times 0, 0.5, ... 7.5 (which
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
+from typing import Literal
 
 KINDS = ("twists", "somersaults", "turns", "others")
 NUM_CODES = 48
@@ -78,6 +80,30 @@ def normalize_as_released(text: str, *, max_words: int = 30) -> str:
     lower = _RELEASED_NUMBER.sub(spoken, text).lower()
     spaced = _SPACES.sub(" ", _RELEASED_MARKS.sub(" ", lower)).rstrip("\n").strip(" ")
     return " ".join(spaced.split(" ")[:max_words])
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """A count that a text names: so many, so many more, or so many fewer."""
+
+    value: Fraction
+    sense: Literal["absolute", "more", "fewer"]
+
+
+def read_counts(text: str) -> dict[str, Count]:
+    """By kind, the last count of it that the text names; counts of 7.5 and above are left out, since a code has them as one."""
+    senses: tuple[Literal["absolute", "more", "fewer"], ...] = ("absolute", "more", "fewer")
+    counts = {}
+    for kind, code in zip(KINDS, count_codes(text), strict=True):
+        sense, index = divmod(code - 1, _NUM_VALUES)
+        if code and index < _NUM_VALUES - 1:
+            counts[kind] = Count(Fraction(index, 2), senses[sense])
+    return counts
+
+
+def kind_counted(name: str) -> str:
+    """The kind of counts that an attribute of this name has."""
+    return KINDS[_KIND_OF_NOUN.get(name.removesuffix("s"), len(KINDS) - 1)]
 
 
 def count_codes(text: str) -> list[int]:

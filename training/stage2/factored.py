@@ -60,7 +60,8 @@ class FactoredComposer(QueryComposer):
         contrast = self._contrast(
             batch, fusion.decode(known), decoded_NV, combined_NV, F.normalize(query_NV, dim=-1)
         )
-        loss = read + edited + self._text_loss(batch) + self._label_loss(batch) + contrast
+        counted = _edit_loss(matrices, [batch[f"counted_{n}"] for n in range(len(matrices))])
+        loss = read + edited + counted + self._text_loss(batch) + self._label_loss(batch) + contrast
         num_workers = self.num_workers(batch)
         # Only the contrasts are of the whole batch; DDP averages the others over workers as it should.
         return {
@@ -112,11 +113,16 @@ class FactoredComposer(QueryComposer):
             return batch["video"].new_zeros(())
         free = {name.removeprefix("free_"): v for name, v in batch.items() if "free_" in name}
         matrices = self._factored.edits(self.text_vectors(free))
-        losses = [
-            -(free[f"truth_{n}"] * torch.log(at_least_float32(matrix) + 1e-6)).sum(-1).mean()
-            for n, matrix in enumerate(matrices)
-        ]
-        return torch.stack(losses).sum()
+        return _edit_loss(matrices, [free[f"truth_{n}"] for n in range(len(matrices))])
+
+
+def _edit_loss(matrices: Sequence[Tensor], truths: Sequence[Tensor]) -> Tensor:
+    """Cross-entropy of edits [N, K, K] where their truth is known (rows of zeros: it is not), summed over factors."""
+    losses = []
+    for matrix_NKK, truth_NKK in zip(matrices, truths, strict=True):
+        losses_NK = -(truth_NKK * torch.log(at_least_float32(matrix_NKK) + 1e-6)).sum(-1)
+        losses.append(losses_NK.sum() / truth_NKK.sum().clamp(min=1))
+    return torch.stack(losses).sum()
 
 
 def _value_loss(logs: Sequence[Tensor], values_NF: Tensor) -> Tensor:
@@ -156,6 +162,7 @@ class FactorBatches:
         self._config = config
         self._values_MF = table.values(clip_ids)
         self._truths = table.truths()
+        self._operations, self._counted_NF = table.counted_edits(triplets)
         self._texts = None
         if table.texts and config.inputs != "video":
             free = [free_text.text for free_text in table.texts]
@@ -189,6 +196,8 @@ class FactorBatches:
             "is_hidden": (is_hidden_N & ~is_hidden_N.all()).long(),
             **self._labels,
         }
+        for n, operations_OKK in enumerate(self._operations):
+            batch[f"counted_{n}"] = operations_OKK[self._counted_NF[numbers, n]]
         if self._texts is None:
             return batch
         size = max(1, round(_TEXTS_PER_QUERY * len(numbers)))

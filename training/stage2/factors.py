@@ -1,12 +1,13 @@
 """What stage 2 knows of factors: the values of the clips that its triplets name, texts whose effect is known, and labels that stage 1
 learned and no triplet shows.
 
-M clips with vectors, F factors, U texts, K slots of one factor, L labels of stage 1, V width of clip vectors.
+M clips with vectors, N triplets, F factors, U texts, K slots of one factor, O operations, L labels of stage 1, V width of clip vectors.
 """
 
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,10 @@ from torch.nn import functional as F
 
 from encoders.bundle.folder import load_bundle
 from encoders.clips import read_clips
-from encoders.query_encoder.factors import Factor, find_factors
+from encoders.query_encoder.factors import Factor, find_factors, parse_number
+from encoders.query_encoder.numbers import Count, kind_counted, read_counts
 from training.annotations.labels.names import label_attributes
-from training.annotations.triplets.free_texts import FreeText, free_texts
+from training.annotations.triplets.free_texts import FreeText, Operation, free_texts
 from training.annotations.triplets.table import Triplet
 from training.configs import Stage2Config
 
@@ -62,6 +64,53 @@ class FactorTable:
             torch.from_numpy(np.stack([truths[f] for truths in by_text]))
             for f in range(len(self.factors) if by_text else 0)
         ]
+
+    def counted_edits(self, triplets: Sequence[Triplet]) -> tuple[list[Tensor], Tensor]:
+        """What each triplet's edit text does to a factor that it counts: per factor the operations as matrices [O, K, K], the first of
+        them zero, and per triplet the number of its operation [N, F], 0 where the text counts nothing of the factor.
+
+        A pair of clips does not tell "one more" from "two": both turn its one into two.
+        """
+        matrices: list[list[np.ndarray]] = []
+        numbers_NF = torch.zeros(len(triplets), len(self.factors), dtype=torch.int64)
+        counts = {text: read_counts(text) for text in {triplet.edit_text for triplet in triplets}}
+        for f, factor in enumerate(self.factors):
+            matrices.append([np.zeros((len(factor.values),) * 2, np.float32)])
+            places: dict[tuple[str, str], int] = {}
+            for n, triplet in enumerate(triplets):
+                operation = self._counted(factor, triplet, counts[triplet.edit_text])
+                if operation is None:
+                    continue
+                key = (operation.kind, operation.value)
+                if key not in places:
+                    places[key] = len(matrices[f])
+                    matrices[f].append(operation.truth_KK)
+                numbers_NF[n, f] = places[key]
+        return [torch.from_numpy(np.stack(of_factor)) for of_factor in matrices], numbers_NF
+
+    def _counted(
+        self, factor: Factor, triplet: Triplet, counts: Mapping[str, Count]
+    ) -> Operation | None:
+        """The operation that the text names and that the two labels bear out."""
+        count = counts.get(kind_counted(factor.name)) if factor.is_ordered else None
+        source = self._number(factor, triplet.query_clip_id)
+        target = self._number(factor, triplet.target_clip_ids[0])
+        if count is None or target is None:
+            return None
+        if count.sense == "absolute":
+            if count.value != target:
+                return None
+            return Operation(factor=factor, kind="set_number", value=f"{float(target):g}")
+        if source is None or factor.step is None:
+            return None
+        change = target - source if count.sense == "more" else source - target
+        if change <= 0 or change != count.value:
+            return None
+        return Operation(factor=factor, kind=count.sense, value=str(int(change / factor.step)))
+
+    def _number(self, factor: Factor, clip_id: str) -> Fraction | None:
+        value = self.attributes.get(clip_id, {}).get(factor.name)
+        return None if value is None or factor.slot(value) < 0 else parse_number(value)
 
 
 def read_factors(

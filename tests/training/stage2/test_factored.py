@@ -230,3 +230,53 @@ def test_labels_that_stage_1_learned_and_no_triplet_shows_bring_their_values():
     slots = table.unshown_values()[0].tolist()
     values = {f.name: f.values[slot] for f, slot in zip(table.factors, slots, strict=True)}
     assert (values["position"], values["somersaults"]) == ("tuck", "0.5")
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "text", "expected"),
+    [
+        ("103b", "105b", "now with one more somersault", ("more", "somersaults", "1")),
+        ("105b", "103b", "the same with 1 somersault less", ("fewer", "somersaults", "1")),
+        ("103b", "105b", "with 2.5 somersaults", ("set_number", "somersaults", "2.5")),
+        ("5132d", "5134d", "with two twists", ("set_number", "twists", "2")),
+        ("5132d", "5134d", "one twist more", ("more", "twists", "1")),
+        ("103b", "105b", "with two more somersaults", None),  # the labels say one
+        ("103b", "105b", "with one more twist", None),
+        ("103b", "105b", "a longer dive", None),
+    ],
+)
+def test_an_edit_that_counts_is_supervised_on_every_slot_and_not_only_its_own(
+    source, target, text, expected
+):
+    config = Stage2Config(
+        loop=LoopConfig(num_epochs=1, batch_size=4, learning_rate=1e-3, weight_decay=0),
+        fusion="factored",
+        num_free_texts=0,
+    )
+    named = [("103b", "105b", "x"), ("5132d", "5134d", "x"), (source, target, text)]
+    triplets = [
+        Triplet(
+            query_id=str(n), query_clip_id=f"{a}/0", edit_text=edit, target_clip_ids=(f"{b}/0",),
+            source_label=a, target_label=b,
+        )
+        for n, (a, b, edit) in enumerate(named)
+    ]  # fmt: skip
+    table = read_factors(config, triplets, None)
+    matrices, numbers_NF = table.counted_edits(triplets)
+    assert not numbers_NF[:2].any()
+    counted = {
+        factor.name: matrices[f][numbers_NF[2, f]]
+        for f, factor in enumerate(table.factors)
+        if numbers_NF[2, f]
+    }
+    if expected is None:
+        assert counted == {}
+        return
+    kind, name, value = expected
+    factor = next(factor for factor in table.factors if factor.name == name)
+    numbers = [float(present) for present in factor.present]
+    for slot, number in enumerate(numbers):
+        sums = {"set_number": 0, "more": number, "fewer": number}
+        goal = sums[kind] + (-1 if kind == "fewer" else 1) * float(value)
+        assert numbers[int(counted[name][slot].argmax())] == np.clip(goal, numbers[0], numbers[-1])
+    assert list(counted) == [name]

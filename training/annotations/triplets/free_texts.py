@@ -6,8 +6,6 @@ Texts come in twins that differ in one operation: the nearest wrong readings of 
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -144,21 +142,13 @@ def _kinds(factor: Factor) -> list[str]:
         kinds = ["set_number"] * 4 + ["keep"]
         if parse_number(factor.present[0]) == 0:
             kinds += ["set_zero"]
-        # Slots far from each other have no common step, which "one more" would name.
-        return kinds + (["more"] * 3 + ["fewer"] * 3 if _step_of(factor) is not None else [])
+        return kinds + (["more"] * 3 + ["fewer"] * 3 if factor.step is not None else [])
     kinds = ["set_value"] * 5 + ["keep"]
     if set(factor.present) == _YES_NO:
         return kinds
     kinds += ["not_value"] if len(factor.present) > 1 else []
     kinds += ["swap"] if len(factor.present) > 2 else []
     return kinds + (["opposite"] * 2 if opposites(factor) else [])
-
-
-def _step_of(factor: Factor) -> Fraction | None:
-    """The step of an even number line."""
-    numbers = [Fraction(value) for value in factor.present]
-    gaps = {high - low for low, high in pairwise(numbers)}
-    return gaps.pop() if len(gaps) == 1 else None
 
 
 def phrase(operations: Sequence[Operation], wording: int, bank: Bank) -> str:
@@ -190,7 +180,7 @@ def _words_of(operation: Operation, rng: random.Random, bank: Bank) -> str:
     if kind in ("set_number", "more", "fewer", "set_zero"):
         number = operation.value
         if kind in ("more", "fewer"):
-            number = f"{float(int(operation.value) * (_step_of(factor) or 1)):g}"
+            number = f"{float(int(operation.value) * (factor.step or 1)):g}"
         n, is_one = _spoken(number, singular, style)
         noun = singular if is_one else plural
         if n.startswith("half a"):  # "half a twist more", not "half a twist twist"
