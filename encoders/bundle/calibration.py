@@ -1,14 +1,16 @@
 """Calibration of answers: how probable it is that a hit shows what was asked, and when nothing matches.
 
 Stage 2 fits it on the val split and stores it in the bundle. A hit's probability is a logistic function of its cosine with the query
-(Platt scaling), so that it holds under any filter. A text is unrelated where its nearest known text is unrelated (1-nearest
+(Platt scaling), so that it holds under any filter. The lowest cosine of an answer that is believed rises with the number of clips that
+it is the best of. A text is unrelated where its nearest known text is unrelated (1-nearest
 neighbour). A clip is unrelated where its Mahalanobis distance from the training clips is above that of nearly all val clips (Lee et
 al., 2018, arXiv 1807.03888, section 2.1, without classes).
 
 N queries or clips, D clip vector, E text vector, T texts.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -29,6 +31,8 @@ _RELATED_CLIPS = 0.98
 _SHRINKAGE = 1e-3
 _NUM_KNOWN_TEXTS = 256
 _NUM_NEWTON_STEPS = 50
+_DOUBLINGS = range(-4, 5)
+"""The val split tells of sizes near its own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,8 +41,21 @@ class ScoreCalibration:
 
     slope: float
     bias: float
-    min_cosine: float
-    """Best cosine of an answer from which on STATED_PRECISION of the answers are right."""
+    min_cosines: tuple[float, ...]
+    """Best cosine of an answer from which on STATED_PRECISION of the answers are right: among `num_clips` in the middle, then among
+    twice as many and so on, and before it among half of them and so on."""
+    num_clips: float = 1
+
+    @property
+    def min_cosine(self) -> float:
+        """That among `num_clips`."""
+        return self.min_cosines[len(self.min_cosines) // 2]
+
+    def min_cosine_among(self, num_clips: int) -> float:
+        """That of an archive, or of what a filter leaves of it; that of the nearest known size where it is far from `num_clips`."""
+        doublings = math.log2(max(num_clips, 1) / self.num_clips)
+        reach = len(self.min_cosines) // 2
+        return float(np.interp(doublings, range(-reach, reach + 1), self.min_cosines))
 
     def log_odds(self, cosines_N: np.ndarray) -> np.ndarray:
         """[N], log(p / (1 - p)) of the probability."""
@@ -87,17 +104,67 @@ class Calibration:
     texts: TextCalibration
 
 
-def fit_scores(cosines_NK: np.ndarray, is_right_NK: np.ndarray) -> ScoreCalibration | None:
-    """Fit on N answers of K hits, best first; NaN = no hit. None where the val split has too few right or wrong ones."""
-    best_N, best_is_right_N = cosines_NK[:, 0], is_right_NK[:, 0]
-    has_hit_N = ~np.isnan(best_N)
-    min_cosine = _lowest_precise(best_N[has_hit_N], best_is_right_N[has_hit_N])
-    is_hit_NK = ~np.isnan(cosines_NK)
-    cosines, is_right = cosines_NK[is_hit_NK], is_right_NK[is_hit_NK]
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answers:
+    """What N queries find among `num_clips`: K hits each, best first; NaN = no hit."""
+
+    cosines_NK: np.ndarray
+    is_right_NK: np.ndarray
+    num_clips: int
+
+    def min_cosine(self) -> float | None:
+        """The lowest best cosine down to which STATED_PRECISION of the answers are right; None where there are too few of them."""
+        best_N, is_right_N = self.cosines_NK[:, 0], self.is_right_NK[:, 0]
+        has_hit_N = ~np.isnan(best_N)
+        return _lowest_precise(best_N[has_hit_N], is_right_N[has_hit_N])
+
+    def rise(self, min_cosine: float, doublings: int) -> float:
+        """By how much the lowest cosine would rise among so many times more clips, were wrong clips independent of each other.
+
+        They come in clusters, so it rises by no more than that. The best of 2^d times as many is below a cosine with the probability
+        of one of them to the power 2^d.
+        """
+        best_N = self.cosines_NK[~self.is_right_NK.any(axis=1), 0]
+        best_N = best_N[~np.isnan(best_N)]
+        share_below = float((best_N < min_cosine).mean())
+        levels = (share_below, share_below ** (2.0**-doublings))
+        here, there = np.quantile(best_N, levels)
+        return float(there - here)
+
+
+def fit_scores(answers: Answers, among_fewer: Sequence[Answers] = ()) -> ScoreCalibration | None:
+    """Fit on answers among all clips, and on those among some of them for what their number does; None where the val split has too few
+    right or wrong ones.
+    """
+    min_cosine = answers.min_cosine()
+    is_hit_NK = ~np.isnan(answers.cosines_NK)
+    cosines, is_right = answers.cosines_NK[is_hit_NK], answers.is_right_NK[is_hit_NK]
     if min_cosine is None or min(is_right.sum(), (~is_right).sum()) < _MIN_OF_EACH:
         return None
     slope, bias = _platt(cosines, is_right)
-    return ScoreCalibration(slope=slope, bias=bias, min_cosine=min_cosine)
+    line = _rise_per_doubling(min_cosine, answers.num_clips, among_fewer)
+    rises = [_nearer_zero(line * d, answers.rise(min_cosine, d)) for d in _DOUBLINGS]
+    return ScoreCalibration(
+        slope=slope,
+        bias=bias,
+        min_cosines=tuple(min_cosine + rise for rise in rises),
+        num_clips=answers.num_clips,
+    )
+
+
+def _rise_per_doubling(min_cosine: float, num_clips: int, among_fewer: Sequence[Answers]) -> float:
+    """Of the line through the lowest cosine among all clips that fits those among fewer best."""
+    points = [
+        (math.log2(fewer.num_clips / num_clips), lowest - min_cosine)
+        for fewer in among_fewer
+        if (lowest := fewer.min_cosine()) is not None
+    ]
+    across = sum(doublings * doublings for doublings, _ in points)
+    return max(0.0, sum(d * rise for d, rise in points) / across) if across else 0.0
+
+
+def _nearer_zero(first: float, second: float) -> float:
+    return first if abs(first) < abs(second) else second
 
 
 def _lowest_precise(best_N: np.ndarray, is_right_N: np.ndarray) -> float | None:
@@ -180,7 +247,9 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 def calibration_bytes(calibration: Calibration) -> bytes:
     """As safetensors; `read_calibration` is the inverse."""
     tensors = {
-        f"score.{kind}": np.array([score.slope, score.bias, score.min_cosine], np.float64)
+        f"score.{kind}": np.array(
+            [score.slope, score.bias, score.num_clips, *score.min_cosines], np.float64
+        )
         for kind, score in calibration.scores.items()
     }
     clips, texts = calibration.clips, calibration.texts
@@ -212,8 +281,7 @@ def read_calibration(bundle_dir: str | Path, card: BundleCard) -> Calibration | 
         scores: dict[QueryKind, ScoreCalibration] = {}
         for kind in QUERY_KINDS:
             if f"score.{kind}" in tensors:
-                slope, bias, min_cosine = tensors[f"score.{kind}"].tolist()
-                scores[kind] = ScoreCalibration(slope=slope, bias=bias, min_cosine=min_cosine)
+                scores[kind] = _read_score(f"score.{kind}", tensors[f"score.{kind}"])
         return Calibration(
             scores=scores,
             clips=ClipCalibration(
@@ -226,3 +294,17 @@ def read_calibration(bundle_dir: str | Path, card: BundleCard) -> Calibration | 
                 unrelated_TE=tensors["texts.unrelated"].astype(np.float32),
             ),
         )
+
+
+def _read_score(name: str, values: np.ndarray) -> ScoreCalibration:
+    slope, bias, *others = values.tolist()
+    if len(others) == 1:  # of a bundle from before sizes counted
+        return ScoreCalibration(slope=slope, bias=bias, min_cosines=(others[0],))
+    num_clips, *min_cosines = others
+    if num_clips < 1 or len(min_cosines) % 2 == 0:
+        raise ValueError(
+            f"{name} is {values.tolist()}; it must be a slope, a bias, a number of clips and an odd number of cosines"
+        )
+    return ScoreCalibration(
+        slope=slope, bias=bias, min_cosines=tuple(min_cosines), num_clips=num_clips
+    )

@@ -299,7 +299,7 @@ class SearchClient:
             backend_used=self._encoder.kind,
             encoder_ids=(self.card.encoder_id,),
             is_exact=query.exact or self.snapshot.is_exact,
-            mismatch=self.confidence.mismatch(query, hits, unrelated),
+            mismatch=self.confidence.mismatch(query, hits, unrelated, item.row_filter.condition),
             hint="" if hits else self.snapshot.unknown_values(query.filters),
             matched_by=item.vectors.matched_by,
             reading=item.vectors.reading,

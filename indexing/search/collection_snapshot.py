@@ -50,6 +50,7 @@ _MOST_LABELS = 256
 _DRAWN_LABELS = 1024
 """That clips are drawn from, of those that contain a text."""
 _NUM_NAMED = 8
+_MAX_COUNTED = 256
 _CLIP_FIELDS = ("clip_key", "clip_id", "label", "split", "attributes")
 
 
@@ -146,6 +147,7 @@ class CollectionSnapshot:
         self._reader: tuple[Mapping[str, Mapping[str, str]], AttributeReader | None] | None = None
         self._is_stopped = threading.Event()
         self._counting: threading.Thread | None = None
+        self._matching: tuple[CollectionFacts | None, dict[str, int]] = (None, {})
 
     @cached_property
     def is_exact(self) -> bool:
@@ -202,6 +204,19 @@ class CollectionSnapshot:
 
     def _read_facts(self, num_rows: int | None) -> CollectionFacts:
         return read_facts(self._collection, num_rows=num_rows, is_stopped=self._is_stopped)
+
+    def num_matching(self, condition: str) -> int:
+        """Number of rows that pass a condition, each counted once for as long as the facts are the same."""
+        facts = self.facts
+        if self._matching[0] is not facts or len(self._matching[1]) >= _MAX_COUNTED:
+            self._matching = (facts, {})
+        counts = self._matching[1]
+        if condition not in counts:
+            is_known = not condition and facts.is_complete
+            counts[condition] = (
+                facts.num_rows if is_known else self._collection.count(condition=condition)
+            )
+        return counts[condition]
 
     @property
     def labels(self) -> Mapping[str, int]:

@@ -65,16 +65,17 @@ class Confidence:
         return None if self.calibration is None else self.calibration.scores.get(_kind(query))
 
     def mismatch(
-        self, query: ComposedQuery, hits: tuple[Hit, ...], unrelated: Mismatch
+        self, query: ComposedQuery, hits: tuple[Hit, ...], unrelated: Mismatch, condition: str
     ) -> Mismatch | None:
-        """Why nothing matches, "" where something does; None where the bundle does not tell."""
+        """Why nothing matches among the clips that pass the condition, "" where something does; None where the bundle does not tell."""
         if unrelated or not hits:
             return unrelated or "filters"
         score = self._score(query)
         if score is None:
             return None
         best = max(hit.probability or 0.0 for hit in hits)
-        return "" if best >= score.probability(np.array(score.min_cosine)) else "score"
+        lowest = score.min_cosine_among(self._snapshot.num_matching(condition))
+        return "" if best >= score.probability(np.array(lowest)) else "score"
 
 
 def _kind(query: ComposedQuery) -> QueryKind:

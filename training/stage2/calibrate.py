@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from encoders.bundle.calibration import (
+    Answers,
     Calibration,
     QueryKind,
     ScoreCalibration,
@@ -29,12 +30,13 @@ _UNRELATED = Path(__file__).resolve().parent / "data" / "unrelated_texts.txt"
 _NUM_QUERIES = 1000
 _NUM_TEXTS = 4096
 _NUM_HITS = 10
+_SHARES, _NUM_DRAWS = (2, 4), 8
 _NUM_SAMPLES = 64
 _AT_ONCE = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Answers:
+class _Asked:
     """Queries of one kind [N, D] with what is right for each."""
 
     queries_ND: np.ndarray
@@ -64,13 +66,15 @@ class Calibrator:
 
     def fit(self) -> Calibration:
         """Score by kind of query, clips and texts."""
-        kinds: dict[QueryKind, _Answers | None] = {
+        kinds: dict[QueryKind, _Asked | None] = {
             "composed": self._composed(),
             "clip": self._clip_only(),
             "text": self._text_only(),
         }
         fitted: dict[QueryKind, ScoreCalibration | None] = {
-            kind: fit_scores(*self._hits(answers)) for kind, answers in kinds.items() if answers
+            kind: fit_scores(self._hits(answers), list(self._among_fewer(answers)))
+            for kind, answers in kinds.items()
+            if answers
         }
         known = sorted({t.edit_text for t in self._train}, key=stable_hash)[:_NUM_TEXTS]
         return Calibration(
@@ -81,25 +85,25 @@ class Calibrator:
             texts=fit_texts(self._encode_whole(known), self._encode_whole(unrelated_texts())),
         )
 
-    def _composed(self) -> _Answers:
+    def _composed(self) -> _Asked:
         clips_ND = self._fusion_clips([t.query_clip_id for t in self._val])
         texts_NE = self._encode([t.edit_text for t in self._val])
         right = [self._right(t.target_clip_ids, {t.target_label}) for t in self._val]
-        return _Answers(
+        return _Asked(
             queries_ND=self._fuse(clips_ND, texts_NE),
             own_ids=[t.query_clip_id for t in self._val],
             is_right_NM=np.stack(right),
         )
 
-    def _clip_only(self) -> _Answers | None:
+    def _clip_only(self) -> _Asked | None:
         """Of each labelled clip the others of its label are right."""
         ids = [clip_id for clip_id in self._gallery_ids if clip_id in self._label_by_id]
         if not ids:
             return None
         right = [self._right((), {self._label_by_id[clip_id]}) for clip_id in ids]
-        return _Answers(queries_ND=self._unit(ids), own_ids=ids, is_right_NM=np.stack(right))
+        return _Asked(queries_ND=self._unit(ids), own_ids=ids, is_right_NM=np.stack(right))
 
-    def _text_only(self) -> _Answers:
+    def _text_only(self) -> _Asked:
         """Of each text the targets of all queries with that text are right."""
         ids: defaultdict[str, set[str]] = defaultdict(set)
         labels: defaultdict[str, set[str | None]] = defaultdict(set)
@@ -114,24 +118,39 @@ class Calibrator:
             composed_SD = self._fuse(samples_SD, np.repeat(text_E[None], len(samples_SD), axis=0))
             mean_D = composed_SD.mean(axis=0)
             queries.append(mean_D / max(float(np.linalg.norm(mean_D)), 1e-12))
-        return _Answers(
+        return _Asked(
             queries_ND=np.stack(queries),
             own_ids=[""] * len(texts),
             is_right_NM=np.stack([self._right(ids[text], labels[text]) for text in texts]),
         )
 
-    def _hits(self, answers: _Answers) -> tuple[np.ndarray, np.ndarray]:
-        """Cosines and whether they are right [2N, K], best first: each query in the whole gallery, and where nothing is right."""
-        cosines_NM = answers.queries_ND @ self._unit(self._gallery_ids).T
-        place = {clip_id: n for n, clip_id in enumerate(self._gallery_ids)}
-        for number, clip_id in enumerate(answers.own_ids):
-            if clip_id in place:
-                cosines_NM[number, place[clip_id]] = np.nan
-        without_NM = np.where(answers.is_right_NM, np.nan, cosines_NM)
+    def _among_fewer(self, asked: _Asked) -> Iterator[Answers]:
+        """The same among a half and a quarter of the clips, drawn some times."""
+        num_clips = len(self._gallery_ids)
+        rng = np.random.default_rng(0)
+        for share in _SHARES:
+            for _ in range(_NUM_DRAWS):
+                yield self._hits(asked, rng.choice(num_clips, max(1, num_clips // share), False))
+
+    def _hits(self, asked: _Asked, drawn: np.ndarray | None = None) -> Answers:
+        """Hits among all clips or those drawn [2N, K]: each query that some of them answer, and the same where nothing does."""
+        places = np.arange(len(self._gallery_ids)) if drawn is None else drawn
+        ids = np.array([self._gallery_ids[place] for place in places])
+        is_own_NM = np.array(asked.own_ids)[:, None] == ids
+        is_right_NM = asked.is_right_NM[:, places] & ~is_own_NM
+        has_right_N = is_right_NM.any(axis=1)
+        cosines_NM = asked.queries_ND @ self._unit(ids.tolist()).T
+        cosines_NM = np.where(is_own_NM, np.nan, cosines_NM)[has_right_N]
+        is_right_NM = is_right_NM[has_right_N]
+        without_NM = np.where(is_right_NM, np.nan, cosines_NM)
         both = np.concatenate([cosines_NM, without_NM])
-        right = np.concatenate([answers.is_right_NM, np.zeros_like(answers.is_right_NM)])
+        right = np.concatenate([is_right_NM, np.zeros_like(is_right_NM)])
         order = np.argsort(-both, axis=1, kind="stable")[:, :_NUM_HITS]  # NaN comes last
-        return np.take_along_axis(both, order, axis=1), np.take_along_axis(right, order, axis=1)
+        return Answers(
+            cosines_NK=np.take_along_axis(both, order, axis=1),
+            is_right_NK=np.take_along_axis(right, order, axis=1),
+            num_clips=len(ids),
+        )
 
     def _right(self, target_ids: Iterable[str], labels: set[str | None]) -> np.ndarray:
         """Which gallery clips are targets or have one of the labels [M]."""

@@ -9,7 +9,9 @@ import pytest
 from encoders.bundle.calibration import (
     CALIBRATION_FILE,
     STATED_PRECISION,
+    Answers,
     Calibration,
+    ScoreCalibration,
     calibration_bytes,
     fit_clips,
     fit_scores,
@@ -25,24 +27,54 @@ from tests.support.bundles import make_parts
 RNG = np.random.default_rng(0)
 
 
-def _answers(num: int) -> tuple[np.ndarray, np.ndarray]:
+def _answers(num: int) -> Answers:
     """One hit an answer; it is right with probability 1 / (1 + exp(-(10 c - 4)))."""
     cosines_N1 = RNG.uniform(-0.2, 1, (num, 1))
-    return cosines_N1, RNG.random((num, 1)) < 1 / (1 + np.exp(4 - 10 * cosines_N1))
+    return _of(cosines_N1, RNG.random((num, 1)) < 1 / (1 + np.exp(4 - 10 * cosines_N1)))
+
+
+def _of(cosines_NK: np.ndarray, is_right_NK: np.ndarray, num_clips: int = 100) -> Answers:
+    return Answers(cosines_NK=cosines_NK, is_right_NK=is_right_NK, num_clips=num_clips)
+
+
+def _best_of(num_clips: int, num: int = 4000) -> Answers:
+    """Of every second answer the best of so many wrong clips, of the others a right one above nearly all of them."""
+    wrong_N = RNG.normal(0.3, 0.1, (num, num_clips)).max(axis=1)
+    is_right_N = np.arange(num) % 2 == 0
+    right_N = RNG.normal(0.9, 0.05, num)
+    return _of(np.where(is_right_N, right_N, wrong_N)[:, None], is_right_N[:, None], num_clips)
 
 
 def test_probabilities_and_precision_hold_on_other_answers() -> None:
-    fitted = fit_scores(*_answers(4000))
+    fitted = fit_scores(_answers(4000))
     assert fitted is not None
     assert (fitted.slope, fitted.bias) == pytest.approx((10, -4), abs=0.8)
-    cosines_N1, is_right_N1 = _answers(4000)
-    is_kept_N1 = cosines_N1 >= fitted.min_cosine
-    assert is_right_N1[is_kept_N1].mean() == pytest.approx(STATED_PRECISION, abs=0.03)
+    others = _answers(4000)
+    is_kept_N1 = others.cosines_NK >= fitted.min_cosine
+    assert others.is_right_NK[is_kept_N1].mean() == pytest.approx(STATED_PRECISION, abs=0.03)
+
+
+@pytest.mark.parametrize("num_clips", [16, 64, 512, 1024])
+def test_precision_holds_among_more_or_fewer_clips(num_clips: int) -> None:
+    fitted = fit_scores(_best_of(64), [_best_of(size) for size in (16, 32) for _ in range(8)])
+    assert fitted is not None
+    asked = _best_of(num_clips)
+    is_kept_N1 = asked.cosines_NK >= fitted.min_cosine_among(num_clips)
+    assert asked.is_right_NK[is_kept_N1].mean() == pytest.approx(STATED_PRECISION, abs=0.03)
+    is_kept_N1 = asked.cosines_NK >= fitted.min_cosine
+    assert num_clips == 64 or abs(asked.is_right_NK[is_kept_N1].mean() - STATED_PRECISION) > 0.03
+
+
+def test_archives_of_quite_another_size_keep_the_nearest_known_threshold() -> None:
+    score = ScoreCalibration(slope=1, bias=0, min_cosines=(0.46, 0.5, 0.54), num_clips=128)
+    assert score.min_cosine_among(10_000_000) == pytest.approx(0.54)
+    assert score.min_cosine_among(0) == pytest.approx(0.46)
+    assert score.min_cosine_among(181) == pytest.approx(0.52, abs=1e-4)
 
 
 def test_too_few_wrong_answers_fit_nothing() -> None:
-    assert fit_scores(RNG.uniform(0.5, 1, (50, 1)), np.ones((50, 1), bool)) is None
-    assert fit_scores(np.full((50, 1), np.nan), np.zeros((50, 1), bool)) is None
+    assert fit_scores(_of(RNG.uniform(0.5, 1, (50, 1)), np.ones((50, 1), bool))) is None
+    assert fit_scores(_of(np.full((50, 1), np.nan), np.zeros((50, 1), bool))) is None
 
 
 def test_a_clip_off_the_plane_of_the_training_clips_is_far() -> None:
@@ -68,7 +100,7 @@ def test_a_text_belongs_to_the_nearest_text() -> None:
 
 
 def _calibration(width: int) -> Calibration:
-    score = fit_scores(*_answers(500))
+    score = fit_scores(_answers(500))
     assert score is not None
     clips_ND = RNG.normal(size=(8, width))
     texts = fit_texts(np.eye(4)[:2], np.eye(4)[2:])

@@ -91,6 +91,23 @@ def test_values_are_those_of_all_rows(collection) -> None:
     assert snapshot.facts.label_attributes["Label 0"]["twists"] in "012"
 
 
+def test_rows_that_pass_a_condition_are_counted_once(collection, monkeypatch) -> None:
+    snapshot, asked = snapshot_of(collection), []
+    count = collection.count
+    monkeypatch.setattr(
+        collection, "count", lambda **how: asked.append(how.get("condition")) or count(**how)
+    )
+    num_val = sum(row["split"] == "val" for row in rows_of(NUM_ROWS))
+    for _ in range(2):
+        assert snapshot.num_matching("") == NUM_ROWS
+        assert snapshot.num_matching('split == "val"') == num_val
+    conditions = ["", 'split == "val"']
+    assert [condition for condition in asked if condition is not None] == conditions
+    snapshot.count_all()
+    assert snapshot.num_matching("") == NUM_ROWS  # of the rows that have just been counted
+    assert [condition for condition in asked if condition is not None] == conditions
+
+
 def wait_until(is_so: Callable[[], bool]) -> None:
     give_up_s = time.monotonic() + 60
     while not is_so():

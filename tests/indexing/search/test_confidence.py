@@ -13,27 +13,31 @@ from indexing.search.types import ComposedQuery, Hit
 RNG = np.random.default_rng(4)
 CLIPS = RNG.normal(size=(200, 3)) @ np.eye(3, 6)
 TEXTS = {"in tuck": np.eye(4)[0], "spaghetti": np.eye(4)[2]}
-SCORE = ScoreCalibration(slope=10.0, bias=-5.0, min_cosine=0.4)
+SCORE = ScoreCalibration(
+    slope=10.0, bias=-5.0, min_cosines=(0.3, 0.36, 0.4, 0.44, 0.48), num_clips=200
+)
 
 
 def confidence(scores: dict[Any, ScoreCalibration]) -> Confidence:
     calibration = Calibration(
         scores=scores, clips=fit_clips(CLIPS, CLIPS), texts=fit_texts(np.eye(4)[:2], np.eye(4)[2:])
     )
+    num_clips = {"": 200, 'split == "test"': 50}
+    snapshot = SimpleNamespace(samples=CLIPS, num_matching=num_clips.__getitem__)
     encoder = SimpleNamespace(text_vectors=lambda texts: np.stack([TEXTS[text] for text in texts]))
-    return Confidence(
-        calibration, cast("Any", encoder), cast("Any", SimpleNamespace(samples=CLIPS))
-    )
+    return Confidence(calibration, cast("Any", encoder), cast("Any", snapshot))
 
 
-def answer(judge: Confidence, query: ComposedQuery, cosines: list[float], clip_D=None) -> Any:
+def answer(
+    judge: Confidence, query: ComposedQuery, cosines: list[float], clip_D=None, condition=""
+) -> Any:
     unrelated = judge.unrelated(query, clip_D)
     likely = judge.probabilities(query, unrelated, np.array(cosines))
     hits = tuple(
         Hit(clip_id="c", video_uri="", start_s=0, end_s=None, score=score, probability=probability)
         for score, probability in zip(cosines, likely, strict=True)
     )
-    return judge.mismatch(query, hits, unrelated), likely
+    return judge.mismatch(query, hits, unrelated, condition), likely
 
 
 @pytest.mark.parametrize(
@@ -54,6 +58,13 @@ def test_the_reason_of_a_refusal(how, cosines, is_far, expected) -> None:
     mismatch, likely = answer(judge, ComposedQuery(**how), cosines, clip_D)
     assert mismatch == expected
     assert all(p == 0 for p in likely) == (mismatch in ("text", "clip", "filters"))
+
+
+def test_among_fewer_clips_a_lower_cosine_is_believed() -> None:
+    judge = confidence({"composed": SCORE})
+    query = ComposedQuery(clip="a", edits=("in tuck",))
+    assert answer(judge, query, [0.35])[0] == "score"
+    assert answer(judge, query, [0.35], condition='split == "test"')[0] == ""
 
 
 def test_probabilities_are_those_of_the_kind_of_query() -> None:

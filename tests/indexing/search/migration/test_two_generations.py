@@ -87,7 +87,7 @@ def test_calibrated_scores_decide_where_both_encoders_have_them(archive, monkeyp
     with archive.open() as client:
         both = {client.confidence: 5.0, client._next.confidence: -5.0}
         for confidence, bias in both.items():
-            score = ScoreCalibration(slope=1.0, bias=bias, min_cosine=0.0)
+            score = ScoreCalibration(slope=1.0, bias=bias, min_cosines=(0.0,))
             monkeypatch.setattr(confidence, "_score", lambda _query, score=score: score)
         hits = client.search(clip="c1", limit=EVERYTHING).hits
         assert [hit.clip_id in MOVED for hit in hits] == [False] * 6 + [True] * 5
