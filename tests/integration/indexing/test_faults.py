@@ -1,5 +1,5 @@
-"""Seeded faults, one of each kind; those of files, which mutants and damaged files ask too, those of servers, which other files kill
-too, and the rest run with `make test-long`."""
+"""Seeded faults, one of each kind; those of files, which mutants and damaged files ask too, those of drivers and servers, which other
+files kill too, and the rest run with `make test-long`."""
 
 import subprocess
 from pathlib import Path
@@ -10,7 +10,7 @@ import pytest
 from tests.support.faults.fault import KINDS, expected_of_clips, fault_of_seed, write_archive
 from tests.support.faults.harness import run_fault
 
-_LONG = {"cut", "videos", "raylet", "milvus"}
+_LONG = {"driver", "cut", "videos", "raylet", "milvus"}
 
 
 @pytest.fixture(scope="module")
