@@ -57,6 +57,22 @@ def test_import_of_the_front_door_is_light() -> None:
     assert shown.stdout.strip() == "[]"
 
 
+def test_no_command_imports_what_is_heavy_for_its_options() -> None:
+    """Help, and errors in options and paths, come before torch, Ray, PyAV and the client of Milvus are imported."""
+    modules = sorted(entry.module for entry in tfcovr.COMMANDS.values())
+    code = (
+        "import importlib, sys\n"
+        f"for name in {modules}:\n"
+        "    importlib.import_module(name)\n"
+        "    heavy = {'torch', 'ray', 'av', 'pymilvus'} & set(sys.modules)\n"
+        "    if heavy: sys.exit(f'{name} imports {sorted(heavy)}')\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
 def test_bad_input_is_one_line_and_status_2(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -34,7 +34,8 @@ from indexing.clipping.cut_video import CutSettings
 from indexing.clipping.moments import MomentFinder
 from indexing.clipping.split_videos import SplitConfig, split_videos
 from training.annotations.triplets.build import TripletConfig, build_triplets
-from training.stage1.moments import MomentTraining, train_moment_head
+from training.configs import MomentTraining
+from training.stage1.moments import train_moment_head
 
 _WINDOWS = {
     "window_2.5": CutSettings(length_s=2.5, every_s=1.25),

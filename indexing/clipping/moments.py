@@ -6,13 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from encoders.bundle.moments import MOMENT_WEIGHTS, load_moment_head
 from encoders.decoding.isolated import IsolatedTimeline
 from encoders.decoding.request import TimelineBlock, TimelineRequest
 from encoders.files import hash_file
 from encoders.media.container import MediaLimits
 from encoders.media.errors import DecodeError
-from encoders.video_encoder.moment_head import curves_of_video
 from encoders.video_encoder.proposals import Moment, find_moments
 
 Seconds = tuple[float, float]
@@ -35,6 +33,8 @@ class MomentFinder:
 
     def __init__(self, bundle: Path) -> None:
         """BundleMismatchError for a bundle without a head."""
+        from encoders.bundle.moments import MOMENT_WEIGHTS, load_moment_head  # and torch
+
         self._head = load_moment_head(bundle)
         self.config = self._head.config
         self.key = hash_file(bundle / MOMENT_WEIGHTS) + repr(self.config)
@@ -42,6 +42,8 @@ class MomentFinder:
 
     def find(self, blocks: Iterable[TimelineBlock]) -> list[Moment]:
         """Moments in the glances of a video, in the order of time."""
+        from encoders.video_encoder.moment_head import curves_of_video  # and torch
+
         times: list[np.ndarray] = []
 
         def glances() -> Iterator[np.ndarray]:

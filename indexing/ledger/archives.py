@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from indexing.sources.archive import ArchiveRequest
 from indexing.sources.uris import is_remote, name_of
 from indexing.store.collection import ARCHIVE, ClipCollection
 from indexing.store.filter_expression import quoted
@@ -20,26 +21,6 @@ from indexing.store.lease import Protected, hold_lease
 _SEPARATOR = ":"
 _CHANGES = "tfcovr.changes."
 _WAIT_S = 30.0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ArchiveRequest:
-    """What a command says of its archive, and what its run folder knows."""
-
-    source: str
-    """Absolute path or public URI of the clips."""
-    name: str | None = None
-    """Name that the user gave; "" = the archive without a name, None = choose."""
-    is_moved: bool = False
-    """The user says that the archive is the recorded one, although its source is another."""
-    recorded: tuple[str, str] | None = None
-    """(name, source) of the run folder's last run into this collection."""
-
-    def __post_init__(self) -> None:
-        if self.name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", self.name):
-            raise ValueError(
-                f"archive is {self.name!r}; it must be 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit"
-            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

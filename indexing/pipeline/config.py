@@ -10,8 +10,8 @@ from typing import Any, Literal
 from cluster.storage import write_atomic
 from encoders.files import from_dict
 from encoders.media.container import MediaLimits
-from indexing.ledger.archives import ArchiveRequest
 from indexing.pipeline.workers import WorkerOptions
+from indexing.sources.archive import ArchiveRequest
 from indexing.sources.changes import since_of
 from indexing.sources.fetch_cache import FetchOptions
 from indexing.sources.uris import public_uri

@@ -22,7 +22,6 @@ from cluster.ray_session import RaySession
 from encoders.bundle.canaries import read_canaries
 from encoders.bundle.card import BundleCard, read_card
 from indexing.ledger.archives import (
-    ArchiveRequest,
     ArchiveRows,
     mark_changes,
     open_archive,
@@ -50,6 +49,7 @@ from indexing.pipeline.stream import Flow, open_session
 from indexing.pipeline.throughput import Pass, summary_of
 from indexing.pipeline.workers import Workers, choose_workers
 from indexing.pipeline.write_stage import refresh_rows
+from indexing.sources.archive import ArchiveRequest
 from indexing.sources.asked_counts import read_asked_counts
 from indexing.sources.changes import since_of
 from indexing.sources.fingerprint import read_fingerprint

@@ -349,7 +349,7 @@ class SearchClient:
         """The best moment of a whole file, where the bundle has a moment head and it finds one; else the place as it is."""
         if self.card.moments is None:
             return place
-        from indexing.clipping.moments import best_span  # and torch
+        from indexing.clipping.moments import best_span
 
         limits, deadline_s = self.options.limits, self.options.decode_deadline_s
         span = best_span(self.bundle_dir, place.video_uri, limits, deadline_s=deadline_s)

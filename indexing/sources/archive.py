@@ -3,6 +3,7 @@
 import glob
 import logging
 import os
+import re
 import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -34,6 +35,26 @@ logger = logging.getLogger(__name__)
 _AT_ONCE = 4096
 TABLE = ".parquet"
 """Ending of a table of clips, and of a folder of its files."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArchiveRequest:
+    """What a command says of its archive, and what its run folder knows."""
+
+    source: str
+    """Absolute path or public URI of the clips."""
+    name: str | None = None
+    """Name that the user gave; "" = the archive without a name, None = choose."""
+    is_moved: bool = False
+    """The user says that the archive is the recorded one, although its source is another."""
+    recorded: tuple[str, str] | None = None
+    """(name, source) of the run folder's last run into this collection."""
+
+    def __post_init__(self) -> None:
+        if self.name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", self.name):
+            raise ValueError(
+                f"archive is {self.name!r}; it must be 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

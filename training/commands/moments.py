@@ -3,8 +3,7 @@
 import sys
 from pathlib import Path
 
-from training.stage1.moments import MomentTraining as Config
-from training.stage1.moments import train_moment_head
+from training.configs import MomentTraining as Config
 
 EXAMPLES = """
   tfcovr moments --bundle runs/stage2/bundle --clips clips.parquet
@@ -14,6 +13,8 @@ EXAMPLES = """
 
 def run(config: Config) -> int:
     """Train, put the head into the bundle, and say how well it does on the validation videos."""
+    from training.stage1.moments import train_moment_head  # and torch
+
     scores = train_moment_head(config, show_progress=True)
     sys.stdout.write(
         f"{Path(config.bundle)}: finds {scores.recall:.0%} of {scores.num_true} spans of the validation videos, "

@@ -7,13 +7,10 @@ phase and pace. N stretches, T glances, H W pixels, C = 3 (RGB), K curves.
 import logging
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Annotated
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-import tyro
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -28,41 +25,13 @@ from encoders.metrics import match_moments
 from encoders.video_encoder.config import MomentConfig
 from encoders.video_encoder.moment_head import CURVES, MomentHead, curves_of_video
 from encoders.video_encoder.proposals import Moment, find_moments
+from training.configs import MomentTraining
 
 logger = logging.getLogger(__name__)
 _DENSER = 3
 _PACE = (0.65, 1.5)
 _DEADLINE_S = 120.0
 _START, _END, _REPLAY = (CURVES.index(name) for name in ("start", "end", "replay"))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MomentTraining:
-    """Train the head that finds moments (spans that nobody gave) in long videos; it becomes a part of the bundle.
-
-    The clips name every action of their videos: what lies between them counts as dead time. Clips with the attribute `replay_of`
-    are replays. Where nothing is labelled, the shots that `tfcovr split --by shots` writes will do: the head then finds shots.
-    """
-
-    bundle: Path
-    """The bundle of a finished training; its encoder id stays as it is."""
-    clips: Path
-    """Clips of long videos, with start and end. Videos of the split val choose the settings; without any, every fifth video."""
-    head: Annotated[MomentConfig, tyro.conf.Suppress] = field(default_factory=MomentConfig)
-    num_steps: int = 350
-    batch_size: int = 4
-    """Stretches per step."""
-    stretch: int = 96
-    """Glances per stretch."""
-    learning_rate: float = 2e-3
-    max_hours: float = 20.0
-    """No more video than this is kept in memory (a quarter of a gigabyte an hour); the rest is left out."""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("num_steps", "batch_size", "stretch", "learning_rate", "max_hours"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be above 0")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,12 +7,12 @@ import pytest
 
 from encoders.clips import Clip
 from indexing.ledger.archives import (
-    ArchiveRequest,
     ArchiveRows,
     choose_archive,
     find_archive,
     open_archive,
 )
+from indexing.sources.archive import ArchiveRequest
 from indexing.store.collection import open_collection
 from indexing.store.rows import collection_row
 

@@ -13,7 +13,8 @@ from encoders.bundle.moments import load_moment_head
 from encoders.clips import Clip, read_clips, write_clips
 from encoders.video_encoder.config import MomentConfig
 from tests.support.small_videos import write_archive
-from training.stage1.moments import MomentTraining, read_timelines, score_moments, train_moment_head
+from training.configs import MomentTraining
+from training.stage1.moments import read_timelines, score_moments, train_moment_head
 
 
 def test_clips_without_spans_and_videos_that_cannot_be_read_are_refused(
