@@ -24,9 +24,9 @@ from benchmarks.demo.step_notes import (
     describe_triplets,
     describe_vectors,
 )
-from benchmarks.harness.overall import format_seconds
 from benchmarks.harness.parts import Part, PartFailedError, PartRunner
 from benchmarks.harness.steps import Step, command_parts, tfcovr_command
+from benchmarks.harness.thresholds import format_duration
 from benchmarks.report.page import write_report
 from benchmarks.report.run_files import BUILD_FILE
 from cluster.storage import write_atomic
@@ -62,7 +62,7 @@ def build_archive(config: "Config") -> int:
     about = {"videos": config.videos, "notes": notes, "next_steps": steps}
     write_atomic(out / BUILD_FILE, json.dumps(about, indent=1))
     report = write_report(out)
-    say(f"\nBuilt in {format_seconds(sum(record.seconds for record in records))}; {report}")
+    say(f"\nBuilt in {format_duration(sum(record.seconds for record in records))}; {report}")
     say("\n".join(steps))
     return 0
 

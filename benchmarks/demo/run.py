@@ -18,10 +18,10 @@ from rich.console import Console
 from benchmarks.demo.steps import TINY, DemoPlan, plan_steps
 from benchmarks.demo.summary import summarize
 from benchmarks.harness.figures import derived_figures
-from benchmarks.harness.overall import format_seconds
 from benchmarks.harness.parts import PartFailedError, PartRecord, PartRunner
 from benchmarks.harness.record import write_record
 from benchmarks.harness.steps import command_parts
+from benchmarks.harness.thresholds import format_duration
 from benchmarks.report.page import write_report
 from cluster.processes import reap_orphans
 from cluster.storage import write_atomic
@@ -44,7 +44,7 @@ def run_demo(run_dir: Path, plan: DemoPlan, *, record: bool = False) -> int:
     if record:
         _record(summary, records, plan)
     console.print(
-        f"\nAll steps took {format_seconds(summary['seconds_total'])}, "
+        f"\nAll steps took {format_duration(summary['seconds_total'])}, "
         f"at most {summary['peak_memory_gb']:.1f} GB of memory.\n"
         f"  the page:     {report}\n"
         f"  the answers:  {run_dir / 'answers.png'}\n"

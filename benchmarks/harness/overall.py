@@ -10,16 +10,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
+from benchmarks.harness.thresholds import format_duration
 from cluster.periodic import repeated
 from cluster.progress import PROGRESS_VARIABLE, read_progress
 
 _EVERY_S = 1.0
-
-
-def format_seconds(seconds: float) -> str:
-    """`75.2` -> `1 min 15 s`."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 class TimeLeft:
@@ -86,7 +81,7 @@ def overall_progress(times: TimeLeft) -> Iterator[Callable[[str], None]]:
 
         def show() -> None:
             left_s = times.left_s()
-            left = "" if left_s is None else f"about {format_seconds(left_s)} left"
+            left = "" if left_s is None else f"about {format_duration(left_s)} left"
             bars.update(bar, completed=times.share(), left=left, note=read_progress(path))
 
         def name_part(title: str) -> None:

@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmarks.harness.overall import TimeLeft, format_seconds, overall_progress
+from benchmarks.harness.overall import TimeLeft, overall_progress
 from benchmarks.harness.record import REPOSITORY, plain_value
+from benchmarks.harness.thresholds import format_duration
 from cluster.periodic import repeated
 from cluster.processes import reap_orphans, track_child_processes
 from cluster.storage import write_atomic
@@ -121,11 +122,11 @@ class PartRunner:
             record = PartRecord(name=part.name, key=key, state="skipped", detail="; ".join(missing))
             self._say(f"{head}: skipped, {record.detail}")
             return record
-        left = "" if left_s is None else f" (about {format_seconds(left_s)} left)"
+        left = "" if left_s is None else f" (about {format_duration(left_s)} left)"
         self._say(f"{head} ...{left}")
         carried_s = before.seconds if before and before.key == key and before.state != "finished" else 0.0  # fmt: skip
         record = self._run(part, key, carried_s)
-        self._say(f"{head}: {record.detail or record.state} ({format_seconds(record.seconds)})")
+        self._say(f"{head}: {record.detail or record.state} ({format_duration(record.seconds)})")
         if record.trace:
             self._say(record.trace)
         return record

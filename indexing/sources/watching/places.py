@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
-import psutil
 from watchfiles import watch
 
+from cluster.storage import file_system_of
 from encoders.clips import Clip
 from indexing.sources.archive import (
     Archive,
@@ -215,12 +215,7 @@ class Bucket:
 
 def tells_changes(folder: Path) -> bool:
     """Whether the kernel tells all changes below a folder; those of a network file system are made elsewhere too."""
-    place = folder.resolve()
-    mounts = [
-        part for part in psutil.disk_partitions(all=True) if place.is_relative_to(part.mountpoint)
-    ]
-    kind = max(mounts, key=lambda part: len(part.mountpoint)).fstype if mounts else ""
-    return not kind.startswith(_NETWORK_FILE_SYSTEMS)
+    return not file_system_of(folder).startswith(_NETWORK_FILE_SYSTEMS)
 
 
 def _ticks() -> Iterator[set[str]]:

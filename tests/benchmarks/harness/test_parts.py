@@ -136,9 +136,9 @@ def test_the_lines_say_what_is_done_and_how_long_the_rest_takes(tmp_path, monkey
         "[1/3] first ...",
         "[1/3] first: rate 2 (20 s)",
         "[2/3] b ... (about 1 min 20 s left)",
-        "[2/3] b: finished (5 s)",
-        "[3/3] c ... (about 6 s left)",
-        "[3/3] c: finished (5 s)",
+        "[2/3] b: finished (5.0 s)",
+        "[3/3] c ... (about 6.2 s left)",
+        "[3/3] c: finished (5.0 s)",
     ]
     lines.clear()
     runner(tmp_path, say=lines.append).run(parts)

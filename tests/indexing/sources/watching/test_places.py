@@ -2,7 +2,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from indexing.sources.remote import SourceError
@@ -65,11 +64,9 @@ def test_a_file_that_may_not_be_asked_is_not_gone(tmp_path, monkeypatch) -> None
 
 def test_changes_on_network_file_systems_are_not_told(tmp_path, monkeypatch) -> None:
     assert tells_changes(tmp_path)
-    own = psutil.disk_partitions(all=True)
     for kind in ("nfs4", "cifs", "fuse.sshfs"):
-        mounted = own[0]._replace(mountpoint=str(tmp_path), fstype=kind)
-        monkeypatch.setattr(psutil, "disk_partitions", lambda all, m=mounted: [*own, m])
-        assert not tells_changes(tmp_path / "below")
+        monkeypatch.setattr(places, "file_system_of", lambda _folder, kind=kind: kind)
+        assert not tells_changes(tmp_path)
 
 
 def test_a_large_place_is_listed_seldom(tmp_path, monkeypatch) -> None:
