@@ -25,7 +25,7 @@ from encoders.video_encoder.frozen import (
     FrozenEncoder,
     part_that_embeds,
 )
-from encoders.video_encoder.pretrained.huggingface import read_preprocessing
+from encoders.video_encoder.pretrained.huggingface import read_crop_size, read_preprocessing
 
 # Model type of an image-text model -> of its image tower.
 _CLIP_LIKE = {"clip": "clip_vision_model", "siglip": "siglip_vision_model"}
@@ -105,7 +105,7 @@ def open_frozen(source: str, *, num_frames: int | None = None) -> tuple[FrozenEn
     preprocessing = read_preprocessing(source)
     shape = FrozenConfig(
         num_frames=num_frames or _num_frames(config),
-        image_size=getattr(config, "crop_size", None) or config.image_size,
+        image_size=_image_size(source, config),
         embedding_dim=_embedding_dim(config),
         architecture=_architecture(config),
         pixel_mean=preprocessing.mean,
@@ -128,6 +128,13 @@ def _read_config(source: str) -> Any:
         raise ValueError(
             f"source is {source!r}; it must be the folder of a model of transformers, or its name on a hub that this machine reaches: {reason}"
         ) from error
+
+
+def _image_size(source: str, config: Any) -> int:
+    """DINOv2's config has the largest size that it was trained on (518); it is shown smaller frames (224), which its positions follow."""
+    if config.model_type == "dinov2":
+        return read_crop_size(source) or config.image_size
+    return getattr(config, "crop_size", None) or config.image_size
 
 
 def _num_frames(config: Any) -> int:

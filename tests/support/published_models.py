@@ -1,7 +1,8 @@
-"""Tiny models with random weights, saved by transformers as the published ones are: CLIP, SigLIP, V-JEPA 2, VideoMAE."""
+"""Tiny models with random weights, saved by transformers as the published ones are: CLIP, SigLIP, DINOv2, V-JEPA 2, VideoMAE."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -12,6 +13,8 @@ from transformers import (
     CLIPConfig,
     CLIPModel,
     CLIPTokenizer,
+    Dinov2Config,
+    Dinov2Model,
     PreTrainedTokenizerFast,
     SiglipConfig,
     SiglipModel,
@@ -59,6 +62,14 @@ def write_siglip(folder: Path) -> Path:
     return _with_pixels(folder, "preprocessor_config.json")
 
 
+def write_dinov2(folder: Path) -> Path:
+    """A DINOv2 trained on larger frames than it is shown."""
+    sizes = {name: v for name, v in _SMALL.items() if name != "intermediate_size"}
+    torch.manual_seed(0)
+    Dinov2Model(Dinov2Config(**sizes, image_size=64, patch_size=16)).save_pretrained(folder)
+    return _with_pixels(folder, "preprocessor_config.json", crop_size={"height": 32, "width": 32})
+
+
 def write_vjepa2(folder: Path) -> Path:
     """A V-JEPA 2, predictor and all."""
     config = VJEPA2Config(
@@ -77,7 +88,7 @@ def write_videomae(folder: Path) -> Path:
     return _with_pixels(folder, "preprocessor_config.json")
 
 
-def _with_pixels(folder: Path, name: str) -> Path:
+def _with_pixels(folder: Path, name: str, **others: Any) -> Path:
     values = {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.5, 0.6, 0.7]}
-    (folder / name).write_text(json.dumps(values))
+    (folder / name).write_text(json.dumps(values | others))
     return folder

@@ -1,6 +1,7 @@
 """CLIP image weights of transformers for an AIM encoder, and the pixel statistics that a published model names."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,28 @@ def _renamed(state: dict[str, Tensor], *, depth: int) -> tuple[dict[str, Tensor]
 
 def read_preprocessing(name_or_folder: str) -> Preprocessing:
     """Mean and deviation of pixels, by name or folder; ValueError where no file says them."""
+    for values in _processors(name_or_folder):
+        if {"image_mean", "image_std"} <= values.keys():
+            return Preprocessing(mean=values["image_mean"], std=values["image_std"])
+    files = ", ".join(_PROCESSORS)
+    raise ValueError(
+        f"{name_or_folder}: none of {files} with image_mean and image_std; without them the pixels are a guess"
+    )
+
+
+def read_crop_size(name_or_folder: str) -> int | None:
+    """Side of the square that the model is shown, by name or folder; None where no file says it."""
+    for values in _processors(name_or_folder):
+        size = values.get("crop_size")
+        if isinstance(size, dict) and size.get("height") == size.get("width"):
+            size = size.get("height")
+        if isinstance(size, int):
+            return size
+    return None
+
+
+def _processors(name_or_folder: str) -> Iterator[dict[str, Any]]:
+    """What the files beside the weights say of pixels."""
     from transformers.utils.hub import cached_file
 
     for name in _PROCESSORS:
@@ -113,10 +136,4 @@ def read_preprocessing(name_or_folder: str) -> Preprocessing:
         )
         if path is not None:
             values = json.loads(Path(path).read_text())
-            values = values.get("image_processor", values.get("video_processor", values))
-            if {"image_mean", "image_std"} <= values.keys():
-                return Preprocessing(mean=values["image_mean"], std=values["image_std"])
-    files = ", ".join(_PROCESSORS)
-    raise ValueError(
-        f"{name_or_folder}: none of {files} with image_mean and image_std; without them the pixels are a guess"
-    )
+            yield values.get("image_processor", values.get("video_processor", values))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import CLIPConfig, VideoMAEModel, VJEPA2Model
+from transformers import CLIPConfig, Dinov2Model, VideoMAEModel, VJEPA2Model
 
 from encoders.backends.registry import open_backend
 from encoders.bundle.card import read_card
@@ -17,13 +17,20 @@ from encoders.bundle.import_config import ImportConfig
 from encoders.bundle.importer import import_weights
 from encoders.export.config import ExportConfig
 from encoders.export.onnx_export import export_onnx
-from tests.support.published_models import write_clip, write_siglip, write_videomae, write_vjepa2
+from tests.support.published_models import (
+    write_clip,
+    write_dinov2,
+    write_siglip,
+    write_videomae,
+    write_vjepa2,
+)
 from tfcovr import run_command
 from training.evaluation.clip_baseline import ClipLike
 
 WRITERS: dict[str, Callable[[Path], Path]] = {
     "clip": write_clip,
     "siglip": write_siglip,
+    "dinov2": write_dinov2,
     "vjepa2": write_vjepa2,
     "videomae": write_videomae,
 }
@@ -77,6 +84,20 @@ def test_a_clip_of_a_video_model_is_the_mean_of_its_last_states(
     with torch.inference_mode():
         expected = whole((pixels - mean) / std).last_hidden_state.mean(dim=1)
         found = load_bundle(out).video.features(torch.from_numpy(clips))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_clip_of_dinov2_is_the_mean_of_its_frames_at_the_size_it_is_shown(tmp_path: Path) -> None:
+    source, out = take("dinov2", tmp_path)
+    assert read_card(out).sampling.frame_size == 32  # and not the 64 of its training
+    whole = Dinov2Model.from_pretrained(source).eval()
+    clips = frames(out, 2)
+    pixels = torch.from_numpy(clips).flatten(0, 1).float().permute(0, 3, 1, 2) / 255
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in ([0.5, 0.4, 0.3], [0.5, 0.6, 0.7]))
+    with torch.inference_mode():
+        vectors = whole((pixels - mean) / std).pooler_output.unflatten(0, (2, -1))
+        found = load_bundle(out).video.features(torch.from_numpy(clips))
+    expected = torch.nn.functional.normalize(vectors, dim=-1).mean(dim=1)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
