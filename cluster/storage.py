@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,8 @@ _SHARED_FILE_SYSTEMS = frozenset(
         "wekafs",
     }
 )
+
+_FULL_BYTES = 1 << 20
 
 
 def write_atomic(path: str | Path, content: bytes | str) -> None:
@@ -62,6 +65,11 @@ def atomic_path(path: str | Path, *, is_durable: bool = True) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
     if is_durable:
         _sync(path.parent)  # the rename itself is durable only once the folder is synced
+
+
+def is_full(folder: Path) -> bool:
+    """Whether a disk has no room: some libraries do not pass on what the system said of a write that failed."""
+    return shutil.disk_usage(folder).free < _FULL_BYTES
 
 
 def _sync(path: Path) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -192,6 +193,11 @@ def clips_of_frame(frame: "pd.DataFrame") -> list[Clip]:
             if name.startswith(_ATTRIBUTE)
         }
         fields = {name: known.get(name) for name in CLIPS_SCHEMA.names}
+        for name in ("start_s", "end_s"):
+            if not isinstance(fields[name], Real | None):
+                raise ValueError(
+                    f"row {row}: {name} is {fields[name]!r}; it must be seconds, a number"
+                )
         fields["attributes"] = list(attributes.items())  # as a map column is read
         for name in ("label", "split"):
             fields[name] = None if fields[name] is None else str(fields[name])
@@ -240,7 +246,8 @@ class _Shared:
         return self._kept(text, lambda: text)
 
     def attributes(self, pairs: Sequence[tuple[str, str]] | None) -> Mapping[str, str]:
-        return self._kept(key := tuple(pairs or ()), lambda: dict(key))
+        known = tuple(pair for pair in pairs or () if pair[1] is not None)
+        return self._kept(known, lambda: dict(known))
 
     def _kept(self, key: Any, make: Callable[[], Any]) -> Any:
         if key not in self._values:

@@ -33,6 +33,9 @@ def open_table(path: str | Path, columns: Sequence[str] = ()) -> Iterator[pq.Par
             for name in columns:
                 if name not in stored_columns:
                     raise ValueError(f"{path}: column {name!r} is missing; it has {stored_columns}")
+            twice = sorted({name for name in stored_columns if stored_columns.count(name) > 1})
+            if twice:
+                raise ValueError(f"{path}: column {twice[0]!r} occurs twice")
             yield file
     except FileNotFoundError as error:  # pyarrow's names neither the file nor what it should be
         wanted = f" with columns {', '.join(columns)}" if columns else ""

@@ -13,7 +13,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, get_args
@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from cluster.storage import is_network_folder
+from cluster.storage import is_full, is_network_folder
 from encoders.media.errors import DecodeReason
 from encoders.stages.base import ClipError, error_of
 from indexing.sources.content import Content, FileStamp
@@ -220,8 +220,12 @@ def transaction(
 
 def os_error(error: sqlite3.Error, path: Path) -> OSError:
     """What happened to a file, as the system would say it."""
-    is_full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
-    return OSError(errno.ENOSPC if is_full else errno.EIO, str(error), str(path))
+    has_no_room = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    with suppress(OSError):  # SQLite does not always say what the system said
+        has_no_room = has_no_room or is_full(path.parent)
+    if has_no_room:
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    return OSError(errno.EIO, str(error), str(path))
 
 
 def _open_new(path: Path | str) -> sqlite3.Connection:

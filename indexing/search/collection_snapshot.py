@@ -164,16 +164,18 @@ class CollectionSnapshot:
         return self._facts
 
     def count_all(self) -> CollectionFacts:
-        """Of all rows, for which a large collection is read once, without its vectors.
+        """Of all rows, for which a large collection is read without its vectors: once, and again when there are more or fewer rows.
 
         StillCountingError while they are counted beside the answers: no query waits for that.
         """
-        if not self.facts.is_complete:
-            if self._counting is not None:
-                raise StillCountingError(
-                    "the values of all clips are still being counted, and this query needs them; ask again"
-                )
-            self._facts = self._read_facts(None)
+        facts = self.facts
+        if self._counting is None:
+            if not (facts.is_complete and facts.num_rows == self._collection.count()):
+                self._facts = self._read_facts(None)
+        elif not facts.is_complete:
+            raise StillCountingError(
+                "the values of all clips are still being counted, and this query needs them; ask again"
+            )
         return self.facts
 
     def count_beside(self) -> None:

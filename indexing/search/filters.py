@@ -18,6 +18,7 @@ DURATION = "duration_s"
 MAX_FILTERS = 32
 MAX_VALUES = 256
 MAX_TEXT = 1024
+_MOST_NAMED = 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,10 +100,15 @@ class FilterFields:
             low, high = _range(name, value)
             value = [v for v in self.attributes[name] if low <= _number_or_nan(v) <= high]
             if not value:
-                values = ", ".join(self.attributes[name])
+                known = self.attributes[name]
+                values = ", ".join(known[:_MOST_NAMED]) + (
+                    " ..." if len(known) > _MOST_NAMED else ""
+                )
                 raise ValueError(f"no value of {name!r} lies in {low} to {high}; it has {values}")
         if isinstance(value, int | float) and not isinstance(value, bool):
             value = _number_text(name, value)
+        if isinstance(value, str) and value.isascii() and value.isdigit():
+            value = [value, f"{value}.0"]  # as columns of floats are written
         # Not `in`: Milvus Lite does not support it for a key of a JSON field.
         key = f"attributes[{quoted(name)}]"
         return any_of([f"{key} == {literal}" for literal in _literals(name, value)])

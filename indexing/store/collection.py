@@ -295,7 +295,8 @@ class ClipCollection:
         index = self._client.prepare_index_params()
         index.add_index("embedding", index_type=index_type, metric_type="COSINE", params=params)
         call_milvus(lambda: self._client.release_collection(self.name, timeout=_TIMEOUT_S))
-        call_milvus(lambda: self._client.drop_index(self.name, "embedding", timeout=_TIMEOUT_S))
+        if self.index_type():  # none where the collection was interrupted while it was made
+            call_milvus(lambda: self._client.drop_index(self.name, "embedding", timeout=_TIMEOUT_S))
         call_milvus(
             lambda: self._client.create_index(self.name, index, sync=False, timeout=_TIMEOUT_S)
         )

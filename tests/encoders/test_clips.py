@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -92,3 +93,25 @@ def test_a_file_that_is_no_parquet_is_named(tmp_path):
     path.write_text("clip_id,video_uri\n")
     with pytest.raises(ValueError, match=r"clips\.parquet is not a Parquet file"):
         read_clips(path)
+
+
+def test_a_missing_attribute_of_a_map_is_none(tmp_path):
+    write_clips(tmp_path / "clips.parquet", clips_in(tmp_path))
+    table = pq.read_table(tmp_path / "clips.parquet").to_pylist()
+    table[1]["attributes"] = [("twists", None), ("position", "pike")]
+    pq.write_table(pa.Table.from_pylist(table, schema=CLIPS_SCHEMA), tmp_path / "clips.parquet")
+    assert read_clips(tmp_path / "clips.parquet")[1].attributes == {"position": "pike"}
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    columns = [pa.array(["a"]), pa.array(["a.mp4"]), pa.array([1.0]), pa.array([2.0])]
+    table = pa.table(columns, names=["clip_id", "video_uri", "start_s", "start_s"])
+    pq.write_table(table, tmp_path / "clips.parquet")
+    with pytest.raises(ValueError, match="column 'start_s' occurs twice"):
+        read_clips(tmp_path / "clips.parquet")
+
+
+def test_a_time_of_a_frame_that_is_a_text_is_refused(tmp_path):
+    frame = pd.DataFrame({"clip_id": ["a"], "video_uri": ["a.mp4"], "start_s": ["1.5"]})
+    with pytest.raises(ValueError, match=r"row 0: start_s is '1\.5'; it must be seconds, a number"):
+        write_clips(tmp_path / "clips.parquet", frame)

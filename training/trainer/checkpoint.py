@@ -4,14 +4,16 @@ A checkpoint is one file, replaced atomically. It needs no random state: every s
 seeds its own generator from (seed, position). See loop.py. The one before it is kept, for a disk that damages the last.
 """
 
+import errno
 import json
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from cluster.storage import atomic_path, write_atomic
+from cluster.storage import atomic_path, is_full, write_atomic
 from encoders.files import hash_file
 
 logger = logging.getLogger(__name__)
@@ -31,7 +33,14 @@ def save_checkpoint(run_dir: Path, name: str, state: dict[str, Any]) -> None:
     """Save a state of tensors, numbers and text only, because it is loaded with weights_only."""
     folder = run_dir / "checkpoints"
     with atomic_path(folder / name) as temporary:  # to the disk at once: no second copy in memory
-        torch.save(state, temporary)
+        try:
+            torch.save(state, temporary)
+        except RuntimeError as error:  # torch does not say what the system said
+            if is_full(folder):
+                raise OSError(
+                    errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / name)
+                ) from error
+            raise
         sha256 = hash_file(temporary)
         # Before the file has its name: wherever an interruption falls, the checksum of every whole file is known.
         known = _checksums(folder)

@@ -91,6 +91,19 @@ def test_values_are_those_of_all_rows(collection) -> None:
     assert snapshot.facts.label_attributes["Label 0"]["twists"] in "012"
 
 
+def test_ranges_know_the_rows_that_came_since(milvus_uri) -> None:
+    with open_collection(milvus_uri, "rows_that_come") as collection:
+        rows = rows_of(12)
+        fill(collection, rows[:11])
+        snapshot = snapshot_of(collection)
+        ask = [{"shot": (9, 11)}]
+        assert "11" not in snapshot.fields(ask).attributes["shot"]
+        collection.upsert(rows[11:])
+        collection.flush()
+        assert "11" in snapshot.fields(ask).attributes["shot"]
+        collection.drop()
+
+
 def test_rows_that_pass_a_condition_are_counted_once(collection, monkeypatch) -> None:
     snapshot, asked = snapshot_of(collection), []
     count = collection.count

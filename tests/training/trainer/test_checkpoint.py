@@ -1,5 +1,6 @@
 """Damaged checkpoints: named, and the one before is used with the losses that follow it."""
 
+import errno
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from tests.training.trainer.test_loop import CONFIG, Regression, ToyTask
+from training.trainer import checkpoint
 from training.trainer.checkpoint import (
     BEFORE,
     BEST,
@@ -62,6 +64,21 @@ def test_without_any_whole_checkpoint_it_says_what_to_do(tmp_path: Path) -> None
     for path in (tmp_path / "checkpoints").iterdir():
         path.unlink()
     fit(ToyTask(), CONFIG, tmp_path)
+
+
+@pytest.mark.parametrize("has_room", [True, False])
+def test_a_checkpoint_that_does_not_fit_the_disk_says_so(
+    has_room: bool, tmp_path: Path, monkeypatch
+) -> None:
+    def fail(*_arguments: object) -> None:
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 2 vs 1")
+
+    monkeypatch.setattr(torch, "save", fail)
+    monkeypatch.setattr(checkpoint, "is_full", lambda _folder: not has_room)
+    with pytest.raises(RuntimeError if has_room else OSError) as raised:
+        save_checkpoint(tmp_path, LAST, {})
+    assert has_room or raised.value.errno == errno.ENOSPC
+    assert not list((tmp_path / "checkpoints").iterdir())
 
 
 def test_damaged_best_weights_are_not_replaced_by_others(tmp_path: Path) -> None:

@@ -5,30 +5,35 @@ Columns: `video_uri` (a path relative to the table, or a URI), and optionally `c
 attributes are parsed from the label, if it is a dive number or a FineGym name.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from encoders.clips import Clip, read_clip_rows
+import numpy as np
+import pyarrow as pa
+
+from encoders.clips import Clip
 from encoders.decoding.source import VideoClock
-from encoders.files import read_table
+from encoders.files import open_table
 from encoders.media.errors import DecodeError
 from training.annotations.labels.names import label_attributes
 from training.annotations.readers.reader import ImportOptions, LabelReader, ReadLabels
 from training.annotations.readers.rows import Problems, Row, read_csv_rows
 
 _PREFIX = "attribute."
+_ROWS_AT_ONCE = 16_384
 _OWN_COLUMNS = ("clip_id", "video_uri", "start_s", "end_s", "label", "split", "attributes")
 
 
 def read_clip_table(path: Path, problems: Problems) -> list[Clip]:
     """The clips of a CSV, or of a Parquet file by its ending, in file order; clip ids are unique."""
-    if path.suffix == ".parquet":
-        return list(_parquet_clips(path, problems))
+    required = ("video_uri",)
+    is_parquet = path.suffix == ".parquet"
+    rows = _parquet_rows(path, required, problems) if is_parquet else read_csv_rows(path, required, problems)  # fmt: skip
     clips: list[Clip] = []
     clock = VideoClock()
     line_by_id: dict[str, int] = {}
-    for row in read_csv_rows(path, ("video_uri",), problems):
+    for row in rows:
         if not clips:
             _note_columns(path, list(row.cells), problems)
         with problems.of_row():
@@ -36,7 +41,7 @@ def read_clip_table(path: Path, problems: Problems) -> list[Clip]:
             first = line_by_id.setdefault(clip.clip_id, row.line)
             if first != row.line:
                 raise ValueError(
-                    f"{path}: line {row.line}: clip_id is {clip.clip_id!r}, as in line {first}; it must be unique"
+                    f"{row.where}: clip_id is {clip.clip_id!r}, as in {row.unit} {first}; it must be unique"
                 )
             clips.append(clip)
     return clips
@@ -76,7 +81,7 @@ def _clip(row: Row, clock: VideoClock) -> Clip:
             attributes=attributes or (label_attributes(label) if label else {}),
         )
     except ValueError as error:
-        raise ValueError(f"{row.path}: line {row.line}: {error}") from error
+        raise ValueError(f"{row.where}: {error}") from error
 
 
 def _seconds(row: Row, column: str, uri: str, clock: VideoClock) -> float | None:
@@ -95,22 +100,50 @@ def _seconds(row: Row, column: str, uri: str, clock: VideoClock) -> float | None
 def _note_columns(path: Path, names: list[str], problems: Problems) -> None:
     unknown_columns = [n for n in names if n not in _OWN_COLUMNS and not n.startswith(_PREFIX)]
     if unknown_columns:
-        note = f"{path}: columns passed over: {', '.join(unknown_columns)} (an attribute's name begins with {_PREFIX})"
-        problems.notes[:] = dict.fromkeys([*problems.notes, note])
+        problems.note(
+            f"{path}: columns passed over: {', '.join(unknown_columns)} (an attribute's name begins with {_PREFIX})"
+        )
 
 
-def _parquet_clips(path: Path, problems: Problems) -> Iterator[Clip]:
-    table = read_table(path)
-    _note_columns(path, table.column_names, problems)
-    columns = {n: table[n].to_pylist() for n in table.column_names if n.startswith(_PREFIX)}
-    for row, clip in read_clip_rows(path, problems.of_row):
-        own = {
-            n.removeprefix(_PREFIX): str(v[row]) for n, v in columns.items() if v[row] is not None
-        }
-        attributes = {**clip.attributes, **own}
-        if not attributes and clip.label:
-            attributes = label_attributes(clip.label)
-        yield replace(clip, attributes=attributes)
+def _parquet_rows(path: Path, required: Sequence[str], problems: Problems) -> Iterator[Row]:
+    """Rows with the cells that a CSV of the same table would have, the map `attributes` as columns."""
+    with open_table(path, required) as file:
+        names = file.schema_arrow.names
+        first = 0
+        for batch in file.iter_batches(_ROWS_AT_ONCE):
+            for number in range(len(batch)):
+                row = None
+                with problems.of_row():
+                    row = _parquet_row(path, first + number, names, batch.slice(number, 1))
+                if row is not None:
+                    yield row
+            first += len(batch)
+
+
+def _parquet_row(path: Path, number: int, names: Sequence[str], one: pa.RecordBatch) -> Row:
+    cells: dict[str, str] = {}
+    in_map: list[tuple[str, object]] = []
+    for name, column in zip(names, one.columns, strict=True):
+        try:
+            value = column[0].as_py()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}: row {number}: {name} is not UTF-8") from error
+        if name == "attributes" and isinstance(value, list):
+            in_map = value
+        else:
+            cells[name] = _cell(value)
+    for key, value in in_map:  # a column of its own comes first
+        cells[f"{_PREFIX}{key}"] = cells.get(f"{_PREFIX}{key}") or _cell(value)
+    return Row(path, number, cells, unit="row")
+
+
+def _cell(value: object) -> str:
+    """A value as a CSV would have it; what is missing is empty, and 2.0 is 2."""
+    if value is None or value != value:
+        return ""
+    if isinstance(value, float):
+        return np.format_float_positional(value, trim="-")
+    return str(value)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

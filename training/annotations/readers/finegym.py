@@ -6,11 +6,11 @@ video, those of an element from the start of its event. A line of a category fil
 "Clabel: 0; set: 1; Glabel: 1; (VT) round-off, ...", a line of a split file "VIDEO_E_..._A_... 17".
 """
 
-import json
 import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from encoders.clips import Clip
 from training.annotations.labels.gym_names import parse_gym_name
 from training.annotations.labels.names import gym99_names
 from training.annotations.readers.reader import ImportOptions, LabelReader, ReadLabels
-from training.annotations.readers.rows import Problems, read_lines
+from training.annotations.readers.rows import Problems, read_json, read_lines
 from training.annotations.readers.video_folder import VideoFolder
 
 _ELEMENT_ID = re.compile(r"(?P<video>.{11})_(?P<event>E_\d{6}_\d{6})_(?P<element>A_\d{4}_\d{4})")
@@ -99,6 +99,10 @@ def _clip(  # noqa: PLR0913 - the parts of one clip
         "element": element_id,
     }[cut]
     offset = span.event_start_s if cut == "video" else 0.0
+    if offset is None:
+        raise ValueError(
+            f"element {element_id!r}: its event has no timestamps [[start, end]] in seconds, which count from the start of the video"
+        )
     return Clip(
         clip_id=element_id,
         video_uri=videos.uri(video, needed_by=element_id),
@@ -114,16 +118,16 @@ def _clip(  # noqa: PLR0913 - the parts of one clip
 class ElementSpan:
     """Time span of an element in seconds; `start_s` and `end_s` count from the start of its event."""
 
-    event_start_s: float
+    event_start_s: float | None
+    """None where the file gives the event no span: only whole videos need it."""
     start_s: float
     end_s: float
-    event: int
 
 
 def read_element_spans(path: Path, problems: Problems) -> dict[str, ElementSpan]:
     """Element id -> span, of all events that have elements."""
     spans: dict[str, ElementSpan] = {}
-    for video, events in _object(_read_json(path), path, "the file").items():
+    for video, events in _object(read_json(path, problems), path, "the file").items():
         if not isinstance(events, dict):
             with problems.of_row():
                 _object(events, path, video)
@@ -143,10 +147,9 @@ def _spans_of_event(
             f"{path}: {place}: the keys must be a video of 11 characters and an event such as E_002407_002435"
         )
     fields = _object(event, path, place)
-    number = fields.get("event")
-    if type(number) is not int:
-        raise ValueError(f"{path}: {place}: event is {number!r}; it must be a whole number")
-    event_start_s, _ = _span(fields.get("timestamps"), path, place)
+    event_start_s = None
+    with suppress(ValueError):
+        event_start_s, _ = _span(fields.get("timestamps"), path, place)
     spans: dict[str, ElementSpan] = {}
     if fields.get("segments") is None:
         return spans
@@ -159,7 +162,7 @@ def _spans_of_event(
             stamps = _object(element, path, f"{place}/{key}").get("timestamps")
             start_s, end_s = _span(stamps, path, f"{place}/{key}")
             spans[f"{video}_{event_key}_{key}"] = ElementSpan(
-                event_start_s=event_start_s, start_s=start_s, end_s=end_s, event=number
+                event_start_s=event_start_s, start_s=start_s, end_s=end_s
             )
     return spans
 
@@ -181,29 +184,6 @@ def _object(value: object, path: Path, place: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{path}: {place}: a {type(value).__name__} where a JSON object must be")
     return value
-
-
-def _read_json(path: Path) -> object:
-    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        values = dict(pairs)
-        if len(values) != len(pairs):
-            twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
-            raise ValueError(f"{path}: the key {twice!r} occurs twice in one JSON object")
-        return values
-
-    def refuse(constant: str) -> object:
-        raise ValueError(f"{path}: a number is {constant}; it must be finite")
-
-    try:
-        return json.loads(path.read_bytes(), object_pairs_hook=unique, parse_constant=refuse)
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{path}: line {error.lineno}, column {error.colno}: not JSON: {error.msg}"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: byte {error.start}: not UTF-8: {error.reason}") from error
-    except RecursionError as error:
-        raise ValueError(f"{path}: JSON is nested too deeply") from error
 
 
 def class_names(classes: GymClasses, categories: Path | None) -> dict[int, str]:

@@ -33,7 +33,9 @@ def pack_missing_videos(
             continue
         with problems.of_row():
             pack_frames(
-                sorted(folder.glob("*.jpg"), key=_frame_number), out, frames_per_s=frames_per_s
+                sorted(filter(_is_frame, folder.iterdir()), key=_frame_number),
+                out,
+                frames_per_s=frames_per_s,
             )
             num_packed += 1
     return num_packed
@@ -86,6 +88,10 @@ def jpeg_size(content: bytes, *, source: str) -> tuple[int, int]:
             # Fill bytes have no length; every other marker before the image data has one.
             place += 1 if marker == 0xFF else 2 + struct.unpack_from(">H", content, place + 2)[0]
     raise ValueError(f"{source}: not a JPEG; it begins with {content[:4]!r}")
+
+
+def _is_frame(path: Path) -> bool:
+    return path.suffix.lower() in (".jpg", ".jpeg")
 
 
 def _frame_number(path: Path) -> tuple[int, str]:

@@ -19,6 +19,8 @@ from training.annotations.readers.reader import ImportOptions, LabelReader, Read
 from training.annotations.readers.rows import Problems, Row, read_csv_rows
 
 # Role -> the names that columns with it have, the likelier first; compared in lower case, without what is neither letter nor digit.
+_MOST_ASKED = 100
+"""Rows whose cells tell which column names the videos."""
 _NAMES: dict[str, tuple[str, ...]] = {
     "file": (
         "file", "filename", "video", "videouri", "videofile", "videopath", "videoname", "filepath",
@@ -154,23 +156,32 @@ class VideoNames:
 def read_label_file(config: ImportLabelFile, problems: Problems) -> list[Clip]:
     """Clips with labels, attributes and splits; what was guessed and drawn goes into `problems.notes`."""
     path, videos = config.labels, VideoNames(config.videos)
+    read = list(read_csv_rows(path, (), problems, delimiters=",;\t"))
     columns: dict[str, str] = {}
+    if read:
+        columns = guess_columns(
+            path,
+            list(read[0].cells),
+            config.columns,
+            names_video=lambda column: any(
+                videos.has(row.cells[column].strip()) for row in read[:_MOST_ASKED]
+            ),
+        )
     rows: list[Row] = []
     clips: list[Clip] = []
-    for row in read_csv_rows(path, (), problems, delimiters=",;\t"):
-        if not columns:
-            columns = guess_columns(
-                path,
-                list(row.cells),
-                config.columns,
-                names_video=lambda column, cells=row.cells: videos.has(cells[column].strip()),
-            )
+    line_by_id: dict[str, int] = {}
+    for row in read:
         with problems.of_row():
-            clips.append(_clip(row, columns, videos))
+            clip = _clip(row, columns, videos)
+            line = line_by_id.setdefault(clip.clip_id, row.line)
+            if line != row.line:
+                raise ValueError(
+                    f"{row.where}: clip id is {clip.clip_id!r}, as in line {line}; it must be unique"
+                )
+            clips.append(clip)
             rows.append(row)
     if not clips:
         raise ValueError(f"{path} has no rows that can be used")
-    _require_unique(path, clips, rows)
     labelled = [(c, r) for c, r in zip(clips, rows, strict=True) if c.label is not None]
     others = [name for name in rows[0].cells if name not in columns.values()]
     by_column, passed_over = _column_attributes(labelled, others)
@@ -215,16 +226,6 @@ def _clip(row: Row, columns: Mapping[str, str], videos: VideoNames) -> Clip:
 def _seconds(text: str) -> float:
     """Some spreadsheets write 1,5 for 1.5."""
     return parse_seconds(text.replace(",", "."))
-
-
-def _require_unique(path: Path, clips: Sequence[Clip], rows: Sequence[Row]) -> None:
-    first: dict[str, int] = {}
-    for clip, row in zip(clips, rows, strict=True):
-        line = first.setdefault(clip.clip_id, row.line)
-        if line != row.line:
-            raise ValueError(
-                f"{path}: line {row.line}: clip id is {clip.clip_id!r}, as in line {line}; it must be unique"
-            )
 
 
 def _column_attributes(

@@ -3,6 +3,8 @@
 A region counts frames from 1 and holds both of its ends. Of several annotations of a task the last one counts, as the tool shows it.
 """
 
+import math
+import reprlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,9 +18,11 @@ from encoders.media.errors import DecodeError
 from training.annotations.labels.names import label_attributes
 from training.annotations.readers.label_file import VideoNames
 from training.annotations.readers.reader import ImportOptions, LabelReader, ReadLabels
-from training.annotations.readers.rows import Problems, read_json
+from training.annotations.readers.rows import Problems, json_list, json_object, read_json
 
 _MAX_RATE = 1000.0
+_WHOLE: Any = object()
+"""In the place of a range: the whole video."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,77 +76,119 @@ class _Videos:
 def read_label_studio(config: ImportLabelStudio, problems: Problems) -> list[Clip]:
     """A clip per region, or per task with a choice, in the order of the file."""
     path = config.annotations
-    tasks = read_json(path)
+    tasks = read_json(path, problems)
     if not isinstance(tasks, list):
         raise ValueError(f"{path}: it must be a list of tasks (Label Studio's JSON or JSON-MIN)")
     videos, known = VideoNames(config.videos), _Videos(config.frames_per_s)
-    clips: list[Clip] = []
-    seen: set[str] = set()
+    clips: dict[str, Clip] = {}
     for number, task in enumerate(tasks):
         where = f"{path}: task {number}"
-        with problems.of_row():
-            for clip in _clips(task, videos, known, config.split or None, where):
-                if clip.clip_id in seen:
+        for clip in _clips(task, videos, known, config.split or None, where, problems):
+            with problems.of_row():
+                if clip.clip_id in clips:
                     raise ValueError(f"{where}: region id {clip.clip_id!r} occurs twice")
-                seen.add(clip.clip_id)
-                clips.append(clip)
-    return clips
+                clips[clip.clip_id] = clip
+    return list(clips.values())
 
 
 def _clips(
-    task: Any, videos: VideoNames, known: _Videos, split: str | None, where: str
+    task: Any,
+    videos: VideoNames,
+    known: _Videos,
+    split: str | None,
+    where: str,
+    problems: Problems,
 ) -> Iterator[Clip]:
-    if not isinstance(task, dict):
-        raise ValueError(f"{where}: it is a {type(task).__name__}; it must be an object")
-    data = task["data"] if isinstance(task.get("data"), dict) else task
-    name = next((data[key] for key in ("video", "video_url", "videos") if isinstance(data.get(key), str)), "")  # fmt: skip
-    if not name:
-        raise ValueError(f"{where}: it names no `video`")
-    uri = videos.uri(_file_of(name))
-    stem = PurePosixPath(uri).stem
-    for region_id, value in _regions(task):
-        labels = value.get("timelinelabels") or value.get("choices") or []
-        if not isinstance(labels, list) or len(labels) != 1 or not isinstance(labels[0], str):
-            raise ValueError(f"{where}: a region has the labels {labels!r}; it must have one")
-        label = labels[0].strip()
-        spans: list[tuple[float, float | None]] = [(0.0, None)]
-        if "ranges" in value:
-            rate = known.of(uri, data.get("fps"), where)
-            spans = [_span(given, rate, where) for given in value["ranges"]]
-        known.counts[stem] += not region_id
-        for turn, (start_s, end_s) in enumerate(spans):
-            clip_id = region_id or f"{stem}-{known.counts[stem]}"
-            yield Clip(
-                clip_id=clip_id if len(spans) == 1 else f"{clip_id}-{turn}",
-                video_uri=uri,
-                start_s=start_s,
-                end_s=end_s,
-                label=label or None,
-                split=split,
-                attributes=label_attributes(label),
-            )
-
-
-def _regions(task: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(id, value) of the regions of a task, in both forms of the export."""
-    annotations = task.get("annotations")
-    if isinstance(annotations, list):
-        done = [a for a in annotations if isinstance(a, dict) and not a.get("was_cancelled")]
-        for region in done[-1].get("result") or [] if done else []:
-            if region.get("type") in ("timelinelabels", "choices"):
-                yield str(region.get("id") or ""), region.get("value") or {}
+    uri, data = "", {}
+    with problems.of_row():
+        if not isinstance(task, dict):
+            raise ValueError(f"{where}: it is a {type(task).__name__}; it must be an object")
+        data = task["data"] if isinstance(task.get("data"), dict) else task
+        names = (data.get(key) for key in ("video", "video_url", "videos"))
+        name = next((name for name in names if isinstance(name, str) and name), None)
+        if name is None:
+            raise ValueError(f"{where}: it names no `video`")
+        uri = videos.uri(_file_of(name))
+    if not uri:
         return
-    for value in task.values():
-        if isinstance(value, list):  # JSON-MIN: a list under the name of the control
-            yield from (("", item) for item in value if isinstance(item, dict) and "timelinelabels" in item)  # fmt: skip
-    if isinstance(task.get("choice"), str):
-        yield "", {"choices": [task["choice"]]}
+    stem = PurePosixPath(uri).stem
+    for region_id, value in _regions(task, where, problems):
+        label, ranges = "", []
+        with problems.of_row():
+            label = _label(value, where)
+            ranges = json_list(value["ranges"], where, "ranges") if "ranges" in value else [_WHOLE]
+        known.counts[stem] += bool(ranges) and not region_id
+        clip_id = region_id or f"{stem}-{known.counts[stem]}"
+        for turn, given in enumerate(ranges):
+            with problems.of_row():
+                span: tuple[float, float | None] = (0.0, None)
+                if given is not _WHOLE:
+                    span = _span(given, known.of(uri, data.get("fps"), where), where)
+                yield Clip(
+                    clip_id=clip_id if len(ranges) == 1 else f"{clip_id}-{turn}",
+                    video_uri=uri,
+                    start_s=span[0],
+                    end_s=span[1],
+                    label=label or None,
+                    split=split,
+                    attributes=label_attributes(label),
+                )
+
+
+def _label(value: Mapping[str, Any], where: str) -> str:
+    labels = value.get("timelinelabels") or value.get("choices") or []
+    if not isinstance(labels, list) or len(labels) != 1 or not isinstance(labels[0], str):
+        raise ValueError(f"{where}: a region has the labels {labels!r}; it must have one")
+    return labels[0].strip()
+
+
+def _regions(
+    task: Mapping[str, Any], where: str, problems: Problems
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(id, value) of the regions of a task, in both forms of the export."""
+    if "annotations" not in task:
+        yield from (("", value) for value in _short_regions(task, where, problems))
+        return
+    results: list[Any] = []
+    with problems.of_row():
+        given = json_list(task["annotations"], where, "annotations")
+        done = [a for a in given if isinstance(a, dict) and not a.get("was_cancelled")]
+        results = json_list(done[-1].get("result"), where, "result") if done else []
+    for region in results:
+        with problems.of_row():
+            if not isinstance(region, dict):
+                raise ValueError(f"{where}: a region is {reprlib.repr(region)}; it must be an object")  # fmt: skip
+            if region.get("type") in ("timelinelabels", "choices"):
+                value = json_object(region.get("value"), where, "the value of a region")
+                yield str(region.get("id") or ""), value
+
+
+def _short_regions(
+    task: Mapping[str, Any], where: str, problems: Problems
+) -> Iterator[Mapping[str, Any]]:
+    """JSON-MIN: a list under the name of the control, or one choice."""
+    for name, items in task.items():
+        if isinstance(items, list) and any(_is_timeline(item) for item in items):
+            for item in items:
+                with problems.of_row():
+                    if not _is_timeline(item):
+                        raise ValueError(f"{where}: {name} has {reprlib.repr(item)}; it must be an object with timelinelabels")  # fmt: skip
+                    yield item
+    if "choice" in task:
+        with problems.of_row():
+            if not isinstance(task["choice"], str):
+                raise ValueError(f"{where}: choice is {reprlib.repr(task['choice'])}; it must be a text")  # fmt: skip
+            yield {"choices": [task["choice"]]}
+
+
+def _is_timeline(item: Any) -> bool:
+    return isinstance(item, dict) and "timelinelabels" in item
 
 
 def _span(given: Any, rate: float, where: str) -> tuple[float, float]:
     start, end = (given.get(name) if isinstance(given, dict) else None for name in ("start", "end"))
-    if not all(isinstance(n, int | float) and not isinstance(n, bool) for n in (start, end)) or not 1 <= start <= end:  # type: ignore[operator] # fmt: skip
-        raise ValueError(f"{where}: a range is {given!r}; it must have 1 <= start <= end, in frames")  # fmt: skip
+    if not all(isinstance(n, int | float) and not isinstance(n, bool) for n in (start, end)) or not 1 <= start <= end < math.inf:  # type: ignore[operator] # fmt: skip
+        raise ValueError(f"{where}: a range is {reprlib.repr(given)}; it must have 1 <= start <= end, in frames")  # fmt: skip
     return (start - 1) / rate, end / rate  # type: ignore[operator]
 
 

@@ -15,7 +15,9 @@ from encoders.clips import Clip
 from training.annotations.labels.names import label_attributes
 from training.annotations.readers.clip_table import missing_videos
 from training.annotations.readers.reader import ImportOptions, LabelReader, ReadLabels
-from training.annotations.readers.rows import Problems, read_json
+from training.annotations.readers.rows import Problems, json_list, json_object, read_json
+
+_MAX_DIGITS = 18
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +45,7 @@ class ImportOsl(ImportOptions):
 def read_osl(config: ImportOsl, problems: Problems) -> list[Clip]:
     """A clip per labelled sample, or per event of a sample without a span of its own."""
     path = config.annotations
-    document = read_json(path)
+    document = read_json(path, problems)
     if not isinstance(document, dict):
         raise ValueError(f"{path}: it must be an object (OSL JSON)")
     samples = document.get("data")
@@ -52,32 +54,37 @@ def read_osl(config: ImportOsl, problems: Problems) -> list[Clip]:
     elif not isinstance(samples, list):
         raise ValueError(f"{path}: it must have a list `data` (OSL JSON), or `videos`")
     head = "" if "videos" in document else _head(path, document, config.head)
-    clips: list[Clip] = []
-    seen: set[str] = set()
-    for number, sample in enumerate(samples or ()):
-        with problems.of_row():
-            for clip in _clips(sample, head, config, f"{path}: sample {number}"):
-                if clip.clip_id in seen:
-                    raise ValueError(f"{path}: sample {number}: id {clip.clip_id!r} occurs twice")
-                seen.add(clip.clip_id)
-                clips.append(clip)
-    return clips
+    clips: dict[str, Clip] = {}
+    for number, sample in enumerate(samples):
+        where = f"{path}: sample {number}"
+        for clip in _clips(sample, head, config, where, problems):
+            with problems.of_row():
+                if clip.clip_id in clips:
+                    raise ValueError(f"{where}: id {clip.clip_id!r} occurs twice")
+                clips[clip.clip_id] = clip
+    return list(clips.values())
 
 
 def _sample_of_video(video: Any) -> Any:
-    """A video of the older form as a sample: times are milliseconds, also as text."""
+    """A video of the older form as a sample; what is no list or no object stays, and is told as that."""
     if not isinstance(video, dict):
         return video
-    events = []
-    for annotation in video.get("annotations") or []:
-        if isinstance(annotation, dict):
-            metadata = annotation.get("metadata")
-            end = metadata.get("end_position") if isinstance(metadata, dict) else None
-            position = annotation.get("position")
-            if isinstance(position, str) and position.isascii() and position.isdigit():
-                position = int(position)
-            events.append({"head": "", "label": annotation.get("label"), "position_ms": position, "end_ms": end})  # fmt: skip
+    events = video.get("annotations")
+    if isinstance(events, list):
+        events = [_event_of_annotation(annotation) for annotation in events]
     return {"inputs": [{"type": "video", "path": video.get("path")}], "events": events}
+
+
+def _event_of_annotation(annotation: Any) -> Any:
+    """Times are milliseconds, also as text."""
+    if not isinstance(annotation, dict):
+        return annotation
+    metadata = annotation.get("metadata")
+    end = metadata.get("end_position") if isinstance(metadata, dict) else None
+    position = annotation.get("position")
+    if isinstance(position, str) and position.isascii() and position.isdigit():
+        position = int(position) if len(position) <= _MAX_DIGITS else math.inf
+    return {"head": "", "label": annotation.get("label"), "position_ms": position, "end_ms": end}
 
 
 def _head(path: Path, document: Mapping[str, Any], chosen: str) -> str:
@@ -92,30 +99,42 @@ def _head(path: Path, document: Mapping[str, Any], chosen: str) -> str:
     return names[0]
 
 
-def _clips(sample: Any, head: str, config: ImportOsl, where: str) -> Iterator[Clip]:
-    if not isinstance(sample, dict):
-        raise ValueError(f"{where}: it is a {type(sample).__name__}; it must be an object")
-    uri = _video(sample, config.annotations, where)
-    sample_id = sample.get("id")
-    sample_id = sample_id if isinstance(sample_id, str) and sample_id else PurePosixPath(uri).stem
-    metadata = sample.get("metadata")
-    metadata = metadata if isinstance(metadata, dict) else {}
-    split = metadata.get("split") or config.split or None
-    labels = sample.get("labels")
-    answer = labels.get(head) if isinstance(labels, dict) else None
-    label = answer.get("label") if isinstance(answer, dict) else None
-    events = [e for e in sample.get("events") or [] if isinstance(e, dict) and e.get("head", head) == head]  # fmt: skip
-    if label is not None and ("start_ms" in metadata or not events):
-        start_s, end_s = _seconds(metadata, "start_ms", where) or 0.0, _seconds(metadata, "end_ms", where)  # fmt: skip
-        yield _clip(sample_id, uri, (start_s, end_s), label, split, where)
-        return
+def _clips(
+    sample: Any, head: str, config: ImportOsl, where: str, problems: Problems
+) -> Iterator[Clip]:
+    sample_id, uri, split, events = "", "", None, []
+    with problems.of_row():
+        if not isinstance(sample, dict):
+            raise ValueError(f"{where}: it is a {type(sample).__name__}; it must be an object")
+        uri = _video(sample, config.annotations, where)
+        named = sample.get("id")
+        sample_id = named if isinstance(named, str) and named else PurePosixPath(uri).stem
+        metadata = json_object(sample.get("metadata"), where, "metadata")
+        split = metadata.get("split") or config.split or None
+        labels = json_object(sample.get("labels"), where, "labels")
+        label = json_object(labels.get(head), where, f"labels.{head}").get("label")
+        given = json_list(sample.get("events"), where, "events")
+        events = [e for e in given if not isinstance(e, dict) or e.get("head", head) == head]
+        if label is not None and ("start_ms" in metadata or not events):
+            events = []
+            span = _seconds(metadata, "start_ms", where) or 0.0, _seconds(metadata, "end_ms", where)
+            yield _clip(sample_id, uri, span, label, split, where)
     for number, event in enumerate(events):
-        at_s = _seconds(event, "position_ms", where)
-        if at_s is None:
-            raise ValueError(f"{where}: event {number} has no position_ms")
-        end_s = _seconds(event, "end_ms", where)
-        span = (at_s, end_s) if end_s is not None else (max(at_s - config.before_s, 0.0), at_s + config.after_s)  # fmt: skip
-        yield _clip(f"{sample_id}-{number}", uri, span, event.get("label"), split, where)
+        with problems.of_row():
+            known = json_object(event, where, f"event {number}")
+            span = _span(known, config, f"{where}: event {number}")
+            label = known.get("label")
+            yield _clip(f"{sample_id}-{number}", uri, span, label, split, where)
+
+
+def _span(event: Mapping[str, Any], config: ImportOsl, where: str) -> tuple[float, float]:
+    at_s = _seconds(event, "position_ms", where)
+    if at_s is None:
+        raise ValueError(f"{where} has no position_ms")
+    end_s = _seconds(event, "end_ms", where)
+    if end_s is not None:
+        return at_s, end_s
+    return max(at_s - config.before_s, 0.0), at_s + config.after_s
 
 
 def _clip(
@@ -157,8 +176,9 @@ def _seconds(values: Mapping[str, Any], name: str, where: str) -> float | None:
     value = values.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{where}: {name} is {value!r}; it must be milliseconds")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (is_number and 0 <= value < math.inf):
+        raise ValueError(f"{where}: {name} is {value!r}; it must be milliseconds, at least 0")
     return value / 1000
 
 

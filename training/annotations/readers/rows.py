@@ -5,7 +5,8 @@ import csv
 import json
 import re
 import reprlib
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 _MAX_FIELD_CHARS = 1 << 20
 _MAX_LITERAL_CHARS = 100_000
 _MAX_LITERAL_BRACKETS = 20
+_MAX_DIGITS = 18
 _Value = TypeVar("_Value")
 
 
@@ -24,13 +26,18 @@ class Row:
     path: Path
     line: int
     cells: dict[str, str]
+    unit: str = "line"
+    """What `line` counts: lines of a text file, or rows of a table without lines."""
+
+    @property
+    def where(self) -> str:
+        """The position, for messages."""
+        return f"{self.path}: {self.unit} {self.line}"
 
     def error(self, column: str, allowed: str) -> ValueError:
         """An error with file, line, column, value, and the allowed values."""
         value = reprlib.repr(self.cells.get(column))
-        return ValueError(
-            f"{self.path}: line {self.line}: {column} is {value}; it must be {allowed}"
-        )
+        return ValueError(f"{self.where}: {column} is {value}; it must be {allowed}")
 
     def text(self, column: str) -> str:
         """The stripped text of a cell that must not be empty."""
@@ -42,7 +49,7 @@ class Row:
     def name(self, column: str) -> str:
         """A video name that is not a path, so that no row leads out of the video folder."""
         value = self.text(column)
-        if value in (".", "..") or any(char in value for char in "/\\\0"):
+        if not is_name(value):
             raise self.error(column, "a name without '/', '\\' and null characters")
         return value
 
@@ -54,37 +61,72 @@ class Row:
             raise self.error(column, f"{allowed} ({error})") from error
 
 
+def is_name(text: str) -> bool:
+    """Whether a text is the name of something in a folder, and leads nowhere else."""
+    return text not in ("", ".", "..") and not any(char in text for char in "/\\\0")
+
+
+class _Lines:
+    """The lines of a file, of which those of a record that cannot be read may be given again."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self._lines = iter(lines)
+        self._again: deque[str] = deque()
+        self._record: list[str] = []
+        self.number = 0
+        """Of the last line that was given."""
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._again.popleft() if self._again else next(self._lines)
+        self._record.append(line)
+        self.number += 1
+        return line
+
+    def end_record(self, *, is_good: bool) -> int:
+        """The next line begins a record: that behind the last one, or behind the first one of a bad record, whose number is returned."""
+        rest = [] if is_good else self._record[1:]
+        self._again.extendleft(reversed(rest))
+        self.number -= len(rest)
+        self._record = []
+        return self.number
+
+
 def read_csv_rows(
     path: Path, required: Sequence[str], problems: "Problems", *, delimiters: str = ","
 ) -> Iterator[Row]:
     """The rows of a CSV with a header that has the required columns; other columns are included, without a name they are not.
 
-    Cells are parted by the one of `delimiters` that the header has most of.
-    A row that cannot be read costs itself, and a row without any cell filled is none.
+    Cells are parted by the one of `delimiters` that the header has most of. A row that cannot be read costs itself, also where its
+    quote is never closed; a row without any cell filled is none.
     """
     old_limit = csv.field_size_limit(_MAX_FIELD_CHARS)
     try:
         # Bytes that are not UTF-8 come as surrogates, so that they cost their row and not the file.
         with path.open(encoding="utf-8-sig", newline="", errors="surrogateescape") as file:
-            first = file.readline()
+            first = next((line for line in file if line.strip()), "")
             file.seek(0)
             delimiter = max(delimiters, key=first.count)
-            reader = csv.reader(file, strict=True, delimiter=delimiter)
-            header = _header(path, reader, required)
+            lines = _Lines(file)
+            reader = csv.reader(lines, strict=True, delimiter=delimiter)
+            header = _header(path, reader, required, problems)
             while True:
+                lines.end_record(is_good=True)
                 try:
                     values = next(reader)
                 except StopIteration:
                     return
                 except csv.Error as error:
+                    number = lines.end_record(is_good=False)
                     with problems.of_row():
-                        raise ValueError(
-                            f"{path}: line {reader.line_num}: not CSV: {error}"
-                        ) from error
+                        raise ValueError(f"{path}: line {number}: not CSV: {error}") from error
+                    reader = csv.reader(lines, strict=True, delimiter=delimiter)
                     continue
                 if not any(value.strip() for value in values):
                     continue
-                line, row = reader.line_num, None
+                line, row = lines.number, None
                 with problems.of_row():
                     row = Row(path, line, _cells(path, line, header, values))
                 if row is not None:
@@ -107,9 +149,10 @@ def _require_utf8(path: Path, line: int, text: str) -> None:
         raise ValueError(f"{path}: line {line}: not UTF-8; save the table as CSV in UTF-8")
 
 
-def _header(path: Path, reader: Any, required: Sequence[str]) -> list[str]:
+def _header(path: Path, reader: Any, required: Sequence[str], problems: "Problems") -> list[str]:
     try:
-        header = [name.strip() for name in next(reader, [])]
+        rows = ([name.strip() for name in names] for names in reader)
+        header = next((names for names in rows if any(names)), [])
     except csv.Error as error:
         raise ValueError(f"{path}: line 1: not CSV: {error}") from error
     if not header:
@@ -121,6 +164,8 @@ def _header(path: Path, reader: Any, required: Sequence[str]) -> list[str]:
     twice = sorted({name for name in header if name and header.count(name) > 1})
     if twice:
         raise ValueError(f"{path}: line 1: column {twice[0]!r} occurs twice")
+    if "" in header:
+        problems.note(f"{path}: a column without a name was passed over")
     return header
 
 
@@ -136,23 +181,61 @@ def read_lines(path: Path, problems: "Problems") -> Iterator[tuple[int, str]]:
                 yield number, text
 
 
-def read_json(path: Path) -> Any:
-    """A JSON file, without NaN and infinity; ValueError names the file."""
+def read_json(path: Path, problems: "Problems") -> Any:
+    """A JSON file; ValueError names the file.
 
-    def refuse(text: str) -> Any:
-        raise ValueError(f"{text} is not JSON")
+    A number that is none (NaN) or too large for any span or index is read as NaN or infinity, which costs the element that has it; of
+    a key that an object has twice the first one counts.
+    """
+
+    def whole(text: str) -> int | float:
+        return int(text) if len(text) <= _MAX_DIGITS else float(text)
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for key, value in pairs:
+            with problems.of_row():
+                if key in values:
+                    raise ValueError(f"{path}: the key {key!r} occurs twice in one JSON object")
+            values.setdefault(key, value)
+        return values
 
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"), parse_constant=refuse)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not JSON: {error}") from error
+        text = path.read_text(encoding="utf-8-sig")
+        return json.loads(text, object_pairs_hook=unique, parse_int=whole)
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{path}: line {error.lineno}, column {error.colno}: not JSON: {error.msg}"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: byte {error.start}: not UTF-8: {error.reason}") from error
+    except RecursionError as error:
+        raise ValueError(f"{path}: JSON is nested too deeply") from error
 
 
-_PLAIN_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
+def json_list(value: Any, where: str, name: str) -> list[Any]:
+    """A list of a JSON object, empty where it is missing or null; ValueError for anything else."""
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise ValueError(f"{where}: {name} is {reprlib.repr(value)}; it must be a list")
+    return value
+
+
+def json_object(value: Any, where: str, name: str) -> dict[str, Any]:
+    """An object of a JSON object, empty where it is missing or null; ValueError for anything else."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ValueError(f"{where}: {name} is {reprlib.repr(value)}; it must be an object")
+    return value
+
+
+_PLAIN_NUMBER = re.compile(r"-?(\d+(\.\d*)?|\.\d+)")
 
 
 def plain_number(text: str) -> float:
-    """A decimal number; ValueError for what only Python takes for one, such as 1_0 or digits of other scripts."""
+    """A decimal number; ValueError for what only Python takes for one, such as 1_0, 1e1 or digits of other scripts."""
     if not (text.isascii() and _PLAIN_NUMBER.fullmatch(text)):
         raise ValueError(f"{text!r} is not a plain decimal number")
     return float(text)
@@ -193,6 +276,11 @@ class Problems:
     messages: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """What was passed over and is no error."""
+
+    def note(self, text: str) -> None:
+        """Say something once."""
+        if text not in self.notes:
+            self.notes.append(text)
 
     @contextmanager
     def of_row(self) -> Iterator[None]:

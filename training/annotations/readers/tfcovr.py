@@ -8,16 +8,18 @@ the released text splitting depends on it. These names occur in this module only
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from encoders.clips import Clip
+from encoders.media.container import VIDEO_SUFFIXES
 from training.annotations.labels.names import label_attributes, released_labels
 from training.annotations.readers.finegym import class_names
 from training.annotations.readers.reader import ImportOptions, LabelReader, ReadLabels
 from training.annotations.readers.rows import (
     Problems,
     Row,
+    is_name,
     parse_literal,
     plain_number,
     read_csv_rows,
@@ -29,7 +31,6 @@ _TRAIN_COLUMNS = ("query_video", "target_video", "label1", "label2", "modificati
 _EVAL_COLUMNS = ("query_id", "query_video", "target_video", "modification", "target_videos_ids")
 _STAGE1_COLUMNS = ("video_file", "label")
 _MAX_TARGETS = 50_000
-_VIDEO_ENDING = ".mp4"
 
 LabelNumbers = Literal["key", "index"]
 
@@ -129,7 +130,7 @@ def _eval_triplet(row: Row, split: str) -> Triplet:
     allowed = f"a list of 1 to {_MAX_TARGETS} names of videos, target_video among them"
     if not isinstance(listed, list | tuple | set) or not 0 < len(listed) <= _MAX_TARGETS:
         raise row.error("target_videos_ids", allowed)
-    is_names = all(isinstance(name, str) and name and "/" not in name for name in listed)
+    is_names = all(isinstance(name, str) and is_name(name) for name in listed)
     if not is_names or own not in listed:
         raise row.error("target_videos_ids", allowed)
     if query in listed:
@@ -169,10 +170,12 @@ def _stage1_label(row: Row, numbers: LabelNumbers) -> str:
 
 
 def _video_file(row: Row) -> str:
-    """The video name in `video_file`, which may be a path and end in .mp4."""
+    """The video name in `video_file`, which may be a path and end as video files do."""
     parts = row.text("video_file").split("/")
-    name = parts[-1].removesuffix(_VIDEO_ENDING)
-    if ".." in parts or not name or name == "." or "\0" in name or "\\" in name:
+    name = parts[-1]
+    ending = PurePosixPath(name).suffix
+    name = name.removesuffix(ending) if ending.lower() in VIDEO_SUFFIXES else name
+    if ".." in parts or not is_name(name):
         raise row.error("video_file", "the path or name of a video")
     return name
 

@@ -59,6 +59,17 @@ def test_a_graph_finds_what_exact_search_finds(milvus_uri, name) -> None:
     assert [[int(row["clip_key"]) for _, row in hits] for hits in found] == best.tolist()
 
 
+def test_a_collection_that_was_interrupted_before_its_index_gets_one(tmp_path, name) -> None:
+    """As on a disk that was full: only rows and no index."""
+    with open_collection(str(tmp_path / "milvus"), name) as collection:
+        fill(collection)
+        collection.pymilvus.release_collection(name)
+        collection.pymilvus.drop_index(name, "embedding")
+        assert collection.index_type() == ""
+        assert ensure_index(collection, "auto", is_lite=True) == collection.index_type() == "FLAT"
+        assert len(collection.nearest(VECTORS[0], limit=3)) == 3
+
+
 @pytest.mark.parametrize(
     "index_types", [("HNSW",), pytest.param(("HNSW", "FLAT"), marks=pytest.mark.long)]
 )

@@ -58,7 +58,7 @@ ONE = {"labels": {"action": {}}}
     ("document", "message"),
     [
         ("{", "not JSON"),
-        ('{"data": [NaN]}', "NaN is not JSON"),
+        ('{"labels": {"a": {}}, "data": [NaN]}', "sample 0: it is a float"),
         ([], "must be an object"),
         ({"labels": {}}, "a list `data`"),
         ({"labels": {"a": {}, "b": {}}, "data": []}, "head is ''; it must be one of 'a', 'b'"),

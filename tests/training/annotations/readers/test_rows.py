@@ -113,8 +113,8 @@ def test_a_bad_row_costs_itself_and_blank_rows_and_unnamed_columns_are_nothing(t
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("text", ["1_0", "\u0661", "nan", "inf", "0x1", "1 0", ""])
+@pytest.mark.parametrize("text", ["1_0", "\u0661", "nan", "inf", "0x1", "1 0", "", "1e2", "+1"])
 def test_only_plain_decimals_are_numbers(text):
     with pytest.raises(ValueError, match="plain decimal"):
         plain_number(text)
-    assert (plain_number("10"), plain_number("-.5"), plain_number("1e2")) == (10, -0.5, 100)
+    assert (plain_number("10"), plain_number("-.5"), plain_number("2.")) == (10, -0.5, 2)
