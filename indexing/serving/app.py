@@ -45,6 +45,9 @@ UPLOAD_LIMITS = MediaLimits(
 )
 """Limits of query clips that are uploaded or fetched by URL."""
 _COUNTS_EVERY_S = 10.0
+_NUM_THREADS = 8
+"""Of short calls, such as the lookup of a clip; with as many threads as there are requests, the event loop would be one of many that wait
+for the interpreter."""
 _CSP = (
     "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; style-src 'self'; script-src 'self'; "
     "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -63,8 +66,8 @@ class AppConfig:
     asked: Path | None = None
     """Folder of the counts of clips that are asked for; None = nothing is counted."""
     spans: QuerySpans = field(default_factory=lambda: QuerySpans(None))
-    published: Callable[[Quality], AbstractContextManager[object]] = nullcontext
-    """Publishes the metrics elsewhere while the service runs."""
+    while_serving: Callable[[Quality], AbstractContextManager[object]] = nullcontext
+    """Entered once the client is open, and left at the end."""
 
 
 def create_app(open_client: Callable[[], SearchClient], config: AppConfig | None = None) -> Guard:
@@ -78,8 +81,9 @@ def create_app(open_client: Callable[[], SearchClient], config: AppConfig | None
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await to_thread.run_sync(state.start)
+        to_thread.current_default_thread_limiter().total_tokens = _NUM_THREADS
         with ExitStack() as stack:
-            stack.enter_context(config.published(state.batcher.quality))
+            stack.enter_context(config.while_serving(state.batcher.quality))
             if asked is not None:
                 stack.enter_context(asked.written(every_s=_COUNTS_EVERY_S))
             yield
