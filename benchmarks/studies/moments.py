@@ -34,7 +34,7 @@ from indexing.clipping.cut_video import CutSettings
 from indexing.clipping.moments import MomentFinder
 from indexing.clipping.split_videos import SplitConfig, split_videos
 from training.annotations.triplets.build import TripletConfig, build_triplets
-from training.configs import MomentTraining
+from training.stage1.moment_settings import MomentTraining
 from training.stage1.moments import train_moment_head
 
 _WINDOWS = {

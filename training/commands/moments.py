@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from training.configs import MomentTraining as Config
+from training.stage1.moment_settings import MomentTraining as Config
 
 EXAMPLES = """
   tfcovr moments --bundle runs/stage2/bundle --clips clips.parquet

@@ -25,7 +25,7 @@ from encoders.metrics import match_moments
 from encoders.video_encoder.config import MomentConfig
 from encoders.video_encoder.moment_head import CURVES, MomentHead, curves_of_video
 from encoders.video_encoder.proposals import Moment, find_moments
-from training.configs import MomentTraining
+from training.stage1.moment_settings import MomentTraining
 
 logger = logging.getLogger(__name__)
 _DENSER = 3

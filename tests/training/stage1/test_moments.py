@@ -13,7 +13,7 @@ from encoders.bundle.moments import load_moment_head
 from encoders.clips import Clip, read_clips, write_clips
 from encoders.video_encoder.config import MomentConfig
 from tests.support.small_videos import write_archive
-from training.configs import MomentTraining
+from training.stage1.moment_settings import MomentTraining
 from training.stage1.moments import read_timelines, score_moments, train_moment_head
 
 
