@@ -88,8 +88,10 @@ function choices(clip) {
 
 function show(clip) {
   current = clip;
+  // A video that was left before it was there says its span late.
+  const onSpan = (start, end) => current?.clip_id === clip.clip_id && showSpan(start, end);
   forget($("label-player"));
-  $("label-player").replaceChildren(player(clip.media_url, { start_s: clip.start_s ?? 0, end_s: clip.end_s, poster: clip.poster_url, label: clip.clip_id, alone: true, onSpan: showSpan }));
+  $("label-player").replaceChildren(player(clip.media_url, { start_s: clip.start_s ?? 0, end_s: clip.end_s, poster: clip.poster_url, label: clip.clip_id, alone: true, onSpan }));
   $("label-name").textContent = [clip.label, describe(clip), clip.clip_id].filter(Boolean).join(" \u00b7 ");
   $("label-text").value = "";
   showSpan(clip.start_s ?? 0, clip.end_s);
