@@ -7,7 +7,6 @@ it is absolute.
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from numbers import Real
@@ -77,23 +76,16 @@ class Clip:
 
 def read_clips(path: str | Path) -> list[Clip]:
     """Clips in file order, each video_uri absolute. ValueError names file, row, column and value."""
-    return [clip for _, clip in read_clip_rows(path, nullcontext)]
-
-
-def read_clip_rows(
-    path: str | Path, of_row: Callable[[], AbstractContextManager[None]]
-) -> Iterator[tuple[int, Clip]]:
-    """(row, clip) in file order, each row read within `of_row()`, which may take its ValueError."""
+    clips: list[Clip] = []
     row_by_clip_id: dict[str, int] = {}
-    for row, clip in _clips_of_table(Path(path), of_row):
+    for row, clip in _clips_of_table(Path(path)):
         first = row_by_clip_id.setdefault(clip.clip_id, row)
-        with of_row():
-            if first != row:
-                raise ValueError(
-                    f"{path}: row {row}: clip_id is {clip.clip_id!r}, as in row {first}; it must be unique"
-                )
-        if first == row:
-            yield row, clip
+        if first != row:
+            raise ValueError(
+                f"{path}: row {row}: clip_id is {clip.clip_id!r}, as in row {first}; it must be unique"
+            )
+        clips.append(clip)
+    return clips
 
 
 def iter_clips(path: str | Path) -> Iterator[list[Clip]]:
@@ -102,7 +94,7 @@ def iter_clips(path: str | Path) -> Iterator[list[Clip]]:
     The path may also be a folder NAME.parquet of files, which are read in the order of their names; their relative URIs are relative
     to the folder that holds it.
     """
-    clips = (clip for _, clip in _clips_of_table(Path(path), nullcontext))
+    clips = (clip for _, clip in _clips_of_table(Path(path)))
     while part := list(islice(clips, _ROWS_AT_ONCE)):
         yield part
 
@@ -131,19 +123,14 @@ def table_files(path: Path) -> list[Path]:
     return files
 
 
-def _clips_of_table(
-    path: Path, of_row: Callable[[], AbstractContextManager[None]]
-) -> Iterator[tuple[int, Clip]]:
+def _clips_of_table(path: Path) -> Iterator[tuple[int, Clip]]:
+    """(row, clip) in file order."""
     shared = _Shared(path.resolve().parent)
     for file_path in table_files(path):
         first = 0
         for batch in _checked_batches(file_path):
             for row, values in enumerate(batch.to_pylist(), first):
-                clip = None
-                with of_row():
-                    clip = _clip_of_row(values, shared, where=f"{file_path}: row {row}")
-                if clip is not None:
-                    yield row, clip
+                yield row, _clip_of_row(values, shared, where=f"{file_path}: row {row}")
             first += len(batch)
 
 

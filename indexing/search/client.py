@@ -22,6 +22,7 @@ from encoders.decoding.request import DecodeRequest
 from encoders.media.errors import DecodeError
 from encoders.media.frame_index import Span
 from indexing.archive_folder import read_archive, relocate
+from indexing.clipping.moments import best_span
 from indexing.search.clip_cache import ClipCache, candidate_of_row
 from indexing.search.collection_snapshot import DETAIL_FIELDS, CollectionSnapshot
 from indexing.search.composition import (
@@ -349,8 +350,6 @@ class SearchClient:
         """The best moment of a whole file, where the bundle has a moment head and it finds one; else the place as it is."""
         if self.card.moments is None:
             return place
-        from indexing.clipping.moments import best_span
-
         limits, deadline_s = self.options.limits, self.options.decode_deadline_s
         span = best_span(self.bundle_dir, place.video_uri, limits, deadline_s=deadline_s)
         return place if span is None else replace(place, start_s=span[0], end_s=span[1])

@@ -24,7 +24,7 @@ import numpy as np
 from encoders.bundle.card import BundleCard
 from encoders.clips import REPLAY_OF
 from indexing.search.attributes import AttributeReader, LabelAttributes, open_attribute_reader
-from indexing.search.filters import FILTERS, FilterFields
+from indexing.search.filters import FILTERS, FilterFields, some_of
 from indexing.store.client import MilvusBusyError
 from indexing.store.collection import ClipCollection
 from indexing.store.filter_expression import any_of, contains, quoted
@@ -118,10 +118,6 @@ def read_facts(
         held_out=tuple(held_out),
         page_keys=tuple(sorted(page_keys)),
     )
-
-
-def _some(values: Sequence[str]) -> str:
-    return ", ".join(values[:_NUM_NAMED]) + (" ..." if len(values) > _NUM_NAMED else "")
 
 
 def _first(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -248,7 +244,9 @@ class CollectionSnapshot:
                 if name in known and isinstance(text, str) and text not in known[name]:
                     near = get_close_matches(text, known[name], n=1)
                     hint = (
-                        f"did you mean {near[0]!r}?" if near else f"there are {_some(known[name])}"
+                        f"did you mean {near[0]!r}?"
+                        if near
+                        else f"there are {some_of(known[name], _NUM_NAMED)}"
                     )
                     return f"no clip has {name} {text!r}; {hint}"
         return ""

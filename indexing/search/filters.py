@@ -100,10 +100,7 @@ class FilterFields:
             low, high = _range(name, value)
             value = [v for v in self.attributes[name] if low <= _number_or_nan(v) <= high]
             if not value:
-                known = self.attributes[name]
-                values = ", ".join(known[:_MOST_NAMED]) + (
-                    " ..." if len(known) > _MOST_NAMED else ""
-                )
+                values = some_of(self.attributes[name], _MOST_NAMED)
                 raise ValueError(f"no value of {name!r} lies in {low} to {high}; it has {values}")
         if isinstance(value, int | float) and not isinstance(value, bool):
             value = _number_text(name, value)
@@ -112,6 +109,11 @@ class FilterFields:
         # Not `in`: Milvus Lite does not support it for a key of a JSON field.
         key = f"attributes[{quoted(name)}]"
         return any_of([f"{key} == {literal}" for literal in _literals(name, value)])
+
+
+def some_of(values: Sequence[str], limit: int) -> str:
+    """The first of them in one line."""
+    return ", ".join(values[:limit]) + (" ..." if len(values) > limit else "")
 
 
 def _number_text(name: str, value: float) -> str:

@@ -93,9 +93,11 @@ class FactorTable:
     ) -> Operation | None:
         """The operation that the text names and that the two labels bear out."""
         count = counts.get(kind_counted(factor.name)) if factor.is_ordered else None
+        if count is None:
+            return None
         source = self._number(factor, triplet.query_clip_id)
         target = self._number(factor, triplet.target_clip_ids[0])
-        if count is None or target is None:
+        if target is None:
             return None
         if count.sense == "absolute":
             if count.value != target:

@@ -27,13 +27,11 @@ _OWN_COLUMNS = ("clip_id", "video_uri", "start_s", "end_s", "label", "split", "a
 
 def read_clip_table(path: Path, problems: Problems) -> list[Clip]:
     """The clips of a CSV, or of a Parquet file by its ending, in file order; clip ids are unique."""
-    required = ("video_uri",)
-    is_parquet = path.suffix == ".parquet"
-    rows = _parquet_rows(path, required, problems) if is_parquet else read_csv_rows(path, required, problems)  # fmt: skip
+    read_rows = _parquet_rows if path.suffix == ".parquet" else read_csv_rows
     clips: list[Clip] = []
     clock = VideoClock()
     line_by_id: dict[str, int] = {}
-    for row in rows:
+    for row in read_rows(path, ("video_uri",), problems):
         if not clips:
             _note_columns(path, list(row.cells), problems)
         with problems.of_row():
@@ -108,24 +106,23 @@ def _note_columns(path: Path, names: list[str], problems: Problems) -> None:
 def _parquet_rows(path: Path, required: Sequence[str], problems: Problems) -> Iterator[Row]:
     """Rows with the cells that a CSV of the same table would have, the map `attributes` as columns."""
     with open_table(path, required) as file:
-        names = file.schema_arrow.names
         first = 0
         for batch in file.iter_batches(_ROWS_AT_ONCE):
             for number in range(len(batch)):
                 row = None
                 with problems.of_row():
-                    row = _parquet_row(path, first + number, names, batch.slice(number, 1))
+                    row = _parquet_row(path, first + number, batch, number)
                 if row is not None:
                     yield row
             first += len(batch)
 
 
-def _parquet_row(path: Path, number: int, names: Sequence[str], one: pa.RecordBatch) -> Row:
+def _parquet_row(path: Path, number: int, batch: pa.RecordBatch, place: int) -> Row:
     cells: dict[str, str] = {}
     in_map: list[tuple[str, object]] = []
-    for name, column in zip(names, one.columns, strict=True):
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
         try:
-            value = column[0].as_py()
+            value = column[place].as_py()
         except UnicodeDecodeError as error:
             raise ValueError(f"{path}: row {number}: {name} is not UTF-8") from error
         if name == "attributes" and isinstance(value, list):
