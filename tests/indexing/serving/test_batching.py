@@ -22,12 +22,16 @@ class CountingClient:
         self.may_answer.set()
         self.is_away = False
         self.says_when_encoded = False
+        self.num_exact, self.exact_s = 0, 0.0
 
     def search_many(self, queries, *, on_encoded=lambda: None) -> list[SearchResult]:
         self.batches.append([query.edits[0] for query in queries])
         if self.says_when_encoded:
             on_encoded()
         assert self.may_answer.wait(5)
+        if queries[0].exact:
+            self.num_exact += 1
+            time.sleep(self.exact_s)
         if self.is_away:
             raise MilvusBusyError("gone")
         if any(query.edits[0] == "wrong" for query in queries):
@@ -44,8 +48,8 @@ class CountingClient:
         pass
 
 
-def batcher_over(client: CountingClient, **config) -> QueryBatcher:
-    return QueryBatcher(client, BatcherConfig(sample_share=0.0, **config))  # type: ignore[arg-type]
+def batcher_over(client: CountingClient, *, sample_share: float = 0.0, **config) -> QueryBatcher:
+    return QueryBatcher(client, BatcherConfig(sample_share=sample_share, **config))  # type: ignore[arg-type]
 
 
 def ask(text: str) -> ComposedQuery:
@@ -183,6 +187,22 @@ def test_one_too_many_in_line_is_refused() -> None:
     client = CountingClient()
     answers = asyncio.run(ask_behind_the_first(client, 4, max_batch=1, max_waiting=2))
     assert sorted(map(str, answers)) == ["0", "1", "2", "503", "503"]
+
+
+@pytest.mark.parametrize(("exact_s", "num_exact"), [(0.0, 5), (0.3, 1)])
+def test_samples_take_a_small_part_of_the_time(exact_s: float, num_exact: int) -> None:
+    client = CountingClient()
+    client.exact_s = exact_s
+
+    async def run() -> None:
+        batcher = batcher_over(client, sample_share=1.0)
+        for number in range(5):
+            await batcher.search(ComposedQuery(clip="clip/1", edits=(str(number),)))
+            await asyncio.sleep(exact_s + 0.1)
+        batcher.close()
+
+    asyncio.run(run())
+    assert client.num_exact == num_exact
 
 
 @pytest.mark.parametrize(
