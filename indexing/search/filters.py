@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, cast
 
 from indexing.store.filter_expression import any_of, quoted
@@ -96,19 +98,44 @@ class FilterFields:
         return RowFilter(condition=" and ".join(filter(None, parts)), duration_s=duration)
 
     def _attribute(self, name: str, value: Any) -> str:
+        key = f"attributes[{quoted(name)}]"
         if isinstance(value, tuple) or (isinstance(value, list) and _is_range(value)):
-            low, high = _range(name, value)
-            value = [v for v in self.attributes[name] if low <= _number_or_nan(v) <= high]
-            if not value:
-                values = some_of(self.attributes[name], _MOST_NAMED)
-                raise ValueError(f"no value of {name!r} lies in {low} to {high}; it has {values}")
+            return any_of([_between(key, *run) for run in self._runs(name, value)])
         if isinstance(value, int | float) and not isinstance(value, bool):
             value = _number_text(name, value)
         if isinstance(value, str) and value.isascii() and value.isdigit():
             value = [value, f"{value}.0"]  # as columns of floats are written
         # Not `in`: Milvus Lite does not support it for a key of a JSON field.
-        key = f"attributes[{quoted(name)}]"
         return any_of([f"{key} == {literal}" for literal in _literals(name, value)])
+
+    def _runs(self, name: str, value: Any) -> list[tuple[str, str]]:
+        """The values in a range of numbers, as runs of the sorted texts: (first, last). Milvus compares them as texts.
+
+        Texts of numbers with one integer part are neighbours, so that a column of 10,000 scores takes a run for each integer part.
+        """
+        low, high = _range(name, value)
+        known = sorted(self.attributes[name])
+        inside = [low <= _number_or_nan(text) <= high for text in known]
+        if not any(inside):
+            values = some_of(self.attributes[name], _MOST_NAMED)
+            raise ValueError(f"no value of {name!r} lies in {low} to {high}; it has {values}")
+        runs = [
+            [text for text, _ in run]
+            for is_inside, run in groupby(zip(known, inside, strict=True), key=itemgetter(1))
+            if is_inside
+        ]
+        if len(runs) > MAX_VALUES:
+            raise ValueError(
+                f"filter {name!r} is {value!r}, which takes {len(runs)} comparisons; at most {MAX_VALUES} are allowed, ask for a "
+                "narrower range"
+            )
+        return [(run[0], run[-1]) for run in runs]
+
+
+def _between(key: str, first: str, last: str) -> str:
+    if first == last:
+        return f"{key} == {quoted(first)}"
+    return f"({key} >= {quoted(first)} and {key} <= {quoted(last)})"
 
 
 def some_of(values: Sequence[str], limit: int) -> str:

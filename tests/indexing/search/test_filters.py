@@ -9,7 +9,7 @@ def test_values_become_literals_and_names_come_from_a_table() -> None:
     found = FIELDS.compile({"split": "test", "label": ["a", "b"], "start_s": (1, None)})
     assert found.condition == 'split in ["test"] and label in ["a", "b"] and start_s >= 1.0'
     assert FIELDS.compile({"twists": (1, 3)}).condition == (
-        '(attributes["twists"] == "1.5" or attributes["twists"] == "2.5")'
+        '(attributes["twists"] >= "1.5" and attributes["twists"] <= "2.5")'
     )
     assert FIELDS.compile({"twists": 2.5}).condition == 'attributes["twists"] == "2.5"'
     assert FIELDS.compile({"duration_s": (1, 6)}).duration_s == (1.0, 6.0)
