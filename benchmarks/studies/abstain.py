@@ -115,7 +115,7 @@ def _asked(
         how: dict[str, Any] = {"clip": clip, "edits": (edit,) if edit else ()}
         filters: dict[str, Any] = {"split": triplet.split}
         if by_attribute:
-            yield _within_an_attribute(client, how, filters, right, number=len(seen))
+            yield from _within_an_attribute(client, how, filters, right, number=len(seen))
             continue
         yield Asked(query=ComposedQuery(filters=filters, **how), right_labels=frozenset(right))
         others = [label for label in client.snapshot.facts.labels if label not in right]
@@ -131,19 +131,20 @@ def _within_an_attribute(
     right: set[str],
     *,
     number: int,
-) -> Asked:
-    """The query among the clips of one value of one attribute, which leaves nothing of what is right or all of it."""
-    values = [
-        (name, value)
-        for name, of_name in client.snapshot.facts.attributes.items()
-        for value in of_name
-        if len(of_name) > 1
-    ]
-    name, value = values[number % len(values)]
+) -> Iterator[Asked]:
+    """The query among the clips of one value of an attribute that leaves something of what is right, and of one that leaves nothing."""
     by_label = client.snapshot.facts.label_attributes
-    shown = {label for label, attributes in by_label.items() if attributes.get(name) == value}
-    query = ComposedQuery(filters=filters | {name: value}, **how)
-    return Asked(query=query, right_labels=frozenset(right & shown))
+    for is_answered in (True, False):
+        values = []
+        for name, of_name in client.snapshot.facts.attributes.items():
+            for value in of_name:
+                left = right & {label for label in by_label if by_label[label].get(name) == value}
+                if len(of_name) > 1 and bool(left) == is_answered:
+                    values.append((name, value, left))
+        if values:
+            name, value, left = values[number % len(values)]
+            query = ComposedQuery(filters=filters | {name: value}, **how)
+            yield Asked(query=query, right_labels=frozenset(left))
 
 
 def ask_all(client: SearchClient, asked: Sequence[Asked]) -> list[tuple[Asked, SearchResult]]:
