@@ -28,7 +28,8 @@ def read_table(path: str | Path, columns: Sequence[str] | None = None) -> pa.Tab
 def open_table(path: str | Path, columns: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
     """A Parquet file with these columns, to be read while the block runs; errors as those of `read_table`."""
     try:
-        with pq.ParquetFile(path) as file:
+        # Read ahead, the bytes of all row groups would stay in memory until the last one is read.
+        with pq.ParquetFile(path, pre_buffer=False) as file:
             stored_columns = file.schema_arrow.names
             for name in columns:
                 if name not in stored_columns:

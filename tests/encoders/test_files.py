@@ -6,11 +6,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from encoders.files import atomic_file, from_dict, read_table
+from encoders.files import atomic_file, from_dict, open_table, read_table
 
 
 def test_columns_come_in_the_order_that_is_asked(tmp_path):
@@ -123,3 +124,18 @@ def test_an_atomic_file_is_there_as_a_whole_or_not_at_all(tmp_path) -> None:
     write("new")
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_table_is_read_group_by_group(tmp_path: Path) -> None:
+    """However many row groups it has, one of them is in memory."""
+    path, num_groups, rows = tmp_path / "large.parquet", 40, 20_000
+    with pq.ParquetWriter(
+        path, pa.schema([("number", pa.float64())]), compression="none"
+    ) as writer:
+        for seed in range(num_groups):
+            numbers = np.random.default_rng(seed).random(rows)
+            writer.write_table(pa.table({"number": numbers}))
+    before = pa.total_allocated_bytes()
+    with open_table(path, ["number"]) as file:
+        most = max(pa.total_allocated_bytes() for _ in file.iter_batches(rows))
+    assert most - before < path.stat().st_size / 5

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.storage import write_atomic
-from encoders.files import read_table
+from encoders.files import open_table, read_table
 from encoders.stages.base import DEAD_LETTER_COLUMNS, DeadLetter
 
 _DEAD_SCHEMA = pa.schema([(name, pa.string()) for name in (*DEAD_LETTER_COLUMNS, "fingerprint")])
@@ -68,8 +68,9 @@ _MAX_LENGTH_ERROR = 1e-2
 
 def vector_width(path: str | Path) -> int:
     """Length of the vectors in vectors.parquet, from its first row."""
-    for batch in pq.ParquetFile(path).iter_batches(1, columns=["embedding"]):
-        return len(batch["embedding"][0].as_py() or ())
+    with open_table(path, ["embedding"]) as file:
+        for batch in file.iter_batches(1, columns=["embedding"]):
+            return len(batch["embedding"][0].as_py() or ())
     raise ValueError(f"{path}: it holds no vectors")
 
 
@@ -146,12 +147,12 @@ def with_own_length(
 
 def iter_tokens(path: str | Path) -> Iterator[tuple[str, np.ndarray]]:
     """(clip id, float32 [T, D] in order) of the clips that have several vectors; row group by row group."""
-    file = pq.ParquetFile(path)
-    if "tokens" not in file.schema_arrow.names:
-        return
     width = vector_width(path)
-    for batch in file.iter_batches(columns=["clip_id", "tokens"], batch_size=1024):
-        for clip_id, tokens in zip(batch["clip_id"].to_pylist(), batch["tokens"], strict=True):
-            if tokens.is_valid:
-                values = tokens.values.to_numpy(zero_copy_only=False)
-                yield clip_id, values.astype(np.float32).reshape(-1, width)
+    with open_table(path) as file:
+        has_tokens = "tokens" in file.schema_arrow.names
+        columns = ["clip_id", "tokens"]
+        for batch in file.iter_batches(1024, columns=columns) if has_tokens else ():
+            for clip_id, tokens in zip(batch["clip_id"].to_pylist(), batch["tokens"], strict=True):
+                if tokens.is_valid:
+                    values = tokens.values.to_numpy(zero_copy_only=False)
+                    yield clip_id, values.astype(np.float32).reshape(-1, width)

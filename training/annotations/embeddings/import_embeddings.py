@@ -161,7 +161,7 @@ def _open_vector_file(out: Path) -> Iterator[_VectorFile]:
 def _drop_replaced(path: Path, kept_rows: set[int]) -> None:
     smaller = path.with_suffix(".kept")
     try:
-        source = pq.ParquetFile(path)
+        source = pq.ParquetFile(path, pre_buffer=False)  # group by group
         with pq.ParquetWriter(smaller, _SCHEMA) as writer:
             first = 0
             for batch in source.iter_batches(_ROWS_PER_GROUP):
