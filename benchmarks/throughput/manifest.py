@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from encoders.clips import CLIPS_SCHEMA
+from encoders.files import open_table
 from indexing.ledger.archives import ArchiveRows
 from indexing.ledger.ledger import Ledger, Outcome
 from indexing.ledger.manifest import Manifest
@@ -222,7 +223,7 @@ def _write_keys(manifest: Manifest, folder: Path) -> None:
 
 
 def _read_all_rows(manifest: Manifest, folder: Path) -> None:
-    with pq.ParquetFile(folder / "keys.parquet") as file:
+    with open_table(folder / "keys.parquet") as file:
         keys = (
             (row["clip_key"], row["clip_id"])
             for batch in file.iter_batches()
