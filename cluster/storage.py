@@ -1,6 +1,7 @@
 """Atomic file writes, and the check that storage is shared by all nodes of a run."""
 
 import contextlib
+import fcntl
 import os
 import shutil
 import tempfile
@@ -65,6 +66,39 @@ def atomic_path(path: str | Path, *, is_durable: bool = True) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
     if is_durable:
         _sync(path.parent)  # the rename itself is durable only once the folder is synced
+
+
+@contextlib.contextmanager
+def scratch_folder(parent: Path | None, prefix: str) -> Iterator[Path]:
+    """A folder in `parent` (None = the system's temporary one) that is gone after the block.
+
+    Removes those that killed processes left there: whoever uses one holds a lock on it.
+    """
+    place = Path(parent or tempfile.gettempdir())
+    for left in place.glob(f"{prefix}*"):
+        with contextlib.suppress(OSError), _locked(left):
+            shutil.rmtree(left)
+    made = Path(tempfile.mkdtemp(prefix=f".new-{prefix}", dir=place))
+    folder = place / f"{prefix}{made.name.rpartition('-')[2]}"
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        with contextlib.suppress(
+            OSError
+        ):  # where there are no locks, no folder is ever taken for left
+            stack.enter_context(_locked(made))
+        made.rename(folder)  # only now it is one that others look at
+        yield folder
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """BlockingIOError where another process holds it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def is_full(folder: Path) -> bool:

@@ -5,17 +5,16 @@ Nothing is written into the collection: the sample goes into one of its own, whi
 
 import os
 import random
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 from rich.console import Console
 
 from cluster.machine import describe_machine
 from cluster.ray_session import ray_session
+from cluster.storage import scratch_folder
 from encoders.bundle.card import read_card
 from encoders.clips import Clip, write_clips
 from encoders.media.bitstream import clip_duration_s
@@ -120,12 +119,12 @@ def _scratch(config: IndexConfig) -> Iterator[IndexConfig]:
     """The same settings for a run folder and a collection of their own, which are gone after the block."""
     # In the run folder's place: where a run's files may lie, which several nodes must share.
     config.run_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=config.run_dir, prefix="dry-run-") as folder:
+    with scratch_folder(config.run_dir, "dry-run-") as folder:
         has_server = not is_lite(config.milvus_uri)
         scratch = replace(
             config,
-            run_dir=Path(folder),
-            milvus_uri=config.milvus_uri if has_server else str(Path(folder) / "milvus"),
+            run_dir=folder,
+            milvus_uri=config.milvus_uri if has_server else str(folder / "milvus"),
             collection=f"{config.collection}_dry_run_{os.getpid()}",
             recompute=0,
             archive=None,

@@ -1,7 +1,6 @@
 """Verifies that a collection holds exactly the rows of its archive, and repairs it; status 0 only when nothing is wrong."""
 
 import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -9,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from cluster.ray_session import ray_session
+from cluster.storage import scratch_folder
 from encoders.bundle.card import BundleCard, read_card
 from indexing.ledger.archives import find_archive
 from indexing.ledger.dead_letters import iter_dead_letters
@@ -83,8 +83,7 @@ def verify_archive(config: VerifyConfig) -> Verification:
         collection.check(encoder_id=card.encoder_id)
         # A gigabyte for a million clips: beside the ledger, not where a temporary folder may be memory.
         place = config.run_dir if os.access(config.run_dir, os.W_OK) else None
-        temporary = tempfile.TemporaryDirectory(prefix=".verify-", dir=place)
-        folder = Path(stack.enter_context(temporary))
+        folder = stack.enter_context(scratch_folder(place, ".verify-"))
         manifest = Manifest(ledger, folder)
         stack.callback(manifest.close)
         planned = _plan(config, card, ledger, manifest, collection)

@@ -1,9 +1,17 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from cluster.storage import atomic_path, file_system_of, require_shared, write_atomic
+from cluster.storage import (
+    atomic_path,
+    file_system_of,
+    require_shared,
+    scratch_folder,
+    write_atomic,
+)
 
 MOUNTS = """\
 overlay / overlay rw 0 0
@@ -87,3 +95,30 @@ def test_storage_of_one_node_is_refused_with_several(uri, num_nodes, is_refused)
     assert "TOPSECRET" not in str(error.value)
     assert uri.replace("root:TOPSECRET@", "") in str(error.value)
     assert "http://HOST:19530" in str(error.value)
+
+
+_HOLD = """
+import sys, time
+from pathlib import Path
+from cluster.storage import scratch_folder
+with scratch_folder(Path(sys.argv[1]), ".scratch-") as folder:
+    (folder / "file").touch()
+    print(folder, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_killed_process_leaves_a_scratch_folder_until_the_next_one(tmp_path: Path) -> None:
+    with scratch_folder(tmp_path, ".scratch-") as own:
+        command = [sys.executable, "-c", _HOLD, str(tmp_path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            other = Path(process.stdout.readline().strip())
+            with scratch_folder(tmp_path, ".scratch-") as third:
+                assert {path.name for path in tmp_path.iterdir()} == {own.name, other.name, third.name}  # fmt: skip
+            process.kill()
+        assert (other / "file").exists()
+        with scratch_folder(tmp_path, ".scratch-"):
+            assert own.exists()
+            assert not other.exists()
+    assert not list(tmp_path.iterdir())
