@@ -75,14 +75,15 @@ def _unseen_value(name: str, value: str) -> Condition:
 
 
 SEEN_PAIRS = Condition(name="seen_pairs", is_shown=_all, is_asked=_all)
+UNSEEN_PAIRS = Condition(
+    name="unseen_pairs",
+    is_shown=lambda t: _pair_part(t) < 2,
+    is_chosen_on=lambda t: _pair_part(t) == 2,
+    is_asked=lambda t: _pair_part(t) > 2,
+)
 CONDITIONS: tuple[Condition, ...] = (
     SEEN_PAIRS,
-    Condition(
-        name="unseen_pairs",
-        is_shown=lambda t: _pair_part(t) < 2,
-        is_chosen_on=lambda t: _pair_part(t) == 2,
-        is_asked=lambda t: _pair_part(t) > 2,
-    ),
+    UNSEEN_PAIRS,
     Condition(
         name="few", is_shown=lambda t: stable_hash("few", t.query_id) % FEW == 0, is_asked=_all
     ),

@@ -26,6 +26,7 @@ from benchmarks.studies.composition.conditions import (
     HELD_OUT_VALUES,
     SEEN_PAIRS,
     UNSEEN_CLASS,
+    UNSEEN_PAIRS,
     Condition,
     reworded,
 )
@@ -298,6 +299,7 @@ def jobs() -> dict[str, tuple[str, Condition]]:
         "unseen_templates": ("pairs", SEEN_PAIRS),
         "unseen_class": ("unseen_class", UNSEEN_CLASS),
         "full47": ("full47", SEEN_PAIRS),
+        "full47_unseen_pairs": ("full47", UNSEEN_PAIRS),
         "distractors": ("pairs", SEEN_PAIRS),
     }
 
