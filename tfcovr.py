@@ -6,7 +6,6 @@ and turns errors into exit codes: 2 for an error that has one line to say, 130 f
 
 import difflib
 import errno
-import glob
 import importlib
 import inspect
 import logging
@@ -21,23 +20,15 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
+from cluster.option_paths import require_inputs, require_own_outputs
 from cluster.telemetry import json_logs, say
 from encoders.media.errors import DecodeSetupError
 
 _LOG_JSON = "--log-json"
 _RESUME = "rerun the same command to resume"
+
+
 # Option that names something to read -> what it must be. An option means the same thing in every command.
-_EXPECTED = {
-    "bundle": "a bundle: a folder with card.json, which training writes",
-    "other_bundle": "a bundle: a folder with card.json, which training writes",
-    "clips": "a Parquet file of clips (columns clip_id, video_uri, start_s, end_s), "
-    "which `tfcovr import-annotations` and `tfcovr split` write",
-    "triplets": "a Parquet file of triplets, which `tfcovr triplets` writes",
-    "vectors": "a Parquet file of vectors, which `tfcovr vectors` writes",
-    "stage2": "the run folder of a stage 2 training",
-}
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Command:
     """Where a command lives (imported only when it is asked for), and its line in the list of commands."""
@@ -247,22 +238,9 @@ def _description(command: ModuleType) -> str:
 def run_command(name: str, arguments: Sequence[str]) -> int:
     """Parse and run one command; the exit status. Errors pass through."""
     command, config = parse(name, arguments)
-    _require_inputs(config)
+    require_inputs(config)
+    require_own_outputs(config)
     return command.run(config)
-
-
-def _require_inputs(config: object) -> None:
-    """ValueError for a path to read that does not exist, before a command imports torch, Ray or Milvus."""
-    for name, expected in _EXPECTED.items():
-        value = getattr(config, name, None)
-        if not isinstance(value, (str, Path)) or not str(value):
-            continue
-        is_local_path = "://" not in str(value) and not glob.has_magic(str(value))
-        if is_local_path and not Path(value).exists():
-            option = name.replace("_", "-")
-            raise ValueError(
-                f"--{option} is {str(value)!r}, which does not exist; expected {expected}"
-            )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

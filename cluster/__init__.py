@@ -1,18 +1,18 @@
-"""Infrastructure: Ray, storage, retry, processes and the hardware of this machine; independent of models, video and Milvus.
+"""Infrastructure: Ray, storage, repetition, processes and the hardware of this machine; independent of models, video and Milvus.
 
-Read in this order: machine, network, storage, retry, periodic, processes, progress, telemetry, tables, ray_watch, ray_session, dataflow.
+Read in this order: machine, network, storage, option_paths, repetition, processes, progress, telemetry, tables, ray_watch, ray_session, dataflow.
 """
 
 __all__ = [
     "dataflow",
     "machine",
     "network",
-    "periodic",
+    "option_paths",
     "processes",
     "progress",
     "ray_session",
     "ray_watch",
-    "retry",
+    "repetition",
     "storage",
     "tables",
     "telemetry",

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 from filelock import FileLock, Timeout
 
-from cluster.periodic import repeated
+from cluster.repetition import repeated
 from cluster.storage import write_atomic
 
 logger = logging.getLogger(__name__)

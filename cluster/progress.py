@@ -22,7 +22,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from cluster.periodic import repeated
+from cluster.repetition import repeated
 from cluster.telemetry import logs_are_json
 
 PROGRESS_VARIABLE = "TFCOVR_PROGRESS"

@@ -29,7 +29,7 @@ from ray.experimental import internal_kv
 from cluster import telemetry
 from cluster.network import require_listener
 from cluster.processes import reap_orphans, track_child_processes
-from cluster.retry import retry
+from cluster.repetition import retry
 
 logger = logging.getLogger(__name__)
 _LOCAL_OBJECT_STORE_BYTES = 1 << 30

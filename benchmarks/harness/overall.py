@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from benchmarks.harness.thresholds import format_duration
-from cluster.periodic import repeated
 from cluster.progress import PROGRESS_VARIABLE, read_progress
+from cluster.repetition import repeated
 
 _EVERY_S = 1.0
 

@@ -17,8 +17,8 @@ from typing import Any, Literal
 from benchmarks.harness.overall import TimeLeft, overall_progress
 from benchmarks.harness.record import REPOSITORY, plain_value
 from benchmarks.harness.thresholds import format_duration
-from cluster.periodic import repeated
 from cluster.processes import reap_orphans, track_child_processes
+from cluster.repetition import repeated
 from cluster.storage import write_atomic
 from encoders.files import from_dict
 

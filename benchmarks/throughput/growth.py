@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.dives.video import write_video
 from benchmarks.harness.steps import index_command, tree_memory_bytes
 from benchmarks.throughput.decode import moving_pictures
-from cluster.periodic import repeated
+from cluster.repetition import repeated
 from encoders.clips import Clip, write_clips
 from indexing.ledger.summary import SUMMARY
 from indexing.store.bulk_import import BulkImport, rows_per_part

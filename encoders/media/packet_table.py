@@ -15,6 +15,10 @@ NO_TIME = -(1 << 63)
 """FFmpeg's number for a time that is not told."""
 # As FFmpeg's command: a jump of more seconds forwards, or backwards, is a new beginning of the clock and no pause.
 _FORWARDS_S, _BACKWARDS_S = 10.0, 0.1
+# In a file that is no broadcast only one that no pause is as long as.
+_WRAPPED_S = 1e6
+_MOST_REORDERED = 32
+_MOST_BACK = 2
 
 
 class PacketRow(NamedTuple):
@@ -70,26 +74,42 @@ class PacketTable:
     def __len__(self) -> int:
         return len(self.pts)
 
-    def join_clocks(self, time_base: Fraction) -> None:
-        """Lets times go on where they jump: a broadcast's clock begins anew with every splice and every lost signal."""
-        self._forget_damaged_times(time_base)
+    def join_clocks(self, time_base: Fraction, *, is_broadcast: bool) -> None:
+        """Lets times go on where they jump: a broadcast's clock begins anew with every splice and every lost signal, that of files which
+        were appended to each other with every file, and one of 32 bits where it is full.
+        """
+        if is_broadcast:
+            self._forget_damaged_times(time_base)
         known = np.flatnonzero(self.dts != NO_TIME)
         if len(known) < 2:
             return
         dts = self.dts[known].astype(np.float64)
         steps = np.diff(dts)
         expected = np.maximum(self.duration[known][:-1].astype(np.float64), 0)
-        jumps = np.flatnonzero(
-            (np.abs(steps - expected) > _FORWARDS_S / time_base)
-            | (steps < -_BACKWARDS_S / float(time_base))
-        )
-        shift = np.zeros(len(self), np.int64)
+        forwards_s = _FORWARDS_S if is_broadcast else _WRAPPED_S
+        is_jump = steps < -_BACKWARDS_S / float(time_base)
+        is_jump |= np.abs(steps - expected) > forwards_s / time_base
         usual = int(np.median(steps)) if len(steps) else 0
-        for jump in jumps.tolist():
+        shift = np.zeros(len(self), np.int64)
+        for jump in np.flatnonzero(is_jump).tolist():
             step = int(expected[jump]) or usual
-            shift[known[jump + 1] :] += step - int(steps[jump])
+            after = int(known[jump + 1])
+            shift[after:] += step - int(steps[jump])
+            if not is_broadcast and steps[jump] < 0:
+                # Times of decoding are made up at the start of a file, at another distance from those of showing.
+                shift[after:] += self._gap(after, step, shift)
         self.pts = np.where(self.pts == NO_TIME, NO_TIME, self.pts + shift)
         self.dts = np.where(self.dts == NO_TIME, NO_TIME, self.dts + shift)
+
+    def _gap(self, after: int, step: int, shift: np.ndarray) -> int:
+        """What lacks so that the first picture shown of the packets from `after` on comes one step behind the last one before."""
+        shown = np.flatnonzero(self.is_shown & (self.pts != NO_TIME))
+        cut = int(np.searchsorted(shown, after))
+        before, behind = shown[:cut], shown[cut : cut + _MOST_REORDERED]
+        if not len(before) or not len(behind):
+            return 0
+        last = (self.pts + shift)[before[-_MOST_REORDERED:]].max()
+        return int(last + step - (self.pts + shift)[behind].min())
 
     def _forget_damaged_times(self, time_base: Fraction) -> None:
         """Of a packet whose two times lie far apart, one is damaged: the decoding time if it leaves those before it, else the other."""
@@ -144,13 +164,18 @@ class PacketTable:
         rest = self.pts[num_packets:][self.is_shown[num_packets:]]
         rest = rest[rest != NO_TIME]
         pts, dts = self.pts[positions], _times([dts for _, dts in frames])
-        # As FFmpeg: where more times of showing fall than times of decoding, those are made up and these hold.
-        is_by_pts = (pts != NO_TIME).sum() * 2 > len(pts) and _num_falling(pts) <= _num_falling(dts)
-        times = np.sort(_filled(pts if is_by_pts else dts))
+        # Where many times of showing fall, those are made up, and those of decoding hold.
+        num_back = int((np.diff(pts[pts != NO_TIME]) < 0).sum())
+        is_by_pts = (pts != NO_TIME).sum() * 2 > len(pts) and (
+            _num_falling(pts) <= _num_falling(dts) or 0 < num_back <= _MOST_BACK
+        )
+        chosen = _chosen_times(pts, dts) if is_by_pts else dts
+        durations = self.duration[self.duration > 0]
+        times = _filled(chosen, step=float(np.median(durations)) if len(durations) else 1.0)
         if not is_by_pts and len(times) and len(rest):  # dts are earlier by the decoder's delay
-            step = int(np.median(np.diff(times))) if len(times) > 1 else 0
-            times = times + (int(rest.min()) - step - int(times[-1]))
-        return DecodedStart(num_packets, positions, times)
+            step = int(np.median(np.diff(np.sort(times)))) if len(times) > 1 else 0
+            times = times + (int(rest.min()) - step - int(times.max()))
+        return DecodedStart(num_packets, positions, np.sort(times))
 
 
 def _times(values: Sequence[int | None]) -> np.ndarray:
@@ -162,15 +187,30 @@ def _num_falling(times: np.ndarray) -> int:
     return int((known[1:] <= known[:-1]).sum())
 
 
-def _filled(times: np.ndarray) -> np.ndarray:
-    """Times that are not told lie evenly between their neighbours, or go on at the usual step."""
+def _chosen_times(pts: np.ndarray, dts: np.ndarray) -> np.ndarray:
+    """Of each frame the time of showing, or that of decoding where more of the former have fallen so far, as FFmpeg."""
+    chosen = np.full(len(pts), NO_TIME, np.int64)
+    last_pts = last_dts = NO_TIME
+    num_falling = 0  # of the times of showing, less those of decoding
+    for n, (shown, decoded) in enumerate(zip(pts.tolist(), dts.tolist(), strict=True)):
+        num_falling += NO_TIME < shown <= last_pts
+        num_falling -= NO_TIME < decoded <= last_dts
+        last_pts = decoded if shown == NO_TIME else shown
+        last_dts = shown if decoded == NO_TIME else decoded
+        is_pts = shown != NO_TIME and (num_falling <= 0 or decoded == NO_TIME)
+        chosen[n] = shown if is_pts else decoded
+    return chosen
+
+
+def _filled(times: np.ndarray, *, step: float) -> np.ndarray:
+    """Times that are not told lie evenly between their neighbours, or go on at the usual step; `step` where no two are told."""
     known = np.flatnonzero(times != NO_TIME)
     if len(known) == len(times):
         return times
     if not len(known):
-        return np.arange(len(times))
+        return np.round(np.arange(len(times)) * step).astype(np.int64)
     steps = np.diff(times[known].astype(np.float64)) / np.diff(known)
-    step = float(np.median(steps)) if len(steps) else 1.0
+    step = float(np.median(steps)) if len(steps) else step
     places = np.arange(len(times))
     filled = np.interp(places, known, times[known].astype(np.float64))
     filled += np.minimum(places - known[0], 0) * step + np.maximum(places - known[-1], 0) * step

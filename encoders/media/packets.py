@@ -4,7 +4,7 @@ FFmpeg sees the file only as a Python file object of a container that we chose, 
 """
 
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import NoReturn
 
@@ -27,7 +27,7 @@ try:
     import av.error
     from av.bitstream import BitStreamFilterContext
     from av.container import InputContainer
-    from av.packet import Packet
+    from av.packet import Packet, PacketSideData
     from av.stream import Discard, Disposition
     from av.video.stream import VideoStream
 except ImportError as error:
@@ -42,6 +42,7 @@ READ_ERRORS = (
 # have no index, but they can be entered at any byte; in all others the demuxer finds a time.
 _BROADCAST = ("mpegts", "mpeg")
 # Packets kept from reading the table, and what each takes beside its data: most files are read once, and nothing is sought.
+_PALETTE = "palette"
 _KEPT_BYTES, _PACKET_BYTES = 32 << 20, 700
 
 
@@ -53,6 +54,8 @@ class PacketReader:
         self.has_read_error = self._has_gaps = False
         self._limits = limits
         self._kept: list[Packet] = []
+        self._palettes: dict[int, PacketSideData] = {}
+        """By the position of the packet that brings it."""
         self.file = open_local(path)
         try:
             self.container_format, self.is_short = sniff_container(self.file)
@@ -121,6 +124,8 @@ class PacketReader:
                 self._limits.check(max_frames=len(rows))
             num_bytes += packet.size + _PACKET_BYTES
             packet.pts = len(rows) - 1
+            if packet.has_sidedata(_PALETTE):
+                self._palettes[packet.pts] = packet.get_sidedata(_PALETTE)
             self._kept.append(packet)
             if num_bytes > _KEPT_BYTES:
                 self._kept.clear()
@@ -132,8 +137,7 @@ class PacketReader:
             has_gaps=self._has_gaps,
             is_truncated=self.has_read_error or (self.is_short and not has_all),
         )
-        if self.is_broadcast:
-            table.join_clocks(self.time_base)
+        table.join_clocks(self.time_base, is_broadcast=self.is_broadcast)
         return table
 
     def packets_from(self, start: int, index: FrameIndex | None = None) -> Iterator[Packet]:
@@ -142,6 +146,20 @@ class PacketReader:
         With an index it seeks, until a seek of this file has not led closer; without, it reads on from where it is, or from the start
         of the file.
         """
+        packets = self._packets_from(start, index)
+        if before := [position for position in self._palettes if position <= start]:
+            packets = self._with_palette(packets, self._palettes[max(before)])
+        return packets
+
+    def _with_palette(self, packets: Iterator[Packet], palette: PacketSideData) -> Iterator[Packet]:
+        """A container gives a palette with the packet from which on it holds: a decoder that begins behind it needs it too."""
+        for first in islice(packets, 1):
+            if not first.has_sidedata(_PALETTE):
+                first.set_sidedata(palette)
+            yield first
+        yield from packets
+
+    def _packets_from(self, start: int, index: FrameIndex | None) -> Iterator[Packet]:
         self.codec_context.flush_buffers()
         if self._kept:
             return iter(self._kept[start:])
@@ -166,19 +184,20 @@ class PacketReader:
                 yield packet
 
     def _checked(self, start: int, index: FrameIndex) -> Iterator[Packet]:
-        """As `_numbered`, after a seek; where other packets come than in one go, it reads from the start of the file instead."""
+        """As `_numbered`, after a seek; where other packets come than in one go, or fewer, it reads from the start of the file instead."""
         position = start
         for packet in self._packets:
             if not index.is_at(self._position, packet.pos, packet.size):
-                self._can_seek = False
-                self._reopen()
-                yield from self._numbered(position)
-                return
+                break
             packet.pts = self._position
             self._position += 1
             if packet.pts >= start:
                 position = self._position
                 yield packet
+        if self._position < len(index.pts_P):
+            self._can_seek = False
+            self._reopen()
+            yield from self._numbered(position)
 
     def _reopen(self) -> None:
         self._container.close()

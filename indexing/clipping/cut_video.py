@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
@@ -29,6 +30,10 @@ _RULE_OF_WINDOWS = 2
 _ROUNDING_S = 1e-3
 
 
+_LEAST_S = 0.01
+"""No window is shorter than a frame."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CutSettings:
     """Where to cut."""
@@ -46,8 +51,8 @@ class CutSettings:
     def __post_init__(self) -> None:
         for name in ("length_s", "every_s"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} is {value}; it must be above 0")
+            if value is not None and not _LEAST_S <= value < math.inf:
+                raise ValueError(f"{name} is {value}; it must be at least {_LEAST_S} seconds")
         if self.every_s is not None and self.every_s > self.length_s:
             raise ValueError(
                 f"every_s is {self.every_s} and length_s {self.length_s}: windows must not leave gaps (every_s <= length_s)"

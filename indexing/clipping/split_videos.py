@@ -20,7 +20,7 @@ from encoders.clips import REPLAY_OF, Clip, write_clips
 from encoders.media.container import MediaLimits
 from indexing.clipping.cut_video import CutSettings, Cutter
 from indexing.clipping.moments import Cut, MomentFinder
-from indexing.sources.archive import list_archive
+from indexing.sources.archive import TABLE, list_archive
 from indexing.sources.content import Content, FileStamp, read_contents
 from indexing.sources.fetch_cache import FetchOptions
 from indexing.sources.uris import is_remote, public_uri
@@ -77,9 +77,12 @@ def split_videos(
     console = console or Console(quiet=True)
     finder = None if config.bundle is None else MomentFinder(config.bundle)
     archive = list_archive(config.videos)
-    videos = {clip.video_uri: clip.clip_id for clip in archive.clips}
-    if len(videos) < len(archive.clips) or any(c.start_s or c.end_s for c in archive.clips):
+    if Path(config.videos.partition("?")[0]).suffix == TABLE:
         raise ValueError(f"{public_uri(config.videos)!r} has clips already; give videos")
+    videos: dict[str, str] = {}
+    for clip in archive.clips:  # the path of a link is that of its file
+        if (first := videos.setdefault(clip.video_uri, clip.clip_id)) != clip.clip_id:
+            console.print(f"{clip.clip_id} is {first} by another name, and is cut once")
     videos = {uri: name for uri, name in videos.items() if uri not in leave_out}
     if not videos:
         write_clips(config.out, [])

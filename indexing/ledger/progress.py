@@ -17,7 +17,7 @@ from typing import Literal
 from prometheus_client import Metric
 from prometheus_client.core import GaugeMetricFamily
 
-from cluster.periodic import repeated
+from cluster.repetition import repeated
 from cluster.storage import write_atomic
 from encoders.files import from_dict
 from indexing.ledger.summary import Tally, find_bottleneck, stage_times

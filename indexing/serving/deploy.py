@@ -116,7 +116,7 @@ def build_app(settings: dict[str, Any]) -> Any:
 @contextmanager
 def _while_serving(quality: "Quality") -> Iterator[None]:
     """Copy the metrics of this replica to Ray's endpoint: behind the proxy, /metrics is that of whichever replica answers."""
-    from cluster.periodic import repeated
+    from cluster.repetition import repeated
     from cluster.telemetry import RayMetrics
 
     # What is there now stays. Looking through the 300,000 objects of torch, Ray and the client again and again would stop every

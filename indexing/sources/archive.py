@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from itertools import chain, islice
 from pathlib import Path, PurePath, PurePosixPath
 
-from cluster.retry import retry
+from cluster.repetition import retry
 from encoders.clips import Clip, iter_clips
 from encoders.media.container import VIDEO_SUFFIXES
 from indexing.sources.remote import (

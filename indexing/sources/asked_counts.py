@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.periodic import repeated
+from cluster.repetition import repeated
 from encoders.files import atomic_file, read_table
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Semaphore
 
-from cluster.retry import retry
+from cluster.repetition import retry
 from encoders.media.container import path_of
 from encoders.media.errors import DecodeError
 from indexing.sources.remote import (

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.retry import retry
+from cluster.repetition import retry
 from cluster.storage import atomic_path
 from encoders.media.errors import DecodeError
 from indexing.sources.remote import RemoteStamp, SourceError, SourceGoneError, read_remote

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pyarrow.fs as pafs
 import requests
 
-from cluster.retry import retry
+from cluster.repetition import retry
 from indexing.sources.s3_listing import S3BusyError, S3Error, S3Object, list_objects
 from indexing.sources.uris import HTTP_SCHEMES, OBJECT_SCHEMES, public_uri, without_secrets
 

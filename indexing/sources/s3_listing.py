@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 import pyarrow.fs as pafs
 import requests
 
-from cluster.retry import retry
+from cluster.repetition import retry
 
 _TIMEOUT_S = (10.0, 60.0)
 _EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()

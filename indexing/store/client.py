@@ -12,7 +12,7 @@ from pymilvus import MilvusClient
 from pymilvus.exceptions import ConnectError, MilvusException, MilvusUnavailableException
 
 from cluster.network import is_loopback_host, require_listener
-from cluster.retry import retry
+from cluster.repetition import retry
 from indexing.sources.uris import public_uri, without_secrets
 from indexing.store.endpoint import split_token
 

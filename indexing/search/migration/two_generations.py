@@ -14,7 +14,7 @@ from itertools import chain
 
 import numpy as np
 
-from cluster.periodic import repeated
+from cluster.repetition import repeated
 from encoders.bundle.card import read_card
 from indexing.search.client import SearchClient
 from indexing.search.collection_snapshot import CollectionSnapshot

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cluster.retry import retry
+from cluster.repetition import retry
 from cluster.storage import write_atomic
 from training.annotations.labels.pairs import LabelPair
 from training.annotations.triplets.sentence_check import MAX_WORDS, refusal

@@ -1,8 +1,10 @@
-"""Bounded retries with exponential backoff, on named errors only."""
+"""Calls that are made again: retries of named errors with exponential backoff, and work that a thread repeats while a block runs."""
 
 import logging
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 logger = logging.getLogger(__name__)
@@ -30,3 +32,24 @@ def retry(
             )
             sleep(wait_s)
     return call()
+
+
+@contextmanager
+def repeated(work: Callable[[], object], *, every_s: float, name: str) -> Iterator[None]:
+    """Call `work` every few seconds, first after `every_s`; at the end of the block a call that runs is waited for.
+
+    An error ends the repetition, not the block: `work` suppresses what it expects.
+    """
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(every_s):
+            work()
+
+    thread = threading.Thread(target=watch, name=name, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()

@@ -1,0 +1,61 @@
+"""Paths among the options of a command: inputs that must be there, and outputs that no other option names."""
+
+import glob
+from contextlib import suppress
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+
+_EXPECTED = {
+    "bundle": "a bundle: a folder with card.json, which training writes",
+    "other_bundle": "a bundle: a folder with card.json, which training writes",
+    "clips": "a Parquet file of clips (columns clip_id, video_uri, start_s, end_s), "
+    "which `tfcovr import-annotations` and `tfcovr split` write",
+    "triplets": "a Parquet file of triplets, which `tfcovr triplets` writes",
+    "vectors": "a Parquet file of vectors, which `tfcovr vectors` writes",
+    "stage2": "the run folder of a stage 2 training",
+}
+_OUTPUTS = ("out", "sheet", "export", "reel", "to", "save")
+
+
+def require_inputs(config: object) -> None:
+    """ValueError for a path to read that does not exist, before a command imports torch, Ray or Milvus."""
+    for name, expected in _EXPECTED.items():
+        value = getattr(config, name, None)
+        if not isinstance(value, (str, Path)) or not str(value):
+            continue
+        is_local_path = "://" not in str(value) and not glob.has_magic(str(value))
+        if is_local_path and not Path(value).exists():
+            option = name.replace("_", "-")
+            raise ValueError(
+                f"--{option} is {str(value)!r}, which does not exist; expected {expected}"
+            )
+
+
+def require_own_outputs(config: object) -> None:
+    """ValueError for a file to write that another option names too: it would replace what is read."""
+    named = [
+        (field.name, text)
+        for field in (fields(config) if is_dataclass(config) else ())
+        for text in _texts(getattr(config, field.name))
+    ]
+    for number, (output, path) in enumerate(named):
+        for other, (name, text) in enumerate(named):
+            is_other = output in _OUTPUTS and other != number
+            # A query clip is FILE@START-END.
+            if is_other and any(
+                _is_one_file(path, part) for part in (text, text.rpartition("@")[0])
+            ):
+                raise ValueError(
+                    f"--{output} is {path!r}, the file that {name.replace('_', '-')} names too; give another one"
+                )
+
+
+def _texts(value: object) -> list[str]:
+    values = value if isinstance(value, (list, tuple)) else [value]
+    return [str(v) for v in values if isinstance(v, (str, Path))]
+
+
+def _is_one_file(path: str, other: str) -> bool:
+    with suppress(OSError, ValueError):  # no file, or no name of one
+        return Path(path).is_file() and Path(other).samefile(path)
+    return False

@@ -1,0 +1,58 @@
+"""A file that an option writes is no other option's, by whatever path it is named."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from cluster.option_paths import require_inputs, require_own_outputs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    clips: str = ""
+    clip: str = ""
+    edit: tuple[str, ...] = ()
+    out: Path | None = None
+    to: tuple[Path, ...] = ()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "b.mp4").touch()
+    (tmp_path / "link.mp4").symlink_to("a.mp4")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({"clip": "a.mp4", "out": "a.mp4"}, "--out is .*a.mp4.* clip names"),
+        ({"clip": "a.mp4@0.5-2", "out": "./a.mp4"}, "--out .* clip names"),
+        ({"clip": "link.mp4", "to": ("b.mp4", "a.mp4")}, "--to .* clip names"),
+        ({"to": ("a.mp4", "link.mp4")}, "--to .* to names"),
+    ],
+)
+def test_an_input_is_not_written_over(folder: Path, options: dict, names: str) -> None:
+    with pytest.raises(ValueError, match=names):
+        require_own_outputs(Options(**options))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"clip": "a.mp4", "out": "b.mp4"},
+        {"clip": "a.mp4", "out": "new.mp4"},
+        {"clips": ".", "out": "."},  # folders
+        {"edit": ("x" * 5000, "a\0b"), "out": "a.mp4"},
+    ],
+)
+def test_what_is_not_one_file_is_not_refused(folder: Path, options: dict) -> None:
+    require_own_outputs(Options(**options))
+
+
+def test_a_table_that_is_not_there_is_told_with_what_was_expected(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"--clips is 'none.parquet'.*a Parquet file of clips"):
+        require_inputs(Options(clips="none.parquet"))
