@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
-from cluster.option_paths import require_inputs, require_own_outputs
+from cluster.option_checks import require_inputs, require_numbers, require_own_outputs
 from cluster.telemetry import json_logs, say
 from encoders.media.errors import DecodeSetupError
 
@@ -238,6 +238,7 @@ def _description(command: ModuleType) -> str:
 def run_command(name: str, arguments: Sequence[str]) -> int:
     """Parse and run one command; the exit status. Errors pass through."""
     command, config = parse(name, arguments)
+    require_numbers(config)
     require_inputs(config)
     require_own_outputs(config)
     return command.run(config)

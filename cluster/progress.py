@@ -86,7 +86,7 @@ def read_progress(path: Path) -> str:
     try:
         values = json.loads(path.read_text())
         return f"{values['text']} {values['done']}/{values['total']}"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import psutil
@@ -162,7 +163,8 @@ def _local_ray(num_cpus: int | None) -> Iterator[None]:
     servers = set(psutil.Process().children()) - earlier
     watcher = _start_watcher(servers)
     try:
-        yield
+        with _told_of_sigterm(watcher):
+            yield
     finally:
         watcher.communicate(b".")  # what ends now ends on purpose
         processes = set(servers)
@@ -206,6 +208,28 @@ def _start_watcher(servers: set[psutil.Process]) -> "subprocess.Popen[bytes]":
         stdout=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C is for the driver
     )
+
+
+@contextmanager
+def _told_of_sigterm(watcher: "subprocess.Popen[bytes]") -> Iterator[None]:
+    """A SIGTERM of the whole process group or service (`timeout`, systemd) ends Ray too, which then did not die."""
+    before = signal.getsignal(signal.SIGTERM)
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        assert watcher.stdin is not None
+        with suppress(OSError, ValueError):
+            watcher.stdin.write(b".")
+            watcher.stdin.flush()
+        before(number, frame)
+
+    signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 _STDIN = 0
+# Where all processes are terminated at once, Ray may be gone before the driver has said that this is on purpose.
+_TOLD_S = 1.0
 # A driver that Ray has not ended by then waits for a server that is gone.
 _DRIVER_ENDS_S = 10.0
 
@@ -40,6 +42,10 @@ def watch(pids: list[int], driver_pid: int) -> None:
     if driver in ready or (_STDIN in ready and os.read(_STDIN, 1)):
         return
     if dead := [names[descriptor] for descriptor in names if descriptor in ready]:
+        pipe = select.poll()
+        pipe.register(_STDIN, select.POLLIN)
+        if pipe.poll(_TOLD_S * 1000) and os.read(_STDIN, 1):
+            return
         line = f"error: Ray died ({dead[0]}); see that the machine has memory left, then rerun the same command to resume\n"
         with suppress(OSError):
             os.write(2, line.encode())

@@ -1,6 +1,7 @@
 """Files: Parquet tables, dataclasses from JSON, atomic writes and hashes; errors name the file or the field."""
 
 import hashlib
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -49,6 +50,14 @@ def open_table(path: str | Path, columns: Sequence[str] = ()) -> Iterator[pq.Par
         raise ValueError(
             f"{path} is not a Parquet file, or is truncated or damaged: {error}"
         ) from error
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Of any depth: ValueError where Python's parser would end in a RecursionError."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def hash_file(path: Path) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import tyro
 
-from encoders.files import atomic_file, from_dict
+from encoders.files import atomic_file, from_dict, parse_json
 
 ARCHIVE_NAME = "archive.json"
 _FORMAT = 1
@@ -92,7 +92,7 @@ def read_archive(folder: str | Path, *, videos_root: str | None = None) -> Archi
             f"{folder} is not an archive: {ARCHIVE_NAME} is missing; `tfcovr build VIDEOS --out {folder}` makes one"
         )
     try:
-        content = json.loads(path.read_text())
+        content = parse_json(path.read_text())
     except ValueError as error:
         raise ValueError(f"{path} is not JSON ({error})") from error
     if not isinstance(content, Mapping) or content.get("format") != _FORMAT:

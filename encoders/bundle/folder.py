@@ -25,7 +25,7 @@ from encoders.bundle.card import (
     write_card,
 )
 from encoders.bundle.checks import BundleMismatchError, naming_file
-from encoders.files import hash_file
+from encoders.files import hash_file, parse_json
 from encoders.media.sampling import SamplingConfig
 from encoders.query_encoder.config import TextConfig
 from encoders.query_encoder.fusion import Fusion, build_fusion
@@ -202,7 +202,7 @@ def _empty_text_encoder(folder: Path, card: BundleCard, config: TextConfig) -> T
         tokenizer_from_json(tokenizer_json, config)  # here for the name of the file
     path = check_file(folder, card, TEXT_ARCHITECTURE)
     with naming_file(path):
-        return build_text_encoder(config, json.loads(path.read_bytes()), tokenizer_json)
+        return build_text_encoder(config, parse_json(path.read_bytes()), tokenizer_json)
 
 
 def _load_into(module: nn.Module, folder: Path, card: BundleCard, name: str) -> dict[str, Tensor]:

@@ -4,7 +4,6 @@ N texts, L tokens, D width, K kinds of counts, E width of the token states that 
 """
 
 import importlib.util
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,6 +15,7 @@ from tokenizers import Tokenizer as FastTokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from encoders.files import parse_json
 from encoders.query_encoder.config import Pooling, TextConfig
 from encoders.query_encoder.numbers import (
     NUM_CODES,
@@ -70,7 +70,7 @@ class Tokenizer:
 
 def tokenizer_from_json(text: str, config: TextConfig) -> Tokenizer:
     """The tokenizer that a bundle keeps."""
-    pad_token = json.loads(text)["padding"]["pad_token"]
+    pad_token = parse_json(text)["padding"]["pad_token"]
     return Tokenizer(FastTokenizer.from_str(text), config, pad_token=pad_token)
 
 
@@ -267,7 +267,7 @@ def _recorded_pooling(place: str) -> Pooling:
     )
     if path is None:
         return "mean"
-    modes = json.loads(Path(path).read_text())
+    modes = parse_json(Path(path).read_text())
     if modes.get("pooling_mode_mean_tokens"):
         return "mean"
     if modes.get("pooling_mode_cls_token"):

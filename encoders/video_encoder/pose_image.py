@@ -5,7 +5,6 @@ commit made them and how well they do; `benchmarks/pretraining/pose_image.py` wr
 """
 
 import hashlib
-import json
 from pathlib import Path
 
 import safetensors.torch
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from encoders.files import parse_json
 from encoders.video_encoder.base import normalize_pixels
 from encoders.video_encoder.config import POSE_PREPROCESSING, PoseImageConfig
 
@@ -81,7 +81,7 @@ def load_pose_image(name: str) -> PoseImage:
         raise ValueError(
             f"no pretrained image part {name!r} in {WEIGHTS_FOLDER}; there are {known}"
         )
-    info = json.loads(info_path.read_text())
+    info = parse_json(info_path.read_text())
     data = weights_path.read_bytes()
     sha256 = hashlib.sha256(data).hexdigest()
     if sha256 != info["sha256"]:

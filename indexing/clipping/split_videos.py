@@ -17,6 +17,7 @@ from rich.console import Console
 from cluster.progress import progress_bar
 from cluster.storage import write_atomic
 from encoders.clips import REPLAY_OF, Clip, write_clips
+from encoders.files import parse_json
 from encoders.media.container import MediaLimits
 from indexing.clipping.cut_video import CutSettings, Cutter
 from indexing.clipping.moments import Cut, MomentFinder
@@ -160,7 +161,7 @@ class _Ledger:
         self._lines: dict[str, dict[str, Any]] = {}
         whole, _, torn = (path.read_text() if path.exists() else "").rpartition("\n")
         for line in whole.splitlines():
-            values = json.loads(line)
+            values = parse_json(line)
             self._lines[values["uri"]] = values
         if torn:  # by a kill
             write_atomic(path, whole + "\n" if whole else "")

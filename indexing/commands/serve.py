@@ -31,6 +31,7 @@ def chosen_token(config: Config) -> str:
 def run(config: Config) -> int:
     """Serve until Ctrl-C or SIGTERM."""
     from cluster.network import free_port, require_free_port
+    from cluster.option_checks import require_folder
     from cluster.ray_session import ray_session
     from encoders.backends.base import require_exported
     from encoders.bundle.card import read_card
@@ -47,6 +48,8 @@ def run(config: Config) -> int:
     from indexing.store.endpoint import is_lite, require_archive, serve_milvus
 
     token = chosen_token(config)
+    for name in ("labels", "asked"):
+        require_folder(name, getattr(config, name))
     archive = config.located()
     require_archive(archive.milvus_uri)
     for bundle in filter(None, (archive.bundle, config.next_bundle)):

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cluster.storage import write_atomic
-from encoders.files import from_dict
+from encoders.files import from_dict, parse_json
 from indexing.handoff.cuts import Cut, Pick, pick_of_place
 from indexing.handoff.export import export_picks
 from indexing.handoff.reel import render_reel, require_reel
@@ -41,7 +41,7 @@ class Basket:
         if not self.path.exists():
             return
         try:
-            content = json.loads(self.path.read_text())
+            content = parse_json(self.path.read_text())
         except ValueError as error:
             raise ValueError(f"{self.path} is not a basket: it is not JSON ({error})") from error
         if not isinstance(content, dict) or content.get("format") != _FORMAT:

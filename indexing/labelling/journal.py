@@ -12,6 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from encoders.files import parse_json
 from indexing.labelling.clicks import Click, Clicks, Record, record_of
 
 JOURNAL_NAME = "clicks.jsonl"
@@ -126,7 +127,7 @@ def read_journal(path: Path) -> tuple[Clicks, int]:
             if not line.endswith(b"\n"):
                 break
             try:
-                record = record_of(json.loads(line), f"{path}: line {number}")
+                record = record_of(parse_json(line), f"{path}: line {number}")
                 clicks.check(record.click, {})
             except (ValueError, TypeError, RecursionError) as error:
                 raise ValueError(f"{path}: line {number} is damaged: {error}") from error

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from encoders.files import from_dict
+from encoders.files import from_dict, parse_json
 from indexing.ledger.ledger import Ledger
 
 
@@ -56,6 +56,6 @@ def read_finished(ledger: Ledger) -> Finished | None:
     if not text or ledger.has_unchecked():
         return None
     try:
-        return from_dict(Finished, json.loads(text), "finished")
+        return from_dict(Finished, parse_json(text), "finished")
     except ValueError:  # of another version
         return None

@@ -4,10 +4,11 @@ A run takes its start, and from then on as long as the resource that has most to
 fetchers, or the one driver, which no further node relieves.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+from encoders.files import parse_json
 
 _COMPUTE = ("decode", "embed")
 
@@ -31,7 +32,7 @@ class MeasuredRun:
 def measured_run(path: str | Path) -> MeasuredRun:
     """Of an `index_summary.json`; ValueError for one without work or of another version."""
     try:
-        values = json.loads(Path(path).read_text())
+        values = parse_json(Path(path).read_text())
         stages = values["stages"]
         run = MeasuredRun(
             clips=values["written"] + sum(values["dead_in_run"].values()),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cluster.storage import write_atomic
-from encoders.files import from_dict
+from encoders.files import from_dict, parse_json
 from encoders.media.container import MediaLimits
 from indexing.pipeline.workers import WorkerOptions
 from indexing.sources.archive import ArchiveRequest
@@ -106,6 +106,8 @@ class IndexConfig:
     def __post_init__(self) -> None:
         require_recompute(self.recompute)
         _require_share(self.max_delete_share)
+        if not self.decode_deadline_s > 0:
+            raise ValueError(f"decode_deadline_s is {self.decode_deadline_s}; it must be above 0")
         if not 0 <= self.price_per_node_h < float("inf"):
             raise ValueError(
                 f"price_per_node_h is {self.price_per_node_h}; it must be a number of at least 0"
@@ -204,7 +206,7 @@ def archive_request(config: IndexConfig | VerifyConfig) -> ArchiveRequest:
     recorded: dict[str, Any] = {}
     if path.exists():
         with suppress(ValueError, TypeError):  # a damaged file: the collection knows its archives
-            recorded = dict(json.loads(path.read_text()))
+            recorded = dict(parse_json(path.read_text()))
     here = (config.collection, public_uri(absolute(config.milvus_uri)))
     is_here = (recorded.get("collection"), recorded.get("milvus_uri")) == here
     return ArchiveRequest(
@@ -222,7 +224,7 @@ def read_config(run_dir: Path) -> IndexConfig:
     if not path.exists():
         raise ValueError(f"{path} is not there; give the --run-dir of an earlier `tfcovr index`")
     try:
-        values = dict(json.loads(path.read_text()))
+        values = dict(parse_json(path.read_text()))
     except (ValueError, TypeError) as error:
         raise ValueError(
             f"{path} is damaged ({error}); run `tfcovr index` of this archive again, which writes it anew"

@@ -22,7 +22,8 @@ _CHUNK_BYTES = 1 << 16
 _REDIRECTS = (301, 302, 303, 307, 308)
 _PORTS = {"http": 80, "https": 443}
 _MAX_URL = 2048
-_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?|\[[0-9a-f:.]{2,45}\]")
+_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_HOST = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*|\[[0-9a-f:.]{{2,45}}\]")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolve = Callable[[str, int], Sequence[str]]
@@ -83,7 +84,12 @@ def fetch_url(
         location = _request(target, address, policy, give_up_s, out)
         if location is None:
             return
-        following = checked_target(urljoin(target.url, location), policy)
+        try:
+            following = checked_target(urljoin(target.url, location), policy)
+        except UrlRefusedError:
+            raise
+        except ValueError as error:
+            raise UrlRefusedError("the URL redirects to what is no URL") from error
         is_weaker = (target.scheme, following.scheme) == ("https", "http")
         if following.host != target.host or is_weaker:
             raise UrlRefusedError("the URL redirects to another host or to plain http")
@@ -139,7 +145,7 @@ def is_public(address: str) -> bool:
 def _checked_address(target: _Target, policy: UrlPolicy, resolve: Resolve) -> str:
     try:
         addresses = list(resolve(target.host.strip("[]"), target.port))
-    except OSError:
+    except (OSError, UnicodeError):  # the latter for names that IDNA does not allow
         addresses = []
     if not addresses:
         raise UrlRefusedError("the host of the URL has no address")

@@ -1,5 +1,6 @@
 """Options of the HTTP service. Imports nothing heavy, so that `tfcovr serve --help` is quick."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,8 @@ from indexing.archive_folder import ArchiveOptions
 if TYPE_CHECKING:
     from indexing.serving.clip_urls import UrlPolicy
     from indexing.serving.guard.limits import ConnectionLimits
+
+_HTTP_ADDRESS = re.compile(r"https?://[^/\s]+")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,6 +71,7 @@ class ServeConfig(ArchiveOptions):
                 f"port is {self.port} (1 to 65535), replicas {self.replicas} and threads_per_replica "
                 f"{self.threads_per_replica} (at least 1)"
             )
+        self._require_search()
         for name in (
             "max_in_flight",
             "max_body_mb",
@@ -94,6 +98,16 @@ class ServeConfig(ArchiveOptions):
             raise ValueError("token must be ASCII without spaces")
         self._require_fitting_next()
         _ = self.url_policy, self.connection_limits
+
+    def _require_search(self) -> None:
+        if not 0 <= self.sample_share <= 1:
+            raise ValueError(f"sample_share is {self.sample_share}; it must lie in [0, 1]")
+        if self.ef is not None and self.ef < 1:
+            raise ValueError(f"ef is {self.ef}; it must be at least 1")
+        if self.otlp_endpoint and not _HTTP_ADDRESS.match(self.otlp_endpoint):
+            raise ValueError(
+                f"otlp_endpoint is {self.otlp_endpoint!r}; it must be http://HOST:PORT or https://HOST:PORT"
+            )
 
     def _require_fitting_next(self) -> None:
         if (self.next_bundle is None) != (not self.next_collection):

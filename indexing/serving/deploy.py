@@ -8,6 +8,7 @@ import os
 import re
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,6 +31,7 @@ _KEEP_ALIVE_S = 30
 _EXPORT_EVERY_S = 5.0
 _QUIET: dict[str, Any] = {"log_level": "WARNING", "enable_access_log": False}
 _SWITCH_INTERVAL_S = 0.001
+_STOPS_S = 15.0
 _ADD_GRPC_PORT = "add_port_to_grpc_server"
 # Fewer thread switches per request. Safe because the app never blocks the event loop that it shares with Ray: the encoder and Milvus
 # run in threads of their own.
@@ -279,7 +281,9 @@ def last_error(folder: Path) -> str:
 
 
 def stop_service() -> None:
-    """Stop the deployment and its proxy."""
+    """Stop the deployment and its proxy, and wait for that; not for a controller that was terminated with everything else."""
     from ray import serve
 
-    serve.shutdown()
+    thread = threading.Thread(target=serve.shutdown, name="stop-service", daemon=True)
+    thread.start()
+    thread.join(_STOPS_S)

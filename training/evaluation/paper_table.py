@@ -4,7 +4,6 @@
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, Literal
 from rich.table import Table
 
 from cluster.tables import text_table, wide_console
+from encoders.files import parse_json
 
 NOT_MEASURED = "not measured"
 
@@ -125,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="metrics.json of `tfcovr evaluate`; none = the paper's rows alone",
     )
     paths = parser.parse_args(argv).metrics
-    records = [json.loads(path.read_text()) for path in paths]
+    records = [parse_json(path.read_text()) for path in paths]
     data = "; ".join(sorted({describe_data(record) for record in records})) or NOT_MEASURED
     rows = [row for record in records for row in our_rows(record)]
     wide_console().print(paper_table(rows, data=data))

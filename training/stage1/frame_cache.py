@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from cluster.storage import atomic_path, write_atomic
+from encoders.files import parse_json
 
 logger = logging.getLogger(__name__)
 MAX_FRAMES = 384
@@ -45,7 +46,7 @@ class FrameCache:
         """None where the clip is not there."""
         about_path = self._path(key, ".json")
         try:
-            about = json.loads(about_path.read_text())
+            about = parse_json(about_path.read_text())
             frames_FSSC = np.load(self._path(key, ".npy"), mmap_mode="r")
         except (OSError, ValueError):  # not there, or damaged: decoding writes it again
             return None

@@ -1,6 +1,5 @@
 """Stage 1 run: clips.parquet to a bundle with a trained video encoder."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from encoders.bundle.folder import save_bundle
 from encoders.clips import read_clips
+from encoders.files import parse_json
 from encoders.media.sampling import SamplingConfig
 from training.configs import LaunchSettings, Stage1Config
 from training.losses import loss_of
@@ -97,7 +97,7 @@ def train_stage1(
 def _decode_report(run_dir: Path) -> dict[str, Any]:
     """Decode backends and undecodable clips of all workers."""
     paths = sorted((run_dir / "workers").glob(f"*/{DECODE_REPORT}"))
-    reports = [json.loads(path.read_text()) for path in paths]
+    reports = [parse_json(path.read_text()) for path in paths]
     dead = {clip_id: reason for r in reports for clip_id, reason in r["dead"].items()}
     return {
         "decode_backends": sorted({backend for r in reports for backend in r["backends"]}),

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from cluster.storage import atomic_path, is_full, write_atomic
-from encoders.files import hash_file
+from encoders.files import hash_file, parse_json
 
 logger = logging.getLogger(__name__)
 LAST = "last.pt"
@@ -93,7 +93,7 @@ def _checksums(folder: Path) -> dict[str, list[str]]:
     if not path.exists():
         return {}
     try:
-        sums = json.loads(path.read_bytes())
+        sums = parse_json(path.read_bytes())
     except ValueError:
         sums = None
     if not isinstance(sums, dict) or not all(
@@ -126,7 +126,7 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
     lines: list[dict[str, Any]] = []
     for text in path.read_text().splitlines():
         try:
-            lines.append(json.loads(text))
+            lines.append(parse_json(text))
         except json.JSONDecodeError:
             break
     return lines

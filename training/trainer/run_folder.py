@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.storage import write_atomic
+from encoders.files import parse_json
 
 CONFIG = "config.json"
 RESULT = "result.json"
@@ -31,7 +32,7 @@ def open_run(run_dir: Path, *, stage: str, config: Any, inputs: Mapping[str, str
     key = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
     path = run_dir / CONFIG
     if path.exists():
-        existing = json.loads(path.read_text())
+        existing = parse_json(path.read_text())
         if existing.get("key") != key:
             changes = "; ".join(_differences(existing, described)) or "another version"
             raise ValueError(
@@ -63,7 +64,7 @@ def read_result(run_dir: Path, key: str) -> dict[str, Any] | None:
     path = run_dir / RESULT
     if not path.exists():
         return None
-    result = json.loads(path.read_text())
+    result = parse_json(path.read_text())
     return result if result.get("key") == key else None
 
 

@@ -1,10 +1,10 @@
 """Imported classification heads: the weights and the file that names their classes must agree."""
 
-import json
 from pathlib import Path
 
 from torch import nn
 
+from encoders.files import parse_json
 from encoders.video_encoder.pretrained.aim_weights import SourceWeights
 
 
@@ -47,7 +47,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
 
 def _labels_of_json(path: Path, text: str) -> list[str]:
     try:
-        values = json.loads(text)
+        values = parse_json(text)
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
     if not isinstance(values, dict) or not all(type(n) is int for n in values.values()):

@@ -27,8 +27,13 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 
 
+_MOST_ID_BYTES = 4096
 CLIP_ID: str = Query(
-    alias="id", min_length=1, max_length=4096, description="clip id", examples=[CLIP_EXAMPLE]
+    alias="id",
+    min_length=1,
+    max_length=_MOST_ID_BYTES,
+    description="clip id",
+    examples=[CLIP_EXAMPLE],
 )
 _TRIM: bool = Query(False, description="exactly the clip's span, as an MP4")
 _RANGE: str | None = Header(None, alias="range", max_length=256)
@@ -96,12 +101,20 @@ class State:
     async def place(self, clip_id: str) -> ClipPlace:
         """A clip of the collection, or 404."""
         place = None
-        if "\0" not in clip_id:
+        if _may_be_an_id(clip_id):
             find = partial(self.batcher.client.place_of, clip_id)
             place = await to_thread.run_sync(milvus_errors_as_503, find)
         if place is None:
             raise ProblemError(404, "the collection has no such clip")
         return place
+
+
+def _may_be_an_id(text: str) -> bool:
+    """False for what no column holds: a null, half of a character (a lone surrogate in JSON), or more than fits."""
+    try:
+        return "\0" not in text and len(text.encode()) <= _MOST_ID_BYTES
+    except UnicodeEncodeError:
+        return False
 
 
 def milvus_errors_as_503(call: Callable[[], Any]) -> Any:

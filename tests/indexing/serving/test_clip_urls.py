@@ -120,7 +120,7 @@ def test_redirects_stay_on_their_host(server, port, policy) -> None:
     both = replace(policy, hosts=(*policy.hosts, f"other.test:{port}"))
     with pytest.raises(UrlRefusedError, match="another host"):
         fetch(f"to?http://other.test:{port}/good", port, both)
-    for where in ("http://169.254.169.254/", f"http://media.test:{port + 1}/", "file:///etc/passwd"):  # fmt: skip
+    for where in ("http://169.254.169.254/", f"http://media.test:{port + 1}/", "file:///etc/passwd", "http://[", "//[x]/"):  # fmt: skip
         num_before = len(server.seen)
         with pytest.raises(UrlRefusedError):
             fetch(f"to?{where}", port, policy)

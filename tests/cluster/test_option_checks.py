@@ -5,7 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from cluster.option_paths import require_inputs, require_own_outputs
+from cluster.option_checks import (
+    require_folder,
+    require_inputs,
+    require_numbers,
+    require_own_outputs,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,3 +61,32 @@ def test_what_is_not_one_file_is_not_refused(folder: Path, options: dict) -> Non
 def test_a_table_that_is_not_there_is_told_with_what_was_expected(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"--clips is 'none.parquet'.*a Parquet file of clips"):
         require_inputs(Options(clips="none.parquet"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outer:
+    share: float = 0.5
+    lengths_s: tuple[float, ...] = ()
+    inner: object = None
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        (Outer(share=float("nan")), "--share is nan"),
+        (Outer(lengths_s=(1.0, float("nan"))), "--lengths-s is nan"),
+        (Outer(inner=Outer(share=float("nan"))), "--inner.share is nan"),
+    ],
+)
+def test_nan_is_no_number(options: Outer, name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        require_numbers(options)
+    require_numbers(Outer(share=float("inf"), lengths_s=(1.0,), inner=Outer()))
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(folder: Path) -> None:
+    require_folder("labels", folder / "new" / "folder")
+    require_folder("labels", None)
+    for path in (folder / "a.mp4", folder / "a.mp4" / "below", Path("/proc/x")):
+        with pytest.raises(ValueError, match=f"labels is '{path}', no folder that can be written"):
+            require_folder("labels", path)

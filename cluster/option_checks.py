@@ -1,6 +1,8 @@
-"""Paths among the options of a command: inputs that must be there, and outputs that no other option names."""
+"""Checks of the options of a command before it starts: numbers, inputs that must be there, outputs that no other option names."""
 
 import glob
+import math
+import tempfile
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -15,6 +17,16 @@ _EXPECTED = {
     "stage2": "the run folder of a stage 2 training",
 }
 _OUTPUTS = ("out", "sheet", "export", "reel", "to", "save")
+
+
+def require_numbers(config: object, *, within: str = "") -> None:
+    """ValueError for NaN: it is neither below nor above any limit, and so passes most checks of one."""
+    for field in fields(config) if is_dataclass(config) else ():
+        value, name = getattr(config, field.name), f"{within}{field.name.replace('_', '-')}"
+        for number in value if isinstance(value, (list, tuple)) else (value,):
+            if isinstance(number, float) and math.isnan(number):
+                raise ValueError(f"--{name} is nan; it must be a number")
+        require_numbers(value, within=f"{name}.")
 
 
 def require_inputs(config: object) -> None:
@@ -59,3 +71,16 @@ def _is_one_file(path: str, other: str) -> bool:
     with suppress(OSError, ValueError):  # no file, or no name of one
         return Path(path).is_file() and Path(other).samefile(path)
     return False
+
+
+def require_folder(option: str, path: Path | None) -> None:
+    """Make the folder of an option that is written to; ValueError where that is not possible."""
+    try:
+        if path is not None:
+            path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=path):
+                pass
+    except OSError as error:
+        raise ValueError(
+            f"{option} is {str(path)!r}, no folder that can be written to: {error.strerror}"
+        ) from None
