@@ -22,7 +22,7 @@ from typing import Any
 
 from cluster.option_checks import require_inputs, require_numbers, require_own_outputs
 from cluster.telemetry import json_logs, say
-from encoders.media.errors import DecodeSetupError
+from encoders.media.errors import DecodeError, DecodeSetupError
 
 _LOG_JSON = "--log-json"
 _RESUME = "rerun the same command to resume"
@@ -329,7 +329,10 @@ def error_line(error: BaseException) -> str | None:
         return f"{str(error.filename)!r}: {what}"
     if isinstance(error, MemoryError):
         return f"this machine has too little memory: {_first_line(error)}"
-    if isinstance(error, (ValueError, OSError, ImportError, DecodeSetupError, FloatingPointError)):
+    if isinstance(
+        error,
+        (ValueError, OSError, ImportError, DecodeError, DecodeSetupError, FloatingPointError),
+    ):
         return str(error)
     if _is_instance(error, "pymilvus.exceptions", "MilvusException"):
         return (

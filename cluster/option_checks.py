@@ -16,7 +16,7 @@ _EXPECTED = {
     "vectors": "a Parquet file of vectors, which `tfcovr vectors` writes",
     "stage2": "the run folder of a stage 2 training",
 }
-_OUTPUTS = ("out", "sheet", "export", "reel", "to", "save")
+_OUTPUTS = ("out", "gallery", "sheet", "export", "reel", "to", "save")
 
 
 def require_numbers(config: object, *, within: str = "") -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from encoders.decoding.sandbox.process import Sandbox
-from encoders.media.container import MediaLimits, local_path
+from encoders.media.container import LIMITS_OF_AN_ARCHIVE, local_path
 from encoders.media.errors import DecodeError
 from encoders.media.time_forms import parse_seconds
 from encoders.media.timecode import TIMECODE_PATTERN, frame_of
@@ -96,7 +96,7 @@ def iter_source_times(request: SourceRequest) -> Iterator[SourceTimes]:
     """One reply; runs in the child."""
     from encoders.decoding.pyav_video import PyavVideo  # av only in the child
 
-    with closing(PyavVideo(local_path(request.video), MediaLimits())) as video:
+    with closing(PyavVideo(local_path(request.video), LIMITS_OF_AN_ARCHIVE)) as video:
         index, texts = video.index, video.header_texts
     yield SourceTimes(
         times_s=np.asarray(index.shown_times_s, np.float64),

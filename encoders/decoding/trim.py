@@ -21,7 +21,7 @@ from typing import Any, cast, get_args
 import numpy as np
 
 from encoders.decoding.sandbox.process import DEFAULT_MEMORY_LIMIT_BYTES, nice_prefix
-from encoders.media.container import MediaLimits
+from encoders.media.container import LIMITS_OF_AN_ARCHIVE
 from encoders.media.errors import DecodeError, DecodeReason
 from encoders.media.frame_index import FrameIndex, Span, frames_in_span
 
@@ -138,7 +138,7 @@ def _write_joined(spans: Sequence[tuple[str, int, int]], out: Path) -> None:
 def _open_video(video: Path) -> Any:
     from encoders.decoding.pyav_video import PyavVideo  # av only where it decodes
 
-    return PyavVideo(video, MediaLimits())
+    return PyavVideo(video, LIMITS_OF_AN_ARCHIVE)
 
 
 class _Joined:
@@ -212,7 +212,9 @@ def _usual_rate(index: FrameIndex) -> Fraction:
     """Frames per second over the whole video: what the encoder shares its bits out by."""
     seconds = float(index.shown_times_s[-1])
     rate = (index.num_frames - 1) / seconds if seconds > 0 else 25.0
-    return Fraction(min(max(rate, 1.0), MediaLimits().max_frame_rate)).limit_denominator(1001)
+    return Fraction(min(max(rate, 1.0), LIMITS_OF_AN_ARCHIVE.max_frame_rate)).limit_denominator(
+        1001
+    )
 
 
 def _check_length(seconds: float) -> None:

@@ -70,8 +70,12 @@ class MediaLimits:
             if value > getattr(self, name):
                 raise DecodeError(
                     "limit_exceeded",
-                    f"{name} is {getattr(self, name):g}; the file has {value:g} (option --limits.{name.replace('_', '-')})",
+                    f"{name} is {getattr(self, name):g}; the file has {value:g} (option {name.replace('_', '-')})",
                 )
+
+
+LIMITS_OF_AN_ARCHIVE = MediaLimits(max_frame_rate=100_000.0, max_duration_s=366 * 86_400.0)
+"""Of videos that an archive holds: whoever indexed them may have raised the limits."""
 
 
 def path_of(video: str | Path) -> Path:

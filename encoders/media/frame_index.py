@@ -269,7 +269,7 @@ def plan_span(
     if len(frames) < limits.min_frames_per_clip:
         raise DecodeError(
             "too_short",
-            f"{len(frames)} frame(s) in the span; min_frames_per_clip is {limits.min_frames_per_clip} (option --limits.min-frames-per-clip)",
+            f"{len(frames)} frame(s) in the span; min_frames_per_clip is {limits.min_frames_per_clip} (option min-frames-per-clip)",
         )
     if len(frames) <= max_all_frames:
         return np.arange(frames.start, frames.stop)

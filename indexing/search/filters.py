@@ -8,6 +8,7 @@ of the collection, and a value only as a typed literal.
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import groupby
@@ -243,7 +244,10 @@ def _parse_number(text: str) -> Any:
 
 def _parse_any(text: str) -> Any:
     """The values of an attribute are known only once the collection is open."""
-    return _parse_range(text) if ".." in text else _parse_texts(text)
+    with suppress(ValueError):
+        if ".." in text:
+            return _parse_range(text)
+    return _parse_texts(text)
 
 
 _TEXT_SCHEMA = {"type": "string", "maxLength": MAX_TEXT}

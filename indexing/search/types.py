@@ -13,6 +13,7 @@ import numpy as np
 
 from encoders.decoding.source import VideoClock
 from encoders.media.container import VIDEO_SUFFIXES, MediaLimits
+from encoders.media.errors import DecodeError
 from indexing.store.client import QUERYING, CallOptions
 from indexing.store.schema import TO_THE_END
 
@@ -353,8 +354,11 @@ def _parse_span(span: str, path: Path) -> tuple[float, float | None]:
     start, is_span, end = span.partition("-")
     if not is_span or not (start.strip() or end.strip()):
         raise ValueError(f"span {span!r} must be START-END, START- or -END")
-    start_s = clock.seconds(start, path) if start.strip() else 0.0
-    end_s = clock.seconds(end, path) if end.strip() else None
+    try:
+        start_s = clock.seconds(start, path) if start.strip() else 0.0
+        end_s = clock.seconds(end, path) if end.strip() else None
+    except DecodeError as error:  # a time code is counted in the frames of the video
+        raise ValueError(f"span {span!r} of {path}: {error}") from error
     if end_s is not None and end_s <= start_s:
         raise ValueError(f"span {span!r} ends at {end_s} s, which is not after {start_s} s")
     return start_s, end_s

@@ -88,6 +88,10 @@ def list_archive(source: str | Path) -> Archive:
 def iter_archive(source: str | Path) -> Iterator[Archive]:
     """Parts of some thousand clips, in the order of the source. Errors as those of `list_archive`; an id may come twice."""
     text = str(source)
+    if not text.strip():
+        raise ValueError(
+            "no place of clips is given; give a clips.parquet, a file, folder or glob of videos, or a URI"
+        )
     try:
         parts = _remote_parts(text) if is_remote(text) else _local_parts(text)
         names = _OwnNames()
@@ -147,7 +151,9 @@ def video_files(text: str) -> tuple[Path, Iterator[Path]]:
             f"{text!r} has no clips; give a clips.parquet, a video file, a folder of videos "
             "or a glob such as 'videos/**/*.mp4'"
         )
-    first = next(files := (file for file in files if file.is_file()), None)
+    # A link that leads nowhere is a video that cannot be read, and is told as such.
+    files = (file for file in files if file.is_file() or not file.exists())
+    first = next(files, None)
     if first is None:
         raise ValueError(f"{text!r} has no video files ({', '.join(VIDEO_SUFFIXES)})")
     return base, chain([first], files)

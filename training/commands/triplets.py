@@ -67,6 +67,7 @@ def run(config: Config) -> int:
     started = time.monotonic()
     console = Console(file=sys.stdout)
     clips = read_clips(config.clips)
+    _require_splits(config.triplets, {clip.split for clip in clips if clip.split})
     llm = _ask_llm(clips, config)
     texts = llm.texts if llm else {}
     triplets, report = build_triplets_with_report(clips, config.triplets, texts=texts)
@@ -112,6 +113,17 @@ def run(config: Config) -> int:
         highlight=False,
     )
     return 0
+
+
+def _require_splits(config: TripletConfig, splits: set[str]) -> None:
+    """ValueError for a split that is asked for and not there; those of the defaults need not be."""
+    usual = TripletConfig()
+    known = {usual.train_split, *usual.complete_splits, *splits}
+    for name in (config.train_split, *config.complete_splits):
+        if name not in known:
+            raise ValueError(
+                f"the clips have no split {name!r}; they have {', '.join(sorted(splits)) or 'none'}"
+            )
 
 
 def _ask_llm(clips: Sequence[Clip], config: Config) -> LlmTexts | None:

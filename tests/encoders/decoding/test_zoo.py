@@ -20,6 +20,7 @@ SAMPLE = (
     *("spliced.ts", "two_programs.ts", "mpeg2.mpg", "mpeg2.mxf", "vp9_split.webm", "av1_split.mkv", "exif.mov"),
     *("asp.avi", "xvid_packed.avi", "h263.3gp", "wmv2.wmv", "prores.mov", "ffv1.avi", "qtrle.mov"),
     *("laced.mkv", "no_tfdt.mp4", "begun.mpg", "flipped_time.ts", "lost_packets_h264.ts", "edit_rate.mp4", "cra.mkv"),
+    *("h263.avi", "no_stss.mp4", "palette.avi", "appended.mkv", "full_clock.flv", "cut_plain.mp4", "lost_key.mkv", "no_times.mkv"),
 )  # fmt: skip
 NAMES = [name if name in SAMPLE else pytest.param(name, marks=pytest.mark.long) for name in KINDS]
 

@@ -46,7 +46,7 @@ def test_shots_that_are_too_long_are_cut_evenly() -> None:
 def test_settings_that_would_lose_something_are_refused() -> None:
     with pytest.raises(ValueError, match="must not leave gaps"):
         CutSettings(length_s=2.0, every_s=3.0)
-    with pytest.raises(ValueError, match="length_s is 0; it must be at least 0.01 seconds"):
+    with pytest.raises(ValueError, match=r"length_s is 0; it must be at least 0\.01 seconds"):
         CutSettings(length_s=0)
     keys = {CutSettings().key, CutSettings(by="shots").key, CutSettings(every_s=2.0).key}
     assert len(keys) == 3

@@ -6,13 +6,13 @@ Each file shows numbered frames.
 import subprocess
 from collections.abc import Callable
 from fractions import Fraction
-from itertools import pairwise
 from pathlib import Path
 
 import av
 import imageio_ffmpeg
 
 from tests.support.videos import numbered_frame
+from tests.support.zoo.matroska import write_laced
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 _WIDTH, _HEIGHT = 64, 48
@@ -134,6 +134,16 @@ def joined(*names: str, hole: float = 0.0) -> Make:
     return make
 
 
+def appended(name: str, *, header: int = 0) -> Make:
+    """A file twice, the second time without so many bytes of a header."""
+
+    def make(zoo: Zoo, path: Path) -> None:
+        data = zoo.make(name).read_bytes()
+        path.write_bytes(data + data[header:])
+
+    return make
+
+
 def concatenated(*names: str) -> Make:
     """FFmpeg's concat demuxer over files of different sizes or codec settings."""
 
@@ -216,6 +226,12 @@ def _lose_packets(data: bytearray) -> None:
         data[packet * 188 + 2] = 0xFF
 
 
+def _forget_sync_samples(data: bytearray) -> None:
+    """An MP4 without `stss`, which says that every sample is a keyframe."""
+    at = data.index(b"stss")
+    data[at : at + 4] = b"free"
+
+
 def _in_block_groups(zoo: Zoo, path: Path) -> None:
     """Matroska without SimpleBlocks: every packet has a duration of its own, so FFmpeg writes a BlockGroup."""
     source = zoo.make("closed.mp4")
@@ -232,53 +248,6 @@ def _in_block_groups(zoo: Zoo, path: Path) -> None:
         "setts=duration=DURATION+1",
         path,
     )
-
-
-def _laced(zoo: Zoo, path: Path) -> None:
-    """Three pictures in each SimpleBlock, by EBML lacing, written by hand: FFmpeg makes none."""
-    with av.open(str(zoo.make("mjpeg.avi"))) as source:
-        packets = [bytes(packet) for packet in source.demux(video=0) if packet.size][:30]
-    blocks = b""
-    for first in range(0, len(packets), 3):
-        block = _lace(packets[first : first + 3])
-        blocks += _element(0xA3, b"\x81" + (first * 40).to_bytes(2, "big") + b"\x86" + block)
-    video = _element(0xB0, bytes([_WIDTH])) + _element(0xBA, bytes([_HEIGHT]))
-    track = (
-        _element(0xD7, b"\1")
-        + _element(0x73C5, b"\1")
-        + _element(0x83, b"\1")
-        + _element(0x9C, b"\1")
-    )
-    track += (
-        _element(0x86, b"V_MJPEG")
-        + _element(0x23E383, (40_000_000).to_bytes(4, "big"))
-        + _element(0xE0, video)
-    )
-    header = _element(0x4282, b"matroska") + _element(0x4287, b"\4") + _element(0x4285, b"\2")
-    segment = _element(0x1549A966, _element(0x2AD7B1, (1_000_000).to_bytes(3, "big")))
-    segment += _element(0x1654AE6B, _element(0xAE, track)) + _element(
-        0x1F43B675, _element(0xE7, b"\0") + blocks
-    )
-    path.write_bytes(_element(0x1A45DFA3, header) + _element(0x18538067, segment))
-
-
-def _element(identifier: int, data: bytes) -> bytes:
-    return (
-        identifier.to_bytes((identifier.bit_length() + 7) // 8, "big")
-        + (1 << 56 | len(data)).to_bytes(8, "big")
-        + data
-    )
-
-
-def _lace(frames: list[bytes]) -> bytes:
-    """EBML lacing: the number of frames less one, the first size, the differences of the others but the last."""
-    sizes = [len(frame) for frame in frames]
-    differences = [after - before for before, after in pairwise(sizes[:-1])]
-    coded = (0x4000 | sizes[0]).to_bytes(2, "big")
-    coded += b"".join(
-        (0x4000 | (difference + 0x1FFF)).to_bytes(2, "big") for difference in differences
-    )
-    return bytes([len(frames) - 1]) + coded + b"".join(frames)
 
 
 _VP9 = "-c:v libvpx-vp9 -b:v 60k -g 30 -auto-alt-ref 1 -lag-in-frames 16 -cpu-used 2"
@@ -331,7 +300,7 @@ KINDS: dict[str, Make] = {
     "no_tfdt.mp4": changed("fragmented.mp4", _forget_fragment_times),
     "cra.mkv": remuxed("hevc.mp4", before="-ss 0.96"),
     "block_groups.mkv": _in_block_groups,
-    "laced.mkv": _laced,
+    "laced.mkv": lambda zoo, path: write_laced(zoo.make("mjpeg.avi"), path, size=(_WIDTH, _HEIGHT)),
     # broadcasts
     "mpeg2.ts": encoded("-c:v mpeg2video -g 12 -bf 2 -b:v 2M"),
     "mpeg2.mpg": encoded("-c:v mpeg2video -g 12 -bf 2 -b:v 2M -f vob"),
@@ -368,9 +337,20 @@ KINDS: dict[str, Make] = {
     "av1_split.mkv": filtered("av1.mkv", "av1_frame_split"),
     "exif.mov": _jpegs_with_exif,
     "mjpeg.avi": encoded("-c:v mjpeg -q:v 2 -pix_fmt yuvj420p"),
+    "h263.avi": encoded("-vf scale=176:144:flags=neighbor -c:v h263 -g 12 -q:v 2"),  # AVI calls each packet a keyframe
+    "asp.mp4": encoded("-c:v mpeg4 -bf 2 -g 12 -q:v 2"),
+    "no_stss.mp4": changed("asp.mp4", _forget_sync_samples),
+    "palette.avi": encoded("-c:v rawvideo -vf format=rgb8,format=pal8", num_frames=20),
+    "gray.mov": encoded("-c:v rawvideo -pix_fmt gray", num_frames=20),
+    "appended.mkv": appended("open.mkv"),
+    "appended.flv": appended("closed.flv", header=13),
+    "appended.mp4": appended("fragmented.mp4"),
+    "full_clock.flv": remuxed("closed.mp4", "-avoid_negative_ts disabled -output_ts_offset -0.5"),
+    "cut_plain.mp4": remuxed("cut_open.mkv"),
+    "lost_key.mkv": remuxed("closed.mp4", "-bsf:v noise=drop='eq(n\\,24)'"),
+    "no_times.mkv": remuxed("closed.mp4", "-avoid_negative_ts disabled -output_ts_offset -5"),
     "asp.avi": encoded("-c:v mpeg4 -bf 2 -g 12 -q:v 2"),
     "xvid_packed.avi": encoded("-c:v libxvid -bf 2 -g 12 -q:v 2"),
-    "asp.mp4": encoded("-c:v mpeg4 -bf 2 -g 12 -q:v 2"),
     "xvid_packed_unbalanced.avi": encoded("-c:v libxvid -bf 3 -g 25 -q:v 6"),
     "xvid_copied.mkv": remuxed("xvid_packed.avi", before="-fflags +genpts"),
     "asp_copied.mkv": remuxed("asp.avi", before="-fflags +genpts"),

@@ -4,9 +4,10 @@ A cell of the column of files names a video below the videos' folder, by its pat
 """
 
 import difflib
+import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -101,6 +102,18 @@ def guess_columns(
     return columns
 
 
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Also those of linked folders; each folder once, whatever loops the links make."""
+    seen: set[tuple[int, int]] = set()
+    for root, folders, files in os.walk(folder, followlinks=True):
+        status = Path(root).stat()
+        if (place := (status.st_dev, status.st_ino)) in seen:
+            folders.clear()
+            continue
+        seen.add(place)
+        yield from (Path(root, name) for name in files)
+
+
 class VideoNames:
     """The videos below a folder, by path, file name and name without ending."""
 
@@ -113,7 +126,9 @@ class VideoNames:
         folder = Path(videos)
         if not folder.is_dir():
             raise ValueError(f"videos is {videos!r}; it must be a folder or a URI")
-        paths = (p for p in sorted(folder.rglob("*")) if p.suffix.lower() in VIDEO_SUFFIXES)
+        paths = sorted(
+            path for path in _files_below(folder) if path.suffix.lower() in VIDEO_SUFFIXES
+        )
         self.paths = [path for path in paths if path.is_file()]
         for path in self.paths:
             inner = path.relative_to(folder)
