@@ -43,3 +43,9 @@ def test_without_it_the_name_is_refused_and_no_name_is_taken_twice() -> None:
         FilterFields().compile({"fps": 25})
     with pytest.raises(ValueError, match="'label' is registered already"):
         register_filter(Filter(name="label", type=TEXT, description="again"))
+
+
+def test_dots_make_a_range_of_numbers_only() -> None:
+    assert parse_filters(["twists=1..2.5"]) == {"twists": (1.0, 2.5)}
+    assert parse_filters(["note=see p. 2..3"]) == {"note": "see p. 2..3"}
+    assert parse_filters(['note=["a..b", "c"]']) == {"note": ["a..b", "c"]}

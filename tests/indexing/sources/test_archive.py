@@ -159,3 +159,16 @@ def test_a_glob_means_in_a_bucket_what_it_means_in_a_folder(tmp_path, monkeypatc
     local = [clip.video_uri.removeprefix(f"{tmp_path}/") for clip in list_clips(tmp_path / pattern)]
     remote = [clip.video_uri for clip in list_archive(f"s3://bucket/{pattern}").clips]
     assert sorted(remote) == [f"s3://bucket/{name}" for name in sorted(local)]
+
+
+def test_a_link_that_leads_nowhere_is_a_video_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "whole.mp4").write_bytes(b"1")
+    (tmp_path / "lost.mp4").symlink_to("unmounted/lost.mp4")
+    archive = list_archive(tmp_path)
+    assert [clip.clip_id for clip in archive.clips] == ["lost.mp4", "whole.mp4"]
+    contents = read_contents([clip.video_uri for clip in archive.clips], {})
+    problems = [contents[clip.video_uri].problem for clip in archive.clips]
+    assert "FileNotFoundError" in problems[0]
+    assert not problems[1]
+    with pytest.raises(ValueError, match="no place of clips is given"):
+        list_archive("")

@@ -6,6 +6,7 @@ import pytest
 from encoders.clips import Clip
 from training.annotations.readers.label_file import (
     ImportLabelFile,
+    VideoNames,
     guess_columns,
     read_label_file,
 )
@@ -175,3 +176,15 @@ def test_a_name_that_two_videos_have_is_refused(tmp_path: Path) -> None:
         read(tmp_path, "file,dive\n" + rows())
     clips, _ = read(tmp_path, "file,dive\n" + rows().replace("v0", "day 2/v0"))
     assert clips[0].video_uri.endswith("day 2/v0.mp4")
+
+
+def test_videos_of_linked_folders_are_found_once(tmp_path: Path) -> None:
+    videos, elsewhere = tmp_path / "videos", tmp_path / "disk"
+    videos.mkdir()
+    elsewhere.mkdir()
+    (elsewhere / "a.mp4").touch()
+    (videos / "day1").symlink_to(elsewhere)
+    (elsewhere / "loop").symlink_to(videos)
+    names = VideoNames(str(videos))
+    assert names.uri("day1/a.mp4") == str(elsewhere / "a.mp4")
+    assert len(names.paths) == 1
