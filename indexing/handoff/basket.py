@@ -1,6 +1,7 @@
 """A basket: a file of spans that somebody wants to keep, in their order, from any number of searches and archives."""
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +29,17 @@ class BasketSpan:
     note: str = ""
     """Such as the edit text that found it."""
 
+    def __post_init__(self) -> None:
+        end_s = math.inf if self.end_s is None else self.end_s
+        if not 0 <= self.start_s < end_s:
+            raise ValueError(f"start_s is {self.start_s} and end_s {self.end_s}; a span has 0 <= start < end")  # fmt: skip
+        for name in ("clip_id", "video_uri", "label", "note"):
+            text = getattr(self, name) or ""
+            if any("\ud800" <= char <= "\udfff" or char == "\0" for char in text):
+                raise ValueError(
+                    f"{name} is {text[:80]!r}; it must be text without null characters"
+                )
+
 
 class Basket:
     """The spans of a basket file, which is written anew with every change; a file that is not there is an empty basket.
@@ -49,10 +61,13 @@ class Basket:
         rows = content.get("spans")
         if not isinstance(rows, list):
             raise ValueError(f"{self.path} is not a basket: spans must be a list")
-        self._spans = [
-            from_dict(BasketSpan, row, f"{self.path}: spans[{number}]")
-            for number, row in enumerate(rows)
-        ]
+        for number, row in enumerate(rows):
+            place = f"{self.path}: spans[{number}]"
+            try:
+                self._spans.append(from_dict(BasketSpan, row, place))
+            except ValueError as error:
+                message = str(error)
+                raise ValueError(message if place in message else f"{place}: {message}") from None
 
     def __len__(self) -> int:
         return len(self._spans)

@@ -16,6 +16,8 @@ MAX_LABEL, MAX_CLIP_ID, MAX_URI = 256, 1024, 4096
 """Maximum number of characters."""
 _ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 _MAX_SECONDS = 1e6
+_LEAST_S = 0.001
+"""No frame is shorter."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,10 +54,11 @@ class Click:
         is_span = (
             self.start_s is not None
             and self.end_s is not None
-            and 0 <= self.start_s < self.end_s <= _MAX_SECONDS
+            and 0 <= self.start_s <= self.end_s - _LEAST_S
+            and self.end_s <= _MAX_SECONDS
         )
         if (self.kind == "span") != is_span or (self.kind != "span" and (self.start_s, self.end_s) != (None, None)):  # fmt: skip
-            raise ValueError(f"start_s is {self.start_s} and end_s {self.end_s}; a span has 0 <= start < end, another click neither")  # fmt: skip
+            raise ValueError(f"start_s is {self.start_s} and end_s {self.end_s}; a span has 0 <= start and lasts at least {_LEAST_S} s, another click neither")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,5 +1,6 @@
 """Baskets: saved once, listed, taken out, exported, joined to a reel; and what is no basket."""
 
+import json
 from fractions import Fraction
 from pathlib import Path
 
@@ -94,3 +95,29 @@ def test_mistakes_are_told_in_words(tmp_path, monkeypatch, arguments, message) -
     Basket("b").save([])
     with pytest.raises(ValueError, match=message):
         run_command("basket", arguments)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"start_s": float("nan")}, r"spans\[0\]: start_s is nan and end_s 2"),
+        ({"start_s": -5.0}, r"spans\[0\]: start_s is -5"),
+        ({"end_s": 1.0}, r"spans\[0\]: start_s is 1.0 and end_s 1.0"),
+        ({"note": "\ud800"}, r"spans\[0\]: note is"),
+    ],
+)
+def test_a_span_that_cannot_be_is_named_with_its_place(
+    tmp_path: Path, change: dict, message: str
+) -> None:
+    span = {"clip_id": "a", "video_uri": "a.mp4", "start_s": 1.0, "end_s": 2.0, "label": None, "note": ""}  # fmt: skip
+    path = tmp_path / "odd.basket"
+    path.write_text(json.dumps({"format": "tfcovr basket 1", "spans": [span | change]}))
+    with pytest.raises(ValueError, match=message):
+        Basket(path)
+
+
+def test_a_basket_that_is_nested_too_deeply_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "deep.basket"
+    path.write_text("[" * 200_000)
+    with pytest.raises(ValueError, match=r"deep\.basket is not a basket.*nested too deeply"):
+        Basket(path)

@@ -66,8 +66,8 @@ def test_what_was_passed_over_is_not_asked_again_until_it_is_undone() -> None:
         ({"kind": "not"}, "label is ''"),
         ({"kind": "skip", "label": "x"}, "label is 'x'"),
         ({"kind": "undo"}, "undoes is ''"),
-        ({"kind": "span", "start_s": 2.0, "end_s": 2.0}, "0 <= start < end"),
-        ({"kind": "span", "start_s": 0.0, "end_s": float("nan")}, "0 <= start < end"),
+        ({"kind": "span", "start_s": 2.0, "end_s": 2.0}, "0 <= start and lasts"),
+        ({"kind": "span", "start_s": 0.0, "end_s": float("nan")}, "0 <= start and lasts"),
         ({"kind": "label", "label": "x", "start_s": 1.0, "end_s": 2.0}, "another click neither"),
     ],
 )

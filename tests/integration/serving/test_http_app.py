@@ -270,6 +270,7 @@ def test_a_list_of_cuts_names_files_and_no_folder(client, archive, suffix: str) 
     [
         ({"clip_ids": ["clip/1", "clip/9"], "format": "llc"}, 422, "2 videos"),  # one video only
         ({"clip_ids": ["nowhere"], "format": "edl"}, 404, "no such clip"),
+        ({"clip_ids": ["\ud800"], "format": "edl"}, 404, "no such clip"),
         ({"clip_ids": ["clip/10"], "format": "edl"}, 404, "cannot be read"),  # a link to another file
         ({"clip_ids": ["bad-0"], "format": "edl"}, 422, "span is [-5.0, 1.0)"),
         ({"clip_ids": ["bad-1"], "format": "edl"}, 422, "span is [1.0, 0.5)"),
