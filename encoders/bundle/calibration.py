@@ -273,6 +273,13 @@ def read_calibration(bundle_dir: str | Path, card: BundleCard) -> Calibration | 
         missing = {"clips.mean", "clips.whitening", "clips.max_distance", "texts.known", "texts.unrelated"} - tensors.keys()  # fmt: skip
         if missing:
             raise ValueError(f"it lacks {sorted(missing)}")
+        odd = [
+            name
+            for name, values in tensors.items()
+            if values.dtype.kind != "f" or not np.isfinite(values).all()
+        ]
+        if odd:
+            raise ValueError(f"{odd[0]} must hold finite numbers")
         width = card.embedding_dim
         if tensors["clips.whitening"].shape != (width, width):
             raise ValueError(

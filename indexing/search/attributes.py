@@ -253,6 +253,13 @@ def open_attribute_reader(
     path = check_file(Path(bundle_dir), card, HEAD_WEIGHTS)
     with naming_file(path):
         weights = safetensors.numpy.load_file(path)
+        num_labels = len(card.labels)
+        shapes = {"weight": (num_labels, card.embedding_dim), "bias": (num_labels,)}
+        for name, shape in shapes.items():
+            if weights[name].shape != shape or not np.isfinite(weights[name]).all():
+                raise ValueError(
+                    f"{name} is {weights[name].shape}; it must be {shape}, finite numbers"
+                )
         return AttributeReader(
             weights["weight"], weights["bias"], labels=card.labels, attributes=attributes
         )
