@@ -282,7 +282,8 @@ def test_a_list_of_cuts_names_files_and_no_folder(client, archive, suffix: str) 
 def test_a_list_of_cuts_that_cannot_be_is_refused_in_words(
     client, archive, body: dict, status: int, word: str
 ) -> None:
-    reply = client.post("/v1/cuts", json=body, headers=AUTHORIZED)
+    headers = AUTHORIZED | {"content-type": "application/json"}
+    reply = client.post("/v1/cuts", content=json.dumps(body), headers=headers)
     assert reply.status_code == status
     assert word in reply.json()["detail"]
     assert str(archive[0]) not in reply.text
