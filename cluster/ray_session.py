@@ -188,6 +188,16 @@ def _listen_on_loopback() -> None:
     ray_constants.ENABLE_RAY_CLUSTER = False
 
 
+def has_local_servers() -> bool:
+    """Whether the servers of the Ray that this process has started are running, both of them."""
+    running = set()
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):
+            if child.status() != psutil.STATUS_ZOMBIE:
+                running.add(child.name())
+    return running >= {"raylet", "gcs_server"}
+
+
 def _start_watcher(servers: set[psutil.Process]) -> "subprocess.Popen[bytes]":
     """The process that says so where one of the servers dies on which the driver's life depends."""
     pids: list[str] = []

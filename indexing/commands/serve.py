@@ -32,7 +32,7 @@ def run(config: Config) -> int:
     """Serve until Ctrl-C or SIGTERM."""
     from cluster.network import free_port, require_free_port
     from cluster.option_checks import require_folder
-    from cluster.ray_session import ray_session
+    from cluster.ray_session import has_local_servers, ray_session
     from encoders.backends.base import require_exported
     from encoders.bundle.card import read_card
     from indexing.serving.deploy import (
@@ -78,5 +78,5 @@ def run(config: Config) -> int:
         sys.stdout.write(f"tfcovr answers at http://{config.host}:{config.port}/{ask}\n")
         sys.stdout.flush()
         ended.wait()
-        stop_service()
+        stop_service(may_answer=has_local_servers if session.started_here else lambda: True)
     return 0

@@ -9,7 +9,8 @@ import re
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -280,10 +281,12 @@ def last_error(folder: Path) -> str:
     return next((line for line in reversed(lines) if _ERROR.match(line)), "")
 
 
-def stop_service() -> None:
+def stop_service(*, may_answer: Callable[[], bool] = lambda: True) -> None:
     """Stop the deployment and its proxy, and wait for that; not for a controller that was terminated with everything else."""
     from ray import serve
 
     thread = threading.Thread(target=serve.shutdown, name="stop-service", daemon=True)
     thread.start()
-    thread.join(_STOPS_S)
+    give_up_s = time.monotonic() + _STOPS_S
+    while thread.is_alive() and may_answer() and time.monotonic() < give_up_s:
+        thread.join(0.2)

@@ -88,3 +88,18 @@ def test_why_a_replica_did_not_start_is_the_last_error_of_its_log(tmp_path) -> N
     log = tmp_path / "replica_tfcovr_ASGIIngressDeployment_a1.log"
     log.write_text("ERROR 2026 started\n  File x\nencoders.checks.BundleMismatchError: b has no text.onnx\nERROR 2026 Exiting.\n")  # fmt: skip
     assert last_error(tmp_path) == "encoders.checks.BundleMismatchError: b has no text.onnx"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"ef": 0}, "ef is 0; it must be at least 1"),
+        ({"sample_share": 2.0}, "sample_share is 2.0; it must lie in"),
+        ({"sample_share": float("nan")}, "sample_share is nan"),
+        ({"otlp_endpoint": "ftp://x"}, "otlp_endpoint is 'ftp://x'; it must be http"),
+        ({"otlp_endpoint": "x"}, "otlp_endpoint is 'x'"),
+    ],
+)
+def test_options_that_cannot_be_are_told_before_ray_starts(values: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ServeConfig(**values)
