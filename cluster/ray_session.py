@@ -34,6 +34,7 @@ from cluster.repetition import retry
 
 logger = logging.getLogger(__name__)
 _LOCAL_OBJECT_STORE_BYTES = 1 << 30
+_SERVERS = frozenset({"raylet", "gcs_server"})
 _SHUTDOWN_S = 5.0
 _PATIENT = {
     "health_check_timeout_ms": 30_000,
@@ -195,7 +196,7 @@ def has_local_servers() -> bool:
         with suppress(psutil.NoSuchProcess):
             if child.status() != psutil.STATUS_ZOMBIE:
                 running.add(child.name())
-    return running >= {"raylet", "gcs_server"}
+    return running >= _SERVERS
 
 
 def _start_watcher(servers: set[psutil.Process]) -> "subprocess.Popen[bytes]":
@@ -203,7 +204,7 @@ def _start_watcher(servers: set[psutil.Process]) -> "subprocess.Popen[bytes]":
     pids: list[str] = []
     for server in servers:
         with suppress(psutil.NoSuchProcess):
-            if server.name() in ("raylet", "gcs_server"):
+            if server.name() in _SERVERS:
                 agents = [c for c in server.children() if c.name().startswith(_AGENTS)]
                 pids += [str(process.pid) for process in (*agents, server)]
     return subprocess.Popen(

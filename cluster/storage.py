@@ -1,4 +1,4 @@
-"""Atomic file writes, and the check that storage is shared by all nodes of a run."""
+"""Atomic file writes, folders for the time of a block, and the check that storage is shared by all nodes of a run."""
 
 import contextlib
 import fcntl
@@ -82,9 +82,8 @@ def scratch_folder(parent: Path | None, prefix: str) -> Iterator[Path]:
     folder = place / f"{prefix}{made.name.rpartition('-')[2]}"
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        with contextlib.suppress(
-            OSError
-        ):  # where there are no locks, no folder is ever taken for left
+        # Where there are no locks, no folder is ever taken for left.
+        with contextlib.suppress(OSError):
             stack.enter_context(_locked(made))
         made.rename(folder)  # only now it is one that others look at
         yield folder

@@ -74,6 +74,11 @@ class Clip:
                 raise ValueError(f"{column} is {value!r}; it must be {allowed}")
 
 
+def is_storable(text: str) -> bool:
+    """Whether tables and Milvus take a text: without null characters and halves of characters (lone surrogates, as JSON may have)."""
+    return not any("\ud800" <= char <= "\udfff" or char == "\0" for char in text)
+
+
 def read_clips(path: str | Path) -> list[Clip]:
     """Clips in file order, each video_uri absolute. ValueError names file, row, column and value."""
     clips: list[Clip] = []

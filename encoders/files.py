@@ -99,9 +99,11 @@ def from_dict(kind: type[T], values: Any, name: str, *, is_complete: bool = Fals
         missing = sorted(required - set(values))
         raise ValueError(f"{name} has unknown keys {unknown} and lacks {missing}")
     hints = _type_hints(kind)
-    return kind(
-        **{key: read_value(hints[key], value, f"{name}.{key}") for key, value in values.items()}
-    )
+    given = {key: read_value(hints[key], value, f"{name}.{key}") for key, value in values.items()}
+    try:
+        return kind(**given)
+    except ValueError as error:  # of values that the class does not take
+        raise ValueError(f"{name}: {error}") from error
 
 
 @cache

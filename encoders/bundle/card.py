@@ -11,7 +11,7 @@ import numpy as np
 
 from encoders.bundle.checks import BundleMismatchError, naming_file
 from encoders.bundle.engine_records import EngineRecord
-from encoders.files import atomic_file, from_dict, hash_file
+from encoders.files import atomic_file, from_dict, hash_file, parse_json
 from encoders.media.sampling import SamplingConfig, sampling_to_dict
 from encoders.query_encoder.config import (
     FusionConfig,
@@ -162,8 +162,8 @@ def read_card(folder: str | Path) -> BundleCard:
     if not path.is_file():
         raise BundleMismatchError(f"{folder} is not a bundle: {CARD_NAME} is missing")
     try:
-        values = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
+        values = parse_json(path.read_bytes())
+    except ValueError as error:
         raise BundleMismatchError(f"{path} is not JSON: {error}") from error
     version = values.get("version") if isinstance(values, dict) else None
     if version != CARD_VERSION:

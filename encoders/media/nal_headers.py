@@ -19,11 +19,12 @@ class Picture(NamedTuple):
     """Whether decoding may start here where the container calls it a keyframe."""
 
 
-class _Bits:
-    """Reads a header bit by bit, without the bytes that H.264 and HEVC put in against false start codes."""
+class BitReader:
+    """Reads a header bit by bit; ValueError at its end. Without the bytes that H.264 and HEVC put in against false start codes."""
 
-    def __init__(self, data: bytes) -> None:
-        data = data.replace(b"\0\0\3", b"\0\0")
+    def __init__(self, data: bytes, *, has_escapes: bool = True) -> None:
+        if has_escapes:
+            data = data.replace(b"\0\0\3", b"\0\0")
         self._value, self._num_left = int.from_bytes(data, "big"), 8 * len(data)
 
     def take(self, count: int) -> int:
@@ -130,7 +131,7 @@ class H264Headers:
             return Picture(is_clean_start=is_clean)
         frame_num_bits, lsb_bits, only_frames, has_planes, poc_type = self._layout
         is_idr = unit[0] & 31 == 5
-        bits = _Bits(unit[1:_SLICE_BYTES])
+        bits = BitReader(unit[1:_SLICE_BYTES])
         try:
             bits.skip(0, 0, 0)
             bits.take(2 if has_planes else 0)
@@ -169,7 +170,7 @@ class H264Headers:
         if unit == self._sps:
             return
         self._sps = unit
-        bits = _Bits(unit[1:])
+        bits = BitReader(unit[1:])
         try:
             profile = bits.take(8)
             bits.take(16)
@@ -192,7 +193,7 @@ class H264Headers:
         self._layout = frame_num_bits, lsb_bits, only_frames, has_planes, poc_type
 
 
-def _skip_chroma_format(bits: _Bits) -> bool:
+def _skip_chroma_format(bits: BitReader) -> bool:
     """Whether the colour planes are coded apart; reads on to the end of the scaling matrices (H.264, 7.3.2.1.1)."""
     chroma = bits.exp_golomb()
     has_planes = bool(chroma == 3 and bits.take(1))
@@ -281,7 +282,9 @@ class HevcHeaders:
             self._skips_leading = kind <= 20 or self._is_first
             self._is_first = False
         try:
-            lsb, lsb_bits, is_shown = self._read_slice(_Bits(unit[2:_SLICE_BYTES]), kind, is_start)
+            lsb, lsb_bits, is_shown = self._read_slice(
+                BitReader(unit[2:_SLICE_BYTES]), kind, is_start
+            )
         except (ValueError, KeyError):
             return Picture()
         if (
@@ -297,7 +300,7 @@ class HevcHeaders:
             is_shown = False
         return Picture(order=self._epoch * EPOCH + msb + lsb, is_shown=is_shown)
 
-    def _read_slice(self, bits: _Bits, kind: int, is_start: bool) -> tuple[int, int, bool]:
+    def _read_slice(self, bits: BitReader, kind: int, is_start: bool) -> tuple[int, int, bool]:
         """(least significant part of the count, its bits, is shown)."""
         if self._layout is None:
             raise ValueError("no sequence parameters yet")
@@ -316,7 +319,7 @@ class HevcHeaders:
             if kind == 33:
                 self._layout = self._sps.get(unit) or self._sps.setdefault(unit, _hevc_sps(unit))
             elif kind == 34:
-                bits = _Bits(unit[2:32])
+                bits = BitReader(unit[2:32])
                 number = bits.exp_golomb()
                 bits.skip(0, 1)
                 self._pps[number] = bool(bits.take(1)), bits.take(3)
@@ -326,7 +329,7 @@ class HevcHeaders:
 
 def _hevc_sps(unit: bytes) -> tuple[int, bool]:
     """(bits of the picture order count, whether colour planes are coded apart); H.265, 7.3.2.2."""
-    bits = _Bits(unit[2:])
+    bits = BitReader(unit[2:])
     bits.take(4)
     num_layers = bits.take(3)
     bits.take(1 + 96)

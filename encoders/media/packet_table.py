@@ -177,11 +177,12 @@ class PacketTable:
         )
         chosen = _chosen_times(pts, dts) if is_by_pts else dts
         durations = self.duration[self.duration > 0]
-        times = _filled(chosen, step=float(np.median(durations)) if len(durations) else 1.0)
+        usual = float(np.median(durations)) if len(durations) else 1.0
+        times = np.sort(_filled(chosen, step=usual))
         if not is_by_pts and len(times) and len(rest):  # dts are earlier by the decoder's delay
-            step = int(np.median(np.diff(np.sort(times)))) if len(times) > 1 else 0
-            times = times + (int(rest.min()) - step - int(times.max()))
-        return DecodedStart(num_packets, positions, np.sort(times))
+            step = int(np.median(np.diff(times))) if len(times) > 1 else 0
+            times = times + (int(rest.min()) - step - int(times[-1]))
+        return DecodedStart(num_packets, positions, times)
 
 
 def _times(values: Sequence[int | None]) -> np.ndarray:

@@ -8,7 +8,7 @@ made up by a muxer may contradict the order in which the decoder shows its pictu
 import re
 from collections.abc import Callable
 
-from encoders.media.nal_headers import EPOCH, H264Headers, HevcHeaders, Picture
+from encoders.media.nal_headers import EPOCH, BitReader, H264Headers, HevcHeaders, Picture
 
 # Of an MPEG-4 picture that is not coded, as FFmpeg's filter for packed bitstreams has it.
 _MAX_EMPTY_BYTES = 19
@@ -69,10 +69,15 @@ class _Mpeg4(_Mpeg):
         """vop_coded (ISO/IEC 14496-2, 6.2.5), which stands behind the kind, the seconds in unary and the ticks of the clock."""
         if len(content) > _MAX_EMPTY_BYTES or not self._clock_bits:
             return True
-        place = 2
-        while _bits(content, at, place, 1):
-            place += 1
-        return bool(_bits(content, at, place + 2 + self._clock_bits + 1, 1))
+        bits = BitReader(content[at:], has_escapes=False)
+        try:
+            bits.skip(2)
+            while bits.take(1):
+                pass
+            bits.skip(1, self._clock_bits, 1)
+            return bool(bits.take(1))
+        except ValueError:  # cut off
+            return False
 
 
 def _clock_bits(header: bytes) -> int:
@@ -80,54 +85,67 @@ def _clock_bits(header: bytes) -> int:
     found = _LAYER_HEADER.search(header)
     if found is None:
         return 0
-    at, place = found.end(), 9
-    place += 8 if _bits(header, at, place, 1) else 1  # is_object_layer_identifier
-    place += 20 if _bits(header, at, place, 4) == 15 else 4  # aspect_ratio_info
-    if _bits(header, at, place, 1):  # vol_control_parameters
-        place += 4
-        place += 79 if _bits(header, at, place, 1) else 0
-    place += 1
-    return max(1, (_bits(header, at, place + 3, 16) - 1).bit_length())
+    bits = BitReader(header[found.end() : found.end() + _LAYER_BYTES], has_escapes=False)
+    try:
+        bits.skip(9)
+        if bits.take(1):  # is_object_layer_identifier
+            bits.skip(7)
+        if bits.take(4) == 15:  # aspect_ratio_info
+            bits.skip(16)
+        if bits.take(1):  # vol_control_parameters
+            bits.skip(3)
+            if bits.take(1):
+                bits.skip(79)
+        bits.skip(3)
+        return max(1, (bits.take(16) - 1).bit_length())
+    except ValueError:  # cut off
+        return 0
 
 
-def _bits(content: bytes, at: int, place: int, count: int) -> int:
-    """Bits from a place on, of the bytes from `at` on; what lies behind the end is 0."""
-    first, last = at + place // 8, at + (place + count + 7) // 8
-    data = content[first:last].ljust(last - first, b"\0")
-    return int.from_bytes(data, "big") >> (8 * len(data) - place % 8 - count) & ((1 << count) - 1)
-
-
-def _is_intra_h263(data: bytes) -> bool:
+def _is_intra_h263(bits: BitReader) -> bool:
     """H.263, 5.1.3 and 5.1.4: the kind stands in PTYPE, or in the last part of PLUSPTYPE."""
-    if _bits(data, 0, 35, 3) != 7:
-        return not _bits(data, 0, 38, 1)
-    return _bits(data, 0, 59 if _bits(data, 0, 38, 3) else 41, 3) == 0
+    bits.skip(35)
+    if bits.take(3) != 7:
+        return not bits.take(1)
+    if bits.take(3):
+        bits.skip(18)
+    return bits.take(3) == 0
 
 
-def _is_intra_flv1(data: bytes) -> bool:
+def _is_intra_flv1(bits: BitReader) -> bool:
     """Sorenson's H.263: start code, version, number, size and kind."""
-    size = _bits(data, 0, 30, 3)
-    return _bits(data, 0, {0: 49, 1: 65}.get(size, 33), 2) == 0
+    bits.skip(30)
+    bits.take({0: 16, 1: 32}.get(bits.take(3), 0))
+    return bits.take(2) == 0
 
 
-def _is_intra_msmpeg4(data: bytes) -> bool:
-    return _bits(data, 0, 0, 2) == 0
+def _is_intra_msmpeg4(bits: BitReader) -> bool:
+    return bits.take(2) == 0
+
+
+def _is_intra_msmpeg4v1(bits: BitReader) -> bool:
+    bits.skip(37)  # start code and number
+    return _is_intra_msmpeg4(bits)
+
+
+def _is_first_bit_0(bits: BitReader) -> bool:
+    return not bits.take(1)
 
 
 # Whether a picture refers to no other one, of codecs whose containers may call every packet a keyframe.
-_IS_INTRA: dict[str, Callable[[bytes], bool]] = {
+_IS_INTRA: dict[str, Callable[[BitReader], bool]] = {
     "h263": _is_intra_h263,
     "h263p": _is_intra_h263,
     "flv1": _is_intra_flv1,
-    "msmpeg4v1": lambda data: _bits(data, 0, 37, 2) == 0,  # behind a start code and a number
+    "msmpeg4v1": _is_intra_msmpeg4v1,
     "msmpeg4v2": _is_intra_msmpeg4,
     "msmpeg4v3": _is_intra_msmpeg4,
     "wmv1": _is_intra_msmpeg4,
-    "wmv2": lambda data: _bits(data, 0, 0, 1) == 0,
-    "vp6": lambda data: _bits(data, 0, 0, 1) == 0,
-    "vp6f": lambda data: _bits(data, 0, 0, 1) == 0,
+    "wmv2": _is_first_bit_0,
+    "vp6": _is_first_bit_0,
+    "vp6f": _is_first_bit_0,
 }
-_HEADER_BYTES = 16
+_HEADER_BYTES, _LAYER_BYTES = 16, 64
 
 
 class _InOrder:
@@ -136,7 +154,7 @@ class _InOrder:
     def __init__(
         self,
         is_shown: Callable[[memoryview], bool] | None = None,
-        is_intra: Callable[[bytes], bool] | None = None,
+        is_intra: Callable[[BitReader], bool] | None = None,
     ) -> None:
         self._is_shown, self._is_intra, self._count = is_shown, is_intra, 0
 
@@ -144,8 +162,15 @@ class _InOrder:
         if self._is_shown is not None and not self._is_shown(data):
             return Picture(is_shown=False)
         self._count += 1
-        is_intra = self._is_intra is None or self._is_intra(bytes(data[:_HEADER_BYTES]))
-        return Picture(order=self._count, is_clean_start=is_intra)
+        return Picture(order=self._count, is_clean_start=self._is_clean(data))
+
+    def _is_clean(self, data: memoryview) -> bool:
+        if self._is_intra is None:
+            return True
+        try:
+            return self._is_intra(BitReader(bytes(data[:_HEADER_BYTES]), has_escapes=False))
+        except ValueError:  # cut off: the container's word holds
+            return True
 
 
 def is_shown_vp8(data: memoryview) -> bool:

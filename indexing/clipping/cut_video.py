@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
@@ -28,8 +27,6 @@ _FRAMES_PER_BLOCK = 256
 # Videos that were cut by another rule are cut again.
 _RULE_OF_WINDOWS = 2
 _ROUNDING_S = 1e-3
-
-
 _LEAST_S = 0.01
 """No window is shorter than a frame."""
 
@@ -51,7 +48,7 @@ class CutSettings:
     def __post_init__(self) -> None:
         for name in ("length_s", "every_s"):
             value = getattr(self, name)
-            if value is not None and not _LEAST_S <= value < math.inf:
+            if value is not None and not value >= _LEAST_S:
                 raise ValueError(f"{name} is {value}; it must be at least {_LEAST_S} seconds")
         if self.every_s is not None and self.every_s > self.length_s:
             raise ValueError(

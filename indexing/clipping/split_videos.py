@@ -21,7 +21,7 @@ from encoders.files import parse_json
 from encoders.media.container import MediaLimits
 from indexing.clipping.cut_video import CutSettings, Cutter
 from indexing.clipping.moments import Cut, MomentFinder
-from indexing.sources.archive import TABLE, list_archive
+from indexing.sources.archive import is_table, list_archive
 from indexing.sources.content import Content, FileStamp, read_contents
 from indexing.sources.fetch_cache import FetchOptions
 from indexing.sources.uris import is_remote, public_uri
@@ -78,7 +78,7 @@ def split_videos(
     console = console or Console(quiet=True)
     finder = None if config.bundle is None else MomentFinder(config.bundle)
     archive = list_archive(config.videos)
-    if Path(config.videos.partition("?")[0]).suffix == TABLE:
+    if is_table(config.videos):
         raise ValueError(f"{public_uri(config.videos)!r} has clips already; give videos")
     videos: dict[str, str] = {}
     for clip in archive.clips:  # the path of a link is that of its file

@@ -34,6 +34,7 @@ class Config:
 def run(config: Config) -> int:
     """Do it, and say what is in the basket."""
     from indexing.handoff.basket import Basket
+    from indexing.handoff.cuts import one_line
     from indexing.handoff.reel import SOUND_NOTE, require_reel
 
     if not config.basket.is_file():
@@ -59,13 +60,9 @@ def run(config: Config) -> int:
         return 0
     for number, span in enumerate(basket, start=1):
         end = "end" if span.end_s is None else f"{span.end_s:.2f}"
-        note = f"  {_one_line(span.note)}" if span.note else ""
+        note = f"  {one_line(span.note)}" if span.note else ""
         sys.stdout.write(
-            f"{number:>3}  {_one_line(span.label or '-')}  {span.start_s:.2f}-{end} s  {_one_line(span.video_uri)}{note}\n"
+            f"{number:>3}  {one_line(span.label or '-')}  {span.start_s:.2f}-{end} s  {one_line(span.video_uri)}{note}\n"
         )
     sys.stdout.write(f"{len(basket)} spans\n")
     return 0
-
-
-def _one_line(text: str) -> str:
-    return "".join(char if char.isprintable() else " " for char in text)

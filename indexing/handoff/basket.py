@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cluster.storage import write_atomic
+from encoders.clips import is_storable
 from encoders.files import from_dict, parse_json
 from indexing.handoff.cuts import Cut, Pick, pick_of_place
 from indexing.handoff.export import export_picks
@@ -35,7 +36,7 @@ class BasketSpan:
             raise ValueError(f"start_s is {self.start_s} and end_s {self.end_s}; a span has 0 <= start < end")  # fmt: skip
         for name in ("clip_id", "video_uri", "label", "note"):
             text = getattr(self, name) or ""
-            if any("\ud800" <= char <= "\udfff" or char == "\0" for char in text):
+            if not is_storable(text):
                 raise ValueError(
                     f"{name} is {text[:80]!r}; it must be text without null characters"
                 )
@@ -61,13 +62,10 @@ class Basket:
         rows = content.get("spans")
         if not isinstance(rows, list):
             raise ValueError(f"{self.path} is not a basket: spans must be a list")
-        for number, row in enumerate(rows):
-            place = f"{self.path}: spans[{number}]"
-            try:
-                self._spans.append(from_dict(BasketSpan, row, place))
-            except ValueError as error:
-                message = str(error)
-                raise ValueError(message if place in message else f"{place}: {message}") from None
+        self._spans = [
+            from_dict(BasketSpan, row, f"{self.path}: spans[{number}]")
+            for number, row in enumerate(rows)
+        ]
 
     def __len__(self) -> int:
         return len(self._spans)

@@ -170,5 +170,9 @@ def _cut(pick: Pick, source: Source) -> Cut:
         raise ValueError(
             f"{pick.path} has no frame in [{pick.span.start_s:g}, {end}); its last one is at {times_s[-1]:.3f} s"
         )
-    name = " ".join("".join(c if c.isprintable() else " " for c in pick.name).split())
-    return Cut(pick=pick, source=source, frames=frames, name=name or "clip")
+    return Cut(pick=pick, source=source, frames=frames, name=one_line(pick.name) or "clip")
+
+
+def one_line(text: str) -> str:
+    """Control characters and runs of space as single spaces."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
+from encoders.clips import is_storable
 from encoders.files import from_dict
 
 ClickKind = Literal["label", "not", "span", "skip", "undo"]
@@ -43,7 +44,7 @@ class Click:
             raise ValueError(f"kind is {self.kind!r}; choose one of {', '.join(get_args(ClickKind))}")  # fmt: skip
         for name, limit in (("clip_id", MAX_CLIP_ID), ("label", MAX_LABEL)):
             text = getattr(self, name)
-            if len(text) > limit or any("\ud800" <= c <= "\udfff" or c == "\0" for c in text):
+            if len(text) > limit or not is_storable(text):
                 raise ValueError(f"{name} must have at most {limit} characters, without surrogates and null characters")  # fmt: skip
         if not self.clip_id or self.label != self.label.strip() or not self.label.isprintable():
             raise ValueError(f"clip_id {self.clip_id!r} must not be empty, and label {self.label!r} must be one line without space around it")  # fmt: skip

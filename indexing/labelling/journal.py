@@ -129,7 +129,7 @@ def read_journal(path: Path) -> tuple[Clicks, int]:
             try:
                 record = record_of(parse_json(line), f"{path}: line {number}")
                 clicks.check(record.click, {})
-            except (ValueError, TypeError, RecursionError) as error:
+            except (ValueError, TypeError) as error:
                 raise ValueError(f"{path}: line {number} is damaged: {error}") from error
             clicks.add(record)
             end += len(line)

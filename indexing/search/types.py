@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from encoders.clips import is_storable
 from encoders.decoding.source import VideoClock
 from encoders.media.container import VIDEO_SUFFIXES, MediaLimits
 from encoders.media.errors import DecodeError
@@ -286,7 +287,7 @@ def _check_number(name: str, value: float, low: float, high: float) -> None:
 def _check_text(name: str, text: str, max_length: int = MAX_TEXT) -> None:
     if len(text) > max_length:
         raise ValueError(f"{name} has {len(text)} characters; at most {max_length} are allowed")
-    if any("\ud800" <= char <= "\udfff" or char == "\0" for char in text):
+    if not is_storable(text):
         raise ValueError(
             f"{name} is {text[:64]!r}; it must not contain surrogates or null characters"
         )

@@ -85,11 +85,10 @@ def fetch_url(
         if location is None:
             return
         try:
-            following = checked_target(urljoin(target.url, location), policy)
-        except UrlRefusedError:
-            raise
+            url = urljoin(target.url, location)
         except ValueError as error:
             raise UrlRefusedError("the URL redirects to what is no URL") from error
+        following = checked_target(url, policy)
         is_weaker = (target.scheme, following.scheme) == ("https", "http")
         if following.host != target.host or is_weaker:
             raise UrlRefusedError("the URL redirects to another host or to plain http")

@@ -281,7 +281,7 @@ def last_error(folder: Path) -> str:
     return next((line for line in reversed(lines) if _ERROR.match(line)), "")
 
 
-def stop_service(*, may_answer: Callable[[], bool] = lambda: True) -> None:
+def stop_service(*, may_answer: Callable[[], bool]) -> None:
     """Stop the deployment and its proxy, and wait for that; not for a controller that was terminated with everything else."""
     from ray import serve
 

@@ -2,19 +2,18 @@
 
 import glob
 import logging
-import os
 import re
 import tempfile
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from itertools import chain, islice
-from pathlib import Path, PurePath, PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from cluster.repetition import retry
 from encoders.clips import Clip, iter_clips
 from encoders.media.container import VIDEO_SUFFIXES
+from encoders.media.video_files import escaped, files_below, is_video_name, videos_below
 from indexing.sources.remote import (
     RemoteStamp,
     SourceError,
@@ -68,6 +67,11 @@ class Archive:
     """Public URI -> what identifies the file, of those whose list had it: they need not be asked for it one by one."""
 
 
+def is_table(source: str) -> bool:
+    """Whether a source is named as a table of clips, and not as videos."""
+    return (name_of(source) if is_remote(source) else Path(source)).suffix == TABLE
+
+
 def list_archive(source: str | Path) -> Archive:
     """All clips at once. ValueError when there are no clips; OSError when a remote place cannot be listed."""
     parts = list(iter_archive(source))
@@ -119,7 +123,7 @@ _Part = tuple[Sequence[Clip], Mapping[str, RemoteStamp]]
 
 def _local_parts(text: str) -> Iterator[_Part]:
     path = Path(text)
-    if path.suffix == TABLE and path.exists():
+    if is_table(text) and path.exists():
         for clips in iter_clips(path):
             yield clips, {}
         return
@@ -140,7 +144,7 @@ def video_files(text: str) -> tuple[Path, Iterator[Path]]:
         base = Path(*_parts_before_magic(path))
         pattern = path.relative_to(base).parts
         if "**" in pattern:
-            below = _files_below(base)
+            below = files_below(base)
             files = (file for file in below if _fits(file.relative_to(base).parts, pattern))
         else:
             files = iter(sorted(base.glob("/".join(pattern))))
@@ -176,75 +180,14 @@ def clip_of_file(file: Path, base: Path) -> Clip:
     return Clip(clip_id=clip_id, video_uri=uri_of(file.resolve()))
 
 
-def videos_below(folder: Path) -> Iterator[Path]:
-    """The files below a folder that are named as videos."""
-    return (file for file in _files_below(folder) if is_video_name(file))
-
-
-def is_video_name(path: PurePath) -> bool:
-    """Whether a file of this name is listed as a video."""
-    return path.suffix.lower() in VIDEO_SUFFIXES
-
-
-def _files_below(folder: Path) -> Iterator[Path]:
-    """Every file below a folder, each folder's in the order of names.
-
-    Links to folders are followed, each folder once: loops end, and real folders come before links.
-    """
-    seen: set[tuple[int, int]] = set()
-    links = deque([folder])
-    while links:
-        top = links.popleft()
-        opened = [_entries(top, seen)]
-        while opened:
-            entry = next(opened[-1], None)
-            path = None if entry is None else Path(entry.path)
-            if entry is None or path is None:
-                opened.pop()
-            elif not _is_folder(entry):
-                yield path
-            elif entry.is_symlink():
-                links.append(path)
-            else:
-                opened.append(_entries(path, seen))
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # of a link that leads to itself
-        return False
-
-
-def _entries(folder: Path, seen: set[tuple[int, int]]) -> Iterator[os.DirEntry[str]]:
-    """None of a folder that was seen before, or that cannot be listed."""
-    try:
-        status = folder.stat()
-        if (status.st_dev, status.st_ino) in seen:
-            return iter(())
-        seen.add((status.st_dev, status.st_ino))
-        with os.scandir(folder) as entries:
-            return iter(sorted(entries, key=lambda entry: entry.name))
-    except OSError as error:
-        logger.warning("%s is left out: %s", escaped(str(folder)), error.strerror)
-        return iter(())
-
-
 def uri_of(path: Path) -> str:
     """The path; where its bytes are not UTF-8, which neither Arrow nor Milvus stores, a file:// URI with these bytes escaped."""
     return str(path) if escaped(str(path)) == str(path) else path.as_uri()
 
 
-def escaped(name: str) -> str:
-    """Bytes that are not UTF-8 as %XX; Python has them as lone surrogates."""
-    return "".join(
-        f"%{ord(char) - 0xDC00:02X}" if 0xDC80 <= ord(char) <= 0xDCFF else char for char in name
-    )
-
-
 def _remote_parts(uri: str) -> Iterator[_Part]:
     path = name_of(uri)
-    if path.suffix == TABLE:
+    if is_table(uri):
         for table in _remote_tables(uri):
             base = uri.partition("?")[0].rstrip("/").rpartition("/")[0]
             yield from ((clips, {}) for clips in _read_remote_clips(table, base))

@@ -13,10 +13,11 @@ from pathlib import Path
 from encoders.clips import Clip, read_video_uris, table_files
 from encoders.media.container import path_of
 from encoders.media.errors import DecodeError
-from indexing.sources.archive import TABLE, escaped, iter_archive, uri_of, video_files
+from encoders.media.video_files import escaped
+from indexing.sources.archive import is_table, iter_archive, uri_of, video_files
 from indexing.sources.content import FileStamp, local_stamp, remote_file_stamp
 from indexing.sources.remote import SourceError
-from indexing.sources.uris import is_remote, name_of, public_uri
+from indexing.sources.uris import is_remote, public_uri
 
 _CHUNK_BYTES = 1 << 20
 
@@ -26,7 +27,7 @@ class Fingerprint:
 
     def __init__(self, source: str) -> None:
         self.is_remote = is_remote(source)
-        self.is_table = (name_of(source) if self.is_remote else Path(source)).suffix == TABLE
+        self.is_table = is_table(source)
         self._is_known = not (self.is_table and self.is_remote)
         self._digest = hashlib.blake2b(public_uri(source).encode(errors="surrogateescape"))
         self._last = ""

@@ -127,6 +127,6 @@ def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
     for text in path.read_text().splitlines():
         try:
             lines.append(parse_json(text))
-        except json.JSONDecodeError:
+        except ValueError:
             break
     return lines

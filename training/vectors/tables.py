@@ -147,11 +147,11 @@ def with_own_length(
 
 def iter_tokens(path: str | Path) -> Iterator[tuple[str, np.ndarray]]:
     """(clip id, float32 [T, D] in order) of the clips that have several vectors; row group by row group."""
-    width = vector_width(path)
     with open_table(path) as file:
-        has_tokens = "tokens" in file.schema_arrow.names
-        columns = ["clip_id", "tokens"]
-        for batch in file.iter_batches(1024, columns=columns) if has_tokens else ():
+        if "tokens" not in file.schema_arrow.names:
+            return
+        width = vector_width(path)
+        for batch in file.iter_batches(1024, columns=["clip_id", "tokens"]):
             for clip_id, tokens in zip(batch["clip_id"].to_pylist(), batch["tokens"], strict=True):
                 if tokens.is_valid:
                     values = tokens.values.to_numpy(zero_copy_only=False)

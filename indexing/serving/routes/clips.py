@@ -10,6 +10,7 @@ from fastapi import FastAPI, Header, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
 from encoders.bundle.calibration import STATED_PRECISION
+from encoders.clips import is_storable
 from indexing.labelling.desk import LabelDesk
 from indexing.search.client import SearchClient
 from indexing.search.filters import FilterFields
@@ -101,20 +102,12 @@ class State:
     async def place(self, clip_id: str) -> ClipPlace:
         """A clip of the collection, or 404."""
         place = None
-        if _may_be_an_id(clip_id):
+        if is_storable(clip_id) and len(clip_id.encode()) <= _MOST_ID_BYTES:
             find = partial(self.batcher.client.place_of, clip_id)
             place = await to_thread.run_sync(milvus_errors_as_503, find)
         if place is None:
             raise ProblemError(404, "the collection has no such clip")
         return place
-
-
-def _may_be_an_id(text: str) -> bool:
-    """False for what no column holds: a null, half of a character (a lone surrogate in JSON), or more than fits."""
-    try:
-        return "\0" not in text and len(text.encode()) <= _MOST_ID_BYTES
-    except UnicodeEncodeError:
-        return False
 
 
 def milvus_errors_as_503(call: Callable[[], Any]) -> Any:

@@ -11,12 +11,11 @@ from watchfiles import watch
 
 from cluster.storage import file_system_of
 from encoders.clips import Clip
+from encoders.media.video_files import is_video_name, videos_below
 from indexing.sources.archive import (
     Archive,
     clip_of_file,
-    is_video_name,
     list_archive,
-    videos_below,
 )
 from indexing.sources.content import FileStamp, local_stamp, read_contents
 from indexing.sources.remote import SourceError

@@ -48,5 +48,6 @@ def test_settings_that_would_lose_something_are_refused() -> None:
         CutSettings(length_s=2.0, every_s=3.0)
     with pytest.raises(ValueError, match=r"length_s is 0; it must be at least 0\.01 seconds"):
         CutSettings(length_s=0)
+    assert windows(9.0, length_s=CutSettings(length_s=float("inf")).length_s, every_s=4.0) == [(0.0, 9.0)]  # fmt: skip
     keys = {CutSettings().key, CutSettings(by="shots").key, CutSettings(every_s=2.0).key}
     assert len(keys) == 3

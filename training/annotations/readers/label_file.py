@@ -4,16 +4,16 @@ A cell of the column of files names a video below the videos' folder, by its pat
 """
 
 import difflib
-import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from encoders.clips import Clip
 from encoders.media.container import VIDEO_SUFFIXES
 from encoders.media.time_forms import parse_seconds
+from encoders.media.video_files import videos_below
 from training.annotations.labels.names import label_attributes
 from training.annotations.labels.splits import SplitShares, assign_splits
 from training.annotations.readers.reader import ImportOptions, LabelReader, ReadLabels
@@ -102,18 +102,6 @@ def guess_columns(
     return columns
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
-    """Also those of linked folders; each folder once, whatever loops the links make."""
-    seen: set[tuple[int, int]] = set()
-    for root, folders, files in os.walk(folder, followlinks=True):
-        status = Path(root).stat()
-        if (place := (status.st_dev, status.st_ino)) in seen:
-            folders.clear()
-            continue
-        seen.add(place)
-        yield from (Path(root, name) for name in files)
-
-
 class VideoNames:
     """The videos below a folder, by path, file name and name without ending."""
 
@@ -126,10 +114,7 @@ class VideoNames:
         folder = Path(videos)
         if not folder.is_dir():
             raise ValueError(f"videos is {videos!r}; it must be a folder or a URI")
-        paths = sorted(
-            path for path in _files_below(folder) if path.suffix.lower() in VIDEO_SUFFIXES
-        )
-        self.paths = [path for path in paths if path.is_file()]
+        self.paths = sorted(path for path in videos_below(folder) if path.is_file())
         for path in self.paths:
             inner = path.relative_to(folder)
             for name in (inner.as_posix(), inner.with_suffix("").as_posix(), path.name, path.stem):
