@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from encoders.decoding.backends import DecodeChoice, check_decode_choice
+from encoders.media.container import MediaLimits
 from encoders.media.sampling import Color, Resize
 from encoders.video_encoder.config import TrainableConfig
 
@@ -218,7 +219,7 @@ class Stage2Config:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LaunchSettings:
-    """Resources and progress of a run; they do not change what it learns."""
+    """Resources, progress and limits of a run; they do not change what it learns from the clips that it can read."""
 
     num_workers: int = 0
     """Number of Ray Train workers; 0 = the plain torch loop in this process."""
@@ -233,6 +234,7 @@ class LaunchSettings:
     frame_cache_gib: float = 32.0
     """Most that decoded frames may take in the run folder, so that stage 1 decodes each clip once; 0 = in every epoch."""
     show_progress: bool = True
+    limits: MediaLimits = field(default_factory=MediaLimits)
 
     def __post_init__(self) -> None:
         _require(self.frame_cache_gib >= 0, "frame_cache_gib", self.frame_cache_gib, "at least 0")
@@ -297,6 +299,7 @@ class EvaluateConfig:
     """vectors.parquet of all clips, from the same encoder; None = computed into the run folder."""
     num_workers: int = 0
     """Ray workers for what has to be computed and trained; 0 = in this process."""
+    limits: MediaLimits = field(default_factory=MediaLimits)
     split: str = "test"
     rows: tuple[RowName, ...] = ALL_ROWS
     intervals: IntervalConfig = field(default_factory=IntervalConfig)

@@ -17,6 +17,7 @@ if __name__ == "__main__":
     # Python puts the script's folder first, where our modules would hide packages of the same name.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from encoders.media.container import MediaLimits
 from training.configs import GpuEstimate, LaunchSettings, Stage1Config, Stage2Config
 from training.recipes import RECIPES
 
@@ -53,6 +54,7 @@ class _Run:
     """Ray cluster; None = RAY_ADDRESS, or a local one."""
     quiet: bool = False
     """No progress bars."""
+    limits: MediaLimits = field(default_factory=MediaLimits)
 
     def launch(self) -> LaunchSettings:
         return LaunchSettings(
@@ -62,6 +64,7 @@ class _Run:
             max_failures=self.max_failures,
             address=self.address,
             show_progress=not self.quiet,
+            limits=self.limits,
         )
 
 

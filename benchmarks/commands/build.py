@@ -6,6 +6,7 @@ from pathlib import Path
 
 import tyro
 
+from encoders.media.container import MediaLimits
 from training.annotations.labels.splits import SplitShares
 
 EXAMPLES = """
@@ -45,6 +46,7 @@ class Config:
     milvus_uri: str = ""
     """http://HOST:19530 of a Milvus server; none = a Milvus Lite folder in the archive."""
     collection: str = "clips"
+    limits: MediaLimits = field(default_factory=MediaLimits)
 
 
 def run(config: Config) -> int:

@@ -6,6 +6,7 @@ The table of labels is read and checked first; then the commands of the flow run
 import json
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ from cluster.storage import write_atomic
 from encoders.bundle.card import CARD_NAME, read_card
 from encoders.clips import read_clips
 from encoders.files import hash_file, read_table
+from encoders.media.container import MediaLimits
 from indexing.archive_folder import ARCHIVE_NAME, Archive, write_archive
 
 if TYPE_CHECKING:
@@ -77,12 +79,13 @@ def plan_parts(
     is_labelled = config.labels is not None
     milvus = config.milvus_uri or str(paths.milvus)
     bundle = _bundle(config, paths)
+    limits = limit_options(config.limits)
     index = Step(
         name="index",
         title="index into Milvus",
         command=tfcovr_command(
             "index", "--bundle", bundle, "--clips", paths.clips, "--milvus-uri", milvus,
-            "--collection", config.collection, "--run-dir", paths.index,
+            "--collection", config.collection, "--run-dir", paths.index, *limits,
         ),
         outputs=(paths.index / "index_summary.json",),
         made=lambda: describe_index(paths.index),
@@ -138,10 +141,11 @@ def _training_steps(
          (paths.triplets,), lambda: describe_triplets(paths.triplets), {}),
         ("stage1", f"stage 1, {stage1.num_epochs} epochs: tell the labels apart",
          tfcovr_command("train", "--recipe", config.stage1_recipe, "--clips", paths.labelled, "--run-dir", paths.stage1,
-                        *stage1.options()),
+                        *stage1.options(), *limit_options(config.limits)),
          (first / CARD_NAME,), lambda: describe_training(paths.stage1), on_ray),
         ("vectors", "embed all clips for stage 2",
-         tfcovr_command("vectors", "--clips", paths.labelled, "--bundle", first, "--out", paths.vectors),
+         tfcovr_command("vectors", "--clips", paths.labelled, "--bundle", first, "--out", paths.vectors,
+                        *limit_options(config.limits, "--launch.limits")),
          (paths.vectors,), lambda: describe_vectors(paths.vectors), {}),
         ("stage2", f"stage 2, {stage2.num_epochs} epochs: compose clip and sentence",
          tfcovr_command("train", "--recipe", config.stage2_recipe, "--vectors", paths.vectors, "--triplets", paths.triplets,
@@ -159,6 +163,17 @@ def _training_steps(
         )
         for name, title, command, outputs, made, extra in rows
     ]  # fmt: skip
+
+
+def limit_options(limits: MediaLimits, prefix: str = "--limits") -> tuple[str, ...]:
+    """For a command: those that are not the usual ones."""
+    usual = asdict(MediaLimits())
+    return tuple(
+        text
+        for name, value in asdict(limits).items()
+        if value != usual[name]
+        for text in (f"{prefix}.{name.replace('_', '-')}", str(value))
+    )
 
 
 def _evaluate_step(paths: Paths) -> Step:

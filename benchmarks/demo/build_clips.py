@@ -80,7 +80,12 @@ def _cut_others(config: "Config", paths: Paths, labelled: Sequence[Clip], note: 
     """Clips without labels, of the videos that no labelled clip is of."""
     out = paths.clips if config.labels is None else paths.unlabelled
     summary = split_videos(
-        SplitConfig(videos=config.videos, out=out, cut=CutSettings(length_s=config.window_s)),
+        SplitConfig(
+            videos=config.videos,
+            out=out,
+            cut=CutSettings(length_s=config.window_s),
+            limits=config.limits,
+        ),
         leave_out={clip.video_uri for clip in labelled},
     )
     clips = read_clips(out)

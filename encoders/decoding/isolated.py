@@ -21,6 +21,7 @@ from encoders.decoding.sandbox.process import (
     Sandbox,
     memory_limit_for,
 )
+from encoders.media.container import LIMITS_OF_AN_ARCHIVE
 from encoders.media.errors import DecodeError
 from encoders.media.frame_index import Span
 from encoders.media.sampling import SamplingConfig
@@ -85,7 +86,9 @@ def iter_clip_frames(
     with IsolatedDecoder(deadline_s=_CLIP_DEADLINE_S) as decoder:
         for clip in clips:
             span = Span(start_s=clip.start_s, end_s=clip.end_s)
-            request = DecodeRequest(video=clip.video_uri, spans=(span,), sampling=sampling)
+            request = DecodeRequest(
+                video=clip.video_uri, spans=(span,), sampling=sampling, limits=LIMITS_OF_AN_ARCHIVE
+            )
             try:
                 decoded = decoder.decode(request)
             except DecodeError as error:

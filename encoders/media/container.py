@@ -74,7 +74,14 @@ class MediaLimits:
                 )
 
 
-LIMITS_OF_AN_ARCHIVE = MediaLimits(max_frame_rate=100_000.0, max_duration_s=366 * 86_400.0)
+LIMITS_OF_AN_ARCHIVE = MediaLimits(
+    max_pixels=16_384**2,
+    max_streams=1_000,
+    max_duration_s=366 * 86_400.0,
+    max_frame_rate=100_000.0,
+    max_frames=100_000_000,
+    min_frames_per_clip=1,
+)
 """Of videos that an archive holds: whoever indexed them may have raised the limits."""
 
 

@@ -34,6 +34,11 @@ class ClipError:
     detail: str
     """Cause in a sentence, for people."""
 
+    @property
+    def is_by_limit(self) -> bool:
+        """Whether MediaLimits, which are options, refused the clip: others may not."""
+        return self.reason in ("limit_exceeded", "too_short")
+
 
 def error_of(fields: Mapping[str, str]) -> ClipError | None:
     """The error that a row's column `error` holds; None = the clip is fine."""

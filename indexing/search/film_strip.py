@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from cluster.storage import atomic_path
 from encoders.decoding.isolated import IsolatedDecoder
 from encoders.decoding.request import DecodeRequest
+from encoders.media.container import LIMITS_OF_AN_ARCHIVE
 from encoders.media.errors import DecodeError
 from encoders.media.frame_index import Span
 from encoders.media.sampling import SamplingConfig
@@ -126,7 +127,9 @@ def _decoded(place: "ClipPlace", sampling: SamplingConfig, decoder: IsolatedDeco
         span = Span(start_s=place.start_s, end_s=place.end_s)
     except ValueError as error:
         raise DecodeError("span_outside_video", str(error)) from error
-    request = DecodeRequest(video=place.video_uri, spans=(span,), sampling=sampling)
+    request = DecodeRequest(
+        video=place.video_uri, spans=(span,), sampling=sampling, limits=LIMITS_OF_AN_ARCHIVE
+    )
     decoded = decoder.decode(request)
     if decoded.errors[0] is not None:
         raise decoded.errors[0]

@@ -31,7 +31,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Measure all rows; returns the content of metrics.json."""
     triplets = read_triplets(config.triplets)
     clips = read_clips(config.clips) if config.clips else None
-    launch = LaunchSettings(num_workers=config.num_workers)
+    launch = LaunchSettings(num_workers=config.num_workers, limits=config.limits)
     vectors_path = config.vectors or _make_vectors(config, launch)
     problem = build_retrieval_problem(
         triplets,

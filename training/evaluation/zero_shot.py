@@ -6,7 +6,7 @@ text encoder and so gives the clip row alone.
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from cluster.progress import progress_bar
 from cluster.tables import wide_console
 from encoders.bundle.card import CARD_NAME
 from encoders.clips import Clip, read_clips
+from encoders.media.container import MediaLimits
 from encoders.media.sampling import SamplingConfig
 from encoders.stages.base import error_of
 from training.annotations.triplets.table import read_triplets
@@ -55,6 +56,7 @@ class ZeroShotConfig:
     """Number of frames per clip that are averaged; a bundle uses its own."""
     num_workers: int = 0
     """Number of Ray workers; 0 = in this process."""
+    limits: MediaLimits = field(default_factory=MediaLimits)
 
 
 def measure_zero_shot(config: ZeroShotConfig) -> dict[str, Any]:
@@ -92,11 +94,11 @@ def _average_frames(
     config: ZeroShotConfig, clips: Sequence[Clip]
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Unit vector by clip id, and the reason by clip id of those that cannot be decoded."""
-    launch = LaunchSettings(num_workers=config.num_workers)
+    launch = LaunchSettings(num_workers=config.num_workers, limits=config.limits)
     device = choose_device(launch)
     sampling = SamplingConfig(num_frames=config.num_frames, frame_size=image_size_of(config.model))
     plan = FlowPlan(
-        decode_arguments={"sampling": sampling},
+        decode_arguments={"sampling": sampling, "limits": config.limits},
         stage=FrameAverageStage,
         stage_arguments={
             "model": config.model,
@@ -123,7 +125,7 @@ def _average_frames(
 def _bundle_vectors(
     config: ZeroShotConfig, clips: Sequence[Clip]
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    launch = LaunchSettings(num_workers=config.num_workers)
+    launch = LaunchSettings(num_workers=config.num_workers, limits=config.limits)
     out = config.run_dir / "vectors.parquet"
     plan = VectorsConfig(
         clips=config.clips,

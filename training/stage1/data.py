@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Protocol
@@ -23,6 +23,7 @@ from cluster.storage import write_atomic
 from encoders.clips import Clip
 from encoders.decoding.isolated import IsolatedDecoder, decoder_for
 from encoders.decoding.request import DecodedSpan, DecodeRequest
+from encoders.media.container import MediaLimits
 from encoders.media.errors import DecodeError
 from encoders.media.frame_index import Span
 from encoders.media.sampling import Color, Resize, SamplingConfig, sample_positions
@@ -45,6 +46,7 @@ class ExampleSettings:
     seed: int
     resize: Resize = "pillow_bicubic"
     color: Color = "bt601"
+    limits: MediaLimits = field(default_factory=MediaLimits)
 
 
 class ClipSource(Protocol):
@@ -198,6 +200,7 @@ class DecodedSource:
                 color=self._settings.color,
             ),
             backend=self._backend,
+            limits=self._settings.limits,
             device=self._device,
             jitter_seed=jitter_seed,
             max_all_frames=MAX_FRAMES if has_room else 0,

@@ -6,7 +6,7 @@ mirrored frames, bf16; its metadata names its clips and the key of what made it.
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,7 +114,12 @@ def keep_frame_vectors(
 ) -> None:
     """Compute what the folder does not hold yet; resumable after the last whole chunk."""
     key = source.key
-    held = {clip_id for _path, meta in _chunks(folder, key) for clip_id in meta["clips"].items()}
+    held = {
+        item
+        for _path, meta in _chunks(folder, key)
+        for item in meta["clips"].items()
+        if not _may_be_read(meta["dead"].get(item[0]))
+    }
     missing = [clip for clip in clips if (clip.clip_id, clip_fingerprint(clip)) not in held]
     if not missing:
         return
@@ -124,6 +129,7 @@ def keep_frame_vectors(
             "sampling": source.sampling,
             "backend": source.decode_backend,
             "device": decode_backend(source.decode_backend).device_kind_for(source.device),
+            "limits": launch.limits,
         },
         stage=FrameVectorStage,
         stage_arguments={
@@ -149,6 +155,11 @@ def keep_frame_vectors(
         _write_chunk(folder, source, waiting, clip_by_id)
 
 
+def _may_be_read(letter: Mapping[str, str] | None) -> bool:
+    """Whether what failed may be read with the limits of another run."""
+    return letter is not None and DeadLetter.from_columns(letter).error.is_by_limit
+
+
 def _num_workers(num_clips: int, source: VectorSource, launch: LaunchSettings) -> int:
     """Actors take longer to start than a CPU needs for one chunk."""
     return 0 if num_clips <= _CHUNK and source.device == "cpu" else launch.num_workers
@@ -157,34 +168,35 @@ def _num_workers(num_clips: int, source: VectorSource, launch: LaunchSettings) -
 def read_frame_vectors(clips: Sequence[Clip], source: VectorSource, folder: Path) -> FrameVectors:
     """Of the clips that could be decoded; ValueError if the folder lacks one."""
     wanted = {(clip.clip_id, clip_fingerprint(clip)) for clip in clips}
-    parts: list[tuple[str, Tensor, Tensor]] = []
-    dead: list[DeadLetter] = []
-    seen: set[tuple[str, str]] = set()
+    both_by_id: dict[str, tuple[Tensor, Tensor]] = {}
+    letter_by_id: dict[str, DeadLetter] = {}
     backends: set[str] = set()
     for path, meta in _chunks(folder, source.key):
         tensors = safetensors.torch.load_file(path)
-        items = [item for item in meta["clips"].items() if item in wanted and item not in seen]
-        seen.update(items)
-        backends.update(meta["backends"] if items else ())
-        dead += [
-            DeadLetter.from_columns(meta["dead"][c]) for c, _print in items if c in meta["dead"]
-        ]
+        clip_ids = [item[0] for item in meta["clips"].items() if item in wanted]
+        backends.update(meta["backends"] if clip_ids else ())
+        letter_by_id |= {
+            c: DeadLetter.from_columns(meta["dead"][c]) for c in clip_ids if c in meta["dead"]
+        }
         row_by_id = {clip_id: row for row, clip_id in enumerate(meta["rows"])}
-        for clip_id in (c for c, _print in items if c in row_by_id):
+        for clip_id in (c for c in clip_ids if c in row_by_id):
             row = row_by_id[clip_id]
-            parts.append((clip_id, tensors["plain"][row], tensors["flipped"][row]))
-    if len(seen) < len(wanted):
-        first = sorted(clip_id for clip_id, _print in wanted - seen)[:3]
-        raise ValueError(f"{folder}: {len(wanted - seen)} clips have no frame vectors: {first}")
-    if not parts:
+            both_by_id[clip_id] = (tensors["plain"][row], tensors["flipped"][row])
+    # What a limit refused in one run another may have read.
+    dead = tuple(letter for c, letter in letter_by_id.items() if c not in both_by_id)
+    if missing := {c for c, _print in wanted} - both_by_id.keys() - letter_by_id.keys():
+        raise ValueError(
+            f"{folder}: {len(missing)} clips have no frame vectors: {sorted(missing)[:3]}"
+        )
+    if not both_by_id:
         reason = f": {dead[0].error.reason}, {dead[0].error.detail}" if dead else ""
         raise ValueError(f"none of {len(clips)} clips can be decoded{reason}")
-    parts.sort(key=lambda part: part[0])
+    kept_ids = sorted(both_by_id)
     return FrameVectors(
-        clip_ids=tuple(part[0] for part in parts),
-        plain_NMF=torch.stack([part[1] for part in parts]),
-        flipped_NMF=torch.stack([part[2] for part in parts]),
-        dead=tuple(dead),
+        clip_ids=tuple(kept_ids),
+        plain_NMF=torch.stack([both_by_id[c][0] for c in kept_ids]),
+        flipped_NMF=torch.stack([both_by_id[c][1] for c in kept_ids]),
+        dead=dead,
         backends=tuple(sorted(backends)),
     )
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import tyro
 
+from encoders.media.container import MediaLimits
 from encoders.video_encoder.config import MomentConfig
 
 
@@ -31,6 +32,7 @@ class MomentTraining:
     max_hours: float = 20.0
     """No more video than this is kept in memory (a quarter of a gigabyte an hour); the rest is left out."""
     seed: int = 0
+    limits: MediaLimits = field(default_factory=MediaLimits)
 
     def __post_init__(self) -> None:
         for name in ("num_steps", "batch_size", "stretch", "learning_rate", "max_hours"):

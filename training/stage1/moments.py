@@ -20,6 +20,7 @@ from encoders.bundle.moments import save_moment_head
 from encoders.clips import REPLAY_OF, Clip, read_clips
 from encoders.decoding.isolated import IsolatedTimeline
 from encoders.decoding.request import TimelineRequest
+from encoders.media.container import MediaLimits
 from encoders.media.errors import DecodeError
 from encoders.metrics import match_moments
 from encoders.video_encoder.config import MomentConfig
@@ -67,8 +68,9 @@ def train_moment_head(config: MomentTraining, *, show_progress: bool = False) ->
     """
     read_card(config.bundle)
     train, val = _split_by_video(read_clips(config.clips))
-    timelines = read_timelines(train, config.head, max_hours=config.max_hours)
-    held_out = read_timelines(val, config.head, max_hours=config.max_hours / 4) or timelines
+    hours, limits = config.max_hours, config.limits
+    timelines = read_timelines(train, config.head, max_hours=hours, limits=limits)
+    held_out = read_timelines(val, config.head, max_hours=hours / 4, limits=limits) or timelines
     lengths_s = np.concatenate([t.spans_P2[:, 1] - t.spans_P2[:, 0] for t in timelines])
     bounds_s = (float(lengths_s.min()) * 0.5, float(lengths_s.max()) * 1.5)
     torch.manual_seed(config.seed)
@@ -88,7 +90,11 @@ def score_moments(head: MomentHead, timelines: Sequence[Timeline]) -> MomentScor
 
 
 def read_timelines(
-    clips: Sequence[Clip], head: MomentConfig, *, max_hours: float = float("inf")
+    clips: Sequence[Clip],
+    head: MomentConfig,
+    *,
+    max_hours: float = float("inf"),
+    limits: MediaLimits | None = None,
 ) -> list[Timeline]:
     """Of the videos of these clips; one that cannot be decoded is left out with a warning."""
     by_video: dict[str, list[Clip]] = {}
@@ -106,7 +112,7 @@ def read_timelines(
                 )
                 break
             try:
-                timelines.append(_read(decoder, uri, of_video, head))
+                timelines.append(_read(decoder, uri, of_video, head, limits or MediaLimits()))
             except DecodeError as error:
                 logger.warning("%s is left out: %s", uri, error)
                 continue
@@ -119,7 +125,11 @@ def read_timelines(
 
 
 def _read(
-    decoder: IsolatedTimeline, uri: str, clips: Sequence[Clip], head: MomentConfig
+    decoder: IsolatedTimeline,
+    uri: str,
+    clips: Sequence[Clip],
+    head: MomentConfig,
+    limits: MediaLimits,
 ) -> Timeline:
     request = TimelineRequest(
         video=uri,
@@ -127,6 +137,7 @@ def _read(
         frames_per_s=head.glances_per_s * _DENSER,
         frame_size=head.glance_size,
         resize="swscale_area",
+        limits=limits,
     )
     with closing(decoder.iter_blocks(request)) as blocks:
         end_s = float(next(blocks).times_s[-1])

@@ -5,7 +5,7 @@ N clips, K classes, D width of the features.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ from cluster.storage import write_atomic
 from encoders.bundle.importer import open_weights
 from encoders.clips import Clip, read_clips
 from encoders.decoding.backends import choose_decode_backend, decode_backend
+from encoders.media.container import MediaLimits
 from encoders.video_encoder.aim import AimEncoder
 from encoders.video_encoder.base import VideoEncoder
 from encoders.video_encoder.config import TrainableConfig
@@ -176,6 +177,7 @@ class Stage1Factory(TaskFactory):
     frame_vectors_dir: str
     frame_cache_gib: float = 0.0
     """Most that decoded frames may take in the run folder; 0 = none are kept."""
+    limits: MediaLimits = field(default_factory=MediaLimits)
 
     def build(self, world: World) -> Stage1Task:
         config = self.config
@@ -189,6 +191,7 @@ class Stage1Factory(TaskFactory):
             seed=config.loop.seed,
             resize=config.resize,
             color=config.color,
+            limits=self.limits,
         )
         cache = None
         if self.frame_cache_gib and config.loop.num_epochs > 2:  # the first costs more with it

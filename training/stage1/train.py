@@ -55,6 +55,7 @@ def train_stage1(
         run_dir=str(run_dir),
         frame_vectors_dir=str(vectors_dir),
         frame_cache_gib=launch.frame_cache_gib,
+        limits=launch.limits,
     )
 
     def prepare() -> None:

@@ -98,6 +98,7 @@ def _compute_parts(
             "sampling": sampling,
             "backend": config.decode_backend,
             "device": decode_backend(config.decode_backend).device_kind_for(config.device),
+            "limits": config.launch.limits,
         },
         stage=EmbedStage,
         stage_arguments={

@@ -90,9 +90,15 @@ def _append(
 
 
 def read_fingerprints(path: Path, key: str) -> dict[str, str]:
-    """Clip id -> fingerprint of every clip that a part, or the joined table with its dead letters, has the outcome of."""
+    """Clip id -> fingerprint of every clip that a part, or the joined table with its dead letters, has the outcome of.
+
+    What a limit refused is left out: the next run may have another one.
+    """
     outcomes = _read(path, key, with_vectors=False)
-    return dict(outcomes.fingerprint_by_id) if outcomes else {}
+    if outcomes is None:
+        return {}
+    refused = {letter.clip_id for letter in outcomes.dead if letter.error.is_by_limit}
+    return {c: p for c, p in outcomes.fingerprint_by_id.items() if c not in refused}
 
 
 def join_parts(out: Path, key: str, wanted: Mapping[str, str]) -> tuple[int, int]:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import tyro
 
+from encoders.media.container import MediaLimits
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WatchRules:
@@ -48,6 +50,8 @@ class WatchConfig:
     rules: WatchRules = field(default_factory=WatchRules)
     poll_s: float = 5.0
     """Time between two listings of object storage or of a network file system; longer where a listing takes long."""
+    limits: MediaLimits = field(default_factory=MediaLimits)
+    """The usual ones = those of the last run of the run folder."""
 
     def __post_init__(self) -> None:
         if not self.poll_s > 0:

@@ -12,6 +12,7 @@ from cluster.processes import own_run_folder
 from encoders.bundle.canaries import read_canaries
 from encoders.bundle.card import BundleCard, read_card
 from encoders.decoding.backends import choose_decode_backend
+from encoders.media.container import MediaLimits
 from encoders.stages.encode_request import EncoderOptions
 from indexing.ledger.archives import mark_changes, open_archive
 from indexing.ledger.ledger import Ledger
@@ -41,8 +42,10 @@ def watch_archive(
     card = read_card(config.bundle)
     read_canaries(config.bundle)
     place = open_place(config.videos, poll_s=config.poll_s)
+    given = {} if config.limits == MediaLimits() else {"limits": config.limits}
     index = earlier_settings(
         config.run_dir,
+        **given,
         bundle=config.bundle,
         clips=config.videos,
         milvus_uri=config.milvus_uri,
