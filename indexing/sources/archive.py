@@ -1,7 +1,6 @@
 """Lists the clips of an archive, part by part: a clips.parquet, or a file, folder or glob of videos, local or remote."""
 
 import glob
-import logging
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,7 +29,6 @@ from indexing.sources.uris import (
     unsigned_uri,
 )
 
-logger = logging.getLogger(__name__)
 _AT_ONCE = 4096
 TABLE = ".parquet"
 """Ending of a table of clips, and of a folder of its files."""
@@ -128,10 +126,8 @@ def _local_parts(text: str) -> Iterator[_Part]:
             yield clips, {}
         return
     base, files = video_files(text)
-    seen: set[str] = set()
     clips = (clip_of_file(file, base) for file in files)
-    own = (clip for clip in clips if _is_own_name(clip.clip_id, seen))
-    while part := list(islice(own, _AT_ONCE)):
+    while part := list(islice(clips, _AT_ONCE)):
         yield part, {}
 
 
@@ -163,21 +159,15 @@ def video_files(text: str) -> tuple[Path, Iterator[Path]]:
     return base, chain([first], files)
 
 
-def _is_own_name(clip_id: str, seen: set[str]) -> bool:
-    """Whether no file before had this id: one that is really named as another is after its bytes were escaped comes first."""
-    if "%" not in clip_id:
-        return True
-    is_own = clip_id not in seen
-    seen.add(clip_id)
-    if not is_own:
-        logger.warning("%s is left out: another file is really named so; rename one", clip_id)
-    return is_own
-
-
 def clip_of_file(file: Path, base: Path) -> Clip:
     """The clip of a whole file, named by its path below a folder."""
-    clip_id = escaped(file.relative_to(base).as_posix())
-    return Clip(clip_id=clip_id, video_uri=uri_of(file.resolve()))
+    return Clip(clip_id=name_below(base, file), video_uri=uri_of(file.resolve()))
+
+
+def name_below(base: Path, file: Path) -> str:
+    """The path below a folder; where its bytes are not UTF-8, `./` and the path with these bytes escaped, as no other path begins."""
+    name = file.relative_to(base).as_posix()
+    return name if escaped(name) == name else f"./{escaped(name.replace('%', '%25'))}"
 
 
 def uri_of(path: Path) -> str:

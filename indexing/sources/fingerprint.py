@@ -13,8 +13,7 @@ from pathlib import Path
 from encoders.clips import Clip, read_video_uris, table_files
 from encoders.media.container import path_of
 from encoders.media.errors import DecodeError
-from encoders.media.video_files import escaped
-from indexing.sources.archive import is_table, iter_archive, uri_of, video_files
+from indexing.sources.archive import is_table, iter_archive, name_below, uri_of, video_files
 from indexing.sources.content import FileStamp, local_stamp, remote_file_stamp
 from indexing.sources.remote import SourceError
 from indexing.sources.uris import is_remote, public_uri
@@ -96,5 +95,4 @@ def _files_of(
     real = folder.resolve()
     for file in files:
         place = file.resolve() if file.is_symlink() else real / file.name
-        clip_id = escaped(file.relative_to(base).as_posix())
-        yield clip_id, uri_of(place), local_stamp(file.stat())
+        yield name_below(base, file), uri_of(place), local_stamp(file.stat())

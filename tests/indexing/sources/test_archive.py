@@ -10,7 +10,8 @@ from encoders.clips import Clip, write_clips
 from encoders.media.container import local_path
 from indexing.sources import archive as archive_module
 from indexing.sources.archive import list_archive
-from indexing.sources.content import read_contents
+from indexing.sources.content import local_stamp, read_contents
+from indexing.sources.fingerprint import Fingerprint, read_fingerprint
 
 
 def list_clips(source) -> list[Clip]:
@@ -73,21 +74,28 @@ def test_clips_of_one_id_are_refused(tmp_path: Path) -> None:
         list_archive(tmp_path / "clips.parquet")
 
 
-def test_a_name_that_is_not_utf_8_is_escaped_and_opens(tmp_path: Path, caplog) -> None:
-    path = os.fsencode(tmp_path) + b"/caf\xe9.mp4"
-    with open(path, "wb") as file:  # noqa: PTH123 - bytes
-        file.write(b"x")
-    (tmp_path / "good.mp4").touch()
-    escaped, good = list_clips(tmp_path)
-    assert (escaped.clip_id, good.clip_id) == ("caf%E9.mp4", "good.mp4")
-    assert local_path(escaped.video_uri).read_bytes() == b"x"
-    write_clips(tmp_path / "clips.parquet", [escaped, good])
-    assert list_clips(tmp_path / "clips.parquet") == [escaped, good]
-    assert next(iter(read_contents([escaped.video_uri], {}).values())).content_hash
-    (tmp_path / "caf%E9.mp4").touch()
-    named_so, good = list_clips(tmp_path)
-    assert (named_so.video_uri, good.clip_id) == (str(tmp_path / "caf%E9.mp4"), "good.mp4")
-    assert "caf%E9.mp4 is left out" in caplog.text
+def test_names_that_are_not_utf_8_are_escaped_open_and_take_no_other_name(tmp_path: Path) -> None:
+    names = (b"caf\xe9.mp4", b"caf%E9.mp4", b"caf%\xe9.mp4", b"caf%25%E9.mp4", b"caf\xc3\xa9.mp4")
+    for name in names:
+        with open(os.fsencode(tmp_path) + b"/" + name, "wb") as file:  # noqa: PTH123 - bytes
+            file.write(name)
+    clips = list_clips(tmp_path)
+    expected = {
+        b"caf\xe9.mp4": "./caf%E9.mp4",
+        b"caf%\xe9.mp4": "./caf%25%E9.mp4",
+        **{name: name.decode() for name in names if name.isascii() or b"\xc3" in name},
+    }
+    found = {local_path(clip.video_uri).read_bytes(): clip.clip_id for clip in clips}
+    assert found == expected
+    planned = Fingerprint(str(tmp_path))
+    for clip in clips:
+        stamp = local_stamp(local_path(clip.video_uri).stat())
+        planned.add_video(clip.clip_id, clip.video_uri, stamp)
+    assert planned.value() == read_fingerprint(str(tmp_path))
+    write_clips(tmp_path / "clips.parquet", clips)
+    assert list_clips(tmp_path / "clips.parquet") == clips
+    contents = read_contents([clip.video_uri for clip in clips], {})
+    assert len({content.content_hash for content in contents.values()}) == len(names)
 
 
 def test_remote_clips_show_no_secret(tmp_path: Path) -> None:

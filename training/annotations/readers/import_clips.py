@@ -8,14 +8,14 @@ import json
 import operator
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from functools import reduce
 from pathlib import Path
 from typing import Annotated, Any
 
 from cluster.storage import write_atomic
-from encoders.clips import write_clips
+from encoders.clips import Clip, write_clips
 from training.annotations.readers import (
     clip_table,
     finediving,
@@ -25,7 +25,7 @@ from training.annotations.readers import (
     osl,
     tfcovr,
 )
-from training.annotations.readers.reader import ImportOptions, LabelReader
+from training.annotations.readers.reader import ImportOptions, LabelReader, ReadLabels
 from training.annotations.readers.rows import Problems
 from training.annotations.triplets.table import write_triplets
 
@@ -82,22 +82,24 @@ class ImportReport:
 
 def import_annotations(config: ImportOptions) -> ImportReport:
     """Read, check, write. ValueError names file, line and column of the first bad row."""
-    problems = Problems(skip_bad=config.skip_bad)
-    read = _reader_of(config).read(config, problems)
-    if not read.clips:
-        raise ValueError(f"the label files hold no clips; {len(problems.messages)} rows are bad")
-    absent = {clip_id for clip_ids in read.missing.values() for clip_id in clip_ids}
-    clips = [clip for clip in read.clips if not (config.only_present and clip.clip_id in absent)]
-    if not clips:
+    problems, out = Problems(skip_bad=config.skip_bad), config.out
+    bad_rows = out.with_suffix(".problems.txt")
+    try:
+        read = _reader_of(config).read(config, problems)
+        absent = {clip_id for clip_ids in read.missing.values() for clip_id in clip_ids}
+        clips = _clips_to_write(read, absent if config.only_present else set())
+    except ValueError as error:
+        if not problems.messages:
+            raise
+        _write_list(bad_rows, problems.messages)
         raise ValueError(
-            f"the videos of all {len(read.clips)} clips are missing: {sorted(absent)[:3]} ..."
-        )
-    out = config.out
+            f"{error}; {len(problems.messages)} rows are bad, see {bad_rows}"
+        ) from error
     write_clips(out, clips)
     if read.triplets:
         write_triplets(out.with_name("triplets.parquet"), read.triplets)
     _write_list(out.with_suffix(".missing.txt"), sorted(read.missing))
-    _write_list(out.with_suffix(".problems.txt"), problems.messages)
+    _write_list(bad_rows, problems.messages)
     labels = {clip.label: clip.attributes for clip in clips if clip.label is not None}
     report = ImportReport(
         num_clips=len(clips),
@@ -119,6 +121,18 @@ def import_annotations(config: ImportOptions) -> ImportReport:
     record = {"config": asdict(config), "report": asdict(report)}
     write_atomic(out.with_suffix(".json"), json.dumps(record, indent=1, default=os.fspath))
     return report
+
+
+def _clips_to_write(read: ReadLabels, left_out: Set[str]) -> list[Clip]:
+    """ValueError where none is left."""
+    clips = [clip for clip in read.clips if clip.clip_id not in left_out]
+    if clips:
+        return clips
+    if read.clips:
+        raise ValueError(
+            f"the videos of all {len(read.clips)} clips are missing: {sorted(left_out)[:3]} ..."
+        )
+    raise ValueError("the label files hold no clips")
 
 
 def _reader_of(config: ImportOptions) -> LabelReader:

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from encoders.clips import Clip
+from encoders.decoding.source import VideoClock
 from encoders.media.container import VIDEO_SUFFIXES
-from encoders.media.time_forms import parse_seconds
+from encoders.media.errors import DecodeError
 from encoders.media.video_files import videos_below
 from training.annotations.labels.names import label_attributes
 from training.annotations.labels.splits import SplitShares, assign_splits
@@ -170,9 +171,10 @@ def read_label_file(config: ImportLabelFile, problems: Problems) -> list[Clip]:
     rows: list[Row] = []
     clips: list[Clip] = []
     line_by_id: dict[str, int] = {}
+    clock = VideoClock()
     for row in read:
         with problems.of_row():
-            clip = _clip(row, columns, videos)
+            clip = _clip(row, columns, videos, clock)
             line = line_by_id.setdefault(clip.clip_id, row.line)
             if line != row.line:
                 raise ValueError(
@@ -197,13 +199,25 @@ def read_label_file(config: ImportLabelFile, problems: Problems) -> list[Clip]:
     return result
 
 
-def _clip(row: Row, columns: Mapping[str, str], videos: VideoNames) -> Clip:
+def _clip(row: Row, columns: Mapping[str, str], videos: VideoNames, clock: VideoClock) -> Clip:
     def cell(role: str) -> str:
         return row.cells.get(columns.get(role, ""), "").strip()
 
+    def seconds(text: str) -> float:
+        try:
+            return clock.seconds(text, uri)
+        except DecodeError as error:  # a timecode needs the frame rate
+            raise ValueError(str(error)) from error
+
     name = row.text(columns["file"])
+    try:
+        uri = videos.uri(name)
+    except ValueError as error:
+        raise ValueError(f"{row.where}: {error}") from error
     times: list[float | None] = [
-        row.parsed(columns[role], _seconds, "seconds, MM:SS or HH:MM:SS") if cell(role) else None
+        row.parsed(columns[role], seconds, "seconds, MM:SS, HH:MM:SS or a timecode")
+        if cell(role)
+        else None
         for role in ("start", "end")
     ]
     split = cell("split").lower() or None
@@ -213,19 +227,14 @@ def _clip(row: Row, columns: Mapping[str, str], videos: VideoNames) -> Clip:
     try:
         return Clip(
             clip_id=cell("id") or f"{PurePosixPath(name).stem}-{row.line}",
-            video_uri=videos.uri(name),
+            video_uri=uri,
             start_s=times[0] or 0.0,
             end_s=times[1],
             label=cell("label") or None,
             split=split,
         )
     except ValueError as error:
-        raise ValueError(f"{row.path}: line {row.line}: {error}") from error
-
-
-def _seconds(text: str) -> float:
-    """Some spreadsheets write 1,5 for 1.5."""
-    return parse_seconds(text.replace(",", "."))
+        raise ValueError(f"{row.where}: {error}") from error
 
 
 def _column_attributes(

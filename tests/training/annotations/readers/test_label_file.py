@@ -4,6 +4,8 @@ from pathlib import Path
 import pytest
 
 from encoders.clips import Clip
+from tests.support.videos import VideoSpec, write_video
+from training.annotations.readers.import_clips import import_annotations
 from training.annotations.readers.label_file import (
     ImportLabelFile,
     VideoNames,
@@ -188,3 +190,45 @@ def test_videos_of_linked_folders_are_found_once(tmp_path: Path) -> None:
     names = VideoNames(str(videos))
     assert names.uri("day1/a.mp4") == str(elsewhere / "a.mp4")
     assert len(names.paths) == 1
+
+
+def test_a_timecode_counts_the_frames_of_its_video(tmp_path: Path) -> None:
+    text = "file,start,end,label,split\n" + "".join(
+        f"v{n}.mp4,00:00:00:05,00:00:01:00,{label},{split}\n"
+        for n, (label, split) in enumerate(
+            (label, split) for split in ("train", "val", "test") for label in ("103b", "105b")
+        )
+    )
+    videos = tmp_path / "videos" / "day 1"
+    videos.mkdir(parents=True)
+    for number in range(6):
+        write_video(videos / f"v{number}.mp4", VideoSpec(num_frames=40, fps=20))
+    clips, problems = read(tmp_path, text, num_videos=0)
+    assert {(clip.start_s, clip.end_s) for clip in clips} == {(0.25, 1.0)}
+    (videos / "v7.mp4").write_text("no video")
+    wrong = [("v7.mp4", "cannot|corrupt|container"), ("s3://b/v.mp4", "s3://b/v.mp4")]
+    for name, told in wrong:
+        line = f"{name},00:00:00:05,00:00:01:00,103b,train\n"
+        with pytest.raises(ValueError, match=rf"line 8: start is '00:00:00:05'.*({told})"):
+            read(tmp_path, text + line, num_videos=0)
+    assert problems.messages == []
+
+
+def test_an_import_that_fails_lists_the_bad_rows_before_it(tmp_path: Path) -> None:
+    labels = tmp_path / "labels.csv"
+    (tmp_path / "v0.mp4").touch()
+    listed = tmp_path / "out" / "clips.problems.txt"
+    for text, why in (("v0.mp4,103b\n", "only '103b'"), ("", "no rows that can be used")):
+        labels.write_text(f"file,label\nv8.mp4,105b\nv9.mp4,107b\n{text}")
+        config = ImportLabelFile(
+            labels=labels,
+            videos=str(tmp_path),
+            out=tmp_path / "out" / "clips.parquet",
+            skip_bad=True,
+        )
+        with pytest.raises(ValueError, match=rf"{why}.*2 rows are bad, see .*problems.txt"):
+            import_annotations(config)
+        assert [line.split(": ")[1] for line in listed.read_text().splitlines()] == [
+            "line 2",
+            "line 3",
+        ]
