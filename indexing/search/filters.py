@@ -15,6 +15,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, cast
 
+from encoders.clips import is_storable
 from indexing.store.filter_expression import any_of, quoted
 
 DURATION = "duration_s"
@@ -165,9 +166,9 @@ def _literals(name: str, value: Any) -> list[str]:
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f"filter {name!r} is {value!r}; it must be a text or a list of texts")
-    if len(value) > MAX_TEXT or not value.isprintable():
+    if len(value) > MAX_TEXT or not is_storable(value):
         raise ValueError(
-            f"filter {name!r} is {value[:64]!r}; it must be at most {MAX_TEXT} printable characters"
+            f"filter {name!r} is {value[:64]!r}; it must be at most {MAX_TEXT} characters, without null characters and halves of characters"
         )
     return value
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from indexing.search.filters import FilterFields
 from indexing.store.collection import ClipCollection, EncoderMismatchError, open_collection
 from indexing.store.endpoint import serve_milvus
 from indexing.store.filter_expression import VideoSpan, quoted
@@ -138,5 +139,19 @@ def test_any_clip_id_is_found_by_itself_alone(collection: ClipCollection, text: 
     try:
         collection.upsert([row(0, clip_key="odd", clip_id=text)])
         assert [one["clip_id"] for one in collection.rows_of_clips([text])] == [text]
+    finally:
+        collection.delete(["odd"])
+
+
+@pytest.mark.parametrize("text", ["a\nb", "a\tb", "a\x04b", "a\u00a0b\u200d", 'q"\\"'])
+def test_any_label_and_value_can_be_filtered_by(collection: ClipCollection, text: str) -> None:
+    odd = row(0, clip_key="odd", clip_id=text, label=text, attributes={"note": text})
+    fields = FilterFields(attributes={"note": (text, "other")})
+    try:
+        collection.upsert([odd])
+        for given in ({"label": text}, {"clip_id": [text, "x"]}, {"note": text}):
+            condition = fields.compile(given).condition
+            found = collection.nearest(VECTORS[0], limit=9, condition=condition)
+            assert [one["clip_key"] for _score, one in found] == ["odd"]
     finally:
         collection.delete(["odd"])
