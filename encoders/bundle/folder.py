@@ -5,14 +5,15 @@ N clips or queries, D clip vector, L tokens.
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import safetensors.torch
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from encoders.bundle.calibration import CALIBRATION_FILE, Calibration, calibration_bytes
@@ -43,6 +44,7 @@ TEXT_ARCHITECTURE = "text_config.json"
 TOKENIZER = "tokenizer.json"
 FUSION_WEIGHTS = "fusion.safetensors"
 HEAD_WEIGHTS = "head.safetensors"
+_Module = TypeVar("_Module", bound=nn.Module)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,18 +135,21 @@ def load_bundle(folder: str | Path, *, device: str | torch.device = "cpu") -> Bu
     card = read_card(folder)
     for name in card.files:
         check_file(folder, card, name)
-    video = build_video_encoder(card.video)
-    _check_encoder(card, video, folder, _load_into(video, folder, card, VIDEO_WEIGHTS))
+    video, weights = load_module(
+        lambda: build_video_encoder(card.video), folder, card, VIDEO_WEIGHTS, asdict(card.video)
+    )
+    _check_encoder(card, video, folder, weights)
     text = fusion = head = None
     if card.text is not None:
-        text = _empty_text_encoder(folder, card, card.text)
-        _load_into(text, folder, card, TEXT_WEIGHTS)
+        text = _load_text_encoder(folder, card, card.text)
     if card.fusion is not None:
-        fusion = build_fusion(card.fusion)
-        _load_into(fusion, folder, card, FUSION_WEIGHTS)
+        config = card.fusion
+        fusion, _ = load_module(
+            lambda: build_fusion(config), folder, card, FUSION_WEIGHTS, asdict(config)
+        )
     if card.labels is not None and HEAD_WEIGHTS in card.files:
-        head = nn.Linear(card.embedding_dim, len(card.labels))
-        _load_into(head, folder, card, HEAD_WEIGHTS)
+        widths = (card.embedding_dim, len(card.labels))
+        head, _ = load_module(lambda: nn.Linear(*widths), folder, card, HEAD_WEIGHTS, {})
     for module in (video, text, fusion, head):
         if module is not None:
             module.to(device).eval()
@@ -195,28 +200,58 @@ def _write_weights(weights: dict[str, Tensor], path: Path) -> None:
     path.write_bytes(safetensors.torch.save(weights))
 
 
-def _empty_text_encoder(folder: Path, card: BundleCard, config: TextConfig) -> TextEncoder:
+def _load_text_encoder(folder: Path, card: BundleCard, config: TextConfig) -> TextEncoder:
     tokenizer_path = check_file(folder, card, TOKENIZER)
     with naming_file(tokenizer_path):
         tokenizer_json = tokenizer_path.read_text()
         tokenizer_from_json(tokenizer_json, config)  # here for the name of the file
     path = check_file(folder, card, TEXT_ARCHITECTURE)
     with naming_file(path):
-        return build_text_encoder(config, parse_json(path.read_bytes()), tokenizer_json)
+        architecture = parse_json(path.read_bytes())
+
+    def build() -> TextEncoder:
+        with naming_file(path):
+            return build_text_encoder(config, architecture, tokenizer_json)
+
+    return load_module(build, folder, card, TEXT_WEIGHTS, architecture)[0]
 
 
-def _load_into(module: nn.Module, folder: Path, card: BundleCard, name: str) -> dict[str, Tensor]:
-    """Load the file that the card names into the module: the same names, shapes and types, all of them finite."""
+def load_module(
+    build: Callable[[], _Module], folder: Path, card: BundleCard, name: str, config: object
+) -> tuple[_Module, dict[str, Tensor]]:
+    """A module with the weights of a file that the card names: the same names, shapes and types, all of them finite.
+
+    It is built twice, first without memory: a card that was changed may describe any size, and nothing of a size that the file
+    does not have is made.
+    """
     path = check_file(folder, card, name)
     with naming_file(path):
-        weights = safetensors.torch.load_file(path)
-        for key, expected in module.state_dict().items():
-            if key in weights and weights[key].dtype != expected.dtype:
-                raise ValueError(f"{key} is {weights[key].dtype}; it must be {expected.dtype}")
-            if key in weights and not bool(torch.isfinite(weights[key]).all()):
+        with safe_open(path, "pt") as file:
+            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+        _check_depths(config, len(shapes))
+        with torch.device("meta"):
+            expected = {key: tuple(value.shape) for key, value in build().state_dict().items()}
+        for key in sorted(shapes.keys() | expected.keys()):
+            if shapes.get(key) != expected.get(key):
+                raise ValueError(
+                    f"{key} has shape {shapes.get(key)}; it must be {expected.get(key)}"
+                )
+        module, weights = build(), safetensors.torch.load_file(path)
+        for key, value in module.state_dict().items():
+            if weights[key].dtype != value.dtype:
+                raise ValueError(f"{key} is {weights[key].dtype}; it must be {value.dtype}")
+            if not bool(torch.isfinite(weights[key]).all()):
                 raise ValueError(f"{key} has values that are not finite")
         module.load_state_dict(weights)
-    return weights
+    return module, weights
+
+
+def _check_depths(config: object, num_tensors: int) -> None:
+    """ValueError where a config describes more layers than there are tensors."""
+    for name, value in config.items() if isinstance(config, Mapping) else ():
+        _check_depths(value, num_tensors)
+        if ("depth" in name or "layers" in name) and isinstance(value, int) and value > num_tensors:
+            raise ValueError(f"{name} is {value}; the file has {num_tensors} tensors")
 
 
 def _check_encoder(
@@ -230,7 +265,7 @@ def _check_encoder(
     )
     if expected_id != card.encoder_id:
         raise BundleMismatchError(
-            f"{folder}: encoder_id is {card.encoder_id}, but its parts hash to {expected_id}"
+            f"{folder}: encoder_id is {card.encoder_id!r}, but its parts hash to {expected_id}"
         )
     if asdict(video.preprocessing) != asdict(card.preprocessing):
         raise BundleMismatchError(

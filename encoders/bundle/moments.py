@@ -3,13 +3,14 @@
 It changes no vector, so that the encoder id stays and nothing that is indexed is stale; the bundle id covers it.
 """
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import safetensors.torch
 
-from encoders.bundle.card import check_file, read_card, with_bundle_id, write_card
-from encoders.bundle.checks import BundleMismatchError, naming_file
+from encoders.bundle.card import read_card, with_bundle_id, write_card
+from encoders.bundle.checks import BundleMismatchError
+from encoders.bundle.folder import load_module
 from encoders.files import atomic_file, hash_file
 from encoders.video_encoder.moment_head import MomentHead
 
@@ -39,8 +40,6 @@ def load_moment_head(folder: Path) -> MomentHead:
         raise BundleMismatchError(
             f"{folder} has no moment head; train one with: tfcovr moments --bundle {folder} --clips CLIPS"
         )
-    path = check_file(folder, card, MOMENT_WEIGHTS)
-    head = MomentHead(card.moments)
-    with naming_file(path):
-        head.load_state_dict(safetensors.torch.load_file(path))
+    config = card.moments
+    head, _ = load_module(lambda: MomentHead(config), folder, card, MOMENT_WEIGHTS, asdict(config))
     return head.eval()

@@ -16,8 +16,7 @@ import numpy as np
 from encoders.decoding.sandbox.process import Sandbox
 from encoders.media.container import LIMITS_OF_AN_ARCHIVE, local_path
 from encoders.media.errors import DecodeError
-from encoders.media.time_forms import parse_seconds
-from encoders.media.timecode import TIMECODE_PATTERN, frame_of
+from encoders.media.timecode import TIMECODE_PATTERN, frame_of, parse_seconds
 
 _DEADLINE_S = 120.0
 _NAMED_RATES = (24, 25, 30, 48, 50, 60, 100, 120)

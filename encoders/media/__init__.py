@@ -1,7 +1,7 @@
 """Media files before any frame is decoded: containers, limits, packets, frame index, sampling.
 
 Read in this order: errors, container, bitstream, nal_headers, picture_headers, packet_table, frame_index, packets, sampling,
-time_forms, timecode, video_files.
+timecode, video_files.
 """
 
 __all__ = [
@@ -14,7 +14,6 @@ __all__ = [
     "packets",
     "picture_headers",
     "sampling",
-    "time_forms",
     "timecode",
     "video_files",
 ]

@@ -1,4 +1,4 @@
-"""SMPTE timecode: frame counts as hours:minutes:seconds:frames, drop-frame or not.
+"""Times as people and programs write them: seconds, and SMPTE timecode (hours:minutes:seconds:frames, drop-frame or not).
 
 Drop-frame leaves out the labels of the first 2 (at 59.94, 4) frames of every minute but each tenth one, so that the label of a frame
 keeps step with the clock at 29.97 frames per second. No frame is dropped.
@@ -7,10 +7,32 @@ keeps step with the clock at 29.97 frames per second. No frame is dropped.
 import re
 from fractions import Fraction
 
+_NUMBER = r"(?:\d+(?:[.,]\d*)?|[.,]\d+)"
+_CLOCK = re.compile(rf"(?:(?:(?P<hours>\d+):)?(?P<minutes>\d+):)?(?P<seconds>{_NUMBER})")
+_UNITS = re.compile(rf"(?=.)(?:(?P<hours>\d+)h)?(?:(?P<minutes>\d+)m)?(?:(?P<seconds>{_NUMBER})s)?")
 _TIMECODE = re.compile(r"(\d{1,2})[:;](\d{2})[:;](\d{2})([:;.,])(\d{2,3})")
 TIMECODE_PATTERN = r"\d{1,2}[:;]\d{2}[:;]\d{2}[:;]\d{2,3}"
 """A regular expression of the labels that are no time in seconds: a point or comma before the frames would be decimals."""
 _LABELS_DROPPED_PER_MINUTE = {Fraction(30000, 1001): 2, Fraction(60000, 1001): 4}
+
+
+def parse_seconds(text: str) -> float:
+    """12, 12.5, .5, 0:01, 1:02:03.5, 00:01:02,500, 90s or 1h2m3.5s as seconds; ValueError for anything else."""
+    plain = text.strip()
+    clock, units = _CLOCK.fullmatch(plain), _UNITS.fullmatch(plain.lower())
+    matched = clock or units
+    if matched is None or not text.isascii():
+        raise ValueError(
+            f"time {text!r} must be seconds (12.5), MM:SS, HH:MM:SS or 1h2m3s, with decimals behind '.' or ','"
+        )
+    hours, minutes = int(matched["hours"] or 0), int(matched["minutes"] or 0)
+    seconds = float((matched["seconds"] or "0").replace(",", "."))
+    is_clock = clock is not None and matched["minutes"] is not None
+    if (clock is not None and matched["hours"] is not None and minutes > 59) or (
+        is_clock and seconds >= 60
+    ):
+        raise ValueError(f"time {text!r} has 60 or more minutes or seconds behind a colon")
+    return 3600.0 * hours + 60.0 * minutes + seconds
 
 
 def can_drop_frames(rate: Fraction) -> bool:

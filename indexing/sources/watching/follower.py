@@ -72,6 +72,8 @@ class Follower:
     def differences(self, archive: Archive, stamps: Stamps) -> tuple[set[str], set[str]]:
         """Ids of the clips that need an update, and of those that have rows and no file. Nothing is read but what is kept of the files.
 
+        Letters of other clips than those that failed with the content that they have are taken back.
+
         `stamps` are by clip id.
         """
         stored: defaultdict[str, set[str]] = defaultdict(set)
@@ -94,6 +96,7 @@ class Follower:
                 self._dead[stored_id] = key
             elif keys != {key}:
                 changed.add(clip.clip_id)
+        self._write_letters()  # a kill may have come between an outcome and its letter
         return changed, {self._plain_id(stored_id) for stored_id in stored}
 
     def update(self, archive: Archive, gone: Collection[str], *, is_same: IsSame) -> Update:
@@ -257,10 +260,13 @@ class Follower:
             else:
                 self._dead.pop(one.clip.clip_id, None)
         if self._dead != before:
-            outcomes = [self._ledger.outcome(*row) for row in sorted(self._dead.items())]
-            letters = [
-                DeadLetter(clip_id=one.clip_id, video_uri=one.video_uri, error=one.error)
-                for one in outcomes
-                if one is not None and one.error is not None
-            ]
-            write_dead_letters(self._ledger.run_dir, letters)
+            self._write_letters()
+
+    def _write_letters(self) -> None:
+        outcomes = [self._ledger.outcome(*row) for row in sorted(self._dead.items())]
+        letters = [
+            DeadLetter(clip_id=one.clip_id, video_uri=one.video_uri, error=one.error)
+            for one in outcomes
+            if one is not None and one.error is not None
+        ]
+        write_dead_letters(self._ledger.run_dir, letters)

@@ -4,6 +4,7 @@ import json
 import pickle  # noqa: TID251  written, never read
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,13 @@ import safetensors.numpy
 from encoders.backends.base import BackendSettings
 from encoders.backends.onnx_backend import OnnxBackend
 from encoders.bundle.canaries import read_canaries
-from encoders.bundle.card import BundleMismatchError, read_card, with_bundle_id, write_card
+from encoders.bundle.card import (
+    BundleMismatchError,
+    card_from_dict,
+    read_card,
+    with_bundle_id,
+    write_card,
+)
 from encoders.bundle.folder import load_bundle
 from encoders.files import hash_file
 
@@ -215,6 +222,40 @@ def test_a_card_of_another_form_ends_in_one_line(
     assert "changed by hand" not in str(
         raised.value
     )  # the form is told, not only that it is another
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [
+        *(("video", name, 10**n) for name in ("depth", "width", "num_frames", "image_size") for n in (5, 12, 30)),
+        ("preprocessing", "mean", [10**30, 0, 0]),
+        *(("fusion", name, 10**n) for name in ("hidden_dim", "video_dim") for n in (7, 30)),
+        ("", "encoder_id", "a\nb"),
+    ],
+)  # fmt: skip
+def test_a_card_of_another_size_ends_in_one_line_before_anything_of_that_size_is_made(
+    tiny_bundle: Path, tmp_path: Path, part: str, name: str, value: object
+) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(tiny_bundle, folder)
+    values = json.loads((folder / "card.json").read_text())
+    (values[part] if part else values)[name] = value
+    with suppress(ValueError):  # a form that is refused at once
+        write_card(folder, with_bundle_id(card_from_dict(values)))
+    with pytest.raises(BundleMismatchError) as raised:
+        load_bundle(folder)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_text_model_of_any_depth_is_not_made(tiny_bundle: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(tiny_bundle, folder)
+    for name, value in (("num_hidden_layers", 10**9), ("hidden_size", 10**9)):
+        architecture = json.loads((tiny_bundle / "text_config.json").read_text())
+        (folder / "text_config.json").write_text(json.dumps(architecture | {name: value}))
+        reseal(folder)
+        with pytest.raises(BundleMismatchError, match=r"text\.safetensors|text_config\.json"):
+            load_bundle(folder)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import CodeType, FrameType
 
-from encoders.media import bitstream, time_forms, timecode
+from encoders.media import bitstream, timecode
 from indexing.search import filters, types
 from training.annotations.embeddings import pickle_reader
 
@@ -64,7 +64,7 @@ def _read_span(data: bytes) -> None:
         try:
             timecode.frame_of(text, rate)
         except ValueError:
-            time_forms.parse_seconds(text)
+            timecode.parse_seconds(text)
 
 
 _RUN = _box(b"trun", bytes([0, 0, 2, 1, 0, 0, 0, 1, 0, 0, 0, 99, 0, 0, 0, 7]))
@@ -89,7 +89,7 @@ TARGETS = {
     ),
     "spans": Target(
         read=_read_span,
-        modules=(types, timecode, time_forms),
+        modules=(types, timecode),
         seeds=(b"a.mp4@1-2.5", b"b@0:01-00:00:02,5", b"00:01:00;02", b"c.mkv@00:00:01:12-", b"1:02:03.5"),
     ),
 }  # fmt: skip
