@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +29,9 @@ _MAX_INPUT_BLOCKS = 2000
 _ROWS_AT_ONCE = 32
 # Retries of rows whose worker, or its whole node, went away.
 _MAX_TASK_RETRIES = 10
+_TASKS_AT_ONCE = 256
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 class WorkersDiedError(RuntimeError):
@@ -133,6 +136,21 @@ def stream_dataflow(
     with _own_errors():
         for batch in dataset.iter_batches(batch_size=result_batch_size, batch_format="numpy"):
             yield cast("dict[str, np.ndarray]", batch)
+
+
+def run_tasks(function: Callable[[_Item], _Result], items: Sequence[_Item]) -> Iterator[_Result]:
+    """Results of short calls, in any order: a CPU each, over all nodes of the connected Ray. What a node takes with it runs again."""
+    options = {"num_cpus": 1, "max_retries": _MAX_TASK_RETRIES, "scheduling_strategy": "SPREAD"}
+    task = ray.remote(**options)(function)
+    left, running = iter(items), []
+    with _own_errors():
+        while True:
+            # As many as a cluster that grows has use for, and no more than fit its scheduler.
+            running += [task.remote(item) for item in islice(left, _TASKS_AT_ONCE - len(running))]
+            if not running:
+                return
+            done, running = ray.wait(running, num_returns=1)
+            yield from ray.get(done)
 
 
 def write_dataflow(

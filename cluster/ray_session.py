@@ -100,7 +100,7 @@ def ray_session(
         already_connected = ray.is_initialized()
         started_here = False
         if not already_connected:
-            target = address or os.environ.get("RAY_ADDRESS") or "local"
+            target = address or names_cluster() or "local"
             started_here = target == "local"
             if started_here:
                 stack.enter_context(_local_ray(num_cpus))
@@ -110,6 +110,11 @@ def ray_session(
                 with _no_native_stderr(), _own_sigterm_handler():
                     ray.init(address=target, **_QUIET)
         yield describe_session(started_here=started_here)
+
+
+def names_cluster() -> str:
+    """The address of a cluster that the environment names, or ""; Ray sets it in jobs."""
+    return os.environ.get("RAY_ADDRESS", "")
 
 
 def count_machines() -> int:

@@ -8,7 +8,7 @@ from indexing.ledger.manifest import Manifest
 from indexing.ledger.planned_clip import plan_clips
 from indexing.sources.archive import Archive, iter_archive
 from indexing.sources.changes import changed_since
-from indexing.sources.content import Content, read_contents
+from indexing.sources.content import Content, ReadLocal, read_contents
 from indexing.sources.fingerprint import Fingerprint
 from indexing.sources.uris import public_uri
 from indexing.store.rows import require_storable
@@ -22,6 +22,8 @@ class Contents:
     """Gives what earlier runs read of these videos."""
     keep: Callable[[Mapping[str, Content]], object] = lambda _read: None
     """Gets what was read now."""
+    read_local: ReadLocal | None = None
+    """Reads local files; None = in this process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,5 +81,10 @@ def _read(part: Archive, contents: Contents) -> Mapping[str, Content]:
     uris = {clip.video_uri for clip in part.clips}
     known = contents.known(uris)
     return read_contents(
-        uris, known, fetch_uris=part.fetch_uris, stamps=part.stamps, keep=contents.keep
+        uris,
+        known,
+        fetch_uris=part.fetch_uris,
+        stamps=part.stamps,
+        keep=contents.keep,
+        read_local=contents.read_local,
     )

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 
 from encoders.clips import Clip
 from indexing.ledger.archives import ArchiveRows
+from indexing.ledger.ledger import Outcome
 from indexing.sources.content import Content, FileStamp
-from indexing.store.rows import clip_key
+from indexing.store.rows import clip_key, row_digest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,6 +19,15 @@ class PlannedClip:
     content_hash: str
     stamp: FileStamp | None = None
     problem: str = ""
+
+    def written(self) -> Outcome:
+        """The outcome of a clip whose row is in."""
+        return Outcome(
+            clip_key=self.clip_key,
+            clip_id=self.clip.clip_id,
+            video_uri=self.clip.video_uri,
+            row_digest=row_digest(self.clip),
+        )
 
 
 def plan_clips(

@@ -5,10 +5,9 @@ its clips computed again; the ledger lists the clips of a run whose vectors have
 tables on disk: the driver's memory does not grow with the archive.
 """
 
-import logging
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import islice
@@ -18,7 +17,7 @@ from rich.console import Console
 
 from cluster.processes import own_run_folder
 from cluster.progress import progress_bar
-from cluster.ray_session import RaySession
+from cluster.ray_session import RaySession, names_cluster
 from encoders.bundle.canaries import read_canaries
 from encoders.bundle.card import BundleCard, read_card
 from indexing.ledger.archives import (
@@ -29,7 +28,7 @@ from indexing.ledger.archives import (
 )
 from indexing.ledger.dead_letters import iter_dead_letters, write_dead_letters
 from indexing.ledger.finished import Counts, Finished, Seen, read_finished, write_finished
-from indexing.ledger.ledger import Ledger, Outcome, checked_reasons
+from indexing.ledger.ledger import Ledger, checked_reasons
 from indexing.ledger.manifest import Manifest
 from indexing.ledger.plan_archive import Contents, Planned, Source, plan_archive
 from indexing.ledger.progress import RunProgress
@@ -45,24 +44,23 @@ from indexing.pipeline.recompute import (
 )
 from indexing.pipeline.shards import Work, write_work
 from indexing.pipeline.stages import vector_options
-from indexing.pipeline.stream import Flow, open_session
+from indexing.pipeline.stream import Flow, open_session, read_on_workers
 from indexing.pipeline.throughput import Pass, summary_of
 from indexing.pipeline.workers import Workers, choose_workers
 from indexing.pipeline.write_stage import refresh_rows
 from indexing.sources.archive import ArchiveRequest
 from indexing.sources.asked_counts import read_asked_counts
 from indexing.sources.changes import since_of
+from indexing.sources.content import Content
 from indexing.sources.fingerprint import read_fingerprint
 from indexing.sources.uris import public_uri
 from indexing.store.bulk_import import finish_earlier_import
 from indexing.store.collection import ClipCollection, open_collection
 from indexing.store.endpoint import is_lite
 from indexing.store.lease import Lease
-from indexing.store.rows import row_digest
 from indexing.store.transfer.index_swap import ensure_index, hold_collection
 from indexing.store.vector_index import choose_index
 
-logger = logging.getLogger(__name__)
 _BLOCKS = "blocks"
 _MAX_LETTERS = 100
 """In the summary; dead_letters.parquet has all."""
@@ -177,7 +175,11 @@ class _IndexRun:
                 self._manifest,
                 encoder_id=self._card.encoder_id,
                 archive=self._archive,
-                contents=Contents(known=self._ledger.contents, keep=self._ledger.keep_contents),
+                contents=Contents(
+                    known=self._ledger.contents,
+                    keep=self._ledger.keep_contents,
+                    read_local=self._read_on_workers if names_cluster() else None,
+                ),
                 on_part=lambda num: status.update(f"planning: {num:,} clips"),
             )
         return self._manifest
@@ -197,7 +199,7 @@ class _IndexRun:
             manifest.check_all()
         num_pending = manifest.begin_pending(self._asked)
         if num_pending or manifest.num_unchecked():
-            session = self._session or self._open_session()
+            session = self._open_session()
             workers = choose_workers(self._config.workers, session, is_lite=self._is_lite)
             self._done.workers = workers
             if num_pending:
@@ -259,8 +261,13 @@ class _IndexRun:
         )
 
     def _open_session(self) -> RaySession:
-        self._session = open_session(self._stack, self._config, self._progress)
+        if self._session is None:
+            self._session = open_session(self._stack, self._config, self._progress)
         return self._session
+
+    def _read_on_workers(self, uris: Sequence[str]) -> Iterator[tuple[str, Content]]:
+        self._open_session()
+        return read_on_workers(uris)
 
     def _open_collection(self, num_clips: int) -> None:
         opened = open_collection(self._config.milvus_uri, self._config.collection)
@@ -313,12 +320,11 @@ class _IndexRun:
             num_clips=num_pending,
             num_workers=workers.num_decode,
         )
-        done = self._done
-        done.has_remote = work.num_remote > 0
+        self._done.has_remote = work.num_remote > 0
         started, started_cpu_s = time.perf_counter(), time.process_time()
-        self._stream(manifest, work, workers, done.tally)
-        done.seconds = time.perf_counter() - started
-        done.tally.driver_cpu_s = time.process_time() - started_cpu_s
+        self._stream(manifest, work, workers, self._done.tally)
+        self._done.seconds = time.perf_counter() - started
+        self._done.tally.driver_cpu_s = time.process_time() - started_cpu_s
 
     def _stream(self, manifest: Manifest, work: Work, workers: Workers, tally: Tally) -> None:
         flow = Flow(
@@ -373,17 +379,7 @@ class _IndexRun:
         """Rows whose label, attributes or file name changed, or that no ledger line describes, or only as failed: a retry wrote them, and
         was killed before it said so."""
         for page in refresh_rows(self._collection, manifest.outdated()):
-            self._ledger.record(
-                [
-                    Outcome(
-                        clip_key=one.clip_key,
-                        clip_id=one.clip.clip_id,
-                        video_uri=one.clip.video_uri,
-                        row_digest=row_digest(one.clip),
-                    )
-                    for one in page
-                ]
-            )
+            self._ledger.record([one.written() for one in page])
             self._done.refreshed += len(page)
 
     def _delete_pages(self, manifest: Manifest, pages: Iterable[Sequence[Row]]) -> None:

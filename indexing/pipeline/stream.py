@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cluster.dataflow import stream_dataflow
+from cluster.dataflow import run_tasks, stream_dataflow
 from cluster.ray_session import RaySession, count_machines, ray_session, session_with
 from cluster.storage import require_shared
 from cluster.telemetry import RayMetrics
@@ -20,12 +20,14 @@ from indexing.pipeline.config import IndexConfig
 from indexing.pipeline.shards import Work
 from indexing.pipeline.stages import VectorOptions, vector_stages, write_stage
 from indexing.pipeline.workers import Workers, worker_bundle
+from indexing.sources.content import Content, read_local_files
 from indexing.store.bulk_import import BulkImport, rows_per_part
 from indexing.store.collection import ClipCollection
 from indexing.store.rows import row_of_batch
 
 _RESULT_BATCH = 32
 _PART_S = 60.0
+_FILES_A_TASK = 32
 
 
 def open_session(stack: ExitStack, config: IndexConfig, progress: RunProgress) -> RaySession:
@@ -42,6 +44,17 @@ def open_session(stack: ExitStack, config: IndexConfig, progress: RunProgress) -
         require_shared(uri, num_nodes=num_nodes, what=what, needed=needed)
     # What one worker needs: the node that comes tells what the others will have.
     return session_with(session, [worker_bundle(config.workers)])
+
+
+def read_on_workers(uris: Sequence[str]) -> Iterator[tuple[str, Content]]:
+    """Contents of local files by the nodes of the connected Ray, which all see them: a head may have no CPUs for it."""
+    groups = [uris[i : i + _FILES_A_TASK] for i in range(0, len(uris), _FILES_A_TASK)]
+    for contents in run_tasks(_read_group, groups):
+        yield from contents
+
+
+def _read_group(uris: Sequence[str]) -> list[tuple[str, Content]]:
+    return list(read_local_files(uris, num_threads=1))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

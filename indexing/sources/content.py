@@ -3,11 +3,11 @@
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
-from threading import Semaphore
 
 from cluster.repetition import retry
 from encoders.media.container import path_of
@@ -26,6 +26,8 @@ _REMOTE_AT_ONCE = 32
 _URIS_AT_ONCE = 4096
 _STATS_AT_ONCE = 128
 _KEEP_EVERY_S = 2.0
+ReadLocal = Callable[[Sequence[str]], "Iterable[tuple[str, Content]]"]
+"""Reads local files; URI and content, in any order."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,40 +80,49 @@ def read_contents(
     fetch_uris: Mapping[str, str] | None = None,
     stamps: Mapping[str, RemoteStamp] | None = None,
     keep: Callable[[Mapping[str, Content]], object] = lambda _read: None,
+    read_local: ReadLocal | None = None,
 ) -> dict[str, Content]:
     """Content by URI. `known` is what an earlier run saw; a file with the same stamp is not read.
 
     `fetch_uris` are the URIs that open remote files, with what must not be stored, and `stamps` what a listing said of them, by public
-    URI. `keep` is called with what was read, some at a time, so that a run which is interrupted need not read it again.
+    URI. `keep` is called with what was read, some at a time, so that a run which is interrupted need not read it again. `read_local`
+    reads local files; None = in threads of this process.
     """
     uris = sorted(set(video_uris))
     full, listed = fetch_uris or {}, stamps or {}
     contents: dict[str, Content] = {}
-    # Hashing lets go of the interpreter, and a remote or network file is waited for.
+    # A remote or network file is waited for.
     with ThreadPoolExecutor(max_workers=max(os.cpu_count() or 1, _REMOTE_AT_ONCE)) as pool:
-        cores = Semaphore(os.cpu_count() or 1)
         for first in range(0, len(uris), _URIS_AT_ONCE):
             part = uris[first : first + _URIS_AT_ONCE]
             contents |= _unchanged(part, known, listed, pool)
-            asked = {
-                uri: pool.submit(_read, uri, full.get(uri) or uri, known.get(uri), cores)
-                for uri in part
-                if uri not in contents
-            }
             fresh = {
                 uri: contents[uri]
                 for uri in part
                 if uri in contents and contents[uri] is not known.get(uri)
             }
+            left = [uri for uri in part if uri not in contents]
+            remote = [uri for uri in left if is_remote(uri)]
+            asked = {u: pool.submit(_read_remote, full.get(u) or u, known.get(u)) for u in remote}
+            local = [uri for uri in left if uri not in asked]
+            read = (read_local or read_local_files)(local) if local else ()
             kept_s = time.monotonic()
-            for uri, reading in asked.items():
-                contents[uri] = fresh[uri] = reading.result()
+            for uri, content in chain(read, ((u, one.result()) for u, one in asked.items())):
+                contents[uri] = fresh[uri] = content
                 if time.monotonic() > kept_s + _KEEP_EVERY_S:
                     keep(fresh)
                     fresh, kept_s = {}, time.monotonic()
             if fresh:
                 keep(fresh)
     return contents
+
+
+def read_local_files(
+    uris: Sequence[str], *, num_threads: int | None = None
+) -> Iterator[tuple[str, Content]]:
+    """Contents of local files. Hashing lets go of the interpreter; None = a thread for each core."""
+    with ThreadPoolExecutor(num_threads or os.cpu_count() or 1) as pool:
+        yield from zip(uris, pool.map(_read_local, uris), strict=True)
 
 
 def _unchanged(
@@ -144,16 +155,13 @@ def _known_still(uris: Sequence[str], known: Mapping[str, Content]) -> dict[str,
     return contents
 
 
-def _read(uri: str, fetch_uri: str, known: Content | None, cores: Semaphore) -> Content:
-    if is_remote(uri):
-        return _read_remote(fetch_uri, known)
+def _read_local(uri: str) -> Content:
     try:
         path = path_of(uri)
         stamp = local_stamp(path.stat())
         if not path.is_file():
             return Content(content_hash="", stamp=None, problem="not a file")
-        with cores:
-            return Content(content_hash=hash_file(path), stamp=stamp)
+        return Content(content_hash=hash_file(path), stamp=stamp)
     except (OSError, ValueError, DecodeError) as error:  # ValueError: a null byte in the name
         return Content(content_hash="", stamp=None, problem=f"{type(error).__name__}: {error}")
 

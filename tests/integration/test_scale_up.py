@@ -37,15 +37,18 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot im
 CLUSTER = yaml.safe_load((Path(__file__).parents[2] / "ray_cluster.yaml").read_text())
 # Answers a request as an autoscaler does: with a node of the worker type; and reports as one does. `add` adds one, `kill` kills the oldest.
 CLOUD = """
-import contextlib, json, queue, sys, threading, traceback
+import contextlib, json, os, queue, sys, threading, traceback
 import psutil, ray
 from ray._private import ray_constants
 from ray.cluster_utils import Cluster
 from ray.experimental import internal_kv
 
 head, worker = (json.loads(text) for text in sys.argv[1:3])
-# A node that gets no processor for a minute is busy, not dead.
-patient = {"health_check_timeout_ms": 30_000, "health_check_failure_threshold": 60, "gcs_rpc_server_reconnect_timeout_s": 600}
+# A node that gets no processor for half a minute is busy, not dead. One that was killed must be noticed before its tasks have been
+# given to it too often.
+patient = {"health_check_failure_threshold": 10, "gcs_rpc_server_reconnect_timeout_s": 600}
+answers = os.fdopen(os.dup(1), "w")  # Ray prints, too
+os.dup2(2, 1)
 
 def patiently(start):  # on a busy machine a node may miss the 30 s that Ray gives it
     for attempt in range(6):
@@ -62,8 +65,12 @@ def patiently(start):  # on a busy machine a node may miss the 30 s that Ray giv
 options = {"num_cpus": head["CPU"], "num_gpus": 0, "object_store_memory": 1 << 28, "_system_config": patient}
 cluster = patiently(lambda: Cluster(initialize_head=True, head_node_args=options))
 ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
-report = json.dumps({"autoscaler_report": {"active_nodes": {"head": 1}}})
-internal_kv._internal_kv_put(ray_constants.DEBUG_AUTOSCALING_STATUS, report, overwrite=True)
+
+def report():  # again and again: the head's own monitor writes that it has no autoscaler
+    said = json.dumps({"autoscaler_report": {"active_nodes": {"head": 1}}})
+    internal_kv._internal_kv_put(ray_constants.DEBUG_AUTOSCALING_STATUS, said, overwrite=True)
+
+report()
 
 workers = []
 
@@ -72,6 +79,7 @@ def add():
     workers.append(patiently(start))
 
 def answer():
+    report()
     channel = ray_constants.AUTOSCALER_RESOURCE_REQUEST_CHANNEL
     wanted = json.loads(internal_kv._internal_kv_get(channel) or b"[]")
     total = {name: sum(bundle.get(name, 0) for bundle in wanted) for name in worker}
@@ -87,7 +95,7 @@ def read():
     said.put("end")
 
 threading.Thread(target=read, daemon=True).start()
-print(cluster.address, flush=True)
+print(cluster.address, file=answers, flush=True)
 word = ""
 while word != "end":
     try:  # nodes are added by the main thread: Ray sets signal handlers
@@ -96,7 +104,7 @@ while word != "end":
             add()
         if word == "kill":
             cluster.remove_node(workers.pop(0), allow_graceful=False)
-        print(len(workers), flush=True)
+        print(len(workers), file=answers, flush=True)
     except queue.Empty:
         answer()
 ray.shutdown()
@@ -196,8 +204,10 @@ def test_indexing_goes_on_while_nodes_come_and_are_killed(
 ):
     """From no worker to one, another is added, the first one is killed, a third is added: the collection is that of a machine alone."""
     # The nodes that come are this machine, and share its folders.
-    monkeypatch.setattr("indexing.pipeline.index_archive.require_shared", lambda *_a, **_b: None)
-    num_videos, clips_per_video = 60, 4
+    monkeypatch.setattr("indexing.pipeline.stream.require_shared", lambda *_a, **_b: None)
+    # The head has no CPUs: files are read by the nodes that come.
+    monkeypatch.setattr("indexing.sources.content.hash_file", lambda path: pytest.fail(str(path)))
+    num_videos, clips_per_video = 160, 4
     clips = write_archive(
         tmp_path / "videos", num_videos=num_videos, clips_per_video=clips_per_video
     )
@@ -230,6 +240,7 @@ def test_indexing_goes_on_while_nodes_come_and_are_killed(
     assert seen == [("add", "2"), ("kill", "1"), ("add", "2")], (tmp_path / "cloud.log").read_text()
     assert "waiting for nodes: 0 of 1 CPU" in capsys.readouterr().err
     assert (summary.written, summary.dead, summary.missing) == (num_videos * clips_per_video, 0, 0)
+    monkeypatch.undo()  # hashes here again
     expected = expected_vectors(tiny_bundle, clips)
     with open_collection(config.milvus_uri, config.collection) as collection:
         collection.check(encoder_id=summary.encoder_id)

@@ -22,7 +22,7 @@ from indexing.sources.archive import Archive
 from indexing.sources.content import read_contents
 from indexing.sources.watching.places import Stamps
 from indexing.store.collection import ClipCollection
-from indexing.store.rows import clip_key, collection_row, row_digest
+from indexing.store.rows import clip_key, collection_row
 from indexing.store.schema import TO_THE_END, lengthened
 
 Encode = Callable[[Sequence[dict[str, Any]]], Iterable[dict[str, Any]]]
@@ -223,12 +223,7 @@ class Follower:
     ) -> None:
         """Also of rows that are in and have no line, as a kill leaves them."""
         unrecorded = [
-            Outcome(
-                clip_key=one.clip_key,
-                clip_id=one.clip.clip_id,
-                video_uri=one.clip.video_uri,
-                row_digest=row_digest(one.clip),
-            )
+            one.written()
             for one in readable
             if one.clip_key in present and not self._is_written(one)
         ]
