@@ -53,11 +53,17 @@ def wait_for_all(command: subprocess.Popen[str], family: list[psutil.Process]) -
     assert [p.name() for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_command_and_its_ray(command, tmp_path: Path, number: int) -> None:
+@pytest.mark.parametrize(
+    ("number", "to_group"),
+    [(signal.SIGTERM, False), (signal.SIGTERM, True), (signal.SIGINT, False)],
+)
+def test_a_signal_ends_the_command_and_its_ray(
+    command, tmp_path: Path, number: int, to_group: bool
+) -> None:
+    """To the command alone, or with it to all that it started, as systemd and batch systems send it."""
     family = psutil.Process(command.pid).children(recursive=True)
     assert {"raylet", "gcs_server"} <= {process.name() for process in family}
-    command.send_signal(number)
+    (os.killpg if to_group else os.kill)(command.pid, number)
     wait_for_all(command, family)
     assert command.returncode == 128 + number
     *before, line = (tmp_path / "stderr").read_text().splitlines()
