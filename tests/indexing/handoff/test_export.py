@@ -4,6 +4,7 @@ import json
 from fractions import Fraction
 from xml.etree import ElementTree
 
+import av
 import numpy as np
 import opentimelineio as otio
 import pytest
@@ -15,6 +16,7 @@ from encoders.media.errors import DecodeError
 from encoders.media.frame_index import Span
 from indexing.handoff.cuts import Pick, make_cuts
 from indexing.handoff.export import FORMATS, export_picks
+from indexing.handoff.reel import render_reel
 from indexing.handoff.timelines import write_fcpxml
 
 NTSC_30 = Fraction(30000, 1001)
@@ -55,6 +57,16 @@ def test_a_variable_rate_is_refused_where_frames_are_counted_and_not_where_secon
     assert video["path"] == str(path)
     assert [one["label"] for one in video["annotations"]] == ["a"]
     assert len(list(webvtt.read(str(tmp_path / "reel.vtt")))) == 1
+
+
+def test_what_was_indexed_under_raised_limits_is_exported(tmp_path) -> None:
+    path = tmp_path / "fast.mp4"
+    write_numbered_video(path, Fraction(480), 300)
+    picks = [Pick(path=path, span=Span(start_s=0.1, end_s=0.5), name="a")]
+    export_picks(picks, [tmp_path / f"reel{suffix}" for suffix in FORMATS])
+    render_reel(picks, tmp_path / "reel.mp4")
+    with av.open(str(tmp_path / "reel.mp4")) as reel:
+        assert sum(1 for _ in reel.decode(video=0)) == 192
 
 
 def test_rates_that_share_no_timeline_are_named(tmp_path) -> None:

@@ -203,3 +203,9 @@ def test_vectors_are_read_and_checked(tmp_path, kind):
     write(["a"], [np.full(8, np.nan, np.float32)])
     with pytest.raises(ValueError, match="has length nan"):
         read_unit_vectors(path)
+
+
+def test_a_split_that_no_triplet_has_is_named_with_those_that_there_are():
+    clips, vectors, triplets = random_problem(5)
+    with pytest.raises(ValueError, match=r"no triplet has the split 'dev'; there are \["):
+        build_retrieval_problem(triplets, vectors, split="dev", clips=clips)
