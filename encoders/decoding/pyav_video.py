@@ -151,7 +151,7 @@ class PyavVideo:
         num_shown: Counter[int | None] = Counter()
         position: int | None = None
         packets: Iterator[Packet] = iter(())
-        head, start = -1, -1
+        head, start, last = -1, -1, -1
         while pending:
             first = next(iter(pending))
             if first != head:
@@ -167,8 +167,12 @@ class PyavVideo:
                 self._codec_context.skip_frame = "DEFAULT" if is_needed else "NONREF"
             for frame in self._decode(packet):
                 number = self._number_of(frame, num_shown)
+                if number is None and packet is None and last == index.num_frames - 2:
+                    # MPEG-4 gives its last picture the time of a packet without one that came behind it.
+                    number = index.num_frames - 1
                 if number is None:
                     continue
+                last = number
                 while (first := next(iter(pending), number)) < number - _MAX_LATE:
                     del pending[first]
                     yield first, None

@@ -353,6 +353,7 @@ KINDS: dict[str, Make] = {
     "xvid_packed.avi": encoded("-c:v libxvid -bf 2 -g 12 -q:v 2"),
     "xvid_packed_unbalanced.avi": encoded("-c:v libxvid -bf 3 -g 25 -q:v 6"),
     "xvid_copied.mkv": remuxed("xvid_packed.avi", before="-fflags +genpts"),
+    "xvid_unpacked.avi": remuxed("xvid_packed.avi", "-bsf:v mpeg4_unpack_bframes"),
     "asp_copied.mkv": remuxed("asp.avi", before="-fflags +genpts"),
     "flv1.flv": encoded("-c:v flv -g 12 -q:v 2"),
     "h263.3gp": encoded("-vf scale=176:144:flags=neighbor -c:v h263 -g 12 -q:v 2"),
