@@ -166,10 +166,7 @@ class PyavVideo:
                 is_needed = not may_skip or packet.pts in wanted_positions
                 self._codec_context.skip_frame = "DEFAULT" if is_needed else "NONREF"
             for frame in self._decode(packet):
-                number = self._number_of(frame, num_shown)
-                if number is None and packet is None and last == index.num_frames - 2:
-                    # MPEG-4 gives its last picture the time of a packet without one that came behind it.
-                    number = index.num_frames - 1
+                number = self._number_of(frame, num_shown, last if packet is None else None)
                 if number is None:
                     continue
                 last = number
@@ -186,9 +183,17 @@ class PyavVideo:
                 yield from ((number, None) for number in pending)
                 return
 
-    def _number_of(self, frame: VideoFrame, num_shown: Counter[int | None]) -> int | None:
-        """The frame's number, by the packet that it comes from; of a packet with several, by how many came before it."""
+    def _number_of(
+        self, frame: VideoFrame, num_shown: Counter[int | None], at_end: int | None
+    ) -> int | None:
+        """The frame's number, by the packet that it comes from; of a packet with several, by how many came before it.
+
+        `at_end` is the number before it where no packet is left: MPEG-4 gives its last picture the time of a packet behind it that
+        holds none.
+        """
         numbers = self.index.numbers_of_position.get(frame.pts, ())
+        if not numbers and at_end == self.index.num_frames - 2:
+            return self.index.num_frames - 1
         if len(numbers) < 2:
             return numbers[0] if numbers else None
         num_shown[frame.pts] += 1
