@@ -14,6 +14,8 @@ import numpy as np
 
 _MEDIA_BOXES = {b"moov", b"moof", b"mdat"}
 _MAX_BOXES = 1_000_000
+_MAX_OFFSET = 2**63 - 1
+"""That a file can be sought to; a box may say to be longer."""
 _MAX_FRAGMENT_BYTES = 64 << 20
 _AVI_HEAD_BYTES = 1 << 16
 # Flags of `tfhd` and `trun`, and the bytes of what each says is there.
@@ -96,6 +98,8 @@ def _has_whole_tracks(file: BinaryIO, offset: int, num_bytes: int) -> bool:
 
 def _box(file: BinaryIO, offset: int) -> tuple[int, bytes]:
     """(size, kind) of the MP4 box at an offset; size 0 where the file ends before its header does."""
+    if offset > _MAX_OFFSET:
+        return 0, b""
     file.seek(offset)
     header = file.read(16)
     size = int.from_bytes(header[:4], "big")

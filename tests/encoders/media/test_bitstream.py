@@ -11,7 +11,12 @@ import pytest
 from benchmarks.dives.video import write_video
 from encoders.decoding.decode import decode_clips
 from encoders.decoding.pyav_video import PyavVideo
-from encoders.media.bitstream import boxes_end, clip_duration_s
+from encoders.media.bitstream import (
+    boxes_end,
+    clip_duration_s,
+    ends_amid_frames,
+    has_fragments,
+)
 from encoders.media.container import MediaLimits
 from encoders.media.errors import DecodeError
 from encoders.media.frame_index import Span
@@ -154,3 +159,11 @@ def test_a_file_that_does_not_say_has_no_length(tmp_path: Path, data: bytes) -> 
     assert clip_duration_s(str(path), 0.0, None) is None
     assert clip_duration_s(str(tmp_path), 0.0, None) is None
     assert clip_duration_s("s3://bucket/a.mp4", 0.0, None) is None
+
+
+def test_a_box_that_ends_beyond_what_can_be_sought_is_the_last_one() -> None:
+    """Found by `make fuzz`."""
+    data = b"\0\0\0\x0cftypisom\0\0\0\1free" + b"\xff" * 8 + b"\0\0\0\x08moof"
+    assert not has_fragments(io.BytesIO(data))
+    assert boxes_end(io.BytesIO(data), len(data)) == len(data)
+    assert ends_amid_frames(io.BytesIO(data), len(data))

@@ -119,7 +119,9 @@ def test_parts_stay_where_the_table_does_not_read_back(tmp_path, monkeypatch) ->
 def test_where_no_clip_can_be_embedded_the_reason_is_told(tmp_path) -> None:
     out = tmp_path / "vectors.parquet"
     write_part(parts_folder(out), KEY, rows_of("a", dead="a"), prints_of("a"))
-    with pytest.raises(ValueError, match="none of 1 clips can be embedded; a: corrupt_container, 1 frame"):
+    with pytest.raises(
+        ValueError, match="none of 1 clips can be embedded; a: corrupt_container, 1 frame"
+    ):
         join_parts(out, KEY, prints_of("a"))
 
 
