@@ -7,7 +7,7 @@ from tests.support.faults.fuzz import TARGETS, Target
 
 
 @pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("seconds", [3, pytest.param(1800, marks=pytest.mark.long)])
+@pytest.mark.parametrize("seconds", [15, pytest.param(1800, marks=pytest.mark.long)])
 def test_no_input_gets_beyond_a_readers_own_errors(name, seconds) -> None:
     found = fuzz.fuzz(name, seconds=seconds)
     assert found.crash is None
