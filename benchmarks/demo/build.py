@@ -6,7 +6,6 @@ The table of labels is read and checked first; then the commands of the flow run
 import json
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -167,11 +166,9 @@ def _training_steps(
 
 def limit_options(limits: MediaLimits, prefix: str = "--limits") -> tuple[str, ...]:
     """For a command: those that are not the usual ones."""
-    usual = asdict(MediaLimits())
     return tuple(
         text
-        for name, value in asdict(limits).items()
-        if value != usual[name]
+        for name, value in limits.unusual().items()
         for text in (f"{prefix}.{name.replace('_', '-')}", str(value))
     )
 

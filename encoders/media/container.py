@@ -64,6 +64,12 @@ class MediaLimits:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
 
+    def unusual(self) -> dict[str, float]:
+        """Those that are not the usual ones."""
+        usual = MediaLimits()
+        names = self.__dataclass_fields__
+        return {n: getattr(self, n) for n in names if getattr(self, n) != getattr(usual, n)}
+
     def check(self, **values: float) -> None:
         """Raises where a value is above the limit of the same name: check(max_pixels=width * height)."""
         for name, value in values.items():

@@ -32,7 +32,7 @@ def run(config: Config) -> int:
     """Serve until Ctrl-C or SIGTERM."""
     from cluster.network import free_port, require_free_port
     from cluster.option_checks import require_folder
-    from cluster.ray_session import has_local_servers, ray_session
+    from cluster.ray_session import has_local_servers, names_cluster, ray_session
     from encoders.backends.base import require_exported
     from encoders.bundle.card import read_card
     from indexing.serving.deploy import (
@@ -59,7 +59,7 @@ def run(config: Config) -> int:
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
-    is_direct = config.replicas == 1 and not os.environ.get("RAY_ADDRESS")
+    is_direct = config.replicas == 1 and not names_cluster()
     os.environ |= ONE_LOOP | ON_A_BUSY_MACHINE
     os.environ |= ray_serve_environment(config.connection_limits)
     os.environ |= direct_ingress(config.port) if is_direct else {}

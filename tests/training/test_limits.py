@@ -45,6 +45,8 @@ def test_vectors_that_a_limit_refused_are_computed_under_another(tiny_bundle, cl
         compute_vectors(replace(config, launch=launch(TIGHT)), clips)
     usual = compute_vectors(replace(config, launch=launch(MediaLimits())), clips)
     assert (usual.num_vectors, usual.num_dead) == (4, 1)
+    again = compute_vectors(replace(config, launch=launch(MediaLimits())), clips)
+    assert (again.num_dead, again.num_computed) == (1, 0)
     wide = replace(config, launch=launch(MediaLimits(min_frames_per_clip=1)))
     summary = compute_vectors(wide, clips)
     assert (summary.num_vectors, summary.num_dead, summary.num_computed) == (5, 0, 1)

@@ -30,6 +30,7 @@ from encoders.video_encoder.config import (
 )
 from encoders.video_encoder.registry import build_video_encoder
 from training.configs import LaunchSettings
+from training.vectors.outcomes import USUAL
 from training.vectors.stage_runner import FlowPlan, clip_fingerprint, run_flow
 
 _CHUNK = 128
@@ -113,12 +114,12 @@ def keep_frame_vectors(
     clips: Sequence[Clip], source: VectorSource, folder: Path, launch: LaunchSettings
 ) -> None:
     """Compute what the folder does not hold yet; resumable after the last whole chunk."""
-    key = source.key
+    key, limits = source.key, str(launch.limits.unusual())
     held = {
         item
         for _path, meta in _chunks(folder, key)
         for item in meta["clips"].items()
-        if not _may_be_read(meta["dead"].get(item[0]))
+        if meta.get("limits", USUAL) == limits or not _is_by_limit(meta["dead"].get(item[0]))
     }
     missing = [clip for clip in clips if (clip.clip_id, clip_fingerprint(clip)) not in held]
     if not missing:
@@ -149,14 +150,14 @@ def keep_frame_vectors(
             done += 1
             update(done, "")
             if len(waiting) == _CHUNK:
-                _write_chunk(folder, source, waiting, clip_by_id)
+                _write_chunk(folder, source, waiting, clip_by_id, limits)
                 waiting = []
     if waiting:
-        _write_chunk(folder, source, waiting, clip_by_id)
+        _write_chunk(folder, source, waiting, clip_by_id, limits)
 
 
-def _may_be_read(letter: Mapping[str, str] | None) -> bool:
-    """Whether what failed may be read with the limits of another run."""
+def _is_by_limit(letter: Mapping[str, str] | None) -> bool:
+    """Whether a clip failed, and may be read under other limits."""
     return letter is not None and DeadLetter.from_columns(letter).error.is_by_limit
 
 
@@ -210,13 +211,18 @@ def _chunks(folder: Path, key: str) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 
 def _write_chunk(
-    folder: Path, source: VectorSource, rows: list[dict[str, Any]], clip_by_id: dict[str, Clip]
+    folder: Path,
+    source: VectorSource,
+    rows: list[dict[str, Any]],
+    clip_by_id: dict[str, Clip],
+    limits: str,
 ) -> None:
     good, dead = split_rows(rows)
     encoded = sorted(good, key=lambda row: row["clip_id"])
     clips = {str(row["clip_id"]): clip_fingerprint(clip_by_id[row["clip_id"]]) for row in rows}
     meta = {
         "key": source.key,
+        "limits": limits,
         "clips": clips,
         "rows": [str(row["clip_id"]) for row in encoded],
         "dead": {letter.clip_id: letter.to_columns() for letter in dead},

@@ -67,16 +67,17 @@ def compute_vectors(config: VectorsConfig, clips: Sequence[Clip] | None = None) 
         raise ValueError(f"{config.clips}: no clips to embed (splits: {config.splits or 'all'})")
     key = f"{card.encoder_id} {config.backend}"
     wanted = {clip.clip_id: clip_fingerprint(clip) for clip in clips}
-    held = read_fingerprints(config.out, key)
+    limits = str(config.launch.limits.unusual())
+    held = read_fingerprints(config.out, key, limits=limits)
     if held == wanted:
         num_vectors = pq.ParquetFile(config.out).metadata.num_rows
         num_dead, num_computed = len(wanted) - num_vectors, 0
     else:
         for path in sorted(parts_folder(config.out).glob("*.parquet")):
-            held |= read_fingerprints(path, key)
+            held |= read_fingerprints(path, key, limits=limits)
         missing = [clip for clip in clips if held.get(clip.clip_id) != wanted[clip.clip_id]]
         _compute_parts(missing, config, key, wanted)
-        num_vectors, num_dead = join_parts(config.out, key, wanted)
+        num_vectors, num_dead = join_parts(config.out, key, wanted, limits=limits)
         num_computed = len(missing)
     return VectorsSummary(
         num_clips=len(wanted),
@@ -91,7 +92,7 @@ def _compute_parts(
 ) -> None:
     if not clips:
         return
-    folder = parts_folder(config.out)
+    folder, limits = parts_folder(config.out), str(config.launch.limits.unusual())
     sampling = read_card(config.bundle).sampling
     plan = FlowPlan(
         decode_arguments={
@@ -116,7 +117,7 @@ def _compute_parts(
             waiting.append(row)
             update(done, "")
             if len(waiting) == _PART:
-                write_part(folder, key, waiting, fingerprint_by_id)
+                write_part(folder, key, waiting, fingerprint_by_id, limits=limits)
                 waiting = []
     if waiting:
-        write_part(folder, key, waiting, fingerprint_by_id)
+        write_part(folder, key, waiting, fingerprint_by_id, limits=limits)

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cluster.storage import atomic_path
+from encoders.media.container import MediaLimits
 from encoders.stages.base import DEAD_LETTER_COLUMNS, DeadLetter, split_rows
 from training.vectors.tables import (
     list_column,
@@ -27,6 +28,8 @@ from training.vectors.tables import (
 )
 
 _META = b"tfcovr"
+USUAL = str(MediaLimits().unusual())
+"""The usual limits, as files name them."""
 _ROWS_PER_GROUP = 65_536
 # Footers of earlier versions may be larger than pyarrow reads by default.
 _LARGEST_FOOTER = 2**31 - 1
@@ -54,6 +57,8 @@ class Outcomes:
     length_N: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
     """The lengths that the vectors had before; NaN where an earlier version wrote none."""
     dead: Sequence[DeadLetter] = ()
+    limits: str = USUAL
+    """Under which the dead ones were last tried."""
 
 
 def parts_folder(out: Path) -> Path:
@@ -62,7 +67,12 @@ def parts_folder(out: Path) -> Path:
 
 
 def write_part(
-    folder: Path, key: str, rows: Sequence[dict[str, Any]], fingerprint_by_id: Mapping[str, str]
+    folder: Path,
+    key: str,
+    rows: Sequence[dict[str, Any]],
+    fingerprint_by_id: Mapping[str, str],
+    *,
+    limits: str = USUAL,
 ) -> None:
     """Write the rows of a flow as one part."""
     embedded, letters = split_rows(rows)
@@ -73,7 +83,7 @@ def write_part(
     for letter in letters:
         _append(columns, letter.clip_id, None, letter.to_columns())
     columns["fingerprint"] = [fingerprint_by_id[clip_id] for clip_id in columns["clip_id"]]
-    table = pa.table(columns, schema=_PART_SCHEMA.with_metadata(_metadata(key)))
+    table = pa.table(columns, schema=_PART_SCHEMA.with_metadata(_metadata(key, limits)))
     write_table(folder / f"{uuid4().hex}.parquet", table)
 
 
@@ -89,19 +99,23 @@ def _append(
         columns[name].append(others.get(name))
 
 
-def read_fingerprints(path: Path, key: str) -> dict[str, str]:
+def read_fingerprints(path: Path, key: str, *, limits: str = USUAL) -> dict[str, str]:
     """Clip id -> fingerprint of every clip that a part, or the joined table with its dead letters, has the outcome of.
 
-    What a limit refused is left out: the next run may have another one.
+    What a limit refused is left out where these limits are others.
     """
     outcomes = _read(path, key, with_vectors=False)
     if outcomes is None:
         return {}
+    if outcomes.limits == limits:
+        return dict(outcomes.fingerprint_by_id)
     refused = {letter.clip_id for letter in outcomes.dead if letter.error.is_by_limit}
     return {c: p for c, p in outcomes.fingerprint_by_id.items() if c not in refused}
 
 
-def join_parts(out: Path, key: str, wanted: Mapping[str, str]) -> tuple[int, int]:
+def join_parts(
+    out: Path, key: str, wanted: Mapping[str, str], *, limits: str = USUAL
+) -> tuple[int, int]:
     """Join the parts, and what `out` held before, into `out`; returns the number of vectors and of dead clips.
 
     `wanted` is the fingerprint of each clip of the table. The parts are removed once the table was read back and equals what was
@@ -138,7 +152,11 @@ def join_parts(out: Path, key: str, wanted: Mapping[str, str]) -> tuple[int, int
         vectors_ND, length_N = vectors_ND[is_embedded_N], length_N[is_embedded_N]
     write_dead_letters(out, letters, fingerprint_by_id=wanted)
     columns = Outcomes(
-        fingerprint_by_id=wanted, clip_ids=clip_ids, vectors_ND=vectors_ND, length_N=length_N
+        fingerprint_by_id=wanted,
+        clip_ids=clip_ids,
+        vectors_ND=vectors_ND,
+        length_N=length_N,
+        limits=limits,
     )
     _write_vectors(out, key, columns)
     shutil.rmtree(parts_folder(out), ignore_errors=True)
@@ -165,7 +183,7 @@ def _write_vectors(out: Path, key: str, outcomes: Outcomes) -> None:
             )
 
     with atomic_path(out) as temporary:
-        schema = _VECTORS_SCHEMA.with_metadata(_metadata(key))
+        schema = _VECTORS_SCHEMA.with_metadata(_metadata(key, outcomes.limits))
         with pq.ParquetWriter(temporary, schema) as writer:
             for table in tables():
                 writer.write_table(table.replace_schema_metadata(schema.metadata))
@@ -204,7 +222,9 @@ def _read(path: Path, key: str, *, with_vectors: bool) -> Outcomes | None:
     else:
         letter_rows = read_dead_rows(path)
         fingerprint_by_id |= {row["clip_id"]: row["fingerprint"] for row in letter_rows}
-    return _outcomes(table, fingerprint_by_id, letter_rows)
+    outcomes = _outcomes(table, fingerprint_by_id, letter_rows)
+    outcomes.limits = meta.get("limits", USUAL)
+    return outcomes
 
 
 def _read_old(
@@ -232,5 +252,5 @@ def _outcomes(
     return outcomes
 
 
-def _metadata(key: str) -> dict[bytes, bytes]:
-    return {_META: json.dumps({"key": key}).encode()}
+def _metadata(key: str, limits: str) -> dict[bytes, bytes]:
+    return {_META: json.dumps({"key": key, "limits": limits}).encode()}

@@ -15,7 +15,7 @@ from training.vectors.outcomes import join_parts, parts_folder, read_fingerprint
 from training.vectors.tables import read_dead_ids, read_unit_vectors
 
 KEY = "encoder torch"
-DEAD = {"stage": "decode", "reason": "corrupt_container", "detail": "1 frame"}
+DEAD = {"stage": "decode", "reason": "too_short", "detail": "1 frame"}
 
 
 def rows_of(clip_ids, width=4, dead=()):
@@ -119,9 +119,7 @@ def test_parts_stay_where_the_table_does_not_read_back(tmp_path, monkeypatch) ->
 def test_where_no_clip_can_be_embedded_the_reason_is_told(tmp_path) -> None:
     out = tmp_path / "vectors.parquet"
     write_part(parts_folder(out), KEY, rows_of("a", dead="a"), prints_of("a"))
-    with pytest.raises(
-        ValueError, match="none of 1 clips can be embedded; a: corrupt_container, 1 frame"
-    ):
+    with pytest.raises(ValueError, match="none of 1 clips can be embedded; a: too_short, 1 frame"):
         join_parts(out, KEY, prints_of("a"))
 
 
