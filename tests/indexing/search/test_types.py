@@ -73,5 +73,6 @@ def test_a_file_may_carry_a_span_and_an_at_sign(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"(time|span) '"):
             parse_file(f"{plain}@{wrong}")
     assert parse_file("dive@v2") is None
+    assert parse_file("long" * 100) is None  # no file can be called so, but a clip can
     with pytest.raises(ValueError, match="does not exist"):
         parse_file(f"{tmp_path}/c.mp4@1-2")
