@@ -46,7 +46,7 @@ class Click:
             text = getattr(self, name)
             if len(text) > limit or not is_storable(text):
                 raise ValueError(f"{name} must have at most {limit} characters, without surrogates and null characters")  # fmt: skip
-        if not self.clip_id or self.label != self.label.strip() or "\n" in self.label:
+        if not self.clip_id or self.label != self.label.strip() or len(self.label.splitlines()) > 1:
             raise ValueError(f"clip_id {self.clip_id!r} must not be empty, and label {self.label!r} must be one line without space around it")  # fmt: skip
         needs = {"label": self.kind == "not" or (self.kind == "label" and bool(self.label)), "undoes": self.kind == "undo"}  # fmt: skip
         for name, is_needed in needs.items():

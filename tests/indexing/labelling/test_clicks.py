@@ -63,6 +63,7 @@ def test_what_was_passed_over_is_not_asked_again_until_it_is_undone() -> None:
         ({"kind": "label", "label": "x" * 257}, "at most 256"),
         ({"kind": "label", "label": " x"}, "without space"),
         ({"kind": "label", "label": "x\ny"}, "one line"),
+        ({"kind": "label", "label": "x\u2028y"}, "one line"),
         ({"kind": "not"}, "label is ''"),
         ({"kind": "skip", "label": "x"}, "label is 'x'"),
         ({"kind": "undo"}, "undoes is ''"),
