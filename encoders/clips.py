@@ -57,6 +57,12 @@ class Clip:
     def __post_init__(self) -> None:
         end_s = math.inf if self.end_s is None else self.end_s
         is_span = 0 <= self.start_s < end_s <= math.inf and self.end_s != math.inf
+        texts = (self.clip_id, self.video_uri, self.label or "", self.split or "")
+        for text in (*texts, *self.attributes, *self.attributes.values()):
+            if not is_storable(text):
+                raise ValueError(
+                    f"text {text[:80]!r} has a null character or half a character; tables cannot hold it"
+                )
         if self.clip_id and self.video_uri and is_span:
             return  # of millions, nearly all
         for column, value, is_allowed, allowed in (
@@ -76,6 +82,8 @@ class Clip:
 
 def is_storable(text: str) -> bool:
     """Whether tables and Milvus take a text: without null characters and halves of characters (lone surrogates, as JSON may have)."""
+    if text.isascii():
+        return "\0" not in text
     return not any("\ud800" <= char <= "\udfff" or char == "\0" for char in text)
 
 

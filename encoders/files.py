@@ -52,6 +52,14 @@ def open_table(path: str | Path, columns: Sequence[str] = ()) -> Iterator[pq.Par
         ) from error
 
 
+def is_file(path: str | Path) -> bool:
+    """Whether there is such a file: False for what is longer than a name can be, or lies in a folder that may not be read."""
+    try:
+        return Path(path).is_file()
+    except OSError:
+        return False
+
+
 def parse_json(text: str | bytes) -> Any:
     """Of any depth: ValueError where Python's parser would end in a RecursionError."""
     try:

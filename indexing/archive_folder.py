@@ -96,7 +96,9 @@ def read_archive(folder: str | Path, *, videos_root: str | None = None) -> Archi
     except ValueError as error:
         raise ValueError(f"{path} is not JSON ({error})") from error
     if not isinstance(content, Mapping) or content.get("format") != _FORMAT:
-        raise ValueError(f"{path}: format must be {_FORMAT}; another version of tfcovr wrote it")
+        raise ValueError(
+            f"{path} is none that `tfcovr build` of this version wrote: format must be {_FORMAT}"
+        )
     record = from_dict(_Record, content, str(path))
     bundle = Path(_absolute(record.bundle, folder))
     if not bundle.is_dir():

@@ -5,6 +5,7 @@ rerun the same command after an interruption. N clips, T frames, H W pixels, C c
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from benchmarks.harness.record import write_record
 from training.configs import LaunchSettings, Stage1Config
 from training.recipes import RECIPES
 from training.stage1.train import Stage1Inputs, train_stage1
+from training.trainer.checkpoint import METRICS
 
 Rows = Sequence[Mapping[str, Any]]
 _CLIPS_PER_CLASS = (48, 8, 14)
@@ -74,7 +76,7 @@ def run_variant(variant: Variant, clips_path: Path, run_dir: Path) -> Rows:
 def study(
     out_dir: Path, chosen: Sequence[Variant], *, seed: int, say: Callable[[str], object]
 ) -> dict[str, object]:
-    """Figures by variant and row."""
+    """Figures by variant and row, and what the validation clips said after each epoch that was measured."""
     metrics: dict[str, object] = {}
     for variant in chosen:
         archive = ArchiveConfig(
@@ -88,7 +90,19 @@ def study(
             name = f"{variant.name}.{row['name']}"
             metrics[name] = row["top1"]
             say(f"{name}: {row['top1']:.1%} [{row['low']:.1%}, {row['high']:.1%}]")
+        metrics[f"{variant.name}.val_by_epoch"] = _val_by_epoch(out_dir / variant.name / "stage1")
     return metrics
+
+
+def _val_by_epoch(run_dir: Path) -> dict[int, float]:
+    lines = [json.loads(line) for line in (run_dir / METRICS).read_text().splitlines()]
+    return {line["epoch"]: line["val_top1"] for line in lines if "val_top1" in line}
+
+
+def _pretraining(folder: str) -> dict[str, Any]:
+    """What the image weights cost, and how well they read poses on the way."""
+    info = json.loads((Path(folder) / "pretraining.json").read_text())
+    return {name: info[name] for name in ("pretraining", "train_cpu_s", "snapshots", "held_out")}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -126,6 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "archive_seed": given.seed,
         "difficulty": {variant.name: variant.difficulty for variant in chosen},
         "epochs": {variant.name: variant.config.loop.num_epochs for variant in chosen},
+        "aim_start": None if given.aim_start is None else _pretraining(given.aim_start),
     }
     sys.stdout.write(f"{write_record(name, config=config, metrics=metrics)}\n")
     return 0

@@ -102,7 +102,8 @@ def local_path(video: str | Path) -> Path:
     try:
         status = path.stat()
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-        raise DecodeError("fetch_failed", f"{video}: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise DecodeError("fetch_failed", f"{video}: {reason}") from error
     if not stat.S_ISREG(status.st_mode):
         raise DecodeError("fetch_failed", f"{video} is not a regular file")
     if status.st_size == 0:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from encoders.media.errors import DecodeError
 from indexing.agents.tools import MAX_LIMIT, SearchTools
 
 INSTRUCTIONS = (
@@ -48,7 +49,7 @@ def build_server(tools: SearchTools) -> Any:
     ) -> dict[str, Any]:
         try:
             return await asyncio.to_thread(function, *values, **named)
-        except (ValueError, TypeError, OSError) as error:
+        except (ValueError, TypeError, OSError, DecodeError) as error:
             raise ToolError(str(error)) from error
 
     @tool

@@ -42,9 +42,9 @@ def run(config: Config) -> int:
             f"basket is {str(config.basket)!r}, which is not a file; `tfcovr search ... --save {config.basket}` makes it"
         )
     if (config.do == "remove") != bool(config.numbers):
-        raise ValueError("numbers is for `remove`, which needs it")
+        raise ValueError(f"--numbers says which spans `remove` takes out; {config.do} {'needs it' if config.do == 'remove' else 'takes none'}")  # fmt: skip
     if (config.do == "export") != bool(config.to or config.reel):
-        raise ValueError("to and reel are for `export`, which needs one of them")
+        raise ValueError(f"--to and --reel say what `export` writes; {config.do} {'needs one' if config.do == 'export' else 'takes none'}")  # fmt: skip
     if config.reel is not None:
         require_reel(config.reel)
     basket = Basket(config.basket)

@@ -32,7 +32,7 @@ class Config(ArchiveOptions):
     add: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """CLIP_ID=LABEL: give a clip a label, or none (CLIP_ID=); may be repeated."""
     import_from: Path | None = None
-    """A clips.parquet whose labels are taken over, by clip id, or by file name and span."""
+    """A clips.parquet whose labels are taken over by the clips of the same videos and spans."""
     export: Path | None = None
     """Write all labelled clips into this file."""
     format: Literal["csv", "label-studio", "osl"] = "csv"
@@ -65,6 +65,10 @@ def run(config: Config) -> int:
     from indexing.labelling.export import write_labels
     from indexing.labelling.import_labels import import_labels
 
+    if config.export is not None and (config.export.is_dir() or not config.export.parent.is_dir()):
+        raise ValueError(
+            f"export is {str(config.export)!r}; it must be a file in a folder that exists"
+        )
     given = [parse_label(text) for text in config.add]
     clips = read_clips(config.import_from) if config.import_from is not None else []
     folder = config.folder()
@@ -82,10 +86,16 @@ def run(config: Config) -> int:
                 ]
             )
         if config.import_from is not None:
-            count, missing = import_labels(desk, clips)
-            sys.stdout.write(f"{config.import_from}: {count} clips have their label\n")
-            if missing:
-                sys.stdout.write(f"  {len(missing)} are no clips of the archive, first: {', '.join(missing[:3])}\n")  # fmt: skip
+            done = import_labels(desk, clips)
+            sys.stdout.write(
+                f"{config.import_from}: {done.num_new} clips got their label, {done.num_known} had it before\n"
+            )
+            for ids, what in (
+                (done.missing, "have the video and span of no clip of the archive"),
+                (done.ambiguous, "were left out, because several videos or labels could be meant"),
+            ):
+                if ids:
+                    sys.stdout.write(f"  {len(ids)} {what}, first: {', '.join(ids[:3])}\n")
         if config.export is not None:
             places = list(desk.labelled())
             write_labels(places, config.format, config.export)

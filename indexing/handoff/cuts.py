@@ -157,6 +157,17 @@ def common_timing(cuts: Sequence[Cut]) -> tuple[Fraction, bool]:
     return rate, next(iter(by_drop), False)
 
 
+def timecode_timing(cuts: Sequence[Cut], *, max_rate: int = 1000) -> tuple[Fraction, bool]:
+    """The same for a format whose times are timecodes: a whole number of frames a second, or as many less one in 1001."""
+    rate, is_drop_frame = common_timing(cuts)
+    if round(rate) > max_rate or rate not in (round(rate), Fraction(round(rate) * 1000, 1001)):
+        raise ValueError(
+            f"{cuts[0].pick.path} has {float(rate):.3f} frames per second, of which the timecodes of such a file cannot tell; export "
+            ".otio, .fcpxml, .vtt or .llc"
+        )
+    return rate, is_drop_frame
+
+
 def sources_of(cuts: Iterable[Cut]) -> list[Source]:
     """Each source once, in the order of its first cut."""
     return list({cut.source.path: cut.source for cut in cuts}.values())

@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Sequence
 
-from indexing.handoff.cuts import Cut, sources_of
+from indexing.handoff.cuts import Cut, one_line, sources_of
 
 _MS = 1000
 
@@ -87,4 +87,4 @@ def _clock(seconds: float) -> str:
 
 def _cue_text(text: str) -> str:
     """WebVTT ends a cue at an empty line and reads `<` and `-->` as its own."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,5 +1,6 @@
 """Final Cut Pro 7 XML (xmeml 5), which Premiere Pro and DaVinci Resolve import: all times are frames."""
 
+import re
 from collections.abc import Sequence
 from fractions import Fraction
 from xml.etree import ElementTree
@@ -7,12 +8,12 @@ from xml.etree.ElementTree import Element, SubElement
 
 from encoders.decoding.source import Source
 from encoders.media.timecode import timecode_of
-from indexing.handoff.cuts import Cut, common_timing, timing_of
+from indexing.handoff.cuts import Cut, timecode_timing, timing_of
 
 
 def write_premiere_xml(cuts: Sequence[Cut], title: str) -> str:
-    """The document as text. ValueError for several frame rates or a variable one."""
-    rate, is_drop_frame = common_timing(cuts)
+    """The document as text. ValueError for several frame rates, a variable one, or one that has no timecode."""
+    rate, is_drop_frame = timecode_timing(cuts)
     root = Element("xmeml", version="5")
     sequence = SubElement(root, "sequence", id="sequence-1")
     _text(sequence, name=title, duration=sum(len(cut.frames) for cut in cuts))
@@ -41,9 +42,22 @@ def write_premiere_xml(cuts: Sequence[Cut], title: str) -> str:
             _add_file(item, file_ids[path], cut.source, rate, is_drop_frame=is_drop_frame)
         _text(SubElement(item, "logginginfo"), lognote=cut.pick.note)
         place += len(cut.frames)
+    return xml_document(root)
+
+
+def xml_document(root: Element) -> str:
+    """Indented, with a head; what XML cannot hold, as notes and names of files may, is a space."""
+    for element in root.iter():
+        element.text = _storable(element.text or "") or None
+        element.attrib = {name: _storable(value) for name, value in element.attrib.items()}
     ElementTree.indent(root)
-    head = '<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE xmeml>\n'
+    head = f'<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE {root.tag}>\n'
     return head + ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def _storable(text: str) -> str:
+    """The characters of XML 1.0, section 2.2."""
+    return re.sub("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", " ", text)
 
 
 def _add_file(

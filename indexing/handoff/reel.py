@@ -28,6 +28,8 @@ def render_reel(picks: Sequence[Pick], path: Path) -> list[Cut]:
     """
     require_reel(path)
     cuts = make_cuts(picks)
+    if path.exists() and any(path.samefile(pick.path) for pick in picks):
+        raise ValueError(f"reel is {str(path)!r}, one of the videos that it is made of; name another file")  # fmt: skip
     seconds = sum(cut.end_s - cut.start_s for cut in cuts)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

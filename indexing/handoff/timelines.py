@@ -5,6 +5,7 @@ from fractions import Fraction
 from xml.etree import ElementTree
 
 from indexing.handoff.cuts import Cut, common_timing, sources_of, timing_of
+from indexing.handoff.premiere_xml import xml_document
 
 
 def write_otio(cuts: Sequence[Cut], title: str) -> str:
@@ -100,9 +101,7 @@ def write_fcpxml(cuts: Sequence[Cut], title: str) -> str:
         )
         ElementTree.SubElement(clip, "note").text = cut.pick.note
         place += len(cut.frames)
-    ElementTree.indent(root)
-    head = '<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE fcpxml>\n'
-    return head + ElementTree.tostring(root, encoding="unicode") + "\n"
+    return xml_document(root)
 
 
 def _time(num_frames: int, rate: Fraction) -> str:

@@ -83,8 +83,8 @@ def osl_text(places: Sequence[ClipPlace]) -> str:
 
 def label_studio_text(places: Sequence[ClipPlace]) -> str:
     """A task per video with a region of its timeline per clip. Frames count from 1, both ends belong to the region; `fps` of the task is
-    what they are counted at (`frameRate="$fps"` in the labelling config). ValueError for a video that is not on this machine, DecodeError
-    for one that cannot be read.
+    what they are counted at (`frameRate="$fps"` in the labelling config). ValueError for a video that is not on this machine or has a
+    variable frame rate, DecodeError for one that cannot be read.
     """
     if remote := next((p.video_uri for p in places if is_remote(p.video_uri)), None):
         raise ValueError(
@@ -95,7 +95,7 @@ def label_studio_text(places: Sequence[ClipPlace]) -> str:
     rates: dict[str, float] = {}
     for place, named in zip(places, with_relative_videos(places), strict=True):
         source = sources[path_of(place.video_uri).resolve()]
-        rates[named.video_uri] = rate_of(source)
+        rates[named.video_uri] = _rate_of(source)
         frames = frames_between(
             source.times.times_s,
             source.times.tick_s,
@@ -122,12 +122,12 @@ def label_studio_text(places: Sequence[ClipPlace]) -> str:
     return json.dumps(tasks, ensure_ascii=False, indent=1) + "\n"
 
 
-def rate_of(source: Source) -> float:
-    """Frames per second, the mean one where it varies."""
-    times_s = source.times.times_s
-    if source.rate is not None:
-        return float(source.rate)
-    return (len(times_s) - 1) / float(times_s[-1]) if len(times_s) > 1 else 25.0
+def _rate_of(source: Source) -> float:
+    if source.rate is None:
+        raise ValueError(
+            f"{source.path} has a variable frame rate, and Label Studio finds frames by one rate; export csv or osl"
+        )
+    return float(source.rate)
 
 
 FORMATS: dict[str, tuple[str, Callable[[Sequence[ClipPlace]], str]]] = {

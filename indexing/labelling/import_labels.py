@@ -1,48 +1,119 @@
-"""Labels of a clips.parquet as clicks on the clips of an archive: by clip id, else by file name and overlapping span.
+"""Labels of a clips.parquet as clicks on the clips of an archive: those of the same video whose spans are the same, nearly.
 
-Importing the same table again stores nothing.
+A clip id alone says little: readers of tables make ids of line numbers, and one inserted row shifts them all. Importing the same table
+again stores nothing.
 """
 
-import hashlib
-from collections.abc import Sequence
+import secrets
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+import numpy as np
+
 from encoders.clips import Clip
-from encoders.metrics import match_moments
+from encoders.metrics import temporal_iou
+from indexing.archive_folder import relocate
 from indexing.labelling.clicks import Click
 from indexing.labelling.desk import LabelDesk
 from indexing.search.types import ClipPlace, clip_place_of_row
 from indexing.store.schema import ROW_FIELDS
 
 _TO_THE_END_S = 1e9
+_MIN_IOU = 0.5
 _BATCH = 1000
 
 
-def import_labels(desk: LabelDesk, clips: Sequence[Clip]) -> tuple[int, list[str]]:
-    """(number of clips that got their label, ids of the labelled clips that no clip of the archive matches)."""
-    labelled = [clip for clip in clips if clip.label is not None]
-    places = [clip_place_of_row(row) for row in desk.client.collection.rows(ROW_FIELDS)]
-    by_id = {place.clip_id: place for place in places}
-    nearest = match_moments([_span(clip) for clip in labelled], [_span(place) for place in places])
-    clicks: dict[str, Click] = {}
-    missing = []
-    for clip, number in zip(labelled, nearest, strict=True):
-        place = by_id.get(clip.clip_id) or (places[number] if number >= 0 else None)
-        if place is None:
-            missing.append(clip.clip_id)
+@dataclass(kw_only=True)
+class ImportedLabels:
+    """What became of the labelled clips of a table; lists hold their ids."""
+
+    num_new: int = 0
+    """Clips of the archive that got another label than they had."""
+    num_known: int = 0
+    """Clips of the archive that had their label before."""
+    missing: list[str] = field(default_factory=list)
+    """No clip of the archive has their video and span."""
+    ambiguous: list[str] = field(default_factory=list)
+    """Clips of several videos could be meant: files of one name, or two rows with different labels for one clip."""
+
+
+def import_labels(desk: LabelDesk, clips: Sequence[Clip]) -> ImportedLabels:
+    """Store the labels of a table."""
+    found, result = _Places(desk), ImportedLabels()
+    labels: dict[str, str] = {}
+    contested: set[str] = set()
+    for clip in clips:
+        if clip.label is None:
             continue
-        text = f"{place.clip_id}\0{clip.label}"
-        click_id = f"import-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
-        clicks[place.clip_id] = Click(
-            click_id=click_id, kind="label", clip_id=place.clip_id, label=str(clip.label)
-        )
-    given = list(clicks.values())
-    for first in range(0, len(given), _BATCH):
-        desk.store(given[first : first + _BATCH])
-    return len(given), missing
+        places = found.of(clip)
+        if not places:
+            result.missing.append(clip.clip_id)
+        elif len(places) > 1:
+            result.ambiguous.append(clip.clip_id)
+        elif labels.setdefault(places[0].clip_id, clip.label) != clip.label:
+            result.ambiguous.append(clip.clip_id)
+            contested.add(places[0].clip_id)
+    clicks = []
+    for clip_id, label in labels.items():
+        if clip_id in contested:
+            continue
+        if found.label_by_id[clip_id] == label:
+            result.num_known += 1
+            continue
+        click_id = secrets.token_urlsafe(16)
+        clicks.append(Click(click_id=click_id, kind="label", clip_id=clip_id, label=label))
+    for first in range(0, len(clicks), _BATCH):
+        desk.store(clicks[first : first + _BATCH])
+    result.num_new = len(clicks)
+    return result
 
 
-def _span(clip: Clip | ClipPlace) -> tuple[str, float, float]:
-    """File name, start and end: tables of other programs name videos as those see them."""
-    end_s = _TO_THE_END_S if clip.end_s is None else clip.end_s
-    return PurePosixPath(clip.video_uri).name, clip.start_s, end_s
+class _Places:
+    """The clips of an archive as clicks have left them, by where they lie."""
+
+    def __init__(self, desk: LabelDesk) -> None:
+        moved = desk.client.options.moved_videos
+        self._by_video: defaultdict[tuple[str, ...], list[ClipPlace]] = defaultdict(list)
+        self.label_by_id: dict[str, str | None] = {}
+        for row in desk.client.collection.rows(ROW_FIELDS):
+            place = desk.current(clip_place_of_row(row))
+            self._by_video[_parts(relocate(place.video_uri, moved))].append(place)
+            self.label_by_id[place.clip_id] = place.label
+        self._videos_by_name: defaultdict[str, list[tuple[str, ...]]] = defaultdict(list)
+        for parts in self._by_video:
+            self._videos_by_name[parts[-1]].append(parts)
+        self._spans = {parts: _spans(places) for parts, places in self._by_video.items()}
+
+    def of(self, clip: Clip) -> list[ClipPlace]:
+        """The clip that is meant: none, or one of each video that may be meant."""
+        places = []
+        for video in self._videos_of(_parts(clip.video_uri)):
+            iou_N = temporal_iou(_spans([clip]), self._spans[video])[0]
+            # Of equal ones that with the id.
+            is_same_N = np.array([p.clip_id == clip.clip_id for p in self._by_video[video]])
+            best = int(np.lexsort((is_same_N, iou_N))[-1])
+            if iou_N[best] >= _MIN_IOU:
+                places.append(self._by_video[video][best])
+        return places
+
+    def _videos_of(self, parts: tuple[str, ...]) -> list[tuple[str, ...]]:
+        """Videos of that name in the folders that agree best: tables of other programs name videos as those see them."""
+        videos = self._videos_by_name.get(parts[-1], [])
+        agreed = [_num_agreed(parts, video) for video in videos]
+        return [v for v, count in zip(videos, agreed, strict=True) if count == max(agreed)]
+
+
+def _parts(uri: str) -> tuple[str, ...]:
+    return PurePosixPath(uri.partition("://")[2] or uri).parts
+
+
+def _num_agreed(first: tuple[str, ...], second: tuple[str, ...]) -> int:
+    """Number of names that are the same, from the last one on."""
+    pairs = zip(reversed(first), reversed(second), strict=False)
+    return next((n for n, (one, other) in enumerate(pairs) if one != other), min(len(first), len(second)))  # fmt: skip
+
+
+def _spans(clips: Iterable[Clip | ClipPlace]) -> np.ndarray:
+    return np.array([(c.start_s, _TO_THE_END_S if c.end_s is None else c.end_s) for c in clips])

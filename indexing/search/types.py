@@ -13,6 +13,7 @@ import numpy as np
 
 from encoders.clips import is_storable
 from encoders.decoding.source import VideoClock
+from encoders.files import is_file
 from encoders.media.container import VIDEO_SUFFIXES, MediaLimits
 from encoders.media.errors import DecodeError
 from indexing.store.client import QUERYING, CallOptions
@@ -339,24 +340,15 @@ def parse_file(text: str) -> ClipPlace | None:
     """
     path, start_s, end_s = Path(text), 0.0, None
     file, _, span = text.rpartition("@")
-    if file and not _is_file(path) and (_is_file(Path(file)) or _LIKE_A_SPAN.fullmatch(span)):
+    if file and not is_file(path) and (is_file(Path(file)) or _LIKE_A_SPAN.fullmatch(span)):
         path = Path(file)
-        if _is_file(path):
+        if is_file(path):
             start_s, end_s = _parse_span(span, path)
-    if not _is_file(path):
+    if not is_file(path):
         if path.suffix.lower() in VIDEO_SUFFIXES:
             raise ValueError(f"file {str(path)!r} does not exist")
         return None
     return ClipPlace(clip_id="", video_uri=str(path.resolve()), start_s=start_s, end_s=end_s)
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (
-        OSError
-    ):  # longer than a file's name can be, as a clip id may be, or in a folder that may not be read
-        return False
 
 
 def _parse_span(span: str, path: Path) -> tuple[float, float | None]:

@@ -83,8 +83,8 @@ def test_what_is_not_a_basket_is_refused(tmp_path, content: str, message: str) -
     ("arguments", "message"),
     [
         (["list", "gone"], "tfcovr search ... --save gone"),
-        (["remove", "b"], "numbers is for `remove`, which needs it"),
-        (["export", "b"], "to and reel are for `export`"),
+        (["remove", "b"], "says which spans `remove` takes out; remove needs it"),
+        (["export", "b"], "say what `export` writes; export needs one"),
         (["remove", "b", "--numbers", "2"], "number is 2; the basket has 0 spans"),
         (["export", "b", "--reel", "x.mov"], "its name must end in .mp4"),
         (["export", "b", "--to", "x.otio"], "basket b is empty"),

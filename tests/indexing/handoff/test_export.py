@@ -42,6 +42,45 @@ def test_paths_names_drop_frame_and_reels_arrive(tmp_path) -> None:
     assert asset.get("src") == path.as_uri()
 
 
+def test_a_rate_without_timecode_is_refused_where_timecode_is_written(tmp_path) -> None:
+    for rate, refusing in (
+        (Fraction(25, 2), (".edl", ".xml")),
+        (Fraction(120000, 1001), (".edl",)),  # frames would take three digits
+    ):
+        path = tmp_path / f"at {float(rate):.1f}.mp4"
+        write_numbered_video(path, rate, 60)
+        picks = [Pick(path=path, span=Span(start_s=0.1, end_s=0.4), name="a")]
+        for suffix in refusing:
+            with pytest.raises(ValueError, match="timecodes of such a file cannot tell"):
+                export_picks(picks, [tmp_path / f"a{suffix}"])
+        export_picks(picks, [tmp_path / f"a{suffix}" for suffix in (".otio", ".fcpxml", ".vtt")])
+
+
+def test_texts_that_a_format_cannot_hold_do_not_break_it(tmp_path) -> None:
+    path = tmp_path / "two\nlines.mp4"
+    write_numbered_video(path, Fraction(25), 30)
+    picks = [Pick(path=path, span=Span(start_s=0.1, end_s=0.5), name="a", note="b\x0bc\x01\ufffe")]
+    files = [tmp_path / f"out{suffix}" for suffix in FORMATS]
+    export_picks(picks, files)
+    assert ElementTree.parse(tmp_path / "out.xml").getroot().findtext(".//lognote") == "b c  "
+    note = ElementTree.parse(tmp_path / "out.fcpxml").getroot().findtext(".//note")
+    assert note == "b c  "
+    assert "* FROM CLIP NAME: two lines.mp4\n" in (tmp_path / "out.edl").read_text()
+    assert len(list(webvtt.read(str(tmp_path / "out.vtt")))) == 1
+
+
+def test_a_reel_never_replaces_a_video_that_it_is_made_of(tmp_path) -> None:
+    path = tmp_path / "a.mp4"
+    write_numbered_video(path, Fraction(25), 30)
+    before = path.read_bytes()
+    (tmp_path / "link.mp4").symlink_to(path)
+    picks = [Pick(path=path, span=Span(start_s=0.1, end_s=0.5), name="a")]
+    for name in ("a.mp4", "link.mp4"):
+        with pytest.raises(ValueError, match="one of the videos that it is made of"):
+            render_reel(picks, tmp_path / name)
+    assert path.read_bytes() == before
+
+
 def test_a_variable_rate_is_refused_where_frames_are_counted_and_not_where_seconds_are(
     tmp_path,
 ) -> None:
@@ -63,7 +102,8 @@ def test_what_was_indexed_under_raised_limits_is_exported(tmp_path) -> None:
     path = tmp_path / "fast.mp4"
     write_numbered_video(path, Fraction(480), 300)
     picks = [Pick(path=path, span=Span(start_s=0.1, end_s=0.5), name="a")]
-    export_picks(picks, [tmp_path / f"reel{suffix}" for suffix in FORMATS])
+    # The frames of an EDL have two digits.
+    export_picks(picks, [tmp_path / f"reel{suffix}" for suffix in FORMATS if suffix != ".edl"])
     render_reel(picks, tmp_path / "reel.mp4")
     with av.open(str(tmp_path / "reel.mp4")) as reel:
         assert sum(1 for _ in reel.decode(video=0)) == 192

@@ -175,8 +175,8 @@ def test_the_command_adds_imports_asks_and_exports(
 ) -> None:
     table = tmp_path / "clips.parquet"
     clips = [
-        # By its id, by file name and nearly the same span, and one that the archive does not have.
-        Clip(clip_id="clip/7", video_uri="/elsewhere/x.mp4", end_s=1.0, label="kind 1"),
+        # One file in another folder, nearly the same span, and one that the archive does not have.
+        Clip(clip_id="clip/7", video_uri="/else/a.mp4", start_s=7 / 60, end_s=67 / 60, label="kind 1"),
         Clip(clip_id="other", video_uri="/elsewhere/b.mp4", start_s=0.13, end_s=1.13, label="kind 2"),
         Clip(clip_id="none", video_uri="/elsewhere/b.mp4", start_s=50.0, end_s=51.0, label="kind 0"),
     ]  # fmt: skip
@@ -186,8 +186,9 @@ def test_the_command_adds_imports_asks_and_exports(
     for more in (["--add", "clip/3=kind 0", "--import-from", table], ["--import-from", table, "--export", out]):  # fmt: skip
         assert main(["labels", *map(str, common + more)]) == 0
     shown = capsys.readouterr().out
-    assert "2 clips have their label" in shown
-    assert "1 are no clips of the archive, first: none" in shown
+    assert "2 clips got their label, 0 had it before" in shown
+    assert "0 clips got their label, 2 had it before" in shown
+    assert "1 have the video and span of no clip of the archive, first: none" in shown
     assert "3 clips labelled by clicks" in shown
     rows = list(csv.DictReader(out.open()))
     assert {row["clip_id"]: row["label"] for row in rows} == {

@@ -41,7 +41,10 @@ def assign_splits(clips: Sequence[Clip], shares: SplitShares) -> tuple[list[Clip
         return _with(clips, assigned), "splits as given"
     unit, assigned = "video", _draw(free, held_out, key=_video_of, seed=shares.seed)
     if not set(held_out) <= set(assigned.values()):
-        unit, assigned = "clip", _draw(free, held_out, key=_clip_of, seed=shares.seed)
+        # A span that is named twice is in one split.
+        first = {_span_of(clip): clip.clip_id for clip in reversed(free)}
+        unit, by_span = "clip", lambda clip: first[_span_of(clip)]
+        assigned = _draw(free, held_out, key=by_span, seed=shares.seed)
     result = _with(clips, assigned)
     counts = Counter(clip.split for clip in result if clip.split is not None)
     sizes = ", ".join(f"{counts[name]} {name}" for name in ("train", "val", "test"))
@@ -52,8 +55,10 @@ def _video_of(clip: Clip) -> str:
     return clip.video_uri
 
 
-def _clip_of(clip: Clip) -> str:
-    return clip.clip_id
+def _span_of(clip: Clip) -> tuple[object, ...]:
+    """Of a clip that is a whole video, the clip itself."""
+    is_whole = clip.start_s == 0 and clip.end_s is None
+    return (clip.clip_id,) if is_whole else (clip.video_uri, clip.start_s, clip.end_s)
 
 
 def _with(clips: Sequence[Clip], assigned: Mapping[str, str]) -> list[Clip]:

@@ -14,11 +14,11 @@ import pyarrow as pa
 
 from encoders.clips import Clip
 from encoders.decoding.source import VideoClock
-from encoders.files import open_table
+from encoders.files import is_file, open_table
 from encoders.media.errors import DecodeError
 from training.annotations.labels.names import label_attributes
 from training.annotations.readers.reader import ImportOptions, LabelReader, ReadLabels
-from training.annotations.readers.rows import Problems, Row, read_csv_rows
+from training.annotations.readers.rows import Problems, Row, read_csv_rows, split_name
 
 _PREFIX = "attribute."
 _ROWS_AT_ONCE = 16_384
@@ -52,7 +52,7 @@ def missing_videos(clips: list[Clip]) -> dict[str, list[str]]:
     for clip in clips:
         uri = clip.video_uri
         if uri not in exists_by_uri:
-            exists_by_uri[uri] = "://" in uri or Path(uri).is_file()
+            exists_by_uri[uri] = "://" in uri or is_file(uri)
         if not exists_by_uri[uri]:
             missing.setdefault(uri, []).append(clip.clip_id)
     return missing
@@ -75,7 +75,7 @@ def _clip(row: Row, clock: VideoClock) -> Clip:
             start_s=start_s,
             end_s=_seconds(row, "end_s", uri, clock),
             label=label,
-            split=row.cells.get("split", "").strip() or None,
+            split=split_name(row.cells.get("split", "")),
             attributes=attributes or (label_attributes(label) if label else {}),
         )
     except ValueError as error:

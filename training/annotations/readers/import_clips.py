@@ -26,7 +26,7 @@ from training.annotations.readers import (
     tfcovr,
 )
 from training.annotations.readers.reader import ImportOptions, LabelReader, ReadLabels
-from training.annotations.readers.rows import Problems
+from training.annotations.readers.rows import SPLITS, Problems
 from training.annotations.triplets.table import write_triplets
 
 READERS: dict[str, LabelReader] = {
@@ -95,6 +95,8 @@ def import_annotations(config: ImportOptions) -> ImportReport:
         raise ValueError(
             f"{error}; {len(problems.messages)} rows are bad, see {bad_rows}"
         ) from error
+    if other := sorted({clip.split for clip in clips if clip.split} - set(SPLITS)):
+        problems.note(f"splits {', '.join(map(repr, other))} are none of {', '.join(SPLITS)}, which training and evaluation read")  # fmt: skip
     write_clips(out, clips)
     if read.triplets:
         write_triplets(out.with_name("triplets.parquet"), read.triplets)

@@ -5,6 +5,7 @@ A cell of the column of files names a video below the videos' folder, by its pat
 
 import difflib
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,13 +13,14 @@ from pathlib import Path, PurePosixPath
 
 from encoders.clips import Clip
 from encoders.decoding.source import VideoClock
+from encoders.files import is_file
 from encoders.media.container import VIDEO_SUFFIXES
 from encoders.media.errors import DecodeError
 from encoders.media.video_files import videos_below
 from training.annotations.labels.names import label_attributes
 from training.annotations.labels.splits import SplitShares, assign_splits
 from training.annotations.readers.reader import ImportOptions, LabelReader, ReadLabels
-from training.annotations.readers.rows import Problems, Row, read_csv_rows
+from training.annotations.readers.rows import SPLITS, Problems, Row, read_csv_rows, split_name
 
 # Role -> the names that columns with it have, the likelier first; compared in lower case, without what is neither letter nor digit.
 _MOST_ASKED = 100
@@ -37,13 +39,6 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "split": ("split", "subset", "partition", "fold"),
     "id": ("clipid", "id"),
 }  # fmt: skip
-_SPLITS = {
-    "training": "train",
-    "validation": "val",
-    "valid": "val",
-    "dev": "val",
-    "testing": "test",
-}
 WHOLE_LABEL = "action"
 """Attribute of labels of whose names nothing can be read: the label itself, so that an edit can name another one."""
 
@@ -119,7 +114,7 @@ class VideoNames:
         for path in self.paths:
             inner = path.relative_to(folder)
             for name in (inner.as_posix(), inner.with_suffix("").as_posix(), path.name, path.stem):
-                self._by_name[name].add(str(path.resolve()))
+                self._by_name[_normal(name)].add(str(path.resolve()))
         if not self.paths:
             raise ValueError(
                 f"videos is {videos!r}, which has no video files ({', '.join(sorted(VIDEO_SUFFIXES))})"
@@ -127,8 +122,7 @@ class VideoNames:
 
     def has(self, name: str) -> bool:
         """Whether a cell names a video of the folder; of a remote one nothing is known."""
-        plain = PurePosixPath(name.replace("\\", "/"))
-        return bool(name) and bool(self._by_name.keys() & {str(plain), plain.name, plain.stem})
+        return bool(name) and any(one in self._by_name for one in _names_meant(name))
 
     def uri(self, name: str) -> str:
         """The video that a cell names; ValueError where it is none or several."""
@@ -136,10 +130,9 @@ class VideoNames:
             return name
         if self._is_remote:
             return f"{self._root.rstrip('/')}/{name.lstrip('/')}"
-        if Path(name).is_absolute() and Path(name).is_file():
+        if Path(name).is_absolute() and is_file(name):
             return name
-        plain = PurePosixPath(name.replace("\\", "/"))
-        for candidate in (str(plain), plain.name, plain.stem):
+        for candidate in _names_meant(name):
             found = self._by_name.get(candidate, set())
             if len(found) == 1:
                 return next(iter(found))
@@ -147,19 +140,36 @@ class VideoNames:
                 raise ValueError(
                     f"{name!r} names {len(found)} videos below {self._root}: {', '.join(sorted(found)[:3])}"
                 )
-        near = difflib.get_close_matches(plain.stem, self._by_name, n=1)
+        near = difflib.get_close_matches(PurePosixPath(_normal(name)).stem, self._by_name, n=1)
         hint = f"; the nearest name is {near[0]!r}" if near else ""
         raise ValueError(
             f"{name!r} is not among the {len(self.paths)} videos of {self._root}{hint}"
         )
 
 
+def _normal(name: str) -> str:
+    """Slashes of either kind, and letters with marks in one form: macOS writes them in two parts."""
+    return unicodedata.normalize("NFC", name.replace("\\", "/"))
+
+
+def _names_meant(name: str) -> list[str]:
+    """The names below the folder that a cell may stand for; what is behind a point is left out where it is the ending of a video."""
+    plain = PurePosixPath(_normal(name))
+    is_video = plain.suffix.lower() in VIDEO_SUFFIXES
+    return [str(plain), plain.name, *([plain.stem] if is_video else [])]
+
+
 def read_label_file(config: ImportLabelFile, problems: Problems) -> list[Clip]:
     """Clips with labels, attributes and splits; what was guessed and drawn goes into `problems.notes`."""
     path, videos = config.labels, VideoNames(config.videos)
-    read = list(read_csv_rows(path, (), problems, delimiters=",;\t"))
+    read = list(read_csv_rows(path, (), problems, delimiters=",;\t|"))
     columns: dict[str, str] = {}
     if read:
+        for name in read[0].cells:
+            if videos.has(name) and PurePosixPath(name).suffix.lower() in VIDEO_SUFFIXES:
+                raise ValueError(
+                    f"{path}: line 1 names the video {name!r}; it must be a header, such as file,label"
+                )
         columns = guess_columns(
             path,
             list(read[0].cells),
@@ -186,7 +196,7 @@ def read_label_file(config: ImportLabelFile, problems: Problems) -> list[Clip]:
         raise ValueError(f"{path} has no rows that can be used")
     labelled = [(c, r) for c, r in zip(clips, rows, strict=True) if c.label is not None]
     others = [name for name in rows[0].cells if name not in columns.values()]
-    by_column, passed_over = _column_attributes(labelled, others)
+    by_column, passed_over, gappy = _column_attributes(labelled, others)
     with_attributes, note = _with_attributes(clips, by_column)
     result, drawn = assign_splits(with_attributes, config.shares)
     meaning = ", ".join(f"{role} = {name!r}" for role, name in columns.items())
@@ -195,6 +205,11 @@ def read_label_file(config: ImportLabelFile, problems: Problems) -> list[Clip]:
         problems.notes.append(
             f"columns passed over, because clips of one label differ in them: {', '.join(passed_over)}"
         )
+    if gappy:
+        problems.notes.append(
+            f"columns passed over, because they are empty for some labels: {', '.join(gappy)} (fill them in: attributes are compared)"
+        )
+    problems.notes += _oddities(result)
     _require_trainable(path, result, columns["label"])
     return result
 
@@ -220,9 +235,8 @@ def _clip(row: Row, columns: Mapping[str, str], videos: VideoNames, clock: Video
         else None
         for role in ("start", "end")
     ]
-    split = cell("split").lower() or None
-    split = _SPLITS.get(split or "", split)
-    if split not in (None, "train", "val", "test"):
+    split = split_name(cell("split"))
+    if split not in (None, *SPLITS):
         raise row.error(columns["split"], "train, val, test or empty")
     try:
         return Clip(
@@ -239,10 +253,10 @@ def _clip(row: Row, columns: Mapping[str, str], videos: VideoNames, clock: Video
 
 def _column_attributes(
     labelled: Sequence[tuple[Clip, Row]], names: Iterable[str]
-) -> tuple[dict[str, dict[str, str]], list[str]]:
-    """Label -> attributes of the columns that follow from the label, and the names of the other columns."""
+) -> tuple[dict[str, dict[str, str]], list[str], list[str]]:
+    """Label -> attributes of the columns that follow from the label; names of columns that do not, and of those that some labels lack."""
     attributes: dict[str, dict[str, str]] = defaultdict(dict)
-    passed_over = []
+    passed_over, gappy = [], []
     for name in names:
         values: dict[str, set[str]] = defaultdict(set)
         for clip, row in labelled:
@@ -250,11 +264,13 @@ def _column_attributes(
         distinct = {value for seen in values.values() for value in seen}
         if any(len(seen) > 1 for seen in values.values()):
             passed_over.append(name)
-        elif len(distinct) > 1 and "" not in distinct:
+        elif len(distinct) > 1 and "" in distinct:
+            gappy.append(name)
+        elif len(distinct) > 1:
             plain = name.removeprefix("attribute.")
             for label, seen in values.items():
                 attributes[label][plain] = next(iter(seen))
-    return attributes, passed_over
+    return attributes, passed_over, gappy
 
 
 def _with_attributes(
@@ -275,6 +291,38 @@ def _with_attributes(
         replace(clip, attributes=attributes[clip.label]) if clip.label is not None else clip
         for clip in clips
     ], note
+
+
+def _oddities(clips: Sequence[Clip]) -> list[str]:
+    """What is likely a mistake of the table, a line each."""
+    labels_by_span: dict[tuple[str, float, float | None], list[str]] = defaultdict(list)
+    splits_by_video: dict[str, set[str]] = defaultdict(set)
+    spellings: dict[str, set[str]] = defaultdict(set)
+    for clip in clips:
+        if clip.label is not None:
+            labels_by_span[clip.video_uri, clip.start_s, clip.end_s].append(clip.label)
+            splits_by_video[clip.video_uri].add(str(clip.split))
+            visible = "".join(c for c in clip.label if unicodedata.category(c) != "Cf")
+            spellings["".join(visible.casefold().split())].add(clip.label)
+    twice = {span: labels for span, labels in labels_by_span.items() if len(labels) > 1}
+    torn = [(span, labels) for span, labels in twice.items() if len(set(labels)) > 1]
+    shared = [video for video, splits in splits_by_video.items() if len(splits) > 1]
+    alike = sorted(", ".join(map(repr, sorted(one))) for one in spellings.values() if len(one) > 1)
+    lines = []
+    if twice:
+        lines.append(f"{len(twice)} spans are named more than once, first: {_shown(next(iter(twice)))}")  # fmt: skip
+    if torn:
+        lines.append(f"{len(torn)} spans have several labels, first: {_shown(torn[0][0])}: {', '.join(map(repr, torn[0][1]))}")  # fmt: skip
+    if shared:
+        lines.append(f"{len(shared)} videos are in several splits, so that scores are too good, first: {shared[0]}")  # fmt: skip
+    if alike:
+        lines.append(f"labels that differ in case, spaces or what is invisible only: {'; '.join(alike[:3])}")  # fmt: skip
+    return lines
+
+
+def _shown(span: tuple[str, float, float | None]) -> str:
+    video, start_s, end_s = span
+    return f"{video} {start_s:g}-{'end' if end_s is None else format(end_s, 'g')} s"
 
 
 def _require_trainable(path: Path, clips: Sequence[Clip], column: str) -> None:

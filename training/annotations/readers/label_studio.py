@@ -56,7 +56,10 @@ class _Videos:
 
     def of(self, uri: str, named: object, where: str) -> float:
         """As the task names it, as the options give it, or as the video has it."""
-        if isinstance(named, int | float) and 0 < named <= _MAX_RATE:
+        if named is not None:
+            is_number = isinstance(named, int | float) and not isinstance(named, bool)
+            if not (is_number and 0 < named <= _MAX_RATE):
+                raise ValueError(f"{where}: fps is {named!r}; it must be a number above 0, at most {_MAX_RATE:g}")  # fmt: skip
             return float(named)
         if self._given is not None:
             return self._given
@@ -154,11 +157,18 @@ def _regions(
         given = json_list(task["annotations"], where, "annotations")
         done = [a for a in given if isinstance(a, dict) and not a.get("was_cancelled")]
         results = json_list(done[-1].get("result"), where, "result") if done else []
+    on_timeline = {
+        region.get("id")
+        for region in results
+        if isinstance(region, dict) and region.get("type") == "timelinelabels"
+    }
     for region in results:
         with problems.of_row():
             if not isinstance(region, dict):
                 raise ValueError(f"{where}: a region is {reprlib.repr(region)}; it must be an object")  # fmt: skip
-            if region.get("type") in ("timelinelabels", "choices"):
+            if region.get("type") == "choices" and region.get("id") in on_timeline - {None, ""}:
+                problems.note(f"choices of a region of the timeline are passed over: {region.get('from_name')!r}")  # fmt: skip
+            elif region.get("type") in ("timelinelabels", "choices"):
                 value = json_object(region.get("value"), where, "the value of a region")
                 yield str(region.get("id") or ""), value
 

@@ -15,7 +15,13 @@ from encoders.clips import Clip
 from training.annotations.labels.names import label_attributes
 from training.annotations.readers.clip_table import missing_videos
 from training.annotations.readers.reader import ImportOptions, LabelReader, ReadLabels
-from training.annotations.readers.rows import Problems, json_list, json_object, read_json
+from training.annotations.readers.rows import (
+    Problems,
+    json_list,
+    json_object,
+    read_json,
+    split_name,
+)
 
 _MAX_DIGITS = 18
 
@@ -110,11 +116,18 @@ def _clips(
         named = sample.get("id")
         sample_id = named if isinstance(named, str) and named else PurePosixPath(uri).stem
         metadata = json_object(sample.get("metadata"), where, "metadata")
-        split = metadata.get("split") or config.split or None
+        split = _split(metadata.get("split"), where) or config.split or None
         labels = json_object(sample.get("labels"), where, "labels")
-        label = json_object(labels.get(head), where, f"labels.{head}").get("label")
+        of_head = json_object(labels.get(head), where, f"labels.{head}")
+        label = of_head.get("label")
+        if label is None and of_head.get("labels"):
+            raise ValueError(f"{where}: head {head!r} has the labels {of_head['labels']!r}; a clip has one")  # fmt: skip
         given = json_list(sample.get("events"), where, "events")
         events = [e for e in given if not isinstance(e, dict) or e.get("head", head) == head]
+        if label is None and not events:
+            problems.note(f"samples without a label or event of head {head!r} are passed over, first: {sample_id!r}", of="no label")  # fmt: skip
+        if label is not None and events and "start_ms" not in metadata:
+            problems.note(f"of samples with a label and events the events are read, first: {sample_id!r}", of="both")  # fmt: skip
         if label is not None and ("start_ms" in metadata or not events):
             events = []
             span = _seconds(metadata, "start_ms", where) or 0.0, _seconds(metadata, "end_ms", where)
@@ -142,7 +155,7 @@ def _clip(
     uri: str,
     span: tuple[float, float | None],
     label: Any,
-    split: Any,
+    split: str | None,
     where: str,
 ) -> Clip:
     if not isinstance(label, str) or not label.strip():
@@ -155,11 +168,17 @@ def _clip(
             start_s=span[0],
             end_s=span[1],
             label=label,
-            split=None if split is None else str(split),
+            split=split,
             attributes=label_attributes(label),
         )
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
+
+
+def _split(value: Any, where: str) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{where}: split is {value!r}; it must be a text such as train")
+    return split_name(value or "")
 
 
 def _video(sample: Mapping[str, Any], path: Path, where: str) -> str:

@@ -12,10 +12,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+SPLITS = ("train", "val", "test")
 _MAX_FIELD_CHARS = 1 << 20
 _MAX_LITERAL_CHARS = 100_000
 _MAX_LITERAL_BRACKETS = 20
 _MAX_DIGITS = 18
+_SPLITS = {
+    **{name: name for name in SPLITS},
+    "training": "train",
+    "testing": "test",
+    **dict.fromkeys(("validation", "valid", "dev"), "val"),
+}
+_SEPARATOR_LINE = re.compile(r"\s*sep=(.)\s*", re.IGNORECASE)
 _Value = TypeVar("_Value")
 
 
@@ -61,6 +69,12 @@ class Row:
             raise self.error(column, f"{allowed} ({error})") from error
 
 
+def split_name(text: str) -> str | None:
+    """A split as tables name it: train, val or test where that is meant; None for an empty cell."""
+    plain = text.strip()
+    return _SPLITS.get(plain.lower(), plain) or None
+
+
 def is_name(text: str) -> bool:
     """Whether a text is the name of something in a folder, and leads nowhere else."""
     return text not in ("", ".", "..") and not any(char in text for char in "/\\\0")
@@ -99,7 +113,7 @@ def read_csv_rows(
 ) -> Iterator[Row]:
     """The rows of a CSV with a header that has the required columns; other columns are included, without a name they are not.
 
-    Cells are parted by the one of `delimiters` that the header has most of. A row that cannot be read costs itself, also where its
+    Cells are parted by the one of `delimiters` that the header has most of, or that a line `sep=` above it names. A row that cannot be read costs itself, also where its
     quote is never closed; a row without any cell filled is none.
     """
     old_limit = csv.field_size_limit(_MAX_FIELD_CHARS)
@@ -110,6 +124,10 @@ def read_csv_rows(
             file.seek(0)
             delimiter = max(delimiters, key=first.count)
             lines = _Lines(file)
+            if named := _SEPARATOR_LINE.fullmatch(first):  # as Excel writes it
+                delimiter = named[1]
+                while next(lines) != first:
+                    pass
             reader = csv.reader(lines, strict=True, delimiter=delimiter)
             header = _header(path, reader, required, problems)
             while True:
@@ -276,10 +294,12 @@ class Problems:
     messages: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """What was passed over and is no error."""
+    _told: set[str] = field(default_factory=set)
 
-    def note(self, text: str) -> None:
-        """Say something once."""
-        if text not in self.notes:
+    def note(self, text: str, *, of: str = "") -> None:
+        """Say something once; of what is `of` one kind, the first."""
+        if (of or text) not in self._told:
+            self._told.add(of or text)
             self.notes.append(text)
 
     @contextmanager

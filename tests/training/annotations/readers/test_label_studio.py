@@ -57,6 +57,18 @@ def test_a_region_id_is_of_one_clip(folder: Path) -> None:
         read(folder, tasks)
 
 
+def test_choices_of_a_region_do_not_make_it_two(folder: Path) -> None:
+    choice = {"type": "choices", "id": "r", "from_name": "score", "value": {"choices": ["good"]}}
+    clips = read(folder, [task(region(1, 2, "x", id="r"), choice, fps=25)])
+    assert [(clip.clip_id, clip.label) for clip in clips] == [("r", "x")]
+
+
+@pytest.mark.parametrize("fps", [True, "50", 0])
+def test_a_frame_rate_that_is_none_is_named(folder: Path, fps: object) -> None:
+    with pytest.raises(ValueError, match="fps is"):
+        read(folder, [task(region(1, 2, "x"), fps=fps)])
+
+
 def test_the_short_form_choices_and_the_last_annotation_count(folder: Path) -> None:
     short = {"video": "a.mp4", "tricks": [{"ranges": [{"start": 1, "end": 10}], "timelinelabels": ["x"]}]}  # fmt: skip
     chosen = {"type": "choices", "value": {"choices": ["y"]}}
