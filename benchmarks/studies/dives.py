@@ -21,7 +21,6 @@ from benchmarks.harness.record import write_record
 from training.configs import LaunchSettings, Stage1Config
 from training.recipes import RECIPES
 from training.stage1.train import Stage1Inputs, train_stage1
-from training.trainer.checkpoint import METRICS
 
 Rows = Sequence[Mapping[str, Any]]
 _CLIPS_PER_CLASS = (48, 8, 14)
@@ -95,7 +94,7 @@ def study(
 
 
 def _val_by_epoch(run_dir: Path) -> dict[int, float]:
-    lines = [json.loads(line) for line in (run_dir / METRICS).read_text().splitlines()]
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     return {line["epoch"]: line["val_top1"] for line in lines if "val_top1" in line}
 
 

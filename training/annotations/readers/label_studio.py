@@ -57,8 +57,11 @@ class _Videos:
     def of(self, uri: str, named: object, where: str) -> float:
         """As the task names it, as the options give it, or as the video has it."""
         if named is not None:
-            is_number = isinstance(named, int | float) and not isinstance(named, bool)
-            if not (is_number and 0 < named <= _MAX_RATE):
+            if (
+                isinstance(named, bool)
+                or not isinstance(named, int | float)
+                or not 0 < named <= _MAX_RATE
+            ):
                 raise ValueError(f"{where}: fps is {named!r}; it must be a number above 0, at most {_MAX_RATE:g}")  # fmt: skip
             return float(named)
         if self._given is not None:
