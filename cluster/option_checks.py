@@ -20,12 +20,14 @@ _OUTPUTS = ("out", "gallery", "sheet", "export", "reel", "to", "save")
 
 
 def require_numbers(config: object, *, within: str = "") -> None:
-    """ValueError for NaN: it is neither below nor above any limit, and so passes most checks of one."""
+    """ValueError for NaN, which is neither below nor above any limit and so passes most checks of one, and for what 64 bits do not hold."""
     for field in fields(config) if is_dataclass(config) else ():
         value, name = getattr(config, field.name), f"{within}{field.name.replace('_', '-')}"
         for number in value if isinstance(value, (list, tuple)) else (value,):
             if isinstance(number, float) and math.isnan(number):
                 raise ValueError(f"--{name} is nan; it must be a number")
+            if isinstance(number, int) and not -(2**63) <= number < 2**63:
+                raise ValueError(f"--{name} is {number}; it must fit into 64 bits")
         require_numbers(value, within=f"{name}.")
 
 

@@ -68,6 +68,19 @@ def parse_json(text: str | bytes) -> Any:
         raise ValueError("it is nested too deeply") from error
 
 
+def read_json(path: str | Path, kind: type[T] = dict) -> T:
+    """What a file holds, an object unless `kind` is another type. ValueError names a file that is damaged; OSError where there is none."""
+    try:
+        value = parse_json(Path(path).read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: it is not JSON ({error})") from error
+    if not isinstance(value, kind):
+        raise ValueError(
+            f"{path} is damaged: it holds a {type(value).__name__}, no {kind.__name__}"
+        )
+    return value
+
+
 def hash_file(path: Path) -> str:
     """sha256 of a file's bytes."""
     with path.open("rb") as file:

@@ -7,13 +7,12 @@ they were indexed; `relocate` answers with where they are now.
 
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import tyro
 
-from encoders.files import atomic_file, from_dict, parse_json
+from encoders.files import atomic_file, from_dict, read_json
 
 ARCHIVE_NAME = "archive.json"
 _FORMAT = 1
@@ -91,11 +90,8 @@ def read_archive(folder: str | Path, *, videos_root: str | None = None) -> Archi
         raise ValueError(
             f"{folder} is not an archive: {ARCHIVE_NAME} is missing; `tfcovr build VIDEOS --out {folder}` makes one"
         )
-    try:
-        content = parse_json(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error})") from error
-    if not isinstance(content, Mapping) or content.get("format") != _FORMAT:
+    content = read_json(path)
+    if content.get("format") != _FORMAT:
         raise ValueError(
             f"{path} is none that `tfcovr build` of this version wrote: format must be {_FORMAT}"
         )

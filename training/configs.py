@@ -57,8 +57,11 @@ class LoopConfig:
         for name in counts:
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         _require(self.log_every >= 0, "log_every", self.log_every, "at least 0")
-        _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
-        _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "at least 0")
+        rate, most = self.learning_rate, float("inf")
+        _require(0 < rate < most, "learning_rate", rate, "above 0 and finite")
+        decay = self.weight_decay
+        _require(0 <= decay < most, "weight_decay", decay, "at least 0 and finite")
+        _require(0 <= self.seed < 2**63, "seed", self.seed, "at least 0 and below 2**63")
         warmup = self.num_warmup_steps
         _require(warmup >= 0, "num_warmup_steps", warmup, ">= 0")
         is_allowed = self.schedule == "step" or warmup == 0

@@ -9,13 +9,14 @@ the former and `vectors.parquet` for the latter. A clip of a triplet without a v
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cluster.storage import write_atomic
 from cluster.tables import wide_console
-from encoders.files import parse_json, read_table
+from encoders.files import read_json, read_table
 from encoders.stages.base import ClipError, DeadLetter
 from training.annotations.embeddings.import_embeddings import (
     BAD_VECTOR,
@@ -108,7 +109,7 @@ def _convert(
     described: dict[str, object] = {name: _fingerprint(path) for name, path in sources.items()}
     described["skips_bad"] = choices.skips_bad
     marker = out_dir / SOURCES
-    if not (marker.exists() and parse_json(marker.read_text()) == described):
+    if _read_or_none(marker) != described:
         marker.unlink(missing_ok=True)
         problems = Problems(skip_bad=choices.skips_bad)
         if "triplets" in sources:
@@ -253,7 +254,7 @@ def train_on_data(  # noqa: PLR0913  # one keyword per option of the command
     result = train_stage2(config, inputs, run_dir, launch)
     path = run_dir / _EVALUATE / METRICS_FILE
     made_of = {"key": result["key"], "split": eval_split, "vectors": hash_file(files.vectors_path)}
-    if not (path.exists() and parse_json(path.read_text()).get("made_of") == made_of):
+    if (_read_or_none(path) or {}).get("made_of") != made_of:
         evaluate_run(
             config,
             triplets_path=files.triplets_path,
@@ -265,9 +266,16 @@ def train_on_data(  # noqa: PLR0913  # one keyword per option of the command
     return result
 
 
+def _read_or_none(path: Path) -> dict[str, Any] | None:
+    """None for what is not there or is damaged: it is made again."""
+    with suppress(OSError, ValueError):
+        return read_json(path)
+    return None
+
+
 def print_evaluation(run_dir: Path) -> None:
     """Print the rows with their intervals, and our figures beside the published ones."""
-    metrics = parse_json((run_dir / _EVALUATE / METRICS_FILE).read_text())
+    metrics = read_json(run_dir / _EVALUATE / METRICS_FILE)
     console = wide_console()
     title = f"{metrics['split']} split, protocol unique, percent"
     console.print(rows_table(metrics, title=title, width=console.width))

@@ -26,7 +26,7 @@ from encoders.backends.base import (
     require_exported,
 )
 from encoders.backends.factor_graph import FACTOR_INPUTS, FACTOR_OUTPUTS, run_factors
-from encoders.bundle.card import BundleCard, check_file, read_card
+from encoders.bundle.card import TOKENIZER, BundleCard, check_file, read_card
 from encoders.bundle.checks import naming_file
 from encoders.query_encoder.composition import FactorComposition
 
@@ -115,26 +115,40 @@ def _tensors(message: Any) -> "Iterator[onnx.TensorProto]":
 
 
 class QueryGraphs:
-    """The text graph with its tokenizer, and the fusion graph."""
+    """The text graph with its tokenizer, and the fusion graph, of a folder. BundleMismatchError where one of them does not run."""
 
     def __init__(
         self,
         text: onnxruntime.InferenceSession,
         fusion: onnxruntime.InferenceSession,
         tokenizer: "Tokenizer",
+        folder: Path,
     ) -> None:
-        self._text, self._fusion, self._tokenizer = text, fusion, tokenizer
+        self._text, self._fusion, self._tokenizer, self._folder = text, fusion, tokenizer, folder
 
     def encode_texts(self, edit_texts: Sequence[str]) -> np.ndarray:
         """Edit texts -> text vectors [N, E]."""
-        tokens_NL, mask_NL = self._tokenizer.tokenize(edit_texts)
+        with naming_file(self._folder / TOKENIZER):
+            tokens_NL, mask_NL = self._tokenizer.tokenize(edit_texts)
         inputs = {"input_ids": tokens_NL.numpy(), "attention_mask": mask_NL.numpy()}
-        return np.asarray(self._text.run(["text_vector"], inputs)[0])
+        with naming_file(self._folder / TEXT_GRAPH):
+            return _finite(self._text.run(["text_vector"], inputs)[0])
 
     def fuse(self, clip_vectors_ND: np.ndarray, text_vectors_NE: np.ndarray) -> np.ndarray:
         """Clip vectors, as the fusion reads them, and text vectors -> unit query vectors [N, D]."""
         inputs = {"clip_vector": clip_vectors_ND, "text_vector": text_vectors_NE}
-        return np.asarray(self._fusion.run(["query_vector"], inputs)[0])
+        with naming_file(self._folder / FUSION_GRAPH):
+            query_ND = _finite(self._fusion.run(["query_vector"], inputs)[0])
+            if not query_ND.any(axis=1).all():
+                raise ValueError("it gives a query vector of zeros")
+            return query_ND
+
+
+def _finite(values: Any) -> np.ndarray:
+    values = np.asarray(values)
+    if not np.isfinite(values).all():
+        raise ValueError("it gives values that are not finite")
+    return values
 
 
 class OnnxBackend(EncoderBackend):
@@ -164,7 +178,8 @@ class OnnxBackend(EncoderBackend):
         step = _CPU_CLIPS if self._settings.device == "cpu" else len(frames_NTHWC)
         starts = range(0, max(len(frames_NTHWC), 1), step)
         names = ["clip_vector", CLIP_LENGTH] if self._has_length else ["clip_vector"]
-        parts = [self._video.run(names, {"frames": frames_NTHWC[i : i + step]}) for i in starts]
+        with naming_file(Path(self._settings.bundle_dir, VIDEO_GRAPH)):
+            parts = [self._video.run(names, {"frames": frames_NTHWC[i : i + step]}) for i in starts]
         vectors_ND = np.concatenate([np.asarray(part[0]) for part in parts])
         if not self._has_length:
             return vectors_ND, np.ones(len(vectors_ND), np.float32)
@@ -225,7 +240,8 @@ class OnnxBackend(EncoderBackend):
         with self._opening:
             if self._factors is None:
                 self._factors = self._open(FACTOR_GRAPH)
-        return run_factors(self._factors, clip_vectors_ND, text_vectors_NE, given_NS)
+        with naming_file(Path(self._settings.bundle_dir, FACTOR_GRAPH)):
+            return run_factors(self._factors, clip_vectors_ND, text_vectors_NE, given_NS)
 
     def _open(self, name: str) -> onnxruntime.InferenceSession:
         path = check_file(self._settings.bundle_dir, self.card, name)
@@ -243,11 +259,11 @@ class OnnxBackend(EncoderBackend):
                 from encoders.query_encoder.text_encoder import tokenizer_from_json
 
                 assert self.card.text is not None
-                path = check_file(self._settings.bundle_dir, self.card, "tokenizer.json")
+                path = check_file(self._settings.bundle_dir, self.card, TOKENIZER)
                 with naming_file(path):
                     tokenizer = tokenizer_from_json(path.read_text(), self.card.text)
                 text, fusion = self._open(TEXT_GRAPH), self._open(FUSION_GRAPH)
-                self._queries = QueryGraphs(text, fusion, tokenizer)
+                self._queries = QueryGraphs(text, fusion, tokenizer, path.parent)
             return self._queries
 
 

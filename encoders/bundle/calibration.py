@@ -91,6 +91,8 @@ class TextCalibration:
     def is_related(self, texts_NE: np.ndarray) -> np.ndarray:
         """Whether each text vector is nearer to a known text than to all unrelated ones [N]."""
         unit_NE = _unit(texts_NE[:, : self.known_TE.shape[1]])
+        if not len(self.unrelated_TE):  # this archive is about all of them
+            return np.ones(len(unit_NE), bool)
         return (unit_NE @ self.known_TE.T).max(axis=1) > (unit_NE @ self.unrelated_TE.T).max(axis=1)
 
 
@@ -280,11 +282,7 @@ def read_calibration(bundle_dir: str | Path, card: BundleCard) -> Calibration | 
         ]
         if odd:
             raise ValueError(f"{odd[0]} must hold finite numbers")
-        width = card.embedding_dim
-        if tensors["clips.whitening"].shape != (width, width):
-            raise ValueError(
-                f"clips.whitening is {tensors['clips.whitening'].shape}; it must be {(width, width)}"
-            )
+        _check_shapes(tensors, card)
         scores: dict[QueryKind, ScoreCalibration] = {}
         for kind in QUERY_KINDS:
             if f"score.{kind}" in tensors:
@@ -303,7 +301,23 @@ def read_calibration(bundle_dir: str | Path, card: BundleCard) -> Calibration | 
         )
 
 
+def _check_shapes(tensors: Mapping[str, np.ndarray], card: BundleCard) -> None:
+    """ValueError for a tensor of another shape, which a search would fail on."""
+    width, most = card.embedding_dim, card.fusion.text_dim if card.fusion else 0
+    shapes = {"clips.whitening": (width, width), "clips.mean": (width,), "clips.max_distance": (1,)}
+    for name, shape in shapes.items():
+        if tensors[name].shape != shape or tensors["clips.max_distance"].min() < 0:
+            raise ValueError(f"{name} is {tensors[name].shape}; it must be {shape}, a distance at least 0")  # fmt: skip
+    known, unrelated = tensors["texts.known"], tensors["texts.unrelated"]
+    if known.ndim != 2 or not len(known) or not 0 < known.shape[1] <= most:
+        raise ValueError(f"texts.known is {known.shape}; it must be rows of at most {most} numbers")
+    if unrelated.ndim != 2 or unrelated.shape[1] != known.shape[1]:
+        raise ValueError(f"texts.unrelated is {unrelated.shape}; it must be rows of {known.shape[1]} numbers")  # fmt: skip
+
+
 def _read_score(name: str, values: np.ndarray) -> ScoreCalibration:
+    if values.ndim != 1 or len(values) < 3:
+        raise ValueError(f"{name} is {values.shape}; it must be a row of 3 numbers or more")
     slope, bias, *others = values.tolist()
     if len(others) == 1:  # of a bundle from before sizes counted
         return ScoreCalibration(slope=slope, bias=bias, min_cosines=(others[0],))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     import torch
 
 
+TOKENIZER = "tokenizer.json"
+_ID = re.compile("[0-9a-f]{16}")
 CARD_NAME = "card.json"
 CARD_VERSION = 1
 
@@ -172,6 +175,7 @@ def read_card(folder: str | Path) -> BundleCard:
         )
     with naming_file(path):
         card = card_from_dict(values)
+        _check_plausible(card)
         bundle_id = with_bundle_id(card).bundle_id
     if bundle_id != card.bundle_id:
         raise BundleMismatchError(
@@ -179,6 +183,19 @@ def read_card(folder: str | Path) -> BundleCard:
             "the card was changed by hand"
         )
     return card
+
+
+def _check_plausible(card: BundleCard) -> None:
+    """ValueError for what no version of this code writes."""
+    for name in ("encoder_id", "bundle_id"):
+        if not _ID.fullmatch(getattr(card, name)):
+            raise ValueError(f"{name} is {getattr(card, name)!r}; it must be 16 hex digits")
+    seen = card.video.num_frames, card.video.image_size
+    given = card.sampling.num_frames, card.sampling.frame_size
+    if seen != given:
+        raise ValueError(
+            f"encoder_id {card.encoder_id} is of clips of {seen[0]} frames of {seen[1]} pixels, and sampling gives {given[0]} of {given[1]}"
+        )
 
 
 def check_file(folder: Path, card: BundleCard, name: str) -> Path:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from encoders.bundle.calibration import CALIBRATION_FILE, Calibration, calibration_bytes
 from encoders.bundle.card import (
+    TOKENIZER,
     BundleCard,
     check_file,
     new_encoder_id,
@@ -41,7 +42,6 @@ from encoders.video_encoder.registry import build_video_encoder
 VIDEO_WEIGHTS = "video.safetensors"
 TEXT_WEIGHTS = "text.safetensors"
 TEXT_ARCHITECTURE = "text_config.json"
-TOKENIZER = "tokenizer.json"
 FUSION_WEIGHTS = "fusion.safetensors"
 HEAD_WEIGHTS = "head.safetensors"
 _Module = TypeVar("_Module", bound=nn.Module)

@@ -203,7 +203,7 @@ class _Graphs:
         self._queries: QueryGraphs | None = None
         if tokenizer is not None:
             text, fusion = open_graph(TEXT_GRAPH), open_graph(FUSION_GRAPH)
-            self._queries = QueryGraphs(text, fusion, tokenizer)
+            self._queries = QueryGraphs(text, fusion, tokenizer, folder)
 
     def embed_clips(self, frames_NTHWC: np.ndarray) -> np.ndarray:
         return np.asarray(self._video.run(["clip_vector"], {"frames": frames_NTHWC})[0])

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer as FastTokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from encoders.files import parse_json
+from encoders.files import parse_json, read_json
 from encoders.query_encoder.config import Pooling, TextConfig
 from encoders.query_encoder.numbers import (
     NUM_CODES,
@@ -267,7 +267,7 @@ def _recorded_pooling(place: str) -> Pooling:
     )
     if path is None:
         return "mean"
-    modes = parse_json(Path(path).read_text())
+    modes = read_json(path)
     if modes.get("pooling_mode_mean_tokens"):
         return "mean"
     if modes.get("pooling_mode_cls_token"):

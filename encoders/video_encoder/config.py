@@ -3,6 +3,7 @@
 No torch here: what only reads a card (indexing, verify) starts without it.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
@@ -27,9 +28,10 @@ class Preprocessing:
     def __post_init__(self) -> None:
         object.__setattr__(self, "mean", tuple(float(value) for value in self.mean))
         object.__setattr__(self, "std", tuple(float(value) for value in self.std))
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+        is_finite = all(map(math.isfinite, (*self.mean, *self.std)))
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0 or not is_finite:
             raise ValueError(
-                f"mean is {self.mean} and std is {self.std}; both need three numbers, std above 0"
+                f"mean is {self.mean} and std is {self.std}; both need three finite numbers, std above 0"
             )
 
 

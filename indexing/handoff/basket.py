@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cluster.storage import write_atomic
 from encoders.clips import is_storable
-from encoders.files import from_dict, parse_json
+from encoders.files import from_dict, read_json
 from indexing.handoff.cuts import Cut, Pick, pick_of_place
 from indexing.handoff.export import export_picks
 from indexing.handoff.reel import render_reel, require_reel
@@ -53,11 +53,8 @@ class Basket:
         self._spans: list[BasketSpan] = []
         if not self.path.exists():
             return
-        try:
-            content = parse_json(self.path.read_text())
-        except ValueError as error:
-            raise ValueError(f"{self.path} is not a basket: it is not JSON ({error})") from error
-        if not isinstance(content, dict) or content.get("format") != _FORMAT:
+        content = read_json(self.path)
+        if content.get("format") != _FORMAT:
             raise ValueError(f"{self.path} is not a basket: format must be {_FORMAT!r}")
         rows = content.get("spans")
         if not isinstance(rows, list):

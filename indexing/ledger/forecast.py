@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from encoders.files import parse_json
+from encoders.files import read_json
 
 _COMPUTE = ("decode", "embed")
 
@@ -32,7 +32,7 @@ class MeasuredRun:
 def measured_run(path: str | Path) -> MeasuredRun:
     """Of an `index_summary.json`; ValueError for one without work or of another version."""
     try:
-        values = parse_json(Path(path).read_text())
+        values = read_json(path)
         stages = values["stages"]
         run = MeasuredRun(
             clips=values["written"] + sum(values["dead_in_run"].values()),

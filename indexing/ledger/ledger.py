@@ -74,7 +74,7 @@ class Ledger:
         """A reader changes nothing: it makes no file where there is none, and moves none."""
         self.run_dir = Path(run_dir)
         self.path = self.run_dir / LEDGER
-        self.was_damaged = False
+        self.was_damaged, self._reads_only = False, reads_only
         if reads_only and not self.path.exists():
             self.database = _open_new(_IN_MEMORY)
             return
@@ -93,15 +93,16 @@ class Ledger:
                 self.path,
                 error,
             )
-            if not reads_only:
-                self._move_aside()
-            self.database = _open_new(_IN_MEMORY if reads_only else self.path)
-            self.database.execute("INSERT INTO unchecked VALUES ('', '')")
+            self._begin_anew()
 
-    def _move_aside(self) -> None:
-        self.path.replace(self.path.with_name(f"{LEDGER}.damaged"))
-        for ending in ("journal", "wal", "shm"):
-            self.path.with_name(f"{LEDGER}-{ending}").unlink(missing_ok=True)
+    def _begin_anew(self) -> None:
+        """Move the damaged file aside; in its place is a ledger that knows nothing."""
+        if not self._reads_only:
+            self.path.replace(self.path.with_name(f"{LEDGER}.damaged"))
+            for ending in ("journal", "wal", "shm"):
+                self.path.with_name(f"{LEDGER}-{ending}").unlink(missing_ok=True)
+        self.database = _open_new(_IN_MEMORY if self._reads_only else self.path)
+        self.database.execute("INSERT INTO unchecked VALUES ('', '')")
 
     def record(self, outcomes: Sequence[Outcome]) -> None:
         """Durable when this returns."""
@@ -198,6 +199,16 @@ class Ledger:
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         self.close()
+        cause = error.__cause__ if isinstance(error, OSError) else error
+        # A text that is not UTF-8: no check of SQLite's sees it, and the next reader would meet it again.
+        if isinstance(cause, sqlite3.OperationalError) and "decode to UTF-8" in str(cause):
+            self._begin_anew()
+            self.close()
+            raise OSError(
+                errno.EIO,
+                "damaged (a text is not UTF-8); run `tfcovr index` again, which writes anew what Milvus and the videos tell",
+                str(self.path),
+            ) from error
         if isinstance(error, sqlite3.Error):
             raise os_error(error, self.path) from error
 

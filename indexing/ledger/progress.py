@@ -19,7 +19,7 @@ from prometheus_client.core import GaugeMetricFamily
 
 from cluster.repetition import repeated
 from cluster.storage import write_atomic
-from encoders.files import from_dict, parse_json
+from encoders.files import from_dict, read_json
 from indexing.ledger.summary import Tally, find_bottleneck, stage_times
 
 logger = logging.getLogger(__name__)
@@ -246,4 +246,4 @@ def read_progress(run_dir: Path) -> Progress:
     path = run_dir / PROGRESS
     if not path.exists():
         raise ValueError(f"{path} is not there; give the --run-dir of a `tfcovr index`")
-    return from_dict(Progress, parse_json(path.read_text()), str(path))
+    return from_dict(Progress, read_json(path), str(path))

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from pymilvus import BulkInsertState, connections, utility
 
 from cluster.storage import write_atomic
-from encoders.files import from_dict, parse_json
+from encoders.files import from_dict, read_json
 from indexing.sources.remote import SourceGoneError, object_storage
 from indexing.sources.uris import is_remote, public_uri
 from indexing.store.client import call_milvus
@@ -126,7 +126,7 @@ class BulkImport:
 
     def finish_earlier(self) -> None:
         """Wait for the import that the marker names, whether or not the server received it."""
-        part = from_dict(_Part, parse_json(self._marker.read_text()), str(self._marker))
+        part = from_dict(_Part, read_json(self._marker), str(self._marker))
         state = self._wait(part)
         self._forget(part)
         if state is not None:

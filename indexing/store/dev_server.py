@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ _LOG = "server.log"
 _HOLDER = "indexing.store.dev_server"
 _START_TIMEOUT_S = 90.0
 _STOP_TIMEOUT_S = 20.0
+_CONFIGURED_S = 10.0
+"""A server has its configuration by then."""
 # Its parts wait for each other when they stop, half an hour by default; what was written is in its log already.
 _GRACE_S = 3
 _PARTS = ("rootCoord", "proxy", "queryCoord", "queryNode", "indexNode", "dataCoord", "dataNode")
@@ -44,6 +47,8 @@ def start(folder: Path, port: int = 0) -> str:
     give_up = time.monotonic() + _START_TIMEOUT_S
     while time.monotonic() < give_up:
         server = _server(folder)
+        if server is not None and time.time() - server.create_time() > _CONFIGURED_S:
+            status(folder)  # names a configuration that cannot be read
         if server is not None and (uri := _uri(folder)) and _answers(uri):
             _require_loopback(folder, server, stop_it=holder is not None)
             write_atomic(folder / STATE, json.dumps({"pid": server.pid, "uri": uri}))
@@ -72,8 +77,15 @@ def crash(folder: Path) -> bool:
 
 
 def status(folder: Path) -> str | None:
-    """The URI of the server that runs in a folder, or None."""
-    return None if _server(folder) is None else _uri(folder)
+    """The URI of the server that runs in a folder, or None; OSError where one runs whose configuration cannot be read."""
+    if _server(folder) is None:
+        return None
+    if uri := _uri(folder):
+        return uri
+    raise OSError(
+        f"a Milvus server runs in {folder}, but {_config_path(folder)} does not tell its port; "
+        f"end it with: tfcovr milvus stop --folder {folder}"
+    )
 
 
 def _end(folder: Path, number: signal.Signals) -> bool:
@@ -81,7 +93,11 @@ def _end(folder: Path, number: signal.Signals) -> bool:
     if not processes:
         return False
     for process in processes:
-        process.send_signal(number)
+        with suppress(psutil.NoSuchProcess):
+            try:
+                process.send_signal(number)
+            except psutil.AccessDenied:
+                raise _of_another_user(folder, process) from None
     _gone, alive = psutil.wait_procs(processes, timeout=_STOP_TIMEOUT_S)
     for process in alive:
         process.kill()
@@ -114,17 +130,31 @@ def _holders(folder: Path) -> list[psutil.Process]:
 
 
 def _uri(folder: Path) -> str:
-    """The address that the server was told; "" where its configuration is gone."""
-    try:
-        config = yaml.safe_load((folder / "configs" / "milvus.yaml").read_text())
-        return f"http://127.0.0.1:{config['proxy']['port']}"
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
-        return ""
+    """The address that the server was told; "" where its configuration is gone or damaged."""
+    with suppress(OSError, yaml.YAMLError, KeyError, TypeError, ValueError):
+        config = yaml.safe_load(_config_path(folder).read_text())
+        if 0 < (port := int(config["proxy"]["port"])) < 2**16:
+            return f"http://127.0.0.1:{port}"
+    return ""
+
+
+def _config_path(folder: Path) -> Path:
+    return folder / "configs" / "milvus.yaml"
+
+
+def _of_another_user(folder: Path, process: psutil.Process) -> OSError:
+    return OSError(
+        f"the Milvus server of {folder} (process {process.pid}) belongs to another user, who must end it; or name another folder"
+    )
 
 
 def _require_loopback(folder: Path, server: psutil.Process, *, stop_it: bool) -> None:
     """OSError for a server that other machines can reach, because it has no users."""
-    listening = [c.laddr for c in server.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+    try:
+        connections = server.net_connections("inet")
+    except psutil.AccessDenied:
+        raise _of_another_user(folder, server) from None
+    listening = [c.laddr for c in connections if c.status == psutil.CONN_LISTEN]
     outside = sorted({f"{ip}:{port}" for ip, port in listening if not is_loopback(ip)})
     if not outside:
         return

@@ -70,6 +70,13 @@ class Outer:
     inner: object = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Seeded:
+    """Options with a whole number."""
+
+    seed: int = 0
+
+
 @pytest.mark.parametrize(
     ("options", "name"),
     [
@@ -82,6 +89,12 @@ def test_nan_is_no_number(options: Outer, name: str) -> None:
     with pytest.raises(ValueError, match=name):
         require_numbers(options)
     require_numbers(Outer(share=float("inf"), lengths_s=(1.0,), inner=Outer()))
+
+
+def test_a_whole_number_fits_into_64_bits() -> None:
+    with pytest.raises(ValueError, match="--seed is 9223372036854775808; it must fit into 64 bits"):
+        require_numbers(Seeded(seed=2**63))
+    require_numbers(Seeded(seed=2**63 - 1))
 
 
 def test_a_folder_that_cannot_be_written_to_is_named(folder: Path) -> None:

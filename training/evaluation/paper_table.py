@@ -12,7 +12,7 @@ from typing import Any, Literal
 from rich.table import Table
 
 from cluster.tables import text_table, wide_console
-from encoders.files import parse_json
+from encoders.files import read_json
 
 NOT_MEASURED = "not measured"
 
@@ -125,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="metrics.json of `tfcovr evaluate`; none = the paper's rows alone",
     )
     paths = parser.parse_args(argv).metrics
-    records = [parse_json(path.read_text()) for path in paths]
+    records = [read_json(path) for path in paths]
     data = "; ".join(sorted({describe_data(record) for record in records})) or NOT_MEASURED
     rows = [row for record in records for row in our_rows(record)]
     wide_console().print(paper_table(rows, data=data))

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from encoders.bundle.folder import TEXT_ARCHITECTURE, TEXT_WEIGHTS, TOKENIZER, Bundle, load_bundle
-from encoders.files import from_dict, parse_json
+from encoders.files import from_dict, read_json
 from training.configs import LaunchSettings, RowName, Stage2Config
 from training.evaluation.problem import RetrievalProblem
 from training.stage2.train import Stage2Inputs, train_stage2
@@ -123,7 +123,7 @@ def check_encoder(bundle: Bundle, vectors_path: Path) -> None:
 
 def check_triplets(stage2_dir: Path, triplets_path: Path) -> None:
     """ValueError unless the controls would be trained on the composed row's own triplets."""
-    used = parse_json((stage2_dir / CONFIG).read_text()).get("inputs", {}).get("triplets")
+    used = read_json(stage2_dir / CONFIG).get("inputs", {}).get("triplets")
     if used != hash_file(triplets_path):
         raise ValueError(
             f"{stage2_dir} was not trained on {triplets_path}, so controls trained on that file would not be "
@@ -136,10 +136,10 @@ def read_stage2_config(run_dir: Path) -> Stage2Config:
     path = run_dir / CONFIG
     if not path.exists() or not (run_dir / RESULT).exists():
         raise ValueError(f"{run_dir} holds no finished stage 2 run; train it first (tfcovr train)")
-    described = parse_json(path.read_text())
+    described = read_json(path)
     if described.get("stage") != "stage2":
         raise ValueError(f"{path}: stage is {described.get('stage')!r}; it must be 'stage2'")
     try:
-        return from_dict(Stage2Config, described["config"], "config")
+        return from_dict(Stage2Config, described.get("config"), "config")
     except ValueError as error:
         raise ValueError(f"{path} is from another version ({error})") from error

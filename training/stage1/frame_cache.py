@@ -48,13 +48,14 @@ class FrameCache:
         try:
             about = parse_json(about_path.read_text())
             frames_FSSC = np.load(self._path(key, ".npy"), mmap_mode="r")
-        except (OSError, ValueError):  # not there, or damaged: decoding writes it again
+            if list(frames_FSSC.shape) != about["shape"] or frames_FSSC.dtype != np.uint8:
+                return None
+            return KeptFrames(
+                frames_FSSC=frames_FSSC, first=about["first"], backend_used=about["backend_used"]
+            )
+        # Not there, or damaged: decoding writes it again.
+        except (OSError, ValueError, TypeError, KeyError, EOFError):
             return None
-        if list(frames_FSSC.shape) != about["shape"] or frames_FSSC.dtype != np.uint8:
-            return None
-        return KeptFrames(
-            frames_FSSC=frames_FSSC, first=about["first"], backend_used=about["backend_used"]
-        )
 
     def has_room(self, num_bytes: int) -> bool:
         """Whether so many bytes more stay within the limit and leave the disk some space."""

@@ -6,6 +6,7 @@ mirrored frames, bf16; its metadata names its clips and the key of what made it.
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from cluster.progress import progress_bar
@@ -33,6 +34,7 @@ from training.configs import LaunchSettings
 from training.vectors.outcomes import USUAL
 from training.vectors.stage_runner import FlowPlan, clip_fingerprint, run_flow
 
+logger = logging.getLogger(__name__)
 _CHUNK = 128
 
 
@@ -204,10 +206,17 @@ def read_frame_vectors(clips: Sequence[Clip], source: VectorSource, folder: Path
 
 def _chunks(folder: Path, key: str) -> Iterator[tuple[Path, dict[str, Any]]]:
     for path in sorted(folder.glob("chunk-*.safetensors")):
-        with safe_open(path, "pt") as file:
-            meta = json.loads(file.metadata()["tfcovr"])
-        if meta["key"] == key:
-            yield path, meta
+        try:
+            with safe_open(path, "pt") as file:
+                meta = json.loads((file.metadata() or {})["tfcovr"])
+            if meta["key"] != key:
+                continue
+            if not (isinstance(meta["clips"], dict) and isinstance(meta["dead"], dict)):
+                raise ValueError("it does not name its clips")
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+            logger.warning("%s is damaged (%s); its clips are computed again", path, error)
+            continue
+        yield path, meta
 
 
 def _write_chunk(

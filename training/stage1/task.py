@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -216,7 +217,7 @@ class Stage1Factory(TaskFactory):
     def vector_source(self, device: str) -> VectorSource:
         """The source of this run's cached frame vectors; writes the image part that computes them."""
         path = Path(self.run_dir) / IMAGE_PART
-        if not path.exists():
+        if not _is_safetensors(path):  # not there, or damaged: the same weights each time
             image: Any = build_encoder(self.config).image
             write_atomic(path, safetensors.torch.save(image.state_dict()))
         return VectorSource(
@@ -228,6 +229,15 @@ class Stage1Factory(TaskFactory):
             decode_backend=choose_decode_backend(self.config.decode_backend, device),
             device=device,
         )
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether the header of a file is whole and describes all of its bytes."""
+    try:
+        with safetensors.safe_open(path, "pt"):
+            return True
+    except (safetensors.SafetensorError, OSError):
+        return False
 
 
 def has_frozen_image_part(config: TrainableConfig) -> bool:

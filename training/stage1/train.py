@@ -1,5 +1,6 @@
 """Stage 1 run: clips.parquet to a bundle with a trained video encoder."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 from encoders.bundle.folder import save_bundle
 from encoders.clips import read_clips
-from encoders.files import parse_json
+from encoders.files import from_dict, read_json
 from encoders.media.sampling import SamplingConfig
 from training.configs import LaunchSettings, Stage1Config
 from training.losses import loss_of
@@ -23,6 +24,16 @@ from training.stage1.task import (
 from training.trainer.loop import load_trained
 from training.trainer.run_folder import BUNDLE, hash_file
 from training.trainer.session import TrainingRun, choose_device, scores_of_epoch
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Decoded:
+    """What a worker wrote of its decoding."""
+
+    backends: tuple[str, ...]
+    dead: Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,9 +109,14 @@ def train_stage1(
 def _decode_report(run_dir: Path) -> dict[str, Any]:
     """Decode backends and undecodable clips of all workers."""
     paths = sorted((run_dir / "workers").glob(f"*/{DECODE_REPORT}"))
-    reports = [parse_json(path.read_text()) for path in paths]
-    dead = {clip_id: reason for r in reports for clip_id, reason in r["dead"].items()}
-    return {
-        "decode_backends": sorted({backend for r in reports for backend in r["backends"]}),
-        "dead_clips": dict(sorted(dead.items())),
-    }
+    backends: set[str] = set()
+    dead: dict[str, str] = {}
+    for path in paths:
+        try:
+            report = from_dict(_Decoded, read_json(path), str(path))
+        except ValueError as error:  # the weights do not depend on it
+            logger.warning("%s; what it said of undecodable clips is lost", error)
+            continue
+        backends |= set(report.backends)
+        dead |= report.dead
+    return {"decode_backends": sorted(backends), "dead_clips": dict(sorted(dead.items()))}

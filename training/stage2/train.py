@@ -13,7 +13,7 @@ from encoders.bundle.calibration import Calibration
 from encoders.bundle.card import BundleCard, read_card
 from encoders.bundle.folder import Bundle, load_bundle, save_bundle
 from encoders.clips import Clip, read_clips
-from encoders.files import parse_json, read_table
+from encoders.files import read_json, read_table
 from encoders.query_encoder.factors import Factor, factors_from_list, factors_to_list
 from encoders.query_encoder.text_encoder import TextEncoder
 from training.annotations.triplets.table import read_triplets
@@ -136,7 +136,7 @@ def _write_factors(
 
 def _read_factors(run_dir: Path) -> tuple[Factor, ...]:
     path = run_dir / FACTORS
-    return factors_from_list(parse_json(path.read_text())) if path.exists() else ()
+    return factors_from_list(read_json(path, list)) if path.exists() else ()
 
 
 def _calibrate(

@@ -8,6 +8,7 @@ import errno
 import json
 import logging
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,15 @@ def load_checkpoint(run_dir: Path, name: str) -> dict[str, Any] | None:
     return None
 
 
+def require_entries(state: dict[str, Any], names: Iterable[str], run_dir: Path) -> None:
+    """CheckpointError where a checkpoint lacks one."""
+    if lacking := sorted(set(names) - state.keys()):
+        raise CheckpointError(
+            f"a checkpoint in {run_dir / 'checkpoints'} is damaged: it lacks {', '.join(lacking)}; put a copy in its place, or delete the "
+            "folder to train from the start"
+        )
+
+
 def _read(path: Path, known: list[str]) -> tuple[dict[str, Any] | None, str]:
     """The state, or None and what is wrong with the file."""
     sha256 = hash_file(path)
@@ -84,6 +94,8 @@ def _read(path: Path, known: list[str]) -> tuple[dict[str, Any] | None, str]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001  a file from before checksums: torch raises many kinds
         return None, f"checkpoint {path} is damaged or truncated ({str(error).splitlines()[0]})"
+    if not isinstance(state, dict):
+        return None, f"checkpoint {path} is damaged (it holds a {type(state).__name__})"
     return state, ""
 
 
@@ -119,14 +131,17 @@ class MetricsLog:
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
-    """All complete lines; reading ends at a truncated last line."""
+    """All complete lines; reading ends at a truncated last line, or at a damaged one."""
     path = run_dir / METRICS
     if not path.exists():
         return []
     lines: list[dict[str, Any]] = []
-    for text in path.read_text().splitlines():
+    for text in path.read_bytes().splitlines():
         try:
-            lines.append(parse_json(text))
+            line = parse_json(text)
         except ValueError:
             break
+        if not isinstance(line, dict) or not isinstance(line.get("step"), int):
+            break
+        lines.append(line)
     return lines

@@ -18,7 +18,14 @@ from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from training.configs import LoopConfig
-from training.trainer.checkpoint import BEST, LAST, MetricsLog, load_checkpoint, save_checkpoint
+from training.trainer.checkpoint import (
+    BEST,
+    LAST,
+    MetricsLog,
+    load_checkpoint,
+    require_entries,
+    save_checkpoint,
+)
 from training.trainer.optimizer import (
     build_optimizer,
     epoch_factor,
@@ -159,6 +166,8 @@ class _Fit:
         state = load_checkpoint(self.run_dir, LAST)
         if state is None:
             return
+        needed = ("module", "optimizer", "epoch", "step", "best_score")
+        require_entries(state, needed, self.run_dir)
         load_learned(self.raw_module, state["module"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state.get("scaler") or {})
@@ -299,6 +308,13 @@ class _Fit:
     def _save(self, score: float | None) -> None:
         """Write the best weights first: if the run ends in between, the repeated epoch writes the same ones."""
         module = learned_state(self.raw_module)
+        # The loss of a step is of the weights before it.
+        bad = [name for name, value in module.items() if not torch.isfinite(value).all()]
+        if bad:
+            raise FloatingPointError(
+                f"weights are not finite after step {self.step} ({bad[0]}); lower learning_rate or set grad_clip_norm, then run the same "
+                "command with another run folder"
+            )
         if self.config.keep == "best" and score is not None and score > self.best_score:
             self.best_score = score
             save_checkpoint(self.run_dir, BEST, {"module": module, "epoch": self.epoch})
@@ -339,6 +355,7 @@ def load_trained(module: nn.Module, run_dir: Path, *, keep: str) -> int:
     state = load_checkpoint(run_dir, name) or load_checkpoint(run_dir, LAST)
     if state is None:
         raise ValueError(f"{run_dir}: it has no checkpoint; train first")
+    require_entries(state, ("module", "epoch"), run_dir)
     load_learned(module, state["module"])
     return state["epoch"]
 

@@ -2,14 +2,16 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from cluster.storage import write_atomic
-from encoders.files import parse_json
+from encoders.files import read_json
 
+logger = logging.getLogger(__name__)
 CONFIG = "config.json"
 RESULT = "result.json"
 BUNDLE = "bundle"
@@ -32,7 +34,12 @@ def open_run(run_dir: Path, *, stage: str, config: Any, inputs: Mapping[str, str
     key = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
     path = run_dir / CONFIG
     if path.exists():
-        existing = parse_json(path.read_text())
+        try:
+            existing = read_json(path)
+        except ValueError as error:
+            raise ValueError(
+                f"{error}; choose another --run-dir, or delete the folder {str(run_dir)!r} to train from the start"
+            ) from error
         if existing.get("key") != key:
             changes = "; ".join(_differences(existing, described)) or "another version"
             raise ValueError(
@@ -60,11 +67,15 @@ def _differences(
 
 
 def read_result(run_dir: Path, key: str) -> dict[str, Any] | None:
-    """The content of result.json; None while the run is not finished."""
+    """The content of result.json; None while the run is not finished, and where the file is damaged."""
     path = run_dir / RESULT
     if not path.exists():
         return None
-    result = parse_json(path.read_text())
+    try:
+        result = read_json(path)
+    except ValueError as error:
+        logger.warning("%s; the run is finished again from its last checkpoint", error)
+        return None
     return result if result.get("key") == key else None
 
 

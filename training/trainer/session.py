@@ -10,6 +10,7 @@ import torch
 
 from cluster.processes import reap_orphans, track_child_processes
 from cluster.progress import progress_bar
+from encoders.bundle.card import CARD_NAME
 from training.configs import LaunchSettings, Stage1Config, Stage2Config
 from training.trainer.checkpoint import read_metrics
 from training.trainer.curves import write_curves
@@ -43,14 +44,14 @@ class TrainingRun:
         prepare: Callable[[], None],
         finish: Callable[[], Mapping[str, Any]],
     ) -> dict[str, Any]:
-        """Do what is left of the run, nothing for a finished one; return the content of result.json.
+        """Do what is left of the run, nothing for a finished one whose bundle is there; return the content of result.json.
 
         `prepare` makes the files that the workers read, in the driver, after the connection to Ray; `finish` turns the trained
         weights in the run folder into a bundle and returns entries of result.json.
         """
         run_dir, launch, loop = self.run_dir, self._launch, self._loop
         result = read_result(run_dir, self.key)
-        if result is not None:
+        if result is not None and _is_there(run_dir, result):
             return result
         started = time.monotonic()
         with connected(launch, run_dir):
@@ -69,6 +70,14 @@ class TrainingRun:
         result = {"key": self.key, **made, "seconds_of_last_start": time.monotonic() - started}
         write_result(run_dir, result)
         return result
+
+
+def _is_there(run_dir: Path, result: Mapping[str, Any]) -> bool:
+    """Whether what a finished run made is still in its folder."""
+    bundle, composer = result.get("bundle", ""), result.get("composer")
+    return (bundle is None or (run_dir / bundle / CARD_NAME).is_file()) and (
+        composer is None or (run_dir / composer).exists()
+    )
 
 
 def _epoch_progress(
@@ -109,6 +118,7 @@ def choose_device(launch: LaunchSettings) -> str:
 
 
 def scores_of_epoch(run_dir: Path, epoch: int) -> dict[str, float]:
-    """The scores of an epoch on the val split."""
+    """The scores of an epoch on the val split; none where metrics.jsonl was lost."""
     lines = [line for line in read_metrics(run_dir) if line.get("epoch") == epoch]
-    return {name: value for name, value in lines[-1].items() if name.startswith("val_")}
+    last = lines[-1] if lines else {}
+    return {name: value for name, value in last.items() if name.startswith("val_")}

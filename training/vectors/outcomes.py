@@ -5,8 +5,10 @@ about 100 MB. Tables of earlier versions, which held them in the footer, are rea
 """
 
 import json
+import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,10 @@ from training.vectors.tables import (
     write_table,
 )
 
+logger = logging.getLogger(__name__)
 _META = b"tfcovr"
+_PARQUET = b"PAR1"
+_NEEDED = ("clip_id", "embedding", "fingerprint")
 USUAL = str(MediaLimits().unusual())
 """The usual limits, as files name them."""
 _ROWS_PER_GROUP = 65_536
@@ -127,9 +132,11 @@ def join_parts(
     length_N = np.full(len(clip_ids), np.nan, np.float32)
     is_embedded_N = np.zeros(len(clip_ids), bool)
     dead: dict[str, DeadLetter] = {}
+    unread = []
     for path in (out, *sorted(parts_folder(out).glob("*.parquet"))):
         outcomes = _read(path, key, with_vectors=True)
         if outcomes is None:
+            unread.append(path)
             continue
         fresh = {c for c, print_ in outcomes.fingerprint_by_id.items() if wanted.get(c) == print_}
         if len(outcomes.clip_ids) and not vectors_ND.size:
@@ -142,6 +149,14 @@ def join_parts(
             is_embedded_N[rows] = True
         dead |= {letter.clip_id: letter for letter in outcomes.dead if letter.clip_id in fresh}
     letters = [letter for clip_id, letter in dead.items() if not is_embedded_N[row_by_id[clip_id]]]
+    if is_embedded_N.sum() + len(letters) < len(
+        wanted
+    ):  # of a file whose vectors alone are damaged
+        for path in filter(Path.exists, unread):
+            path.replace(path.with_suffix(".damaged"))
+        raise ValueError(
+            f"{', '.join(map(str, unread))}: damaged, and moved aside; run the same command again, which computes its clips"
+        )
     if not is_embedded_N.any():
         first = letters[0]
         raise ValueError(
@@ -198,20 +213,49 @@ def _write_vectors(out: Path, key: str, outcomes: Outcomes) -> None:
 
 
 def _read(path: Path, key: str, *, with_vectors: bool) -> Outcomes | None:
-    """None for a file that does not exist or holds the vectors of another encoder or backend."""
+    """None for a file that does not exist, is damaged, or holds the vectors of another encoder or backend; ValueError for what is no
+    table of vectors, and would be replaced."""
     if not path.exists():
         return None
+    try:
+        return _read_table(path, key, with_vectors=with_vectors)
+    except (pa.ArrowException, ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the system's, not pyarrow's
+            raise
+        _require_ours(path)
+        logger.warning("%s is damaged (%s); its clips are computed again", path, error)
+        return None
+
+
+def _require_ours(path: Path) -> None:
+    """ValueError for a file with other content than Parquet, or a Parquet table that is not one of vectors."""
+    with path.open("rb") as file:
+        head = file.read(len(_PARQUET))
+    is_ours = not head.strip(b"\0") or head == _PARQUET
+    with suppress(pa.ArrowException, ValueError, OSError), pq.ParquetFile(path) as file:
+        is_ours = _META in (file.schema_arrow.metadata or {})
+    if not is_ours:
+        raise ValueError(f"{path} is not a table that `tfcovr vectors` wrote; name another file, or delete it")  # fmt: skip
+
+
+def _read_table(path: Path, key: str, *, with_vectors: bool) -> Outcomes | None:
     with pq.ParquetFile(
         path,
         thrift_string_size_limit=_LARGEST_FOOTER,
         thrift_container_size_limit=_LARGEST_FOOTER,
     ) as file:
-        meta = json.loads((file.schema_arrow.metadata or {}).get(_META, b"{}"))
+        metadata = file.schema_arrow.metadata or {}
+        if _META not in metadata:
+            _require_ours(path)
+        meta = json.loads(metadata[_META])
         if meta.get("key") != key:
             return None
         if "clips" in meta:
             return _read_old(file, meta, path, with_vectors=with_vectors)
-        names = [name for name in file.schema_arrow.names if with_vectors or name != "embedding"]
+        names = file.schema_arrow.names
+        if lacking := [name for name in _NEEDED if name not in names]:
+            raise ValueError(f"it lacks the column {lacking[0]}")
+        names = [name for name in names if with_vectors or name != "embedding"]
         table = file.read(columns=names)
     clip_ids, prints = table["clip_id"].to_pylist(), table["fingerprint"].to_pylist()
     letter_rows, fingerprint_by_id = [], dict(zip(clip_ids, prints, strict=True))

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from encoders.files import parse_json
+from encoders.files import read_json
 from encoders.query_encoder.text_encoder import no_progress_bar
 from encoders.video_encoder.config import Preprocessing
 from encoders.video_encoder.pretrained.aim_weights import SourceWeights
@@ -135,5 +135,5 @@ def _processors(name_or_folder: str) -> Iterator[dict[str, Any]]:
             _raise_exceptions_for_connection_errors=False,
         )
         if path is not None:
-            values = parse_json(Path(path).read_text())
+            values = read_json(path)
             yield values.get("image_processor", values.get("video_processor", values))

@@ -146,3 +146,34 @@ def test_a_reason_that_no_dead_letter_can_have_is_refused() -> None:
     assert checked_reasons(["all", "fetch_failed"]) == ("all", "fetch_failed")
     with pytest.raises(ValueError, match="'tired' is unknown"):
         checked_reasons(["tired"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["UPDATE contents SET content_hash", "UPDATE outcomes SET clip_id", "UPDATE finished SET text"],
+)
+def test_a_text_that_is_not_utf8_costs_the_ledger_and_not_the_next_run(
+    tmp_path: Path, change: str
+) -> None:
+    """No check of SQLite's sees it."""
+    with Ledger(tmp_path) as ledger:
+        ledger.record([written("a")])
+        ledger.keep_contents({"/v.mp4": Content(content_hash="abc", stamp=STAMP)})
+        ledger.finish("done")
+        ledger.database.execute(f"{change} = CAST(x'ff41' AS TEXT)")
+
+    def read(ledger: Ledger) -> None:
+        ledger.contents(["/v.mp4"])
+        list(ledger.outcomes())
+        ledger.finished()
+
+    for reads_only in (True, False):
+        with (
+            pytest.raises(OSError, match=r"ledger\.sqlite.*|not UTF-8") as raised,
+            Ledger(tmp_path, reads_only=reads_only) as ledger,
+        ):
+            read(ledger)
+        assert "not UTF-8" in str(raised.value)
+    with Ledger(tmp_path) as ledger:
+        read(ledger)
+        assert not ledger.knows_unchecked()

@@ -75,6 +75,37 @@ def test_one_server_serves_a_folder_whoever_starts_it_and_dies(folder: Path, mon
     assert stop(folder) is False
 
 
+class _Server:
+    """A server that somebody else has started."""
+
+    pid = 12
+
+    def create_time(self) -> float:
+        return 0.0
+
+    def send_signal(self, _number: int) -> None:
+        raise psutil.AccessDenied(self.pid)
+
+
+@pytest.mark.parametrize("config", [None, b"\xff\xfe\xfd", b"proxy: {port: abc}", b"[]", b"proxy: {port: 99999}"])  # fmt: skip
+def test_a_server_whose_configuration_cannot_be_read_is_told_as_that(
+    tmp_path: Path, monkeypatch, config: bytes | None
+) -> None:
+    monkeypatch.setattr(dev_server, "_server", lambda _folder: _Server())
+    if config is not None:
+        (tmp_path / "configs").mkdir()
+        (tmp_path / "configs" / "milvus.yaml").write_bytes(config)
+    for ask in (status, start):
+        with pytest.raises(OSError, match=r"a Milvus server runs in .*milvus\.yaml does not tell"):
+            ask(tmp_path)
+
+
+def test_a_server_of_another_user_is_told_as_that(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(dev_server, "_server", lambda _folder: _Server())
+    with pytest.raises(OSError, match=r"process 12\) belongs to another user"):
+        stop(tmp_path)
+
+
 def test_an_end_at_once_is_told_with_the_last_line_of_its_log(tmp_path: Path) -> None:
     pytest.importorskip("milvus", reason="needs a Milvus server: pip install '.[server]'")
     (tmp_path / "configs").write_text("not a folder")

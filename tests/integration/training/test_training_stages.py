@@ -1,6 +1,8 @@
 """Both stages from real files: frames through either decoder, vectors through the shared stages, bundles that load."""
 
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,6 +61,67 @@ def test_stage_1_learns_and_its_bundle_classifies(stage1_dir, archive) -> None:
         right += (bundle.card.labels or ())[int(logits.argmax())] == clip.label
     assert right / len(clips) >= 0.8
     assert (stage1_dir / "curves.png").stat().st_size > 1000
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "the bundle is gone": lambda run: _remove(run / "bundle"),
+    "result.json is cut": lambda run: (run / "result.json").write_text('{"key": "a'),
+    "result.json is a list": lambda run: (run / "result.json").write_text("[]"),
+    "result.json has its key alone": lambda run: (run / "result.json").write_text(
+        json.dumps({"key": json.loads((run / "result.json").read_text())["key"]})
+    ),
+    **{
+        f"metrics.jsonl is {content!r}": lambda run, content=content: (
+            _remove(run / "result.json"),
+            (run / "metrics.jsonl").write_bytes(content),
+        )
+        for content in (b"[]\n", b"{}\n", b"\xff\n", b"")
+    },
+    **{
+        f"decode.json is {content!r}": lambda run, content=content: (
+            _remove(run / "result.json"),
+            [path.write_text(content) for path in run.glob("workers/*/decode.json")],
+        )
+        for content in ("{", "{}")
+    },
+    **{
+        f"frame vectors are {content!r}": lambda run, content=content: (
+            _remove(run / "result.json"),
+            [path.write_bytes(content) for path in run.glob("frame_vectors/chunk-*.safetensors")],
+        )
+        for content in (b"", bytes(64))
+    },
+    "the image part is cut": lambda run: (
+        _remove(run / "result.json"),
+        (run / "image_part.safetensors").write_bytes(b"\x08"),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_what_a_finished_run_lost_is_made_again(stage1_dir, archive, tmp_path, kind) -> None:
+    run_dir = tmp_path / "run"
+    shutil.copytree(stage1_dir, run_dir)
+    DAMAGES[kind](run_dir)
+    inputs = Stage1Inputs(clips_path=archive / "clips.parquet")
+    result = train_stage1(learning_config(), inputs, run_dir, QUIET)
+    before = json.loads((stage1_dir / "result.json").read_text())
+    assert result["encoder_id"] == before["encoder_id"]
+    assert load_bundle(run_dir / "bundle").card.encoder_id == before["encoder_id"]
+
+
+def test_a_damaged_config_is_named(stage1_dir, archive, tmp_path) -> None:
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    inputs = Stage1Inputs(clips_path=archive / "clips.parquet")
+    for content in (b"", b"{", b"[]", b"\xff", bytes(9)):
+        (run_dir / "config.json").write_bytes(content)
+        with pytest.raises(ValueError, match=r"config\.json is damaged.*choose another --run-dir"):
+            train_stage1(learning_config(), inputs, run_dir, QUIET)
 
 
 def test_a_finished_run_is_left_alone(stage1_dir, archive) -> None:

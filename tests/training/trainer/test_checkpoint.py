@@ -37,6 +37,24 @@ def damage(path: Path, kind: str) -> None:
     path.write_bytes(DAMAGES[kind](path.read_bytes()))
 
 
+def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
+    """The loss of a step is of the weights before it: that of the last one tells nothing of what it made."""
+    one_step = replace(CONFIG, num_epochs=1, batch_size=10_000, learning_rate=1e39)
+    with pytest.raises(FloatingPointError, match="weights are not finite after step 1"):
+        fit(ToyTask(), one_step, tmp_path)
+    assert not list(tmp_path.glob("checkpoints/*"))
+
+
+@pytest.mark.parametrize("state", [[], {"module": {}}])
+def test_a_checkpoint_of_another_form_is_named(tmp_path: Path, state: object) -> None:
+    fit(ToyTask(), CONFIG, tmp_path)
+    torch.save(state, tmp_path / "checkpoints" / LAST)
+    (tmp_path / "checkpoints" / CHECKSUMS).unlink()
+    (tmp_path / "checkpoints" / BEFORE).unlink(missing_ok=True)
+    with pytest.raises(CheckpointError, match="is damaged"):
+        fit(ToyTask(), CONFIG, tmp_path)
+
+
 @pytest.mark.parametrize("kind", DAMAGES)
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
     tmp_path: Path, caplog, kind: str

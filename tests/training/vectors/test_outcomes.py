@@ -55,6 +55,73 @@ def test_parts_are_joined_in_the_order_of_ids_and_go_last(tmp_path) -> None:
     assert not parts_folder(out).exists()
 
 
+@pytest.mark.parametrize("place", ["out", "part"])
+@pytest.mark.parametrize(
+    "kind", ["cut", "empty", "nulls", "pages", "no key", "no column", "no text"]
+)
+def test_a_damaged_table_is_named_and_computed_again(tmp_path, caplog, place, kind) -> None:
+    out = tmp_path / "vectors.parquet"
+    wanted = prints_of("abcd")
+    write_part(parts_folder(out), KEY, rows_of("abcd"), wanted)
+    (path,) = parts_folder(out).glob("*.parquet")
+    if place == "out":
+        assert join_parts(out, KEY, wanted) == (4, 0)
+        path = out
+    content, table = path.read_bytes(), pq.read_table(path)
+    forms = {
+        "cut": content[: len(content) // 2], "empty": b"", "nulls": bytes(len(content)),
+        "pages": content[:4] + bytes(300) + content[304:],
+    }  # fmt: skip
+    metas = {"no key": b"[]", "no text": b"\xff"}
+    if kind in forms:
+        path.write_bytes(forms[kind])
+    elif kind in metas:
+        pq.write_table(table.replace_schema_metadata({b"tfcovr": metas[kind]}), path)
+    else:
+        pq.write_table(table.drop_columns(["fingerprint"]), path)
+    assert read_fingerprints(path, KEY) == {}
+    assert f"{path} is damaged" in caplog.text
+    write_part(parts_folder(out), KEY, rows_of("abcd"), wanted)
+    assert join_parts(out, KEY, wanted) == (4, 0)
+    assert list(read_unit_vectors(out)) == list("abcd")
+
+
+@pytest.mark.parametrize("kind", ["clips", "text"])
+def test_what_is_no_table_of_vectors_is_not_replaced(tmp_path, kind) -> None:
+    out = tmp_path / "clips.parquet"
+    if kind == "clips":
+        pq.write_table(pa.table({"clip_id": ["a"], "video_uri": ["/v.mp4"]}), out)
+    else:
+        out.write_text("clip_id,video_uri\n")
+    before = out.read_bytes()
+    with pytest.raises(
+        ValueError, match=r"clips\.parquet is not a table that `tfcovr vectors` wrote"
+    ):
+        read_fingerprints(out, KEY)
+    assert out.read_bytes() == before
+
+
+def test_vectors_that_alone_are_damaged_are_not_lost_in_silence(tmp_path) -> None:
+    out = tmp_path / "vectors.parquet"
+    wanted = prints_of("abcd")
+    write_part(parts_folder(out), KEY, rows_of("abcd"), wanted)
+    join_parts(out, KEY, wanted)
+    with pq.ParquetFile(out) as file:
+        column = file.metadata.row_group(0).column(1)
+        assert column.path_in_schema.startswith("embedding")
+        first = column.dictionary_page_offset or column.data_page_offset
+        size = column.total_compressed_size
+    content = bytearray(out.read_bytes())
+    content[first + 20 : first + size] = b"\xff" * (size - 20)
+    out.write_bytes(bytes(content))
+    more = prints_of("abcde")
+    assert read_fingerprints(out, KEY) == wanted
+    write_part(parts_folder(out), KEY, rows_of("e"), more)
+    with pytest.raises(ValueError, match="damaged, and moved aside; run the same command again"):
+        join_parts(out, KEY, more)
+    assert read_fingerprints(out, KEY) == {}
+
+
 def test_a_changed_clip_replaces_its_row_and_the_others_are_kept(tmp_path) -> None:
     out = tmp_path / "vectors.parquet"
     write_part(parts_folder(out), KEY, rows_of("abc", dead="c"), prints_of("abc"))
