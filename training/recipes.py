@@ -50,7 +50,7 @@ def demo_actions_aim() -> Stage1Config:
         recipe,
         encoder=PRESETS["aim_tiny"],
         pretrained_image=None,
-        loop=replace(recipe.loop, num_epochs=20),
+        loop=replace(recipe.loop, num_epochs=50, learning_rate=2e-3),
     )
 
 
