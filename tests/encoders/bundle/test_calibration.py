@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from encoders.bundle.calibration import (
     CALIBRATION_FILE,
@@ -97,6 +98,37 @@ def test_a_text_belongs_to_the_nearest_text() -> None:
     assert fitted.is_related(texts).tolist() == [True, False]
     read = np.concatenate([texts, np.random.default_rng(0).normal(size=(2, 8)) * 9], axis=1)
     assert fitted.is_related(read).tolist() == [True, False]  # what a reader adds is no part of it
+
+
+def test_all_texts_are_related_to_an_archive_that_is_about_all_of_them() -> None:
+    fitted = fit_texts(np.eye(4), np.eye(4))
+    assert len(fitted.unrelated_TE) == 0
+    assert fitted.is_related(np.eye(4)).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("texts.known", np.ones(4)), ("texts.known", np.ones(())), ("texts.known", np.ones((0, 4))),
+        ("texts.known", np.ones((2, 7))), ("texts.unrelated", np.ones((2, 7))), ("texts.unrelated", np.ones(4)),
+        ("clips.mean", np.ones(7)), ("clips.mean", np.ones(())), ("clips.max_distance", np.array([-5.0])),
+        ("clips.max_distance", np.ones(2)), ("score.composed", np.ones((3, 2))), ("score.composed", np.ones(2)),
+    ],
+)  # fmt: skip
+def test_a_calibration_of_another_shape_is_named(
+    tmp_path: Path, name: str, value: np.ndarray
+) -> None:
+    parts = make_parts()
+    made = _calibration(parts["video"].config.embedding_dim)
+    card = save_bundle(tmp_path / "bundle", **parts, calibration=made)
+    path = tmp_path / "bundle" / CALIBRATION_FILE
+    tensors = safetensors.numpy.load_file(path) | {name: value.astype(np.float32)}
+    path.write_bytes(safetensors.numpy.save(tensors))
+    card = replace(card, files={**card.files, CALIBRATION_FILE: hash_file(path)})
+    with pytest.raises(
+        BundleMismatchError, match=r"calibration\.safetensors.*(texts|clips|score)\."
+    ):
+        read_calibration(tmp_path / "bundle", card)
 
 
 def _calibration(width: int) -> Calibration:

@@ -247,6 +247,62 @@ def test_a_card_of_another_size_ends_in_one_line_before_anything_of_that_size_is
     assert "\n" not in str(raised.value)
 
 
+def _ids_beyond_the_embedding(folder: Path) -> None:
+    values = json.loads((folder / "tokenizer.json").read_text())
+    vocabulary = values["model"]["vocab"]
+    values["model"]["vocab"] = {word: number + 100_000 for word, number in vocabulary.items()}
+    (folder / "tokenizer.json").write_text(json.dumps(values))
+
+
+def _only_padding(folder: Path) -> None:
+    values = json.loads((folder / "tokenizer.json").read_text())
+    pad = values["padding"]["pad_token"]
+    values["model"]["vocab"] = {pad: values["padding"]["pad_id"]}
+    (folder / "tokenizer.json").write_text(json.dumps(values))
+
+
+def _times(name: str, factor: float) -> Callable[[Path], None]:
+    """The output of a graph times a number."""
+
+    def change(folder: Path) -> None:
+        model = onnx.load(folder / name)
+        output = model.graph.output[0].name
+        for node in model.graph.node:
+            node.output[:] = [f"{o}_before" if o == output else o for o in node.output]
+            node.input[:] = [f"{i}_before" if i == output else i for i in node.input]
+        constant = onnx.helper.make_tensor("factor", onnx.TensorProto.FLOAT, [1], [factor])
+        model.graph.initializer.append(constant)
+        model.graph.node.append(
+            onnx.helper.make_node("Mul", [f"{output}_before", "factor"], [output])
+        )
+        onnx.save(model, folder / name)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (_ids_beyond_the_embedding, r"text\.onnx|tokenizer\.json"),
+        (_only_padding, r"tokenizer\.json|text\.onnx"),
+        (_times("fusion.onnx", float("nan")), r"fusion\.onnx"),
+        (_times("fusion.onnx", 0.0), r"fusion\.onnx"),
+        (_times("text.onnx", float("nan")), r"text\.onnx"),
+    ],
+)
+def test_what_loads_and_does_not_run_ends_in_one_line(
+    exported_bundle: Path, tmp_path: Path, change: Callable[[Path], None], named: str
+) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(exported_bundle, folder)
+    change(folder)
+    reseal(folder)
+    backend = OnnxBackend(BackendSettings(bundle_dir=folder, num_threads=1))
+    with pytest.raises(BundleMismatchError, match=named) as raised:
+        backend.embed_queries(np.eye(1, backend.card.embedding_dim, dtype=np.float32), ["in tuck"])
+    assert "\n" not in str(raised.value)
+
+
 def test_a_text_model_of_any_depth_is_not_made(tiny_bundle: Path, tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
     shutil.copytree(tiny_bundle, folder)
