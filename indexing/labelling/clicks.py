@@ -3,10 +3,12 @@
 A click is never changed or removed. An undo is a click of its own; the undo of an undo brings the first one back.
 """
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import PurePosixPath
 from typing import Any, Literal, get_args
 
 from encoders.clips import is_storable
@@ -18,6 +20,7 @@ MAX_LABEL, MAX_CLIP_ID, MAX_URI = 256, 1024, 4096
 _ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
 _MAX_SECONDS = 1e6
 _LEAST_S = 0.001
+_SAME_S = 0.0005
 """No frame is shorter."""
 
 
@@ -96,7 +99,7 @@ def record_of(values: Mapping[str, Any], source: str) -> Record:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipState:
-    """What the clicks on one clip come to."""
+    """What the clicks on one clip come to: on the span that its id stood for when the last one came."""
 
     clip_id: str
     video_uri: str
@@ -108,11 +111,17 @@ class ClipState:
     is_skipped: bool = False
     is_moved: bool = False
     """Whether a click moved an end of the span."""
+    clicked: "Record"
+    """The last click, with where the clip lay then."""
 
     @property
     def is_asked(self) -> bool:
         """Whether somebody has answered, or has passed it over."""
         return bool(self.label) or self.is_skipped
+
+    def is_of(self, video_uri: str, start_s: float, end_s: float | None) -> bool:
+        """Whether a row with the clip's id is still of that span: readers make ids of line numbers, which shift."""
+        return _is_same_span(self.clicked, video_uri, start_s, end_s)
 
 
 class Clicks:
@@ -162,7 +171,19 @@ class Clicks:
         return list(self._states.values())
 
 
+def _is_same_span(record: Record, video_uri: str, start_s: float, end_s: float | None) -> bool:
+    """Of files by their names alone: an archive may have been moved."""
+    ends_s = [math.inf if end is None else end for end in (record.end_s, end_s)]
+    return (
+        PurePosixPath(record.video_uri).name == PurePosixPath(video_uri).name
+        and math.isclose(record.start_s, start_s, abs_tol=_SAME_S)
+        and (ends_s[0] == ends_s[1] or math.isclose(*ends_s, abs_tol=_SAME_S))
+    )
+
+
 def _state_of(records: list[Record]) -> ClipState:
+    last = records[-1]
+    records = [r for r in records if _is_same_span(r, last.video_uri, last.start_s, last.end_s)]
     undone: set[str] = set()
     live: list[Click] = []
     for record in reversed(records):  # an undo comes after what it undoes
@@ -198,4 +219,5 @@ def _state_of(records: list[Record]) -> ClipState:
         not_labels=frozenset(not_labels),
         is_skipped=is_skipped,
         is_moved=is_moved,
+        clicked=last,
     )

@@ -16,7 +16,7 @@ import numpy as np
 
 from indexing.archive_folder import relocate
 from indexing.labelling.choice import Group, choose_groups, doubt
-from indexing.labelling.clicks import Click, Record
+from indexing.labelling.clicks import Click, ClipState, Record
 from indexing.labelling.heads import fit_heads
 from indexing.labelling.journal import Journal
 from indexing.labelling.pool import Pool
@@ -131,7 +131,7 @@ class LabelDesk:
             is_open_N = np.array([label is None for label in labels_N], bool)
             for state in states:
                 number = pool.number(state.clip_id)
-                if number is not None:
+                if number is not None and _is_of(state, pool.places[number]):
                     stored = pool.places[number].label
                     labels_N[number] = stored if state.label is None else state.label or None
                     is_open_N[number] = labels_N[number] is None and not state.is_skipped
@@ -177,16 +177,16 @@ class LabelDesk:
         # The first of each group, then the second ones.
         groups = [group.open_clips for group in found.asked]
         first = [of[rank] for rank in range(_DEPTH) for of in groups if rank < len(of)]
-        places = (self.current(found.places[number]) for number in first)
-        return [place for place in places if not self._is_asked(place.clip_id)][:limit]
+        places = (found.places[number] for number in first)
+        return [self.current(place) for place in places if not self._is_asked(place)][:limit]
 
     def groups(self, limit: int, num_shown: int) -> list[tuple[int, list[ClipPlace]]]:
         """Groups of clips without a label: how many, and the most typical ones."""
         found = self.round()
         shown = []
         for group in found.groups[:limit]:
-            places = [self.current(found.places[number]) for number in group.open_clips]
-            open_places = [place for place in places if not self._is_asked(place.clip_id)]
+            places = [found.places[number] for number in group.open_clips]
+            open_places = [self.current(place) for place in places if not self._is_asked(place)]
             if open_places:
                 shown.append((len(open_places), open_places[:num_shown]))
         return shown
@@ -197,7 +197,7 @@ class LabelDesk:
         found, number = self.round(), self._pool.number(clip_id) if self._pool else None
         if number is None or number >= len(found.probabilities_NL):
             return []
-        state = self.journal.clicks.state(clip_id)
+        state = self._state(found.places[number])
         ruled_out = state.not_labels if state else frozenset()
         likely = zip(found.labels, found.probabilities_NL[number].tolist(), strict=True)
         pairs = [pair for pair in likely if pair[0] not in ruled_out]
@@ -211,7 +211,7 @@ class LabelDesk:
 
     def current(self, place: ClipPlace) -> ClipPlace:
         """A clip as clicks have left it: its label, with the attributes that the archive knows of it, and its span."""
-        state = self.journal.clicks.state(place.clip_id)
+        state = self._state(place)
         if state is None:
             return place
         if state.is_moved:
@@ -229,8 +229,13 @@ class LabelDesk:
             if place.label:
                 yield replace(place, video_uri=relocate(place.video_uri, moved))
 
-    def _is_asked(self, clip_id: str) -> bool:
-        state = self.journal.clicks.state(clip_id)
+    def _state(self, place: ClipPlace) -> ClipState | None:
+        """What clicks say of a clip as its row has it."""
+        state = self.journal.clicks.state(place.clip_id)
+        return state if state is not None and _is_of(state, place) else None
+
+    def _is_asked(self, place: ClipPlace) -> bool:
+        state = self._state(place)
         return state is not None and state.is_asked
 
     def refit_beside(self) -> None:
@@ -251,3 +256,7 @@ class LabelDesk:
                         return
         except (MilvusBusyError, ConnectionError) as error:
             logger.warning("the heads were not refitted: %s", error)
+
+
+def _is_of(state: ClipState, place: ClipPlace) -> bool:
+    return state.is_of(place.video_uri, place.start_s, place.end_s)

@@ -83,3 +83,20 @@ def test_a_record_is_read_as_it_was_written() -> None:
     assert record_of(record.to_dict(), "here") == record
     with pytest.raises(ValueError, match="here: not a click"):
         record_of({"click_id": "click-001"}, "here")
+
+
+def test_clicks_stay_with_the_span_and_not_with_the_id() -> None:
+    """A row that is put into a table shifts the ids that are made of its lines, and the next index has them on other spans."""
+    clicks = clicks_of(label("pike"))
+    state = clicks.state("a")
+    assert state is not None
+    assert state.is_of("/moved/v.mp4", 1.0, 4.0)
+    assert not state.is_of("v.mp4", 4.0, 7.0)
+    assert not state.is_of("w.mp4", 1.0, 4.0)
+    assert not state.is_of("v.mp4", 1.0, None)
+    other = Click(click_id="click-100", clip_id="a", kind="not", label="tuck")
+    clicks.add(Record(click=other, video_uri="v.mp4", start_s=4.0, end_s=7.0, received_at=""))
+    state = clicks.state("a")
+    assert state is not None
+    assert (state.label, state.not_labels) == (None, {"tuck"})  # pike was said of another span
+    assert state.is_of("v.mp4", 4.0, 7.0)
