@@ -53,8 +53,11 @@ class Basket:
         self._spans: list[BasketSpan] = []
         if not self.path.exists():
             return
-        content = read_json(self.path)
-        if content.get("format") != _FORMAT:
+        try:
+            content = read_json(self.path, object)
+        except ValueError as error:
+            raise ValueError(f"{self.path} is not a basket: {error}") from error
+        if not isinstance(content, dict) or content.get("format") != _FORMAT:
             raise ValueError(f"{self.path} is not a basket: format must be {_FORMAT!r}")
         rows = content.get("spans")
         if not isinstance(rows, list):
