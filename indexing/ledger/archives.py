@@ -89,8 +89,14 @@ def read_mark(collection: ClipCollection, archive: ArchiveRows) -> str:
 
 
 def find_archive(collection: ClipCollection, request: ArchiveRequest) -> ArchiveRows:
-    """As `open_archive`, for commands that only read."""
-    return _find(collection, request)[0]
+    """As `open_archive`, for commands that only read: also ValueError for an archive that the collection does not know."""
+    rows, sources = _find(collection, request)
+    if rows.name and rows.name not in sources and request.name is None:
+        known = "; ".join(f"{name!r} of {source}" for name, source in sorted(sources.items()))
+        raise ValueError(
+            f"collection {collection.name!r} has no archive of {request.source!r}; it has {known}; give its --archive, or index it first"
+        )
+    return rows
 
 
 def _find(
@@ -121,7 +127,7 @@ def choose_archive(request: ArchiveRequest, sources: Mapping[str, str], *, has_r
     if name is None and recorded_name is not None:
         raise ValueError(
             f"clips is {request.source!r}, and the run folder is that of {recorded_source!r}; give another archive a run folder of "
-            "its own, or --moved where it is the same archive, elsewhere or listed in another way"
+            "its own, or index it with --moved where it is the same archive, elsewhere or listed in another way"
         )
     if name is None and not sources:
         if has_rows:
@@ -136,7 +142,7 @@ def choose_archive(request: ArchiveRequest, sources: Mapping[str, str], *, has_r
     if earlier not in (None, request.source) and not request.is_moved:
         raise ValueError(
             f"archive {name!r} of the collection is {earlier!r}, and clips is {request.source!r}; give another --archive, or "
-            "--moved where it is the same archive, elsewhere or listed in another way"
+            "index it with --moved where it is the same archive, elsewhere or listed in another way"
         )
     return name
 

@@ -136,7 +136,7 @@ class IndexConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VerifyConfig:
-    """Compare a collection with its archive by key: missing, duplicate, stale, orphaned.
+    """Compare a collection with its archive: by key (missing, duplicate, stale, orphaned), and by what was written beside it (outdated).
 
     Status 0 only when all of these are 0 and every video could be read, or is a dead letter of the last run.
     """

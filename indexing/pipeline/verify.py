@@ -160,6 +160,7 @@ def _verification(manifest: Manifest, recomputed: Recomputed | None, run_dir: Pa
             count=manifest.rows.num_orphaned(), clip_ids=_first(manifest.rows.orphaned_ids())
         ),
         "wrong": _fault(sorted(wrong)),
+        "outdated": _fault(list(manifest.outdated_ids())),
         "unread": unread,
     }
     return Verification(

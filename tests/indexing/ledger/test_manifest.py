@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,16 @@ def folder(tmp_path: Path) -> Path:
             ]
         )
     return tmp_path
+
+
+def test_rows_that_were_written_with_another_label_are_outdated(tmp_path: Path) -> None:
+    digests = {"in": "of another label", "twice": "", "dead": "x"}
+    with Ledger(tmp_path) as ledger:
+        ledger.record([replace(outcome(name, f"k-{name}"), row_digest=d) for name, d in digests.items()])  # fmt: skip
+    with open_manifest(tmp_path, WANTED, STORED, ARCHIVE) as manifest:
+        assert list(manifest.outdated_ids()) == [
+            "in"
+        ]  # of others no row is there, or nothing is known
 
 
 def test_every_clip_and_every_row_has_one_verdict(folder: Path) -> None:
