@@ -2,6 +2,7 @@
 
 import glob
 import math
+import re
 import tempfile
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
@@ -16,6 +17,7 @@ _EXPECTED = {
     "vectors": "a Parquet file of vectors, which `tfcovr vectors` writes",
     "stage2": "the run folder of a stage 2 training",
 }
+_MILVUS_NAME = re.compile("[A-Za-z_][A-Za-z0-9_]{0,254}")
 _OUTPUTS = ("out", "gallery", "sheet", "export", "reel", "to", "save")
 
 
@@ -29,6 +31,14 @@ def require_numbers(config: object, *, within: str = "") -> None:
             if isinstance(number, int) and not -(2**63) <= number < 2**63:
                 raise ValueError(f"--{name} is {number}; it must fit into 64 bits")
         require_numbers(value, within=f"{name}.")
+
+
+def require_milvus_name(option: str, name: str) -> None:
+    """ValueError for what Milvus takes for no name of a collection or an alias."""
+    if not _MILVUS_NAME.fullmatch(name):
+        raise ValueError(
+            f"--{option} is {name!r}; it must begin with a letter or underscore and hold letters, digits and underscores, at most 255"
+        )
 
 
 def require_inputs(config: object) -> None:

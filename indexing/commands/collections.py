@@ -15,6 +15,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from cluster.option_checks import require_milvus_name
 from cluster.tables import text_table
 from indexing.store.vector_index import IndexChoice
 
@@ -84,6 +85,9 @@ class PromoteConfig(_Place):
     expected: str | None = None
     """Promote only while the alias names this collection ("" = none); left out, what it names when the command begins."""
 
+    def __post_init__(self) -> None:
+        require_milvus_name("alias", self.alias)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RollbackConfig(_Place):
@@ -106,6 +110,9 @@ class CopyConfig(_Place):
     """How Milvus finds vectors there: flat = exact; hnsw = a graph, approximate; auto = hnsw above 100,000 rows on a server."""
     vector_dtype: Literal["same", "float32", "float16"] = "same"
     """How Milvus keeps vectors there."""
+
+    def __post_init__(self) -> None:
+        require_milvus_name("to-collection", self.to_collection or self.collection)
 
 
 def show_collections(config: ListConfig) -> int:

@@ -226,7 +226,7 @@ def _add_health(app: FastAPI, state: State) -> None:
         data = state.batcher.quality.exposition()
         return Response(data, media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    @app.get("/v1/quality", tags=["health"])
+    @app.get("/v1/quality", responses=PROBLEMS, tags=["health"])
     def quality() -> dict[str, Any]:
         """Latency, rate and recall of recent queries."""
         return state.batcher.quality.summary()

@@ -8,6 +8,7 @@ import pytest
 from cluster.option_checks import (
     require_folder,
     require_inputs,
+    require_milvus_name,
     require_numbers,
     require_own_outputs,
 )
@@ -89,6 +90,13 @@ def test_nan_is_no_number(options: Outer, name: str) -> None:
     with pytest.raises(ValueError, match=name):
         require_numbers(options)
     require_numbers(Outer(share=float("inf"), lengths_s=(1.0,), inner=Outer()))
+
+
+@pytest.mark.parametrize("name", ["bad name!", "b-ad", "1a", "", "a" * 256, "\u00e4"])
+def test_what_milvus_takes_for_no_name_is_named(name: str) -> None:
+    with pytest.raises(ValueError, match="--alias is"):
+        require_milvus_name("alias", name)
+    require_milvus_name("alias", "_live2")
 
 
 def test_a_whole_number_fits_into_64_bits() -> None:

@@ -119,6 +119,8 @@ def test_media_by_range_and_by_span(client, archive) -> None:
     part = client.get(path, headers=AUTHORIZED | {"range": "bytes=5-9"})
     assert (part.status_code, part.content) == (206, whole[5:10])
     assert part.headers["content-range"] == f"bytes 5-9/{len(whole)}"
+    stale = client.get(path, headers=AUTHORIZED | {"range": "bytes=5-9", "if-range": '"x"'})
+    assert stale.status_code == 200
     tail = client.get(path, headers=AUTHORIZED | {"range": "bytes=-4"})
     assert tail.content == whole[-4:]
     trimmed = client.get(f"{path}?trim=true", headers=AUTHORIZED)
