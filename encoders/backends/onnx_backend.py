@@ -178,8 +178,8 @@ class OnnxBackend(EncoderBackend):
         step = _CPU_CLIPS if self._settings.device == "cpu" else len(frames_NTHWC)
         starts = range(0, max(len(frames_NTHWC), 1), step)
         names = ["clip_vector", CLIP_LENGTH] if self._has_length else ["clip_vector"]
-        with naming_file(Path(self._settings.bundle_dir, VIDEO_GRAPH)):
-            parts = [self._video.run(names, {"frames": frames_NTHWC[i : i + step]}) for i in starts]
+        # Not naming the file: what fails here is memory, more often than the graph.
+        parts = [self._video.run(names, {"frames": frames_NTHWC[i : i + step]}) for i in starts]
         vectors_ND = np.concatenate([np.asarray(part[0]) for part in parts])
         if not self._has_length:
             return vectors_ND, np.ones(len(vectors_ND), np.float32)

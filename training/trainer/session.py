@@ -75,8 +75,8 @@ class TrainingRun:
 def _is_there(run_dir: Path, result: Mapping[str, Any]) -> bool:
     """Whether what a finished run made is still in its folder."""
     bundle, composer = result.get("bundle", ""), result.get("composer")
-    return (bundle is None or (run_dir / bundle / CARD_NAME).is_file()) and (
-        composer is None or (run_dir / composer).exists()
+    return (bundle is None or (run_dir / str(bundle) / CARD_NAME).is_file()) and (
+        composer is None or (run_dir / str(composer)).exists()
     )
 
 

@@ -149,9 +149,8 @@ def join_parts(
             is_embedded_N[rows] = True
         dead |= {letter.clip_id: letter for letter in outcomes.dead if letter.clip_id in fresh}
     letters = [letter for clip_id, letter in dead.items() if not is_embedded_N[row_by_id[clip_id]]]
-    if is_embedded_N.sum() + len(letters) < len(
-        wanted
-    ):  # of a file whose vectors alone are damaged
+    num_known = int(is_embedded_N.sum()) + len(letters)
+    if num_known < len(wanted):  # a file's vectors alone are damaged
         for path in filter(Path.exists, unread):
             path.replace(path.with_suffix(".damaged"))
         raise ValueError(
