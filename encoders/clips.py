@@ -57,14 +57,16 @@ class Clip:
     def __post_init__(self) -> None:
         end_s = math.inf if self.end_s is None else self.end_s
         is_span = 0 <= self.start_s < end_s <= math.inf and self.end_s != math.inf
-        texts = (self.clip_id, self.video_uri, self.label or "", self.split or "")
-        for text in (*texts, *self.attributes, *self.attributes.values()):
-            if not is_storable(text):
-                raise ValueError(
-                    f"text {text[:80]!r} has a null character or half a character; tables cannot hold it"
-                )
-        if self.clip_id and self.video_uri and is_span:
+        named = (self.clip_id, self.video_uri, self.label or "", self.split or "")
+        texts = (*named, *self.attributes, *self.attributes.values())
+        are_storable = is_storable("".join(texts))
+        if are_storable and self.clip_id and self.video_uri and is_span:
             return  # of millions, nearly all
+        if not are_storable:
+            odd = next(text for text in texts if not is_storable(text))
+            raise ValueError(
+                f"text {odd[:80]!r} has a null character or half a character; tables cannot hold it"
+            )
         for column, value, is_allowed, allowed in (
             ("clip_id", self.clip_id, bool(self.clip_id), "a non-empty text"),
             ("video_uri", self.video_uri, bool(self.video_uri), "a path or URI"),

@@ -8,6 +8,7 @@ import secrets
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -91,11 +92,10 @@ class _Places:
         places = []
         for video in self._videos_of(_parts(clip.video_uri)):
             iou_N = temporal_iou(_spans([clip]), self._spans[video])[0]
-            # Of equal ones that with the id.
-            is_same_N = np.array([p.clip_id == clip.clip_id for p in self._by_video[video]])
-            best = int(np.lexsort((is_same_N, iou_N))[-1])
-            if iou_N[best] >= _MIN_IOU:
-                places.append(self._by_video[video][best])
+            if iou_N.max() < _MIN_IOU:
+                continue
+            nearest = [self._by_video[video][n] for n in np.flatnonzero(iou_N == iou_N.max())]
+            places.append(max(nearest, key=lambda place: place.clip_id == clip.clip_id))
         return places
 
     def _videos_of(self, parts: tuple[str, ...]) -> list[tuple[str, ...]]:
@@ -112,7 +112,7 @@ def _parts(uri: str) -> tuple[str, ...]:
 def _num_agreed(first: tuple[str, ...], second: tuple[str, ...]) -> int:
     """Number of names that are the same, from the last one on."""
     pairs = zip(reversed(first), reversed(second), strict=False)
-    return next((n for n, (one, other) in enumerate(pairs) if one != other), min(len(first), len(second)))  # fmt: skip
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _spans(clips: Iterable[Clip | ClipPlace]) -> np.ndarray:

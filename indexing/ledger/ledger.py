@@ -202,8 +202,9 @@ class Ledger:
         cause = error.__cause__ if isinstance(error, OSError) else error
         # A text that is not UTF-8: no check of SQLite's sees it, and the next reader would meet it again.
         if isinstance(cause, sqlite3.OperationalError) and "decode to UTF-8" in str(cause):
-            self._begin_anew()
-            self.close()
+            if not self._reads_only:
+                self._begin_anew()
+                self.close()
             raise OSError(
                 errno.EIO,
                 "damaged (a text is not UTF-8); run `tfcovr index` again, which writes anew what Milvus and the videos tell",

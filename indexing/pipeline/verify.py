@@ -160,7 +160,7 @@ def _verification(manifest: Manifest, recomputed: Recomputed | None, run_dir: Pa
             count=manifest.rows.num_orphaned(), clip_ids=_first(manifest.rows.orphaned_ids())
         ),
         "wrong": _fault(sorted(wrong)),
-        "outdated": _fault(list(manifest.outdated_ids())),
+        "outdated": _fault(manifest.outdated_ids()),
         "unread": unread,
     }
     return Verification(
@@ -191,8 +191,11 @@ def _first(clip_ids: Iterable[str]) -> tuple[str, ...]:
     return tuple(islice(clip_ids, MOST_NAMED))
 
 
-def _fault(names: Sequence[str]) -> Fault:
-    return Fault(count=len(names), clip_ids=_first(names))
+def _fault(names: Iterable[str]) -> Fault:
+    """Of any number of names, of which the first stay in memory."""
+    rest = iter(names)
+    first = _first(rest)
+    return Fault(count=len(first) + sum(1 for _ in rest), clip_ids=first)
 
 
 def repair_archive(config: VerifyConfig, verification: Verification) -> None:

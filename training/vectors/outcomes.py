@@ -243,10 +243,7 @@ def _read_table(path: Path, key: str, *, with_vectors: bool) -> Outcomes | None:
         thrift_string_size_limit=_LARGEST_FOOTER,
         thrift_container_size_limit=_LARGEST_FOOTER,
     ) as file:
-        metadata = file.schema_arrow.metadata or {}
-        if _META not in metadata:
-            _require_ours(path)
-        meta = json.loads(metadata[_META])
+        meta = json.loads((file.schema_arrow.metadata or {})[_META])
         if meta.get("key") != key:
             return None
         if "clips" in meta:

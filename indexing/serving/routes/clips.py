@@ -245,9 +245,7 @@ async def _media(
     state: State, request: Request, clip_id: str, trim: bool, range_header: str | None
 ) -> Response:
     place = await state.place(clip_id)
-    if (
-        "if-range" in request.headers
-    ):  # of a validator, of which there is none here: the whole file is right
+    if "if-range" in request.headers:  # it names a version of the file, and none has a name here
         range_header = None
     if trim:
         data = await state.media.trimmed_mp4(place, client=client_of(request))

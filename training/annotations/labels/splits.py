@@ -43,8 +43,8 @@ def assign_splits(clips: Sequence[Clip], shares: SplitShares) -> tuple[list[Clip
     if not set(held_out) <= set(assigned.values()):
         # A span that is named twice is in one split.
         first = {_span_of(clip): clip.clip_id for clip in reversed(free)}
-        unit, by_span = "clip", lambda clip: first[_span_of(clip)]
-        assigned = _draw(free, held_out, key=by_span, seed=shares.seed)
+        unit = "clip"
+        assigned = _draw(free, held_out, key=lambda c: first[_span_of(c)], seed=shares.seed)
     result = _with(clips, assigned)
     counts = Counter(clip.split for clip in result if clip.split is not None)
     sizes = ", ".join(f"{counts[name]} {name}" for name in ("train", "val", "test"))

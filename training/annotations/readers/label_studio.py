@@ -161,19 +161,20 @@ def _regions(
         done = [a for a in given if isinstance(a, dict) and not a.get("was_cancelled")]
         results = json_list(done[-1].get("result"), where, "result") if done else []
     on_timeline = {
-        region.get("id")
+        str(region["id"])
         for region in results
-        if isinstance(region, dict) and region.get("type") == "timelinelabels"
+        if isinstance(region, dict) and region.get("type") == "timelinelabels" and region.get("id")
     }
     for region in results:
         with problems.of_row():
             if not isinstance(region, dict):
                 raise ValueError(f"{where}: a region is {reprlib.repr(region)}; it must be an object")  # fmt: skip
-            if region.get("type") == "choices" and region.get("id") in on_timeline - {None, ""}:
+            region_id = str(region.get("id") or "")
+            if region.get("type") == "choices" and region_id in on_timeline:
                 problems.note(f"choices of a region of the timeline are passed over: {region.get('from_name')!r}")  # fmt: skip
             elif region.get("type") in ("timelinelabels", "choices"):
                 value = json_object(region.get("value"), where, "the value of a region")
-                yield str(region.get("id") or ""), value
+                yield region_id, value
 
 
 def _short_regions(

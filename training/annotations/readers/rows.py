@@ -113,8 +113,8 @@ def read_csv_rows(
 ) -> Iterator[Row]:
     """The rows of a CSV with a header that has the required columns; other columns are included, without a name they are not.
 
-    Cells are parted by the one of `delimiters` that the header has most of, or that a line `sep=` above it names. A row that cannot be read costs itself, also where its
-    quote is never closed; a row without any cell filled is none.
+    Cells are parted by the one of `delimiters` that the header has most of, or that a line `sep=` above it names. A row that cannot be
+    read costs itself, also where its quote is never closed; a row without any cell filled is none.
     """
     old_limit = csv.field_size_limit(_MAX_FIELD_CHARS)
     try:

@@ -61,6 +61,8 @@ def test_choices_of_a_region_do_not_make_it_two(folder: Path) -> None:
     choice = {"type": "choices", "id": "r", "from_name": "score", "value": {"choices": ["good"]}}
     clips = read(folder, [task(region(1, 2, "x", id="r"), choice, fps=25)])
     assert [(clip.clip_id, clip.label) for clip in clips] == [("r", "x")]
+    # An id that is no text is its text, as before.
+    assert read(folder, [task(region(1, 2, "x", id=["r"]), fps=25)])[0].clip_id == "['r']"
 
 
 @pytest.mark.parametrize("fps", [True, "50", 0])
