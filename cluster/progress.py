@@ -1,10 +1,12 @@
 """The one progress bar: of work that reports its steps, or of work that has to be polled.
 
+Where the log is JSON, it is a line of the log every half minute instead.
 A job that runs others as processes of its own shows one bar: it names a file in TFCOVR_PROGRESS, and the bars of the others are
 written there instead of drawn.
 """
 
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -25,9 +27,11 @@ from rich.progress import (
 from cluster.repetition import repeated
 from cluster.telemetry import logs_are_json
 
+logger = logging.getLogger(__name__)
 PROGRESS_VARIABLE = "TFCOVR_PROGRESS"
 _POLL_S = 1.0
 _WRITE_EVERY_S = 0.5
+_LOG_EVERY_S = 30.0
 
 
 class UpdateBar(Protocol):
@@ -67,9 +71,22 @@ def progress_bar(
     with Progress(*columns, console=console, disable=not is_drawn) as progress:
         bar = progress.add_task(text, total=total, note="")
         write = _writer(text, total) if shown else None
+        last_s = time.monotonic()
 
         def update(done: int, note: str = "") -> None:
+            nonlocal last_s
             progress.update(bar, completed=done, note=note)
+            if shown and logs_are_json() and time.monotonic() - last_s >= _LOG_EVERY_S:
+                last_s = time.monotonic()
+                left_s = progress.tasks[bar].time_remaining
+                fields = {
+                    "work": text,
+                    "done": done,
+                    "total": total,
+                    "left_s": left_s,
+                    "note": note,
+                }
+                logger.info("progress", extra={"fields": fields})
             if write is not None:
                 write(done)
 

@@ -107,7 +107,7 @@ def ray_session(
             else:
                 _check_answers(target)
                 stack.callback(ray.shutdown)
-                with _no_native_stderr(), _own_sigterm_handler():
+                with _no_native_stderr(), telemetry.loggers_kept(), _own_sigterm_handler():
                     ray.init(address=target, **_QUIET)
         yield describe_session(started_here=started_here)
 
@@ -259,7 +259,7 @@ def _own_sigterm_handler() -> Iterator[None]:
 
 def _start_local(num_cpus: int | None, earlier: set[psutil.Process]) -> None:
     try:
-        with _no_native_stderr(), _own_sigterm_handler():
+        with _no_native_stderr(), telemetry.loggers_kept(), _own_sigterm_handler():
             ray.init(
                 address="local",
                 num_cpus=num_cpus,

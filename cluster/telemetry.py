@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 _RAY_LOG_ENCODING = "RAY_LOGGING_CONFIG_ENCODING"
 _SERVICE = "tfcovr"
+_OWN_PACKAGES = frozenset({"benchmarks", "cluster", "encoders", "indexing", "tfcovr", "training"})
 
 
 class JsonFormatter(logging.Formatter):
@@ -36,11 +37,22 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(values, default=str)
 
 
+def _is_wanted(record: logging.LogRecord) -> bool:
+    """Own lines from level info, those of libraries from warning.
+
+    Nothing of gRPC, which keeps its own lines from every log but one that asks: each connection to a folder of Milvus Lite is an
+    error to it, since Milvus Lite has no clock to ask for.
+    """
+    package = record.name.partition(".")[0]
+    return package in _OWN_PACKAGES or (record.levelno >= logging.WARNING and package != "grpc")
+
+
 @contextmanager
 def json_logs() -> Iterator[None]:
     """Write the log of this process to stderr as JSON, from level info, while the block runs; Ray's workers log as JSON into its files."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
+    handler.addFilter(_is_wanted)
     root, before = logging.getLogger(), os.environ.get(_RAY_LOG_ENCODING)
     level = root.level
     root.addHandler(handler)
@@ -60,6 +72,20 @@ def logs_are_json() -> bool:
     """Whether the log of this process goes to stderr as JSON, where bars and lines for people have no place."""
     handlers = logging.getLogger().handlers
     return any(isinstance(handler.formatter, JsonFormatter) for handler in handlers)
+
+
+@contextmanager
+def loggers_kept() -> Iterator[None]:
+    """Take back what the block does to the handlers of a JSON log, as ray.init does: every line is written once, as JSON."""
+    root, ray = logging.getLogger(), logging.getLogger("ray")
+    handlers = list(root.handlers)
+    try:
+        yield
+    finally:
+        if logs_are_json():
+            root.handlers[:] = handlers
+            ray.handlers.clear()
+            ray.propagate = True
 
 
 def say(line: str, *, level: int = logging.INFO) -> None:

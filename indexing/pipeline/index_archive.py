@@ -18,6 +18,7 @@ from rich.console import Console
 from cluster.processes import own_run_folder
 from cluster.progress import progress_bar
 from cluster.ray_session import RaySession, names_cluster
+from cluster.telemetry import logs_are_json
 from encoders.bundle.canaries import read_canaries
 from encoders.bundle.card import BundleCard, read_card
 from indexing.ledger.archives import (
@@ -337,7 +338,9 @@ class _IndexRun:
         per_node = self._config.fetch.num_workers if work.num_remote else 0
         num_fetch = per_node * workers.num_nodes
         self._progress.begin(tally, total=work.num_clips, num_workers=workers.by_stage(num_fetch))
-        with progress_bar("indexing", work.num_clips, console=self._console) as update:
+        shown = not logs_are_json()  # a JSON log gets more than a bar from RunProgress
+        bar = progress_bar("indexing", work.num_clips, console=self._console, shown=shown)
+        with bar as update:
             for batch, outcomes in flow.stream(work):
                 self._lease.check()
                 self._ledger.record(outcomes)

@@ -2,13 +2,15 @@
 
 import json
 import logging
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from cluster import progress
 from cluster.progress import progress_bar
-from cluster.telemetry import json_logs, open_tracer, say
+from cluster.telemetry import json_logs, loggers_kept, open_tracer, say
 from tfcovr import main
 
 
@@ -18,21 +20,54 @@ def lines_of(text: str) -> list[dict]:
 
 def test_every_line_of_the_log_is_json(capsys):
     with json_logs():
-        logging.getLogger("a.b").warning("%d\nlines", 2, extra={"fields": {"clips": 7}})
+        logging.getLogger("indexing.b").warning("%d\nlines", 2, extra={"fields": {"clips": 7}})
         try:
             raise KeyError("x")
         except KeyError:
-            logging.getLogger("c").exception("broken")
+            logging.getLogger("training").exception("broken")
         say("waiting for nodes")
         with progress_bar("indexing", 3) as update:
             update(3)
     first, second, third = lines_of(capsys.readouterr().err)
-    assert (first["level"], first["logger"], first["message"], first["clips"]) == ("warning", "a.b", "2\nlines", 7)  # fmt: skip
+    assert (first["level"], first["logger"], first["message"], first["clips"]) == ("warning", "indexing.b", "2\nlines", 7)  # fmt: skip
     assert first["time"].endswith("+00:00")
     assert "KeyError: 'x'" in second["traceback"]
     assert third["message"] == "waiting for nodes"
     say("for people again")
     assert capsys.readouterr().err == "for people again\n"
+
+
+def test_a_bar_is_a_line_of_the_log_now_and_then(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "_LOG_EVERY_S", 0.0)
+    with json_logs(), progress_bar("clip vectors", 3) as update:
+        update(1, "note")
+    (line,) = lines_of(capsys.readouterr().err)
+    assert (line["message"], line["work"], line["done"], line["total"], line["note"]) == ("progress", "clip vectors", 1, 3, "note")  # fmt: skip
+    assert line["left_s"] is None or line["left_s"] >= 0
+
+
+def test_libraries_are_heard_from_warning_on(capsys):
+    with json_logs():
+        logging.getLogger("faiss.loader").info("Loading faiss.")
+        logging.getLogger("grpc._server").error("Method not implemented!")
+        logging.getLogger("pymilvus.client").warning("retrying")
+    assert [line["message"] for line in lines_of(capsys.readouterr().err)] == ["retrying"]
+
+
+def test_rays_loggers_write_nothing_of_their_own_into_a_json_log(capsys):
+    root, ray = logging.getLogger(), logging.getLogger("ray")
+    before = list(ray.handlers), ray.propagate
+    try:
+        with json_logs():
+            with loggers_kept():  # what ray.init does where its log is JSON
+                root.addHandler(logging.StreamHandler(sys.stderr))
+                ray.addHandler(logging.StreamHandler(sys.stderr))
+                ray.propagate = False
+            say("said once")
+            ray.error("and so is this")
+        assert [line["message"] for line in lines_of(capsys.readouterr().err)] == ["said once", "and so is this"]  # fmt: skip
+    finally:
+        ray.handlers[:], ray.propagate = before
 
 
 def test_one_option_before_the_command_makes_its_errors_json(capsys, tmp_path):
