@@ -51,7 +51,10 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope["headers"])
-        answer = _Answer(send, _request_id(headers))
+        is_head = scope["method"] == "HEAD"
+        if is_head:
+            scope = {**scope, "method": "GET"}
+        answer = _Answer(send, _request_id(headers), is_head=is_head)
         scope.setdefault("state", {})["request_id"] = answer.request_id
         try:
             if scope["path"] == HEALTH_PATH:
@@ -104,7 +107,7 @@ class Guard:
                 await asyncio.wait(
                     waited, timeout=_READER_CHECK_S, return_when=asyncio.FIRST_COMPLETED
                 )
-                if not answer.is_read_fast_enough(limits):
+                if answer.is_cut or not answer.is_read_fast_enough(limits):
                     return
             if task.done():
                 task.result()
@@ -226,12 +229,12 @@ class _Body:
 
 
 class _Answer:
-    """Sends the response with the request id, and records how far it is."""
+    """Sends the response with the request id, and records how far it is. The answer to HEAD is that to GET without its body."""
 
-    def __init__(self, send: _Send, request_id: str) -> None:
-        self._send, self.request_id = send, request_id
+    def __init__(self, send: _Send, request_id: str, *, is_head: bool = False) -> None:
+        self._send, self.request_id, self._is_head = send, request_id, is_head
         self.started = asyncio.Event()
-        self.is_complete = False
+        self.is_complete, self.is_cut = False, False
         self._started_s, self._num_bytes = 0.0, 0
 
     async def send(self, message: _Message) -> None:
@@ -240,10 +243,15 @@ class _Answer:
             message["headers"] = [*message.get("headers", []), *own]
             self._started_s = time.monotonic()
             self.started.set()
+        elif self._is_head:
+            self.is_cut = message.get("more_body", False)
+            message = {"type": "http.response.body", "body": b""}
         await self._send(message)
         if message["type"] == "http.response.body":
             self._num_bytes += len(message.get("body", b""))
             self.is_complete = not message.get("more_body", False)
+        if self.is_cut:
+            await asyncio.Event().wait()  # nothing more is wanted: the guard cancels this request
 
     def is_read_fast_enough(self, limits: Limits) -> bool:
         """Whether the client reads at the rate that it must."""

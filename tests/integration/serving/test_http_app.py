@@ -118,6 +118,9 @@ def test_media_by_range_and_by_span(client, archive) -> None:
     assert client.get(path, headers=AUTHORIZED).content == whole
     part = client.get(path, headers=AUTHORIZED | {"range": "bytes=5-9"})
     assert (part.status_code, part.content) == (206, whole[5:10])
+    head = client.head(path, headers=AUTHORIZED)
+    assert (head.status_code, head.content) == (200, b"")
+    assert (head.headers["content-length"], head.headers["content-type"]) == (str(len(whole)), "video/mp4")  # fmt: skip
     assert part.headers["content-range"] == f"bytes 5-9/{len(whole)}"
     stale = client.get(path, headers=AUTHORIZED | {"range": "bytes=5-9", "if-range": '"x"'})
     assert stale.status_code == 200

@@ -8,11 +8,17 @@ from indexing.serving.guard.limits import Limits
 from indexing.serving.guard.middleware import Guard
 
 
-def ask(
+def ask(limits: Limits, **request) -> tuple[int, dict, Any]:
+    """(status, headers, JSON) of one request."""
+    status, headers, body = ask_raw(limits, **request)
+    return status, headers, json.loads(body)
+
+
+def ask_raw(
     limits: Limits, *, app=None, body=(b"",), path="/v1/x", headers=(), guard=None, wait_s=0.0,
     method="POST", client="10.0.0.1",
 ):  # fmt: skip
-    """(status, headers, JSON) of one request, spoken in plain ASGI."""
+    """(status, headers, body) of one request, spoken in plain ASGI."""
     sent: list[dict[str, Any]] = []
     parts = list(body)
 
@@ -38,7 +44,7 @@ def ask(
         "client": (client, 1), "method": method,
     }  # fmt: skip
     asyncio.run((guard or Guard(app or reading, limits))(scope, receive, send))
-    return sent[0]["status"], dict(sent[0]["headers"]), json.loads(sent[1]["body"])
+    return sent[0]["status"], dict(sent[0]["headers"]), sent[1]["body"]
 
 
 def test_a_body_may_be_neither_too_large_nor_too_slow() -> None:
@@ -48,6 +54,19 @@ def test_a_body_may_be_neither_too_large_nor_too_slow() -> None:
     assert ask(limits, headers=[(b"content-length", b"11")])[0] == 413
     assert ask(limits, headers=[(b"content-length", b"-1")])[0] == 413
     assert ask(limits, body=(b"1",) * 9, wait_s=0.02)[0] == 408
+
+
+def test_head_is_get_without_its_body() -> None:
+    async def endless(scope: dict, _receive: Any, send: Any) -> None:
+        assert scope["method"] == "GET"
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"9")]})  # fmt: skip
+        while True:
+            await send({"type": "http.response.body", "body": b"[]", "more_body": True})
+
+    status, headers, body = ask_raw(Limits(), app=endless, method="HEAD")
+    assert (status, headers[b"content-length"], body) == (200, b"9", b"")
+    assert ask_raw(Limits(), method="HEAD", path="/healthz")[::2] == (200, b"")
+    assert ask_raw(Limits(token="good"), method="HEAD")[::2] == (401, b"")
 
 
 def test_a_token_is_asked_for_where_there_is_one() -> None:
