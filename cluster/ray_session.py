@@ -156,33 +156,49 @@ def _check_answers(address: str) -> None:
 def _local_ray(num_cpus: int | None) -> Iterator[None]:
     """Ray on this machine; all of its processes have ended when the block ends."""
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # keeps C++ log lines off the terminal
-    for (
-        name,
-        value,
-    ) in (
-        _PATIENT.items()
-    ):  # for Ray's agents, which are told nothing, and with whose end the raylet ends itself
+    # For Ray's agents, which are told nothing, and with whose end the raylet ends itself.
+    for name, value in _PATIENT.items():
         os.environ.setdefault(f"RAY_{name}", str(value))
     _listen_on_loopback()
     earlier = set(psutil.Process().children())
-    retry(lambda: _start_local(num_cpus, earlier), on=(RayStartError,), first_wait_s=2.0)
-    servers = set(psutil.Process().children()) - earlier
-    watcher = _start_watcher(servers)
+    servers: set[psutil.Process] = set()
     try:
-        with _told_of_sigterm(watcher):
+        retry(lambda: _start_local(num_cpus, earlier), on=(RayStartError,), first_wait_s=2.0)
+        servers = set(psutil.Process().children()) - earlier
+        with _watched(servers):
             yield
     finally:
-        watcher.communicate(b".")  # what ends now ends on purpose
-        processes = set(servers)
-        for server in servers:
-            with suppress(psutil.NoSuchProcess):
-                processes |= set(server.children(recursive=True))
-        ray.shutdown()
-        _gone, running = psutil.wait_procs(list(processes), timeout=_SHUTDOWN_S)
-        for process in running:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs(running, timeout=_SHUTDOWN_S)
+        if servers:
+            _end_local(servers)
+        else:
+            _kill_half_started(earlier)
+
+
+def _kill_half_started(earlier: set[psutil.Process]) -> None:
+    """End a Ray whose start a signal or an error has ended; a raylet that runs would still start agents, which outlive it."""
+    processes: list[psutil.Process] = []
+    for server in set(psutil.Process().children()) - earlier:
+        with suppress(psutil.NoSuchProcess):
+            server.suspend()
+            processes += [server, *server.children(recursive=True)]
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    ray.shutdown()
+    psutil.wait_procs(processes, timeout=_SHUTDOWN_S)
+
+
+def _end_local(servers: set[psutil.Process]) -> None:
+    processes = set(servers)
+    for server in servers:
+        with suppress(psutil.NoSuchProcess):
+            processes |= set(server.children(recursive=True))
+    ray.shutdown()
+    _gone, running = psutil.wait_procs(list(processes), timeout=_SHUTDOWN_S)
+    for process in running:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(running, timeout=_SHUTDOWN_S)
 
 
 def _listen_on_loopback() -> None:
@@ -204,8 +220,18 @@ def has_local_servers() -> bool:
     return running >= _SERVERS
 
 
+@contextmanager
+def _watched(servers: set[psutil.Process]) -> Iterator[None]:
+    """While the block runs, a process says so where one of the servers dies on which the driver's life depends."""
+    watcher = _start_watcher(servers)
+    try:
+        with _told_of_sigterm(watcher):
+            yield
+    finally:
+        watcher.communicate(b".")  # what ends now ends on purpose
+
+
 def _start_watcher(servers: set[psutil.Process]) -> "subprocess.Popen[bytes]":
-    """The process that says so where one of the servers dies on which the driver's life depends."""
     pids: list[str] = []
     for server in servers:
         with suppress(psutil.NoSuchProcess):
@@ -252,9 +278,11 @@ def _told_of_sigterm(watcher: "subprocess.Popen[bytes]") -> Iterator[None]:
 def _own_sigterm_handler() -> Iterator[None]:
     """Keep the handler of SIGTERM that the program has set: Ray's own drains for minutes, and its C++ part dumps a stack."""
     before = signal.getsignal(signal.SIGTERM)
-    yield
-    if callable(before) and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, before)
+    try:
+        yield
+    finally:
+        if callable(before) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def _start_local(num_cpus: int | None, earlier: set[psutil.Process]) -> None:
@@ -271,10 +299,7 @@ def _start_local(num_cpus: int | None, earlier: set[psutil.Process]) -> None:
     except Exception as error:  # Ray raises a bare Exception for a node that is slow to start
         if type(error) not in (Exception, RuntimeError, TimeoutError):
             raise
-        ray.shutdown()
-        for half_started in set(psutil.Process().children()) - earlier:
-            with suppress(psutil.NoSuchProcess):
-                half_started.kill()
+        _kill_half_started(earlier)
         raise RayStartError(f"Ray did not start on this machine: {error}") from error
 
 

@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -69,6 +71,39 @@ def test_a_signal_ends_the_command_and_its_ray(
     *before, line = (tmp_path / "stderr").read_text().splitlines()
     assert line.endswith("rerun the same command to resume")
     assert all("attempt" in said for said in before)  # a busy machine may have made Ray start again
+
+
+@pytest.mark.parametrize(("server", "number"), [("gcs_server", signal.SIGTERM), ("raylet", signal.SIGTERM), ("raylet", signal.SIGINT)])  # fmt: skip
+def test_a_signal_while_ray_starts_leaves_none_of_it(
+    tmp_path: Path, server: str, number: int
+) -> None:
+    mark = f"TFCOVR_TEST={tmp_path}"
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMAND],
+        cwd=ROOT,
+        env=os.environ | {"TFCOVR_TEST": str(tmp_path)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    while server not in {child.name() for child in psutil.Process(process.pid).children()}:
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(number)
+    assert process.wait(60) == 128 + number
+    _gone, alive = psutil.wait_procs(_marked(mark), timeout=20)
+    for left in alive:
+        left.kill()
+    assert [left.name() for left in alive] == []
+
+
+def _marked(mark: str) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if mark.encode() in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0"):
+                found.append(process)
+    return found
 
 
 @pytest.mark.long
