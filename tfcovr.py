@@ -10,25 +10,21 @@ import importlib
 import inspect
 import logging
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
-from types import FrameType, ModuleType
+from types import ModuleType
 from typing import Any
 
 from cluster.option_checks import require_inputs, require_numbers, require_own_outputs
+from cluster.processes import RESUME, run_until_signal
 from cluster.telemetry import json_logs, say
 from encoders.media.errors import DecodeError, DecodeSetupError
 
 _LOG_JSON = "--log-json"
-_RESUME = "rerun the same command to resume"
 
 
-# Option that names something to read -> what it must be. An option means the same thing in every command.
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Command:
     """Where a command lives (imported only when it is asked for), and its line in the list of commands."""
@@ -266,22 +262,8 @@ def _main(arguments: Sequence[str]) -> int:
         hint = f"; did you mean {near[0]!r}?" if near else ""
         sys.stderr.write(f"error: no command {name!r}{hint}\n\n{help_text()}\n")
         return 2
-    is_terminated = threading.Event()
     try:
-        with _sigterm_ends_the_command(is_terminated):
-            return run_command(name, rest)
-    except KeyboardInterrupt:
-        if is_terminated.is_set():
-            say(f"terminated; {_RESUME}", level=logging.ERROR)
-            return 128 + signal.SIGTERM
-        say(f"interrupted; {_RESUME}", level=logging.ERROR)
-        return 128 + signal.SIGINT
-    except SystemExit as error:
-        # Ray has a handler of its own while it starts, which exits with the number of the signal.
-        if error.code not in (signal.SIGTERM, 128 + signal.SIGTERM):
-            raise
-        say(f"terminated; {_RESUME}", level=logging.ERROR)
-        return 128 + signal.SIGTERM
+        return run_until_signal(lambda: run_command(name, rest))
     except Exception as error:
         line = error_line(error)
         if line is None:
@@ -290,40 +272,18 @@ def _main(arguments: Sequence[str]) -> int:
         return 2
 
 
-@contextmanager
-def _sigterm_ends_the_command(is_terminated: threading.Event) -> Iterator[None]:
-    """SIGTERM unwinds the stack as Ctrl-C does, so that locks, servers and child processes are cleaned up."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set handlers
-        return
-    pid = os.getpid()
-
-    def end(number: int, _frame: FrameType | None) -> None:
-        if os.getpid() == pid:
-            is_terminated.set()
-            raise KeyboardInterrupt  # not SystemExit, of which Ray's blocking calls change the status
-        signal.signal(number, signal.SIG_DFL)  # a forked child ends as it would without us
-        os.kill(os.getpid(), number)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def error_line(error: BaseException) -> str | None:
     """What a person is told of an error; None for one that is a defect of this program, whose traceback is needed."""
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         where = f" at {error.filename}" if error.filename else ""
-        return f"the disk is full{where}; free some space and {_RESUME}"
+        return f"the disk is full{where}; free some space and {RESUME}"
     # A library that is not imported cannot have raised; importing it here would take a second.
     if _is_instance(error, "ray.exceptions", "RayTaskError"):
         return error_line(getattr(error, "cause", None) or Exception())
     if isinstance(error, Exception) and os.strerror(errno.ENOSPC) in str(
         error
     ):  # as Milvus Lite says it
-        return f"the disk is full: {_first_line(error)}; free some space and {_RESUME}"
+        return f"the disk is full: {_first_line(error)}; free some space and {RESUME}"
     if isinstance(error, OSError) and error.filename and error.strerror:
         what = "does not exist" if error.errno == errno.ENOENT else error.strerror.lower()
         return f"{str(error.filename)!r}: {what}"
@@ -337,10 +297,10 @@ def error_line(error: BaseException) -> str | None:
     if _is_instance(error, "pymilvus.exceptions", "MilvusException"):
         return (
             f"Milvus: {_first_line(error)}; see that --milvus-uri is right and the server is running "
-            f"(`tfcovr milvus status`), then {_RESUME}"
+            f"(`tfcovr milvus status`), then {RESUME}"
         )
     if _is_instance(error, "ray.exceptions", "RayError"):
-        return f"Ray: {type(error).__name__}: {_first_line(error)}; see that its nodes have memory and are running, then {_RESUME}"
+        return f"Ray: {type(error).__name__}: {_first_line(error)}; see that its nodes have memory and are running, then {RESUME}"
     return None
 
 

@@ -1,12 +1,12 @@
 """The list of benchmarks: `python -m benchmarks`; `python -m benchmarks NAME [options]` runs one."""
 
-import signal
 import sys
 from collections.abc import Sequence
 
 from rich.table import Table
 
 from benchmarks.harness.registry import BENCHMARKS, run_benchmark
+from cluster.processes import run_until_signal
 from cluster.tables import text_table, wide_console
 
 
@@ -27,9 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print(list_benchmarks())
         console.print("\nusage: python -m benchmarks NAME [options]", markup=False)
         return 0
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        return run_benchmark(arguments[0], arguments[1:])
+        return run_until_signal(lambda: run_benchmark(arguments[0], arguments[1:]))
     except (ValueError, OSError, ImportError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

@@ -1,31 +1,37 @@
-"""Process records of a run folder, so that a rerun ends the orphans of an interrupted run and nothing else.
+"""How the processes of a command end: by a signal with all that they hold, or as orphans that the next run ends.
 
-A process is identified by its pid and its start time: a pid alone may by now belong to another process.
+A run folder has a record of each process, identified by its pid and its start time: a pid alone may by now belong to another.
 """
 
 import json
 import logging
 import os
+import signal
 import socket
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import FrameType
 
 import psutil
 from filelock import FileLock, Timeout
 
 from cluster.repetition import repeated
 from cluster.storage import write_atomic
+from cluster.telemetry import say
 
 logger = logging.getLogger(__name__)
 _FOLDER = "processes"
 _LOCK = "run.lock"
 DRIVER = "driver"
+RESUME = "rerun the same command to resume"
 # How often a driver touches its record: other machines that share the folder cannot see its process, only the file's time.
 _BEAT_S = 2.0
 _TRACK_S = 0.5
+_SAME_S = 1.0
 
 
 class RunFolderBusyError(OSError):
@@ -258,3 +264,59 @@ def own_run_folder(run_dir: str | Path, *, track_s: float = _TRACK_S) -> Iterato
             yield
     finally:
         lock.release()
+
+
+def run_until_signal(command: Callable[[], int]) -> int:
+    """Run a command; SIGTERM unwinds the stack as Ctrl-C does, so that locks, servers and child processes are cleaned up.
+
+    Returns the command's status, or that of the signal (130, 143) once it has said so. What is told to end already is not told again
+    by SIGTERM, nor within a second by Ctrl-C: a terminal and whoever started the process may both tell it.
+    """
+    told = _Told()
+    try:
+        with told.listening():
+            return command()
+    except KeyboardInterrupt:
+        number = told.first or signal.SIGINT
+    except SystemExit as error:
+        # Ray has a handler of its own while it starts, which exits with the number of the signal.
+        if error.code not in (signal.SIGTERM, 128 + signal.SIGTERM):
+            raise
+        number = signal.SIGTERM
+    word = "terminated" if number == signal.SIGTERM else "interrupted"
+    say(f"{word}; {RESUME}", level=logging.ERROR)
+    return 128 + number
+
+
+class _Told:
+    """Which signal told this process to end."""
+
+    def __init__(self) -> None:
+        self.first = 0
+        self._pid, self._at_s = os.getpid(), 0.0
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Listen while the block runs; only the main thread may, and not for a Ctrl-C that this process was started to ignore."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        hears_both = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        numbers = (signal.SIGTERM, signal.SIGINT) if hears_both else (signal.SIGTERM,)
+        before = [signal.signal(number, self._handle) for number in numbers]
+        try:
+            yield
+        finally:
+            for number, handler in zip(numbers, before, strict=True):
+                signal.signal(number, handler)
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if os.getpid() != self._pid:
+            signal.signal(number, signal.SIG_DFL)  # a forked child ends as it would without us
+            os.kill(os.getpid(), number)
+            return
+        now_s = time.monotonic()
+        if self.first and (number == signal.SIGTERM or now_s - self._at_s < _SAME_S):
+            return
+        self.first, self._at_s = self.first or number, now_s
+        raise KeyboardInterrupt  # not SystemExit, of which Ray's blocking calls change the status

@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 _LOCAL_OBJECT_STORE_BYTES = 1 << 30
 _SERVERS = frozenset({"raylet", "gcs_server"})
 _SHUTDOWN_S = 5.0
+_MARK = "TFCOVR_RAY_START"
 _PATIENT = {
     "health_check_timeout_ms": 30_000,
     "health_check_failure_threshold": 60,
@@ -163,29 +164,12 @@ def _local_ray(num_cpus: int | None) -> Iterator[None]:
     earlier = set(psutil.Process().children())
     servers: set[psutil.Process] = set()
     try:
-        retry(lambda: _start_local(num_cpus, earlier), on=(RayStartError,), first_wait_s=2.0)
+        retry(lambda: _start_local(num_cpus), on=(RayStartError,), first_wait_s=2.0)
         servers = set(psutil.Process().children()) - earlier
         with _watched(servers):
             yield
     finally:
-        if servers:
-            _end_local(servers)
-        else:
-            _kill_half_started(earlier)
-
-
-def _kill_half_started(earlier: set[psutil.Process]) -> None:
-    """End a Ray whose start a signal or an error has ended; a raylet that runs would still start agents, which outlive it."""
-    processes: list[psutil.Process] = []
-    for server in set(psutil.Process().children()) - earlier:
-        with suppress(psutil.NoSuchProcess):
-            server.suspend()
-            processes += [server, *server.children(recursive=True)]
-    for process in processes:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    ray.shutdown()
-    psutil.wait_procs(processes, timeout=_SHUTDOWN_S)
+        _end_local(servers)
 
 
 def _end_local(servers: set[psutil.Process]) -> None:
@@ -285,7 +269,9 @@ def _own_sigterm_handler() -> Iterator[None]:
             signal.signal(signal.SIGTERM, before)
 
 
-def _start_local(num_cpus: int | None, earlier: set[psutil.Process]) -> None:
+def _start_local(num_cpus: int | None) -> None:
+    """Whatever ends the start, a signal too, none of its processes is left; RayStartError where another attempt may succeed."""
+    os.environ[_MARK] = mark = f"{os.getpid()}-{time.monotonic_ns()}"
     try:
         with _no_native_stderr(), telemetry.loggers_kept(), _own_sigterm_handler():
             ray.init(
@@ -296,11 +282,26 @@ def _start_local(num_cpus: int | None, earlier: set[psutil.Process]) -> None:
                 _system_config=_PATIENT,
                 **_QUIET,
             )
-    except Exception as error:  # Ray raises a bare Exception for a node that is slow to start
-        if type(error) not in (Exception, RuntimeError, TimeoutError):
-            raise
-        _kill_half_started(earlier)
-        raise RayStartError(f"Ray did not start on this machine: {error}") from error
+    except BaseException as error:
+        ray.shutdown()  # before its servers are gone: it asks them
+        _kill_marked(mark)
+        # Ray raises a bare Exception for a node that is slow to start.
+        if type(error) in (Exception, RuntimeError, TimeoutError):
+            raise RayStartError(f"Ray did not start on this machine: {error}") from error
+        raise
+    finally:
+        del os.environ[_MARK]
+
+
+def _kill_marked(mark: str) -> None:
+    """End every process that inherited the mark: a raylet that ends still starts agents, which outlive it and are no child's child."""
+    marked: list[psutil.Process] = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get(_MARK) == mark:
+                process.kill()
+                marked.append(process)
+    psutil.wait_procs(marked, timeout=_SHUTDOWN_S)
 
 
 @contextmanager

@@ -183,6 +183,29 @@ def test_sigterm_ends_with_its_status(tmp_path: Path) -> None:
     assert "terminated; rerun the same command to resume" in ended.stderr
 
 
+def test_being_told_again_does_not_cut_short_how_a_command_ends(tmp_path: Path) -> None:
+    """As a terminal and the command that started it tell it: Ctrl-C, then SIGTERM and Ctrl-C at once."""
+    code = (
+        "import os, signal, time, tfcovr\n"
+        "def run(name, arguments):\n"
+        "    try:\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        time.sleep(60)\n"
+        "    finally:\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        print('cleaned up', flush=True)\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "tfcovr.run_command = run\n"
+        "raise SystemExit(tfcovr.main(['index']))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=50
+    )
+    assert (ended.returncode, ended.stdout) == (130, "cleaned up\n")
+    assert ended.stderr == "interrupted; rerun the same command to resume\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [

@@ -81,9 +81,8 @@ def _run_step(step: Step, run_dir: Path) -> dict[str, float]:
                     process.wait(timeout=_SAMPLE_S)
                 except subprocess.TimeoutExpired:
                     continue
-        except BaseException as error:
-            if not isinstance(error, KeyboardInterrupt):  # that the terminal sends to the child too
-                process.terminate()
+        except BaseException:
+            process.terminate()  # a child that a terminal has told too is not disturbed by it
             _end(process)
             raise
     if not _has_succeeded(step, process.returncode, started):

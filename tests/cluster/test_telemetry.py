@@ -50,7 +50,7 @@ def test_libraries_are_heard_from_warning_on(capsys):
     with json_logs():
         logging.getLogger("faiss.loader").info("Loading faiss.")
         logging.getLogger("grpc._server").error("Method not implemented!")
-        logging.getLogger("pymilvus.client").warning("retrying")
+        logging.getLogger("filelock").warning("retrying")
     assert [line["message"] for line in lines_of(capsys.readouterr().err)] == ["retrying"]
 
 

@@ -141,6 +141,18 @@ def test_a_killed_flow_leaves_its_step_to_be_ended_by_the_next(tmp_path: Path) -
     assert not Path(f"/proc/{child}").exists()
 
 
+def test_a_step_is_told_at_once_when_its_flow_is_told_to_end(tmp_path: Path, monkeypatch) -> None:
+    def told(_process: object) -> int:
+        raise KeyboardInterrupt  # SIGTERM to the flow alone; no terminal has told the step
+
+    step = Step(name="s", title="s", command=("sleep", "60"), outputs=(), made=str)
+    monkeypatch.setattr(steps_module, "tree_memory_bytes", told)
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run([step], tmp_path / "run")
+    assert time.monotonic() - started < steps_module._GRACE_S / 2
+
+
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
 def test_a_step_ends_with_its_flow_even_if_it_does_not_listen(
     tmp_path: Path, monkeypatch, error: BaseException
