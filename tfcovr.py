@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 from cluster.option_checks import require_inputs, require_numbers, require_own_outputs
-from cluster.processes import RESUME, run_until_signal
+from cluster.processes import RESUME, leave, run_until_signal
 from cluster.telemetry import json_logs, say
 from encoders.media.errors import DecodeError, DecodeSetupError
 
@@ -313,5 +313,10 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+def entry() -> NoReturn:
+    """The command `tfcovr`."""
+    leave(main())
+
+
 if __name__ == "__main__":
-    raise SystemExit(main())
+    entry()

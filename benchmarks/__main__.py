@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from benchmarks.harness.registry import BENCHMARKS, run_benchmark
-from cluster.processes import run_until_signal
+from cluster.processes import leave, run_until_signal
 from cluster.tables import text_table, wide_console
 
 
@@ -35,4 +35,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())

@@ -17,7 +17,7 @@ if __name__ == "__main__":
     # Python puts the script's folder first, where our modules would hide packages of the same name.
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from cluster.processes import run_until_signal
+from cluster.processes import leave, run_until_signal
 from encoders.media.container import MediaLimits
 from training.configs import GpuEstimate, LaunchSettings, Stage1Config, Stage2Config
 from training.recipes import RECIPES
@@ -244,7 +244,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     try:
-        raise SystemExit(run_until_signal(main))
+        leave(run_until_signal(main))
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         sys.stderr.write(f"error: {error}\n")
         raise SystemExit(2) from error

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from indexing.ledger.ledger import Ledger
 from indexing.sources.archive import ArchiveRequest
 from indexing.sources.uris import is_remote, name_of
 from indexing.store.collection import ARCHIVE, ClipCollection
@@ -76,10 +77,16 @@ def open_archive(collection: ClipCollection, request: ArchiveRequest) -> Archive
     return rows
 
 
-def mark_changes(collection: ClipCollection, archive: ArchiveRows) -> str:
-    """A new mark of the archive in the collection's properties, before something of it changes; the same mark later, the same rows."""
-    mark = uuid.uuid4().hex[:12]
+def mark_changes(
+    collection: ClipCollection, archive: ArchiveRows, ledger: Ledger, *, trusts: bool
+) -> str:
+    """A new mark of the archive in the collection's properties, before something of it changes; the same mark later, the same rows.
+
+    Where it follows another than the ledger's, or nothing is to be trusted, what the ledger says of the rows is forgotten.
+    """
+    mark, before = uuid.uuid4().hex[:12], read_mark(collection, archive)
     collection.set_properties({f"{_CHANGES}{archive.name}": mark})
+    ledger.begin(mark, trusts=trusts and before == ledger.mark())
     return mark
 
 

@@ -45,13 +45,16 @@ CREATE TABLE IF NOT EXISTS unchecked (
     clip_id TEXT, clip_key TEXT, PRIMARY KEY (clip_id, clip_key)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS finished (only INTEGER PRIMARY KEY CHECK (only = 1), text TEXT);
+CREATE TABLE IF NOT EXISTS mark (only INTEGER PRIMARY KEY CHECK (only = 1), text TEXT);
 """
 """`stage` NULL = written. `unchecked`: rows of a run whose vectors have not been compared with a sample computed again; one with empty
 texts stands for all rows, since a damaged ledger knew which. `finished`: what a run saw that left nothing to do; any later change of
-the ledger forgets it."""
+the ledger forgets it. `mark`: of the archive in the collection when this run folder last began to change rows."""
 ALL_REASONS = "all"
 REASONS: tuple[str, ...] = tuple(sorted(get_args(DecodeReason)))
-_TABLES = {"outcomes", "contents", "unchecked", "finished"}
+_TABLES = {"outcomes", "contents", "unchecked", "finished", "mark"}
+_LATER_TABLES = {"mark"}
+"""A ledger of an earlier version lacks them until a run opens it."""
 _OUTCOME = "clip_key, clip_id, video_uri, row_digest, stage, reason, detail"
 
 
@@ -173,6 +176,20 @@ class Ledger:
         with self._changing() as database:
             database.execute("DELETE FROM unchecked")
 
+    def mark(self) -> str:
+        """The mark of `begin`, or ""."""
+        if "mark" not in _tables(self.database):
+            return ""
+        row = self.database.execute("SELECT text FROM mark").fetchone()
+        return "" if row is None else row[0]
+
+    def begin(self, mark: str, *, trusts: bool) -> None:
+        """Rows begin to change under a mark; what the ledger says of their labels and file names is forgotten unless it is trusted."""
+        with self._changing() as database:
+            if not trusts:
+                database.execute("UPDATE outcomes SET row_digest = '' WHERE stage IS NULL")
+            database.execute("INSERT OR REPLACE INTO mark VALUES (1, ?)", (mark,))
+
     def finished(self) -> str:
         """What the last run saw where it left nothing to do, or ""."""
         row = self.database.execute("SELECT text FROM finished").fetchone()
@@ -266,7 +283,7 @@ def _open_to_read(path: Path) -> sqlite3.Connection:
         if os.access(path.parent, os.W_OK):  # a run may be writing it
             raise
         database = _connect(f"{uri}&immutable=1")
-    if not _tables(database) >= _TABLES:
+    if not _tables(database) >= _TABLES - _LATER_TABLES:
         raise sqlite3.DatabaseError("it lacks tables")
     _require_sound(database)
     return database

@@ -143,14 +143,6 @@ class Manifest(PlanTables):
             "o.stage IS NULL AND o.row_digest = c.row_digest)"
         )
 
-    def outdated_ids(self) -> Iterator[str]:
-        """Of present clips whose row was written with another label, attributes, split or file name than the archive has now."""
-        query = (
-            f"SELECT c.clip_id FROM plan.clips c WHERE c.state = {State.PRESENT:d} AND EXISTS (SELECT 1 FROM outcomes o "
-            f"WHERE {_IS_OWN_OUTCOME} AND o.stage IS NULL AND o.row_digest NOT IN ('', c.row_digest)) ORDER BY c.position"
-        )
-        yield from (clip_id for (clip_id,) in self._database.execute(query))
-
     def retry(self, reasons: Collection[str]) -> None:
         """Dead clips whose recorded reason is one of these (ALL_REASONS = any) become missing ones."""
         is_any = ALL_REASONS in reasons

@@ -153,7 +153,7 @@ class VerifyConfig:
     archive: str | None = None
     """Name of the archive among those of the collection; None = as the run folder or the collection records it."""
     read_all: bool = False
-    """Read every byte of every video, also of those whose size and time have not changed."""
+    """Read every byte of every video, also of those whose size and time have not changed, and every row."""
     repair: bool = False
     """Index what is missing and delete what is duplicate, stale or orphaned; then verify again."""
     max_delete_share: float = _MAX_DELETE_SHARE

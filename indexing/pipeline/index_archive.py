@@ -112,12 +112,12 @@ class _IndexRun:
         self._is_lite = is_lite(config.milvus_uri)
         self._archive = ArchiveRows()
         self._manifest: Manifest | None = None
-        self._mark = ""
+        self._mark, self._is_thorough = "", False
         self._asked = read_asked_counts(config.asked) if config.asked else {}
         self._since_s = since_of(config.since, time.time()) if config.since else None
 
     def run(self, *, is_thorough: bool) -> IndexSummary:
-        request = archive_request(self._config)
+        self._is_thorough, request = is_thorough, archive_request(self._config)
         finished = None if is_thorough else self._finished_before()
         if finished is not None:
             self._open_collection(finished.counts.clips)
@@ -186,7 +186,9 @@ class _IndexRun:
         return self._manifest
 
     def _bring_up_to_date(self, manifest: Manifest) -> IndexSummary:
-        self._mark = mark_changes(self._collection, self._archive)
+        self._mark = mark_changes(
+            self._collection, self._archive, self._ledger, trusts=not self._is_thorough
+        )
         finish_earlier_import(self._collection, self._config.run_dir)
         self._collection.flush()  # Milvus Lite lists rows ten times faster afterwards
         self._read_rows(manifest)
@@ -379,8 +381,7 @@ class _IndexRun:
         return recomputed
 
     def _refresh(self, manifest: Manifest) -> None:
-        """Rows whose label, attributes or file name changed, or that no ledger line describes, or only as failed: a retry wrote them, and
-        was killed before it said so."""
+        """Rows of changed clips, and those that no ledger line describes, or only as failed: a killed retry wrote them."""
         for page in refresh_rows(self._collection, manifest.outdated()):
             self._ledger.record([one.written() for one in page])
             self._done.refreshed += len(page)

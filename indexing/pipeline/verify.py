@@ -10,7 +10,7 @@ from pathlib import Path
 from cluster.ray_session import ray_session
 from cluster.storage import scratch_folder
 from encoders.bundle.card import BundleCard, read_card
-from indexing.ledger.archives import find_archive
+from indexing.ledger.archives import find_archive, read_mark
 from indexing.ledger.dead_letters import iter_dead_letters
 from indexing.ledger.ledger import Ledger
 from indexing.ledger.manifest import Manifest
@@ -22,6 +22,7 @@ from indexing.pipeline.index_archive import index_archive
 from indexing.pipeline.recompute import Recomputed, recompute_clips
 from indexing.pipeline.stages import vector_options
 from indexing.pipeline.workers import choose_workers
+from indexing.pipeline.write_stage import differing_rows
 from indexing.store.collection import ClipCollection, open_collection
 from indexing.store.endpoint import is_lite, require_archive
 from indexing.store.filter_expression import quoted
@@ -98,7 +99,16 @@ def verify_archive(config: VerifyConfig) -> Verification:
                 fetch_uris=planned.fetch_uris,
                 beside=manifest.beside,
             )
-        return _verification(manifest, recomputed, config.run_dir)
+        own = find_archive(collection, archive_request(config))
+        # Another run folder may have written rows since: then only they themselves say what they hold.
+        is_own = not config.read_all and ledger.mark() == read_mark(collection, own)
+        suspects = manifest.outdated() if is_own else manifest.clips(State.PRESENT)
+        outdated = (
+            one.clip.clip_id
+            for _page, differing in differing_rows(collection, suspects)
+            for one in differing
+        )
+        return _verification(manifest, recomputed, outdated, config.run_dir)
 
 
 def _plan(
@@ -141,7 +151,9 @@ def _doubled_rows(collection: ClipCollection, manifest: Manifest, num_rows: int)
     return doubled
 
 
-def _verification(manifest: Manifest, recomputed: Recomputed | None, run_dir: Path) -> Verification:
+def _verification(
+    manifest: Manifest, recomputed: Recomputed | None, outdated: Iterable[str], run_dir: Path
+) -> Verification:
     doubled = manifest.rows.doubled()
     wrong = dict(recomputed.wrong) if recomputed else {}
     present, dead = manifest.count(State.PRESENT), manifest.count(State.DEAD)
@@ -160,7 +172,7 @@ def _verification(manifest: Manifest, recomputed: Recomputed | None, run_dir: Pa
             count=manifest.rows.num_orphaned(), clip_ids=_first(manifest.rows.orphaned_ids())
         ),
         "wrong": _fault(sorted(wrong)),
-        "outdated": _fault(manifest.outdated_ids()),
+        "outdated": _fault(outdated),
         "unread": unread,
     }
     return Verification(

@@ -13,10 +13,11 @@ from indexing.store.rows import (
     clip_key,
     clip_of_batch,
     collection_row,
+    is_row_of,
     row_digest,
     row_of_batch,
 )
-from indexing.store.schema import lengthened
+from indexing.store.schema import ROW_FIELDS, lengthened
 
 _REFRESH_PAGE = 512
 
@@ -25,22 +26,40 @@ def refresh_rows(
     collection: ClipCollection, planned: Iterable[PlannedClip]
 ) -> Iterator[list[PlannedClip]]:
     """Bring label, split, attributes and file name of rows up to date; their vectors stay. Gives those that are, page by page."""
+    for page, differing in differing_rows(collection, planned):
+        part = {planned_clip.clip_key: planned_clip for planned_clip in differing}
+        if part:
+            collection.upsert(
+                [
+                    collection_row(
+                        part[row["clip_key"]].clip,
+                        key=row["clip_key"],
+                        embedding_D=lengthened(row["embedding"], row.get("vector_length", 1.0)),
+                        backend=row["backend"],
+                        precision=row["precision"],
+                    )
+                    for row in collection.rows_of_keys(list(part))
+                ]
+            )
+        yield page
+
+
+def differing_rows(
+    collection: ClipCollection, planned: Iterable[PlannedClip]
+) -> Iterator[tuple[list[PlannedClip], list[PlannedClip]]]:
+    """Page by page: the clips, and those of them whose row holds another label, split, attributes, file name or span."""
     planned = iter(planned)
     while page := list(islice(planned, _REFRESH_PAGE)):
         part = {planned_clip.clip_key: planned_clip for planned_clip in page}
-        collection.upsert(
+        rows = collection.rows_of_keys(list(part), ROW_FIELDS)
+        yield (
+            page,
             [
-                collection_row(
-                    part[row["clip_key"]].clip,
-                    key=row["clip_key"],
-                    embedding_D=lengthened(row["embedding"], row.get("vector_length", 1.0)),
-                    backend=row["backend"],
-                    precision=row["precision"],
-                )
-                for row in collection.rows_of_keys(list(part))
-            ]
+                part[row["clip_key"]]
+                for row in rows
+                if not is_row_of(row, part[row["clip_key"]].clip)
+            ],
         )
-        yield page
 
 
 class WriteStage:

@@ -210,10 +210,11 @@ class ClipCollection:
         condition = f"clip_id in [{', '.join(map(quoted, clip_ids))}]"
         return self.some_rows(fields, condition=condition) if clip_ids else []
 
-    def rows_of_keys(self, clip_keys: Sequence[str]) -> list[dict[str, Any]]:
-        """Whole rows with their vectors, for those keys that exist."""
-        fields = [*ROW_FIELDS, "embedding"]
-        rows = self._read(self._client.get, ids=list(clip_keys), output_fields=fields)
+    def rows_of_keys(
+        self, clip_keys: Sequence[str], fields: Sequence[str] = (*ROW_FIELDS, "embedding")
+    ) -> list[dict[str, Any]]:
+        """Whole rows with their vectors, or some of their fields, for those keys that exist."""
+        rows = self._read(self._client.get, ids=list(clip_keys), output_fields=list(fields))
         return [plain_row(row) for row in rows]
 
     def nearest(

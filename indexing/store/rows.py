@@ -114,6 +114,17 @@ def row_digest(clip: Clip) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
+def is_row_of(row: Mapping[str, Any], clip: Clip) -> bool:
+    """Whether a row holds beside its key and its vector what it should."""
+    texts = (clip.video_uri, clip.label or "", clip.split or "")
+    span = (float(clip.start_s), stored_end_s(clip.end_s))
+    return (
+        (row["video_uri"], row["label"], row["split"]) == texts
+        and (row["start_s"], row["end_s"]) == span
+        and dict(row["attributes"] or {}) == dict(clip.attributes)
+    )
+
+
 def checked_vector(vector_D: np.ndarray, clip_id: str) -> np.ndarray:
     """The vector itself; ValueError where its length is not 1."""
     length = float(np.linalg.norm(vector_D))

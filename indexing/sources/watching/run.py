@@ -84,7 +84,7 @@ def _follower(index: IndexConfig, card: BundleCard, ledger: Ledger) -> Iterator[
         held = hold_collection(collection, archive.name, encoder_id=card.encoder_id)
         lease = stack.enter_context(held)
         write_config(replace(index, archive=archive.name))
-        mark_changes(collection, archive)
+        mark_changes(collection, archive, ledger, trusts=True)
         finish_earlier_import(collection, index.run_dir)
         ensure_index(collection, index.index, is_lite=lite, lease=lease)
         follower = Follower(

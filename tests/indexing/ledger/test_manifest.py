@@ -46,16 +46,6 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_rows_that_were_written_with_another_label_are_outdated(tmp_path: Path) -> None:
-    digests = {"in": "of another label", "twice": "", "dead": "x"}
-    with Ledger(tmp_path) as ledger:
-        ledger.record([replace(outcome(name, f"k-{name}"), row_digest=d) for name, d in digests.items()])  # fmt: skip
-    with open_manifest(tmp_path, WANTED, STORED, ARCHIVE) as manifest:
-        assert list(manifest.outdated_ids()) == [
-            "in"
-        ]  # of others no row is there, or nothing is known
-
-
 def test_every_clip_and_every_row_has_one_verdict(folder: Path) -> None:
     with open_manifest(folder, WANTED, STORED, ARCHIVE) as manifest:
         by_state = {state.name: list(manifest.ids(state)) for state in State}
@@ -159,8 +149,6 @@ def test_rows_that_lack_what_the_archive_says_are_outdated_until_it_is_recorded(
 
 
 def test_a_planned_clip_comes_back_as_it_was(tmp_path: Path) -> None:
-    from dataclasses import replace
-
     whole = planned_clip("a:b", "k", start_s=1.25, end_s=2.5, label="x", split="val", attributes={"b": "1", "a": "2"})  # fmt: skip
     stamp = FileStamp(size_bytes=5, mtime_ns=1_700_000_000_123_456_789, version="7")
     whole = replace(whole, content_hash="ab", stamp=stamp)

@@ -26,8 +26,9 @@ from indexing.ledger.dead_letters import read_dead_letters
 from indexing.ledger.summary import IndexSummary
 from indexing.pipeline import index_archive as index_module
 from indexing.pipeline import stream
-from indexing.pipeline.config import IndexConfig
+from indexing.pipeline.config import IndexConfig, VerifyConfig
 from indexing.pipeline.index_archive import index_archive
+from indexing.pipeline.verify import verify_archive
 from indexing.pipeline.workers import WorkerOptions
 from indexing.search.client import SearchClient
 from indexing.search.types import ComposedQuery
@@ -211,6 +212,47 @@ def test_a_rerun_of_an_unchanged_archive_plans_nothing_until_somebody_changes_it
     monkeypatch.setattr(index_module, "plan_archive", plan)
     with pytest.raises(RuntimeError, match="planned"):
         index_archive(config)
+
+
+def test_rows_that_another_run_folder_wrote_are_compared_with_the_table(
+    config, archive, first_run, tmp_path
+) -> None:
+    def labelled(label: str) -> str:
+        clips = [Clip(clip_id="good-1.mp4", video_uri=str(archive / "good-1.mp4"), label=label)]
+        write_clips(tmp_path / "clips.parquet", clips)
+        return str(tmp_path / "clips.parquet")
+
+    def stored_label() -> str:
+        with open_collection(config.milvus_uri, collection) as opened:
+            opened.check(encoder_id=read_card(config.bundle).encoder_id)
+            (row,) = opened.rows_of_clips(["good-1.mp4"])
+        return row["label"]
+
+    def outdated(run_dir: Path, *, read_all: bool = False) -> int:
+        given = VerifyConfig(
+            bundle=config.bundle, clips=mine.clips, milvus_uri=config.milvus_uri,
+            collection=collection, run_dir=run_dir, read_all=read_all,
+        )  # fmt: skip
+        return verify_archive(given).faults["outdated"].count
+
+    collection = "two_folders"
+    mine = replace(config, collection=collection, clips=labelled("103b"), run_dir=tmp_path / "one")
+    index_archive(mine)
+    labelled("other")
+    assert outdated(tmp_path / "never") == 1  # a folder that knows nothing
+    index_archive(replace(mine, run_dir=tmp_path / "two"))
+    assert stored_label() == "other"
+    labelled("103b")
+    assert outdated(tmp_path / "one") == 1
+    index_archive(mine)
+    assert stored_label() == "103b"
+    assert outdated(tmp_path / "one") == 0
+    with open_collection(config.milvus_uri, collection) as opened:
+        opened.check(encoder_id=read_card(config.bundle).encoder_id)
+        (row,) = opened.rows_of_clips(["good-1.mp4"])
+        (whole,) = opened.rows_of_keys([row["clip_key"]])
+        opened.upsert([whole | {"label": "by hand"}])
+    assert (outdated(tmp_path / "one"), outdated(tmp_path / "one", read_all=True)) == (0, 1)
 
 
 def test_labels_follow_without_a_new_vector(config, archive, first_run, tmp_path) -> None:
