@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -207,19 +208,20 @@ def _archive_part(archive: Archive, *, key: object) -> Part:
 
 def next_steps(config: "Config", paths: Paths) -> list[str]:
     """What can be asked now, and what it takes to ask more."""
-    lines = [f"  tfcovr serve {config.out}        # the page"]
+    out = quote(str(config.out))
+    lines = [f"  tfcovr serve {out}        # the page"]
     if config.labels is not None:
         clips = read_clips(paths.labelled)
         test = next((clip for clip in clips if clip.split == "test"), clips[0])
         text = read_table(paths.triplets, ["edit_text"])["edit_text"][0].as_py()
-        return [*lines, f'  tfcovr search {config.out} "{text}" --clip {test.clip_id}']
+        return [*lines, f"  tfcovr search {out} {quote(text)} --clip {quote(test.clip_id)}"]
     clip = read_clips(paths.clips)[0]
-    lines.append(f"  tfcovr search {config.out} --clip {clip.clip_id}")
+    lines.append(f"  tfcovr search {out} --clip {quote(clip.clip_id)}")
     if read_card(paths.encoder).fusion is not None:
-        lines.append(f'  tfcovr search {config.out} "a diver in pike position"')
+        lines.append(f"  tfcovr search {out} 'a diver in pike position'")
     return [
         *lines,
         'For "the same, but with one more twist", name the action in some clips: a CSV with the columns file and label '
         "(and start, end), a dozen clips or more per label; then",
-        f"  tfcovr build {config.videos} --labels labels.csv --out {config.out}-labelled",
+        f"  tfcovr build {quote(str(config.videos))} --labels labels.csv --out {quote(f'{config.out}-labelled')}",
     ]

@@ -4,6 +4,7 @@ import json
 import sys
 from dataclasses import replace
 
+from cluster.telemetry import say
 from indexing.pipeline.config import VerifyConfig as Config
 
 _NUM_SHOWN = 5
@@ -27,7 +28,7 @@ def run(config: Config) -> int:
             for kind, fault in verification.faults.items()
             if kind != "unread"
         )
-        sys.stderr.write(f"repairing {repaired}\n")
+        say(f"repairing {repaired}")
         why_unread = verification.why_unread
         repair_archive(config, verification)
         verification = verify_archive(config)
