@@ -294,7 +294,7 @@ def run_until_signal(command: Callable[[], int]) -> int:
 def leave(status: int) -> NoReturn:
     """End this process. After a signal only Python's part of it is taken down: work that was cut short holds threads of native code.
 
-    When their libraries are unloaded they abort, and the status is that of the abort (one time in seven in the seconds after Ray has started).
+    Native code that aborts while its libraries are unloaded would make the status that of the abort (134 was seen on a busy machine).
     """
     if status in (128 + signal.SIGTERM, 128 + signal.SIGINT):
         atexit._run_exitfuncs()
