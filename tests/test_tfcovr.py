@@ -167,7 +167,13 @@ def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
         tfcovr.main(["index"])
 
 
-def test_sigterm_ends_with_its_status(tmp_path: Path) -> None:
+def _ended(code: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=50
+    )
+
+
+def test_sigterm_ends_with_its_status() -> None:
     code = (
         "import os, signal, time, tfcovr\n"
         "def run(name, arguments):\n"
@@ -176,14 +182,12 @@ def test_sigterm_ends_with_its_status(tmp_path: Path) -> None:
         "tfcovr.run_command = run\n"
         "raise SystemExit(tfcovr.main(['index']))\n"
     )
-    ended = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=50
-    )
+    ended = _ended(code)
     assert ended.returncode == 143
     assert "terminated; rerun the same command to resume" in ended.stderr
 
 
-def test_being_told_again_does_not_cut_short_how_a_command_ends(tmp_path: Path) -> None:
+def test_being_told_again_does_not_cut_short_how_a_command_ends() -> None:
     """As a terminal and the command that started it tell it: Ctrl-C, then SIGTERM and Ctrl-C at once."""
     code = (
         "import os, signal, time, tfcovr\n"
@@ -199,9 +203,7 @@ def test_being_told_again_does_not_cut_short_how_a_command_ends(tmp_path: Path) 
         "tfcovr.run_command = run\n"
         "raise SystemExit(tfcovr.main(['index']))\n"
     )
-    ended = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=50
-    )
+    ended = _ended(code)
     assert (ended.returncode, ended.stdout) == (130, "cleaned up\n")
     assert ended.stderr == "interrupted; rerun the same command to resume\n"
 

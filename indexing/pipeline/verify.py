@@ -10,7 +10,7 @@ from pathlib import Path
 from cluster.ray_session import ray_session
 from cluster.storage import scratch_folder
 from encoders.bundle.card import BundleCard, read_card
-from indexing.ledger.archives import find_archive, read_mark
+from indexing.ledger.archives import ArchiveRows, find_archive, read_mark
 from indexing.ledger.dead_letters import iter_dead_letters
 from indexing.ledger.ledger import Ledger
 from indexing.ledger.manifest import Manifest
@@ -87,7 +87,8 @@ def verify_archive(config: VerifyConfig) -> Verification:
         folder = stack.enter_context(scratch_folder(place, ".verify-"))
         manifest = Manifest(ledger, folder)
         stack.callback(manifest.close)
-        planned = _plan(config, card, ledger, manifest, collection)
+        own = find_archive(collection, archive_request(config))
+        planned = _plan(config, card, ledger, manifest, collection, own)
         recomputed = None
         if session is not None:
             index = _index_config(config)
@@ -99,7 +100,6 @@ def verify_archive(config: VerifyConfig) -> Verification:
                 fetch_uris=planned.fetch_uris,
                 beside=manifest.beside,
             )
-        own = find_archive(collection, archive_request(config))
         # Another run folder may have written rows since: then only they themselves say what they hold.
         is_own = not config.read_all and ledger.mark() == read_mark(collection, own)
         suspects = manifest.outdated() if is_own else manifest.clips(State.PRESENT)
@@ -117,9 +117,9 @@ def _plan(
     ledger: Ledger,
     manifest: Manifest,
     collection: ClipCollection,
+    own: ArchiveRows,
 ) -> Planned:
     """The clips beside the rows, with the rows that share a key."""
-    own = find_archive(collection, archive_request(config))
     planned = plan_archive(
         Source(config.clips),
         manifest,

@@ -77,7 +77,6 @@ def test_a_signal_ends_the_command_and_its_ray(
 def test_a_signal_while_ray_starts_leaves_none_of_it(
     tmp_path: Path, server: str, number: int
 ) -> None:
-    mark = f"TFCOVR_TEST={tmp_path}"
     process = subprocess.Popen(
         [sys.executable, "-c", COMMAND],
         cwd=ROOT,
@@ -91,7 +90,7 @@ def test_a_signal_while_ray_starts_leaves_none_of_it(
         time.sleep(0.005)
     process.send_signal(number)
     assert process.wait(60) == 128 + number
-    _gone, alive = psutil.wait_procs(_marked(mark), timeout=20)
+    _gone, alive = psutil.wait_procs(_marked(str(tmp_path)), timeout=20)
     for left in alive:
         left.kill()
     assert [left.name() for left in alive] == []
@@ -100,8 +99,8 @@ def test_a_signal_while_ray_starts_leaves_none_of_it(
 def _marked(mark: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
-        with suppress(psutil.Error, OSError):
-            if mark.encode() in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0"):
+        with suppress(psutil.Error):
+            if process.environ().get("TFCOVR_TEST") == mark:
                 found.append(process)
     return found
 
