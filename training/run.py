@@ -116,9 +116,10 @@ class Stage2Run(_Run):
     init: Path
     """Stage 1 bundle."""
     clips: Path | None = None
-    """clips.parquet, whose clips become vectors in the run folder."""
+    """clips.parquet, whose clips become vectors in the run folder. With --vectors only their attributes are read, which demo_fusion_factored
+    edits; without them it knows those that names of labels tell."""
     vectors: Path | None = None
-    """vectors.parquet of the same bundle, instead of --clips."""
+    """vectors.parquet of the same bundle, so that no clip is embedded."""
     config: Stage2Config
 
     def train(self) -> dict[str, Any]:

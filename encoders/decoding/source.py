@@ -1,6 +1,6 @@
 """What an editing program needs to know of a video: its exact frame rate, its first timecode, its reel; read in a killable child.
 
-`VideoClock` turns the times that people write into seconds of a video, labels of frames among them.
+`VideoClock` turns the times that people write into seconds of a video, labels of frames among them, and knows its last frame.
 """
 
 import re
@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -77,18 +77,20 @@ class SourceCodec:
 
 def read_sources(paths: list[Path]) -> dict[Path, Source]:
     """Each video once. DecodeError, with the path, where one cannot be read."""
-    sources: dict[Path, Source] = {}
-    function = f"{__name__}:iter_source_times"
-    with Sandbox[SourceRequest, SourceTimes](
-        function, SourceCodec(), deadline_s=_DEADLINE_S
-    ) as sandbox:
-        for path in dict.fromkeys(paths):
-            try:
-                (times,) = sandbox.iter_replies(SourceRequest(video=str(path)))
-            except DecodeError as error:
-                raise DecodeError(error.reason, f"{path}: {error.detail}") from error
-            sources[path] = Source(path=path, times=times, rate=constant_rate(times))
-    return sources
+    with _sandbox() as sandbox:
+        return {path: _read_source(sandbox, path) for path in dict.fromkeys(paths)}
+
+
+def _sandbox() -> Sandbox[SourceRequest, SourceTimes]:
+    return Sandbox(f"{__name__}:iter_source_times", SourceCodec(), deadline_s=_DEADLINE_S)
+
+
+def _read_source(sandbox: Sandbox[SourceRequest, SourceTimes], path: Path) -> Source:
+    try:
+        (times,) = sandbox.iter_replies(SourceRequest(video=str(path)))
+    except DecodeError as error:
+        raise DecodeError(error.reason, f"{path}: {error.detail}") from error
+    return Source(path=path, times=times, rate=constant_rate(times))
 
 
 def iter_source_times(request: SourceRequest) -> Iterator[SourceTimes]:
@@ -126,10 +128,30 @@ def constant_rate(times: SourceTimes) -> Fraction | None:
 
 
 class VideoClock:
-    """Seconds from times as people write them; reads each video once, and only where a time needs its frame rate."""
+    """Seconds from times as people write them; reads each video once, and only where it has to. Its child process ends with the context."""
 
     def __init__(self) -> None:
+        self._sandbox = _sandbox()
         self._sources: dict[Path, Source] = {}
+        self._last_s: dict[str, float | None] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._sandbox.close()
+
+    def last_s(self, video: str | Path) -> float | None:
+        """When the last frame of a video is shown; None for a video elsewhere, or one that cannot be read."""
+        if "://" in str(video):
+            return None
+        if str(video) not in self._last_s:
+            try:
+                source = _read_source(self._sandbox, local_path(str(video)))
+                self._last_s[str(video)] = float(source.times.times_s[-1])
+            except DecodeError:  # decoding names it, with its reason
+                self._last_s[str(video)] = None
+        return self._last_s[str(video)]
 
     def seconds(self, text: str, video: str | Path) -> float:
         """As parse_seconds, and HH:MM:SS:FF or HH:MM:SS;FF (drop-frame): when the frame of that label is shown.
@@ -154,5 +176,5 @@ class VideoClock:
 
     def _source(self, path: Path) -> Source:
         if path not in self._sources:
-            self._sources |= read_sources([path])
+            self._sources[path] = _read_source(self._sandbox, path)
         return self._sources[path]

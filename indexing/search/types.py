@@ -352,13 +352,13 @@ def parse_file(text: str) -> ClipPlace | None:
 
 
 def _parse_span(span: str, path: Path) -> tuple[float, float | None]:
-    clock = VideoClock()
     start, is_span, end = span.partition("-")
     if not is_span or not (start.strip() or end.strip()):
         raise ValueError(f"span {span!r} must be START-END, START- or -END")
     try:
-        start_s = clock.seconds(start, path) if start.strip() else 0.0
-        end_s = clock.seconds(end, path) if end.strip() else None
+        with VideoClock() as clock:
+            start_s = clock.seconds(start, path) if start.strip() else 0.0
+            end_s = clock.seconds(end, path) if end.strip() else None
     except DecodeError as error:  # a time code is counted in the frames of the video
         raise ValueError(f"span {span!r} of {path}: {error}") from error
     if end_s is not None and end_s <= start_s:

@@ -150,8 +150,11 @@ def read_factors(
     factors = find_factors([*attributes.values(), *unshown.values()])
     if not factors:
         logger.warning(
-            "no attribute of the %d training clips takes two values, so the factored fusion is its Combiner alone",
+            "no attribute differs between the labels of the %d training clips%s, so the factored fusion is its Combiner alone",
             len(attributes),
+            ""
+            if clips_path is not None
+            else ", as far as the labels' names say (no clips.parquet was given)",
         )
     texts = free_texts(factors, num_texts=config.num_free_texts, seed=0)
     return FactorTable(

@@ -41,7 +41,8 @@ def zoo(tmp_path_factory) -> Zoo:
     ],
 )
 def test_a_label_is_the_time_of_its_frame(zoo, name, label, frame, rate) -> None:
-    start_s = VideoClock().seconds(label, zoo.folder / name)
+    with VideoClock() as clock:
+        start_s = clock.seconds(label, zoo.folder / name)
     assert start_s == pytest.approx(float(frame / rate), abs=1e-9)
     if frame + 2 < 1830:
         span = Span(start_s=start_s, end_s=None)
@@ -61,8 +62,8 @@ def test_a_label_is_the_time_of_its_frame(zoo, name, label, frame, rate) -> None
     ],
 )
 def test_labels_that_a_video_does_not_have_are_named(zoo, name, label, message) -> None:
-    with pytest.raises(ValueError, match=message):
-        VideoClock().seconds(label, zoo.folder / name)
+    with pytest.raises(ValueError, match=message), VideoClock() as clock:
+        clock.seconds(label, zoo.folder / name)
 
 
 def test_spans_of_files_and_rows_of_tables_take_labels(zoo, tmp_path) -> None:

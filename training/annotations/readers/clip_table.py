@@ -7,7 +7,7 @@ attributes are parsed from the label, if it is a dive number or a FineGym name.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,13 @@ from encoders.files import is_file, open_table
 from encoders.media.errors import DecodeError
 from training.annotations.labels.names import label_attributes
 from training.annotations.readers.reader import ImportOptions, LabelReader, ReadLabels
-from training.annotations.readers.rows import Problems, Row, read_csv_rows, split_name
+from training.annotations.readers.rows import (
+    MadeUpIds,
+    Problems,
+    Row,
+    read_csv_rows,
+    split_name,
+)
 
 _PREFIX = "attribute."
 _ROWS_AT_ONCE = 16_384
@@ -29,19 +35,19 @@ def read_clip_table(path: Path, problems: Problems) -> list[Clip]:
     """The clips of a CSV, or of a Parquet file by its ending, in file order; clip ids are unique."""
     read_rows = _parquet_rows if path.suffix == ".parquet" else read_csv_rows
     clips: list[Clip] = []
-    clock = VideoClock()
-    line_by_id: dict[str, int] = {}
-    for row in read_rows(path, ("video_uri",), problems):
-        if not clips:
-            _note_columns(path, list(row.cells), problems)
-        with problems.of_row():
-            clip = _clip(row, clock)
-            first = line_by_id.setdefault(clip.clip_id, row.line)
-            if first != row.line:
-                raise ValueError(
-                    f"{row.where}: clip_id is {clip.clip_id!r}, as in {row.unit} {first}; it must be unique"
-                )
-            clips.append(clip)
+    ids, line_by_id = MadeUpIds(), dict[str, int]()
+    with VideoClock() as clock:
+        for row in read_rows(path, ("video_uri",), problems):
+            if not clips:
+                _note_columns(path, list(row.cells), problems)
+            with problems.of_row():
+                clip = _clip(row, clock, ids)
+                first = line_by_id.setdefault(clip.clip_id, row.line)
+                if first != row.line:
+                    raise ValueError(
+                        f"{row.where}: clip_id is {clip.clip_id!r}, as in {row.unit} {first}; it must be unique"
+                    )
+                clips.append(clip)
     return clips
 
 
@@ -58,7 +64,7 @@ def missing_videos(clips: list[Clip]) -> dict[str, list[str]]:
     return missing
 
 
-def _clip(row: Row, clock: VideoClock) -> Clip:
+def _clip(row: Row, clock: VideoClock, ids: MadeUpIds) -> Clip:
     video = row.text("video_uri")
     uri = video if "://" in video else str(row.path.resolve().parent / video)
     label = row.cells.get("label", "").strip() or None
@@ -68,12 +74,14 @@ def _clip(row: Row, clock: VideoClock) -> Clip:
         if name.startswith(_PREFIX) and value.strip()
     }
     start_s = _seconds(row, "start_s", uri, clock) or 0.0
+    end_s = _seconds(row, "end_s", uri, clock)
+    name = PurePosixPath(video).name if "://" in video or Path(video).is_absolute() else video
     try:
         return Clip(
-            clip_id=row.cells.get("clip_id", "").strip() or f"{Path(video).stem}-{row.line}",
+            clip_id=row.cells.get("clip_id", "").strip() or ids.make(name, start_s, end_s),
             video_uri=uri,
             start_s=start_s,
-            end_s=_seconds(row, "end_s", uri, clock),
+            end_s=end_s,
             label=label,
             split=split_name(row.cells.get("split", "")),
             attributes=attributes or (label_attributes(label) if label else {}),

@@ -20,11 +20,20 @@ from encoders.media.video_files import videos_below
 from training.annotations.labels.names import label_attributes
 from training.annotations.labels.splits import SplitShares, assign_splits
 from training.annotations.readers.reader import ImportOptions, LabelReader, ReadLabels
-from training.annotations.readers.rows import SPLITS, Problems, Row, read_csv_rows, split_name
+from training.annotations.readers.rows import (
+    SPLITS,
+    MadeUpIds,
+    Problems,
+    Row,
+    read_csv_rows,
+    split_name,
+)
 
-# Role -> the names that columns with it have, the likelier first; compared in lower case, without what is neither letter nor digit.
+_ROUNDED_S = 0.0005
+"""Times of frames are rounded to so much in tables."""
 _MOST_ASKED = 100
 """Rows whose cells tell which column names the videos."""
+# Role -> the names that columns with it have, the likelier first; compared in lower case, without what is neither letter nor digit.
 _NAMES: dict[str, tuple[str, ...]] = {
     "file": (
         "file", "filename", "video", "videouri", "videofile", "videopath", "videoname", "filepath",
@@ -105,6 +114,7 @@ class VideoNames:
         self._root = videos
         self._is_remote = "://" in videos
         self._by_name: dict[str, set[str]] = defaultdict(set)
+        self._name_by_uri: dict[str, str] = {}
         if self._is_remote:
             return
         folder = Path(videos)
@@ -113,6 +123,7 @@ class VideoNames:
         self.paths = sorted(path for path in videos_below(folder) if path.is_file())
         for path in self.paths:
             inner = path.relative_to(folder)
+            self._name_by_uri.setdefault(str(path.resolve()), inner.as_posix())
             for name in (inner.as_posix(), inner.with_suffix("").as_posix(), path.name, path.stem):
                 self._by_name[_normal(name)].add(str(path.resolve()))
         if not self.paths:
@@ -123,6 +134,13 @@ class VideoNames:
     def has(self, name: str) -> bool:
         """Whether a cell names a video of the folder; of a remote one nothing is known."""
         return bool(name) and any(one in self._by_name for one in _names_meant(name))
+
+    def name(self, uri: str) -> str:
+        """The path of a video below the folder, or its file name where it lies elsewhere."""
+        inner = uri.removeprefix(f"{self._root.rstrip('/')}/") if self._is_remote else ""
+        if inner and inner != uri:
+            return inner
+        return self._name_by_uri.get(uri, PurePosixPath(uri).name)
 
     def uri(self, name: str) -> str:
         """The video that a cell names; ValueError where it is none or several."""
@@ -181,17 +199,18 @@ def read_label_file(config: ImportLabelFile, problems: Problems) -> list[Clip]:
     rows: list[Row] = []
     clips: list[Clip] = []
     line_by_id: dict[str, int] = {}
-    clock = VideoClock()
-    for row in read:
-        with problems.of_row():
-            clip = _clip(row, columns, videos, clock)
-            line = line_by_id.setdefault(clip.clip_id, row.line)
-            if line != row.line:
-                raise ValueError(
-                    f"{row.where}: clip id is {clip.clip_id!r}, as in line {line}; it must be unique"
-                )
-            clips.append(clip)
-            rows.append(row)
+    ids = MadeUpIds()
+    with VideoClock() as clock:
+        for row in read:
+            with problems.of_row():
+                clip = _clip(row, columns, videos, clock, ids)
+                line = line_by_id.setdefault(clip.clip_id, row.line)
+                if line != row.line:
+                    raise ValueError(
+                        f"{row.where}: clip id is {clip.clip_id!r}, as in line {line}; it must be unique"
+                    )
+                clips.append(clip)
+                rows.append(row)
     if not clips:
         raise ValueError(f"{path} has no rows that can be used")
     labelled = [(c, r) for c, r in zip(clips, rows, strict=True) if c.label is not None]
@@ -210,11 +229,13 @@ def read_label_file(config: ImportLabelFile, problems: Problems) -> list[Clip]:
             f"columns passed over, because they are empty for some labels: {', '.join(gappy)} (fill them in: attributes are compared)"
         )
     problems.notes += _oddities(result)
-    _require_trainable(path, result, columns["label"])
+    _require_trainable(path, result, columns)
     return result
 
 
-def _clip(row: Row, columns: Mapping[str, str], videos: VideoNames, clock: VideoClock) -> Clip:
+def _clip(
+    row: Row, columns: Mapping[str, str], videos: VideoNames, clock: VideoClock, ids: MadeUpIds
+) -> Clip:
     def cell(role: str) -> str:
         return row.cells.get(columns.get(role, ""), "").strip()
 
@@ -224,9 +245,8 @@ def _clip(row: Row, columns: Mapping[str, str], videos: VideoNames, clock: Video
         except DecodeError as error:  # a timecode needs the frame rate
             raise ValueError(str(error)) from error
 
-    name = row.text(columns["file"])
     try:
-        uri = videos.uri(name)
+        uri = videos.uri(row.text(columns["file"]))
     except ValueError as error:
         raise ValueError(f"{row.where}: {error}") from error
     times: list[float | None] = [
@@ -235,15 +255,21 @@ def _clip(row: Row, columns: Mapping[str, str], videos: VideoNames, clock: Video
         else None
         for role in ("start", "end")
     ]
+    start_s, end_s = times[0] or 0.0, times[1]
+    last_s = clock.last_s(uri) if start_s else None
+    if last_s is not None and start_s > last_s + _ROUNDED_S:
+        raise row.error(
+            columns["start"], f"at most {last_s:.3f} s, the last frame of {videos.name(uri)}"
+        )
     split = split_name(cell("split"))
     if split not in (None, *SPLITS):
         raise row.error(columns["split"], "train, val, test or empty")
     try:
         return Clip(
-            clip_id=cell("id") or f"{PurePosixPath(name).stem}-{row.line}",
+            clip_id=cell("id") or ids.make(videos.name(uri), start_s, end_s),
             video_uri=uri,
-            start_s=times[0] or 0.0,
-            end_s=times[1],
+            start_s=start_s,
+            end_s=end_s,
             label=cell("label") or None,
             split=split,
         )
@@ -325,17 +351,23 @@ def _shown(span: tuple[str, float, float | None]) -> str:
     return f"{video} {start_s:g}-{'end' if end_s is None else format(end_s, 'g')} s"
 
 
-def _require_trainable(path: Path, clips: Sequence[Clip], column: str) -> None:
+def _require_trainable(path: Path, clips: Sequence[Clip], columns: Mapping[str, str]) -> None:
     """ValueError with what to do, before anything heavy starts."""
     counts = Counter(clip.label for clip in clips if clip.label is not None)
     if len(counts) < 2:
         found = f"only {next(iter(counts))!r}" if counts else "no label"
         raise ValueError(
-            f"{path}: column {column!r} holds {found}; training needs two labels or more. Name another column with "
+            f"{path}: column {columns['label']!r} holds {found}; training needs two labels or more. Name another column with "
             "--columns label COLUMN, or leave --labels out to search by clips alone"
         )
     splits = Counter(clip.split for clip in clips if clip.label is not None)
     for split in ("train", "val", "test"):
+        if not splits[split] and "split" in columns:
+            given = ", ".join(f"{count} {name}" for name, count in splits.items())
+            raise ValueError(
+                f"{path}: no labelled clip that can be used is for {split!r}: column {columns['split']!r} gives {given}; "
+                f"give {split!r} to some, or leave the column empty and splits are drawn"
+            )
         if not splits[split]:
             raise ValueError(
                 f"{path}: no labelled clip is for {split!r}: the {len(counts)} labels have {max(counts.values())} clips at most; "

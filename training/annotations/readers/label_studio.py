@@ -5,10 +5,9 @@ A region counts frames from 1 and holds both of its ends. Of several annotations
 
 import math
 import reprlib
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -18,7 +17,13 @@ from encoders.media.errors import DecodeError
 from training.annotations.labels.names import label_attributes
 from training.annotations.readers.label_file import VideoNames
 from training.annotations.readers.reader import ImportOptions, LabelReader, ReadLabels
-from training.annotations.readers.rows import Problems, json_list, json_object, read_json
+from training.annotations.readers.rows import (
+    MadeUpIds,
+    Problems,
+    json_list,
+    json_object,
+    read_json,
+)
 
 _MAX_RATE = 1000.0
 _WHOLE: Any = object()
@@ -46,12 +51,11 @@ class ImportLabelStudio(ImportOptions):
 
 
 class _Videos:
-    """What is known of videos: their frame rates, each read once, and how many regions they have."""
+    """What is known of videos: their frame rates, each read once, and the ids of their regions that have none."""
 
     def __init__(self, given: float | None) -> None:
         self._given = given
-        self.counts: Counter[str] = Counter()
-        """Regions without an id so far, by the name of their video."""
+        self.ids = MadeUpIds()
         self._rates: dict[str, float] = {}
 
     def of(self, uri: str, named: object, where: str) -> float:
@@ -117,21 +121,19 @@ def _clips(
         uri = videos.uri(_file_of(name))
     if not uri:
         return
-    stem = PurePosixPath(uri).stem
     for region_id, value in _regions(task, where, problems):
         label, ranges = "", []
         with problems.of_row():
             label = _label(value, where)
             ranges = json_list(value["ranges"], where, "ranges") if "ranges" in value else [_WHOLE]
-        known.counts[stem] += bool(ranges) and not region_id
-        clip_id = region_id or f"{stem}-{known.counts[stem]}"
         for turn, given in enumerate(ranges):
             with problems.of_row():
                 span: tuple[float, float | None] = (0.0, None)
                 if given is not _WHOLE:
                     span = _span(given, known.of(uri, data.get("fps"), where), where)
+                clip_id = region_id if len(ranges) == 1 else f"{region_id}-{turn}"
                 yield Clip(
-                    clip_id=clip_id if len(ranges) == 1 else f"{clip_id}-{turn}",
+                    clip_id=clip_id if region_id else known.ids.make(videos.name(uri), *span),
                     video_uri=uri,
                     start_s=span[0],
                     end_s=span[1],

@@ -16,6 +16,7 @@ from training.annotations.labels.names import label_attributes
 from training.annotations.readers.clip_table import missing_videos
 from training.annotations.readers.reader import ImportOptions, LabelReader, ReadLabels
 from training.annotations.readers.rows import (
+    MadeUpIds,
     Problems,
     json_list,
     json_object,
@@ -132,12 +133,13 @@ def _clips(
             events = []
             span = _seconds(metadata, "start_ms", where) or 0.0, _seconds(metadata, "end_ms", where)
             yield _clip(sample_id, uri, span, label, split, where)
+    ids = MadeUpIds()
     for number, event in enumerate(events):
         with problems.of_row():
             known = json_object(event, where, f"event {number}")
             span = _span(known, config, f"{where}: event {number}")
             label = known.get("label")
-            yield _clip(f"{sample_id}-{number}", uri, span, label, split, where)
+            yield _clip(ids.make(sample_id, *span), uri, span, label, split, where)
 
 
 def _span(event: Mapping[str, Any], config: ImportOsl, where: str) -> tuple[float, float]:

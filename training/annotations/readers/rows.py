@@ -5,7 +5,7 @@ import csv
 import json
 import re
 import reprlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -73,6 +73,21 @@ def split_name(text: str) -> str | None:
     """A split as tables name it: train, val or test where that is meant; None for an empty cell."""
     plain = text.strip()
     return _SPLITS.get(plain.lower(), plain) or None
+
+
+class MadeUpIds:
+    """Ids of clips whose labels give none, from video and span: what comes before or after a clip does not rename it."""
+
+    def __init__(self) -> None:
+        self._taken = Counter[str]()
+
+    def make(self, video: str, start_s: float, end_s: float | None) -> str:
+        """VIDEO of a whole video, else VIDEO@START-END in seconds; with #2, #3 where a span is named again."""
+        end = "end" if end_s is None else f"{end_s:.3f}"
+        clip_id = video if not start_s and end_s is None else f"{video}@{start_s:.3f}-{end}"
+        self._taken[clip_id] += 1
+        times = self._taken[clip_id]
+        return clip_id if times == 1 else f"{clip_id}#{times}"
 
 
 def is_name(text: str) -> bool:

@@ -107,13 +107,13 @@ def test_a_bad_event_leaves_the_others_of_its_sample(bad: object, tmp_path: Path
     good = {"label": "x", "position_ms": 4000}
     document = {"labels": {"action": {}}, "data": [sample(events=[good, bad, good])]}
     ids, messages = osl(tmp_path, document)
-    assert (ids, len(messages)) == (["s-0", "s-2"], 1)
+    assert (ids, len(messages)) == (["s@2.000-6.000", "s@2.000-6.000#2"], 1)
     annotations = [
         {"label": e.get("label"), "position": e.get("position_ms"), "metadata": {"end_position": e.get("end_ms")}} if isinstance(e, dict) else e
         for e in (good, bad, good)
     ]  # fmt: skip
     ids, messages = osl(tmp_path, {"videos": [{"path": "s.mp4", "annotations": annotations}]})
-    assert (ids, len(messages)) == (["s-0", "s-2"], 1)
+    assert (ids, len(messages)) == (["s@2.000-6.000", "s@2.000-6.000#2"], 1)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -158,9 +157,7 @@ def test_separators_of_spreadsheets_are_read(tmp_path: Path, sign: str) -> None:
     text = "file,label\n" + rows()
     plain, _ = read(tmp_path, text)
     for head in ("", f"sep={sign}\n"):
-        assert read(tmp_path, head + text.replace(",", sign))[0] == [
-            *(replace(c, clip_id=f"v{n}-{n + 2 + bool(head)}") for n, c in enumerate(plain)),
-        ]
+        assert read(tmp_path, head + text.replace(",", sign))[0] == plain
 
 
 def test_letters_with_marks_in_two_parts_are_the_same_name(tmp_path: Path) -> None:
@@ -204,6 +201,35 @@ def test_a_span_that_is_named_twice_is_in_one_split(tmp_path: Path) -> None:
     assert all(len(of_span) == 1 for of_span in splits.values())
 
 
+def test_rows_between_others_rename_no_clip(tmp_path: Path) -> None:
+    head, text = "file,start,end,label\n", "v0.mp4,,,103b\nv1.mp4,1,2.5,105b\nv1.mp4,1,2.5,103b\n"
+    more = "".join(f"v{n}.mp4,,,{label}\n" for n in range(2, 8) for label in ("103b", "105b"))
+    before, _ = read(tmp_path, head + text + more)
+    assert [clip.clip_id for clip in before[:3]] == [
+        "day 1/v0.mp4",
+        "day 1/v1.mp4@1.000-2.500",
+        "day 1/v1.mp4@1.000-2.500#2",
+    ]
+    after, _ = read(tmp_path, head + "v1.mp4,3,4,103b\n" + text + more)
+    assert [clip.clip_id for clip in after[1:]] == [clip.clip_id for clip in before]
+
+
+def test_a_span_behind_the_end_of_its_video_is_a_bad_row(tmp_path: Path) -> None:
+    videos = tmp_path / "videos" / "day 1"
+    videos.mkdir(parents=True)
+    write_video(videos / "v9.mp4", VideoSpec(num_frames=30, fps=10))
+    text = "file,start,end,label\n" + "".join(f"v{n}.mp4,,,{'ab'[n % 2]}\n" for n in range(8))
+    clips, _ = read(tmp_path, text + "v9.mp4,2.9,60,a\n")
+    assert clips[-1].start_s == 2.9
+    late = text + "v9.mp4,3,4,a\n"
+    with pytest.raises(
+        ValueError,
+        match=r"line 10: start is '3'; it must be at most 2\.900 s, the last frame of day 1/v9\.mp4",
+    ):
+        read(tmp_path, late)
+    assert len(read(tmp_path, late, skip_bad=True)[0]) == 8
+
+
 def test_plain_words_become_the_attribute_of_their_own(tmp_path: Path) -> None:
     clips, problems = read(tmp_path, "file,label\n" + rows(labels=("backflip", "cartwheel")))
     assert clips[1].attributes == {"action": "cartwheel"}
@@ -228,6 +254,7 @@ def test_words_of_splits_are_understood(tmp_path: Path) -> None:
         ("file,dive\nv0.mp4,103b\nv1.mp4,103b\n", "holds only '103b'; training needs two labels"),
         ("file,dive\nv0.mp4,\n", "holds no label"),
         ("file,dive\nv0.mp4,103b\nv1.mp4,105b\n", "no labelled clip is for 'val'.* at least one label needs three"),
+        ("file,dive,subset\nv0.mp4,103b,test\nv1.mp4,105b,val\n", "'train': column 'subset' gives 1 test, 1 val"),
         ("file,dive,split\nv0.mp4,103b,trian\n", "split is 'trian'; it must be train, val, test or empty"),
         ("file,dive,start\nv0.mp4,103b,soon\n", "line 2: start is 'soon'; it must be seconds"),
         ("file,dive,id\nv0.mp4,103b,x\nv1.mp4,105b,x\n", "line 3: clip id is 'x', as in line 2"),

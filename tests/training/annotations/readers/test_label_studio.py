@@ -45,10 +45,10 @@ def test_regions_count_frames_from_one_and_hold_both_ends(folder: Path) -> None:
     clips = read(folder, tasks, frames_per_s=50.0, split="train")
     assert [(c.clip_id, c.start_s, c.end_s, c.label, Path(c.video_uri).name) for c in clips[:3]] == [
         ("r1", 0.0, 1.0, "103b", "a.mp4"),
-        ("a-1", 1.0, 1.04, "x", "a.mp4"),
-        ("b b-1", 1.0, 2.0, "x", "b b.mp4"),
+        ("a.mp4@1.000-1.040", 1.0, 1.04, "x", "a.mp4"),
+        ("b b.mp4@1.000-2.000", 1.0, 2.0, "x", "b b.mp4"),
     ]  # fmt: skip
-    assert clips[3].clip_id == "b b-2"
+    assert clips[3].clip_id == "b b.mp4@0.000-0.040"
 
 
 def test_a_region_id_is_of_one_clip(folder: Path) -> None:

@@ -31,8 +31,8 @@ def test_labels_of_samples_and_events_become_clips(tmp_path: Path) -> None:
     clips = read(tmp_path, document, before_s=1.0, after_s=3.0, split="train")
     assert [(c.clip_id, c.start_s, c.end_s, c.label, c.split) for c in clips] == [
         ("s0", 0.0, None, "103b", "train"),
-        ("s1-0", 3.0, 7.0, "x", "train"),
-        ("s1-1", 0.0, 3.5, "x", "train"),
+        ("s1@3.000-7.000", 3.0, 7.0, "x", "train"),
+        ("s1@0.000-3.500", 0.0, 3.5, "x", "train"),
         ("s2", 1.5, 2.75, "x", "val"),
     ]
     assert clips[0].attributes["somersaults"] == "1.5"
@@ -46,8 +46,8 @@ def test_the_older_form_is_read_too(tmp_path: Path) -> None:
     ]
     clips = read(tmp_path, {"videos": [{"path": "g/1.mp4", "annotations": annotations}]})
     assert [(c.clip_id, c.start_s, c.end_s, c.label) for c in clips] == [
-        ("1-0", 29.0, 33.0, "Goal"),
-        ("1-1", 40.0, 42.5, "Foul"),
+        ("1@29.000-33.000", 29.0, 33.0, "Goal"),
+        ("1@40.000-42.500", 40.0, 42.5, "Foul"),
     ]
 
 
