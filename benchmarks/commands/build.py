@@ -46,17 +46,23 @@ class Config:
     milvus_uri: str = ""
     """http://HOST:19530 of a Milvus server; none = a Milvus Lite folder in the archive."""
     collection: str = "clips"
+    prune: bool = False
+    """Delete from the archive what an earlier build put there and is not among the videos or rows any more."""
+    max_delete_share: float = 0.2
+    """Refuse to prune more than this share of the archive, as a folder that is not mounted would; 1 = prune any number."""
     limits: MediaLimits = field(default_factory=MediaLimits)
 
 
 def run(config: Config) -> int:
-    """Build, and say how to ask it."""
+    """Build, and say how to ask it. Status 1 where rows, videos or clips were left out."""
     if config.labels is None and (config.columns or config.skip_bad):
         raise ValueError("columns and skip_bad are for --labels")
     if config.labels is not None and config.encoder is not None:
         raise ValueError(
             "encoder is for videos without labels: with --labels the encoder is trained; --stage1-recipe chooses which"
         )
+    if not 0 <= config.max_delete_share <= 1:
+        raise ValueError(f"max_delete_share is {config.max_delete_share}; it must be from 0 to 1")
     if not config.window_s > 0:
         raise ValueError(f"window_s is {config.window_s}; it must be above 0")
     if "://" not in config.videos and not Path(config.videos).is_dir():

@@ -25,6 +25,7 @@ from benchmarks.demo.step_notes import (
     describe_triplets,
     describe_vectors,
 )
+from benchmarks.demo.summary import read_json
 from benchmarks.harness.parts import Part, PartFailedError, PartRunner
 from benchmarks.harness.steps import Step, command_parts, tfcovr_command
 from benchmarks.harness.thresholds import format_duration
@@ -36,6 +37,8 @@ from encoders.clips import read_clips
 from encoders.files import hash_file, read_table
 from encoders.media.container import MediaLimits
 from indexing.archive_folder import ARCHIVE_NAME, Archive, write_archive
+from indexing.ledger.dead_letters import DEAD_LETTERS
+from indexing.ledger.summary import SUMMARY
 
 if TYPE_CHECKING:
     from benchmarks.commands.build import Config
@@ -51,7 +54,7 @@ def build_archive(config: "Config") -> int:
     out.mkdir(parents=True, exist_ok=True)
     paths = Paths(out)
     try:
-        notes = write_build_clips(config, paths, say)
+        notes, num_refused = write_build_clips(config, paths, say)
         trained_on = paths.clips if config.labels is None else paths.labelled
         settings = {"clips": hash_file(trained_on)}
         with shared_ray(out) as ray_variables:
@@ -66,7 +69,36 @@ def build_archive(config: "Config") -> int:
     report = write_report(out)
     say(f"\nBuilt in {format_duration(sum(record.seconds for record in records))}; {report}")
     say("\n".join(steps))
-    return 0
+    left_out, told = _left_out(num_refused, paths)
+    say("\n".join(told))
+    return 1 if left_out else 0
+
+
+def _left_out(num_refused: int, paths: Paths) -> tuple[int, list[str]]:
+    """How many rows, videos and clips cannot be searched, and that in words; rows that nothing of today is behind, too."""
+    summary = read_json(paths.index / SUMMARY)
+    lines = []
+    if num_refused:
+        lines.append(f"left out: {num_refused} rows or videos, listed above and in report.html")
+    if summary["dead"]:
+        reasons = ", ".join(
+            f"{count} x {reason}" for reason, count in summary["dead_by_reason"].items()
+        )
+        lines.append(
+            f"left out: {summary['dead']} clips ({reasons}): see {paths.index / DEAD_LETTERS}"
+        )
+    if summary["orphaned"]:
+        lines.append(
+            f"{summary['orphaned']} clips of an earlier build are not among the videos or rows of today, and still answer: "
+            "the same command with --prune deletes them"
+        )
+    return num_refused + summary["dead"], lines
+
+
+def _prune_options(config: "Config") -> tuple[str, ...]:
+    if not config.prune:
+        return ()
+    return "--prune", "--max-delete-share", str(config.max_delete_share)
 
 
 def plan_parts(
@@ -85,9 +117,9 @@ def plan_parts(
         title="index into Milvus",
         command=tfcovr_command(
             "index", "--bundle", bundle, "--clips", paths.clips, "--milvus-uri", milvus,
-            "--collection", config.collection, "--run-dir", paths.index, *limits,
+            "--collection", config.collection, "--run-dir", paths.index, *limits, *_prune_options(config),
         ),
-        outputs=(paths.index / "index_summary.json",),
+        outputs=(paths.index / SUMMARY,),
         made=lambda: describe_index(paths.index),
         variables=ray_variables,
         weight=step_weights(paths)["index"],
@@ -148,8 +180,8 @@ def _training_steps(
                         *limit_options(config.limits, "--launch.limits")),
          (paths.vectors,), lambda: describe_vectors(paths.vectors), {}),
         ("stage2", f"stage 2, {stage2.num_epochs} epochs: compose clip and sentence",
-         tfcovr_command("train", "--recipe", config.stage2_recipe, "--vectors", paths.vectors, "--triplets", paths.triplets,
-                        "--init", first, "--run-dir", paths.stage2, *stage2.options()),
+         tfcovr_command("train", "--recipe", config.stage2_recipe, "--vectors", paths.vectors, "--clips", paths.labelled,
+                        "--triplets", paths.triplets, "--init", first, "--run-dir", paths.stage2, *stage2.options()),
          (bundle / CARD_NAME,), lambda: describe_training(paths.stage2), on_ray),
         ("export", "export to ONNX",
          tfcovr_command("export", "--bundle", bundle, "--clips", paths.labelled),

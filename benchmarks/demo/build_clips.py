@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from rich.console import Console
+
 from benchmarks.demo.build_encoder import Paths
 from encoders.clips import Clip, read_clips, write_clips
 from indexing.clipping.cut_video import CutSettings
@@ -21,8 +23,8 @@ _WHOLE_WINDOWS = 4
 Say = Callable[[str], object]
 
 
-def write_build_clips(config: "Config", paths: Paths, say: Say) -> list[str]:
-    """Write clips.parquet, and with labels labelled.parquet; what was understood, line by line.
+def write_build_clips(config: "Config", paths: Paths, say: Say) -> tuple[list[str], int]:
+    """Write clips.parquet, and with labels labelled.parquet; what was understood, line by line, and how many rows and videos were left out.
 
     ValueError for all that training would fail on.
     """
@@ -32,15 +34,16 @@ def write_build_clips(config: "Config", paths: Paths, say: Say) -> list[str]:
         say(line)
         notes.append(line)
 
-    labelled = []
+    labelled, num_bad_rows = [], 0
     if config.labels is not None:
-        labelled = _read_labels(config, paths, note)
-    unlabelled = _cut_others(config, paths, labelled, note)
+        labelled, num_bad_rows = _read_labels(config, paths, note)
+    unlabelled, num_problems = _cut_others(config, paths, labelled, note)
     write_clips(paths.clips, [*labelled, *unlabelled])
-    return notes
+    return notes, num_bad_rows + num_problems
 
 
-def _read_labels(config: "Config", paths: Paths, note: Say) -> list[Clip]:
+def _read_labels(config: "Config", paths: Paths, note: Say) -> tuple[list[Clip], int]:
+    """The clips, and how many rows were left out."""
     assert config.labels is not None
     report = import_annotations(
         ImportLabelFile(
@@ -60,7 +63,7 @@ def _read_labels(config: "Config", paths: Paths, note: Say) -> list[Clip]:
         note(f"  {report.num_bad_rows} bad rows left out: {problems}")
     clips = read_clips(paths.labelled)
     require_edits(clips)
-    return clips
+    return clips, report.num_bad_rows
 
 
 def require_edits(clips: Sequence[Clip]) -> None:
@@ -76,8 +79,10 @@ def require_edits(clips: Sequence[Clip]) -> None:
         )
 
 
-def _cut_others(config: "Config", paths: Paths, labelled: Sequence[Clip], note: Say) -> list[Clip]:
-    """Clips without labels, of the videos that no labelled clip is of."""
+def _cut_others(
+    config: "Config", paths: Paths, labelled: Sequence[Clip], note: Say
+) -> tuple[list[Clip], int]:
+    """Clips without labels, of the videos that no labelled clip is of; and how many videos cannot be cut."""
     out = paths.clips if config.labels is None else paths.unlabelled
     summary = split_videos(
         SplitConfig(
@@ -86,6 +91,7 @@ def _cut_others(config: "Config", paths: Paths, labelled: Sequence[Clip], note: 
             cut=CutSettings(length_s=config.window_s),
             limits=config.limits,
         ),
+        console=Console(stderr=True),
         leave_out={clip.video_uri for clip in labelled},
     )
     clips = read_clips(out)
@@ -105,7 +111,7 @@ def _cut_others(config: "Config", paths: Paths, labelled: Sequence[Clip], note: 
         note(f"  left out: {name}: {problem}")
     if len(problems) > 3:
         note(f"  and {len(problems) - 3} more: {out.with_suffix('.problems.txt')}")
-    return clips
+    return clips, len(problems)
 
 
 def whole_videos(clips: Sequence[Clip]) -> list[Clip]:

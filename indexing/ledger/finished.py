@@ -16,6 +16,8 @@ class Counts:
     present: int
     missing: int
     stale: int
+    orphaned: int
+    """Rows of clips that the archive does not have any more."""
     dead_by_reason: Mapping[str, int]
 
 
@@ -41,7 +43,6 @@ class Finished:
     """Of the archive in the collection when the run began: whoever writes its rows later sets another."""
     rows: int
     """Of the archive in the collection."""
-    orphaned: int
     counts: Counts
 
 

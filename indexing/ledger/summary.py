@@ -64,6 +64,8 @@ class IndexSummary:
     """Clips without a row and without a reason: rows that went while the run went on. The same command brings them."""
     stale: int = 0
     """Rows of former content that appeared while the run went on, as a run writes that was taken for dead. The same command deletes them."""
+    orphaned: int = 0
+    """Rows of clips that the archive does not have any more, and that searches still answer with: --prune deletes them."""
     refreshed: int
     """Of the skipped: rows whose label, attributes or file name were brought up to date."""
     recomputed: str
@@ -157,6 +159,11 @@ class IndexSummary:
             lines.append(
                 "not one clip could be used: see dead_letters.parquet, and that the videos are where --clips says"
             )
+        return lines + self._lines_of_rows()
+
+    def _lines_of_rows(self) -> list[str]:
+        """What is not as it should be between clips and rows, and what was mended."""
+        lines = []
         if self.missing:
             lines.append(
                 f"missing: {self.missing} clips have no row and no reason why; run the same command again"
@@ -165,6 +172,10 @@ class IndexSummary:
             lines.append(
                 f"stale: {self.stale} rows of former content appeared while the run went on, as a run writes that was taken for dead; "
                 "run the same command again, which deletes them"
+            )
+        if self.orphaned:
+            lines.append(
+                f"orphaned: {self.orphaned} rows are of clips that are not listed any more, and still answer; --prune deletes them"
             )
         if self.refreshed or self.deleted:
             lines.append(

@@ -144,7 +144,7 @@ class _IndexRun:
         """What the last run left, where this one sees the same and is not asked for more."""
         finished = read_finished(self._ledger)
         is_more = self._config.retry or self._config.since or self._config.moved
-        if finished is None or is_more or (self._config.prune and finished.orphaned):
+        if finished is None or is_more or (self._config.prune and finished.counts.orphaned):
             return None
         with self._console.status("looking for changes"):
             seen = self._seen(read_fingerprint(self._config.clips))
@@ -230,6 +230,7 @@ class _IndexRun:
             present=manifest.count(State.PRESENT),
             missing=manifest.count(State.MISSING),
             stale=manifest.rows.num_stale(),
+            orphaned=manifest.rows.num_orphaned(),
             dead_by_reason=manifest.dead_by_reason(),
         )
         write_dead_letters(
@@ -246,7 +247,6 @@ class _IndexRun:
                 archive=self._archive.name,
                 mark=self._mark,
                 rows=self._archive.count(self._collection),
-                orphaned=manifest.rows.num_orphaned(),
                 counts=counts,
             )
             write_finished(self._ledger, finished)

@@ -160,6 +160,7 @@ def summary_of(
         skipped=max(counts.present - tally.written, 0),
         missing=counts.missing,
         stale=counts.stale,
+        orphaned=counts.orphaned,
         refreshed=done.refreshed,
         recomputed=done.recomputed.line() if done.recomputed else "",
         deleted=done.deleted,

@@ -123,7 +123,9 @@ def test_videos_that_no_row_names_become_clips_without_labels(tmp_path: Path) ->
     config = Config(videos=str(videos), labels=labels, out=tmp_path / "out", window_s=0.4)
     paths = Paths(config.out)
     paths.out.mkdir()
-    notes = write_build_clips(config, paths, said.append)
+    (videos / "torn.mp4").write_bytes(b"no video")
+    notes, num_refused = write_build_clips(config, paths, said.append)
+    assert num_refused == 1
     assert notes == said
     assert any("2 videos, which no row names" in line for line in notes)
     clips = read_clips(paths.clips)
