@@ -76,23 +76,21 @@ def build_archive(config: "Config") -> int:
 
 def _left_out(num_refused: int, paths: Paths) -> tuple[int, list[str]]:
     """How many rows, videos and clips cannot be searched, and that in words; rows that nothing of today is behind, too."""
-    summary = read_json(paths.index / SUMMARY)
+    now = read_json(paths.index / SUMMARY)["now"]
     lines = []
     if num_refused:
         lines.append(f"left out: {num_refused} rows or videos, listed above and in report.html")
-    if summary["dead"]:
+    if now["dead"]:
         reasons = ", ".join(
-            f"{count} x {reason}" for reason, count in summary["dead_by_reason"].items()
+            f"{count} x {reason}" for reason, count in now["dead_by_reason"].items()
         )
+        lines.append(f"left out: {now['dead']} clips ({reasons}): see {paths.index / DEAD_LETTERS}")
+    if now["orphaned"]:
         lines.append(
-            f"left out: {summary['dead']} clips ({reasons}): see {paths.index / DEAD_LETTERS}"
-        )
-    if summary["orphaned"]:
-        lines.append(
-            f"{summary['orphaned']} clips of an earlier build are not among the videos or rows of today, and still answer: "
+            f"{now['orphaned']} clips of an earlier build are not among the videos or rows of today, and still answer: "
             "the same command with --prune deletes them"
         )
-    return num_refused + summary["dead"], lines
+    return num_refused + now["dead"], lines
 
 
 def _prune_options(config: "Config") -> tuple[str, ...]:

@@ -71,7 +71,7 @@ def describe_index(index_dir: Path) -> str:
     """Rows, rate and bottleneck."""
     summary = read_json(index_dir / "index_summary.json")
     return (
-        f"{summary['rows_in_collection']} rows, {summary['dead']} dead letters, "
+        f"{summary['now']['rows_in_collection']} rows, {summary['now']['dead']} dead letters, "
         f"{summary['clips_per_s']:.0f} clips/s, bottleneck {summary['bottleneck']}"
     )
 

@@ -4,12 +4,14 @@ import json
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from cluster.storage import write_atomic
+from encoders.files import read_json
 from encoders.stages.base import DeadLetter, error_of
 from indexing.sources.uris import public_uri
 
@@ -30,6 +32,7 @@ class StageSpeed:
 
 
 SUMMARY = "index_summary.json"
+_NOW = ("clips_in", "dead", "dead_by_reason", "missing", "stale", "orphaned", "rows_in_collection")
 _WARM_SHARE = 0.2
 _CEILING_COLUMNS = {
     "fetch": "fetch_ceiling_bytes_per_s",
@@ -293,9 +296,12 @@ def find_bottleneck(stages: Sequence[StageTime]) -> str:
 
 
 def write_summary(run_dir: str | Path, summary: IndexSummary) -> None:
-    """The file describes the last run that did something: a run without work leaves it alone."""
+    """The file describes the last run that did something; `now` is the archive as the last run left it."""
     path = Path(run_dir) / SUMMARY
-    if summary.seconds or not path.exists():
-        letters = [letter.to_columns() for letter in summary.dead_letters]
-        values = asdict(summary) | {"dead_letters": letters}
-        write_atomic(path, json.dumps(values, indent=2) + "\n")
+    values = asdict(summary)
+    now = {name: values[name] for name in _NOW}
+    values["dead_letters"] = [letter.to_columns() for letter in summary.dead_letters]
+    if not summary.seconds:
+        with suppress(OSError, ValueError):  # there is none, or it is damaged
+            values = read_json(path)
+    write_atomic(path, json.dumps(values | {"now": now}, indent=2) + "\n")

@@ -1,5 +1,6 @@
 """The tally of a run: what it adds up, and when it can say what a longer run would come to."""
 
+import json
 from dataclasses import fields
 
 import numpy as np
@@ -62,14 +63,26 @@ def test_batches_that_come_at_once_at_the_end_say_nothing_about_a_longer_run(clo
     assert tally.clips_per_s_warm() == 0
 
 
-def test_a_password_of_milvus_is_neither_printed_nor_written(tmp_path) -> None:
+def made_summary(**values: object) -> IndexSummary:
     empty = {"Mapping": {}, "tuple": ()}
-    values = {
+    zeros = {
         one.name: empty.get(str(one.type).partition("[")[0].rpartition(".")[2], 0)
         for one in fields(IndexSummary)
     }
-    values |= {"milvus_uri": "http://root:hunter2@milvus:19530", "collection": "clips"}
-    made = IndexSummary(**values)
+    return IndexSummary(**zeros | {"milvus_uri": "", "collection": "clips"} | values)  # type: ignore[arg-type]
+
+
+def test_a_run_without_work_leaves_the_figures_of_the_one_before(tmp_path) -> None:
+    write_summary(tmp_path, made_summary(clips_in=5, written=5, seconds=2.0, rows_in_collection=5))
+    write_summary(tmp_path, made_summary(clips_in=4, skipped=4, orphaned=1, rows_in_collection=5))
+    read = json.loads((tmp_path / SUMMARY).read_text())
+    assert (read["written"], read["seconds"], read["orphaned"]) == (5, 2.0, 0)
+    assert (read["now"]["clips_in"], read["now"]["orphaned"]) == (4, 1)
+    assert "orphaned: 1 rows" in "\n".join(made_summary(orphaned=1).lines())
+
+
+def test_a_password_of_milvus_is_neither_printed_nor_written(tmp_path) -> None:
+    made = made_summary(milvus_uri="http://root:hunter2@milvus:19530")
     write_summary(tmp_path, made)
     assert "http://milvus:19530" in "\n".join(made.lines())
     text = (tmp_path / SUMMARY).read_text() + "\n".join(made.lines())
