@@ -1,7 +1,10 @@
 """Which errors of Milvus are worth another try, and how often."""
 
+import os
 import socket
 import socketserver
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -181,3 +184,17 @@ def test_an_old_server_beyond_loopback_is_refused_unless_told(
 
 def open_sink(uri: str):
     return open_datasink(uri, "refused", encoder_id="encoder", embedding_dim=8)
+
+
+@pytest.mark.parametrize("value", ["runs/milvus", "http://elsewhere:1", "x"])
+def test_variables_of_pymilvus_decide_nothing(value: str) -> None:
+    names = ("MILVUS_URI", "MILVUS_DEFAULT_CONNECTION", "MILVUS_CONN_ALIAS", "MILVUS_CONN_TIMEOUT")
+    code = "import indexing.store.client; from pymilvus.settings import Config; print(Config.MILVUS_URI, Config.MILVUS_CONN_ALIAS)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **dict.fromkeys(names, value)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["default"]
