@@ -120,7 +120,7 @@ class ClipState:
         return bool(self.label) or self.is_skipped
 
     def is_of(self, video_uri: str, start_s: float, end_s: float | None) -> bool:
-        """Whether a row with the clip's id is still of that span: readers make ids of line numbers, which shift."""
+        """Whether a row with the clip's id is still of that span: a table may give it to another one."""
         return _is_same_span(self.clicked, video_uri, start_s, end_s)
 
 

@@ -1,7 +1,6 @@
 """Labels of a clips.parquet as clicks on the clips of an archive: those of the same video whose spans are the same, nearly.
 
-A clip id alone says little: readers of tables make ids of line numbers, and one inserted row shifts them all. Importing the same table
-again stores nothing.
+A clip id alone says little: another table may give it to another span. Importing the same table again stores nothing.
 """
 
 import secrets
