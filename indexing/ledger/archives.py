@@ -16,7 +16,7 @@ from indexing.ledger.ledger import Ledger
 from indexing.sources.archive import ArchiveRequest
 from indexing.sources.uris import is_remote, name_of
 from indexing.store.collection import ARCHIVE, ClipCollection
-from indexing.store.filter_expression import quoted
+from indexing.store.filter_expression import begins_with
 from indexing.store.lease import Protected, hold_lease
 
 _SEPARATOR = ":"
@@ -167,7 +167,7 @@ def _default_name(source: str, taken: Mapping[str, str]) -> str:
 
 
 def _begins_with(name: str) -> str:
-    return f"clip_id like {quoted(name + _SEPARATOR + '%')}"
+    return begins_with("clip_id", name + _SEPARATOR)
 
 
 def _digest(source: str) -> str:

@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from encoders.clips import is_storable
 from indexing.store.filter_expression import any_of, quoted
+from indexing.store.schema import TO_THE_END
 
 DURATION = "duration_s"
 MAX_FILTERS = 32
@@ -46,6 +47,15 @@ class Filter:
     description: str
     column: str | None = ""
     """Column of the collection; "" = the filter's name, None = not a column: ranking checks the rows that Milvus returns."""
+    absent: float | None = None
+    """What stands in the column of a row that has no value; no range takes it in."""
+
+    def condition(self, value: Any) -> str:
+        """The Milvus expression for a value; ValueError names the filter."""
+        column = self.column or self.name
+        expression = self.type.expression(self.name, column, value)
+        is_partial = expression and self.absent is not None
+        return f"{column} != {self.absent} and {expression}" if is_partial else expression
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,8 +97,7 @@ class FilterFields:
             if name == DURATION:
                 duration = _range(name, value)
             elif registered is not None:
-                column = registered.column or name
-                parts.append(registered.type.expression(name, column, value))
+                parts.append(registered.condition(value))
             elif name in self.attributes:
                 parts.append(self._attribute(name, value))
             else:
@@ -290,7 +299,12 @@ for _filter in (
     Filter(name="label", type=TEXT, description="labels of clips"),
     Filter(name="split", type=TEXT, description="splits of clips"),
     Filter(name="start_s", type=NUMBER, description="start of the clip in its video, in seconds"),
-    Filter(name="end_s", type=NUMBER, description="end of the clip in its video, in seconds"),
+    Filter(
+        name="end_s",
+        type=NUMBER,
+        description="end of the clip in its video, in seconds; a clip to the end of its video has none",
+        absent=TO_THE_END,
+    ),
     Filter(name=DURATION, type=NUMBER, description="duration of the clip in seconds", column=None),
 ):
     register_filter(_filter)

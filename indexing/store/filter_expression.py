@@ -42,6 +42,12 @@ def contains(column: str, text: str, *, inside: bool = True) -> str:
     return f"{column} like {quoted(f'{before}{text}%')}"
 
 
+def begins_with(column: str, text: str) -> str:
+    """True where a text column begins with a text, letter by letter: in `like`, `_` stands for any, and Milvus Lite knows no escape."""
+    after = text[:-1] + chr(ord(text[-1]) + 1)
+    return f"({column} >= {quoted(text)} and {column} < {quoted(after)})"
+
+
 def any_of(conditions: Sequence[str]) -> str:
     """True where at least one condition is.
 

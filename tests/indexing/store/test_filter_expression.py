@@ -6,7 +6,7 @@ import pytest
 from encoders.clips import Clip
 from indexing.search.filters import MAX_VALUES, FilterFields
 from indexing.store.collection import open_collection
-from indexing.store.filter_expression import any_of
+from indexing.store.filter_expression import any_of, begins_with
 from indexing.store.rows import collection_row
 
 DIM = 8
@@ -35,6 +35,7 @@ def collection(milvus_uri):
                     Clip(
                         clip_id=f"clip {i}",
                         video_uri="v",
+                        end_s=i + 1.0 if i % 2 else None,
                         attributes={"angle": str(i), "score": SCORES[i]} if i % 7 else {},
                     ),
                     key=str(i),
@@ -74,6 +75,23 @@ def test_a_range_finds_the_numbers_in_it(collection, low, high) -> None:
             continue
         condition = FilterFields(attributes=values).compile({name: (low, high)}).condition
         assert {int(row["clip_key"]) for row in collection.rows(condition=condition)} == wanted
+
+
+@pytest.mark.parametrize(("low", "high"), [(None, 10), (0, 10), (-1, None), (250, None)])
+def test_a_clip_to_the_end_of_its_video_has_no_end_that_a_range_takes_in(
+    collection, low, high
+) -> None:
+    least, most = -np.inf if low is None else low, np.inf if high is None else high
+    wanted = {i for i in range(1, NUM_ROWS, 2) if least <= i + 1 <= most}
+    condition = FilterFields().compile({"end_s": (low, high)}).condition
+    assert {int(row["clip_key"]) for row in collection.rows(condition=condition)} == wanted
+
+
+@pytest.mark.parametrize("text", ["clip 1", "clip_", "cl%", "clip 299", "clip"])
+def test_a_beginning_is_taken_letter_by_letter(collection, text) -> None:
+    found = collection.rows(condition=begins_with("clip_id", text))
+    wanted = {i for i in range(NUM_ROWS) if f"clip {i}".startswith(text)}
+    assert {int(row["clip_key"]) for row in found} == wanted
 
 
 def test_a_range_over_thousands_of_scores_takes_a_comparison_for_each_integer_part() -> None:
