@@ -30,7 +30,7 @@ class Config:
     labels: Path | None = None
     """A CSV with a header and one row per clip: at least the file and a label. None = search by clips alone."""
     columns: Mapping[str, str] = field(default_factory=dict)
-    """What columns of the CSV mean, where the guess is wrong: file, start, end, label, split or id, and the column."""
+    """What columns of the CSV mean, where the guess is wrong: file, start, end, duration, label, split or id, and the column."""
     shares: SplitShares = field(default_factory=SplitShares)
     skip_bad: bool = False
     """Leave bad rows of the CSV out, instead of stopping at the first one."""
@@ -46,6 +46,7 @@ class Config:
     milvus_uri: str = ""
     """http://HOST:19530 of a Milvus server; none = a Milvus Lite folder in the archive."""
     collection: str = "clips"
+    """Collections are named after it and the model: another table of labels makes another, and this one answers until that is done."""
     prune: bool = False
     """Delete from the archive what an earlier build put there and is not among the videos or rows any more."""
     max_delete_share: float = 0.2

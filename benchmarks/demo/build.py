@@ -15,6 +15,7 @@ from rich.console import Console
 
 from benchmarks.demo.build_clips import write_build_clips
 from benchmarks.demo.build_encoder import Paths, encoder_parts, encoder_steps, step_weights
+from benchmarks.demo.build_models import collection_name, model_paths, remove_older_models
 from benchmarks.demo.build_settings import num_triplets, stage1_settings, stage2_settings
 from benchmarks.demo.run import shared_ray
 from benchmarks.demo.step_notes import (
@@ -55,8 +56,9 @@ def build_archive(config: "Config") -> int:
     paths = Paths(out)
     try:
         notes, num_refused = write_build_clips(config, paths, say)
-        trained_on = paths.clips if config.labels is None else paths.labelled
-        settings = {"clips": hash_file(trained_on)}
+        paths = model_paths(config, paths)
+        paths.model.mkdir(parents=True, exist_ok=True)
+        settings = {"model": paths.model.name}
         with shared_ray(out) as ray_variables:
             parts = plan_parts(config, paths, ray_variables=ray_variables)
             records = PartRunner(out, settings=settings, say=say).run(parts)
@@ -64,11 +66,18 @@ def build_archive(config: "Config") -> int:
         sys.stderr.write(f"error: {error}\nrerun the same command to resume\n")
         return 1
     steps = next_steps(config, paths)
-    about = {"videos": config.videos, "notes": notes, "next_steps": steps}
+    about = {
+        "videos": config.videos,
+        "model": str(paths.model.relative_to(out)),
+        "notes": notes,
+        "next_steps": steps,
+    }
     write_atomic(out / BUILD_FILE, json.dumps(about, indent=1))
     report = write_report(out)
     say(f"\nBuilt in {format_duration(sum(record.seconds for record in records))}; {report}")
     say("\n".join(steps))
+    for name in remove_older_models(paths, _milvus(config, paths)):
+        say(f"removed model {name} of an earlier build")
     left_out, told = _left_out(num_refused, paths)
     say("\n".join(told))
     return 1 if left_out else 0
@@ -79,7 +88,7 @@ def _left_out(num_refused: int, paths: Paths) -> tuple[int, list[str]]:
     now = read_json(paths.index / SUMMARY)["now"]
     lines = []
     if num_refused:
-        lines.append(f"left out: {num_refused} rows or videos, listed above and in report.html")
+        lines.append(f"left out: {num_refused} rows or videos, named above and in report.html")
     if now["dead"]:
         reasons = ", ".join(
             f"{count} x {reason}" for reason, count in now["dead_by_reason"].items()
@@ -107,7 +116,7 @@ def plan_parts(
 ) -> list[Part]:
     """What is done after clips.parquet is there, in order."""
     is_labelled = config.labels is not None
-    milvus = config.milvus_uri or str(paths.milvus)
+    milvus, collection = _milvus(config, paths), collection_name(config, paths)
     bundle = _bundle(config, paths)
     limits = limit_options(config.limits)
     index = Step(
@@ -115,7 +124,7 @@ def plan_parts(
         title="index into Milvus",
         command=tfcovr_command(
             "index", "--bundle", bundle, "--clips", paths.clips, "--milvus-uri", milvus,
-            "--collection", config.collection, "--run-dir", paths.index, *limits, *_prune_options(config),
+            "--collection", collection, "--run-dir", paths.index, *limits, *_prune_options(config),
         ),
         outputs=(paths.index / SUMMARY,),
         made=lambda: describe_index(paths.index),
@@ -135,7 +144,7 @@ def plan_parts(
         folder=paths.out,
         bundle=bundle,
         milvus_uri=milvus,
-        collection=config.collection,
+        collection=collection,
         videos=config.videos,
         indexed_from=_indexed_from(config.videos),
     )
@@ -144,6 +153,10 @@ def plan_parts(
     if config.labels is None:
         parts = [*encoder_parts(config.encoder, paths), *parts]
     return parts
+
+
+def _milvus(config: "Config", paths: Paths) -> str:
+    return config.milvus_uri or str(paths.milvus)
 
 
 def _bundle(config: "Config", paths: Paths) -> Path:

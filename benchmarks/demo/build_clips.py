@@ -2,12 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from benchmarks.demo.build_encoder import Paths
+from cluster.progress import progress_bar
+from cluster.storage import write_atomic
 from encoders.clips import Clip, read_clips, write_clips
+from encoders.decoding.source import VideoClock
+from encoders.media.errors import DecodeError
 from indexing.clipping.cut_video import CutSettings
 from indexing.clipping.split_videos import SplitConfig, split_videos
 from training.annotations.labels.pairs import attributes_by_label, label_pairs
@@ -18,6 +23,7 @@ if TYPE_CHECKING:
     from benchmarks.commands.build import Config
 
 _MAX_CHANGES = 2
+_MOST_NAMED = 20
 _WHOLE_WINDOWS = 4
 """Beside labels of whole videos, an unlabelled video of up to so many windows is one clip, too."""
 Say = Callable[[str], object]
@@ -60,10 +66,35 @@ def _read_labels(config: "Config", paths: Paths, note: Say) -> tuple[list[Clip],
         note(f"  {line}")
     if report.num_bad_rows:
         problems = paths.labelled.with_suffix(".problems.txt")
-        note(f"  {report.num_bad_rows} bad rows left out: {problems}")
+        _note_left_out(problems.read_text().splitlines(), problems, note)
     clips = read_clips(paths.labelled)
-    require_edits(clips)
-    return clips, report.num_bad_rows
+    readable = _of_readable_videos(clips, paths.labelled.with_suffix(".unreadable.txt"), note)
+    if len(readable) < len(clips):
+        write_clips(paths.labelled, readable)
+    require_edits(readable)
+    return readable, report.num_bad_rows + len(clips) - len(readable)
+
+
+def _of_readable_videos(clips: Sequence[Clip], listed: Path, note: Say) -> list[Clip]:
+    """The clips whose video can be read, or is elsewhere; training and the index would leave the others out one by one."""
+    kept, problems, console = [], dict[str, DecodeError](), Console(stderr=True)
+    with (
+        VideoClock() as clock,
+        progress_bar("reading videos", len(clips), console=console) as update,
+    ):
+        for number, clip in enumerate(clips, start=1):
+            try:
+                clock.last_s(clip.video_uri)
+                kept.append(clip)
+            except DecodeError as error:
+                problems[clip.video_uri] = error
+            update(number)
+    lines = [f"{uri}: {error}" for uri, error in problems.items()]
+    write_atomic(listed, "".join(f"{line}\n" for line in lines))
+    _note_left_out(lines, listed, note)
+    if not kept:
+        raise ValueError(f"not one of the {len(problems)} videos that the labels name can be read")
+    return kept
 
 
 def require_edits(clips: Sequence[Clip]) -> None:
@@ -106,12 +137,17 @@ def _cut_others(
         note(
             f"{config.videos}: {len(clips)} clips of {summary.num_videos - len(summary.problems)} videos{what}"
         )
-    problems = list(summary.problems.items())
-    for name, problem in problems[:3]:
-        note(f"  left out: {name}: {problem}")
-    if len(problems) > 3:
-        note(f"  and {len(problems) - 3} more: {out.with_suffix('.problems.txt')}")
-    return clips, len(problems)
+    lines = [f"{name}: {problem}" for name, problem in summary.problems.items()]
+    _note_left_out(lines, out.with_suffix(".problems.txt"), note)
+    return clips, len(summary.problems)
+
+
+def _note_left_out(lines: Sequence[str], listed: Path, note: Say) -> None:
+    """A line each, of the first; `listed` has all."""
+    for line in lines[:_MOST_NAMED]:
+        note(f"  left out: {line}")
+    if len(lines) > _MOST_NAMED:
+        note(f"  and {len(lines) - _MOST_NAMED} more are left out: {listed}")
 
 
 def whole_videos(clips: Sequence[Clip]) -> list[Clip]:

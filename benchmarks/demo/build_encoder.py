@@ -16,19 +16,23 @@ from encoders.files import hash_file, read_table
 SHIPPED_IMAGE = "pose_image_small"
 
 
-class Paths:
-    """Where everything is in an archive folder; the layout is that of a demo run."""
+MODELS = "models"
 
-    def __init__(self, out: Path) -> None:
+
+class Paths:
+    """Where everything is in an archive folder; a model's folder is laid out as a demo run."""
+
+    def __init__(self, out: Path, *, model: str = "") -> None:
+        """Without a `model` its files are those of `out` itself."""
         self.out = out
-        self.clips = out / "clips.parquet"
+        self.clips, self.milvus = out / "clips.parquet", out / "milvus"
         self.labelled, self.unlabelled = out / "labelled.parquet", out / "unlabelled.parquet"
-        self.triplets = out / "triplets.parquet"
-        self.stage1, self.stage2 = out / "stage1", out / "stage2"
-        self.vectors = out / "vectors.parquet"
-        self.index, self.milvus = out / "index", out / "milvus"
-        self.evaluation = out / "evaluate"
-        self.encoder = out / "encoder"
+        self.model = out / MODELS / model if model else out
+        self.triplets = self.model / "triplets.parquet"
+        self.stage1, self.stage2 = self.model / "stage1", self.model / "stage2"
+        self.vectors = self.model / "vectors.parquet"
+        self.index, self.evaluation = self.model / "index", self.model / "evaluate"
+        self.encoder = self.model / "encoder"
 
 
 def step_weights(paths: Paths) -> dict[str, float]:

@@ -53,18 +53,19 @@ def read_run(run_dir: Path, *, environment: Mapping[str, Any]) -> ReportInput:
         )
     sheet = run_dir / "answers.png"
     build = _read(run_dir / BUILD_FILE, {})
-    of_labels = run_dir / "stage2" / "bundle" / "card.json"
-    card = of_labels if of_labels.exists() else run_dir / "encoder" / "card.json"
+    model = run_dir / build.get("model", "")
+    of_labels = model / "stage2" / "bundle" / "card.json"
+    card = of_labels if of_labels.exists() else model / "encoder" / "card.json"
     return ReportInput(
         run_dir=run_dir,
         summary=_read(run_dir / "summary.json", {}),
         steps=_read(run_dir / "parts.json", []),
-        evaluation=_read(run_dir / "evaluate" / "metrics.json", {}),
+        evaluation=_read(model / "evaluate" / "metrics.json", {}),
         time_evidence=_read(run_dir / "time_evidence" / "time_evidence.json", {}),
-        index_summary=_read(run_dir / "index" / "index_summary.json", {}),
+        index_summary=_read(model / "index" / "index_summary.json", {}),
         answers=_read(run_dir / "answers.json", []),
         answers_sheet=sheet if sheet.exists() else None,
-        curves=_read_curves(run_dir),
+        curves=_read_curves(model),
         card=_read(card, {}),
         environment=environment,
         build=build,

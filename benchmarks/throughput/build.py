@@ -20,6 +20,7 @@ from benchmarks.demo.steps import CLASSES
 from benchmarks.dives.archive import ArchiveConfig, write_archive
 from benchmarks.harness.parts import RECORDS
 from benchmarks.harness.steps import tfcovr_command, tree_cpu_s
+from benchmarks.report.run_files import BUILD_FILE
 from cluster.progress import progress_bar
 from encoders.clips import read_clips
 from indexing.archive_folder import ARCHIVE_NAME
@@ -135,8 +136,13 @@ def _with_labels(videos: Path, labels: Path, work: Path) -> dict[str, object]:
             for record in records
             if "cpu_s" in record["figures"]
         },
-        "map50_composed": map50(out / "evaluate"),
+        "map50_composed": map50(_model(out) / "evaluate"),
     }
+
+
+def _model(out: Path) -> Path:
+    """Folder of what was trained."""
+    return out / json.loads((out / BUILD_FILE).read_text())["model"]
 
 
 def _by_hand(work: Path) -> dict[str, object]:
@@ -144,7 +150,7 @@ def _by_hand(work: Path) -> dict[str, object]:
     built, out = Paths(work / "built"), Paths(work / "by_hand")
     shutil.rmtree(out.out, ignore_errors=True)
     out.out.mkdir()
-    clips, triplets = built.labelled, built.triplets
+    clips, triplets = built.labelled, _model(built.out) / "triplets.parquet"
     first = out.stage1 / "bundle"
     commands = (
         tfcovr_command("train", "--recipe", "demo_actions", "--clips", clips, "--run-dir", out.stage1),

@@ -133,7 +133,7 @@ class VideoClock:
     def __init__(self) -> None:
         self._sandbox = _sandbox()
         self._sources: dict[Path, Source] = {}
-        self._last_s: dict[str, float | None] = {}
+        self._last_s: dict[str, float | DecodeError] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -142,16 +142,19 @@ class VideoClock:
         self._sandbox.close()
 
     def last_s(self, video: str | Path) -> float | None:
-        """When the last frame of a video is shown; None for a video elsewhere, or one that cannot be read."""
+        """When the last frame of a video is shown; None for a video elsewhere. DecodeError for one that cannot be read."""
         if "://" in str(video):
             return None
         if str(video) not in self._last_s:
             try:
                 source = _read_source(self._sandbox, local_path(str(video)))
                 self._last_s[str(video)] = float(source.times.times_s[-1])
-            except DecodeError:  # decoding names it, with its reason
-                self._last_s[str(video)] = None
-        return self._last_s[str(video)]
+            except DecodeError as error:
+                self._last_s[str(video)] = error
+        known = self._last_s[str(video)]
+        if isinstance(known, DecodeError):
+            raise known
+        return known
 
     def seconds(self, text: str, video: str | Path) -> float:
         """As parse_seconds, and HH:MM:SS:FF or HH:MM:SS;FF (drop-frame): when the frame of that label is shown.

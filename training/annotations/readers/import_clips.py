@@ -9,6 +9,7 @@ import operator
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import reduce
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import Annotated, Any
 
 from cluster.storage import write_atomic
 from encoders.clips import Clip, write_clips
+from encoders.decoding.source import VideoClock
+from encoders.media.errors import DecodeError
 from training.annotations.readers import (
     clip_table,
     finediving,
@@ -29,6 +32,9 @@ from training.annotations.readers.reader import ImportOptions, LabelReader, Read
 from training.annotations.readers.rows import SPLITS, Problems
 from training.annotations.triplets.table import write_triplets
 
+_ROUNDED_S = 0.0005
+"""Times of frames are rounded to so much in tables."""
+_FAR_S = 1.0
 READERS: dict[str, LabelReader] = {
     "finegym": finegym.READER,
     "finediving": finediving.READER,
@@ -88,6 +94,7 @@ def import_annotations(config: ImportOptions) -> ImportReport:
         read = _reader_of(config).read(config, problems)
         absent = {clip_id for clip_ids in read.missing.values() for clip_id in clip_ids}
         clips = _clips_to_write(read, absent if config.only_present else set())
+        clips = _within_videos(clips, problems)
     except ValueError as error:
         if not problems.messages:
             raise
@@ -135,6 +142,30 @@ def _clips_to_write(read: ReadLabels, left_out: Set[str]) -> list[Clip]:
             f"the videos of all {len(read.clips)} clips are missing: {sorted(left_out)[:3]} ..."
         )
     raise ValueError("the label files hold no clips")
+
+
+def _within_videos(clips: Sequence[Clip], problems: Problems) -> list[Clip]:
+    """The clips that begin within their video, where it can be read here; those that end far behind it are told."""
+    kept, beyond = [], []
+    with VideoClock() as clock:
+        for clip in clips:
+            last_s = None
+            if clip.start_s or clip.end_s is not None:
+                with suppress(DecodeError):  # decoding names it, with its reason
+                    last_s = clock.last_s(clip.video_uri)
+            with problems.of_row():
+                if last_s is not None and clip.start_s > last_s + _ROUNDED_S:
+                    raise ValueError(
+                        f"clip {clip.clip_id!r} begins at {clip.start_s:g} s, and the last frame of {clip.video_uri} is at {last_s:.3f} s"
+                    )
+                kept.append(clip)
+                if last_s is not None and (clip.end_s or 0.0) > last_s + _FAR_S:
+                    beyond.append(f"{clip.clip_id!r} at {clip.end_s:g} s, {last_s:.3f} s")
+    if beyond:
+        problems.note(f"{len(beyond)} clips end with their video, before the end that is given, first: {beyond[0]}")  # fmt: skip
+    if not kept:
+        raise ValueError("no clip begins within its video")
+    return kept
 
 
 def _reader_of(config: ImportOptions) -> LabelReader:

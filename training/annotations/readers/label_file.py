@@ -3,7 +3,6 @@
 A cell of the column of files names a video below the videos' folder, by its path, its file name or its name without ending.
 """
 
-import difflib
 import re
 import unicodedata
 from collections import Counter, defaultdict
@@ -13,10 +12,8 @@ from pathlib import Path, PurePosixPath
 
 from encoders.clips import Clip
 from encoders.decoding.source import VideoClock
-from encoders.files import is_file
 from encoders.media.container import VIDEO_SUFFIXES
 from encoders.media.errors import DecodeError
-from encoders.media.video_files import videos_below
 from training.annotations.labels.names import label_attributes
 from training.annotations.labels.splits import SplitShares, assign_splits
 from training.annotations.readers.reader import ImportOptions, LabelReader, ReadLabels
@@ -28,9 +25,9 @@ from training.annotations.readers.rows import (
     read_csv_rows,
     split_name,
 )
+from training.annotations.readers.video_folder import VideoNames
 
-_ROUNDED_S = 0.0005
-"""Times of frames are rounded to so much in tables."""
+_EMPTY = frozenset(("", "nan", "n/a", "#n/a", "null", "<na>"))
 _MOST_ASKED = 100
 """Rows whose cells tell which column names the videos."""
 # Role -> the names that columns with it have, the likelier first; compared in lower case, without what is neither letter nor digit.
@@ -41,6 +38,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     ),
     "start": ("start", "starts", "starttime", "startsec", "begin", "from", "in", "onset"),
     "end": ("end", "ends", "endtime", "endsec", "stop", "to", "out", "offset"),
+    "duration": ("duration", "durations", "durationsec", "dur", "length", "lengthsec"),
     "label": (
         "label", "class", "classname", "action", "actionname", "dive", "divename", "divenumber", "diveno",
         "element", "category", "annotation", "event", "name", "title", "tag",
@@ -61,7 +59,7 @@ class ImportLabelFile(ImportOptions):
     videos: str
     """The folder of the videos, or the URI that the files' names go behind."""
     columns: Mapping[str, str] = field(default_factory=dict)
-    """What columns mean, where the guess is wrong: file, start, end, label, split or id, and the column, such as label "Dive No."."""
+    """What columns mean, where the guess is wrong: file, start, end, duration, label, split or id, and the column, such as label "Dive No."."""
     shares: SplitShares = field(default_factory=SplitShares)
 
     def __post_init__(self) -> None:
@@ -87,6 +85,9 @@ def guess_columns(
     by_plain_name = {re.sub(r"[^a-z0-9]", "", name.lower()): name for name in reversed(header)}
     by_plain_name |= {plain.removesuffix("s"): name for plain, name in by_plain_name.items()}
     columns = dict(given)
+    if twice := [name for name, count in Counter(given.values()).items() if count > 1]:
+        roles = [role for role, name in given.items() if name == twice[0]]
+        raise ValueError(f"columns gives {twice[0]!r} to {' and '.join(roles)}; it has one meaning")
     of_videos = [name for name in header if names_video(name)]
     if "file" not in columns and len(of_videos) == 1:
         columns["file"] = of_videos[0]
@@ -105,76 +106,6 @@ def guess_columns(
                 f"say which: --columns {role} COLUMN"
             )
     return columns
-
-
-class VideoNames:
-    """The videos below a folder, by path, file name and name without ending."""
-
-    def __init__(self, videos: str) -> None:
-        self._root = videos
-        self._is_remote = "://" in videos
-        self._by_name: dict[str, set[str]] = defaultdict(set)
-        self._name_by_uri: dict[str, str] = {}
-        if self._is_remote:
-            return
-        folder = Path(videos)
-        if not folder.is_dir():
-            raise ValueError(f"videos is {videos!r}; it must be a folder or a URI")
-        self.paths = sorted(path for path in videos_below(folder) if path.is_file())
-        for path in self.paths:
-            inner = path.relative_to(folder)
-            self._name_by_uri.setdefault(str(path.resolve()), inner.as_posix())
-            for name in (inner.as_posix(), inner.with_suffix("").as_posix(), path.name, path.stem):
-                self._by_name[_normal(name)].add(str(path.resolve()))
-        if not self.paths:
-            raise ValueError(
-                f"videos is {videos!r}, which has no video files ({', '.join(sorted(VIDEO_SUFFIXES))})"
-            )
-
-    def has(self, name: str) -> bool:
-        """Whether a cell names a video of the folder; of a remote one nothing is known."""
-        return bool(name) and any(one in self._by_name for one in _names_meant(name))
-
-    def name(self, uri: str) -> str:
-        """The path of a video below the folder, or its file name where it lies elsewhere."""
-        inner = uri.removeprefix(f"{self._root.rstrip('/')}/") if self._is_remote else ""
-        if inner and inner != uri:
-            return inner
-        return self._name_by_uri.get(uri, PurePosixPath(uri).name)
-
-    def uri(self, name: str) -> str:
-        """The video that a cell names; ValueError where it is none or several."""
-        if "://" in name:
-            return name
-        if self._is_remote:
-            return f"{self._root.rstrip('/')}/{name.lstrip('/')}"
-        if Path(name).is_absolute() and is_file(name):
-            return name
-        for candidate in _names_meant(name):
-            found = self._by_name.get(candidate, set())
-            if len(found) == 1:
-                return next(iter(found))
-            if found:
-                raise ValueError(
-                    f"{name!r} names {len(found)} videos below {self._root}: {', '.join(sorted(found)[:3])}"
-                )
-        near = difflib.get_close_matches(PurePosixPath(_normal(name)).stem, self._by_name, n=1)
-        hint = f"; the nearest name is {near[0]!r}" if near else ""
-        raise ValueError(
-            f"{name!r} is not among the {len(self.paths)} videos of {self._root}{hint}"
-        )
-
-
-def _normal(name: str) -> str:
-    """Slashes of either kind, and letters with marks in one form: macOS writes them in two parts."""
-    return unicodedata.normalize("NFC", name.replace("\\", "/"))
-
-
-def _names_meant(name: str) -> list[str]:
-    """The names below the folder that a cell may stand for; what is behind a point is left out where it is the ending of a video."""
-    plain = PurePosixPath(_normal(name))
-    is_video = plain.suffix.lower() in VIDEO_SUFFIXES
-    return [str(plain), plain.name, *([plain.stem] if is_video else [])]
 
 
 def read_label_file(config: ImportLabelFile, problems: Problems) -> list[Clip]:
@@ -216,6 +147,7 @@ def read_label_file(config: ImportLabelFile, problems: Problems) -> list[Clip]:
     labelled = [(c, r) for c, r in zip(clips, rows, strict=True) if c.label is not None]
     others = [name for name in rows[0].cells if name not in columns.values()]
     by_column, passed_over, gappy = _column_attributes(labelled, others)
+    given = Counter(clip.split or "" for clip in clips if clip.split)
     with_attributes, note = _with_attributes(clips, by_column)
     result, drawn = assign_splits(with_attributes, config.shares)
     meaning = ", ".join(f"{role} = {name!r}" for role, name in columns.items())
@@ -226,10 +158,10 @@ def read_label_file(config: ImportLabelFile, problems: Problems) -> list[Clip]:
         )
     if gappy:
         problems.notes.append(
-            f"columns passed over, because they are empty for some labels: {', '.join(gappy)} (fill them in: attributes are compared)"
+            f"columns passed over, because cells of them are empty: {', '.join(gappy)} (fill them in: attributes are compared)"
         )
     problems.notes += _oddities(result)
-    _require_trainable(path, result, columns)
+    _require_trainable(path, result, columns, given)
     return result
 
 
@@ -253,13 +185,14 @@ def _clip(
         row.parsed(columns[role], seconds, "seconds, MM:SS, HH:MM:SS or a timecode")
         if cell(role)
         else None
-        for role in ("start", "end")
+        for role in ("start", "end", "duration")
     ]
     start_s, end_s = times[0] or 0.0, times[1]
-    last_s = clock.last_s(uri) if start_s else None
-    if last_s is not None and start_s > last_s + _ROUNDED_S:
+    if end_s is None and times[2] is not None:
+        end_s = start_s + times[2]
+    if end_s is not None and end_s <= start_s:
         raise row.error(
-            columns["start"], f"at most {last_s:.3f} s, the last frame of {videos.name(uri)}"
+            columns["end" if cell("end") else "duration"], f"after the start, {start_s:g} s"
         )
     split = split_name(cell("split"))
     if split not in (None, *SPLITS):
@@ -270,11 +203,16 @@ def _clip(
             video_uri=uri,
             start_s=start_s,
             end_s=end_s,
-            label=cell("label") or None,
+            label=_label(cell("label")),
             split=split,
         )
     except ValueError as error:
         raise ValueError(f"{row.where}: {error}") from error
+
+
+def _label(text: str) -> str | None:
+    """None for an empty cell, and for what other programs write in its place."""
+    return None if text.lower() in _EMPTY else text
 
 
 def _column_attributes(
@@ -288,9 +226,9 @@ def _column_attributes(
         for clip, row in labelled:
             values[str(clip.label)].add(row.cells[name].strip())
         distinct = {value for seen in values.values() for value in seen}
-        if any(len(seen) > 1 for seen in values.values()):
+        if any(len(seen - {""}) > 1 for seen in values.values()):
             passed_over.append(name)
-        elif len(distinct) > 1 and "" in distinct:
+        elif "" in distinct and len(distinct) > 1:
             gappy.append(name)
         elif len(distinct) > 1:
             plain = name.removeprefix("attribute.")
@@ -351,7 +289,9 @@ def _shown(span: tuple[str, float, float | None]) -> str:
     return f"{video} {start_s:g}-{'end' if end_s is None else format(end_s, 'g')} s"
 
 
-def _require_trainable(path: Path, clips: Sequence[Clip], columns: Mapping[str, str]) -> None:
+def _require_trainable(
+    path: Path, clips: Sequence[Clip], columns: Mapping[str, str], given: Mapping[str, int]
+) -> None:
     """ValueError with what to do, before anything heavy starts."""
     counts = Counter(clip.label for clip in clips if clip.label is not None)
     if len(counts) < 2:
@@ -362,10 +302,10 @@ def _require_trainable(path: Path, clips: Sequence[Clip], columns: Mapping[str, 
         )
     splits = Counter(clip.split for clip in clips if clip.label is not None)
     for split in ("train", "val", "test"):
-        if not splits[split] and "split" in columns:
-            given = ", ".join(f"{count} {name}" for name, count in splits.items())
+        if not splits[split] and given:
+            counts_given = ", ".join(f"{count} {name}" for name, count in given.items())
             raise ValueError(
-                f"{path}: no labelled clip that can be used is for {split!r}: column {columns['split']!r} gives {given}; "
+                f"{path}: no labelled clip that can be used is for {split!r}: column {columns['split']!r} gives {counts_given}; "
                 f"give {split!r} to some, or leave the column empty and splits are drawn"
             )
         if not splits[split]:

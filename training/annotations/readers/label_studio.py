@@ -15,7 +15,6 @@ from encoders.clips import Clip
 from encoders.decoding.source import constant_rate, read_sources
 from encoders.media.errors import DecodeError
 from training.annotations.labels.names import label_attributes
-from training.annotations.readers.label_file import VideoNames
 from training.annotations.readers.reader import ImportOptions, LabelReader, ReadLabels
 from training.annotations.readers.rows import (
     MadeUpIds,
@@ -24,6 +23,7 @@ from training.annotations.readers.rows import (
     json_object,
     read_json,
 )
+from training.annotations.readers.video_folder import VideoNames
 
 _MAX_RATE = 1000.0
 _WHOLE: Any = object()

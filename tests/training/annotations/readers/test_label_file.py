@@ -6,14 +6,14 @@ import pytest
 
 from encoders.clips import Clip
 from tests.support.videos import VideoSpec, write_video
-from training.annotations.readers.import_clips import import_annotations
+from training.annotations.readers.import_clips import ImportReport, import_annotations
 from training.annotations.readers.label_file import (
     ImportLabelFile,
-    VideoNames,
     guess_columns,
     read_label_file,
 )
 from training.annotations.readers.rows import Problems
+from training.annotations.readers.video_folder import VideoNames
 
 
 def read(
@@ -136,7 +136,7 @@ def test_a_column_that_some_labels_leave_empty_is_named(tmp_path: Path) -> None:
     text += "".join(f"v{n}.mp4,{'abc'[n % 3]},{('pike', 'tuck', '')[n % 3]}\n" for n in range(8))
     clips, problems = read(tmp_path, text)
     assert clips[0].attributes == {"action": "a"}
-    assert any("empty for some labels: position" in note for note in problems.notes)
+    assert any("cells of them are empty: position" in note for note in problems.notes)
 
 
 @pytest.mark.parametrize("name", ["v0.take2", "v0.txt", "v0.v2.backup"])
@@ -215,19 +215,62 @@ def test_rows_between_others_rename_no_clip(tmp_path: Path) -> None:
 
 
 def test_a_span_behind_the_end_of_its_video_is_a_bad_row(tmp_path: Path) -> None:
-    videos = tmp_path / "videos" / "day 1"
-    videos.mkdir(parents=True)
+    videos, labels = tmp_path / "videos", tmp_path / "labels.csv"
+    videos.mkdir()
     write_video(videos / "v9.mp4", VideoSpec(num_frames=30, fps=10))
-    text = "file,start,end,label\n" + "".join(f"v{n}.mp4,,,{'ab'[n % 2]}\n" for n in range(8))
-    clips, _ = read(tmp_path, text + "v9.mp4,2.9,60,a\n")
-    assert clips[-1].start_s == 2.9
-    late = text + "v9.mp4,3,4,a\n"
+    text = "file,start,end,label\n" + "".join(f"v9.mp4,0.{n},60,{'ab'[n % 2]}\n" for n in range(8))
+
+    def imported(more: str, *, skip_bad: bool = False) -> ImportReport:
+        labels.write_text(text + more)
+        return import_annotations(
+            ImportLabelFile(
+                labels=labels, videos=str(videos), out=tmp_path / "c.parquet", skip_bad=skip_bad
+            )
+        )
+
+    report = imported("v9.mp4,2.9,3,a\n")
+    assert report.num_clips == 9
+    assert any(
+        "8 clips end with their video, before the end that is given" in note
+        for note in report.notes
+    )
+    late = "v9.mp4,3,4,a\n"
     with pytest.raises(
-        ValueError,
-        match=r"line 10: start is '3'; it must be at most 2\.900 s, the last frame of day 1/v9\.mp4",
+        ValueError, match=r"begins at 3 s, and the last frame of .*v9\.mp4 is at 2\.900 s"
     ):
-        read(tmp_path, late)
-    assert len(read(tmp_path, late, skip_bad=True)[0]) == 8
+        imported(late)
+    report = imported(late, skip_bad=True)
+    assert (report.num_clips, report.num_bad_rows) == (8, 1)
+
+
+def test_a_duration_is_an_end(tmp_path: Path) -> None:
+    lines = "".join(f"v{n}.mp4,{n},1.5,{'ab'[n % 2]}\n" for n in range(8))
+    clips, _ = read(tmp_path, "file,start,Duration,label\n" + lines)
+    assert [(clip.start_s, clip.end_s) for clip in clips[:2]] == [(0.0, 1.5), (1.0, 2.5)]
+    with pytest.raises(ValueError, match="Duration is '0'; it must be after the start, 3 s"):
+        read(tmp_path, f"file,start,Duration,label\n{lines}v0.mp4,3,0,a\n")
+
+
+def test_what_programs_write_for_an_empty_cell_is_no_label(tmp_path: Path) -> None:
+    empty = "".join(f"v{n}.mp4,{text}\n" for n, text in enumerate(("nan", "N/A", "NULL", "")))
+    clips, _ = read(tmp_path, "file,label\n" + empty + rows())
+    assert [clip.label for clip in clips[:5]] == [None, None, None, None, "103b"]
+
+
+def test_a_column_has_one_meaning(tmp_path: Path) -> None:
+    columns = {"label": "label", "file": "label"}
+    with pytest.raises(ValueError, match="columns gives 'label' to label and file"):
+        read(tmp_path, "file,label\n" + rows(), columns=columns)
+
+
+def test_an_empty_column_of_splits_is_none(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="at least one label needs three"):
+        read(tmp_path, "file,label,split\nv0.mp4,103b,\nv1.mp4,105b,\n")
+
+
+def test_the_nearest_name_may_differ_in_case(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="the nearest name is 'v3"):
+        read(tmp_path, "file,label\nV3.mp4,103b\n")
 
 
 def test_plain_words_become_the_attribute_of_their_own(tmp_path: Path) -> None:
