@@ -91,10 +91,19 @@ def _path_of(run_dir: Path, record: ProcessRecord) -> Path:
 
 def read_records(run_dir: str | Path) -> list[ProcessRecord]:
     """Every recorded process of the run folder, running or not."""
-    return [
-        ProcessRecord(**json.loads(path.read_text()))
-        for path in sorted((Path(run_dir) / _FOLDER).glob("*.json"))
-    ]
+    paths = sorted((Path(run_dir) / _FOLDER).glob("*.json"))
+    return [record for path in paths if (record := _read_record(path)) is not None]
+
+
+def _read_record(path: Path) -> ProcessRecord | None:
+    """None for one that is gone by now, or damaged: its process is left alone."""
+    try:
+        return ProcessRecord(**json.loads(path.read_text()))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as error:
+        logger.warning("%s is damaged and passed over: %s", path, error)
+        return None
 
 
 def is_running(record: ProcessRecord) -> bool:
@@ -180,7 +189,8 @@ def reap_orphans(run_dir: str | Path, *, grace_s: float = 5.0) -> list[ProcessRe
     if ended:
         logger.warning("ended %d orphaned processes of an earlier run", len(orphans))
     for path in (Path(run_dir) / _FOLDER).glob("*.json"):
-        if not is_running(ProcessRecord(**json.loads(path.read_text()))):
+        record = _read_record(path)
+        if record is None or not is_running(record):
             path.unlink(missing_ok=True)
     return ended
 
@@ -237,8 +247,8 @@ def track_child_processes(run_dir: str | Path, *, interval_s: float = _TRACK_S) 
             yield
     finally:
         for path in (run_dir / _FOLDER).glob("*.json"):
-            record = ProcessRecord(**json.loads(path.read_text()))
-            if record.pid == os.getpid() or not is_running(record):
+            record = _read_record(path)
+            if record is None or record.pid == os.getpid() or not is_running(record):
                 path.unlink(missing_ok=True)
 
 

@@ -126,14 +126,16 @@ class ArchiveOptions:
     """Without an archive folder: Milvus to search, a folder (Milvus Lite) or http://HOST:19530."""
     videos_root: str | None = None
     """Where the videos of the archive folder are now, if they were moved."""
-    collection: str = "clips"
-    """Without an archive folder: the collection to search, or an alias of it."""
+    collection: str | None = None
+    """Without an archive folder: the collection to search, or an alias of it; None = clips."""
 
     def located(self) -> Archive:
         """The archive of the folder, or of the options that name its parts; ValueError where it is both or neither."""
         if self.archive is not None:
-            if self.bundle is not None or self.milvus_uri:
-                raise ValueError("give an archive folder, or --bundle and --milvus-uri; not both")
+            if self.bundle is not None or self.milvus_uri or self.collection is not None:
+                raise ValueError(
+                    "give an archive folder, or --bundle, --milvus-uri and --collection; not both"
+                )
             return read_archive(self.archive, videos_root=self.videos_root)
         if self.bundle is None or not self.milvus_uri:
             raise ValueError(
@@ -145,7 +147,7 @@ class ArchiveOptions:
             folder=Path(),
             bundle=self.bundle,
             milvus_uri=self.milvus_uri,
-            collection=self.collection,
+            collection="clips" if self.collection is None else self.collection,
             videos="",
             indexed_from="",
         )

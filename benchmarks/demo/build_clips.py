@@ -1,6 +1,6 @@
 """Clips of a build: those of the table of labels, and windows of the videos that nobody labelled."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,16 +40,18 @@ def write_build_clips(config: "Config", paths: Paths, say: Say) -> tuple[list[st
         say(line)
         notes.append(line)
 
-    labelled, num_bad_rows = [], 0
+    labelled, named, num_bad_rows = [], set[str](), 0
     if config.labels is not None:
-        labelled, num_bad_rows = _read_labels(config, paths, note)
-    unlabelled, num_problems = _cut_others(config, paths, labelled, note)
+        labelled, named, num_bad_rows = _read_labels(config, paths, note)
+    unlabelled, num_problems = _cut_others(config, paths, named, note)
+    if labelled and all(not clip.start_s and clip.end_s is None for clip in labelled):
+        unlabelled = whole_videos(unlabelled)
     write_clips(paths.clips, [*labelled, *unlabelled])
     return notes, num_bad_rows + num_problems
 
 
-def _read_labels(config: "Config", paths: Paths, note: Say) -> tuple[list[Clip], int]:
-    """The clips, and how many rows were left out."""
+def _read_labels(config: "Config", paths: Paths, note: Say) -> tuple[list[Clip], set[str], int]:
+    """The clips, the videos that rows name, and how many rows were left out."""
     assert config.labels is not None
     report = import_annotations(
         ImportLabelFile(
@@ -72,7 +74,8 @@ def _read_labels(config: "Config", paths: Paths, note: Say) -> tuple[list[Clip],
     if len(readable) < len(clips):
         write_clips(paths.labelled, readable)
     require_edits(readable)
-    return readable, report.num_bad_rows + len(clips) - len(readable)
+    named = {clip.video_uri for clip in clips}
+    return readable, named, report.num_bad_rows + len(clips) - len(readable)
 
 
 def _of_readable_videos(clips: Sequence[Clip], listed: Path, note: Say) -> list[Clip]:
@@ -111,9 +114,9 @@ def require_edits(clips: Sequence[Clip]) -> None:
 
 
 def _cut_others(
-    config: "Config", paths: Paths, labelled: Sequence[Clip], note: Say
+    config: "Config", paths: Paths, named: Set[str], note: Say
 ) -> tuple[list[Clip], int]:
-    """Clips without labels, of the videos that no labelled clip is of; and how many videos cannot be cut."""
+    """Clips without labels, of the videos that no row names; and how many videos cannot be cut."""
     out = paths.clips if config.labels is None else paths.unlabelled
     summary = split_videos(
         SplitConfig(
@@ -123,11 +126,9 @@ def _cut_others(
             limits=config.limits,
         ),
         console=Console(stderr=True),
-        leave_out={clip.video_uri for clip in labelled},
+        leave_out=named,
     )
     clips = read_clips(out)
-    if labelled and all(not clip.start_s and clip.end_s is None for clip in labelled):
-        clips = whole_videos(clips)
     if summary.num_videos:
         what = (
             ""

@@ -7,9 +7,13 @@ keeps step with the clock at 29.97 frames per second. No frame is dropped.
 import re
 from fractions import Fraction
 
-_NUMBER = r"(?:\d+(?:[.,]\d*)?|[.,]\d+)"
-_CLOCK = re.compile(rf"(?:(?:(?P<hours>\d+):)?(?P<minutes>\d+):)?(?P<seconds>{_NUMBER})")
-_UNITS = re.compile(rf"(?=.)(?:(?P<hours>\d+)h)?(?:(?P<minutes>\d+)m)?(?:(?P<seconds>{_NUMBER})s)?")
+_WHOLE = r"\d{1,12}"
+"""More digits are no time of a video, and may not fit a float."""
+_NUMBER = rf"(?:{_WHOLE}(?:[.,]\d*)?|[.,]\d+)"
+_CLOCK = re.compile(rf"(?:(?:(?P<hours>{_WHOLE}):)?(?P<minutes>{_WHOLE}):)?(?P<seconds>{_NUMBER})")
+_UNITS = re.compile(
+    rf"(?=.)(?:(?P<hours>{_WHOLE})h)?(?:(?P<minutes>{_WHOLE})m)?(?:(?P<seconds>{_NUMBER})s)?"
+)
 _TIMECODE = re.compile(r"(\d{1,2})[:;](\d{2})[:;](\d{2})([:;.,])(\d{2,3})")
 TIMECODE_PATTERN = r"\d{1,2}[:;]\d{2}[:;]\d{2}[:;]\d{2,3}"
 """A regular expression of the labels that are no time in seconds: a point or comma before the frames would be decimals."""

@@ -4,7 +4,8 @@ Every tool is marked read-only. An error of an argument is an answer with `isErr
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from importlib.metadata import version
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -32,13 +33,12 @@ _Edits = Annotated[
 def build_server(tools: SearchTools) -> Any:
     """The server; `run()` serves it on stdin and stdout. ImportError names the extra where the SDK is missing."""
     try:
-        from mcp.server.mcpserver import MCPServer
         from mcp.server.mcpserver.exceptions import ToolError
         from mcp.types import ToolAnnotations
     except ImportError as error:
         raise ImportError("'mcp' is needed here: pip install 'tfcovr[mcp]'") from error
 
-    server = MCPServer("tfcovr", instructions=INSTRUCTIONS, log_level="ERROR")
+    server = _strict_server()
     annotations = ToolAnnotations(
         read_only_hint=True, destructive_hint=False, open_world_hint=False
     )
@@ -73,7 +73,7 @@ def build_server(tools: SearchTools) -> Any:
     ) -> dict[str, Any]:
         """Clips like a clip of the archive, changed as the edits say, best first, each with its probability; says when nothing matches.
 
-        Without a clip the edits alone are searched for; without edits, the most similar clips.
+        Without a clip the edits alone are searched for; with an empty list of edits, the most similar clips.
         """
         how = {"filters": filters or {}, "keep": keep, "exclude": exclude}
         return await call(tools.edit, clip_id, edits, limit, **how)
@@ -89,3 +89,28 @@ def build_server(tools: SearchTools) -> Any:
         return await call(tools.export, clip_ids, format)
 
     return server
+
+
+def _strict_server() -> Any:
+    """The SDK's server passes over arguments that a tool does not have, and a search would then answer another question."""
+    from mcp.server.mcpserver import MCPServer
+    from mcp.server.mcpserver.exceptions import ToolError
+
+    class StrictServer(MCPServer):
+        async def call_tool(self, name: str, arguments: dict[str, Any], context: Any = None) -> Any:
+            schemas = {tool.name: tool.input_schema for tool in await self.list_tools()}
+            if problem := _unknown_argument(name, arguments, schemas.get(name)):
+                raise ToolError(problem)
+            return await super().call_tool(name, arguments, context)
+
+    return StrictServer(
+        "tfcovr", version=version("tfcovr"), instructions=INSTRUCTIONS, log_level="ERROR"
+    )
+
+
+def _unknown_argument(name: str, arguments: Iterable[str], schema: dict[str, Any] | None) -> str:
+    """What a tool does not take, in words, or ""; the SDK tells of a tool that does not exist."""
+    known = sorted((schema or {}).get("properties", {}))
+    unknown = [] if schema is None else sorted(set(arguments) - set(known))
+    allowed = f"choose from {', '.join(known)}" if known else "it takes none"
+    return f"{name} has no argument {unknown[0]!r}; {allowed}" if unknown else ""

@@ -125,6 +125,8 @@ def _find(
 def choose_archive(request: ArchiveRequest, sources: Mapping[str, str], *, has_rows: bool) -> str:
     """The name of the requested archive. ValueError where it cannot be told from another archive."""
     recorded_name, recorded_source = request.recorded or (None, None)
+    if not request.is_recorded_here and sources.get(recorded_name or "") != recorded_source:
+        recorded_name, recorded_source = None, None
     name = request.name
     if name is None and recorded_name is not None:
         is_same = recorded_source == request.source or request.is_moved

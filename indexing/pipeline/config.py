@@ -201,20 +201,22 @@ def write_config(config: IndexConfig) -> None:
 
 
 def archive_request(config: IndexConfig | VerifyConfig) -> ArchiveRequest:
-    """Which archive a command is about. The run folder counts where its last run wrote into the same collection."""
+    """Which archive a command is about, and what the run folder knows of it."""
     path = config.run_dir / CONFIG
     recorded: dict[str, Any] = {}
     if path.exists():
         with suppress(ValueError, TypeError):  # a damaged file: the collection knows its archives
             recorded = dict(parse_json(path.read_text()))
     here = (config.collection, public_uri(absolute(config.milvus_uri)))
-    is_here = (recorded.get("collection"), recorded.get("milvus_uri")) == here
     return ArchiveRequest(
         source=public_uri(absolute(config.clips)),
         name=config.archive,
         is_moved=isinstance(config, IndexConfig) and config.moved,
         # Run folders of earlier versions record no name: their rows have none.
-        recorded=(recorded.get("archive") or "", str(recorded.get("clips"))) if is_here else None,
+        recorded=(recorded.get("archive") or "", str(recorded["clips"]))
+        if "clips" in recorded
+        else None,
+        is_recorded_here=(recorded.get("collection"), recorded.get("milvus_uri")) == here,
     )
 
 

@@ -126,8 +126,7 @@ class _IndexRun:
                 self._ensure_index()
                 return self._summary(finished.counts)
             return self._bring_up_to_date(self._plan())
-        recorded_name = request.recorded[0] if request.recorded else ""
-        expected = ArchiveRows(name=recorded_name if request.name is None else request.name)
+        expected = ArchiveRows(name=request.likely_name)
         self._archive = expected
         manifest = self._plan()
         # Ray starts its processes by fork, which is not safe once gRPC has threads: Ray first, then Milvus.

@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -124,12 +123,7 @@ class SearchClient:
     def __enter__(self) -> "SearchClient":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -166,8 +160,7 @@ class SearchClient:
         on_encoded: Callable[[], object],
         elsewhere: Elsewhere | None,
     ) -> list[SearchResult]:
-        if self._is_closed:
-            raise ValueError("this SearchClient is closed; open another one")
+        self._require_open()
         timer = StageTimer()
         filters = [query.filters for query in queries if query.filters]
         fields = self.snapshot.fields(filters) if filters else None
@@ -200,8 +193,13 @@ class SearchClient:
         timings_ms = timer.timings_ms()
         return [replace(result, timings_ms=timings_ms) for result in results]
 
+    def _require_open(self) -> None:
+        if self._is_closed:
+            raise ValueError("this SearchClient is closed; open another one")
+
     def place_of(self, clip_id: str) -> ClipPlace | None:
         """The clip with this id, or None."""
+        self._require_open()
         rows = self.collection.rows_of_clips([clip_id])
         return self._now_at(clip_place_of_row(rows[0])) if rows else None
 

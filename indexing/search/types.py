@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
@@ -242,9 +243,13 @@ class ComposedQuery:
     """Relevance feedback: ids of clips from which the query moves away."""
 
     def __post_init__(self) -> None:
+        self._take_types()
         if not self.clip and not self.edits:
             raise ValueError("a query needs a clip, an edit text or both; both are empty")
         _check_number("limit", self.limit, 1, MAX_LIMIT)
+        if self.limit != int(self.limit):
+            raise ValueError(f"limit is {self.limit}; it must be a whole number")
+        object.__setattr__(self, "limit", int(self.limit))  # of NumPy, too
         _check_number("strength", self.strength, 0, 4)
         _check_number("group_above", self.group_above, 0, 1)
         _check_number("number of edits", len(self.edits), 0, MAX_EDITS)
@@ -256,13 +261,28 @@ class ComposedQuery:
         _check_number("number of source attributes", len(self.source), 0, MAX_SOURCE)
         if self.source and not self.clip:
             raise ValueError(f"source is {dict(self.source)}; it must be empty without a clip")
-        for name, value in self.source.items():
-            _check_text("source", name)
-            _check_text("source", value)
+        for text in (*self.source, *self.source.values()):
+            _check_text("source", text)
         for edit in self.edits:
             _check_text("edit", edit)
             if not edit.strip():
                 raise ValueError("an edit is empty; say what should be different")
+
+    def _take_types(self) -> None:
+        """A text or any sequence of texts as a tuple, None as nothing; TypeError names a value of another type."""
+        for name in ("edits", "liked", "disliked"):
+            given = getattr(self, name)
+            texts = (given,) if isinstance(given, str) and given else tuple(given or ())
+            object.__setattr__(self, name, texts)
+        object.__setattr__(self, "clip", "" if self.clip is None else self.clip)
+        if not isinstance(self.clip, str | bytes | UploadedVideo | ClipPlace):
+            raise TypeError(
+                f"clip is a {type(self.clip).__name__}; it must be a clip id, FILE or FILE@START-END, the bytes of a video, or a hit"
+            )
+        for name in ("source", "filters"):
+            given = getattr(self, name)
+            if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
+                raise TypeError(f"{name} is {given!r}; it must be a mapping from names to values")
 
     @property
     def needs_vectors(self) -> bool:
@@ -281,11 +301,15 @@ class ComposedQuery:
 
 
 def _check_number(name: str, value: float, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} is {value!r}; it must be a number from {low} to {high}")
     if not (math.isfinite(value) and low <= value <= high):
         raise ValueError(f"{name} is {value}; it must be {low} to {high}")
 
 
 def _check_text(name: str, text: str, max_length: int = MAX_TEXT) -> None:
+    if not isinstance(text, str):
+        raise TypeError(f"{name} is {text!r}; it must be a text")
     if len(text) > max_length:
         raise ValueError(f"{name} has {len(text)} characters; at most {max_length} are allowed")
     if not is_storable(text):
@@ -308,13 +332,10 @@ def query_of(
     for name in options:
         if name not in _QUERY_FIELDS:
             near = difflib.get_close_matches(name, _QUERY_FIELDS, n=1)
-            hint = (
-                f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(_QUERY_FIELDS)}"
-            )
+            hint = f"did you mean {near[0]!r}?" if near else f"choose from {_QUERY_FIELDS}"
             raise TypeError(f"search has no option {name!r}; {hint}")
-    given = edit or edits
-    texts = (given,) if isinstance(given, str) and given else tuple(given)
-    return ComposedQuery(clip=clip, edits=texts, **options)
+    given: Any = edit or edits  # texts of any kind, which the query sorts out
+    return ComposedQuery(clip=clip, edits=given, **options)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

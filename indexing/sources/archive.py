@@ -45,7 +45,16 @@ class ArchiveRequest:
     is_moved: bool = False
     """The user says that the archive is the recorded one, although its source is another."""
     recorded: tuple[str, str] | None = None
-    """(name, source) of the run folder's last run into this collection."""
+    """(name, source) of the run folder's last run."""
+    is_recorded_here: bool = True
+    """Whether that run wrote into a collection of this name at this address; one server may have several addresses."""
+
+    @property
+    def likely_name(self) -> str:
+        """Before the collection is asked."""
+        if self.name is not None:
+            return self.name
+        return self.recorded[0] if self.recorded and self.is_recorded_here else ""
 
     def __post_init__(self) -> None:
         if self.name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", self.name):

@@ -12,6 +12,8 @@ import pytest
 from cluster.processes import (
     DRIVER,
     RunFolderBusyError,
+    find_driver,
+    own_run_folder,
     read_records,
     reap_orphans,
     record_process,
@@ -55,6 +57,19 @@ def test_another_process_with_the_same_pid_lives(tmp_path: Path, orphan, field: 
     path.write_text(json.dumps(record))
     assert reap_orphans(tmp_path) == []
     assert orphan.is_running()
+
+
+@pytest.mark.parametrize("content", ["", '{"pid": "x"}', "[]", '{"pid": 1'])
+def test_a_damaged_record_is_named_and_passed_over(
+    tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged = tmp_path / "processes" / "1-1.json"
+    damaged.parent.mkdir()
+    damaged.write_text(content)
+    with own_run_folder(tmp_path):
+        assert str(damaged) in caplog.text
+        assert find_driver(tmp_path) is not None
+    assert not damaged.exists()
 
 
 def test_own_children_and_other_folders_are_spared(tmp_path: Path, orphan) -> None:

@@ -86,14 +86,18 @@ class _Relisting:
     def __init__(self, least_s: float) -> None:
         self._least_s = least_s
         self._due_s = time.monotonic() + least_s
-        self._cpu_s = 0.0
+        self._soonest_s = self._cpu_s = 0.0
 
     def __enter__(self) -> None:
         self._cpu_s = time.thread_time()
 
     def __exit__(self, *_: object) -> None:
-        cpu_s = time.thread_time() - self._cpu_s
-        self._due_s = time.monotonic() + max(self._least_s, cpu_s / _SHARE_OF_A_CORE)
+        self._soonest_s = time.monotonic() + (time.thread_time() - self._cpu_s) / _SHARE_OF_A_CORE
+        self._due_s = max(time.monotonic() + self._least_s, self._soonest_s)
+
+    def bring_forward(self) -> None:
+        """As soon as listing takes no more than its share."""
+        self._due_s = min(self._due_s, self._soonest_s)
 
     def is_due(self) -> bool:
         return time.monotonic() >= self._due_s
@@ -148,13 +152,21 @@ class Folder:
             names: set[str] = set()
             for _kind, text in changes:
                 path = Path(text)
-                if is_video_name(path):
+                if self._is_linked(path):  # listed once, under which name a listing knows
+                    self._relisting.bring_forward()
+                elif is_video_name(path):
                     names.add(str(path.relative_to(self._base)))
                 elif path.is_dir():  # the files that came with it are not told one by one
                     names.update(str(file.relative_to(self._base)) for file in videos_below(path))
                 elif path != self._base and not path.exists():
                     names.add(f"{path.relative_to(self._base)}/")
             yield names
+
+    def _is_linked(self, path: Path) -> bool:
+        """Whether it is, or is below, a link to a folder that is there."""
+        inner = path.relative_to(self._base).parts
+        folders = [self._base.joinpath(*inner[:depth]) for depth in range(1, len(inner) + 1)]
+        return any(folder.is_symlink() and folder.is_dir() for folder in folders)
 
     def _require_base(self) -> None:
         """A folder that was unmounted is not one whose files were deleted."""

@@ -77,6 +77,8 @@ def test_usual_forms(text, seconds) -> None:
         "1m2",
         "h",
         "1:2s",
+        "1" * 400 + "h",
+        "1" * 400,
     ],
 )
 def test_others_are_named(text) -> None:

@@ -41,6 +41,8 @@ def request(source: str, **changes) -> ArchiveRequest:
         (request(CAM1, recorded=("cam1", CAM1)), {"": CAM2}, True, "cam1"),
         (request(CAM1, recorded=("", CAM1)), {}, True, ""),  # rows of an earlier version
         (request(CAM1, name=""), {}, True, ""),
+        (request(CAM1, recorded=("cam1", CAM1), is_recorded_here=False), {}, False, ""),
+        (request(CAM2, recorded=("cam1", CAM1), is_recorded_here=False), {"": "/x"}, True, "cam2"),
         (request("/moved", recorded=("cam1", CAM1), is_moved=True), {"cam1": CAM1}, True, "cam1"),
         (request("/moved", name="cam1", is_moved=True), {"cam1": CAM1}, True, "cam1"),
         (request("/a/dives/clips.parquet"), {"": CAM1}, True, "dives"),
@@ -61,6 +63,7 @@ def test_the_first_archive_keeps_its_ids_and_every_other_gets_a_name(
         (request(CAM1), {}, True, "no record of their archive"),
         (request(CAM2, recorded=("", CAM1)), {"": CAM1}, True, "the run folder is that of '/videos/cam1'"),
         (request(CAM2, recorded=("", CAM1)), {}, True, "the run folder is that of '/videos/cam1'"),
+        (request(CAM2, recorded=("", CAM1), is_recorded_here=False), {"": CAM1}, True, "the run folder is that of '/videos/cam1'"),
         (request(CAM2, name=""), {"": CAM1}, True, "archive '' of the collection is '/videos/cam1'"),
         (request(CAM2, name="", recorded=("", CAM1)), {}, True, "archive '' of the collection is '/videos/cam1'"),
         (request(CAM2, name="cam1"), {"cam1": CAM1}, True, "archive 'cam1' of the collection"),

@@ -90,6 +90,9 @@ def test_scripted_tasks_end_as_the_client_answers(client: SearchClient, num_task
     [
         ("edit", {"clip_id": "nope", "edits": ["in tuck"]}, "no clip 'nope'"),
         ("edit", {"clip_id": "/etc/passwd", "edits": ["in tuck"]}, "no clip '/etc/passwd'"),
+        ("edit", {"clip": "clip/1", "edits": ["x"]}, "edit has no argument 'clip'; choose from clip_id, edits, "),
+        ("find", {"label": "zzz"}, "find has no argument 'label'; choose from filters, limit, text"),
+        ("describe", {"foo": 1}, "describe has no argument 'foo'; it takes none"),
         ("edit", {"edits": []}, "needs a clip, an edit text or both"),
         ("edit", {"clip_id": "clip/1", "edits": ["x"], "filters": {"spilt": "test"}}, "no filter is named 'spilt'"),
         ("export", {"clip_ids": ["clip/1"], "format": "exe"}, "choose one of .otio"),
@@ -176,11 +179,40 @@ def test_mistakes_are_told(client: SearchClient, tmp_path: Path) -> None:
         client.search(clip="clip/1", filter={})
 
 
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"limit": "5"}, "limit is '5'; it must be a number from 1 to"),
+        ({"limit": 2.5}, "limit is 2.5; it must be a whole number"),
+        ({"strength": "1"}, "strength is '1'; it must be a number"),
+        ({"keep": 5}, "keep is 5; it must be a text"),
+        ({"liked": [5]}, "clip is 5; it must be a text"),
+        ({"filters": "label=x"}, "filters is 'label=x'; it must be a mapping"),
+        ({"filters": {5: "x"}}, "it must be a mapping from names"),
+        ({"clip": 5}, "clip is a int; it must be a clip id"),
+    ],
+)
+def test_a_value_of_another_type_is_named(client: SearchClient, how: dict, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        client.search(**{"clip": "clip/1"} | how)
+
+
+def test_values_of_data_frames_are_taken(client: SearchClient) -> None:
+    plain = client.search(clip="clip/1", edit="in tuck", limit=3, liked=("clip/2",))
+    given = client.search(clip="clip/1", edit=["in tuck"], limit=np.int64(3), liked=["clip/2"])
+    assert given.hits == plain.hits
+    assert (
+        client.search(clip=None, edit="in tuck", limit=3.0).hits
+        == client.search(edit="in tuck", limit=3).hits
+    )  # type: ignore[arg-type]
+
+
 def test_a_closed_client_says_so(tmp_path: Path, tiny_bundle) -> None:
     card = read_card(tiny_bundle)
     with open_collection(str(tmp_path), "clips") as collection:
         collection.create_or_check(encoder_id=card.encoder_id, embedding_dim=card.embedding_dim)
     client = SearchClient(str(tmp_path), "clips", tiny_bundle)
     client.close()
-    with pytest.raises(ValueError, match="SearchClient is closed"):
-        client.search(edit="in tuck")
+    for ask in (lambda: client.search(edit="in tuck"), lambda: client.place_of("clip/1")):
+        with pytest.raises(ValueError, match="SearchClient is closed"):
+            ask()

@@ -40,6 +40,21 @@ def test_a_folder_tells_the_names_of_files_that_changed(tmp_path) -> None:
     assert (clip.clip_id, clip.video_uri) == ("new/a.mp4", str(tmp_path / "new/a.mp4"))
 
 
+def test_what_is_below_a_linked_folder_is_left_to_a_listing(tmp_path) -> None:
+    (tmp_path / "2024").mkdir()
+    (tmp_path / "2024" / "a.mp4").write_bytes(b"a")
+    folder = Folder(tmp_path, poll_s=1)
+    changes = folder.changes()
+    next(changes)
+    (tmp_path / "latest").symlink_to("2024")
+    told: set[str] = set()
+    give_up = time.monotonic() + 30
+    while LIST_AGAIN not in told and time.monotonic() < give_up:
+        told |= next(changes)
+    assert told == {LIST_AGAIN}
+    assert list(folder.list()) == ["2024/a.mp4"]
+
+
 def test_a_folder_that_was_unmounted_has_not_lost_its_files(tmp_path) -> None:
     place = Folder(tmp_path, poll_s=5)
     place._device += 1  # what a stat of the mount point says after umount
