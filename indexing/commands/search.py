@@ -188,27 +188,30 @@ def run(config: Config) -> int:
         filters = parse_filters(config.filter)
         edits = (*((config.text,) if config.text else ()), *config.edit)
         result = client.search(clip=config.clip, edit=edits, filters=filters, **how)
-    if config.sheet is not None:
-        from indexing.search.film_strip import draw_film_strips
+    if config.json:
+        sys.stdout.write(json.dumps(asdict(result), ensure_ascii=False) + "\n")
+    else:
+        from rich.console import Console
 
-        draw_film_strips(result, config.sheet)
-    written = _hand_off(config, result)
+        print_answers(Console(), result)
+    written = []
     if basket is not None:
         num_new = basket.save(result.hits, note=result.edit_text)
         written.append(f"basket: {config.save} ({num_new} new, {len(basket)} spans)")
-    if config.json:
-        sys.stdout.write(json.dumps(asdict(result), ensure_ascii=False) + "\n")
-        return 0
-    from rich.console import Console
-
-    print_answers(Console(), result)
-    sys.stdout.write("".join(f"{line}\n" for line in written))
+    written += _hand_off(config, result)
+    if not config.json:
+        sys.stdout.write("".join(f"{line}\n" for line in written))
     return 0
 
 
 def _hand_off(config: Config, result: "SearchResult") -> list[str]:
     """Write what was asked for beside the answers; a line for each."""
-    written = [] if config.sheet is None else [f"film strips: {config.sheet}"]
+    written = []
+    if config.sheet is not None:
+        from indexing.search.film_strip import draw_film_strips
+
+        draw_film_strips(result, config.sheet)
+        written.append(f"film strips: {config.sheet}")
     if not config.export and config.reel is None:
         return written
     from indexing.handoff.cuts import picks_of_result

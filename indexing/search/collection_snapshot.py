@@ -246,7 +246,7 @@ class CollectionSnapshot:
                     hint = (
                         f"did you mean {near[0]!r}?"
                         if near
-                        else f"there are {some_of(known[name], _NUM_NAMED)}"
+                        else f"there are {some_of(known[name], _NUM_NAMED) or 'none'}"
                     )
                     return f"no clip has {name} {text!r}; {hint}"
         return ""

@@ -169,8 +169,9 @@ def video_files(text: str) -> tuple[Path, Iterator[Path]]:
 
 
 def clip_of_file(file: Path, base: Path) -> Clip:
-    """The clip of a whole file, named by its path below a folder."""
-    return Clip(clip_id=name_below(base, file), video_uri=uri_of(file.resolve()))
+    """The clip of a whole file, named by its path below a folder; a link that leads nowhere is itself the file that cannot be read."""
+    path = file.resolve() if file.exists() else file.absolute()
+    return Clip(clip_id=name_below(base, file), video_uri=uri_of(path))
 
 
 def name_below(base: Path, file: Path) -> str:

@@ -13,7 +13,7 @@ from benchmarks.demo.build_encoder import Paths, write_shipped_encoder
 from encoders.bundle.card import read_card
 from encoders.clips import Clip, read_clips, write_clips
 from encoders.decoding.isolated import iter_clip_frames
-from indexing.archive_folder import Archive, write_archive
+from indexing.archive_folder import Archive, read_archive, write_archive
 from indexing.search.client import SearchClient
 from tests.support.published_models import write_clip, write_vjepa2
 from tests.support.served_archive import write_served_archive
@@ -162,7 +162,17 @@ def test_a_folder_with_and_without_labels_becomes_searchable(tmp_path: Path) -> 
     build = ("build", videos, "--labels", labels, "--out", archive, *recipes)
     assert "columns: file = 'file', label = 'dive'" in run(*build)
     assert run(*build).count("(finished before)") == 8
+    before = read_archive(archive)
+    lines = labels.read_text().splitlines()
+    labels.write_text("\n".join([*lines[:-1], lines[-1].replace("107b", "105b")]) + "\n")
+    run(*build)  # a corrected label makes another model, and the one before stays until the next
+    assert read_archive(archive).collection != before.collection
+    assert before.bundle.is_dir()
     run("build", videos, "--out", plain)
+    (videos / "more.mp4").write_bytes(files[0].read_bytes())
+    again = run("build", videos, "--out", plain)  # a video more costs only itself
+    assert again.count("(finished before)") == 2
+    (videos / "more.mp4").unlink()
     clip_model = write_clip(tmp_path / "clip")
     worded, motion = tmp_path / "worded", tmp_path / "motion"
     run("build", videos, "--encoder", clip_model, "--out", worded)
@@ -178,7 +188,7 @@ def test_a_folder_with_and_without_labels_becomes_searchable(tmp_path: Path) -> 
     with SearchClient(worded) as client:
         # Ranked as the published model itself ranks, text against mean of frames.
         found = client.search(edit="in pike", limit=3)
-        model, bundle = ClipLike(str(clip_model)), read_card(worded / "encoder")
+        model, bundle = ClipLike(str(clip_model)), read_card(read_archive(worded).bundle)
         clips = read_clips(worded / "clips.parquet")
         frames = [frames for _, frames in iter_clip_frames(clips, bundle.sampling)]
         scores = model.embed_clips(np.stack(frames)) @ model.embed_texts(["in pike"])[0]

@@ -84,7 +84,7 @@ def _clip(row: Row, clock: VideoClock, ids: MadeUpIds) -> Clip:
             end_s=end_s,
             label=label,
             split=split_name(row.cells.get("split", "")),
-            attributes=label_attributes(label or "") | attributes,
+            attributes=attributes or (label_attributes(label) if label else {}),
         )
     except ValueError as error:
         raise ValueError(f"{row.where}: {error}") from error

@@ -104,6 +104,7 @@ def import_annotations(config: ImportOptions) -> ImportReport:
         ) from error
     if other := sorted({clip.split for clip in clips if clip.split} - set(SPLITS)):
         problems.note(f"splits {', '.join(map(repr, other))} are none of {', '.join(SPLITS)}, which training and evaluation read")  # fmt: skip
+    _note_torn_labels(clips, problems)
     write_clips(out, clips)
     if read.triplets:
         write_triplets(out.with_name("triplets.parquet"), read.triplets)
@@ -142,6 +143,19 @@ def _clips_to_write(read: ReadLabels, left_out: Set[str]) -> list[Clip]:
             f"the videos of all {len(read.clips)} clips are missing: {sorted(left_out)[:3]} ..."
         )
     raise ValueError("the label files hold no clips")
+
+
+def _note_torn_labels(clips: Sequence[Clip], problems: Problems) -> None:
+    """Composed queries need attributes that follow from the label."""
+    first: dict[str, Clip] = {}
+    for clip in clips:
+        known = first.setdefault(clip.label or "", clip)
+        if clip.label and dict(known.attributes) != dict(clip.attributes):
+            problems.note(
+                f"clips of one label differ in their attributes, which `tfcovr triplets` refuses: {known.clip_id!r} and {clip.clip_id!r} of "
+                f"{clip.label!r} have {dict(known.attributes)} and {dict(clip.attributes)}; fill in the cells of every row, or of none",
+                of="torn label",
+            )
 
 
 def _within_videos(clips: Sequence[Clip], problems: Problems) -> list[Clip]:

@@ -177,14 +177,18 @@ def _regions(
             elif region.get("type") in ("timelinelabels", "choices"):
                 value = json_object(region.get("value"), where, "the value of a region")
                 yield region_id, value
+            else:
+                problems.note(f"regions that are no spans are passed over, first: {where}: {reprlib.repr(region.get('type'))}", of="no span")  # fmt: skip
 
 
 def _short_regions(
     task: Mapping[str, Any], where: str, problems: Problems
 ) -> Iterator[Mapping[str, Any]]:
     """JSON-MIN: a list under the name of the control, or one choice."""
+    has_labels = "choice" in task
     for name, items in task.items():
         if isinstance(items, list) and any(_is_timeline(item) for item in items):
+            has_labels = True
             for item in items:
                 with problems.of_row():
                     if not _is_timeline(item):
@@ -195,6 +199,8 @@ def _short_regions(
             if not isinstance(task["choice"], str):
                 raise ValueError(f"{where}: choice is {reprlib.repr(task['choice'])}; it must be a text")  # fmt: skip
             yield {"choices": [task["choice"]]}
+    if not has_labels:
+        problems.note(f"tasks without a labelled region are passed over, first: {where}", of="no label")  # fmt: skip
 
 
 def _is_timeline(item: Any) -> bool:
