@@ -72,7 +72,7 @@ def run_shown(arguments: list[str], work: tuple[Path, str], monkeypatch) -> None
     """As typed, but for the clip: the tiny demo has fewer classes. Tables that a command makes get names of their own."""
     folder, clip_id = work
     monkeypatch.chdir(folder)
-    shown_ids = ("test-5152b-0003", "IMG_0001-2")
+    shown_ids = ("test-5152b-0003", "IMG_0001.mp4")
     words = [clip_id if word in shown_ids else word for word in arguments]
     if "--out" in words:
         place = words.index("--out") + 1
