@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.dives.video import FPS, write_video
-from encoders.clips import read_clips
+from encoders.clips import read_clips, write_clips
 from indexing.archive_folder import Archive, write_archive
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,9 +54,9 @@ def prepare(folder: Path, demo_dir: Path) -> str:
     for name, target in links.items():
         (runs / name).symlink_to(target)
     clips_path = demo_dir / "archive" / "clips.parquet"
-    (folder / "clips.parquet").write_bytes(clips_path.read_bytes())
     (folder / "triplets.parquet").write_bytes((demo_dir / "triplets.parquet").read_bytes())
     clips = read_clips(clips_path)
+    write_clips(folder / "clips.parquet", clips)
     rows = [f"{clip.video_uri},{clip.label}" for clip in clips[:3]]
     (folder / "my_clips.csv").write_text("\n".join(["video_uri,label", *rows]) + "\n")
     rng = np.random.default_rng(0)
