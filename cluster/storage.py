@@ -5,7 +5,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -41,6 +41,14 @@ def write_atomic(path: str | Path, content: bytes | str) -> None:
     data = content.encode() if isinstance(content, str) else content
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
+
+
+def write_list(path: Path, lines: Sequence[str]) -> None:
+    """A line each, as a whole; no file where there are none."""
+    if lines:
+        write_atomic(path, "\n".join(lines) + "\n")
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 import tyro
 
 from encoders.media.container import MediaLimits
+from indexing.pipeline.config import MAX_DELETE_SHARE, require_share
 from training.annotations.labels.splits import SplitShares
 
 EXAMPLES = """
@@ -49,7 +50,7 @@ class Config:
     """Collections are named after it and the model: another table of labels makes another, and this one answers until that is done."""
     prune: bool = False
     """Delete from the archive what an earlier build put there and is not among the videos or rows any more."""
-    max_delete_share: float = 0.2
+    max_delete_share: float = MAX_DELETE_SHARE
     """Refuse to prune more than this share of the archive, as a folder that is not mounted would; 1 = prune any number."""
     limits: MediaLimits = field(default_factory=MediaLimits)
 
@@ -62,8 +63,7 @@ def run(config: Config) -> int:
         raise ValueError(
             "encoder is for videos without labels: with --labels the encoder is trained; --stage1-recipe chooses which"
         )
-    if not 0 <= config.max_delete_share <= 1:
-        raise ValueError(f"max_delete_share is {config.max_delete_share}; it must be from 0 to 1")
+    require_share(config.max_delete_share)
     if not config.window_s > 0:
         raise ValueError(f"window_s is {config.window_s}; it must be above 0")
     if "://" not in config.videos and not Path(config.videos).is_dir():

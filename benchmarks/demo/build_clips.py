@@ -9,7 +9,7 @@ from rich.console import Console
 
 from benchmarks.demo.build_encoder import Paths
 from cluster.progress import progress_bar
-from cluster.storage import write_atomic
+from cluster.storage import write_list
 from encoders.clips import Clip, read_clips, write_clips
 from encoders.decoding.source import VideoClock
 from encoders.media.errors import DecodeError
@@ -93,7 +93,7 @@ def _of_readable_videos(clips: Sequence[Clip], listed: Path, note: Say) -> list[
                 problems[clip.video_uri] = error
             update(number)
     lines = [f"{uri}: {error}" for uri, error in problems.items()]
-    write_atomic(listed, "".join(f"{line}\n" for line in lines))
+    write_list(listed, lines)
     _note_left_out(lines, listed, note)
     if not kept:
         raise ValueError(f"not one of the {len(problems)} videos that the labels name can be read")

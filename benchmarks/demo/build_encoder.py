@@ -14,8 +14,6 @@ from encoders.bundle.card import CARD_NAME, BundleCard
 from encoders.files import hash_file, read_table
 
 SHIPPED_IMAGE = "pose_image_small"
-
-
 MODELS = "models"
 
 

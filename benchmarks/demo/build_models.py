@@ -60,12 +60,7 @@ def _drop_collection(model: Path, milvus_uri: str) -> None:
     config = model / "index" / CONFIG
     if not config.is_file():
         return
-    from indexing.store.aliases import open_catalog
     from indexing.store.collection import open_collection
 
-    name = read_json(config)["collection"]
-    with open_catalog(milvus_uri) as catalog:
-        if name not in catalog.names():
-            return
-    with open_collection(milvus_uri, name) as collection:
+    with open_collection(milvus_uri, read_json(config)["collection"]) as collection:
         collection.drop()

@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 
 from cluster.progress import progress_bar
-from cluster.storage import write_atomic
+from cluster.storage import write_atomic, write_list
 from encoders.clips import REPLAY_OF, Clip, write_clips
 from encoders.files import parse_json
 from encoders.media.container import MediaLimits
@@ -128,12 +128,8 @@ def split_videos(
         uri, problem = next(iter(problems.items()))
         raise ValueError(f"none of {len(videos)} videos can be cut; {uri}: {problem}")
     write_clips(config.out, clips)
-    lines = "".join(f"{uri}: {problem}\n" for uri, problem in problems.items())
-    path = config.out.with_suffix(".problems.txt")
-    if lines:
-        write_atomic(path, lines)
-    else:
-        path.unlink(missing_ok=True)
+    lines = [f"{uri}: {problem}" for uri, problem in problems.items()]
+    write_list(config.out.with_suffix(".problems.txt"), lines)
     return SplitSummary(
         num_videos=len(videos), num_cut_now=len(todo), num_clips=len(clips), problems=problems
     )

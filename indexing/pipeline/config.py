@@ -19,7 +19,7 @@ from indexing.store.endpoint import is_lite
 from indexing.store.vector_index import IndexChoice, VectorDtype
 
 CONFIG = "index_config.json"
-_MAX_DELETE_SHARE = 0.2
+MAX_DELETE_SHARE = 0.2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,7 +82,7 @@ class IndexConfig:
     """Reasons of dead letters whose clips are tried again with their content unchanged; all = any reason."""
     prune: bool = False
     """Delete rows of clips that the archive does not have any more; rows of other archives stay."""
-    max_delete_share: float = _MAX_DELETE_SHARE
+    max_delete_share: float = MAX_DELETE_SHARE
     """Refuse to prune more than this share of the archive's rows, as a list of clips that was cut off would; 1 = prune any number."""
     since: str = ""
     """Look only at videos that changed since then: 2026-11-30, 2026-11-30T12:00, or how long ago, 36h or 7d. Rows of others are left
@@ -105,7 +105,7 @@ class IndexConfig:
 
     def __post_init__(self) -> None:
         require_recompute(self.recompute)
-        _require_share(self.max_delete_share)
+        require_share(self.max_delete_share)
         if not self.decode_deadline_s > 0:
             raise ValueError(f"decode_deadline_s is {self.decode_deadline_s}; it must be above 0")
         if not 0 <= self.price_per_node_h < float("inf"):
@@ -156,7 +156,7 @@ class VerifyConfig:
     """Read every byte of every video, also of those whose size and time have not changed, and every row."""
     repair: bool = False
     """Index what is missing and delete what is duplicate, stale or orphaned; then verify again."""
-    max_delete_share: float = _MAX_DELETE_SHARE
+    max_delete_share: float = MAX_DELETE_SHARE
     """Refuse a repair that would delete orphaned rows beyond this share of the archive's rows; 1 = delete any number."""
     recompute: int = 0
     """Also decode and embed so many clips again, chosen at random, and compare them with their vectors in Milvus."""
@@ -165,10 +165,11 @@ class VerifyConfig:
 
     def __post_init__(self) -> None:
         require_recompute(self.recompute)
-        _require_share(self.max_delete_share)
+        require_share(self.max_delete_share)
 
 
-def _require_share(share: float) -> None:
+def require_share(share: float) -> None:
+    """ValueError for a max_delete_share that is none."""
     if not 0 <= share <= 1:
         raise ValueError(f"max_delete_share is {share}; it must be from 0 to 1")
 
@@ -192,7 +193,7 @@ def write_config(config: IndexConfig) -> None:
         prune=False,
         since="",
         asked=None,
-        max_delete_share=_MAX_DELETE_SHARE,
+        max_delete_share=MAX_DELETE_SHARE,
         moved=False,
         dry_run=False,
         forecast=ForecastOptions(),

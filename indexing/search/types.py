@@ -271,9 +271,8 @@ class ComposedQuery:
     def _take_types(self) -> None:
         """A text or any sequence of texts as a tuple, None as nothing; TypeError names a value of another type."""
         for name in ("edits", "liked", "disliked"):
-            given = getattr(self, name)
-            texts = (given,) if isinstance(given, str) and given else tuple(given or ())
-            object.__setattr__(self, name, texts)
+            given = getattr(self, name) or ()
+            object.__setattr__(self, name, (given,) if isinstance(given, str) else tuple(given))
         object.__setattr__(self, "clip", "" if self.clip is None else self.clip)
         if not isinstance(self.clip, str | bytes | UploadedVideo | ClipPlace):
             raise TypeError(
@@ -332,7 +331,8 @@ def query_of(
     for name in options:
         if name not in _QUERY_FIELDS:
             near = difflib.get_close_matches(name, _QUERY_FIELDS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"choose from {_QUERY_FIELDS}"
+            others = ", ".join(_QUERY_FIELDS)
+            hint = f"did you mean {near[0]!r}?" if near else f"choose from {others}"
             raise TypeError(f"search has no option {name!r}; {hint}")
     given: Any = edit or edits  # texts of any kind, which the query sorts out
     return ComposedQuery(clip=clip, edits=given, **options)

@@ -12,10 +12,9 @@ from collections.abc import Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import reduce
-from pathlib import Path
 from typing import Annotated, Any
 
-from cluster.storage import write_atomic
+from cluster.storage import write_atomic, write_list
 from encoders.clips import Clip, write_clips
 from encoders.decoding.source import VideoClock
 from encoders.media.errors import DecodeError
@@ -98,7 +97,7 @@ def import_annotations(config: ImportOptions) -> ImportReport:
     except ValueError as error:
         if not problems.messages:
             raise
-        _write_list(bad_rows, problems.messages)
+        write_list(bad_rows, problems.messages)
         raise ValueError(
             f"{error}; {len(problems.messages)} rows are bad, see {bad_rows}"
         ) from error
@@ -108,8 +107,8 @@ def import_annotations(config: ImportOptions) -> ImportReport:
     write_clips(out, clips)
     if read.triplets:
         write_triplets(out.with_name("triplets.parquet"), read.triplets)
-    _write_list(out.with_suffix(".missing.txt"), sorted(read.missing))
-    _write_list(bad_rows, problems.messages)
+    write_list(out.with_suffix(".missing.txt"), sorted(read.missing))
+    write_list(bad_rows, problems.messages)
     labels = {clip.label: clip.attributes for clip in clips if clip.label is not None}
     report = ImportReport(
         num_clips=len(clips),
@@ -189,10 +188,3 @@ def _reader_of(config: ImportOptions) -> LabelReader:
     raise ValueError(
         f"a {type(config).__name__} has no label reader; it must be a config of one of {', '.join(READERS)}"
     )
-
-
-def _write_list(path: Path, lines: Sequence[str]) -> None:
-    if lines:
-        write_atomic(path, "\n".join(lines) + "\n")
-    else:
-        path.unlink(missing_ok=True)
